@@ -1,0 +1,1 @@
+"""Which account a login means, and whether its local password is right."""

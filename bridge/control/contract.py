@@ -1,0 +1,130 @@
+"""All a UI may ask: status, accounts, begin/complete sign-in, sign out, passwords, notices."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from bridge.notices import Notice
+from bridge.secret import Secret
+
+
+class AccountState(str, Enum):
+    """One word for an account; the dot's colour in every UI."""
+
+    READY = "ready"
+    """A usable grant is stored."""
+    SIGN_IN = "sign-in"
+    """A person must sign in."""
+    PENDING = "pending"
+    """A sign-in is under way."""
+    TROUBLE = "trouble"
+    """The grant is kept, but the last refresh or log-in failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """One account as a person wants to see it."""
+
+    address: str
+    provider: str
+    subject: str
+    state: AccountState
+    detail: str = ""
+    """The last error in one sentence, or empty."""
+    expires_at: float | None = None
+    """End of the access token's life, seconds since the epoch."""
+    sign_in_url: str = ""
+    """The local page that starts a sign-in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatus:
+    """One local port."""
+
+    protocol: str
+    address: str
+    tls: str
+    """`implicit`, `starttls` or empty."""
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole bridge."""
+
+    version: str
+    config_file: str
+    is_demo: bool
+    accounts: tuple[AccountStatus, ...]
+    listeners: tuple[ListenerStatus, ...]
+    patterns: tuple[str, ...]
+    """Domain patterns of the configuration; an account appears once its first sign-in has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignInStarted:
+    """A sign-in on its way."""
+
+    address: str
+    url: str
+    """The provider's page: open it in the person's own browser."""
+    local_url: str
+    """The console's page that leads there: short enough to type."""
+    expires_at: float
+
+
+class Control(Protocol):
+    """The running bridge, in this process or over loopback HTTP. All methods raise BridgeError only."""
+
+    async def status(self) -> Status:
+        """Everything at a glance; no secrets in it."""
+        ...
+
+    async def begin_authorization(self, address: str) -> SignInStarted:
+        """Start a sign-in, or return the one under way.
+
+        Raises: LoginRefused for an address the configuration does not know; ProviderUnavailable, ProviderRefused.
+        """
+        ...
+
+    async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
+        """Finish the sign-in that these callback parameters belong to.
+
+        Returns: the account's address, saved and ready.
+        Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused, StoreUnavailable.
+        """
+        ...
+
+    async def cancel_authorization(self, address: str) -> None:
+        """End the sign-in under way, if any."""
+        ...
+
+    async def forget(self, address: str) -> None:
+        """Remove the account's grant; its local password stays. Raises: LoginRefused, StoreUnavailable."""
+        ...
+
+    async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
+        """Try a refresh token that was obtained elsewhere and store what it gives.
+
+        Raises: LoginRefused, AuthorizationFailed, ProviderUnavailable, ProviderRefused, StoreUnavailable.
+        """
+        ...
+
+    async def local_password(self, address: str) -> Secret[str]:
+        """The password that the mail client types; made on first request. Raises: LoginRefused, StoreUnavailable."""
+        ...
+
+    async def rotate_local_password(self, address: str) -> Secret[str]:
+        """Make a new one; the old one works for a while longer."""
+        ...
+
+    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+        """Use this one; the old one works for a while longer. Raises: ValueError if it is too short."""
+        ...
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """Facts as they happen."""
+        ...

@@ -1,0 +1,149 @@
+"""Every exception we raise on purpose: one tree; each class fixes `temporary` and a short `public` text.
+
+`str(error)` is for the log and for the admin's console; `public` is ASCII, safe to send to a mail client,
+and never names a secret, a path or a library.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BridgeError(Exception):
+    """The root. Whoever catches it may show `public` to a mail client; cause and detail stay in the log."""
+
+    temporary: ClassVar[bool] = False
+    public_text: ClassVar[str] = "The mail bridge cannot do this."
+
+    @property
+    def public(self) -> str:
+        """One ASCII sentence for the person behind the mail client."""
+        return self.public_text
+
+
+class LoginRefused(BridgeError):
+    """Wrong local password or unknown username; the two are deliberately the same to the client."""
+
+    public_text = "User name or local password is wrong. The local password is the one shown by mail-bridge."
+
+
+class AuthorizationRequired(BridgeError):
+    """Somebody must sign in before this account works; the text holds the local URL to open."""
+
+    temporary = True
+    public_text = "A sign-in is needed."
+
+    def __init__(self, address: str, url: str, reason: str = "") -> None:
+        super().__init__(f"{address} must sign in: {url}" + (f" ({reason})" if reason else ""))
+        self.address = address
+        self.url = url
+        self.reason = reason
+
+    @property
+    def public(self) -> str:
+        """Names the account and the page to open."""
+        return f"{self.address} must sign in: open {self.url}"
+
+
+class ProviderUnavailable(BridgeError):
+    """The token endpoint cannot be reached or answers with trouble of its own; the token is kept."""
+
+    temporary = True
+    public_text = "The sign-in service cannot be reached just now. Try again later."
+
+
+class ProviderRefused(ProviderUnavailable):
+    """The provider rejects our registration (secret expired, client unknown): the admin's turn, no token is lost."""
+
+    public_text = "The sign-in service refuses the bridge's registration. Its administrator must act."
+
+
+class GrantRevoked(BridgeError):
+    """The provider will not renew this grant (invalid_grant and its kin): the person must sign in again."""
+
+    public_text = "The sign-in has ended; a new one is needed."
+
+
+class AuthorizationFailed(BridgeError):
+    """A sign-in attempt ended without a usable grant: denied, wrong person, stale or forged answer."""
+
+    public_text = "The sign-in did not succeed."
+
+    def __init__(self, reason: str, *, code: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        """A short stable word: denied, wrong_person, unknown_state, no_grant, missing_scope, provider, cancelled, expired."""
+
+
+class UpstreamUnavailable(BridgeError):
+    """The mail server cannot be reached, is busy, or breaks its protocol; worth trying later."""
+
+    temporary = True
+    public_text = "The mail server cannot be reached just now. Try again later."
+
+
+class UpstreamRefused(BridgeError):
+    """The mail server says no to a token that is fresh: a setting or a right at the provider is missing."""
+
+    public_text = "The mail server refuses this account."
+
+    def __init__(self, reason: str, *, text: str = "") -> None:
+        super().__init__(reason)
+        self.text = text
+        """The server's own words, as received."""
+
+    @property
+    def public(self) -> str:
+        """Our sentence, and the server's own words when it had any."""
+        return f"{self.public_text} It says: {_ascii(self.text)}" if self.text else self.public_text
+
+
+class StoreUnavailable(BridgeError):
+    """The store or the key's home does not answer (locked keyring, locked or full disk); nothing is lost."""
+
+    temporary = True
+    public_text = "The bridge cannot open its token store just now. Try again later."
+
+
+class StoreCorrupt(BridgeError):
+    """A record breaks its seal or has a newer schema; it is left as it is for the admin."""
+
+    public_text = "The stored sign-in cannot be read. The administrator must act."
+
+
+class VersionConflict(BridgeError):
+    """Compare-and-swap lost: the record changed since it was read. Never reaches a client."""
+
+    temporary = True
+
+
+class LimitReached(BridgeError):
+    """Too many connections, attempts, commands, bytes or seconds."""
+
+    temporary = True
+    public_text = "Too many connections or attempts. Try again later."
+
+
+class ProtocolViolation(BridgeError):
+    """The peer sent what its protocol does not allow, or more of it than we take."""
+
+    public_text = "Protocol error."
+
+
+class PeerGone(BridgeError):
+    """The peer closed or lost its connection; there is nobody left to tell."""
+
+    temporary = True
+
+
+class ConfigError(BridgeError):
+    """The configuration cannot be used; never reaches a client. One or more problems, each with its place."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _ascii(text: str) -> str:
+    """Printable ASCII on one line: the words go into protocol replies."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)[:300]

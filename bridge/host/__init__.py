@@ -1,0 +1,1 @@
+"""The operating system: directories, permissions, signals; all platform code that is not the tray's."""

@@ -1,0 +1,108 @@
+"""Frozen values that layers share: Account, Endpoint, Login, TokenSet, AccessToken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from bridge.secret import Secret
+
+
+class Protocol(str, Enum):
+    """A mail protocol that we speak on both sides."""
+
+    IMAP = "imap"
+    POP3 = "pop3"
+    SMTP = "smtp"
+
+
+class TlsMode(str, Enum):
+    """When TLS starts: with the first byte, or after a STARTTLS (STLS) command."""
+
+    IMPLICIT = "implicit"
+    STARTTLS = "starttls"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An upstream mail server for one protocol; TLS is never optional."""
+
+    host: str
+    port: int
+    tls: TlsMode
+    ca_file: str | None = None
+    """A PEM file to trust instead of the system's certificates."""
+    extensions: frozenset[str] | None = None
+    """SMTP only: EHLO lines known of this server (`SIZE 35882577`); None while nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One mailbox of the configuration, resolved for one login."""
+
+    address: str
+    """The mailbox named in XOAUTH2, lower case."""
+    provider: str
+    """Name of the provider in the configuration."""
+    subject: str
+    """Who signs in; differs from `address` for a shared mailbox or a UPN that is not the address."""
+    endpoints: Mapping[Protocol, Endpoint]
+    """Where its mail servers are; a protocol that is missing is not available."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a mail client typed: bytes as received, not yet believed."""
+
+    protocol: Protocol
+    username: str
+    password: Secret[bytes]
+    client_name: str = ""
+    """SMTP only: the EHLO or HELO argument, repeated to the upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A bearer token and its life, in seconds since the epoch."""
+
+    value: Secret[str]
+    expires_at: float
+    obtained_at: float
+
+    def remaining(self, now: float) -> float:
+        """Seconds of life left; negative once expired."""
+        return self.expires_at - now
+
+    def is_fresh(self, now: float) -> bool:
+        """True with at least half its life left: providers end a mail session when its token ends."""
+        return self.remaining(now) >= (self.expires_at - self.obtained_at) / 2 and self.remaining(now) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who signed in, by evidence of the token endpoint; addresses in lower case."""
+
+    address: str
+    """The main address or UPN."""
+    identifier: str = ""
+    """The provider's stable id (`oid`@`tid`, `sub`), for the log and for comparison later."""
+    aliases: frozenset[str] = frozenset()
+    """Further addresses that the token endpoint vouches for."""
+
+    def is_named(self, address: str) -> bool:
+        """True if `address` is one of this person's."""
+        return address.lower() == self.address or address.lower() in self.aliases
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """What a token endpoint gave us, and what its adapter needs to get the next one."""
+
+    access: AccessToken
+    grant: Secret[str]
+    """The adapter's own: a refresh token, or msal's serialised cache. Rotates; opaque to everybody else."""
+    scopes: frozenset[str] = field(default_factory=frozenset)
+    """As granted."""
+    subject: Subject | None = None
+    """None only where the provider gives no evidence (no id_token)."""

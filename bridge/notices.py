@@ -1,0 +1,125 @@
+"""Typed facts (AuthorizationNeeded, Authorized, RefreshFailed, ListenerUp…) and their bus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+QUEUE_LIMIT = 256
+"""Facts kept for one slow subscriber; beyond it the oldest is dropped, since a UI can always ask for status."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationNeeded:
+    """A person must sign in for this account at this local URL."""
+
+    address: str
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authorized:
+    """A sign-in was completed, checked and saved."""
+
+    address: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationEnded:
+    """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed."""
+
+    address: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The account has a new access token."""
+
+    address: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshFailed:
+    """A refresh did not work; temporary ones are tried again, others need a person."""
+
+    address: str
+    reason: str
+    temporary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The account's grant was removed on request."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerUp:
+    """A port is open."""
+
+    protocol: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A changed configuration is in force."""
+
+    summary: str
+
+
+Notice = (
+    AuthorizationNeeded
+    | Authorized
+    | AuthorizationEnded
+    | Refreshed
+    | RefreshFailed
+    | Forgotten
+    | ListenerUp
+    | Reloaded
+)
+
+
+class NoticeBus:
+    """Publishes to callbacks (same loop, must not block) and to streams (queues)."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[Notice]] = set()
+        self._callbacks: list[Callable[[Notice], None]] = []
+
+    def publish(self, notice: Notice) -> None:
+        """Hand the fact to everybody; never blocks."""
+        for callback in list(self._callbacks):
+            callback(notice)
+        for queue in self._queues:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(notice)
+
+    def on_notice(self, callback: Callable[[Notice], None]) -> None:
+        """Call `callback` for each fact from now on."""
+        self._callbacks.append(callback)
+
+    @contextmanager
+    def subscription(self) -> Iterator[asyncio.Queue[Notice]]:
+        """A queue that receives every fact published while the context is open."""
+        queue: asyncio.Queue[Notice] = asyncio.Queue(QUEUE_LIMIT)
+        self._queues.add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues.discard(queue)
+
+    async def stream(self) -> AsyncIterator[Notice]:
+        """Every fact from the first `anext` on."""
+        with self.subscription() as queue:
+            while True:
+                yield await queue.get()

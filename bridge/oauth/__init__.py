@@ -1,0 +1,1 @@
+"""Who issues tokens: one adapter a provider; knows nothing of mail."""

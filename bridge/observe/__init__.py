@@ -1,0 +1,1 @@
+"""What operators see: named log events and counters."""

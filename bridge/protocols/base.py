@@ -1,0 +1,154 @@
+"""The events and the two machine interfaces.
+
+A machine turns bytes into events and decisions into bytes. It holds state, never a transport, so that a test can
+play a dialogue without a socket, whole, byte by byte or cut at random, and get the same events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from bridge.errors import BridgeError
+from bridge.model import Login
+from bridge.secret import Secret
+
+
+class RefusalKind(Enum):
+    """Why an upstream said no, as far as its words tell; decides what the driver does next."""
+
+    TOKEN = "token"
+    """The token or the user named with it is not accepted: one forced refresh and one retry are worth it."""
+    BUSY = "busy"
+    """Temporary: too many connections, throttling, 4xx, shutting down. The token is not at fault."""
+    POLICY = "policy"
+    """A setting at the provider forbids it (SMTP AUTH disabled, security defaults): an administrator's turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write these bytes to the peer; `log` is what a log may show instead (secrets left out)."""
+
+    data: bytes
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTLS:
+    """Write `farewell` in clear (may be empty), then start TLS, then call tls_started()."""
+
+    farewell: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRequested:
+    """The client has given its credentials; the machine is silent until accept() or refuse()."""
+
+    login: Login
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The login is done: from here on bytes are passed, not parsed.
+
+    From a client machine: the upstream's untagged lines before its answer (`untagged`, complete lines), the text of
+    the answer without tag and status (`text`, no line end), and the bytes already received behind it (`leftover`,
+    to be sent to the mail client first). From a server machine: only `leftover`, the bytes that the mail client
+    pipelined behind its login, to be sent to the upstream first.
+    """
+
+    leftover: bytes = b""
+    text: bytes = b""
+    untagged: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The upstream refuses the login; `text` is its final answer in its own words, one or more lines."""
+
+    kind: RefusalKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """Write `farewell` (may be empty), then close."""
+
+    farewell: bytes = b""
+
+
+Event = Send | StartTLS | LoginRequested | Ready | Refused | Hangup
+
+
+class ServerMachine(Protocol):
+    """We are the server to a mail client, until its login is accepted."""
+
+    def greet(self) -> list[Event]:
+        """The greeting; call once, first. After StartTLS nothing is greeted again."""
+        ...
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take the next bytes from the mail client and say what to do.
+
+        Args: data, any cut of the stream, never empty.
+        Returns: events in the order to carry them out. After LoginRequested further bytes are kept and give no
+        events until accept() or refuse(). After Hangup nothing more is accepted.
+        Raises: ProtocolViolation for what cannot be answered (a line or literal beyond the limits, bytes behind
+        STARTTLS); its `farewell` has been put in `violation_farewell` for the driver to send before closing.
+        """
+        ...
+
+    def closed(self) -> list[Event]:
+        """The client has ended its stream: nothing more will come."""
+        ...
+
+    def tls_started(self) -> list[Event]:
+        """TLS is up after StartTLS; all knowledge from before is forgotten (RFC 3207 section 4.2)."""
+        ...
+
+    def accept(self, ready: Ready) -> list[Event]:
+        """The upstream let us in: Send (its words, in the client's terms), then Ready with what is left over."""
+        ...
+
+    def refuse(self, problem: BridgeError) -> list[Event]:
+        """Tell the client why not (style guide section 8), then go on: events of the bytes kept meanwhile follow."""
+        ...
+
+    def time_out(self) -> list[Event]:
+        """The client took too long: say so and hang up."""
+        ...
+
+
+class ClientMachine(Protocol):
+    """We are the client of an upstream, until it has authenticated us."""
+
+    def start(self) -> list[Event]:
+        """What to send before the upstream has spoken; usually nothing, since mail servers greet first."""
+        ...
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take the next bytes from the upstream and say what to do.
+
+        Returns: Send and StartTLS on the way; at last Ready or Refused, after which nothing more is accepted.
+        Raises: ProtocolViolation for a line over the limit, an answer that makes no sense, plaintext behind the
+        STARTTLS answer, PREAUTH, or a server that does not offer what we need.
+        """
+        ...
+
+    def closed(self) -> list[Event]:
+        """The upstream has ended its stream; gives Refused(BUSY) if it said why, else raises ProtocolViolation."""
+        ...
+
+    def tls_started(self) -> list[Event]:
+        """TLS is up after StartTLS; capabilities from before are forgotten."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client machine proves itself with."""
+
+    address: str
+    """The mailbox, as XOAUTH2's `user`."""
+    token: Secret[str]

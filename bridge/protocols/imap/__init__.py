@@ -1,0 +1,1 @@
+"""IMAP until login: machines for both sides."""

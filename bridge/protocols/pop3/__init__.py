@@ -1,0 +1,1 @@
+"""POP3 until login: machines for both sides."""

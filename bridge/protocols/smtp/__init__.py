@@ -1,0 +1,1 @@
+"""SMTP until login: machines for both sides."""

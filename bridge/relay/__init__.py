@@ -1,0 +1,1 @@
+"""Sockets: accept, log in, dial upstream, pass bytes."""

@@ -1,0 +1,1 @@
+"""Sealed bytes by key, with versions and leases; knows nothing of tokens."""

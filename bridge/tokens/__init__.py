@@ -1,0 +1,1 @@
+"""The life of a token: sign-in, vault, refresh, renewal."""

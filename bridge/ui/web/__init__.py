@@ -1,0 +1,1 @@
+"""The console and the redirect target on http://localhost:3017/."""
