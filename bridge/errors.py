@@ -82,6 +82,12 @@ class UpstreamUnavailable(BridgeError):
     public_text = "The mail server cannot be reached just now. Try again later."
 
 
+class TlsFailed(UpstreamUnavailable):
+    """The TLS handshake failed: certificate, name, protocol version; mail or a token never goes out then."""
+
+    public_text = "A secure connection to the mail server is not possible just now."
+
+
 class UpstreamRefused(BridgeError):
     """The mail server says no to a token that is fresh: a setting or a right at the provider is missing."""
 
@@ -96,6 +102,10 @@ class UpstreamRefused(BridgeError):
     def public(self) -> str:
         """Our sentence, and the server's own words when it had any."""
         return f"{self.public_text} It says: {_ascii(self.text)}" if self.text else self.public_text
+
+
+class TokenRefused(UpstreamRefused):
+    """The mail server does not take this token: one forced refresh and one more try are worth it."""
 
 
 class StoreUnavailable(BridgeError):

@@ -1,0 +1,115 @@
+"""structlog set-up, event(name, **fields), the last-resort scrubber.
+
+Every line is a named event with fields, and one connection id throughout. Secrets never get this far: they are Secret
+values, which print as "Secret(…)". The scrubber is for what nobody thought of.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+Level = Literal["debug", "info", "warning", "error"]
+
+LOUD_LIBRARIES = (
+    "msal",
+    "urllib3",
+    "requests_oauthlib",
+    "oauthlib",
+    "google",
+    "aiosmtpd",
+    "mail.log",
+    "aiohttp",
+    "keyring",
+    "asyncio",
+)
+"""Never below INFO, whatever the level: msal's DEBUG prints the authorization code and the verifier, aiosmtpd's commands."""
+
+_logger = structlog.stdlib.get_logger("bridge")
+
+
+def event(name: str, **fields: object) -> None:
+    """Something worth a line happened (INFO)."""
+    _logger.info(name, **fields)
+
+
+def detail(name: str, **fields: object) -> None:
+    """Something that helps to find a fault (DEBUG): the dialogue before login, as the machine renders it."""
+    _logger.debug(name, **fields)
+
+
+def trouble(name: str, **fields: object) -> None:
+    """Something failed that somebody may have to look at (WARNING)."""
+    _logger.warning(name, **fields)
+
+
+def fault(name: str, *, error: BaseException, **fields: object) -> None:
+    """A bug, or the end of the program (ERROR): with the traceback's places, without its values."""
+    _logger.error(name, exc_info=error, **fields)
+
+
+def configure(level: Level = "info", style: Literal["text", "json"] = "text", stream: Any = None) -> None:
+    """Send every log line of the process to `stream` (standard error), at `level` and in one format."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=False),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.format_exc_info,
+        scrub,
+    ]
+    out = stream if stream is not None else sys.stderr
+    is_terminal = style == "text" and bool(getattr(out, "isatty", lambda: False)())
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if style == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=is_terminal, exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+        )
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in LOUD_LIBRARIES:
+        logging.getLogger(name).setLevel(
+            max(logging.WARNING if name in {"mail.log", "aiosmtpd"} else logging.INFO, root.level)
+        )
+
+
+_SUSPICIOUS = re.compile(
+    r"(?i)(?P<name>\b(?:auth=bearer|bearer|access_token|refresh_token|id_token|client_secret|code_verifier|code|password|passwd|assertion)"
+    r"[\"']?\s*[=: ]\s*[\"']?)(?P<value>[^\s\"'&,;}]{6,})"
+    r"|(?P<jwt>\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|(?P<google>\b(?:ya29\.|1//|GOCSPX-)[\w.-]{8,})"
+    r"|(?P<xoauth2>\bdXNlcj[\w+/=]{24,})"
+)
+"""What a secret looks like when a library prints it: a named value, a JWT, Google's tokens, an XOAUTH2 blob."""
+
+
+def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace what looks like a secret, in every text of the event (structlog processor)."""
+    for key, value in fields.items():
+        if isinstance(value, str) and not key.startswith("_"):
+            fields[key] = _SUSPICIOUS.sub(lambda m: (m["name"] or "") + "…", value)
+    return fields

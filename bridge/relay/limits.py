@@ -1,0 +1,79 @@
+"""Caps on connections: unauthenticated ones in number, upstream ones for each mailbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from bridge.errors import LimitReached, UpstreamUnavailable
+
+UNAUTHENTICATED_CONNECTIONS = 500
+"""Connections that have not logged in yet; an office that starts all its CRMs at nine stays far below."""
+TURN_SECONDS = 20.0
+"""How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
+
+
+class ConnectionCap:
+    """At most so many at once; the next one is refused, not queued."""
+
+    def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS) -> None:
+        self._most = most
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many hold a place now."""
+        return self._count
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one place. Raises: LimitReached."""
+        if self._count >= self._most:
+            raise LimitReached(f"{self._most} connections wait for their login")
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+
+class Turns:
+    """At most so many upstream connections for each key; others wait for their turn.
+
+    Exchange takes 3 parallel SMTP sessions a mailbox and answers the fourth with 432 (provider facts 1.6): better that
+    the fourth waits here for a moment than that the CRM reports an error.
+    """
+
+    def __init__(self) -> None:
+        self._semaphores: dict[tuple[str, str], tuple[asyncio.Semaphore, int]] = {}
+        self._users: dict[tuple[str, str], int] = {}
+
+    @asynccontextmanager
+    async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
+        """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable after TURN_SECONDS."""
+        if most is None:
+            yield
+            return
+        semaphore, size = self._semaphores.get(key, (None, 0))
+        if semaphore is None or size != most:
+            semaphore = asyncio.Semaphore(most)
+            self._semaphores[key] = (semaphore, most)
+        self._users[key] = self._users.get(key, 0) + 1
+        try:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await semaphore.acquire()
+            except TimeoutError:
+                raise UpstreamUnavailable(
+                    f"{key[1]} already has {most} {key[0]} connections, the most that its provider allows"
+                ) from None
+            try:
+                yield
+            finally:
+                semaphore.release()
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+                self._semaphores.pop(key, None)
