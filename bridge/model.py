@@ -35,6 +35,8 @@ class Endpoint:
     """A PEM file to trust instead of the system's certificates."""
     extensions: frozenset[str] | None = None
     """SMTP only: EHLO lines known of this server (`SIZE 35882577`); None while nothing is known."""
+    connections: int | None = None
+    """The most that the provider allows at once for one mailbox; None where no limit is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ LOUD_LIBRARIES = (
     "keyring",
     "asyncio",
 )
-"""Never below INFO, whatever the level: msal's DEBUG prints the authorization code and the verifier, aiosmtpd's commands."""
+"""Never below INFO, whatever the level: msal's DEBUG prints the authorization code and the verifier."""
 
 _logger = structlog.stdlib.get_logger("bridge")
 

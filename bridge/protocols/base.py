@@ -18,7 +18,7 @@ from bridge.secret import Secret
 class RefusalKind(Enum):
     """Why an upstream said no, as far as its words tell; decides what the driver does next."""
 
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105  a word, not a secret
     """The token or the user named with it is not accepted: one forced refresh and one retry are worth it."""
     BUSY = "busy"
     """Temporary: too many connections, throttling, 4xx, shutting down. The token is not at fault."""
@@ -83,6 +83,9 @@ Event = Send | StartTLS | LoginRequested | Ready | Refused | Hangup
 
 class ServerMachine(Protocol):
     """We are the server to a mail client, until its login is accepted."""
+
+    violation_farewell: bytes
+    """After receive() raised ProtocolViolation: what to send before closing (`* BYE …`); empty before."""
 
     def greet(self) -> list[Event]:
         """The greeting; call once, first. After StartTLS nothing is greeted again."""

@@ -1,0 +1,112 @@
+"""Frontend interface; drives a server machine over a Channel."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Protocol
+
+from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation, TlsFailed
+from bridge.model import Login
+from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, ServerMachine, StartTLS
+from bridge.relay.channel import Channel
+
+LOGIN_SECONDS = 120.0
+"""From accept to a complete login, our own work not counted. Dovecot gives 180 s; a CRM needs a few milliseconds."""
+
+
+class Frontend(Protocol):
+    """Our side of one connection from a mail client, until its login is accepted."""
+
+    async def login(self) -> Login:
+        """The next complete login.
+
+        Raises: PeerGone when the client has left or was sent away (politely), ProtocolViolation, LimitReached.
+        """
+        ...
+
+    async def refuse(self, problem: BridgeError) -> None:
+        """Say no in the protocol's words; login() may be called again. Raises: PeerGone."""
+        ...
+
+    async def accept(self, ready: Ready) -> bytes:
+        """Say yes with the upstream's words; returns what the client sent behind its login. Raises: PeerGone."""
+        ...
+
+
+class MachineFrontend:
+    """Drives a ServerMachine (IMAP, POP3)."""
+
+    def __init__(self, channel: Channel, machine: ServerMachine, context: ssl.SSLContext | None) -> None:
+        self._channel = channel
+        self._machine = machine
+        self._context = context
+        self._events: deque[Event] = deque(machine.greet())
+        self._seconds_left = LOGIN_SECONDS
+
+    async def login(self) -> Login:
+        """See Frontend."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(self._seconds_left):
+                return await self._next_login()
+        except TimeoutError:
+            self._events.extend(self._machine.time_out())
+            await self._carry_out()
+            raise LimitReached("no login in time") from None
+        except ProtocolViolation:
+            await self._channel.send(self._machine.violation_farewell)
+            raise
+        finally:
+            self._seconds_left -= loop.time() - started
+
+    async def refuse(self, problem: BridgeError) -> None:
+        """See Frontend."""
+        self._events.extend(self._machine.refuse(problem))
+
+    async def accept(self, ready: Ready) -> bytes:
+        """See Frontend."""
+        for event in self._machine.accept(ready):
+            match event:
+                case Send(data):
+                    await self._channel.send(data)
+                case Ready(leftover):
+                    return leftover
+        raise AssertionError("accept() ends with Ready")
+
+    async def _next_login(self) -> Login:
+        while True:
+            if (login := await self._carry_out()) is not None:
+                return login
+            data = await self._channel.receive()
+            self._events.extend(self._machine.receive(data) if data else self._machine.closed())
+            if not data and not self._events:
+                raise PeerGone("the client has left")
+
+    async def _carry_out(self) -> Login | None:
+        """Do what the machine wants; stops at a login, whose answer comes first."""
+        while self._events:
+            match self._events.popleft():
+                case Send(data):
+                    await self._channel.send(data)
+                case StartTLS(farewell):
+                    await self._start_tls(farewell)
+                case LoginRequested(login):
+                    return login
+                case Hangup(farewell):
+                    await self._channel.send(farewell)
+                    raise PeerGone("sent away")
+                case other:
+                    raise AssertionError(f"a server machine does not say {other!r}")
+        return None
+
+    async def _start_tls(self, farewell: bytes) -> None:
+        assert self._context is not None  # noqa: S101  a machine offers STARTTLS only when it was told to
+        await self._channel.send(farewell)
+        try:
+            await self._channel.start_tls(self._context)
+        except TlsFailed as problem:
+            raise PeerGone(f"TLS with the mail client failed: {problem}") from problem
+        self._events.extend(self._machine.tls_started())

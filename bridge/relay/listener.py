@@ -1,0 +1,117 @@
+"""Bind, accept, drain on stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+
+from bridge.errors import PeerGone, TlsFailed
+from bridge.model import Protocol, TlsMode
+from bridge.observe.logs import detail, event, fault, trouble
+from bridge.relay.channel import Channel, open_channel
+
+DRAIN_SECONDS = 5.0
+"""How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not
+keep the service from ending."""
+HANDSHAKE_SECONDS = 20.0
+"""Implicit TLS with a mail client."""
+PAUSE_SECONDS = 0.5
+"""After a failed accept: the process has no file descriptor left until some session ends."""
+
+Serve = Callable[[str, Channel], Awaitable[None]]
+"""Connection id and channel: serves one mail client, closes the channel, raises nothing but bugs."""
+
+_numbers = itertools.count(1)
+
+
+class Listener:
+    """The sockets of one configured address, and the sessions that came in by them."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        sockets: Sequence[socket.socket],
+        serve: Serve,
+        *,
+        tls: TlsMode | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`sockets` are bound and listening; with implicit `tls`, `context` is used before `serve` is called."""
+        self.protocol = protocol
+        self.tls = tls
+        self.address = socket_name(sockets[0])
+        self._sockets = sockets
+        self._serve = serve
+        self._context = context
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    @property
+    def sessions(self) -> int:
+        """Connections being served."""
+        return len(self._sessions)
+
+    def stop(self) -> None:
+        """Accept nothing more; run() returns once the sessions have ended, or DRAIN_SECONDS later."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Accept and serve until stop()."""
+        event("listener.up", protocol=self.protocol.value, address=self.address)
+        async with asyncio.TaskGroup() as group:
+            accepting = [group.create_task(self._accept(sock, group)) for sock in self._sockets]
+            await self._stopping.wait()
+            for task in accepting:
+                task.cancel()
+            await asyncio.wait(accepting)
+            for sock in self._sockets:
+                sock.close()
+            if self._sessions:
+                _, late = await asyncio.wait(self._sessions, timeout=DRAIN_SECONDS)
+                for session in late:
+                    session.cancel()
+        event("listener.down", protocol=self.protocol.value, address=self.address)
+
+    async def _accept(self, sock: socket.socket, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                client, address = await loop.sock_accept(sock)
+            except OSError as problem:
+                if problem.errno != errno.ECONNABORTED:  # that one only says that the client has left already
+                    trouble("listener.full", address=self.address, reason=str(problem))
+                    await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            conn = f"{self.protocol.value}-{next(_numbers)}"
+            channel = open_channel(client, loop, peer=f"{address[0]}:{address[1]}")
+            session = group.create_task(self._supervise(conn, channel), name=conn)
+            self._sessions.add(session)
+            session.add_done_callback(self._sessions.discard)
+
+    async def _supervise(self, conn: str, channel: Channel) -> None:
+        """One session; its bugs are logged and end nobody else's."""
+        try:
+            if self.tls is TlsMode.IMPLICIT:
+                await self._start_tls(channel)
+            await self._serve(conn, channel)
+        except (PeerGone, TlsFailed, TimeoutError) as problem:
+            detail("session.no_tls", conn=conn, reason=str(problem))
+        except Exception as bug:  # noqa: BLE001  the supervisor of section 8
+            fault("session.bug", conn=conn, error=bug)
+        finally:
+            channel.close()
+
+    async def _start_tls(self, channel: Channel) -> None:
+        assert self._context is not None  # noqa: S101  the configuration demands a certificate with tls
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            await channel.start_tls(self._context)
+
+
+def socket_name(sock: socket.socket) -> str:
+    """`127.0.0.1:1143` or `[::1]:1143`."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,156 @@
+"""One connection from accept to close, in one linear function."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from bridge.errors import BridgeError, LimitReached, PeerGone, TokenRefused
+from bridge.model import AccessToken, Account, Login, Protocol
+from bridge.observe.logs import event, trouble
+from bridge.relay.channel import Channel
+from bridge.relay.frontend import Frontend
+from bridge.relay.limits import ConnectionCap, Turns
+from bridge.relay.splice import splice
+from bridge.relay.upstream import Opened, Upstream
+
+LOGINS_PER_CONNECTION = 5
+"""Refused logins before the client is sent away; a CRM with a wrong password reconnects by itself."""
+
+FULL = {
+    Protocol.IMAP: b"* BYE [UNAVAILABLE] Too many connections wait for their login. Try again later.\r\n",
+    Protocol.POP3: b"-ERR [SYS/TEMP] Too many connections wait for their login. Try again later.\r\n",
+    Protocol.SMTP: b"421 4.7.0 Too many connections wait for their login. Try again later.\r\n",
+}
+"""The greeting of a bridge that takes no more."""
+
+Who = Callable[[Login], Awaitable[Account]]
+"""A login to its account. Raises: LoginRefused, StoreUnavailable."""
+
+
+class TokenFor(Interface):
+    """An access token for an account; `refused` is one that the upstream has just rejected."""
+
+    async def __call__(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
+        """Raises: AuthorizationRequired, ProviderUnavailable, StoreUnavailable, StoreCorrupt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a session asks of layers that it may not know, and what it shares with other sessions."""
+
+    who: Who
+    token_for: TokenFor
+    turns: Turns
+    cap: ConnectionCap
+
+
+class Session:
+    """A mail client's connection; run() is its whole life."""
+
+    def __init__(
+        self,
+        conn: str,
+        protocol: Protocol,
+        client: Channel,
+        frontend: Callable[[Channel], Frontend],
+        upstream: Upstream,
+        services: Services,
+    ) -> None:
+        self._conn = conn
+        self._protocol = protocol
+        self._client = client
+        self._frontend = frontend
+        self._upstream = upstream
+        self._who = services.who
+        self._token_for = services.token_for
+        self._turns = services.turns
+        self._cap = services.cap
+
+    async def run(self) -> None:
+        """Serve until either side ends; closes the client's channel."""
+        event("session.open", conn=self._conn, protocol=self._protocol.value, client=self._client.peer)
+        try:
+            with ExitStack() as unauthenticated:
+                await self._take_place(unauthenticated)
+                frontend = self._frontend(self._client)
+                for _ in range(LOGINS_PER_CONNECTION):
+                    if await self._serve_once(frontend, unauthenticated):
+                        return
+                raise PeerGone("too many refused logins")
+        except PeerGone as gone:
+            event("session.closed", conn=self._conn, reason=str(gone))
+        except BridgeError as problem:
+            trouble("session.ended", conn=self._conn, error=type(problem).__name__, reason=str(problem))
+        finally:
+            await self._client.finish()
+
+    async def _take_place(self, unauthenticated: ExitStack) -> None:
+        try:
+            unauthenticated.enter_context(self._cap.place())
+        except LimitReached:
+            await self._client.send(FULL[self._protocol])
+            raise
+
+    async def _serve_once(self, frontend: Frontend, unauthenticated: ExitStack) -> bool:
+        """One login; True if it was accepted and the session is over, False if it was refused."""
+        login = await frontend.login()
+        try:
+            account = await self._who(login)
+            async with self._opened(account, login) as upstream:
+                leftover = await frontend.accept(upstream.ready)
+                unauthenticated.close()
+                await self._pass_bytes(account, upstream, leftover)
+                return True
+        except PeerGone:
+            raise
+        except BridgeError as problem:
+            trouble(
+                "login.refused",
+                conn=self._conn,
+                username=login.username,
+                error=type(problem).__name__,
+                reason=str(problem),
+            )
+            await frontend.refuse(problem)
+            return False
+
+    @asynccontextmanager
+    async def _opened(self, account: Account, login: Login) -> AsyncIterator[Opened]:
+        """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
+        most = self._upstream.endpoint(account).connections
+        async with self._turns.turn((self._protocol.value, account.address), most):
+            opened = await self._open(account, login)
+            try:
+                yield opened
+            finally:
+                opened.channel.close()
+
+    async def _open(self, account: Account, login: Login) -> Opened:
+        """Token first, then dial: providers cut unauthenticated connections soon. One retry on a refused token."""
+        token = await self._token_for(account)
+        try:
+            return await self._upstream.open(account, token, login.client_name)
+        except TokenRefused as refused:
+            event("token.refused", conn=self._conn, account=account.address, reason=str(refused))
+            token = await self._token_for(account, refused=token)
+            return await self._upstream.open(account, token, login.client_name)
+
+    async def _pass_bytes(self, account: Account, upstream: Opened, leftover: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        event("session.ready", conn=self._conn, account=account.address, upstream=upstream.channel.peer)
+        traffic = await splice(self._client, upstream.channel, to_client=upstream.ready.leftover, to_upstream=leftover)
+        event(
+            "session.done",
+            conn=self._conn,
+            account=account.address,
+            to_client=traffic.to_client,
+            to_upstream=traffic.to_upstream,
+            ended_by=traffic.ended_by,
+            seconds=round(loop.time() - started, 1),
+        )

@@ -1,0 +1,342 @@
+"""aiosmtpd until AUTH, behind Frontend; only importer of aiosmtpd.
+
+aiosmtpd is used as a machine: it never sees a socket. It is given one line at a time and a transport that keeps what
+it writes; the next line follows when it has answered the last. So nothing a client pipelines is ever inside aiosmtpd
+(no private buffer to rescue at the hand-over), no timer of its can cut a session that is ours by then, and STARTTLS is
+the channel's business. None of its private names is used.
+
+What its own AUTH does not do well is done here, by its `handle_AUTH` hook: mechanism names of any case, responses up to
+12,288 octets, challenges that Outlook accepts, one reply after a cancel, bytes that are no ASCII (provider facts 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from aiosmtpd.smtp import MISSING, SMTP, Envelope, Session
+
+from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation, TlsFailed
+from bridge.model import Login, Protocol
+from bridge.protocols import sasl
+from bridge.protocols.base import Ready
+from bridge.protocols.lines import LineBuffer
+from bridge.protocols.smtp.replies import refusal_reply
+from bridge.relay.channel import Channel
+from bridge.relay.frontend import LOGIN_SECONDS
+from bridge.secret import Secret
+
+LINE_LIMIT = 12288 + 16
+"""Octets of one line: the longest AUTH response (RFC 4954 section 4.3) and its command."""
+COMMAND_LIMIT = 512
+"""Octets of any other command (RFC 5321 section 4.5.3.1.4)."""
+COMMANDS_BEFORE_LOGIN = 50
+"""More than any client needs; a scanner is sent away."""
+OWN_TIMER_SECONDS = 24 * 3600.0
+"""aiosmtpd's own timer must never fire: the limit is ours (LOGIN_SECONDS)."""
+IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})
+"""What a listener with STARTTLS takes before TLS (RFC 3207 section 4)."""
+
+_WHOLE_REPLY = re.compile(rb"(?:^|\n)\d{3}(?: [^\n]*)?\r\n\Z")
+
+
+class _Pipe(asyncio.Transport):
+    """What aiosmtpd takes for its connection: keeps the bytes, notes the end."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 0)})
+        self.written = bytearray()
+        self.moved = asyncio.Event()
+        self._is_closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep a reply; wake the driver when it is whole."""
+        self.written += data
+        if _WHOLE_REPLY.search(self.written):
+            self.moved.set()
+
+    def close(self) -> None:
+        """Note it; the socket is the driver's."""
+        self._is_closing = True
+        self.moved.set()
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        """True once aiosmtpd wants to hang up."""
+        return self._is_closing
+
+    def get_write_buffer_size(self) -> int:
+        """Never full: a reply is taken away before the next command comes."""
+        return 0
+
+
+class _Handler:
+    """aiosmtpd's hooks."""
+
+    def __init__(self, frontend: SmtpFrontend) -> None:
+        self._frontend = frontend
+
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        lines = [responses[0][4:], *self._frontend.ehlo_lines()]
+        return [f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]
+
+    async def handle_AUTH(self, server: SMTP, session: Session, envelope: Envelope, args: list[str]) -> str | None:
+        return await self._frontend.authenticate(server, args)
+
+    async def handle_exception(self, error: Exception) -> str:
+        """aiosmtpd's default would show the class and text of our bug to the client."""
+        self._frontend.failed(error)
+        return "421 4.3.0 Internal trouble; see the log of mail-bridge"
+
+
+class SmtpFrontend:
+    """The SMTP side of a mail client's connection, up to AUTH."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        extensions: Callable[[], tuple[str, ...]],
+        context: ssl.SSLContext | None = None,
+        hostname: str = "localhost",
+    ) -> None:
+        """`extensions` gives the EHLO lines that every upstream honours; `context` offers STARTTLS."""
+        self._channel = channel
+        self._extensions = extensions
+        self._context = context
+        self._hostname = hostname
+        self._lines = LineBuffer(LINE_LIMIT)
+        self._commands = 0
+        self._seconds_left = LOGIN_SECONDS
+        self._is_tls = channel.tls is not None
+        self._login: Login | None = None
+        self._verdict: asyncio.Future[str] | None = None
+        self._error: Exception | None = None
+        self._pipe, self._smtp = self._new_server()
+
+    # --- Frontend -----------------------------------------------------------------------------------------------
+
+    async def login(self) -> Login:
+        """See Frontend."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(self._seconds_left):
+                return await self._next_login()
+        except TimeoutError:
+            await self._say_goodbye("421 4.4.2 No login in time")
+            raise LimitReached("no login in time") from None
+        except ProtocolViolation as problem:
+            await self._say_goodbye("500 5.5.2 Line too long")
+            raise problem
+        except BaseException:
+            self._discard()
+            raise
+        finally:
+            self._seconds_left -= loop.time() - started
+
+    async def refuse(self, problem: BridgeError) -> None:
+        """See Frontend."""
+        assert self._verdict is not None  # noqa: S101  only after login()
+        self._login = None
+        self._pipe.moved.clear()
+        self._verdict.set_result(refusal_reply(problem))
+        await self._pass_on_reply()
+        if isinstance(problem, LimitReached):
+            self._discard()
+            raise PeerGone("sent away")
+
+    async def accept(self, ready: Ready) -> bytes:
+        """See Frontend."""
+        self._discard()
+        text = ready.text.decode("ascii", "replace").replace("\n", " ").strip()
+        reply = text if re.match(r"[245]\.\d+\.\d+ ", text) else f"2.7.0 {text or 'Authentication successful'}"
+        await self._channel.send(f"235 {reply}\r\n".encode("ascii", "replace"))
+        return self._lines.leftover()
+
+    # --- hooks --------------------------------------------------------------------------------------------------
+
+    def ehlo_lines(self) -> list[str]:
+        """What our EHLO offers: nothing that an upstream lacks, AUTH only where it may be used (trap 43)."""
+        offered = list(self._extensions())
+        if self._context is not None and not self._is_tls:
+            return [*offered, "STARTTLS"]
+        return [*offered, "AUTH PLAIN LOGIN", "AUTH=PLAIN LOGIN"]  # the second form is for clients of the nineties
+
+    async def authenticate(self, server: SMTP, args: list[str]) -> str | None:
+        """handle_AUTH: get the credentials, then wait for the session's decision."""
+        try:
+            login = await self._credentials(server, args)
+        except sasl.SaslError as problem:
+            return f"501 5.5.2 {problem.public}"
+        if login is None:
+            return None
+        self._login = login
+        self._verdict = asyncio.get_running_loop().create_future()
+        self._pipe.moved.set()
+        return await self._verdict
+
+    def failed(self, error: Exception) -> None:
+        """handle_exception: remember it for login() to raise, where the session's supervisor logs it."""
+        self._error = error
+
+    # --- driving aiosmtpd ---------------------------------------------------------------------------------------
+
+    async def _next_login(self) -> Login:
+        await self._pass_on_reply()  # the greeting, the first time
+        while True:
+            line = await self._next_line()
+            verb = line.split(b" ", 1)[0].strip().upper()
+            self._commands += 1
+            if self._commands > COMMANDS_BEFORE_LOGIN:
+                await self._say_goodbye("421 4.7.0 Too many commands without a login")
+                raise LimitReached("too many commands without a login")
+            if (reply := self._own_answer(verb, line)) is not None:
+                await self._channel.send(reply)
+                if verb == b"STARTTLS" and reply.startswith(b"220"):
+                    await self._start_tls()
+                continue
+            self._pipe.moved.clear()
+            self._smtp.data_received(_with_upper_case_mechanism(verb, line))
+            if (login := await self._answer_or_login()) is not None:
+                return login
+
+    def _own_answer(self, verb: bytes, line: bytes) -> bytes | None:
+        """Replies to what aiosmtpd must not see."""
+        if self._is_in_exchange:
+            return None
+        if len(line) > COMMAND_LIMIT and verb != b"AUTH":
+            return b"500 5.5.2 Command line too long\r\n"
+        if self._context is None:
+            return b"502 5.5.1 No TLS on this port\r\n" if verb == b"STARTTLS" else None
+        if self._is_tls:
+            return b"503 5.5.1 TLS is on already\r\n" if verb == b"STARTTLS" else None
+        if verb == b"STARTTLS":
+            return b"220 2.0.0 Go ahead\r\n"
+        return None if verb in IN_CLEAR else b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+
+    async def _answer_or_login(self) -> Login | None:
+        await self._pipe.moved.wait()
+        if self._login is not None:
+            return self._login
+        await self._pass_on_reply()
+        return None
+
+    async def _pass_on_reply(self) -> None:
+        await self._pipe.moved.wait()
+        reply = bytes(self._pipe.written)
+        self._pipe.written.clear()
+        self._is_in_exchange = reply.startswith(b"334")
+        await self._channel.send(reply)
+        if self._error is not None:
+            raise self._error
+        if self._pipe.is_closing():
+            raise PeerGone("the client has taken its leave")
+
+    async def _next_line(self) -> bytes:
+        while (line := self._lines.next_line()) is None:
+            data = await self._channel.receive()
+            if not data:
+                raise PeerGone("the client has left")
+            self._lines.append(data)
+        return line
+
+    async def _start_tls(self) -> None:
+        if self._lines.leftover():
+            raise ProtocolViolation("plaintext behind STARTTLS")
+        assert self._context is not None  # noqa: S101  STARTTLS was offered
+        try:
+            await self._channel.start_tls(self._context)
+        except TlsFailed as problem:
+            raise PeerGone(f"TLS with the mail client failed: {problem}") from problem
+        # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
+        self._is_tls = True
+        self._discard()
+        self._pipe, self._smtp = self._new_server()
+        await self._pipe.moved.wait()
+        self._pipe.written.clear()
+        self._pipe.moved.clear()
+
+    async def _say_goodbye(self, reply: str) -> None:
+        self._discard()
+        await self._channel.send(reply.encode("ascii") + b"\r\n")
+
+    def _new_server(self) -> tuple[_Pipe, SMTP]:
+        self._is_in_exchange = False
+        server = _Server(
+            _Handler(self),
+            hostname=self._hostname,  # else aiosmtpd asks the DNS for it, and waits
+            ident="ESMTP mail-bridge ready",
+            auth_required=True,
+            auth_require_tls=False,
+            enable_SMTPUTF8=True,  # else an EHLO with a computer name in French is refused
+            timeout=OWN_TIMER_SECONDS,
+            loop=asyncio.get_running_loop(),
+        )
+        pipe = _Pipe()
+        server.connection_made(pipe)
+        return pipe, server
+
+    def _discard(self) -> None:
+        """End aiosmtpd's task and timer; it holds nothing of ours. Idempotent."""
+        if self._smtp.transport is not None:
+            self._smtp.connection_lost(None)
+
+    # --- SASL ---------------------------------------------------------------------------------------------------
+
+    async def _credentials(self, server: SMTP, args: list[str]) -> Login | None:
+        """PLAIN (RFC 4616) or LOGIN; None if the client cancelled or sent no base64, which is answered already."""
+        initial = args[1] if len(args) > 1 else None
+        if args[0] == "PLAIN":
+            blob = await _response(server, b"", initial)
+            if blob is None:
+                return None
+            username, password = sasl.decode_plain(blob)
+        else:
+            name = await _response(server, b"Username:", initial)
+            word = None if name is None else await _response(server, b"Password:", None)
+            if name is None or word is None:
+                return None
+            username, password = sasl.decode_text(name), Secret(word)
+        client_name = server.session.host_name if server.session is not None else ""
+        return Login(Protocol.SMTP, username, password, client_name=client_name or "")
+
+
+async def _response(server: SMTP, challenge: bytes, initial: str | None) -> bytes | None:
+    """The initial response if there is one, else the answer to `challenge`."""
+    if initial is not None:
+        return b"" if initial == "=" else sasl.decode_base64(initial.encode("ascii", "replace"))
+    answer: Any = await server.challenge_auth(challenge)
+    return None if answer is MISSING else bytes(answer)
+
+
+class _Server(SMTP):
+    """The library's server with the limits of RFC 4954; AUTH's arguments are cut by us before it looks at them."""
+
+    line_length_limit = LINE_LIMIT + 2
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # A class-wide dict, cleared whenever any connection is built: to be set for each.
+        self.command_size_limits["AUTH"] = LINE_LIMIT
+
+
+def _with_upper_case_mechanism(verb: bytes, line: bytes) -> bytes:
+    """`auth login` as `AUTH LOGIN`: to aiosmtpd the mechanism's case matters (trap 35)."""
+    if verb != b"AUTH":
+        return line
+    words = line.split()
+    if len(words) > 1:
+        words[1] = words[1].upper()
+    return b" ".join(words) + b"\r\n"
+
+
+assert base64.b64encode(b"Username:") == b"VXNlcm5hbWU6"  # noqa: S101  the challenges that MS-XLOGIN clients accept

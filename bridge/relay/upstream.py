@@ -1,0 +1,179 @@
+"""Dial, TLS, drive a client machine to authenticated."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import aiohappyeyeballs
+
+from bridge.errors import PeerGone, ProtocolViolation, TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
+from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.protocols.base import (
+    ClientMachine,
+    Credentials,
+    Event,
+    Hangup,
+    Ready,
+    RefusalKind,
+    Refused,
+    Send,
+    StartTLS,
+)
+from bridge.relay.channel import Channel, open_channel
+from bridge.relay.tls import UpstreamContexts
+
+CONNECT_SECONDS = 10.0
+"""Name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
+LOGIN_SECONDS = 15.0
+"""TLS, greeting and XOAUTH2 together."""
+NEXT_ADDRESS_SECONDS = 0.25
+"""Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
+RESOLVER_THREADS = 16
+"""Lookups under way at once; a name server that hangs then delays only those who need it."""
+
+MachineFactory = Callable[[Credentials, bool, str], ClientMachine]
+"""Credentials, whether STARTTLS is wanted, and the SMTP client name, to a client machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An authenticated upstream connection, and what it had to say."""
+
+    channel: Channel
+    ready: Ready
+
+
+class Dialer:
+    """TCP to an endpoint: asynchronous name lookup, then the addresses of both families in a race (RFC 8305)."""
+
+    def __init__(self) -> None:
+        self._resolver = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+
+    async def dial(self, endpoint: Endpoint) -> Channel:
+        """Connect. Raises: UpstreamUnavailable with a sentence that names the server."""
+        place = f"{endpoint.host}:{endpoint.port}"
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                found = await loop.run_in_executor(self._resolver, _addresses, endpoint.host, endpoint.port)
+                sock = await aiohappyeyeballs.start_connection(
+                    found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1
+                )
+        except TimeoutError:
+            raise UpstreamUnavailable(f"{place} does not answer within {CONNECT_SECONDS:.0f} s") from None
+        except socket.gaierror as problem:
+            raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: {problem.strerror}") from problem
+        except OSError as problem:
+            raise UpstreamUnavailable(f"{place} cannot be reached: {problem}") from problem
+        return open_channel(sock, loop, peer=place)
+
+    def close(self) -> None:
+        """Give the threads up; a lookup under way ends by itself."""
+        self._resolver.shutdown(wait=False, cancel_futures=True)
+
+
+class Upstream:
+    """Opens authenticated connections for one protocol."""
+
+    def __init__(self, protocol: Protocol, machine: MachineFactory, dialer: Dialer, contexts: UpstreamContexts) -> None:
+        self._protocol = protocol
+        self._machine = machine
+        self._dialer = dialer
+        self._contexts = contexts
+        self._learned: dict[tuple[str, int], frozenset[str]] = {}
+
+    def endpoint(self, account: Account) -> Endpoint:
+        """Where this account's mail is. Raises: UpstreamRefused if no server is configured."""
+        endpoint = account.endpoints.get(self._protocol)
+        if endpoint is None:
+            raise UpstreamRefused(f"no {self._protocol.value} server is configured for {account.address}")
+        return endpoint
+
+    def learned_extensions(self, endpoint: Endpoint) -> frozenset[str] | None:
+        """SMTP: what this server's last EHLO offered, else what the preset knows, else None."""
+        return self._learned.get((endpoint.host, endpoint.port), endpoint.extensions)
+
+    async def open(self, account: Account, token: AccessToken, client_name: str = "") -> Opened:
+        """Dial, start TLS, authenticate as `account.address`; cleans up if it raises.
+
+        Raises: UpstreamUnavailable (network, TLS, busy, protocol), TokenRefused, UpstreamRefused.
+        """
+        endpoint = self.endpoint(account)
+        credentials = Credentials(account.address, token.value)
+        machine = self._machine(credentials, endpoint.tls is TlsMode.STARTTLS, client_name)
+        channel = await self._dialer.dial(endpoint)
+        try:
+            async with asyncio.timeout(LOGIN_SECONDS):
+                if endpoint.tls is TlsMode.IMPLICIT:
+                    await self._start_tls(channel, endpoint)
+                ready = await self._drive(channel, machine, endpoint)
+        except TimeoutError:
+            channel.close()
+            raise UpstreamUnavailable(f"{endpoint.host} did not complete the login in {LOGIN_SECONDS:.0f} s") from None
+        except (PeerGone, ProtocolViolation) as problem:
+            channel.close()
+            raise UpstreamUnavailable(f"{endpoint.host}: {problem}") from problem
+        except BaseException:
+            channel.close()
+            raise
+        self._contexts.keep_session(endpoint, channel.tls)
+        extensions = getattr(machine, "extensions", None)
+        if extensions is not None:
+            self._learned[endpoint.host, endpoint.port] = extensions
+        return Opened(channel, ready)
+
+    async def _start_tls(self, channel: Channel, endpoint: Endpoint) -> None:
+        try:
+            await channel.start_tls(
+                self._contexts.context(endpoint),
+                server_hostname=endpoint.host,
+                session=self._contexts.session(endpoint),
+            )
+        except TlsFailed as problem:
+            raise TlsFailed(f"{endpoint.host}:{endpoint.port}: {problem}") from problem
+
+    async def _drive(self, channel: Channel, machine: ClientMachine, endpoint: Endpoint) -> Ready:
+        """Carry out the machine's events until the upstream has decided."""
+        events: deque[Event] = deque(machine.start())
+        while True:
+            while events:
+                match events.popleft():
+                    case Send(data):
+                        await channel.send(data)
+                    case StartTLS(farewell):
+                        await channel.send(farewell)
+                        await self._start_tls(channel, endpoint)
+                        events.extend(machine.tls_started())
+                    case Ready() as ready:
+                        return ready
+                    case Refused(kind, text):
+                        raise _refusal(endpoint, kind, text)
+                    case Hangup(farewell):
+                        await channel.send(farewell)
+                        raise UpstreamUnavailable(f"{endpoint.host} cannot be used")
+                    case other:
+                        raise AssertionError(f"a client machine does not say {other!r}")
+            data = await channel.receive()
+            events.extend(machine.receive(data) if data else machine.closed())
+
+
+def _refusal(endpoint: Endpoint, kind: RefusalKind, text: str) -> UpstreamUnavailable | UpstreamRefused:
+    """The upstream's "no" as one of our errors: only BUSY is temporary."""
+    sentence = f"{endpoint.host} refuses the login: {text}"
+    if kind is RefusalKind.BUSY:
+        return UpstreamUnavailable(sentence)
+    if kind is RefusalKind.TOKEN:
+        return TokenRefused(sentence, text=text)
+    return UpstreamRefused(sentence, text=text)
+
+
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
+
+
+def _addresses(host: str, port: int) -> Sequence[AddressInfo]:
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]  # stubs allow bytes

@@ -1,0 +1,35 @@
+"""Connected sockets and handshakes for the tests of the relay."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from bridge.relay.channel import Channel
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        left = socket.create_connection(server.getsockname())
+        right, _ = server.accept()
+    return left, right
+
+
+async def shake_hands(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> tuple[Channel, Channel]:
+    left, right = channels
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.start_tls(contexts[1], server_hostname="localhost"))
+        group.create_task(right.start_tls(contexts[0]))
+    return left, right
+
+
+async def receive_exactly(channel: Channel, count: int) -> bytes:
+    received = bytearray()
+    while len(received) < count:
+        data = await channel.receive()
+        assert data, "end of file too early"
+        received += data
+    return bytes(received)

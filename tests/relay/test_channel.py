@@ -1,0 +1,212 @@
+"""The channel contract, over both implementations."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trustme
+
+from bridge.errors import PeerGone, TlsFailed
+from bridge.relay.channel import Channel, CompletionChannel, ReadinessChannel, open_channel
+from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
+
+KINDS = [ReadinessChannel, CompletionChannel]
+
+
+def pair(kind: Callable[..., Channel]) -> tuple[Channel, Channel]:
+    left, right = tcp_pair()
+    loop = asyncio.get_running_loop()
+    return kind(left, loop, "left"), kind(right, loop, "right")
+
+
+@pytest.fixture(params=KINDS)
+async def channels(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Channel, Channel]]:
+    left, right = pair(request.param)
+    yield left, right
+    left.close()
+    right.close()
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_bytes_arrive_in_order_and_complete(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
+) -> None:
+    left, right = await shake_hands(channels, contexts) if with_tls else channels
+    sent = random.Random(1).randbytes(3_000_001)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.send(sent))
+        received = group.create_task(receive_exactly(right, len(sent)))
+    assert hashlib.sha256(received.result()).digest() == hashlib.sha256(sent).digest()
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_both_directions_work_at_once(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
+) -> None:
+    left, right = await shake_hands(channels, contexts) if with_tls else channels
+    one, two = random.Random(2).randbytes(700_000), random.Random(3).randbytes(900_000)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.send(one))
+        group.create_task(right.send(two))
+        at_right = group.create_task(receive_exactly(right, len(one)))
+        at_left = group.create_task(receive_exactly(left, len(two)))
+    assert at_right.result() == one
+    assert at_left.result() == two
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_close_gives_end_of_file_after_the_last_byte(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
+) -> None:
+    left, right = await shake_hands(channels, contexts) if with_tls else channels
+    await left.send(b"last words")
+    left.close()
+    assert await receive_exactly(right, 10) == b"last words"
+    assert await right.receive() == b""
+    assert await right.receive() == b"", "end of file stays end of file"
+
+
+async def test_fin_without_close_notify_is_end_of_file_and_loses_nothing(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    left, right = await shake_hands(channels, contexts)
+    sent = random.Random(4).randbytes(200_000)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.send(sent))
+        received = group.create_task(receive_exactly(right, len(sent)))
+    left._socket.shutdown(socket.SHUT_WR)  # type: ignore[attr-defined]  # a peer that is rude on purpose
+    assert received.result() == sent
+    assert await right.receive() == b""
+
+
+async def test_a_reset_is_peer_gone(channels: tuple[Channel, Channel]) -> None:
+    left, right = channels
+    raw = left._socket  # type: ignore[attr-defined]  # to reset on purpose
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    raw.close()
+    with pytest.raises(PeerGone):
+        await right.receive()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_sending_to_a_closed_peer_is_peer_gone(kind: Callable[..., Channel]) -> None:
+    left, right = pair(kind)
+    left.close()
+    with pytest.raises(PeerGone):
+        for _ in range(100):
+            await right.send(b"x" * 100_000)
+    right.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_unknown_ca_and_a_wrong_name_are_tls_failed_with_a_reason(kind: Callable[..., Channel]) -> None:
+    ca, other = trustme.CA(), trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("mail.example.test").configure_cert(server)
+    cases = [(other, "mail.example.test", "unable to get local issuer"), (ca, "localhost", "Hostname mismatch")]
+    for trusted, name, words in cases:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusted.configure_trust(client)
+        left, right = pair(kind)
+
+        async def answer(channel: Channel = right) -> None:
+            with pytest.raises((TlsFailed, PeerGone)):  # TLS 1.3: the server may be done before the alert comes
+                await channel.start_tls(server)
+                while await channel.receive():
+                    pass
+                raise PeerGone("closed")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(answer())
+            with pytest.raises(TlsFailed, match=words):
+                await left.start_tls(client, server_hostname=name)
+            left.close()
+        right.close()
+
+
+async def test_plaintext_behind_starttls_breaks_the_handshake_and_is_never_taken_for_tls(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    left, right = channels
+    await right.send(b"220 go ahead\r\n")
+    assert await receive_exactly(left, 14) == b"220 go ahead\r\n"
+    await right.send(b"250 INJECTED\r\n")
+    with pytest.raises((TlsFailed, PeerGone)):
+        await left.start_tls(contexts[1], server_hostname="localhost")
+
+
+async def test_a_client_hello_that_comes_early_is_not_lost(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    left, right = channels
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.start_tls(contexts[1], server_hostname="localhost"))
+        while not select_readable(right):
+            await asyncio.sleep(0)
+        group.create_task(right.start_tls(contexts[0]))
+    await left.send(b"over TLS")
+    assert await receive_exactly(right, 8) == b"over TLS"
+
+
+def select_readable(channel: Channel) -> bool:
+    try:
+        return bool(channel._socket.recv(1, socket.MSG_PEEK))  # type: ignore[attr-defined]
+    except BlockingIOError:
+        return False
+
+
+async def test_a_session_can_be_resumed(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    session: ssl.SSLSession | None = None
+    reused = []
+    for _ in range(2):
+        left, right = pair(ReadinessChannel)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(left.start_tls(contexts[1], server_hostname="localhost", session=session))
+            group.create_task(right.start_tls(contexts[0]))
+        await right.send(b"hello")  # the ticket comes with the first bytes
+        await receive_exactly(left, 5)
+        assert left.tls is not None
+        session = left.tls.session
+        reused.append(left.tls.session_reused)
+        left.close()
+        right.close()
+    assert reused == [False, True]
+
+
+async def test_finish_lets_the_peer_read_the_last_words_although_it_was_still_sending(
+    channels: tuple[Channel, Channel],
+) -> None:
+    left, right = channels
+    await left.send(b"x" * 20_000)
+    await right.send(b"421 too much\r\n")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(right.finish())
+        assert await receive_exactly(left, 14) == b"421 too much\r\n"
+        left.close()
+
+
+async def test_a_cancelled_receive_leaves_the_channel_usable(channels: tuple[Channel, Channel]) -> None:
+    left, right = channels
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await right.receive()
+    await left.send(b"still here")
+    assert await receive_exactly(right, 10) == b"still here"
+
+
+async def test_open_channel_picks_readiness_here_and_turns_nagle_off() -> None:
+    left, right = tcp_pair()
+    with right:
+        channel = open_channel(left, asyncio.get_running_loop())
+        assert isinstance(channel, ReadinessChannel)
+        assert left.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        channel.close()
+        channel.close()

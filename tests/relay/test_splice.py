@@ -1,0 +1,227 @@
+"""Bytes both ways, over both kinds of channel."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bridge.relay import splice as splice_module
+from bridge.relay.channel import Channel, CompletionChannel, ReadinessChannel
+from bridge.relay.splice import Traffic, splice
+from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
+
+KINDS = [ReadinessChannel, CompletionChannel]
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+class Scene:
+    """A mail client, the bridge's two channels, and an upstream behind TLS."""
+
+    def __init__(self, kind: Callable[..., Channel]) -> None:
+        loop = asyncio.get_running_loop()
+        a, b = tcp_pair()
+        c, d = tcp_pair()
+        self.client, self.client_side = ReadinessChannel(a, loop, "client"), kind(b, loop, "client side")
+        self.upstream_side, self.upstream = kind(c, loop, "upstream side"), ReadinessChannel(d, loop, "upstream")
+
+    async def with_tls(self, contexts: Contexts) -> Scene:
+        await shake_hands((self.upstream_side, self.upstream), contexts)
+        return self
+
+    async def splice(self, to_client: bytes = b"", to_upstream: bytes = b"") -> Traffic:
+        try:
+            return await splice(self.client_side, self.upstream_side, to_client=to_client, to_upstream=to_upstream)
+        finally:
+            self.client_side.close()
+            self.upstream_side.close()
+
+    def close(self) -> None:
+        for channel in (self.client, self.client_side, self.upstream_side, self.upstream):
+            channel.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_bytes_pass_both_ways_complete_and_in_order(kind: Callable[..., Channel], contexts: Contexts) -> None:
+    scene = await Scene(kind).with_tls(contexts)
+    down, up = random.Random(5).randbytes(2_000_000), random.Random(6).randbytes(1_500_000)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice(b"first down", b"first up"))
+        group.create_task(scene.upstream.send(down))
+        group.create_task(scene.client.send(up))
+        at_client = group.create_task(receive_exactly(scene.client, len(down) + 10))
+        at_upstream = group.create_task(receive_exactly(scene.upstream, len(up) + 8))
+        await asyncio.wait((at_client, at_upstream))
+        scene.upstream.close()
+    assert at_client.result() == b"first down" + down
+    assert at_upstream.result() == b"first up" + up
+    assert session.result() == Traffic(len(down) + 10, len(up) + 8, "upstream")
+    scene.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_last_bytes_of_an_upstream_that_closes_at_once_arrive(
+    kind: Callable[..., Channel],
+    contexts: Contexts,
+) -> None:
+    scene = await Scene(kind).with_tls(contexts)
+    sent = random.Random(7).randbytes(600_000)
+
+    async def send_and_go() -> None:
+        await scene.upstream.send(sent)
+        scene.upstream._socket.shutdown(socket.SHUT_WR)  # FIN without close_notify, as many mail servers do
+
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        group.create_task(send_and_go())
+        at_client = group.create_task(receive_exactly(scene.client, len(sent)))
+    assert at_client.result() == sent
+    assert session.result().ended_by == "upstream"
+    scene.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_half_closes_still_gets_the_answer(
+    kind: Callable[..., Channel],
+    contexts: Contexts,
+) -> None:
+    scene = await Scene(kind).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await scene.client.send(b"QUIT\r\n")
+        scene.client._socket.shutdown(socket.SHUT_WR)
+        assert await receive_exactly(scene.upstream, 6) == b"QUIT\r\n"
+        await scene.upstream.send(b"221 bye\r\n")
+        scene.upstream.close()
+        assert await receive_exactly(scene.client, 9) == b"221 bye\r\n"
+    assert session.result().to_client == 9
+    scene.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_is_reset_ends_the_session_at_once(
+    kind: Callable[..., Channel], contexts: Contexts
+) -> None:
+    scene = await Scene(kind).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await scene.client.send(b"x")
+        await receive_exactly(scene.upstream, 1)
+        scene.client._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        scene.client._socket.close()
+        assert await scene.upstream.receive() == b""
+    assert session.result().ended_by == "client lost"
+    scene.upstream.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], contexts: Contexts) -> None:
+    """What is sent while nobody reads ends up in kernel buffers, which are bounded; then the sender stands still."""
+    scene = await Scene(kind).with_tls(contexts)
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        while True:
+            await scene.upstream.send(b"x" * 65536)
+            sent += 65536
+
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        flooding = group.create_task(flood())
+        await until_it_stands_still(lambda: sent)
+        held = sent
+        assert held < 64 * 1024 * 1024, "the flood ended in somebody's memory"
+        data = await receive_exactly(scene.client, held)
+        assert set(data) == {ord("x")}
+        await until(lambda: sent > held)
+        flooding.cancel()
+        session.cancel()
+    scene.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def until_it_stands_still(number: Callable[[], int]) -> None:
+    """Until `number` has not changed for 2,000 turns of the loop."""
+    seen, turns = number(), 0
+    while turns < 2000:
+        await asyncio.sleep(0)
+        turns = turns + 1 if number() == seen else 0
+        seen = number()
+
+
+async def test_a_busy_session_gives_way_to_others(contexts: Contexts) -> None:
+    """One turn of the loop moves one piece for each direction, not all there is."""
+    scene = await Scene(ReadinessChannel).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice(to_client=b""))
+        flood = group.create_task(scene.upstream.send(b"x" * 1_000_000))
+        reader = group.create_task(receive_exactly(scene.client, 1_000_000))
+        turns = 0
+        while not reader.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 1_000_000 // splice_module.PIECE
+        await flood
+        session.cancel()
+    scene.close()
+
+
+async def test_nothing_is_left_after_a_cancelled_splice(contexts: Contexts) -> None:
+    scene = await Scene(ReadinessChannel).with_tls(contexts)
+    session = asyncio.ensure_future(scene.splice())  # noqa: TID251  to be cancelled from outside
+    await scene.client.send(b"x")
+    await receive_exactly(scene.upstream, 1)
+    session.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await session
+    assert await scene.client.receive() == b""
+    assert await scene.upstream.receive() == b""
+    scene.close()
+    gc.collect()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    down=st.lists(st.binary(min_size=1, max_size=40_000), max_size=6),
+    up=st.lists(st.binary(min_size=1, max_size=40_000), max_size=6),
+    kind=st.sampled_from(KINDS),
+)
+def test_any_pieces_keep_their_order_and_lose_nothing(
+    contexts: Contexts,
+    down: list[bytes],
+    up: list[bytes],
+    kind: Callable[..., Channel],
+) -> None:
+    async def play() -> tuple[bytes, bytes]:
+        scene = await Scene(kind).with_tls(contexts)
+
+        async def send_all(channel: Channel, pieces: list[bytes]) -> None:
+            for piece in pieces:
+                await channel.send(piece)
+
+        async with asyncio.TaskGroup() as group:
+            session = group.create_task(scene.splice())
+            group.create_task(send_all(scene.upstream, down))
+            group.create_task(send_all(scene.client, up))
+            at_client = group.create_task(receive_exactly(scene.client, sum(map(len, down))))
+            at_upstream = group.create_task(receive_exactly(scene.upstream, sum(map(len, up))))
+            await asyncio.wait((at_client, at_upstream))
+            session.cancel()
+        scene.close()
+        return at_client.result(), at_upstream.result()
+
+    assert asyncio.run(play()) == (b"".join(down), b"".join(up))
