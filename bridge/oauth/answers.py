@@ -1,0 +1,99 @@
+"""Reading what a token endpoint gives: access token, scopes, who signed in (RFC 6749 section 5.1, id_token)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.model import AccessToken, Subject
+from bridge.secret import Secret
+
+DEFAULT_LIFE = 600
+"""Seconds, where a provider does not say: short enough to be true (RFC 6749 section 5.1 only recommends the field)."""
+
+
+def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
+    """The bearer token; its life counts from when we asked, so that a slow answer does not make it longer.
+
+    Raises: ProviderUnavailable if there is none that we can use. The answer is not repeated: it may hold other tokens.
+    """
+    token = answer.get("access_token")
+    kind = answer.get("token_type", "Bearer")
+    if not isinstance(token, str) or not token or not isinstance(kind, str) or kind.lower() != "bearer":
+        raise ProviderUnavailable("The provider's answer holds no bearer token.")
+    try:
+        life = float(answer.get("expires_in", DEFAULT_LIFE))
+    except (TypeError, ValueError):
+        life = DEFAULT_LIFE
+    return AccessToken(Secret(token), expires_at=asked_at + life, obtained_at=asked_at)
+
+
+def granted_scopes(answer: Mapping[str, Any], asked_for: Iterable[str]) -> frozenset[str]:
+    """What was granted; an answer that names no scope grants what was asked for (RFC 6749 section 5.1)."""
+    scope = answer.get("scope")
+    if isinstance(scope, str):
+        return frozenset(scope.split())
+    return frozenset(scope) if isinstance(scope, (list, tuple)) else frozenset(asked_for)
+
+
+def check_scopes(granted: Iterable[str], needed: Iterable[str]) -> None:
+    """Raises: AuthorizationFailed(missing_scope) that names what is missing; case does not count."""
+    have = {scope.lower().rstrip("/") for scope in granted}
+    missing = sorted(scope for scope in needed if scope.lower().rstrip("/") not in have)
+    if missing:
+        raise AuthorizationFailed(
+            f"The sign-in does not allow {', '.join(missing)}. Sign in again and leave every box ticked; "
+            "if there is none, the administrator must add this permission to the app.",
+            code="missing_scope",
+        )
+
+
+def claims(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The claims of the id_token, empty if there is none or it cannot be read.
+
+    Its signature is not checked: it came straight from the token endpoint over TLS, whose certificate stands for it
+    (OpenID Connect Core 3.1.3.7 item 6). Neither is `exp`: it is a second old, and a wrong local clock would refuse it.
+    """
+    token = answer.get("id_token")
+    if not isinstance(token, str):
+        return {}
+    try:
+        body = token.split(".")[1]
+        value = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def check_audience(found: Mapping[str, Any], client_id: str) -> None:
+    """Raises: AuthorizationFailed(provider) if these claims were made for another client; no claims are fine."""
+    if found and not is_for(found, client_id):
+        raise AuthorizationFailed("The provider's answer was made for another app registration.", code="provider")
+
+
+def is_for(found: Mapping[str, Any], client_id: str) -> bool:
+    """True for claims whose audience is this client (OpenID Connect Core 3.1.3.7 item 3)."""
+    audience = found.get("aud")
+    return client_id in (audience if isinstance(audience, list) else [audience])
+
+
+def subject_by_email(found: Mapping[str, Any], *, unsaid: bool) -> Subject | None:
+    """Who signed in, by `email` and `sub`; None without an address that the provider has verified.
+
+    Args: unsaid, what to believe where the provider says nothing about email_verified.
+    """
+    email = found.get("email")
+    if not isinstance(email, str) or "@" not in email or found.get("email_verified", unsaid) not in (True, "true"):
+        return None
+    return Subject(email.lower(), identifier=str(found.get("sub", "")))
+
+
+def fingerprint(kind: str, client_id: str, addresses: Iterable[str], scopes: Iterable[str]) -> str:
+    """Changes exactly when a stored grant can no longer be used. The client secret is not part of it: a grant outlives
+    its secret."""
+    parts = [kind, client_id, list(addresses), sorted(scopes)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,241 @@
+"""Google, for a person in the browser; only importer of google-auth-oauthlib, google-auth and oauthlib."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from bridge.clock import Clock
+from bridge.config.presets import GOOGLE_TOKEN_URL
+from bridge.config.schema import GoogleProvider
+from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
+from bridge.model import Subject, TokenSet
+from bridge.oauth import answers, pkce
+from bridge.oauth.base import AuthorizationRequest
+from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
+from bridge.oauth.http import Https, Limits, json_object
+from bridge.oauth.quiet import quieten
+from bridge.secret import Secret
+
+T = TypeVar("T")
+
+IDENTITY_SCOPES = {
+    "openid": "openid",
+    "email": "https://www.googleapis.com/auth/userinfo.email",
+    "profile": "https://www.googleapis.com/auth/userinfo.profile",
+}
+"""They only say who signed in. Google grants the long form of what was asked for in the short one."""
+
+ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
+"""Google's id_tokens carry either."""
+
+_GARBAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, Warning)
+"""What the libraries raise for answers that make no sense; oauthlib raises Warning itself."""
+
+
+class Google:
+    """A provider with `kind: google`. The grant is Google's refresh token."""
+
+    def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits | None = None) -> None:
+        self._name = name
+        self._config = config
+        self._clock = clock
+        self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
+
+    @property
+    def name(self) -> str:
+        """The key in the configuration."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Over client id, both endpoints and the scopes."""
+        config = self._config
+        return answers.fingerprint(
+            config.kind, config.client_id, (config.authorization_url, config.token_url), config.effective_scopes
+        )
+
+    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+        """Compose the authorization URL; needs no network."""
+        return await self._https.run(lambda: self._guarded(lambda: self._begin(login_hint, redirect_uri)))
+
+    async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
+        """Turn the code into tokens."""
+        pkce.check_state(request.state, parameters)  # the library does not
+        if "error" in parameters:
+            raise sign_in_problem(Failure.of(parameters))
+        if not parameters.get("code"):
+            raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
+        return await self._https.run(lambda: self._guarded(lambda: self._redeem(request, parameters["code"])))
+
+    async def refresh(self, grant: Secret[str]) -> TokenSet:
+        """A new access token; Google rarely gives a new refresh token, and then the old one stays."""
+        return await self._https.run(lambda: self._guarded(lambda: self._refresh(grant)))
+
+    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        """The grant is a refresh token: nothing to convert."""
+        return await self.refresh(refresh_token)
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        """Ask Google to end the grant; True also if it had ended before."""
+        return await self._https.run(lambda: self._revoke(grant))
+
+    async def close(self) -> None:
+        """Release the connections."""
+        self._https.close()
+
+    def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+        verifier = pkce.new_verifier()
+        flow = self._flow(redirect_uri, verifier, scopes=list(self._config.effective_scopes))
+        options = {"login_hint": login_hint} if login_hint else {}
+        # Without prompt=consent a second sign-in of the same person brings no refresh token.
+        url, state = flow.authorization_url(state=pkce.new_state(), access_type="offline", prompt="consent", **options)
+        kept = Secret(json.dumps({"verifier": verifier.reveal(), "redirect_uri": redirect_uri}))
+        return AuthorizationRequest(url, state, kept)
+
+    def _redeem(self, request: AuthorizationRequest, code: str) -> TokenSet:
+        kept = json.loads(request.kept.reveal())
+        verifier = Secret(kept["verifier"])
+        # Without scopes: oauthlib raises Warning where the granted ones differ from its own list, after the code is
+        # used up, and the only switch for it is an environment variable for the whole process. We compare ourselves.
+        flow = self._flow(kept["redirect_uri"], verifier, scopes=None)
+        hide = (Secret(code), verifier, self._config.client_secret)
+
+        def check(response: requests.Response) -> requests.Response:
+            answer = json_object(response.text)  # oauthlib would try to read an outage's HTML as a form
+            if response.status_code != 200 or "error" in answer:
+                raise sign_in_problem(Failure.of(answer, response.status_code), hide=hide)
+            return response
+
+        flow.oauth2session.register_compliance_hook("access_token_response", check)
+        asked_at = self._clock.now()
+        answer = flow.fetch_token(code=code)
+        scopes = answers.granted_scopes(answer, self._config.effective_scopes)
+        self._check_scopes(scopes)
+        grant = answer.get("refresh_token")
+        if not isinstance(grant, str) or not grant:
+            raise AuthorizationFailed(
+                "Google gave no refresh token. Remove this app at https://myaccount.google.com/permissions, then sign "
+                "in again.",
+                code="no_grant",
+            )
+        found = answers.claims(answer)
+        answers.check_audience(found, self._config.client_id)
+        return TokenSet(answers.access_token(answer, asked_at=asked_at), Secret(grant), scopes, self._subject(found))
+
+    def _refresh(self, grant: Secret[str]) -> TokenSet:
+        from google.oauth2 import credentials as library
+
+        quieten()
+        wire = _Wire(self._https, hide=(grant, self._config.client_secret))
+        untyped: Any = library.Credentials
+        credentials = untyped(
+            token=None,
+            refresh_token=grant.reveal(),
+            token_uri=self._config.token_url,
+            client_id=self._config.client_id,
+            client_secret=self._config.client_secret.reveal(),
+        )
+        asked_at = self._clock.now()
+        credentials.refresh(wire)
+        # credentials.expiry is a naive datetime in UTC by the machine's clock; the answer itself is simpler to read.
+        answer = wire.answer
+        found = answers.claims(answer)
+        return TokenSet(
+            answers.access_token(answer, asked_at=asked_at),
+            Secret(credentials.refresh_token),
+            answers.granted_scopes(answer, self._config.effective_scopes),
+            self._subject(found) if answers.is_for(found, self._config.client_id) else None,
+        )
+
+    def _revoke(self, grant: Secret[str]) -> bool:
+        reply = self._https.post(self._config.revocation_url, data={"token": grant.reveal()})
+        if reply.status_code == 200:
+            return True
+        if reply.json().get("error") in {"invalid_token", "invalid_grant"}:
+            return True
+        raise ProviderUnavailable(f"Google does not revoke the sign-in (HTTP {reply.status_code}).")
+
+    def _flow(self, redirect_uri: str, verifier: Secret[str], *, scopes: list[str] | None) -> Any:
+        from google_auth_oauthlib.flow import Flow  # late: a second of start time that only Google users need
+
+        quieten()
+        client = {
+            "client_id": self._config.client_id,
+            "client_secret": self._config.client_secret.reveal(),
+            "auth_uri": self._config.authorization_url,
+            "token_uri": self._config.token_url,
+        }
+        flow = Flow.from_client_config(
+            {"installed": client}, scopes, redirect_uri=redirect_uri, code_verifier=verifier.reveal()
+        )
+        self._https.equip(flow.oauth2session)
+        return flow
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Map what the libraries raise; trouble on the wire and error answers never reach them."""
+        from google.auth.exceptions import GoogleAuthError
+        from oauthlib.oauth2 import InsecureTransportError, OAuth2Error
+
+        try:
+            return work()
+        except InsecureTransportError:
+            raise ProviderRefused(
+                "Google's URLs must begin with https://: the administrator must correct them."
+            ) from None
+        except (requests.RequestException, GoogleAuthError, OAuth2Error, *_GARBAGE) as problem:
+            # from None: RefreshError prints the whole answer, tokens included
+            raise ProviderUnavailable(
+                f"Google's answer makes no sense to its library ({type(problem).__name__})."
+            ) from None
+
+    def _check_scopes(self, granted: frozenset[str]) -> None:
+        identity = {*IDENTITY_SCOPES, *IDENTITY_SCOPES.values()}
+        answers.check_scopes(granted, [scope for scope in self._config.effective_scopes if scope not in identity])
+
+    def _subject(self, found: Mapping[str, Any]) -> Subject | None:
+        """By the id_token: the address only if Google has verified it, and only from the issuer that we know."""
+        issuer = found.get("iss")
+        if self._config.token_url == GOOGLE_TOKEN_URL:
+            is_known = issuer in ISSUERS
+        else:  # another address for the same service, so its issuer lives there
+            is_known = urlsplit(str(issuer)).netloc == urlsplit(self._config.authorization_url).netloc
+        return answers.subject_by_email(found, unsaid=False) if is_known else None
+
+
+class _Wire:
+    """What google-auth calls to reach the network (google.auth.transport.Request).
+
+    It raises our errors for every answer but a good one, so that google-auth neither repeats the request with three
+    seconds of sleep in between, nor makes one kind of error of all.
+    """
+
+    def __init__(self, https: Https, *, hide: tuple[Secret[str], ...]) -> None:
+        self._https = https
+        self._hide = hide
+        self.answer: dict[str, Any] = {}
+        """The last good answer."""
+
+    def __call__(
+        self, url: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None, **_: Any
+    ) -> _Answer:
+        """Send one request; google-auth's own time limit does not count."""
+        reply = self._https.post(url, data=body, headers=headers) if method == "POST" else self._https.get(url)
+        answer = reply.json()
+        if reply.status_code != 200 or "error" in answer:
+            raise refresh_problem(Failure.of(answer, reply.status_code), hide=self._hide)
+        self.answer = answer
+        return _Answer(reply.status_code, reply.headers, reply.text.encode())
+
+
+class _Answer:
+    """google.auth.transport.Response."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.data = data

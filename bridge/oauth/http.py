@@ -1,0 +1,292 @@
+"""the one HTTPS session: proxy, CA bundle, time limits.
+
+The libraries that we use for OAuth all speak through requests. Whatever they ask for, their requests go through one
+transport that always verifies certificates, always has time limits, bounds what it reads, follows no redirect to
+another place, keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError, ReadTimeoutError
+
+from bridge.config.schema import is_loopback
+from bridge.errors import ProviderUnavailable
+from bridge.oauth.threads import Threads
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that we wait for a provider. A CRM gives up a login after 30 to 60; msal and google-auth would wait
+    for ever and for two minutes."""
+
+    connect: float = 5.0
+    """For each address of the host: a SYN that is not answered by then has met a firewall."""
+    read: float = 10.0
+    """Between two pieces of the answer. Token endpoints answer in well under a second; some take five on a bad day."""
+    overall: float = 25.0
+    """For one call of ours, all of its requests, and the wait for a free thread."""
+
+
+BODY_LIMIT = 256 * 1024
+"""Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: what is larger is not an answer of these."""
+
+CHUNK = 16 * 1024
+"""Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
+
+BUSY = frozenset({408, 425, 429})
+"""Statuses below 500 that say `later` and nothing about the grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that has arrived as a whole; also all that msal wants to see of one."""
+
+    status_code: int
+    text: str
+    headers: Mapping[str, str]
+
+    def json(self) -> dict[str, Any]:
+        """The JSON object in the body; see json_object()."""
+        return json_object(self.text)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read an answer that must be a JSON object.
+
+    Raises: ProviderUnavailable for all else: a captive portal, a proxy's error page, an answer cut short. The text
+    is not repeated, since a token may be in it.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ProviderUnavailable("The answer is not from the provider: a proxy or a captive portal may be in between.")
+    return value
+
+
+class Https:
+    """Requests to one provider, in its own threads, through its own proxy and trust."""
+
+    def __init__(
+        self, name: str, *, ca_file: str | None = None, proxy: str | None = None, limits: Limits | None = None
+    ) -> None:
+        self._ca_file = ca_file
+        self._proxy = proxy
+        self._limits = limits or Limits()
+        self._threads = Threads(name, limit=self._limits.overall)
+        self._lock = threading.Lock()
+        self._transport: _Transport | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Call a blocking function in a thread, for as long as the limits allow; see Threads.run()."""
+        return await self._threads.run(work)
+
+    def equip(self, session: requests.Session) -> None:
+        """Make a session (ours or a library's) use our transport and nothing of the environment by itself.
+
+        Without trust_env=False requests lets REQUESTS_CA_BUNDLE win over our trust, and reads passwords from ~/.netrc.
+        Raises: ProviderUnavailable if ca_file cannot be used.
+        """
+        session.trust_env = False
+        session.headers["Accept-Encoding"] = "identity"
+        session.headers["Connection"] = "close"  # refreshes are rare; an idle connection may have died in a NAT
+        session.headers["User-Agent"] = "mail-bridge"
+        transport = self._ready()
+        session.mount("https://", transport)
+        session.mount("http://", transport)  # the configuration allows it on loopback only
+
+    def get(self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
+        """Blocking GET. Raises: ProviderUnavailable."""
+        return self._request("GET", url, params=params, headers=headers)
+
+    def post(
+        self, url: str, *, data: Any = None, params: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Blocking POST of a form. Raises: ProviderUnavailable."""
+        return self._request("POST", url, data=data, params=params, headers=headers)
+
+    def close(self) -> None:
+        """Release the connections; threads that still wait for an answer end by themselves."""
+        with self._lock:
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def _request(self, method: str, url: str, **arguments: Any) -> Reply:
+        session = requests.Session()  # a fresh one for each request: sessions are not made for threads
+        self.equip(session)
+        answer = session.request(method, url, **arguments)
+        return Reply(answer.status_code, answer.text, answer.headers)
+
+    def _ready(self) -> _Transport:
+        with self._lock:
+            if self._transport is None:  # reading the system's certificates takes tens of milliseconds: late, and once
+                self._transport = _Transport(trust(self._ca_file), self._proxy, self._limits)
+            return self._transport
+
+
+def trust(ca_file: str | None) -> ssl.SSLContext:
+    """A client context that trusts `ca_file` alone, or without one what this machine trusts.
+
+    The operating system's certificates, and not only certifi's: a company that inspects TLS has put its own there.
+    Windows shows a program only those roots that have been used before, and Python on a Mac may come without any:
+    there certifi's are added.
+    Raises: ProviderUnavailable if the file cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if ca_file is None and not _system_is_complete():
+            context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    except (OSError, ssl.SSLError) as problem:
+        raise ProviderUnavailable(f"ca_file {ca_file}: {problem}") from problem
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 asks for RFC 5280 to the letter, and certificates of inspecting proxies often lack a key usage.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _system_is_complete() -> bool:
+    if sys.platform == "win32":
+        return False
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile is not None or (paths.capath is not None and bool(os.listdir(paths.capath)))
+
+
+class _Transport(HTTPAdapter):
+    """What every request goes through; safe for threads."""
+
+    def __init__(self, context: ssl.SSLContext, proxy: str | None, limits: Limits) -> None:
+        self._context = context
+        self._proxy = proxy
+        self._limits = limits
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Connections with our trust."""
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """The same behind a proxy, and for the TLS to an https:// proxy itself."""
+        return super().proxy_manager_for(proxy, ssl_context=self._context, proxy_ssl_context=self._context, **kwargs)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Add nothing to our trust: the inherited method would load certifi's certificates on top."""
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        """Send and read the whole answer; what the caller says about time, trust and proxies does not count.
+
+        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, and redirects that we do not follow.
+        """
+        url = request.url or ""
+        host = urlsplit(url).hostname or "the provider"
+        deadline = time.monotonic() + self._limits.overall
+        limits = (self._limits.connect, self._limits.read)
+        try:
+            response = super().send(request, stream=True, timeout=limits, verify=True, proxies=self._proxies_for(url))
+            try:
+                body = b"".join(self._pieces(response, host, deadline))
+            finally:
+                response.raw.close()
+        except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
+            raise ProviderUnavailable(f"{host}: the URL or the proxy's URL cannot be used") from None
+        except (requests.RequestException, HTTPError, OSError) as problem:
+            raise ProviderUnavailable(_in_words(host, problem, self._limits)) from problem
+        response.raw = io.BytesIO(body)
+        _check_status(response, request.method or "", url, host)
+        return response
+
+    def _proxies_for(self, url: str) -> dict[str, str]:
+        if self._proxy:
+            return {"https": self._proxy, "http": self._proxy}
+        if is_loopback(urlsplit(url).hostname or ""):
+            return {}
+        return dict(get_environ_proxies(url, no_proxy=None))  # https_proxy and no_proxy; on Windows the registry too
+
+    def _pieces(self, response: requests.Response, host: str, deadline: float) -> Iterator[bytes]:
+        size = 0
+        while piece := response.raw.read1(CHUNK, decode_content=True):
+            size += len(piece)
+            if size > BODY_LIMIT:
+                raise ProviderUnavailable(f"{host}: the answer is larger than {BODY_LIMIT} octets")
+            if time.monotonic() > deadline:
+                raise ProviderUnavailable(f"{host}: the answer takes longer than {self._limits.overall:g} seconds")
+            yield piece
+
+
+def _check_status(response: requests.Response, method: str, url: str, host: str) -> None:
+    status = response.status_code
+    if status >= 500 or status in BUSY:
+        wait = response.headers.get("Retry-After", "")
+        later = f"; it asks to wait {wait} seconds" if wait.isdecimal() else ""
+        raise ProviderUnavailable(f"{host} is in trouble or busy (HTTP {status}){later}. Nobody has to act.")
+    if response.is_redirect:
+        target = urlsplit(urljoin(url, response.headers["location"]))
+        origin = urlsplit(url)
+        if method != "GET" or (target.scheme, target.netloc) != (origin.scheme, origin.netloc):
+            # A code or a refresh token never follows a redirect; to another host it is most likely a captive portal.
+            raise ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
+
+
+def _in_words(host: str, problem: BaseException, limits: Limits) -> str:
+    """What went wrong on the way, in a sentence for the admin; without the library's text, which may hold the proxy's
+    password."""
+    for cause in _causes(problem):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"The certificate of {host} is not trusted ({cause.verify_message}). If a company proxy inspects TLS, "
+                "the administrator must name its CA certificate with ca_file."
+            )
+        if isinstance(cause, ProxyError):
+            return f"The proxy does not lead to {host}: the administrator must check the proxy's address and password."
+        if isinstance(cause, (NameResolutionError, socket.gaierror)):
+            return f"{host} cannot be found (DNS): there is no network, or the name is wrong."
+        if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
+            return f"{host} cannot be reached within {limits.connect:g} seconds: no network, or a firewall."
+        if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
+            return f"{host} did not answer within {limits.read:g} seconds."
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS with {host} failed ({cause.reason or 'no reason given'})."
+        if isinstance(cause, ConnectionRefusedError):
+            return f"{host} refuses the connection."
+    return f"The connection to {host} was lost."
+
+
+def _causes(problem: BaseException) -> Iterator[BaseException]:
+    """The error and what it was made of: requests and urllib3 nest theirs in args, `reason` and contexts."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [problem]
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseException) and not any(error is known for known in seen):
+            seen.append(error)
+            waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
+    # ssl's and urllib3's own classes say more than the wrappers around them
+    yield from sorted(seen, key=lambda error: not isinstance(error, (ssl.SSLCertVerificationError, ProxyError)))

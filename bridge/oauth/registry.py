@@ -1,0 +1,28 @@
+"""kind to adapter; each is imported when the first provider of its kind is built."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import cast
+
+from bridge.clock import Clock
+from bridge.config.schema import GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.oauth.base import Provider
+from bridge.oauth.http import Limits
+
+ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
+
+_ADAPTERS = {
+    "google": ("bridge.oauth.google", "Google"),
+    "microsoft": ("bridge.oauth.microsoft", "Microsoft"),
+    "oauth2": ("bridge.oauth.generic", "Generic"),
+}
+"""By `kind` in the configuration: module and class."""
+
+
+def create(name: str, config: ProviderSettings, clock: Clock, *, limits: Limits | None = None) -> Provider:
+    """Build the adapter for one entry of `providers`; touches no network."""
+    module, adapter = _ADAPTERS[config.kind]
+    factory = cast("Callable[..., Provider]", getattr(importlib.import_module(module), adapter))
+    return factory(name, config, clock, limits=limits)
