@@ -1,0 +1,16 @@
+"""`python -m bridge` and the command `mail-bridge`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    from bridge.ui.cli.main import run_command_line
+
+    return run_command_line(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

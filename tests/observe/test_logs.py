@@ -1,0 +1,81 @@
+"""Named events with fields; libraries never below INFO; the scrubber as a last resort."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.observe import logs
+from bridge.secret import Secret
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    yield io.StringIO()
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+def test_an_event_is_one_json_line_with_its_fields(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    logs.event("session.done", conn="imap-1", to_client=12)
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["conn"], line["to_client"], line["level"]) == ("session.done", "imap-1", 12, "info")
+
+
+def test_detail_is_shown_at_debug_only(stream: io.StringIO) -> None:
+    logs.configure("info", "text", stream)
+    logs.detail("dialogue", line="C: a1 LOGIN alice …")
+    assert stream.getvalue() == ""
+    logs.configure("debug", "text", stream)
+    logs.detail("dialogue", line="C: a1 LOGIN alice …")
+    assert "a1 LOGIN alice" in stream.getvalue()
+
+
+@pytest.mark.parametrize("library", ["msal", "urllib3", "mail.log", "oauthlib"])
+def test_libraries_never_speak_at_debug(stream: io.StringIO, library: str) -> None:
+    logs.configure("debug", "text", stream)
+    logging.getLogger(library).debug("code_verifier=canary")
+    assert "canary" not in stream.getvalue()
+
+
+SUSPICIOUS = [
+    "auth=Bearer ya29.a0AfH6SMBcanary",
+    "POST code=4/0AX4XfWjcanarycanary&state=1",
+    '{"refresh_token": "1//0gcanarycanary"}',
+    "client_secret=GOCSPX-canarycanary",
+    "code_verifier: 'canarycanarycanary'",
+    "token eyJ0eXAiOiJKV1QiLCJhbGci.canarycanarycanary.canary",
+    "dXNlcj1hbGljZUBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciBjYW5hcnk=canary",
+]
+
+
+@pytest.mark.parametrize("text", SUSPICIOUS)
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_what_looks_like_a_secret_is_replaced_whoever_logs_it(stream: io.StringIO, text: str, style: str) -> None:
+    logs.configure("debug", style, stream)  # type: ignore[arg-type]  # parametrized
+    logging.getLogger("some.library").warning("sent %s", text)
+    logs.event("x", text=text, secret=Secret("canary"))
+    assert "canary" not in stream.getvalue()
+    assert stream.getvalue().count("\n") == 2
+
+
+def test_a_traceback_is_scrubbed_too(stream: io.StringIO) -> None:
+    logs.configure("info", "text", stream)
+    try:
+        raise ValueError("refresh_token=canarycanary")
+    except ValueError as error:
+        logs.fault("session.bug", error=error)
+    assert "test_a_traceback_is_scrubbed_too" in stream.getvalue()
+    assert "canary" not in stream.getvalue()
+
+
+def test_ordinary_words_are_left_alone(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    logs.event("login.refused", username="alice@example.com", reason="User name or local password is wrong.")
+    assert json.loads(stream.getvalue())["reason"] == "User name or local password is wrong."
