@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import detail, event, fault, trouble
-from bridge.relay.channel import Channel, open_channel
+from bridge.relay.channel import Channel
+from bridge.relay.connected import open_channel
 
 DRAIN_SECONDS = 5.0
 """How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.errors import PeerGone
-from bridge.relay.channel import RECORD_SIZE, Channel, ReadinessChannel, shared_buffer
+from bridge.relay.channel import RECORD_SIZE, Channel
+from bridge.relay.readiness import ReadinessChannel, shared_buffer
 
 HALF_CLOSE_SECONDS = 2.0
 """A client that half-closes (QUIT, then FIN) still gets the upstream's last words for this long. A full close looks

@@ -24,7 +24,8 @@ from bridge.protocols.base import (
     Send,
     StartTLS,
 )
-from bridge.relay.channel import Channel, open_channel
+from bridge.relay.channel import Channel
+from bridge.relay.connected import open_channel
 from bridge.relay.tls import UpstreamContexts
 
 CONNECT_SECONDS = 10.0

@@ -14,7 +14,10 @@ import pytest
 import trustme
 
 from bridge.errors import PeerGone, TlsFailed
-from bridge.relay.channel import Channel, CompletionChannel, ReadinessChannel, open_channel
+from bridge.relay.channel import Channel
+from bridge.relay.completion import CompletionChannel
+from bridge.relay.connected import open_channel
+from bridge.relay.readiness import ReadinessChannel
 from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
 
 KINDS = [ReadinessChannel, CompletionChannel]

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.relay import splice as splice_module
-from bridge.relay.channel import Channel, CompletionChannel, ReadinessChannel
+from bridge.relay.channel import Channel
+from bridge.relay.completion import CompletionChannel
+from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.splice import Traffic, splice
 from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
 
