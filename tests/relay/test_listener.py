@@ -1,0 +1,139 @@
+"""Accept, supervise, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge.model import Protocol, TlsMode
+from bridge.observe import logs
+from bridge.relay import listener as listener_module
+from bridge.relay.channel import Channel
+from bridge.relay.listener import Listener, socket_name
+
+Serve = Callable[[str, Channel], Awaitable[None]]
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+@asynccontextmanager
+async def listening(
+    serve: Serve, tls: TlsMode | None = None, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Listener, tuple[str, int]]]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    listener = Listener(Protocol.IMAP, [sock], serve, tls=tls, context=context)
+    address = sock.getsockname()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listener.run())
+        try:
+            yield listener, address
+        finally:
+            listener.stop()
+
+
+async def echo(conn: str, channel: Channel) -> None:
+    while data := await channel.receive():
+        await channel.send(conn.split("-")[0].encode() + b" " + data)
+
+
+async def test_connections_are_served_side_by_side() -> None:
+    async with listening(echo) as (listener, address):
+        streams = [await asyncio.open_connection(*address) for _ in range(20)]
+        for reader, writer in streams:
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"imap hello\n"
+        assert listener.sessions == 20
+        for _, writer in streams:
+            writer.close()
+    assert listener.sessions == 0
+
+
+async def test_a_bug_in_one_session_ends_only_that_one_and_is_logged(log: io.StringIO) -> None:
+    async def serve(conn: str, channel: Channel) -> None:
+        if await channel.receive() == b"bug\n":
+            raise RuntimeError("a bug of ours")
+        await channel.send(b"fine\n")
+
+    async with listening(serve) as (_, address):
+        for said, heard in ((b"bug\n", b""), (b"ok\n", b"fine\n")):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(said)
+            assert await reader.read() == heard
+            writer.close()
+    assert "session.bug" in log.getvalue()
+
+
+async def test_implicit_tls_is_up_before_the_session_and_a_plain_client_is_let_go(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO
+) -> None:
+    server, client = contexts
+    async with listening(echo, TlsMode.IMPLICIT, server) as (_, address):
+        reader, writer = await asyncio.open_connection(*address, ssl=client, server_hostname="localhost")
+        writer.write(b"x\n")
+        assert await reader.readline() == b"imap x\n"
+        writer.close()
+        plain_reader, plain_writer = await asyncio.open_connection(*address)
+        plain_writer.write(b"a1 LOGIN alice secret\r\n")
+        assert b"imap" not in await plain_reader.read()
+        plain_writer.close()
+    assert "session.bug" not in log.getvalue()
+
+
+async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not() -> None:
+    seconds, listener_module.DRAIN_SECONDS = listener_module.DRAIN_SECONDS, 0.05
+    ended = []
+
+    async def serve(conn: str, channel: Channel) -> None:
+        try:
+            await channel.receive()
+            await channel.send(b"done\n")
+            await asyncio.Event().wait()  # an idle IMAP session
+        finally:
+            ended.append(conn)
+
+    try:
+        async with listening(serve) as (listener, address):
+            reader, writer = await asyncio.open_connection(*address)
+            listener.stop()
+            writer.write(b"last\n")
+            assert await reader.read() == b"done\n"
+            writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+    finally:
+        listener_module.DRAIN_SECONDS = seconds
+    assert len(ended) == 1
+
+
+async def test_a_client_that_leaves_before_it_is_served_disturbs_nobody() -> None:
+    async with listening(echo) as (_, address):
+        for _ in range(50):
+            socket.create_connection(address).close()
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"still\n")
+        assert await reader.readline() == b"imap still\n"
+        writer.close()
+
+
+def test_a_socket_is_named_as_a_person_writes_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        assert socket_name(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
+    if socket.has_ipv6:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
+            assert socket_name(sock) == f"[::1]:{sock.getsockname()[1]}"
