@@ -1,0 +1,221 @@
+"""Authenticated encryption around any Store; keys can be rotated, and what cannot be opened is never overwritten.
+
+A sealed record: one byte of format, four bytes of key id, a random nonce of 96 bits, then AES-256-GCM ciphertext and
+tag. The associated data are the first five bytes and the record's own key: a record copied to another key, or given
+another format or key id, does not open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from bridge.clock import Clock, SystemClock
+from bridge.errors import StoreCorrupt, VersionConflict
+from bridge.secret import Secret
+from bridge.stores.base import NEW, Record, Store
+
+FORMAT = b"\x01"
+"""The layout above; a newer one gets another byte, so that this one is never guessed at."""
+
+KEY_BYTES = 32
+"""AES-256."""
+
+NONCE_BYTES = 12
+"""96 bits, GCM's own size; random ones are safe for some 2**32 records under one key (NIST SP 800-38D section 8.3)."""
+
+CHECK = "seal/check"
+"""Written first: tells a wrong key before anything else is read or written with it."""
+
+ASIDE = "aside/"
+"""What could not be opened waits here for the admin, sealed as it was found."""
+
+_CHECK_TEXT = b"mail-bridge"
+
+OpenKey = Callable[[bool], Awaitable[Secret[bytes]]]
+"""Finds the key; is told whether records exist, since only an empty store may be given a new one."""
+
+
+class Seals:
+    """Seals with the first key, opens with any."""
+
+    def __init__(self, keys: Sequence[Secret[bytes]]) -> None:
+        for key in keys:
+            if len(key.reveal()) != KEY_BYTES:
+                raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key.reveal())}")
+        self._ciphers = {_key_id(key): AESGCM(key.reveal()) for key in reversed(keys)}
+        self._own = _key_id(keys[0])
+
+    def seal(self, name: str, value: bytes) -> bytes:
+        """Encrypt and bind to the record's key."""
+        head = FORMAT + self._own
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return head + nonce + self._ciphers[self._own].encrypt(nonce, value, head + name.encode())
+
+    def open(self, name: str, sealed: bytes) -> bytes:
+        """Decrypt and verify. Raises: StoreCorrupt naming the record."""
+        head, nonce, box = sealed[:5], sealed[5 : 5 + NONCE_BYTES], sealed[5 + NONCE_BYTES :]
+        if len(nonce) < NONCE_BYTES or head[:1] != FORMAT:
+            raise StoreCorrupt(f"the record {name} is damaged, or was written by a newer mail-bridge")
+        if (cipher := self._ciphers.get(head[1:])) is None:
+            raise StoreCorrupt(f"the record {name} is damaged, or was sealed with another key than the one given")
+        try:
+            return cipher.decrypt(nonce, box, head + name.encode())
+        except InvalidTag as error:
+            raise StoreCorrupt(f"the record {name} is damaged, or was moved here from another record") from error
+
+    def is_own(self, sealed: bytes) -> bool:
+        """True if sealed with the first key."""
+        return sealed[1:5] == self._own
+
+
+class SealedStore:
+    """A Store whose records nobody can read or change without the key; keys, versions and leases stay plain.
+
+    The key is opened, and checked against the store, by the first operation that needs it; if that fails, the next
+    one tries again, so that the bridge starts while the keyring is still locked. Raises, besides what Store promises:
+    StoreCorrupt for a record that does not open, and for everything when the key is not this store's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: Secret[bytes] | OpenKey,
+        *,
+        older: Sequence[Secret[bytes]] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._older = older
+        self._clock = clock or SystemClock()
+        self._opening = asyncio.Lock()
+        self._seals: Seals | None = None
+
+    async def check(self) -> None:
+        """Open the key and compare it with the store now, at start, rather than with the first login."""
+        await self._opened()
+
+    async def get(self, key: str) -> Record | None:
+        """The record, opened, or None."""
+        seals = await self._opened()
+        record = await self._store.get(key)
+        return None if record is None else Record(seals.open(key, record.value), record.version)
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        """Seal and write if the stored version still is `expected`. Raises: VersionConflict."""
+        seals = await self._opened()
+        return await self._store.put(key, seals.seal(key, value), expected=expected)
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        """Remove if the stored version still is `expected`. Raises: VersionConflict."""
+        await self._opened()
+        await self._store.delete(key, expected=expected)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """All keys with this prefix, sorted; what was set aside only if the prefix asks for it."""
+        return [key for key in await self._store.keys(prefix) if _is_visible(key, prefix)]
+
+    async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or extend the named lease for `holder`; False while another holder's is running."""
+        return await self._store.acquire_lease(name, holder, seconds)
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        """Give it back; nothing happens if it is not ours."""
+        await self._store.release_lease(name, holder)
+
+    async def close(self) -> None:
+        """Close the store within."""
+        await self._store.close()
+
+    async def set_aside(self, key: str) -> str | None:
+        """Move a record's sealed bytes out of the way, so that a new sign-in can be stored.
+
+        Returns: where they are now, `aside/<time>/<key>`; None if there is no such record. A crash half-way leaves
+        both, never neither. Raises: StoreCorrupt if the key is not this store's, since then nothing would open.
+        """
+        if key != CHECK:  # the one record whose damage keeps the key from being checked
+            await self._opened()
+        record = await self._store.get(key)
+        if record is None:
+            return None
+        time = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        place = f"{ASIDE}{time}/{key}"
+        await self._store.put(place, record.value, expected=NEW)
+        await self._store.delete(key, expected=record.version)
+        return place
+
+    async def reseal(self) -> int:
+        """After a rotation: seal with the new key whatever an older one sealed, the check record last.
+
+        Returns: how many records. Once it has returned, the older keys are of no more use. What does not open stops
+        it with StoreCorrupt; it can be run again.
+        """
+        seals = await self._opened()
+        count = 0
+        for key in [*await self.keys(""), CHECK]:
+            record = await self._store.get(key)
+            if record is None or seals.is_own(record.value):
+                continue
+            with suppress(VersionConflict):  # somebody else has just written it, and so sealed it anew
+                await self._store.put(key, seals.seal(key, seals.open(key, record.value)), expected=record.version)
+                count += 1
+        return count
+
+    async def _opened(self) -> Seals:
+        if self._seals is not None:
+            return self._seals
+        async with self._opening:
+            if self._seals is None:
+                existing = await self._store.keys("")
+                key = self._key if isinstance(self._key, Secret) else await self._key(bool(existing))
+                seals = Seals([key, *self._older])
+                await self._compare(seals, existing)
+                self._seals = seals
+            return self._seals
+
+    async def _compare(self, seals: Seals, existing: Sequence[str]) -> None:
+        """Does the key belong to this store? Writes the check record where there is none yet."""
+        record = await self._store.get(CHECK)
+        if record is None:
+            await self._compare_with_records(seals, existing)
+            with suppress(VersionConflict):  # another node was quicker: its record is checked below
+                await self._store.put(CHECK, seals.seal(CHECK, _CHECK_TEXT), expected=NEW)
+            record = await self._store.get(CHECK)
+        if record is not None:
+            try:
+                seals.open(CHECK, record.value)
+            except StoreCorrupt as error:
+                raise StoreCorrupt(f"this key does not belong to this store: {error}") from error
+
+    async def _compare_with_records(self, seals: Seals, existing: Sequence[str]) -> None:
+        """Without a check record the others tell: any that opens proves the key; none is a wrong key, or a new store."""
+        problem: StoreCorrupt | None = None
+        for key in existing:
+            record = await self._store.get(key)
+            if record is None or key.startswith(ASIDE):
+                continue
+            try:
+                seals.open(key, record.value)
+            except StoreCorrupt as error:
+                problem = error
+            else:
+                return
+        if problem is not None:
+            raise StoreCorrupt(f"this key does not belong to this store: {problem}") from problem
+
+
+def _is_visible(key: str, prefix: str) -> bool:
+    return key != CHECK and (prefix.startswith(ASIDE) or not key.startswith(ASIDE))
+
+
+def _key_id(key: Secret[bytes]) -> bytes:
+    """Four bytes to find the right key by; a hash, so that they say nothing of it."""
+    return hashlib.sha256(b"mail-bridge key id\0" + key.reveal()).digest()[:4]

@@ -1,0 +1,373 @@
+"""SQLAlchemy Core: SQLite by default (one file, one node), PostgreSQL for several nodes.
+
+Every operation is one statement in its own transaction, so that compare-and-swap needs no lock and no second round
+trip. The engine is synchronous and lives in one worker thread: the loop never waits for a disk. It is opened by the
+first operation and, if that fails, again by the next: the bridge starts while the database is still away.
+
+Leases are measured with the database's own clock: nodes whose clocks differ agree on who holds one. A wall clock that
+jumps can end a lease early; that costs a second refresh, never a record, since compare-and-swap does not depend on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from bridge.errors import BridgeError, ConfigError, StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.secret import Secret
+from bridge.stores.base import NEW, Record
+
+SCHEMA_VERSION = 1
+"""Goes up when a table changes in a way that an older mail-bridge must not touch."""
+
+BUSY_LIMIT = 5.0
+"""Seconds to wait for another writer. A write takes milliseconds; a mail client gives up after 30 to 60 s."""
+
+ANSWER_LIMIT = 15.0
+"""Seconds until a store counts as gone (hung network drive, silent server); above every limit within the database."""
+
+LAST = "\U0010ffff"
+"""Sorts behind every other character: key prefixes are ranges, since LIKE ignores case in SQLite."""
+
+R = TypeVar("R")
+
+_metadata = sa.MetaData()
+# Code-point order everywhere: a PostgreSQL database usually sorts by language, where prefixes are no ranges.
+_Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_records = sa.Table(
+    "bridge_records",
+    _metadata,
+    sa.Column("key", _Name, primary_key=True),
+    # NULL once deleted: the version outlives the value, so that a late writer who knew version 1 of the record before
+    # cannot overwrite version 1 of the record after.
+    sa.Column("value", sa.LargeBinary),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+_leases = sa.Table(
+    "bridge_leases",
+    _metadata,
+    sa.Column("name", _Name, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+)
+_schema = sa.Table("bridge_schema", _metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    """What the two databases spell differently."""
+
+    insert: Callable[[sa.Table], Any]
+    """INSERT … ON CONFLICT, of the same shape in both."""
+    now: sa.ColumnElement[float]
+    """Seconds since the epoch by the database's clock, at this instant rather than at the transaction's start."""
+    isolation: Any
+    set_up_lock: str
+    """Keeps two nodes from creating the tables at the same time; released by the commit."""
+
+
+_DIALECTS = {
+    "sqlite": _Dialect(
+        sqlite.insert,
+        sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Double),
+        "SERIALIZABLE",
+        "BEGIN IMMEDIATE",
+    ),
+    "postgresql": _Dialect(
+        postgresql.insert,
+        sa.literal_column("extract(epoch from clock_timestamp())::double precision", sa.Double),
+        "READ COMMITTED",
+        "SELECT pg_advisory_xact_lock(7233217)",  # any number that no other program is likely to use
+    ),
+}
+
+
+class SqlStore:
+    """A Store in a database; safe to use from several processes and, with PostgreSQL, several machines."""
+
+    def __init__(self, url: sa.URL, *, place: str, file: Path | None = None) -> None:
+        self._dialect = _DIALECTS[url.get_backend_name()]
+        self._place = place
+        self._file = file
+        self._identity: tuple[int, int] | None = None
+        self._is_open = False
+        self._is_closed = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        arguments = _sqlite_arguments() if file is not None else _postgresql_arguments(url)
+        # AUTOCOMMIT: one statement is one transaction. hide_parameters: values stay out of exception texts.
+        self._engine = sa.create_engine(
+            url, isolation_level="AUTOCOMMIT", hide_parameters=True, pool_size=1, max_overflow=0, **arguments
+        )
+        sa.event.listen(self._engine, "connect", _on_sqlite if file is not None else _on_postgresql)
+
+    @classmethod
+    def in_file(cls, path: Path) -> SqlStore:
+        """Records in one SQLite file; nothing is touched until the first operation."""
+        path = path.absolute()
+        return cls(sa.URL.create("sqlite", database=str(path)), place=str(path), file=path)
+
+    @classmethod
+    def at_url(cls, url: Secret[str]) -> SqlStore:
+        """Records behind a SQLAlchemy URL. Raises: ConfigError for one that cannot be used."""
+        try:
+            parsed = sa.make_url(url.reveal())
+        except ArgumentError:
+            raise ConfigError(("store.url: is not a URL such as postgresql+psycopg://user@host/database",)) from None
+        backend = parsed.get_backend_name()
+        if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+            return cls.in_file(Path(parsed.database))
+        if backend != "postgresql":
+            raise ConfigError((f"store.url: {backend} is not supported; use postgresql+psycopg, or `path` for a file",))
+        place = f"the database {parsed.database} at {parsed.host or 'this machine'}"
+        try:
+            return cls(parsed.set(drivername="postgresql+psycopg"), place=place)
+        except ImportError as error:
+            raise ConfigError(("store.url: PostgreSQL needs `pip install 'mail-bridge[postgresql]'`",)) from error
+
+    async def get(self, key: str) -> Record | None:
+        """The record, or None."""
+        query = sa.select(_records.c.value, _records.c.version).where(_records.c.key == key, _is_stored())
+        row = await self._run(lambda connection: connection.execute(query).first())
+        return None if row is None else Record(bytes(row.value), row.version)
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        """Write if the stored version still is `expected`; durable on return. Raises: VersionConflict."""
+        statement = self._insert(key, value) if expected == NEW else _update(key, expected, value)
+        return await self._compare_and_swap(key, expected, statement)
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        """Remove if the stored version still is `expected`. Raises: VersionConflict."""
+        await self._compare_and_swap(key, expected, _update(key, expected, None))
+
+    async def keys(self, prefix: str) -> list[str]:
+        """All keys with this prefix, sorted."""
+        key = _records.c.key
+        query = sa.select(key).where(key >= prefix, key < prefix + LAST, _is_stored()).order_by(key)
+        return await self._run(lambda connection: list(connection.execute(query).scalars()))
+
+    async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or extend the named lease for `holder`; False while another holder's is running."""
+        now = self._dialect.now
+        insert = self._dialect.insert(_leases).values(name=name, holder=holder, expires_at=now + seconds)
+        statement = insert.on_conflict_do_update(
+            index_elements=[_leases.c.name],
+            set_={"holder": insert.excluded.holder, "expires_at": insert.excluded.expires_at},
+            where=sa.or_(_leases.c.holder == insert.excluded.holder, _leases.c.expires_at <= now),
+        ).returning(_leases.c.name)
+        return bool(await self._run(lambda connection: connection.execute(statement).all()))
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        """Give it back; nothing happens if it is not ours."""
+        statement = sa.delete(_leases).where(_leases.c.name == name, _leases.c.holder == holder)
+        await self._run(lambda connection: connection.execute(statement).rowcount)
+
+    async def close(self) -> None:
+        """Finish what is under way, then release file, connections and thread."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._thread.submit(self._engine.dispose)
+            # Not this loop's executor: a database that hangs must not keep the loop from closing.
+            waiter = threading.Thread(target=self._thread.shutdown, daemon=True)
+            waiter.start()
+            await asyncio.to_thread(waiter.join, ANSWER_LIMIT)
+
+    def _insert(self, key: str, value: bytes) -> Any:
+        """A first version, or the next one behind a deleted record's last."""
+        insert = self._dialect.insert(_records).values(key=key, value=value, version=NEW + 1)
+        return insert.on_conflict_do_update(
+            index_elements=[_records.c.key],
+            set_={"value": insert.excluded.value, "version": _records.c.version + 1},
+            where=_records.c.value.is_(None),
+        ).returning(_records.c.version)
+
+    async def _compare_and_swap(self, key: str, expected: int, statement: Any) -> int:
+        """The new version, from the row that the statement gives if it changed one."""
+        # all(), not first(): SQLite commits with the step behind the last row, and only then is a full disk known.
+        versions = await self._run(lambda connection: connection.execute(statement).scalars().all())
+        if not versions:
+            raise VersionConflict(f"{key}: version {expected} was expected, another is stored")
+        return cast(int, versions[0])
+
+    async def _run(self, operation: Callable[[sa.Connection], R]) -> R:
+        """Carry out one operation in the worker thread, opening the database first if need be."""
+        if self._is_closed:
+            raise StoreUnavailable(f"{self._place} has been closed")
+        done = asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, operation)
+        try:
+            return await asyncio.wait_for(done, ANSWER_LIMIT)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self._place} has not answered for {ANSWER_LIMIT:g} s") from error
+
+    def _attempt(self, operation: Callable[[sa.Connection], R]) -> R:
+        try:
+            if not self._is_open:
+                self._open()
+            self._still_there()
+            with self._engine.connect() as connection:
+                return operation(connection)
+        except PoolTimeout as error:
+            raise StoreUnavailable(f"{self._place} has no free connection") from error
+        except DBAPIError as error:
+            raise (self._sqlite_problem(error) if self._file else self._postgresql_problem(error)) from error
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(f"{self._place} cannot be used: {type(error).__name__}") from error
+
+    def _open(self) -> None:
+        """Create what is missing; refuse what a newer mail-bridge wrote."""
+        if self._file is not None:
+            self._create_file(self._file)
+        with self._engine.connect() as connection:
+            tables = set(sa.inspect(connection).get_table_names())
+        if _schema.name not in tables:
+            if self._file is not None and tables:
+                raise StoreCorrupt(f"{self._place} belongs to another program; choose another `store.path`")
+            self._create_tables()
+        with self._engine.connect() as connection:
+            version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar() or SCHEMA_VERSION
+        if version > SCHEMA_VERSION:
+            raise StoreCorrupt(
+                f"{self._place} was written by a newer mail-bridge (format {version}; this one knows "
+                f"{SCHEMA_VERSION}); install that version again"
+            )
+        self._is_open = True
+
+    def _create_tables(self) -> None:
+        with self._engine.connect().execution_options(isolation_level=self._dialect.isolation) as connection:
+            connection.exec_driver_sql(self._dialect.set_up_lock)
+            _metadata.create_all(connection)
+            if connection.execute(sa.select(_schema.c.version)).first() is None:
+                connection.execute(sa.insert(_schema).values(version=SCHEMA_VERSION))
+            connection.commit()
+
+    def _create_file(self, file: Path) -> None:
+        """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        except PermissionError:
+            if not file.is_file():
+                raise StoreUnavailable(f"{self._place} cannot be created: permission denied") from None
+            handle = os.open(file, os.O_RDONLY)  # SQLite says itself what cannot be done with it
+        except OSError as error:
+            raise StoreUnavailable(f"{self._place} cannot be opened: {error.strerror}") from error
+        try:
+            status = os.fstat(handle)
+            self._identity = (status.st_dev, status.st_ino)
+            if os.name == "posix" and status.st_mode & 0o077:
+                with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
+                    os.chmod(file, 0o600)
+        finally:
+            os.close(handle)
+
+    def _still_there(self) -> None:
+        """SQLite goes on writing into a deleted file without a word, and the records end with the process."""
+        if self._file is None:
+            return
+        try:
+            status = os.stat(self._file)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._place} is gone; put it back, or restart to begin anew") from error
+        if (status.st_dev, status.st_ino) != self._identity:
+            raise StoreUnavailable(f"{self._place} was replaced by another file; restart to use that one")
+
+    def _sqlite_problem(self, error: DBAPIError) -> BridgeError:
+        """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code == 26:
+            return StoreCorrupt(f"{self._place} is not a database; move it away or choose another `store.path`")
+        if code == 11:
+            return StoreCorrupt(f"{self._place} is damaged; bring back a copy, or move it away to begin anew")
+        reason = {
+            5: "is locked by another program",
+            6: "is locked by another program",
+            8: "cannot be written: it is read-only",
+            10: "cannot be read or written: the disk reports an error",
+            13: "cannot be written: the disk is full",
+            14: "cannot be opened: a directory is missing, or permission is denied",
+            15: "cannot be locked; keep it on a local disk, not on a network drive",
+        }.get(code, f"does not work (SQLite error {code})")
+        return StoreUnavailable(f"{self._place} {reason}")
+
+    def _postgresql_problem(self, error: DBAPIError) -> BridgeError:
+        """By SQLSTATE (PostgreSQL's manual, appendix A); without one the connection itself failed."""
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        if state.startswith("XX00") and state != "XX000":
+            return StoreCorrupt(f"{self._place} is damaged, its server says")
+        known = {
+            "": "does not answer",
+            "25006": "is read-only (a standby server?)",
+            "28000": "refuses our user",
+            "28P01": "refuses our user or password",
+            "3D000": "does not exist",
+            "42501": "does not grant us its tables; GRANT the right to create and write them",
+            "53100": "cannot be written: its disk is full",
+            "55P03": "is locked by another program",
+            "57014": "takes too long to answer",
+        }
+        return StoreUnavailable(f"{self._place} {known.get(state, f'does not work (SQLSTATE {state})')}")
+
+
+def _is_stored() -> sa.ColumnElement[bool]:
+    return _records.c.value.is_not(None)
+
+
+def _update(key: str, expected: int, value: bytes | None) -> Any:
+    """Compare and swap in one statement; gives no row if the comparison fails."""
+    return (
+        sa.update(_records)
+        .where(_records.c.key == key, _records.c.version == expected, _is_stored())
+        .values(value=value, version=_records.c.version + 1)
+        .returning(_records.c.version)
+    )
+
+
+def _sqlite_arguments() -> dict[str, Any]:
+    return {"poolclass": sa.QueuePool, "connect_args": {"timeout": BUSY_LIMIT}}
+
+
+def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
+    """Time limits, since a server that vanishes says nothing; what the URL says itself wins."""
+    limits = {
+        "connect_timeout": int(BUSY_LIMIT),
+        "tcp_user_timeout": int(BUSY_LIMIT * 1000),
+        "keepalives_idle": 30,  # a firewall forgets a quiet connection after minutes
+        "application_name": "mail-bridge",
+    }
+    # pre_ping: a restarted server costs one more round trip, not a failed login.
+    return {
+        "pool_pre_ping": True,
+        "connect_args": {name: value for name, value in limits.items() if name not in url.query},
+    }
+
+
+def _on_sqlite(connection: Any, entry: ConnectionPoolEntry) -> None:
+    """WAL: readers never wait for the writer. FULL: a commit is on the disk, also after a power cut."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")  # a file system that cannot do it keeps the journal it has
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _on_postgresql(connection: Any, entry: ConnectionPoolEntry) -> None:
+    """A commit is on the disk even where the server's default is not to wait; nothing waits for ever."""
+    cursor = connection.cursor()
+    cursor.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    limit = int(BUSY_LIMIT * 1000)
+    cursor.execute(f"SELECT set_config('statement_timeout', '{limit}', false)")
+    cursor.close()
+    connection.commit()
