@@ -15,7 +15,8 @@ from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
-from bridge.oauth.http import Https, Limits
+from bridge.oauth.http import Https
+from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", "offline_access"})

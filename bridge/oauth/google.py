@@ -17,8 +17,9 @@ from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
-from bridge.oauth.http import Https, Limits, json_object
+from bridge.oauth.http import Https, json_object
 from bridge.oauth.quiet import quieten
+from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 T = TypeVar("T")

@@ -27,22 +27,9 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 
 from bridge.config.schema import is_loopback
 from bridge.errors import ProviderUnavailable
-from bridge.oauth.threads import Threads
+from bridge.oauth.threads import Limits, Threads
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds that we wait for a provider. A CRM gives up a login after 30 to 60; msal and google-auth would wait
-    for ever and for two minutes."""
-
-    connect: float = 5.0
-    """For each address of the host: a SYN that is not answered by then has met a firewall."""
-    read: float = 10.0
-    """Between two pieces of the answer. Token endpoints answer in well under a second; some take five on a bad day."""
-    overall: float = 25.0
-    """For one call of ours, all of its requests, and the wait for a free thread."""
 
 
 BODY_LIMIT = 256 * 1024
@@ -268,14 +255,14 @@ def _in_words(host: str, problem: BaseException, limits: Limits) -> str:
             return f"The proxy does not lead to {host}: the administrator must check the proxy's address and password."
         if isinstance(cause, (NameResolutionError, socket.gaierror)):
             return f"{host} cannot be found (DNS): there is no network, or the name is wrong."
+        if isinstance(cause, ConnectionRefusedError):
+            return f"{host} refuses the connection."
         if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
-            return f"{host} cannot be reached within {limits.connect:g} seconds: no network, or a firewall."
+            return f"{host} cannot be reached: no network, or a firewall."
         if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
             return f"{host} did not answer within {limits.read:g} seconds."
         if isinstance(cause, ssl.SSLError):
             return f"TLS with {host} failed ({cause.reason or 'no reason given'})."
-        if isinstance(cause, ConnectionRefusedError):
-            return f"{host} refuses the connection."
     return f"The connection to {host} was lost."
 
 
@@ -288,5 +275,5 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
         if isinstance(error, BaseException) and not any(error is known for known in seen):
             seen.append(error)
             waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
-    # ssl's and urllib3's own classes say more than the wrappers around them
-    yield from sorted(seen, key=lambda error: not isinstance(error, (ssl.SSLCertVerificationError, ProxyError)))
+    telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # more than the wrappers around them
+    yield from sorted(seen, key=lambda error: not isinstance(error, telling))

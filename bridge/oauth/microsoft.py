@@ -22,8 +22,9 @@ from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
-from bridge.oauth.http import Https, Limits, Reply
+from bridge.oauth.http import Https, Reply
 from bridge.oauth.quiet import quieten
+from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import cast
 from bridge.clock import Clock
 from bridge.config.schema import GenericProvider, GoogleProvider, MicrosoftProvider
 from bridge.oauth.base import Provider
-from bridge.oauth.http import Limits
+from bridge.oauth.threads import Limits
 
 ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
 

@@ -7,11 +7,26 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from bridge.errors import ProviderUnavailable
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that we wait for a provider. A CRM gives up a login after 30 to 60; msal and google-auth would wait
+    for ever and for two minutes."""
+
+    connect: float = 5.0
+    """For each address of the host: a SYN that is not answered by then has met a firewall."""
+    read: float = 10.0
+    """Between two pieces of the answer. Token endpoints answer in well under a second; some take five on a bad day."""
+    overall: float = 25.0
+    """For one call of ours, all of its requests, and the wait for a free thread."""
+
 
 AT_ONCE = 8
 """Calls to one provider at the same time: a morning's worth of refreshes goes through quickly, and a provider that

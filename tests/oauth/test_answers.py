@@ -1,0 +1,93 @@
+"""Reading a token endpoint's answer."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.oauth import answers
+
+
+def id_token(**claims: Any) -> dict[str, str]:
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return {"id_token": f"e30.{body}.c2ln"}
+
+
+def test_the_life_counts_from_the_question() -> None:
+    token = answers.access_token({"access_token": "t", "token_type": "bearer", "expires_in": "3599"}, asked_at=100.0)
+    assert (token.obtained_at, token.expires_at) == (100.0, 3699.0)
+
+
+@pytest.mark.parametrize("life", [{}, {"expires_in": None}, {"expires_in": "soon"}])
+def test_an_unsaid_life_is_short(life: dict[str, Any]) -> None:
+    token = answers.access_token({"access_token": "t", **life}, asked_at=0.0)
+    assert token.expires_at == answers.DEFAULT_LIFE
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"access_token": ""}, {"access_token": 5}, {"access_token": "t", "token_type": "mac"}]
+)
+def test_an_answer_without_a_bearer_token_is_trouble_of_the_provider(answer: dict[str, Any]) -> None:
+    with pytest.raises(ProviderUnavailable):
+        answers.access_token(answer, asked_at=0.0)
+
+
+def test_scopes_that_are_not_named_are_those_asked_for() -> None:
+    assert answers.granted_scopes({}, ("a", "b")) == {"a", "b"}
+    assert answers.granted_scopes({"scope": "a c"}, ("a", "b")) == {"a", "c"}
+    assert answers.granted_scopes({"scope": ["a"]}, ("a", "b")) == {"a"}
+
+
+def test_missing_scopes_are_named() -> None:
+    answers.check_scopes({"https://Mail.example/"}, ["https://mail.example"])
+    with pytest.raises(AuthorizationFailed, match=r"IMAP\.All") as refusal:
+        answers.check_scopes({"SMTP.Send"}, ["IMAP.All", "SMTP.Send"])
+    assert refusal.value.code == "missing_scope"
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"id_token": 5}, {"id_token": "a"}, {"id_token": "a.!.c"}, {"id_token": "a.W10.c"}]
+)
+def test_an_id_token_that_cannot_be_read_says_nothing(answer: dict[str, Any]) -> None:
+    assert answers.claims(answer) == {}
+
+
+def test_claims_are_read() -> None:
+    assert answers.claims(id_token(sub="ü1")) == {"sub": "ü1"}
+
+
+def test_claims_for_another_client_are_refused() -> None:
+    answers.check_audience({}, "me")
+    answers.check_audience({"aud": "me"}, "me")
+    answers.check_audience({"aud": ["other", "me"]}, "me")
+    with pytest.raises(AuthorizationFailed):
+        answers.check_audience({"aud": "other"}, "me")
+    with pytest.raises(AuthorizationFailed):
+        answers.check_audience({"sub": "1"}, "me")
+
+
+@pytest.mark.parametrize(
+    ("found", "unsaid", "known"),
+    [
+        ({"email": "A@b.example", "email_verified": True}, False, True),
+        ({"email": "A@b.example", "email_verified": "true"}, False, True),
+        ({"email": "A@b.example", "email_verified": False}, True, False),
+        ({"email": "A@b.example"}, False, False),
+        ({"email": "A@b.example"}, True, True),
+        ({"email": 5, "email_verified": True}, True, False),
+        ({"email_verified": True}, True, False),
+    ],
+)
+def test_only_a_verified_address_is_a_subject(found: dict[str, Any], unsaid: bool, known: bool) -> None:
+    subject = answers.subject_by_email(found, unsaid=unsaid)
+    assert (subject is not None and subject.is_named("a@B.example")) is known
+
+
+def test_fingerprint_ignores_the_order_of_scopes_only() -> None:
+    first = answers.fingerprint("google", "id", ("a", "b"), ("x", "y"))
+    assert first == answers.fingerprint("google", "id", ("a", "b"), ("y", "x"))
+    assert first != answers.fingerprint("google", "id", ("b", "a"), ("x", "y"))
+    assert first != answers.fingerprint("google", "id", ("a", "b"), ("x",))
+    assert first != answers.fingerprint("google", "di", ("a", "b"), ("x", "y"))

@@ -1,0 +1,239 @@
+"""The one transport: trust, time, size, redirects, proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from bridge.errors import ProviderUnavailable
+from bridge.oauth.http import BODY_LIMIT, Https, Reply, json_object, trust
+from bridge.oauth.threads import Limits
+from tests.oauth.raw import Raw, certificates, http, serving
+
+QUICK = Limits(connect=2, read=0.15, overall=5)
+
+Tls = tuple[str, ssl.SSLContext]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return certificates(tmp_path_factory.mktemp("ca"))
+
+
+async def get(raw: Raw, limits: Limits = QUICK) -> Reply:
+    https = Https("test", ca_file=raw.ca_file, limits=limits)
+    try:
+        return await https.run(partial(https.get, raw.url))
+    finally:
+        https.close()
+
+
+async def test_an_answer_arrives_whole(tls: Tls) -> None:
+    with serving(http(b'{"a": 1}', headers="X-Test: yes\r\n"), *tls) as raw:
+        reply = await get(raw)
+    assert (reply.status_code, reply.json(), reply.headers["x-test"]) == (200, {"a": 1}, "yes")
+
+
+async def test_a_request_asks_for_a_plain_answer_on_a_connection_of_its_own(tls: Tls) -> None:
+    with serving(http(b"{}"), *tls) as raw:
+        await get(raw)
+    head = raw.requests[0].lower()
+    assert b"\r\nconnection: close\r\n" in head
+    assert b"\r\naccept-encoding: identity\r\n" in head
+    assert b"python" not in head
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("500 Oops", "HTTP 500"), ("503 Later", "HTTP 503"), ("429 Slow", "asks to wait 7 seconds"), ("408 Late", "408")],
+)
+async def test_a_provider_in_trouble_is_unavailable_whatever_the_body_says(tls: Tls, status: str, words: str) -> None:
+    with (
+        serving(http(b'{"error": "invalid_grant"}', status, "Retry-After: 7\r\n"), *tls) as raw,
+        pytest.raises(ProviderUnavailable, match=words),
+    ):
+        await get(raw)
+
+
+async def test_an_answer_that_is_too_large_is_not_read_to_its_end(tls: Tls) -> None:
+    with serving(http(b" " * (BODY_LIMIT + 1)), *tls) as raw, pytest.raises(ProviderUnavailable, match="larger"):
+        await get(raw)
+
+
+async def test_silence_ends_with_the_time_limit(tls: Tls) -> None:
+    over = threading.Event()
+    with (
+        serving(lambda _: over.wait(5), *tls) as raw,
+        pytest.raises(ProviderUnavailable, match="did not answer within"),
+    ):
+        await get(raw)
+        over.set()
+
+
+async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls) -> None:
+    over, ended = threading.Event(), threading.Event()
+
+    def drip(channel: socket.socket) -> None:
+        channel.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not over.wait(0.01):
+            channel.sendall(b" ")
+
+    with serving(drip, *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=1, overall=0.1))
+
+        def work() -> None:
+            try:
+                https.get(raw.url)
+            except ProviderUnavailable:
+                ended.set()
+
+        with pytest.raises(ProviderUnavailable):
+            await https.run(work)
+        assert await asyncio.to_thread(ended.wait, 5)  # the thread has ended by itself too
+        over.set()
+        https.close()
+
+
+async def test_an_answer_cut_short_is_trouble_on_the_way(tls: Tls) -> None:
+    with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", *tls) as raw, pytest.raises(ProviderUnavailable):
+        await get(raw)
+
+
+async def test_no_http_at_all_is_trouble_on_the_way(tls: Tls) -> None:
+    with serving(b"* OK IMAP4rev1 ready\r\n", *tls) as raw, pytest.raises(ProviderUnavailable):
+        await get(raw)
+
+
+async def test_a_post_follows_no_redirect(tls: Tls) -> None:
+    with serving(http(b"", "307 There", "Location: /elsewhere\r\n"), *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file, limits=QUICK)
+        with pytest.raises(ProviderUnavailable, match="redirect"):
+            await https.run(partial(https.post, raw.url, data={"code": "c"}))
+        https.close()
+    assert len(raw.requests) == 1
+
+
+async def test_a_get_follows_no_redirect_to_another_place(tls: Tls) -> None:
+    with (
+        serving(http(b"", "302 There", "Location: https://localhost:1/portal\r\n"), *tls) as raw,
+        pytest.raises(ProviderUnavailable, match="captive portal"),
+    ):
+        await get(raw)
+
+
+async def test_a_certificate_of_a_stranger_is_refused_with_the_remedy(tls: Tls, tmp_path: Path) -> None:
+    stranger, _ = certificates(tmp_path)
+    with (
+        serving(http(b"{}"), stranger, tls[1]) as raw,
+        pytest.raises(ProviderUnavailable, match=r"localhost is not trusted .* ca_file"),
+    ):
+        await get(raw)
+    assert raw.requests == []
+
+
+async def test_trap_13_the_environment_does_not_replace_our_trust(
+    tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger, _ = certificates(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", stranger)
+    monkeypatch.setenv("CURL_CA_BUNDLE", stranger)
+    with serving(http(b"{}"), *tls) as raw:
+        assert (await get(raw)).status_code == 200
+
+
+async def test_a_library_cannot_switch_verification_off(tls: Tls, tmp_path: Path) -> None:
+    stranger, _ = certificates(tmp_path)
+    with serving(http(b"{}"), stranger, tls[1]) as raw:
+        https = Https("test", ca_file=raw.ca_file, limits=QUICK)
+        session = requests.Session()
+        https.equip(session)
+        with pytest.raises(ProviderUnavailable, match="not trusted"):
+            await https.run(partial(session.get, raw.url, verify=False))
+        https.close()
+
+
+async def test_without_ca_file_the_systems_certificates_count(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", tls[0])  # OpenSSL's own name for where the system's certificates are
+    with serving(http(b"{}"), *tls) as raw:
+        https = Https("test", limits=QUICK)
+        assert (await https.run(partial(https.get, raw.url))).status_code == 200
+        https.close()
+
+
+def test_a_ca_file_that_is_missing_is_named() -> None:
+    with pytest.raises(ProviderUnavailable, match=r"nowhere\.pem"):
+        trust("nowhere.pem")
+
+
+def test_trust_is_strict_about_names_and_versions() -> None:
+    context = trust(None)
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+async def test_a_closed_port_is_named(tls: Tls) -> None:
+    with serving(b"", *tls) as raw:
+        pass
+    with pytest.raises(ProviderUnavailable, match="localhost refuses the connection"):
+        await get(raw)
+
+
+async def test_a_name_that_does_not_exist_is_named(tls: Tls) -> None:
+    https = Https("test", ca_file=tls[0], limits=QUICK)
+    with pytest.raises(ProviderUnavailable, match=r"login\.invalid cannot be found"):
+        await https.run(partial(https.get, "https://login.invalid/token"))
+    https.close()
+
+
+async def proxied(https: Https, url: str) -> tuple[str, bytes]:
+    """The error text, and what the proxy was asked; the proxy says no."""
+    try:
+        await https.run(partial(https.get, url))
+    except ProviderUnavailable as problem:
+        return str(problem), b""
+    finally:
+        https.close()
+    raise AssertionError("the proxy was not used")
+
+
+async def test_the_configured_proxy_is_used_and_its_password_does_not_show() -> None:
+    with serving(http(b"", "407 Who are you"), "", None) as proxy:
+        url = f"http://joe:pr0xy-pass@localhost:{proxy.port}"
+        text, _ = await proxied(Https("test", proxy=url, limits=QUICK), "https://login.invalid/token")
+    assert proxy.requests[0].startswith(b"CONNECT login.invalid:443 ")
+    assert b"Proxy-Authorization: Basic" in proxy.requests[0]
+    assert "administrator must check the proxy" in text
+    assert "pr0xy" not in text
+
+
+async def test_without_one_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(http(b"", "403 No"), "", None) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://localhost:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "other.invalid")
+        await proxied(Https("test", limits=QUICK), "https://login.invalid/token")
+        text, _ = await proxied(Https("test", limits=QUICK), "https://other.invalid/token")
+    assert len(proxy.requests) == 1
+    assert "cannot be found" in text
+
+
+async def test_a_provider_on_this_machine_needs_no_proxy_of_the_environment(
+    tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://localhost:1")
+    with serving(http(b"{}"), *tls) as raw:
+        assert (await get(raw)).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[1]", '"x"', '{"access_token": "abc'])
+def test_what_is_not_a_json_object_is_not_from_the_provider(text: str) -> None:
+    with pytest.raises(ProviderUnavailable) as problem:
+        json_object(text)
+    assert "abc" not in str(problem.value)
