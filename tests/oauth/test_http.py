@@ -69,12 +69,12 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(tls: Tls) -> N
 
 async def test_silence_ends_with_the_time_limit(tls: Tls) -> None:
     over = threading.Event()
-    with (
-        serving(lambda _: over.wait(5), *tls) as raw,
-        pytest.raises(ProviderUnavailable, match="did not answer within"),
-    ):
-        await get(raw)
-        over.set()
+    with serving(lambda _: over.wait(5), *tls) as raw:
+        try:
+            with pytest.raises(ProviderUnavailable, match="did not answer within"):
+                await get(raw)
+        finally:
+            over.set()
 
 
 async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls) -> None:
