@@ -196,7 +196,7 @@ class SealedStore:
                 raise StoreCorrupt(f"this key does not belong to this store: {error}") from error
 
     async def _compare_with_records(self, seals: Seals, existing: Sequence[str]) -> None:
-        """Without a check record the others tell: any that opens proves the key; none is a wrong key, or a new store."""
+        """Without a check record the others tell: any that opens proves the key; with none, the store is new."""
         problem: StoreCorrupt | None = None
         for key in existing:
             record = await self._store.get(key)

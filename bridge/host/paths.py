@@ -1,0 +1,80 @@
+"""Directories per OS, and who may look into them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import platformdirs
+
+APP_NAME = "mail-bridge"
+CONFIG_NAME = "config.yaml"
+
+PRIVATE_DIRECTORY = 0o700
+PRIVATE_FILE = 0o600
+
+
+def config_dir() -> Path:
+    """Where the user's configuration is looked for; a systemd service has its own."""
+    return _from_systemd("CONFIGURATION_DIRECTORY") or Path(platformdirs.user_config_dir(APP_NAME, appauthor=False))
+
+
+def data_dir() -> Path:
+    """Where records live: local to this machine, never in a roaming profile, since their key does not roam."""
+    return _from_systemd("STATE_DIRECTORY") or Path(
+        platformdirs.user_data_dir(APP_NAME, appauthor=False, roaming=False)
+    )
+
+
+def log_dir() -> Path:
+    """Where log files go when somebody asks for files."""
+    return _from_systemd("LOGS_DIRECTORY") or Path(platformdirs.user_log_dir(APP_NAME, appauthor=False))
+
+
+def store_file() -> Path:
+    """The default of `store.path`."""
+    return data_dir() / "store.sqlite"
+
+
+def machine_config_dir() -> Path:
+    """Where the administrator of the whole machine puts a configuration."""
+    if sys.platform == "linux":
+        return Path("/etc") / APP_NAME  # platformdirs says /etc/xdg, where nobody looks for a service
+    return Path(platformdirs.site_config_dir(APP_NAME, appauthor=False))
+
+
+def config_candidates() -> list[Path]:
+    """Where to look for the configuration, first match wins.
+
+    The current directory comes last: who has a configuration never gets one that somebody left in a shared folder.
+    """
+    return [config_dir() / CONFIG_NAME, machine_config_dir() / CONFIG_NAME, Path.cwd() / CONFIG_NAME]
+
+
+def ensure_private(path: Path, *, directory: bool = False) -> Path:
+    """Make `path` exist, for its owner alone: a file 0600 in a directory 0700, or with `directory` the latter only.
+
+    What exists is kept and, where others could look in, closed to them; only directories that had to be made are
+    changed above it. On Windows the user's profile has an ACL of its own and nothing is changed. Raises: OSError.
+    """
+    if directory:
+        path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        _close_to_others(path, PRIVATE_DIRECTORY)
+        return path
+    path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
+    _close_to_others(path, PRIVATE_FILE)
+    return path
+
+
+def _close_to_others(path: Path, mode: int) -> None:
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        path.chmod(mode)
+
+
+def _from_systemd(variable: str) -> Path | None:
+    """The first directory of a list that systemd made for the service (systemd.exec(5), StateDirectory=)."""
+    first = os.environ.get(variable, "").split(":")[0] if os.name == "posix" else ""
+    return Path(first) if first else None

@@ -1,0 +1,208 @@
+"""Where the store's 32-byte key lives: the OS keyring, or a file that the admin names; never a silent fallback.
+
+An empty store may be given a new key; a store with records never is, since that key could open nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from bridge.config.schema import StoreConfig
+from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.secret import Secret
+from bridge.stores.sealed import KEY_BYTES
+
+KEY_SERVICE = "mail-bridge store key"
+"""Not the service of named secrets: on Windows a second user name under one service rewrites the first entry."""
+
+KEY_USER = "mail-bridge"
+
+NAMED_SERVICE = "mail-bridge"
+"""Service of `${keyring:name}`; the name is the user name: `keyring set mail-bridge office365`."""
+
+ANSWER_LIMIT = 10.0
+"""Seconds for a keyring. It answers in 30 ms, or shows a prompt that waits for a person for ever; the call goes on
+behind our back, and a later one finds the keyring unlocked."""
+
+LONGEST_KEY_FILE = 1024
+"""Bytes read of a key file; 45 are enough, and the path may name anything."""
+
+_KEY_REMEDY = "or keep the key in a file: `store: {key_file: …}`"
+_NAMED_REMEDY = "or use ${file:…} or an environment variable in place of ${keyring:…}"
+
+R = TypeVar("R")
+
+
+async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANSWER_LIMIT) -> Secret[bytes]:
+    """Find the key, or make one if the store is empty.
+
+    Raises: StoreUnavailable, temporary, when the key's home does not answer or cannot be trusted; StoreCorrupt when
+    the store has records and the key is gone, or what is there is no key. The text names the remedy.
+    """
+    if config.key_file is not None:
+        return await asyncio.to_thread(_from_file, config.key_file, has_records)
+
+    def from_keyring() -> Secret[bytes]:
+        return _from_keyring(has_records)
+
+    return await asyncio.to_thread(_answered, from_keyring, limit, _KEY_REMEDY)
+
+
+def read_named_secret(name: str, *, limit: float = ANSWER_LIMIT) -> str | None:
+    """The keyring's entry for `${keyring:name}`, or None. Blocks up to `limit` seconds. Raises: StoreUnavailable."""
+
+    def read() -> str | None:
+        from bridge.stores import oskeyring  # a second of imports, of no use to whoever has a key file
+
+        return oskeyring.open_keyring().read(NAMED_SERVICE, name)
+
+    return _answered(read, limit, _NAMED_REMEDY)
+
+
+class _OneAtATime:
+    """Calls into the keyring, each in a daemon thread: one that hangs is left behind, also by the process's exit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: threading.Thread | None = None
+
+    def call(self, work: Callable[[], R], limit: float) -> R:
+        """Carry out `work`. Raises: TimeoutError beyond the limit, at once while an earlier call still hangs."""
+        if not self._lock.acquire(timeout=limit):
+            raise TimeoutError
+        try:
+            if self._last is not None and self._last.is_alive():
+                raise TimeoutError
+            answer: Future[R] = Future()
+            self._last = threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True)
+            self._last.start()
+            return answer.result(limit)
+        finally:
+            self._lock.release()
+
+
+_keyring = _OneAtATime()  # of the process, as the keyring is
+
+
+def _answer(work: Callable[[], R], answer: Future[R]) -> None:
+    try:
+        answer.set_result(work())
+    except BaseException as error:  # noqa: BLE001  handed to the thread that waits
+        answer.set_exception(error)
+
+
+def _answered(work: Callable[[], R], limit: float, remedy: str) -> R:
+    """Ask the keyring within the limit; its troubles get the remedy that fits what was asked for."""
+    try:
+        return _keyring.call(work, limit)
+    except TimeoutError as error:
+        raise StoreUnavailable(f"the OS keyring does not answer; unlock it, {remedy}") from error
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error}, {remedy}") from error
+
+
+def _from_keyring(has_records: bool) -> Secret[bytes]:
+    from bridge.stores import oskeyring  # a second of imports, of no use to whoever has a key file
+
+    home = oskeyring.open_keyring()
+    text = home.read(KEY_SERVICE, KEY_USER)
+    if text is None:
+        if has_records:
+            raise StoreCorrupt(
+                f"the store has records, but the {home.name} has no key for them (entry '{KEY_SERVICE}'): it was "
+                "removed, or this is another user or machine. Bring the entry back, or name the file that holds the "
+                "key: `store: {key_file: …}`. To give the records up, move the store away"
+            )
+        home.probe()
+        key = secrets.token_bytes(KEY_BYTES)
+        home.write(KEY_SERVICE, KEY_USER, base64.b64encode(key).decode())
+        return Secret(key)
+    return _decoded(text.encode(), f"the entry '{KEY_SERVICE}' in the {home.name}")
+
+
+def _from_file(path: str, has_records: bool) -> Secret[bytes]:
+    file = Path(path).expanduser()
+    if not file.is_absolute():
+        raise StoreUnavailable(f"key_file must be an absolute path, not {file}")
+    try:
+        return _read(file)
+    except FileNotFoundError as error:
+        if has_records:
+            raise StoreCorrupt(
+                f"the store has records, but their key file {file} does not exist; put it back. "
+                "To give the records up, move the store away"
+            ) from error
+    except OSError as error:
+        raise StoreUnavailable(f"the key file {file} cannot be read: {error.strerror}") from error
+    try:
+        _create(file)
+    except FileExistsError:
+        pass  # another process was quicker: its key it is
+    except OSError as error:
+        raise StoreUnavailable(f"the key file {file} cannot be created: {error.strerror}") from error
+    return _read(file)
+
+
+def _read(file: Path) -> Secret[bytes]:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        mode = os.fstat(handle).st_mode
+        if os.name == "posix" and mode & 0o077 and not _is_credential(file):
+            raise StoreUnavailable(f"the key file {file} can be read by other users; run: chmod 600 '{file}'")
+        content = os.read(handle, LONGEST_KEY_FILE)
+    finally:
+        os.close(handle)
+    return _decoded(content, f"the key file {file}")
+
+
+def _is_credential(file: Path) -> bool:
+    """systemd's credentials: private by their directory; an ACL for the service's user shows as a group's right."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and file.is_relative_to(Path(directory or ""))
+
+
+def _create(file: Path) -> None:
+    """A new key in a new file, on the disk before it is used."""
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(handle, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+        os.fsync(handle)
+    except OSError:
+        file.unlink()
+        raise
+    finally:
+        os.close(handle)
+    if os.name == "posix":
+        with suppress(OSError):  # not every file system can sync a directory
+            _sync_directory(file.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _decoded(content: bytes, place: str) -> Secret[bytes]:
+    """32 raw bytes, or their base64 with or without a line end (`openssl rand -base64 32`)."""
+    key = content
+    if len(content) != KEY_BYTES:
+        try:
+            key = base64.b64decode(content.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            key = content
+    if len(key) != KEY_BYTES:
+        raise StoreCorrupt(f"{place} holds {len(key)} bytes; a key has {KEY_BYTES} bytes, raw or in base64")
+    return Secret(key)

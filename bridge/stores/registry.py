@@ -1,0 +1,40 @@
+"""Which store the configuration means: name to factory, and the seal around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge.clock import Clock
+from bridge.config.schema import StoreConfig
+from bridge.errors import ConfigError
+from bridge.secret import Secret
+from bridge.stores.base import Store
+from bridge.stores.keys import open_key
+from bridge.stores.sealed import SealedStore
+from bridge.stores.sql import SqlStore
+
+STORES: dict[str, Callable[[Secret[str]], Store]] = {"sqlite": SqlStore.at_url, "postgresql": SqlStore.at_url}
+"""By the scheme of `store.url`, without its driver."""
+
+
+def open_store(config: StoreConfig, *, default_path: Path, clock: Clock | None = None) -> SealedStore:
+    """The configured store, sealed. Touches neither disk, database nor keyring until the first operation or check().
+
+    Raises: ConfigError for a URL that cannot be used.
+    """
+
+    async def key(has_records: bool) -> Secret[bytes]:
+        return await open_key(config, has_records=has_records)
+
+    return SealedStore(plain_store(config, default_path=default_path), key, clock=clock)
+
+
+def plain_store(config: StoreConfig, *, default_path: Path) -> Store:
+    """The configured store without its seal. Raises: ConfigError."""
+    if config.url is None:
+        return SqlStore.in_file(Path(config.path).expanduser() if config.path else default_path)
+    scheme = config.url.reveal().partition(":")[0].partition("+")[0]
+    if scheme not in STORES:
+        raise ConfigError((f"store.url: no store named {scheme!r}; there are: {', '.join(sorted(STORES))}",))
+    return STORES[scheme](config.url)
