@@ -76,6 +76,8 @@ class Hangup:
     """Write `farewell` (may be empty), then close."""
 
     farewell: bytes = b""
+    violation: str = ""
+    """What the peer did that its protocol does not allow; empty if it leaves in peace."""
 
 
 Event = Send | StartTLS | LoginRequested | Ready | Refused | Hangup
@@ -83,9 +85,6 @@ Event = Send | StartTLS | LoginRequested | Ready | Refused | Hangup
 
 class ServerMachine(Protocol):
     """We are the server to a mail client, until its login is accepted."""
-
-    violation_farewell: bytes
-    """After receive() raised ProtocolViolation: what to send before closing (`* BYE …`); empty before."""
 
     def greet(self) -> list[Event]:
         """The greeting; call once, first. After StartTLS nothing is greeted again."""
@@ -96,9 +95,9 @@ class ServerMachine(Protocol):
 
         Args: data, any cut of the stream, never empty.
         Returns: events in the order to carry them out. After LoginRequested further bytes are kept and give no
-        events until accept() or refuse(). After Hangup nothing more is accepted.
-        Raises: ProtocolViolation for what cannot be answered (a line or literal beyond the limits, bytes behind
-        STARTTLS); its `farewell` has been put in `violation_farewell` for the driver to send before closing.
+        events until accept() or refuse(). What cannot be answered (a line or literal beyond the limits, bytes behind
+        STARTTLS) ends in Hangup with its `violation`, behind the answers to what came before. After Hangup nothing
+        more is accepted.
         """
         ...
 

@@ -56,9 +56,6 @@ class MachineFrontend:
             self._events.extend(self._machine.time_out())
             await self._carry_out()
             raise LimitReached("no login in time") from None
-        except ProtocolViolation:
-            await self._channel.send(self._machine.violation_farewell)
-            raise
         finally:
             self._seconds_left -= loop.time() - started
 
@@ -95,9 +92,9 @@ class MachineFrontend:
                     await self._start_tls(farewell)
                 case LoginRequested(login):
                     return login
-                case Hangup(farewell):
+                case Hangup(farewell, violation):
                     await self._channel.send(farewell)
-                    raise PeerGone("sent away")
+                    raise ProtocolViolation(violation) if violation else PeerGone("the client has taken its leave")
                 case other:
                     raise AssertionError(f"a server machine does not say {other!r}")
         return None

@@ -1,0 +1,51 @@
+"""LineBuffer: bounded, linear time, gives back what is left over."""
+
+from __future__ import annotations
+
+from bridge.errors import ProtocolViolation
+
+
+class LineBuffer:
+    """Bytes that have arrived and not been understood yet; lines and counted blocks are taken from its front."""
+
+    __slots__ = ("_bytes", "_limit", "_searched")
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: octets of one line with its end."""
+        self._bytes = bytearray()
+        self._limit = limit
+        self._searched = 0  # octets known to hold no line end: each octet is looked at once, however it was cut
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def append(self, data: bytes) -> None:
+        """Add what has arrived, in any cut."""
+        self._bytes += data
+
+    def next_line(self) -> bytes | None:
+        """The next line with its end, LF alone being one too; None while it is incomplete.
+
+        Raises: ProtocolViolation for a line over the limit, as soon as that is certain.
+        """
+        end = self._bytes.find(b"\n", self._searched, self._limit)
+        if end < 0:
+            self._searched = min(len(self._bytes), self._limit)
+            if len(self._bytes) >= self._limit:
+                raise ProtocolViolation(f"a line of more than {self._limit} octets")
+            return None
+        return self._take(end + 1)
+
+    def next_block(self, size: int) -> bytes | None:
+        """The next `size` octets, whatever they are; None while there are fewer."""
+        return self._take(size) if len(self._bytes) >= size else None
+
+    def leftover(self) -> bytes:
+        """Everything that is left; the buffer is empty afterwards."""
+        return self._take(len(self._bytes))
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._bytes[:count])
+        del self._bytes[:count]  # moves a pointer, not the rest
+        self._searched = 0
+        return taken

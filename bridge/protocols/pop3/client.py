@@ -1,0 +1,99 @@
+"""Client to the upstream until authenticated: STLS, AUTH XOAUTH2."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from bridge.errors import ProtocolViolation
+from bridge.protocols import sasl
+from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
+from bridge.protocols.lines import LineBuffer
+from bridge.protocols.refusals import kind_of_refusal
+
+LINE_LIMIT = 8192
+"""Octets of one line before login; RFC 2449 section 4 has 512, an error challenge may be longer."""
+
+
+class _Wait(Enum):
+    """For what."""
+
+    GREETING = auto()
+    STLS = auto()
+    PROMPT = auto()
+    """The `+` that asks for the token."""
+    VERDICT = auto()
+    NOTHING = auto()
+
+
+class Pop3Client:
+    """See ClientMachine. CAPA is not asked: the answer would change nothing, and costs a round trip."""
+
+    def __init__(self, credentials: Credentials, *, starttls: bool) -> None:
+        self._credentials = credentials
+        self._starttls = starttls
+        self._buffer = LineBuffer(LINE_LIMIT)
+        self._wait = _Wait.GREETING
+        self._answered_challenge = False
+
+    def start(self) -> list[Event]:
+        """The server greets first."""
+        return []
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take the next bytes from the upstream; see ClientMachine.
+
+        Source: RFC 1939 section 4; RFC 2595 section 4; RFC 5034 section 4. Always two steps: Exchange drops the
+        connection when the response comes with the command (trap 2).
+        """
+        self._buffer.append(data)
+        events: list[Event] = []
+        while self._wait is not _Wait.NOTHING and (line := self._buffer.next_line()) is not None:
+            events += self._take(line.rstrip(b"\r\n"))
+        return events
+
+    def closed(self) -> list[Event]:
+        """POP3 has no farewell: a server that goes away has given no reason."""
+        raise ProtocolViolation("the server closed the connection before the login was done")
+
+    def tls_started(self) -> list[Event]:
+        """Nothing is greeted again."""
+        return self._authenticate()
+
+    def _take(self, line: bytes) -> list[Event]:
+        if line.upper().startswith(b"-ERR"):
+            return self._refused(line[4:].decode("utf-8", "replace").strip())
+        is_ok = line.upper().startswith(b"+OK")
+        match self._wait:
+            case _Wait.GREETING if is_ok:
+                if not self._starttls:
+                    return self._authenticate()
+                self._wait = _Wait.STLS
+                return [Send(b"STLS\r\n")]
+            case _Wait.STLS if is_ok:
+                if len(self._buffer):
+                    raise ProtocolViolation("the server sent plaintext behind STLS")
+                return [StartTLS(b"")]
+            case _Wait.PROMPT if line.startswith(b"+") and not is_ok:
+                self._wait = _Wait.VERDICT
+                return [Send(sasl.xoauth2(self._credentials) + b"\r\n", log="(token)")]
+            case _Wait.VERDICT if is_ok:
+                self._wait = _Wait.NOTHING
+                return [Ready(self._buffer.leftover(), line[3:].strip())]
+            case _Wait.VERDICT if line.startswith(b"+") and not self._answered_challenge:
+                self._answered_challenge = True  # the error challenge: an empty line asks for the final word
+                return [Send(b"\r\n", log="(empty)")]
+            case _:
+                raise ProtocolViolation("the server's answer makes no sense")
+
+    def _authenticate(self) -> list[Event]:
+        self._wait = _Wait.PROMPT
+        return [Send(b"AUTH XOAUTH2\r\n")]
+
+    def _refused(self, text: str) -> list[Event]:
+        if self._wait is _Wait.STLS:
+            raise ProtocolViolation(f"the server refuses STLS, and without TLS no token is sent: {text}")
+        kind = kind_of_refusal(text)
+        if kind is RefusalKind.TOKEN:  # it cannot be the token's fault before the server has seen it
+            kind = {_Wait.GREETING: RefusalKind.BUSY, _Wait.PROMPT: RefusalKind.POLICY}.get(self._wait, kind)
+        self._wait = _Wait.NOTHING
+        return [Refused(kind, text)]

@@ -1,0 +1,206 @@
+"""We are server to the mail client until login (POP3: RFC 1939, 2449, 5034, 2595)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridge.errors import (
+    BridgeError,
+    LimitReached,
+    LoginRefused,
+    ProtocolViolation,
+    StoreCorrupt,
+    UpstreamRefused,
+)
+from bridge.model import Login, Protocol
+from bridge.protocols import sasl
+from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, StartTLS
+from bridge.protocols.lines import LineBuffer
+from bridge.protocols.refusals import public_line
+from bridge.secret import Secret
+
+LINE_LIMIT = 8192
+"""Octets of a line. RFC 2449 section 4 has 255 for commands; a SASL response is longer (RFC 5034 section 4)."""
+COMMANDS_LIMIT = 50
+"""Commands before login; a mail client needs about four."""
+
+ELSEWHERE = frozenset(["STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "TOP", "UIDL"])
+"""Commands of a session that is logged in."""
+
+
+class Pop3Server:
+    """The POP3 side of a mail client's connection, up to its login; see ServerMachine."""
+
+    def __init__(self, *, starttls: bool = False) -> None:
+        """`starttls`: TLS is offered (STLS), and demanded, before a password."""
+        self._starttls = starttls
+        self._is_tls = False
+        self._buffer = LineBuffer(LINE_LIMIT)
+        self._commands = 0
+        self._is_waiting = False
+        self._is_over = False
+        self._username: str | None = None
+        self._exchange: sasl.Exchange | None = None
+
+    def greet(self) -> list[Event]:
+        """No `<stamp>` in it: clients would try APOP, which cannot be bridged (trap 44)."""
+        return [_line("+OK mail-bridge ready")]
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take the next bytes from the mail client and say what to do.
+
+        Args: data, any cut of the stream; never empty.
+        Returns: events; Hangup with a violation for a line over 8,192 octets or bytes behind STLS.
+        Source: RFC 1939 sections 4 and 7; RFC 5034; RFC 2449; RFC 2595 section 4.
+        """
+        self._buffer.append(data)
+        return self._go_on()
+
+    def closed(self) -> list[Event]:
+        """Nobody is left to answer."""
+        return []
+
+    def tls_started(self) -> list[Event]:
+        """Forget everything from before."""
+        self._is_tls = True
+        self._username, self._exchange = None, None
+        return []
+
+    def accept(self, ready: Ready) -> list[Event]:
+        """+OK with the upstream's words."""
+        self._is_over = True
+        text = ready.text.decode("ascii", "replace").strip() or "Logged in"
+        return [_line(f"+OK {text}"), Ready(self._buffer.leftover())]
+
+    def refuse(self, problem: BridgeError) -> list[Event]:
+        """-ERR with a response code of RFC 2449 section 8 and RFC 3206."""
+        self._is_waiting = False
+        self._username = None
+        if isinstance(problem, LimitReached):
+            return self._hang_up(f"-ERR [SYS/TEMP] {public_line(problem)}")
+        return [_line(f"-ERR [{_code(problem)}] {public_line(problem)}"), *self._go_on()]
+
+    def time_out(self) -> list[Event]:
+        """-ERR, then the end."""
+        return self._hang_up("-ERR [SYS/TEMP] No login in time")
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> list[Event]:
+        events: list[Event] = []
+        try:
+            while not self._is_waiting and not self._is_over and (line := self._buffer.next_line()) is not None:
+                events += self._take(line.rstrip(b"\r\n"))
+        except ProtocolViolation as problem:
+            self._is_over = True
+            events.append(Hangup(f"-ERR {problem}\r\n".encode("ascii", "replace"), str(problem)))
+        return events
+
+    def _take(self, line: bytes) -> list[Event]:
+        if self._exchange is not None:
+            return self._continue_exchange(self._exchange, line)
+        self._commands += 1
+        if self._commands > COMMANDS_LIMIT:
+            return self._hang_up("-ERR [SYS/TEMP] Too many commands without a login")
+        word, _, argument = line.partition(b" ")
+        verb = word.upper().decode("ascii", "replace")
+        commands: dict[str, Callable[[bytes], list[Event]]] = {
+            "CAPA": lambda _: [_line("\r\n".join(["+OK", *self._capabilities, "."]))],
+            "QUIT": lambda _: self._hang_up("+OK Bye"),
+            "USER": self._user,
+            "PASS": self._pass,
+            "AUTH": self._auth,
+            "STLS": self._start_tls,
+        }
+        if verb in commands:
+            return commands[verb](argument)
+        return [_line("-ERR Log in first" if verb in ELSEWHERE else "-ERR Unknown command")]
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def _user(self, argument: bytes) -> list[Event]:
+        if self._needs_tls:
+            return [_line("-ERR Start TLS first (STLS)")]
+        if not argument.strip():
+            return [_line("-ERR USER takes a user name")]
+        self._username = sasl.decode_text(argument.strip())
+        return [_line("+OK And the password?")]
+
+    def _pass(self, argument: bytes) -> list[Event]:
+        """The rest of the line, spaces included, is the password (RFC 1939 section 7)."""
+        if self._username is None:
+            return [_line("-ERR USER comes first")]
+        return self._requested(self._username, Secret(argument))
+
+    def _auth(self, argument: bytes) -> list[Event]:
+        if self._needs_tls:
+            return [_line("-ERR Start TLS first (STLS)")]
+        words = argument.split()
+        if not words:  # what clients did before there was CAPA
+            return [_line("\r\n".join(["+OK", *sasl.MECHANISMS, "."]))]
+        mechanism = words[0].upper().decode("ascii", "replace")
+        if mechanism not in sasl.MECHANISMS or len(words) > 2:
+            return [_line("-ERR Use USER and PASS, or AUTH with PLAIN or LOGIN")]
+        self._exchange = sasl.Exchange(mechanism)
+        if len(words) == 1:
+            return [self._challenge(self._exchange)]
+        return self._continue_exchange(self._exchange, b"" if words[1] == b"=" else words[1])
+
+    def _continue_exchange(self, exchange: sasl.Exchange, response: bytes) -> list[Event]:
+        if response.strip() == b"*":
+            self._exchange = None
+            return [_line("-ERR Cancelled")]
+        try:
+            credentials = exchange.respond(response)
+        except sasl.SaslError as problem:
+            self._exchange = None
+            return [_line(f"-ERR {problem.public}")]
+        if credentials is None:
+            return [self._challenge(exchange)]
+        self._exchange = None
+        return self._requested(*credentials)
+
+    def _start_tls(self, _: bytes) -> list[Event]:
+        if not self._starttls or self._is_tls:
+            return [_line("-ERR TLS is on already" if self._is_tls else "-ERR No TLS here")]
+        if len(self._buffer):
+            raise ProtocolViolation("plaintext behind STLS")
+        return [StartTLS(b"+OK Begin TLS now\r\n")]
+
+    def _requested(self, username: str, password: Secret[bytes]) -> list[Event]:
+        self._is_waiting = True
+        return [LoginRequested(Login(Protocol.POP3, username, password))]
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    @property
+    def _needs_tls(self) -> bool:
+        return self._starttls and not self._is_tls
+
+    @property
+    def _capabilities(self) -> list[str]:
+        """TOP and UIDL are the upstream's, but clients ask before login only; every provider has them."""
+        login = ["STLS"] if self._needs_tls else ["USER", f"SASL {' '.join(sasl.MECHANISMS)}"]
+        return [*login, "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE"]
+
+    def _challenge(self, exchange: sasl.Exchange) -> Send:
+        return _line(f"+ {exchange.challenge.decode('ascii')}")
+
+    def _hang_up(self, text: str) -> list[Event]:
+        self._is_over = True
+        return [Hangup(f"{text}\r\n".encode("ascii", "replace"))]
+
+
+def _line(text: str) -> Send:
+    return Send(f"{text}\r\n".encode("ascii", "replace"))
+
+
+def _code(problem: BridgeError) -> str:
+    """RFC 3206."""
+    match problem:
+        case LoginRefused() | UpstreamRefused():
+            return "AUTH"
+        case StoreCorrupt():
+            return "SYS/PERM"
+        case _:
+            return "SYS/TEMP" if problem.temporary else "SYS/PERM"

@@ -1,0 +1,35 @@
+"""Name to factory: the two machines of each protocol."""
+
+from __future__ import annotations
+
+from bridge.model import Protocol
+from bridge.protocols.base import ClientMachine, Credentials, ServerMachine
+from bridge.protocols.imap.client import ImapClient
+from bridge.protocols.imap.server import ImapServer
+from bridge.protocols.pop3.client import Pop3Client
+from bridge.protocols.pop3.server import Pop3Server
+from bridge.protocols.smtp.client import SmtpClient
+
+
+def client_machine(
+    protocol: Protocol, credentials: Credentials, *, starttls: bool, client_name: str = ""
+) -> ClientMachine:
+    """Us as the client of an upstream."""
+    match protocol:
+        case Protocol.IMAP:
+            return ImapClient(credentials, starttls=starttls)
+        case Protocol.POP3:
+            return Pop3Client(credentials, starttls=starttls)
+        case Protocol.SMTP:
+            return SmtpClient(credentials, starttls=starttls, client_name=client_name)
+
+
+def server_machine(protocol: Protocol, *, starttls: bool) -> ServerMachine:
+    """Us as the server of a mail client. SMTP has none: relay.smtp_frontend is its server side."""
+    match protocol:
+        case Protocol.IMAP:
+            return ImapServer(starttls=starttls)
+        case Protocol.POP3:
+            return Pop3Server(starttls=starttls)
+        case Protocol.SMTP:
+            raise ValueError("the SMTP side of a mail client is relay.smtp_frontend")

@@ -1,0 +1,136 @@
+"""EHLO, STARTTLS, AUTH XOAUTH2 towards the upstream."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+
+from bridge.errors import ProtocolViolation
+from bridge.protocols import sasl
+from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
+from bridge.protocols.lines import LineBuffer
+from bridge.protocols.refusals import kind_of_refusal
+from bridge.protocols.smtp.extensions import upstream_extensions
+
+LINE_LIMIT = 8192
+"""Octets of one line; RFC 5321 section 4.5.3.1.5 has 512, an error challenge may be longer."""
+REPLY_LINES = 100
+"""Lines of one reply."""
+
+_REPLY = re.compile(rb"(\d{3})(?:([ -])([^\r\n]*))?\r?\n?\Z")
+_CLIENT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[A-Za-z0-9.:]{2,64}\]")
+
+
+class _Wait(Enum):
+    """For what."""
+
+    GREETING = auto()
+    EHLO = auto()
+    STARTTLS = auto()
+    PROMPT = auto()
+    """The 334 that asks for the token."""
+    VERDICT = auto()
+    NOTHING = auto()
+
+
+class SmtpClient:
+    """See ClientMachine."""
+
+    def __init__(self, credentials: Credentials, *, starttls: bool, client_name: str = "") -> None:
+        """`client_name`: what the mail client called itself; repeated if a server can be expected to take it."""
+        self.extensions: frozenset[str] = frozenset()
+        """EHLO lines as of a client inside TLS, without AUTH; complete once Ready was given."""
+        self._credentials = credentials
+        self._is_tls = not starttls
+        self._client_name = client_name if _CLIENT_NAME.fullmatch(client_name) else "[127.0.0.1]"
+        self._buffer = LineBuffer(LINE_LIMIT)
+        self._wait = _Wait.GREETING
+        self._reply: list[str] = []
+        self._answered_challenge = False
+
+    def start(self) -> list[Event]:
+        """The server greets first."""
+        return []
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Take the next bytes from the upstream; see ClientMachine.
+
+        Source: RFC 5321 section 4.2; RFC 3207; RFC 4954 section 4. Two steps, as Microsoft's sample has it.
+        """
+        self._buffer.append(data)
+        events: list[Event] = []
+        while self._wait is not _Wait.NOTHING and (line := self._buffer.next_line()) is not None:
+            match = _REPLY.match(line)
+            if match is None:
+                raise ProtocolViolation("the server's reply is not of SMTP")
+            self._reply.append((match[3] or b"").decode("utf-8", "replace"))
+            if match[2] != b"-":
+                reply, self._reply = self._reply, []
+                events += self._take(int(match[1]), reply)
+            elif len(self._reply) > REPLY_LINES:
+                raise ProtocolViolation("the server's reply does not end")
+        return events
+
+    def closed(self) -> list[Event]:
+        """A server that goes away says 421 first, which was given as Refused."""
+        raise ProtocolViolation("the server closed the connection before the login was done")
+
+    def tls_started(self) -> list[Event]:
+        """Ask anew: what was said before TLS is not to be believed (RFC 3207 section 4.2)."""
+        self._is_tls = True
+        return self._hello()
+
+    def _take(self, code: int, reply: list[str]) -> list[Event]:
+        match self._wait, code:
+            case _Wait.GREETING, 220:
+                return self._hello()
+            case _Wait.EHLO, 250:
+                return self._greeted(reply[1:])
+            case _Wait.STARTTLS, 220:
+                if len(self._buffer):
+                    raise ProtocolViolation("the server sent plaintext behind STARTTLS")
+                return [StartTLS(b"")]
+            case _Wait.PROMPT, 334:
+                self._wait = _Wait.VERDICT
+                return [Send(sasl.xoauth2(self._credentials) + b"\r\n", log="(token)")]
+            case _Wait.VERDICT, 334 if not self._answered_challenge:
+                self._answered_challenge = True  # the error challenge: an empty line asks for the final word
+                return [Send(b"\r\n", log="(empty)")]
+            case _Wait.VERDICT, 235:
+                self._wait = _Wait.NOTHING
+                return [Ready(self._buffer.leftover(), reply[-1].encode("utf-8"))]
+            case _ if 400 <= code <= 599:
+                return self._refused(code, reply)
+            case _:
+                raise ProtocolViolation(f"the server's reply {code} makes no sense")
+
+    def _hello(self) -> list[Event]:
+        self._wait = _Wait.EHLO
+        return [Send(f"EHLO {self._client_name}\r\n".encode("ascii"))]
+
+    def _greeted(self, lines: list[str]) -> list[Event]:
+        words = [line.upper().split() for line in lines]
+        if not self._is_tls:
+            if ["STARTTLS"] not in words:
+                raise ProtocolViolation("the server does not offer STARTTLS; without TLS no token is sent")
+            self._wait = _Wait.STARTTLS
+            return [Send(b"STARTTLS\r\n")]
+        if not any("XOAUTH2" in line[1:] for line in words if line[:1] == ["AUTH"]):
+            raise ProtocolViolation("the server does not offer XOAUTH2")
+        self.extensions = upstream_extensions(lines)
+        self._wait = _Wait.PROMPT
+        return [Send(b"AUTH XOAUTH2\r\n")]
+
+    def _refused(self, code: int, reply: list[str]) -> list[Event]:
+        text = f"{code} " + " ".join(reply)
+        if self._wait is _Wait.STARTTLS and code >= 500:
+            raise ProtocolViolation(f"the server refuses STARTTLS, and without TLS no token is sent: {text}")
+        if self._wait is _Wait.EHLO and code >= 500:
+            raise ProtocolViolation(f"the server refuses EHLO: {text}")
+        kind = kind_of_refusal(text)
+        if code < 500:
+            kind = RefusalKind.BUSY
+        elif kind is RefusalKind.TOKEN and (self._wait is not _Wait.VERDICT or code != 535):
+            kind = RefusalKind.POLICY  # not about the credentials, or before the server has seen them
+        self._wait = _Wait.NOTHING
+        return [Refused(kind, text)]

@@ -1,0 +1,20 @@
+"""Our errors to reply codes and enhanced codes (RFC 4954 section 6, RFC 3463)."""
+
+from __future__ import annotations
+
+from bridge.errors import BridgeError, LimitReached, LoginRefused, StoreCorrupt, UpstreamRefused
+from bridge.protocols.refusals import public_line
+
+
+def refusal_reply(problem: BridgeError) -> str:
+    """The reply to AUTH, without its line end."""
+    match problem:
+        case LimitReached():
+            code = "421 4.7.0"
+        case LoginRefused() | UpstreamRefused():
+            code = "535 5.7.8"
+        case StoreCorrupt():
+            code = "454 4.7.0"  # for the admin to mend; the mail stays in the client's outbox meanwhile
+        case _:
+            code = "454 4.7.0" if problem.temporary else "535 5.7.8"
+    return f"{code} {public_line(problem)}"
