@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -50,7 +51,10 @@ def config_candidates() -> list[Path]:
 
     The current directory comes last: who has a configuration never gets one that somebody left in a shared folder.
     """
-    return [config_dir() / CONFIG_NAME, machine_config_dir() / CONFIG_NAME, Path.cwd() / CONFIG_NAME]
+    candidates = [config_dir() / CONFIG_NAME, machine_config_dir() / CONFIG_NAME]
+    with suppress(OSError):  # a shell may stand in a directory that was removed
+        candidates.append(Path.cwd() / CONFIG_NAME)
+    return candidates
 
 
 def ensure_private(path: Path, *, directory: bool = False) -> Path:

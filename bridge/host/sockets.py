@@ -1,0 +1,116 @@
+"""Listening sockets: all of an address or none, for us alone, and words for each way it can fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+
+from bridge.errors import BridgeError
+
+BACKLOG = 512
+"""Connections that the kernel holds for us; a mail program at start opens dozens at once, and a refused one is seen."""
+
+TRIES = 20
+"""For `localhost` and port 0: how often a port that is free at 127.0.0.1 may turn out to be taken at ::1."""
+
+LOWEST_FREE_PORT = 1024
+"""Below it a port needs a privilege on most systems."""
+
+_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+"""What a machine without IPv6 says when asked for ::1; which one depends on how it was switched off."""
+
+
+_ELSEWHERE = "choose another port under `listeners` or `console` in the configuration"
+
+
+class PortInUse(BridgeError):
+    """An address cannot be listened on: taken, forbidden, or not of this machine. The text names the remedy."""
+
+
+def bind(address_host: str, port: int, *, what: str) -> list[socket.socket]:
+    """Listen at the address; `localhost` means 127.0.0.1 and, where the machine has IPv6, ::1 at the same port.
+
+    Args: what, for the error's text: "console", "imap listener". Port 0 takes a free port.
+    Returns: non-blocking listening sockets, to be closed by the caller.
+    Raises: PortInUse, with every socket bound so far closed again.
+    """
+    if address_host.lower() != "localhost":
+        return [_listen(address_host, port, what)]
+    for _ in range(TRIES):
+        first = _listen("127.0.0.1", port, what)
+        try:
+            # The same port at ::1 as well, or another program there would get half of the connections to localhost.
+            return [first, _listen("::1", first.getsockname()[1], what)]
+        except PortInUse as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _NO_IPV6:
+                return [first]
+            first.close()
+            if port != 0 or not (isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE):
+                raise
+        except BaseException:
+            first.close()
+            raise
+    raise PortInUse(f"localhost ({what}): no port is free both at 127.0.0.1 and at ::1; name one in the configuration")
+
+
+def _listen(host: str, port: int, what: str) -> socket.socket:
+    try:
+        family, address = _resolved(host, port)
+        listening = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise PortInUse(explain(error, host, port, what=what)) from error
+    try:
+        _set_options(listening)
+        listening.bind(address)
+        listening.listen(BACKLOG)  # on Linux two sockets with SO_REUSEADDR may bind; only here the second one fails
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise PortInUse(explain(error, host, port, what=what)) from error
+    return listening
+
+
+def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]:
+    """A literal address, or a name of this machine; the first answer, since a listener is one address."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # a label over 63 characters, for one, does not get as far as the resolver
+        raise socket.gaierror(socket.EAI_NONAME, str(error)) from error
+    family, _, _, _, address = found[0]
+    return family, address  # type: ignore[return-value]  # bytes only where Python was built without IPv6
+
+
+def _set_options(listening: socket.socket) -> None:
+    if sys.platform == "win32":
+        # There SO_REUSEADDR lets any program take a port that we are listening on, and read the passwords.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for TIME_WAIT to pass
+    if listening.family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # `::` leaves 0.0.0.0 alone, on every system
+
+
+def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool = os.name == "nt") -> str:
+    """One sentence for the admin: which address, what is the matter, what to change."""
+    place = f"{f'[{host}]' if ':' in host else host}:{port} ({what})"
+    if error.errno == errno.EADDRINUSE:
+        return f"{place} is in use by another program; stop it (another mail-bridge?), or {_ELSEWHERE}"
+    if error.errno == errno.EACCES and is_windows:
+        # WSAEACCES (10013) stands for a reserved port and for one that another program holds exclusively.
+        return (
+            f"{place} is kept by Windows or by another program (error 10013); Windows' ranges are shown by "
+            f"`netsh int ipv4 show excludedportrange tcp`; {_ELSEWHERE}"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        needs = (
+            f"a port below {LOWEST_FREE_PORT} needs a privilege" if port < LOWEST_FREE_PORT else "the system forbids it"
+        )
+        return f"{place} may not be used: {needs}; {_ELSEWHERE}"
+    if isinstance(error, socket.gaierror):
+        return f"{place}: the name {host} has no address; write one such as 127.0.0.1 in the configuration"
+    if error.errno in _NO_IPV6:
+        return f"{place}: this machine has no such address; use 127.0.0.1, or one that it has, in the configuration"
+    return f"{place} cannot be listened on: {error.strerror or type(error).__name__}"

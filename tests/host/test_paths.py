@@ -1,0 +1,116 @@
+"""Directories, and who may look into them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.host import paths
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux's directories")
+
+SYSTEMD = ("CONFIGURATION_DIRECTORY", "STATE_DIRECTORY", "LOGS_DIRECTORY")
+XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in (*SYSTEMD, *XDG):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@linux
+def test_a_user_has_the_directories_of_the_desktop(home: Path) -> None:
+    assert paths.config_dir() == home / ".config/mail-bridge"
+    assert paths.data_dir() == home / ".local/share/mail-bridge"
+    assert paths.store_file() == home / ".local/share/mail-bridge/store.sqlite"
+    assert paths.log_dir() == home / ".local/state/mail-bridge/log"
+
+
+@posix
+def test_a_service_has_the_directories_that_systemd_made_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", "/etc/mail-bridge")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/mail-bridge:/var/lib/other")
+    monkeypatch.setenv("LOGS_DIRECTORY", "/var/log/mail-bridge")
+    assert paths.config_dir() == Path("/etc/mail-bridge")
+    assert paths.store_file() == Path("/var/lib/mail-bridge/store.sqlite")
+    assert paths.log_dir() == Path("/var/log/mail-bridge")
+
+
+@linux
+def test_the_configuration_is_looked_for_at_the_users_the_machines_and_here_last(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    assert paths.config_candidates() == [
+        home / ".config/mail-bridge/config.yaml",
+        Path("/etc/mail-bridge/config.yaml"),
+        home / "config.yaml",
+    ]
+
+
+@posix
+def test_a_removed_current_directory_is_no_place_to_look_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = home / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert [path.parent.name for path in paths.config_candidates()] == ["mail-bridge", "mail-bridge"]
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_what_is_made_is_for_its_owner_alone_whatever_the_umask(home: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        file = paths.ensure_private(home / "a" / "b" / "file")
+        directory = paths.ensure_private(home / "c" / "d", directory=True)
+    finally:
+        os.umask(before)
+    assert mode(file) == 0o600
+    assert mode(file.parent) == 0o700
+    assert mode(directory) == 0o700
+
+
+@posix
+def test_what_exists_is_closed_to_others_and_keeps_its_content(home: Path) -> None:
+    file = home / "file"
+    file.write_text("kept")
+    file.chmod(0o644)
+    directory = home / "directory"
+    directory.mkdir()
+    directory.chmod(0o755)
+    assert paths.ensure_private(file).read_text() == "kept"
+    paths.ensure_private(directory, directory=True)
+    assert mode(file) == 0o600
+    assert mode(directory) == 0o700
+
+
+@posix
+def test_stricter_modes_and_the_directory_of_a_file_are_left_alone(home: Path) -> None:
+    folder = home / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    file = paths.ensure_private(folder / "file")
+    file.chmod(0o400)
+    if os.geteuid() == 0:  # root may open what its mode forbids
+        paths.ensure_private(file)
+        assert mode(file) == 0o400
+    assert mode(folder) == 0o755
+
+
+def test_a_directory_where_a_file_should_be_is_an_os_error(home: Path) -> None:
+    (home / "file").mkdir()
+    with pytest.raises(OSError, match="file"):
+        paths.ensure_private(home / "file")
