@@ -1,0 +1,121 @@
+"""TokenSet to and from a versioned record in a Store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote
+
+from bridge.errors import StoreCorrupt
+from bridge.model import AccessToken, Subject, TokenSet
+from bridge.secret import Secret
+from bridge.stores.base import NEW, Store
+
+PREFIX = "grant/"
+"""Of the keys in the store."""
+
+FORMAT = 1
+"""A record of another format is left as it is: a newer mail-bridge can read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one account's sign-in."""
+
+    provider: str
+    """Name in the configuration."""
+    fingerprint: str
+    """Of the provider, when the grant was given; see oauth.base."""
+    signed_in_as: str
+    """Whom the configuration asked to sign in then."""
+    tokens: TokenSet
+    ended: str = ""
+    """Why the provider will not renew it; empty while it is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An entry, or the lack of one, and the version to name when replacing it."""
+
+    entry: Entry | None
+    version: int
+
+
+class Vault:
+    """Entries by account address."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def load(self, address: str) -> Stored:
+        """The newest entry. Raises: StoreUnavailable, StoreCorrupt."""
+        record = await self._store.get(_key(address))
+        return Stored(None, NEW) if record is None else Stored(_decoded(record.value, address), record.version)
+
+    async def save(self, address: str, entry: Entry, *, expected: int) -> int:
+        """Durable when it returns. Returns: the new version. Raises: VersionConflict, StoreUnavailable."""
+        return await self._store.put(_key(address), _encoded(entry), expected=expected)
+
+    async def remove(self, address: str, *, expected: int) -> None:
+        """Raises: VersionConflict, StoreUnavailable."""
+        await self._store.delete(_key(address), expected=expected)
+
+    async def addresses(self) -> list[str]:
+        """All accounts with an entry. Raises: StoreUnavailable."""
+        return [unquote(key.removeprefix(PREFIX)) for key in await self._store.keys(PREFIX)]
+
+    async def acquire_lease(self, address: str, holder: str, seconds: float) -> bool:
+        """The right to refresh this account, for processes that share the store."""
+        return await self._store.acquire_lease(_key(address), holder, seconds)
+
+    async def release_lease(self, address: str, holder: str) -> None:
+        """Give it back."""
+        await self._store.release_lease(_key(address), holder)
+
+
+def _key(address: str) -> str:
+    """Keys are ASCII; an address may not be (RFC 6531)."""
+    return PREFIX + quote(address, safe="@+")
+
+
+def _encoded(entry: Entry) -> bytes:
+    tokens = entry.tokens
+    subject = tokens.subject
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "provider": entry.provider,
+            "fingerprint": entry.fingerprint,
+            "signed_in_as": entry.signed_in_as,
+            "ended": entry.ended,
+            "grant": tokens.grant.reveal(),
+            "scopes": sorted(tokens.scopes),
+            "access": [tokens.access.value.reveal(), tokens.access.expires_at, tokens.access.obtained_at],
+            "subject": subject and [subject.address, subject.identifier, sorted(subject.aliases)],
+        }
+    ).encode()
+
+
+def _decoded(content: bytes, address: str) -> Entry:
+    try:
+        record: dict[str, Any] = json.loads(content)
+        if record["format"] != FORMAT:
+            raise StoreCorrupt(f"the sign-in of {address} was stored by another version of mail-bridge")
+        value, expires_at, obtained_at = record["access"]
+        subject = record["subject"]
+        return Entry(
+            str(record["provider"]),
+            str(record["fingerprint"]),
+            str(record["signed_in_as"]),
+            TokenSet(
+                AccessToken(Secret(str(value)), float(expires_at), float(obtained_at)),
+                Secret(str(record["grant"])),
+                frozenset(record["scopes"]),
+                Subject(subject[0], subject[1], frozenset(subject[2])) if subject else None,
+            ),
+            str(record["ended"]),
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        # from None: the cause's text would quote the record
+        raise StoreCorrupt(f"the stored sign-in of {address} makes no sense ({type(error).__name__})") from None
