@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,6 +40,9 @@ BUSY_LIMIT = 5.0
 
 ANSWER_LIMIT = 15.0
 """Seconds until a store counts as gone (hung network drive, silent server); above every limit within the database."""
+
+WAL_PAUSE = 0.005
+"""Seconds between two attempts to change a new file to WAL; another process needs about as long to create it."""
 
 LAST = "\U0010ffff"
 """Sorts behind every other character: key prefixes are ranges, since LIKE ignores case in SQLite."""
@@ -98,7 +103,7 @@ _DIALECTS = {
 class SqlStore:
     """A Store in a database; safe to use from several processes and, with PostgreSQL, several machines."""
 
-    def __init__(self, url: sa.URL, *, place: str, file: Path | None = None) -> None:
+    def __init__(self, url: sa.URL, *, place: str, file: Path | None = None, busy_limit: float = BUSY_LIMIT) -> None:
         self._dialect = _DIALECTS[url.get_backend_name()]
         self._place = place
         self._file = file
@@ -106,18 +111,19 @@ class SqlStore:
         self._is_open = False
         self._is_closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        arguments = _sqlite_arguments() if file is not None else _postgresql_arguments(url)
+        arguments = _sqlite_arguments(busy_limit) if file is not None else _postgresql_arguments(url)
         # AUTOCOMMIT: one statement is one transaction. hide_parameters: values stay out of exception texts.
         self._engine = sa.create_engine(
             url, isolation_level="AUTOCOMMIT", hide_parameters=True, pool_size=1, max_overflow=0, **arguments
         )
-        sa.event.listen(self._engine, "connect", _on_sqlite if file is not None else _on_postgresql)
+        sa.event.listen(self._engine, "connect", _sqlite_set_up(busy_limit) if file is not None else _on_postgresql)
 
     @classmethod
-    def in_file(cls, path: Path) -> SqlStore:
+    def in_file(cls, path: Path, *, busy_limit: float = BUSY_LIMIT) -> SqlStore:
         """Records in one SQLite file; nothing is touched until the first operation."""
         path = path.absolute()
-        return cls(sa.URL.create("sqlite", database=str(path)), place=str(path), file=path)
+        url = sa.URL.create("sqlite", database=str(path))
+        return cls(url, place=str(path), file=path, busy_limit=busy_limit)
 
     @classmethod
     def at_url(cls, url: Secret[str]) -> SqlStore:
@@ -334,8 +340,8 @@ def _update(key: str, expected: int, value: bytes | None) -> Any:
     )
 
 
-def _sqlite_arguments() -> dict[str, Any]:
-    return {"poolclass": sa.QueuePool, "connect_args": {"timeout": BUSY_LIMIT}}
+def _sqlite_arguments(busy_limit: float) -> dict[str, Any]:
+    return {"poolclass": sa.QueuePool, "connect_args": {"timeout": busy_limit}}
 
 
 def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
@@ -353,12 +359,32 @@ def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
     }
 
 
-def _on_sqlite(connection: Any, entry: ConnectionPoolEntry) -> None:
+def _sqlite_set_up(busy_limit: float) -> Callable[[Any, ConnectionPoolEntry], None]:
     """WAL: readers never wait for the writer. FULL: a commit is on the disk, also after a power cut."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")  # a file system that cannot do it keeps the journal it has
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.close()
+
+    def set_up(connection: Any, entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        until = time.monotonic() + busy_limit
+        # The change to WAL upgrades a read lock, for which SQLite waits not at all: two that begin together would fail.
+        while (error := _change_to_wal(cursor)) is not None:
+            if time.monotonic() > until:
+                raise error
+            time.sleep(WAL_PAUSE)
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.close()
+
+    return set_up
+
+
+def _change_to_wal(cursor: Any) -> sqlite3.OperationalError | None:
+    """None when done, or when the file system cannot do it and keeps the journal it has; the error to try again."""
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return error
+    return None
 
 
 def _on_postgresql(connection: Any, entry: ConnectionPoolEntry) -> None:
