@@ -1,0 +1,146 @@
+"""A server program as a child process: free ports, a start that waits until it serves, a stop that leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+START_LIMIT: Final = 30.0  # seconds; it takes under one, but a loaded machine runs many tests at once
+STOP_LIMIT: Final = 10.0
+ATTEMPTS: Final = 5
+POLL: Final = 0.02
+# The tests' own environment (proxies, MAIL_CONFIG, a language) must not change what a server does.
+ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+T = TypeVar("T")
+
+
+class StartFailed(Exception):
+    """The server did not start; the text is what it wrote into its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now. Another program may be faster than the server: see `attempts`."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+def attempts(start: Callable[[], T]) -> T:
+    """Call `start` again, with new ports, as long as another program took one of the ports first."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return start()
+        except StartFailed as failure:
+            if "address already in use" not in str(failure).lower():
+                raise
+    return start()
+
+
+@contextmanager
+def short_directory(prefix: str) -> Iterator[Path]:
+    """A new directory with a short name, which other users may enter but not list.
+
+    The path of a Unix socket has at most 107 bytes, and pytest's temporary directories are long and closed to the
+    unprivileged users that the servers switch to.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    try:
+        directory.chmod(0o711)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class Daemon:
+    """One running server: the first process and its children, which all stay in one process group."""
+
+    def __init__(
+        self, argv: Sequence[str | Path], directory: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._name = Path(argv[0]).name
+        self._output = directory / f"{self._name}.output"
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=directory,
+                env={**ENVIRONMENT, **(environment or {})},
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def wait_until(self, ready: Callable[[], bool], log: Callable[[], str]) -> None:
+        """Return as soon as `ready` says so. If the server ends or the time is over, stop it and show its log."""
+        deadline = time.monotonic() + START_LIMIT
+        try:
+            while not ready():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = self._process.wait(timeout=POLL)
+                    raise StartFailed(f"{self._name} ended with status {status}\n{self.output()}{log()}")
+                if time.monotonic() > deadline:
+                    raise StartFailed(f"{self._name} does not serve after {START_LIMIT:.0f} s\n{self.output()}{log()}")
+        except BaseException:
+            self.kill()
+            raise
+
+    def output(self) -> str:
+        """What the server wrote to its standard output and error output."""
+        return self._output.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Ask the server to end, and take what has not ended after a while."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process.poll() is None:
+                self._process.terminate()
+            self._process.wait(timeout=STOP_LIMIT)
+        self.kill()
+
+    def kill(self) -> None:
+        """End all processes of the server at once, as a crash does; returns when they are gone."""
+        deadline = time.monotonic() + STOP_LIMIT
+        while alive := members(self.pid):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"processes of {self._name} do not end: {sorted(alive)}")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=POLL)
+        self._process.wait(timeout=STOP_LIMIT)
+
+
+def greeting(port: int) -> bytes:
+    """The first line that a server on this port of 127.0.0.1 says; empty as long as there is none."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+            return connection.makefile("rb").readline(1000)
+    except OSError:
+        return b""
+
+
+def members(group: int) -> set[int]:
+    """Living processes of a process group. Dead ones that nobody has waited for do not count."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            # "pid (any name) state parent group ...": the name may contain spaces and parentheses.
+            state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in ("Z", "X"):
+                found.add(int(entry.name))
+    return found

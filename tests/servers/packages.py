@@ -1,0 +1,72 @@
+"""Debian packages that the tests use, and what happens where one of them is not installed.
+
+Scripts import this file to install what is missing, also where pytest is not, so pytest is imported late.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+# For each package the program (or, with a slash, the file pattern) that shows it is installed.
+_SIGNS: Final[dict[str, str]] = {
+    "dovecot-core": "dovecot",
+    "dovecot-imapd": "/usr/lib/dovecot/imap",
+    "dovecot-pop3d": "/usr/lib/dovecot/pop3",
+    "dovecot-lmtpd": "/usr/lib/dovecot/lmtp",
+    "postfix": "postfix",
+    "libsasl2-modules": "/usr/lib/*/sasl2/libplain.so",
+    "isync": "mbsync",
+    "msmtp": "msmtp",
+    "swaks": "swaks",
+    "fetchmail": "fetchmail",
+    "curl": "curl",
+    "chromium": "chromium",
+    "gnome-keyring": "gnome-keyring-daemon",
+    "dbus": "dbus-run-session",
+    "dbus-x11": "dbus-launch",
+    "ca-certificates": "update-ca-certificates",
+    "postgresql": "/usr/lib/postgresql/*/bin/initdb",
+}
+APT_PACKAGES: Final = tuple(_SIGNS)
+
+# Debian keeps daemons out of an ordinary user's PATH.
+_SYSTEM_PROGRAMS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def program(name: str) -> Path | None:
+    """Where the program is; None where it is not installed. A name with a slash is a file pattern from the root."""
+    if "/" in name:
+        return next(iter(sorted(Path("/").glob(name.lstrip("/")))), None)
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_PROGRAMS)))
+    return Path(found) if found else None
+
+
+def missing() -> list[str]:
+    """Packages of `APT_PACKAGES` that are not installed, in that order."""
+    return [package for package, sign in _SIGNS.items() if program(sign) is None]
+
+
+def needs(*names: str) -> None:
+    """Skip the calling test or fixture unless these packages or programs are there.
+
+    A laptop may lack some of them, and the reason shows in pytest's summary. In CI (the variable CI is set) it is a
+    failure: there a skip would be a test that nobody runs and nobody misses.
+    """
+    lacking = [name for name in names if program(_SIGNS.get(name, name)) is None]
+    if lacking:
+        _absent(", ".join(lacking))
+
+
+def needs_root() -> None:
+    """The same for the rights of root: Postfix changes its user and starts as nobody else."""
+    if os.geteuid() != 0:
+        _absent("the right to start as root")
+
+
+def _absent(what: str) -> None:
+    from tests.servers.needed import absent  # imports pytest: see the docstring of this file
+
+    absent(what)
