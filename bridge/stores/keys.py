@@ -145,16 +145,19 @@ def _from_file(path: str, has_records: bool) -> Secret[bytes]:
     except OSError as error:
         raise StoreUnavailable(f"the key file {file} cannot be read: {error.strerror}") from error
     try:
-        _create(file)
-    except FileExistsError:
-        pass  # another process was quicker: its key it is
+        with suppress(FileExistsError):  # another process was quicker: its key it is
+            _create(file)
+        return _read(file)
     except OSError as error:
-        raise StoreUnavailable(f"the key file {file} cannot be created: {error.strerror}") from error
-    return _read(file)
+        raise StoreUnavailable(
+            f"the key file {file} cannot be created: {error.strerror}; "
+            f"make its directory, or the file itself: openssl rand -base64 32 > '{file}' && chmod 600 '{file}'"
+        ) from error
 
 
 def _read(file: Path) -> Secret[bytes]:
-    handle = os.open(file, os.O_RDONLY)
+    # Not blocking: a named pipe without a writer would wait for ever. Binary: Windows would end at a byte 26.
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         mode = os.fstat(handle).st_mode
         if os.name == "posix" and mode & 0o077 and not _is_credential(file):
@@ -172,16 +175,24 @@ def _is_credential(file: Path) -> bool:
 
 
 def _create(file: Path) -> None:
-    """A new key in a new file, on the disk before it is used."""
-    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """A new key in a new file, on the disk before it is used. Raises: FileExistsError if somebody was quicker.
+
+    Written beside its place and moved there whole: another process, or we after a crash, never see half a key.
+    """
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}.new")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
-        os.write(handle, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
-        os.fsync(handle)
-    except OSError:
-        file.unlink()
-        raise
+        try:
+            os.write(handle, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if os.name == "nt":
+            os.rename(draft, file)  # fails there if the file exists
+        else:
+            os.link(draft, file)  # os.rename would replace the file
     finally:
-        os.close(handle)
+        draft.unlink(missing_ok=True)
     if os.name == "posix":
         with suppress(OSError):  # not every file system can sync a directory
             _sync_directory(file.parent)

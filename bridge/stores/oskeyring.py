@@ -53,7 +53,8 @@ class OsKeyring:
 
     def probe(self) -> None:
         """Write, read back and delete an entry. Raises: StoreUnavailable if one of the three does not work."""
-        self.write(PROBE_SERVICE, "probe", secrets.token_hex(8))
+        # Longer than a key: a keyring that cuts entries must be found out before half a key is in it.
+        self.write(PROBE_SERVICE, "probe", secrets.token_hex(32))
         _mapped(lambda: self._backend.delete_password(PROBE_SERVICE, "probe"))
 
 

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bridge.clock import Clock, SystemClock
-from bridge.errors import StoreCorrupt, VersionConflict
+from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record, Store
 
@@ -33,6 +33,9 @@ NONCE_BYTES = 12
 
 CHECK = "seal/check"
 """Written first: tells a wrong key before anything else is read or written with it."""
+
+SET_UP_LIMIT = 30.0
+"""Seconds; more than a keyring takes to answer or to be given up, with the writes behind it."""
 
 ASIDE = "aside/"
 """What could not be opened waits here for the admin, sealed as it was found."""
@@ -175,11 +178,28 @@ class SealedStore:
         async with self._opening:
             if self._seals is None:
                 existing = await self._store.keys("")
-                key = self._key if isinstance(self._key, Secret) else await self._key(bool(existing))
-                seals = Seals([key, *self._older])
-                await self._compare(seals, existing)
-                self._seals = seals
+                if existing or isinstance(self._key, Secret):
+                    self._seals = await self._checked_seals(existing)
+                else:
+                    self._seals = await self._set_up()
             return self._seals
+
+    async def _set_up(self) -> Seals:
+        """Open an empty store, which may make a key: one process at a time, since a keyring lets the last one win."""
+        holder = secrets.token_hex(8)
+        if not await self._store.acquire_lease(CHECK, holder, SET_UP_LIMIT):
+            raise StoreUnavailable("another mail-bridge is setting up this store just now")
+        try:
+            return await self._checked_seals(await self._store.keys(""))
+        finally:
+            with suppress(StoreUnavailable):  # it ends by itself
+                await self._store.release_lease(CHECK, holder)
+
+    async def _checked_seals(self, existing: Sequence[str]) -> Seals:
+        key = self._key if isinstance(self._key, Secret) else await self._key(bool(existing))
+        seals = Seals([key, *self._older])
+        await self._compare(seals, existing)
+        return seals
 
     async def _compare(self, seals: Seals, existing: Sequence[str]) -> None:
         """Does the key belong to this store? Writes the check record where there is none yet."""

@@ -130,7 +130,7 @@ class SqlStore:
         """Records behind a SQLAlchemy URL. Raises: ConfigError for one that cannot be used."""
         try:
             parsed = sa.make_url(url.reveal())
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # the latter with what stands for a port in its text: part of a password
             raise ConfigError(("store.url: is not a URL such as postgresql+psycopg://user@host/database",)) from None
         backend = parsed.get_backend_name()
         if backend == "sqlite" and parsed.database and parsed.database != ":memory:":

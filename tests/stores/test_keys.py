@@ -1,0 +1,376 @@
+"""Where the store's key lives: files, the OS keyring, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends import fail, null
+from keyring.errors import InitError, KeyringLocked, PasswordDeleteError
+
+from bridge.config.schema import StoreConfig
+from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.stores.keys import KEY_SERVICE, KEY_USER, NAMED_SERVICE, open_key, read_named_secret
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+
+KEY = b"CANARY".ljust(32, b"\r")  # a byte that text mode would change
+TEXT = base64.b64encode(KEY)
+IN_KEYRING = StoreConfig(path=None, url=None, key_file=None)
+
+
+def in_file(path: Path | str) -> StoreConfig:
+    return StoreConfig(path=None, url=None, key_file=str(path))
+
+
+def private(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+# --- key files ---
+
+
+async def test_an_empty_store_gets_a_new_key_in_a_private_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    made = await open_key(in_file(file), has_records=False)
+    assert len(made.reveal()) == 32
+    assert base64.b64decode(file.read_bytes()) == made.reveal()
+    assert os.listdir(tmp_path) == ["key"]
+    if os.name == "posix":
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for has_records in (False, True):
+        assert await open_key(in_file(file), has_records=has_records) == made
+
+
+async def test_two_stores_get_two_keys(tmp_path: Path) -> None:
+    one = await open_key(in_file(tmp_path / "one"), has_records=False)
+    assert one != await open_key(in_file(tmp_path / "two"), has_records=False)
+
+
+@pytest.mark.parametrize("content", [KEY, TEXT, TEXT + b"\n", TEXT + b"\r\n"], ids=["raw", "base64", "lf", "crlf"])
+async def test_a_key_may_be_raw_or_base64(tmp_path: Path, content: bytes) -> None:
+    file = private(tmp_path / "key", content)
+    assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [(b"", 0), (b"CANARY", 6), (KEY + b"\n", 33), (base64.b64encode(KEY[:16]), 16), (b"CANARY!" * 9999, 1024)],
+    ids=["empty", "short", "long", "short base64", "huge"],
+)
+@pytest.mark.parametrize("has_records", [False, True])
+async def test_what_is_no_key_is_named_and_not_replaced(
+    tmp_path: Path, content: bytes, size: int, has_records: bool
+) -> None:
+    file = private(tmp_path / "key", content)
+    with pytest.raises(StoreCorrupt, match=f"the key file {file} holds {size} bytes; a key has 32 bytes") as caught:
+        await open_key(in_file(file), has_records=has_records)
+    assert "CANARY" not in str(caught.value)
+    assert file.read_bytes() == content
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
+async def test_a_key_that_others_may_touch_is_refused_with_the_command_to_run(tmp_path: Path, mode: int) -> None:
+    file = private(tmp_path / "key", TEXT)
+    file.chmod(mode)
+    with pytest.raises(StoreUnavailable, match=f"can be read by other users; run: chmod 600 '{file}'"):
+        await open_key(in_file(file), has_records=True)
+    file.chmod(0o400)
+    assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
+
+
+@posix
+async def test_a_credential_of_systemd_is_private_by_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = private(tmp_path / "key", TEXT)
+    file.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
+
+
+async def test_a_missing_key_of_a_store_with_records_is_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    with pytest.raises(StoreCorrupt, match=f"the store has records, but their key file {file} does not exist"):
+        await open_key(in_file(file), has_records=True)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_missing_directory_is_not_made_and_the_text_says_how(tmp_path: Path) -> None:
+    file = tmp_path / "unmounted" / "key"
+    with pytest.raises(StoreUnavailable, match="cannot be created: No such file or directory; make its directory"):
+        await open_key(in_file(file), has_records=False)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_directory_in_place_of_the_file_is_unavailable(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(StoreUnavailable, match=f"the key file {tmp_path} cannot be read"):
+        await open_key(in_file(tmp_path), has_records=False)
+
+
+async def test_a_relative_path_is_refused_and_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreUnavailable, match="key_file must be an absolute path, not key"):
+        await open_key(in_file("key"), has_records=False)
+    private(tmp_path / "key", TEXT)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert (await open_key(in_file("~/key"), has_records=True)).reveal() == KEY
+
+
+@posix
+async def test_a_pipe_that_nobody_writes_to_does_not_wait_for_ever(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(StoreCorrupt, match="holds 0 bytes"):
+        await open_key(in_file(pipe), has_records=False)
+
+
+@posix
+async def test_a_link_to_nowhere_is_not_followed_to_make_a_key(tmp_path: Path) -> None:
+    link = tmp_path / "key"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreUnavailable, match="cannot be created"):
+        await open_key(in_file(link), has_records=False)
+    assert os.listdir(tmp_path) == ["key"]
+
+
+MAKE_KEY = """
+import asyncio, hashlib, sys
+from bridge.config.schema import StoreConfig
+from bridge.stores.keys import open_key
+
+config = StoreConfig(path=None, url=None, key_file=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+key = asyncio.run(open_key(config, has_records=False))
+print(hashlib.sha256(key.reveal()).hexdigest(), flush=True)
+"""
+
+
+def test_processes_that_make_the_key_at_the_same_time_get_the_same_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MAKE_KEY, str(tmp_path / "key")]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    found = {process.communicate()[0] for process in processes}
+    assert len(found) == 1
+    assert len(found.pop()) == 65
+    assert os.listdir(tmp_path) == ["key"]
+
+
+async def test_threads_that_make_the_key_at_the_same_time_get_the_same_one(tmp_path: Path) -> None:
+    for n in range(20):
+        config = in_file(tmp_path / f"key{n}")
+        keys = await asyncio.gather(*(open_key(config, has_records=False) for _ in range(8)))
+        assert {key.reveal() for key in keys} == {keys[0].reveal()}
+
+
+# --- the OS keyring ---
+
+
+class Small(KeyringBackend):
+    """A keyring that works, and remembers in a dictionary."""
+
+    priority = 5.0
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.entries: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.entries.pop((service, username), None) is None:
+            raise PasswordDeleteError("no such entry")
+
+
+class Failing(Small):
+    """Every call raises what it was told to."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def get_password(self, service: str, username: str) -> str | None:
+        raise self.error
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise self.error
+
+
+class Forgetful(Small):
+    """Takes everything and keeps something else."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        super().set_password(service, username, password[:20])
+
+
+class Undeletable(Small):
+    """Cannot delete."""
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise PasswordDeleteError("denied")
+
+
+class Plain(Small):
+    """As keyrings.alt's plain-text file, which is chosen without a word."""
+
+    priority = 0.5
+
+
+class Hanging(Small):
+    """Waits for a person."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlocked = threading.Event()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self.unlocked.wait(60)
+        return super().get_password(service, username)
+
+
+class Windows(Small):
+    """Has the attribute that says whether entries roam."""
+
+    persist = "enterprise"
+
+
+NULL = null.Keyring()  # type: ignore[no-untyped-call]
+FAIL = fail.Keyring()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(autouse=True)
+def _keyring_of_before() -> Iterator[None]:
+    before = keyring.get_keyring()
+    yield
+    keyring.set_keyring(before)
+
+
+def use(backend: KeyringBackend) -> KeyringBackend:
+    keyring.set_keyring(backend)
+    return backend
+
+
+async def test_an_empty_store_gets_a_new_key_in_the_keyring_and_nothing_else_stays_there() -> None:
+    use(backend := Small())
+    made = await open_key(IN_KEYRING, has_records=False)
+    assert list(backend.entries) == [(KEY_SERVICE, KEY_USER)]
+    text = backend.entries[KEY_SERVICE, KEY_USER]
+    assert base64.b64decode(text) == made.reveal()
+    assert len(text) <= 1280  # Windows takes no more
+    for has_records in (False, True):
+        assert await open_key(IN_KEYRING, has_records=has_records) == made
+
+
+async def test_a_missing_entry_of_a_store_with_records_is_not_replaced() -> None:
+    use(backend := Small())
+    with pytest.raises(StoreCorrupt, match=r"has no key for them \(entry 'mail-bridge store key'\).*key_file"):
+        await open_key(IN_KEYRING, has_records=True)
+    assert backend.entries == {}
+
+
+@pytest.mark.parametrize("text", ["", "CANARY", "é" * 44])
+async def test_an_entry_that_is_no_key_is_named_and_not_replaced(text: str) -> None:
+    use(backend := Small())
+    backend.entries[KEY_SERVICE, KEY_USER] = text
+    with pytest.raises(StoreCorrupt, match=r"the entry '.* store key' in the .* keyring holds") as caught:
+        await open_key(IN_KEYRING, has_records=False)
+    assert "CANARY" not in str(caught.value)
+    assert backend.entries == {(KEY_SERVICE, KEY_USER): text}
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        (NULL, r"is switched off \(keyring's null backend\), and would lose the key"),
+        (FAIL, "there is no OS keyring here"),
+        (Plain(), "the only keyring here, Plain, does not protect what it keeps"),
+        (Failing(KeyringLocked("CANARY")), "the OS keyring is locked; unlock it"),
+        (Failing(InitError("CANARY")), "not set up or not unlocked; unlock it"),
+        (Failing(RuntimeError("CANARY")), "the OS keyring fails: RuntimeError"),
+        (Forgetful(), "does not keep what is written to it"),
+        (Undeletable(), "the OS keyring fails: PasswordDeleteError"),
+    ],
+    ids=["null", "fail", "plain", "locked", "not set up", "other", "forgetful", "undeletable"],
+)
+async def test_a_keyring_that_cannot_be_trusted_gets_no_key(backend: KeyringBackend, reason: str) -> None:
+    use(backend)
+    with pytest.raises(StoreUnavailable, match=f"{reason}.*, or keep the key in a file: `store: {{key_file") as caught:
+        await open_key(IN_KEYRING, has_records=False)
+    assert "CANARY" not in str(caught.value)
+    assert (KEY_SERVICE, KEY_USER) not in getattr(backend, "entries", {})
+
+
+async def test_windows_errors_are_explained_by_their_number() -> None:
+    error = Exception(1312, "CredRead", "CANARY")
+    error.winerror = 1312  # type: ignore[attr-defined]  # as pywintypes.error has it
+    use(Failing(error))
+    with pytest.raises(StoreUnavailable, match="this Windows logon has none"):
+        await open_key(IN_KEYRING, has_records=False)
+
+
+async def test_on_windows_the_key_does_not_roam() -> None:
+    use(backend := Windows())
+    await open_key(IN_KEYRING, has_records=False)
+    assert backend.persist == "local machine"
+
+
+async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unlocked() -> None:
+    use(backend := Hanging())
+    for _ in range(2):  # the second time at once: one call at a time
+        with pytest.raises(StoreUnavailable, match="the OS keyring does not answer; unlock it, or keep the key"):
+            await open_key(IN_KEYRING, has_records=False, limit=0.05)
+    (thread,) = [one for one in threading.enumerate() if one.name == "keyring"]
+    backend.unlocked.set()
+    thread.join(10)  # the call that was given up ends behind our back, with a key
+    found = await open_key(IN_KEYRING, has_records=True)
+    assert base64.b64decode(backend.entries[KEY_SERVICE, KEY_USER]) == found.reveal()
+
+
+def test_a_setting_that_names_no_keyring_is_named() -> None:
+    script = (
+        "import asyncio; from bridge.config.schema import StoreConfig; from bridge.stores.keys import open_key; "
+        "asyncio.run(open_key(StoreConfig(path=None, url=None, key_file=None), has_records=False))"
+    )
+    environment = {**os.environ, "PYTHON_KEYRING_BACKEND": "no.such.Keyring"}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "StoreUnavailable: the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names" in run.stderr
+
+
+def test_a_named_secret_is_read_or_absent() -> None:
+    use(backend := Small())
+    assert read_named_secret("office365") is None
+    backend.entries[NAMED_SERVICE, "office365"] = "CANARY"
+    assert read_named_secret("office365") == "CANARY"
+
+
+def test_a_named_secret_has_its_own_remedy() -> None:
+    use(Failing(KeyringLocked()))
+    with pytest.raises(StoreUnavailable, match=r"is locked; unlock it, or use \$\{file:…\} or an environment variable"):
+        read_named_secret("office365")

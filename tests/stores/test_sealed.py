@@ -1,0 +1,319 @@
+"""Sealing, opening, rotation, and everything that must not open."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.secret import Secret
+from bridge.stores.base import NEW, Record
+from bridge.stores.memory import MemoryStore
+from bridge.stores.sealed import CHECK, KEY_BYTES, SealedStore, Seals
+
+
+def key(number: int) -> Secret[bytes]:
+    return Secret(b"CANARY".ljust(KEY_BYTES - 1, b".") + bytes([number]))
+
+
+async def contents(store: MemoryStore) -> dict[str, Record | None]:
+    return {name: await store.get(name) for name in await store.keys("")}
+
+
+class Keys:
+    """Finds the key, or the trouble it was told to have; remembers what it was asked."""
+
+    def __init__(self, *answers: Secret[bytes] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[bool] = []
+
+    async def __call__(self, has_records: bool) -> Secret[bytes]:
+        self.asked.append(has_records)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.binary(max_size=300))
+def test_what_is_sealed_opens_as_it_was(name: str, value: bytes) -> None:
+    seals = Seals([key(1)])
+    sealed = seals.seal(name, value)
+    assert seals.open(name, sealed) == value
+    assert seals.seal(name, value) != sealed  # a nonce of its own each time
+    assert len(value) < 8 or value not in sealed
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40), st.integers(1, 255))
+def test_no_byte_can_be_changed_cut_or_added(value: bytes, flip: int) -> None:
+    seals = Seals([key(1), key(2)])
+    sealed = seals.seal("a", value)
+    for place in range(len(sealed)):
+        damaged = bytearray(sealed)
+        damaged[place] ^= flip
+        with pytest.raises(StoreCorrupt):
+            seals.open("a", bytes(damaged))
+        with pytest.raises(StoreCorrupt):
+            seals.open("a", sealed[:place])
+    with pytest.raises(StoreCorrupt):
+        seals.open("a", sealed + b"\0")
+
+
+@given(st.binary(max_size=100))
+def test_random_bytes_do_not_open(noise: bytes) -> None:
+    with pytest.raises(StoreCorrupt):
+        Seals([key(1)]).open("a", noise)
+
+
+@pytest.mark.parametrize("size", [0, 16, 31, 33])
+def test_a_key_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"32 bytes, not {size}"):
+        Seals([Secret(bytes(size))])
+
+
+async def test_the_store_within_sees_no_plain_value() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("a", b"CANARY-token", expected=NEW)
+    for record in (await contents(inner)).values():
+        assert record is not None
+        assert b"CANARY" not in record.value
+
+
+async def test_a_record_copied_to_another_key_does_not_open() -> None:
+    inner = MemoryStore()
+    store = SealedStore(inner, key(1))
+    await store.put("grant/alice", b"alice's", expected=NEW)
+    stolen = await inner.get("grant/alice")
+    assert stolen is not None
+    await inner.put("grant/mallory", stolen.value, expected=NEW)
+    with pytest.raises(StoreCorrupt, match="the record grant/mallory is damaged, or was moved here"):
+        await store.get("grant/mallory")
+    assert await store.get("grant/alice") == Record(b"alice's", 1)
+
+
+async def test_a_damaged_record_is_reported_and_leaves_the_others_alone() -> None:
+    inner = MemoryStore()
+    store = SealedStore(inner, key(1))
+    await store.put("a", b"a", expected=NEW)
+    await store.put("b", b"b", expected=NEW)
+    await inner.put("a", b"\x02 of the future", expected=1)
+    with pytest.raises(StoreCorrupt, match="the record a is damaged, or was written by a newer mail-bridge"):
+        await store.get("a")
+    assert await store.get("b") == Record(b"b", 1)
+
+
+async def test_a_wrong_key_opens_nothing_and_writes_nothing() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
+    before = await contents(inner)
+    wrong = SealedStore(inner, key(2))
+    for operation in (
+        wrong.check(),
+        wrong.get("a"),
+        wrong.put("a", b"other", expected=1),
+        wrong.put("new", b"other", expected=NEW),
+        wrong.delete("a", expected=1),
+        wrong.set_aside("a"),
+        wrong.reseal(),
+    ):
+        with pytest.raises(StoreCorrupt, match="this key does not belong to this store") as caught:
+            await operation
+        assert "CANARY" not in str(caught.value)
+    assert await contents(inner) == before
+
+
+async def test_a_wrong_key_is_found_out_without_a_check_record_too() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
+    await inner.delete(CHECK, expected=1)
+    before = await contents(inner)
+    with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
+        await SealedStore(inner, key(2)).put("b", b"other", expected=NEW)
+    assert await contents(inner) == before
+    await SealedStore(inner, key(1)).check()  # the right one writes it again
+    assert await inner.get(CHECK) is not None
+
+
+async def test_without_a_check_record_one_record_that_opens_proves_the_key() -> None:
+    inner = MemoryStore()
+    store = SealedStore(inner, key(1))
+    await store.put("b", b"good", expected=NEW)
+    await inner.put("a", b"damaged", expected=NEW)
+    await inner.delete(CHECK, expected=1)
+    assert await SealedStore(inner, key(1)).get("b") == Record(b"good", 1)
+
+
+async def test_the_check_record_is_hidden() -> None:
+    store = SealedStore(MemoryStore(), key(1))
+    await store.check()
+    assert await store.keys("") == []
+    assert await store.keys("seal/") == []
+
+
+async def test_the_key_is_opened_by_the_first_operation_that_needs_it_and_once() -> None:
+    keys = Keys(key(1))
+    store = SealedStore(MemoryStore(), keys)
+    assert await store.keys("") == []
+    assert await store.acquire_lease("a", "me", 30)
+    assert keys.asked == []
+    await asyncio.gather(*(store.get(name) for name in "abc"))
+    assert keys.asked == [False]
+
+
+async def test_a_key_that_is_not_available_yet_is_asked_for_again() -> None:
+    inner = MemoryStore()
+    keys = Keys(StoreUnavailable("locked"), StoreUnavailable("locked"), key(1))
+    store = SealedStore(inner, keys)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await store.put("a", b"value", expected=NEW)
+        assert await contents(inner) == {}
+    assert await store.put("a", b"value", expected=NEW) == 1
+    assert await store.get("a") == Record(b"value", 1)
+
+
+async def test_a_store_with_records_says_so_when_it_asks_for_the_key() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
+    keys = Keys(StoreCorrupt("gone"), key(1))
+    store = SealedStore(inner, keys)
+    with pytest.raises(StoreCorrupt, match="gone"):
+        await store.check()
+    assert await store.get("a") == Record(b"value", 1)
+    assert keys.asked == [True, True]
+
+
+async def test_only_one_process_at_a_time_makes_the_key_of_an_empty_store() -> None:
+    inner = MemoryStore()
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(has_records: bool) -> Secret[bytes]:
+        asked.set()
+        await go.wait()
+        return key(1)
+
+    keys = Keys(key(1))
+    second = SealedStore(inner, keys)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(SealedStore(inner, slow).check())
+        await asked.wait()
+        with pytest.raises(StoreUnavailable, match="another mail-bridge is setting up this store"):
+            await second.check()
+        assert keys.asked == []
+        go.set()
+    await second.check()
+    assert keys.asked == [True]
+
+
+async def test_a_set_up_that_fails_or_is_cancelled_is_in_nobodys_way() -> None:
+    inner = MemoryStore()
+    asked = asyncio.Event()
+
+    async def never(has_records: bool) -> Secret[bytes]:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(StoreUnavailable):
+        await SealedStore(inner, Keys(StoreUnavailable("locked"))).check()
+    store = SealedStore(inner, never)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(store.check())
+        await asked.wait()
+        task.cancel()
+    await SealedStore(inner, Keys(key(1))).check()
+
+
+async def test_after_a_rotation_old_records_open_and_new_ones_have_the_new_key() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("old", b"old", expected=NEW)
+    both = SealedStore(inner, key(2), older=[key(1)])
+    assert await both.get("old") == Record(b"old", 1)
+    await both.put("new", b"new", expected=NEW)
+    record = await inner.get("new")
+    assert record is not None
+    assert Seals([key(2)]).open("new", record.value) == b"new"
+
+
+async def test_after_a_reseal_the_older_key_is_of_no_more_use() -> None:
+    inner = MemoryStore()
+    old = SealedStore(inner, key(1))
+    for name in "abc":
+        await old.put(name, name.encode(), expected=NEW)
+    both = SealedStore(inner, key(2), older=[key(1)])
+    assert await both.reseal() == 4  # with the check record
+    assert await both.reseal() == 0
+    new = SealedStore(inner, key(2))
+    assert [await new.get(name) for name in "abc"] == [Record(name.encode(), 2) for name in "abc"]
+    with pytest.raises(StoreCorrupt):
+        await SealedStore(inner, key(1)).check()
+
+
+async def test_a_reseal_that_meets_damage_stops_and_can_go_on_when_it_is_set_aside() -> None:
+    inner = MemoryStore()
+    old = SealedStore(inner, key(1))
+    for name in "abc":
+        await old.put(name, name.encode(), expected=NEW)
+    await inner.put("b", b"damaged", expected=1)
+    both = SealedStore(inner, key(2), older=[key(1)])
+    with pytest.raises(StoreCorrupt, match="the record b"):
+        await both.reseal()
+    await SealedStore(inner, key(1)).check()  # the check record comes last: the old key is still the store's
+    await both.set_aside("b")
+    assert await both.reseal() == 2  # c and the check record
+    assert await SealedStore(inner, key(2)).keys("") == ["a", "c"]
+
+
+async def test_what_is_set_aside_keeps_its_bytes_and_frees_its_key() -> None:
+    inner = MemoryStore()
+    store = SealedStore(inner, key(1))
+    await store.put("grant/alice", b"value", expected=NEW)
+    await inner.put("grant/alice", b"damaged", expected=1)
+    place = await store.set_aside("grant/alice")
+    assert place is not None
+    assert place.startswith("aside/20")
+    assert place.endswith("Z/grant/alice")
+    assert await inner.get(place) == Record(b"damaged", 1)
+    assert await store.get("grant/alice") is None
+    assert await store.keys("") == []
+    assert await store.keys("aside/") == [place]
+    assert await store.put("grant/alice", b"new", expected=NEW) > 2
+    assert await store.set_aside("grant/nobody") is None
+
+
+async def test_a_damaged_check_record_can_be_set_aside_and_the_records_prove_the_key() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
+    await inner.put(CHECK, b"damaged", expected=1)
+    with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
+        await SealedStore(inner, key(1)).get("a")
+    store = SealedStore(inner, key(1))
+    await store.set_aside(CHECK)
+    with pytest.raises(StoreCorrupt):
+        await SealedStore(inner, key(2)).check()
+    assert await store.get("a") == Record(b"value", 1)
+    await SealedStore(inner, key(1)).check()
+
+
+async def test_setting_aside_what_somebody_just_wrote_loses_neither() -> None:
+    class Busy(MemoryStore):
+        """Another node writes the record while it is being copied."""
+
+        async def delete(self, key: str, *, expected: int) -> None:
+            if key == "a":
+                await super().put(key, b"newer", expected=expected)
+            await super().delete(key, expected=expected)
+
+    inner = Busy()
+    store = SealedStore(inner, key(1))
+    await store.check()
+    await inner.put("a", b"damaged", expected=NEW)
+    with pytest.raises(VersionConflict):
+        await store.set_aside("a")
+    assert await inner.get("a") == Record(b"newer", 2)
+    (place,) = await store.keys("aside/")
+    assert await inner.get(place) == Record(b"damaged", 1)
