@@ -6,6 +6,7 @@ Postfix or from `Dovecot.deliver`.
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import secrets
@@ -33,9 +34,9 @@ listen = 127.0.0.1
 protocols = imap pop3 lmtp
 hostname = localhost
 postmaster_address = postmaster@example.com
-# A connection from the server's own address counts as safe, so tokens are taken before TLS too. Real servers refuse.
 stats_writer_socket_path =
 
+# A connection from the server's own address counts as safe, so tokens are taken before TLS too. Real servers refuse.
 ssl = required
 ssl_cert = <{certificate}
 ssl_key = <{key}
@@ -59,7 +60,7 @@ mail_fsync = never
 mail_temp_dir = {run}/temporary
 mail_max_userip_connections = 1000
 lda_mailbox_autocreate = yes
-# Message numbers of a session stay as they are; nothing is changed in what was stored.
+# Reading by POP3 leaves no mark that a look by IMAP would see.
 pop3_no_flag_updates = yes
 pop3_uidl_format = %08Xu%08Xv
 
@@ -79,8 +80,10 @@ service auth {{
     port = {auth}
   }}
 }}
+# One login process for all connections, kept ready: the first login of a test is as fast as the others.
 service imap-login {{
-  {login}
+  service_count = 0
+  process_min_avail = 1
   inet_listener imap {{
     port = {imap_starttls}
   }}
@@ -90,7 +93,8 @@ service imap-login {{
   }}
 }}
 service pop3-login {{
-  {login}
+  service_count = 0
+  process_min_avail = 1
   inet_listener pop3 {{
     port = {pop3_starttls}
   }}
@@ -118,7 +122,23 @@ timeout_msecs = 10000
 """
 
 # Without root there is one user for everything, and no directory to be locked into.
-UNPRIVILEGED: Final = "default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n"
+UNPRIVILEGED: Final = """\
+default_internal_user = {user}
+default_internal_group = {group}
+default_login_user = {user}
+service anvil {{
+  chroot =
+}}
+service stats {{
+  chroot =
+}}
+service imap-login {{
+  chroot =
+}}
+service pop3-login {{
+  chroot =
+}}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +207,6 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
             oauth=oauth,
             users=run / "users",
             users_of_the_server=_users_of_the_server(),
-            # One login process for all connections, kept ready: the first login of a test is as fast as the others.
-            login="service_count = 0\n  process_min_avail = 1" + ("" if os.geteuid() == 0 else "\n  chroot ="),
             imap_tls=imap_tls,
             imap_starttls=imap_starttls,
             pop3_tls=pop3_tls,
@@ -207,7 +225,8 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
 def _users_of_the_server() -> str:
     if os.geteuid() == 0:
         return ""
-    return UNPRIVILEGED.format(user=pwd.getpwuid(os.geteuid()).pw_name, group=os.getegid())
+    user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    return UNPRIVILEGED.format(user=user, group=group)
 
 
 def _make_mailboxes(run: Path, users: Sequence[str]) -> None:
@@ -218,12 +237,11 @@ def _make_mailboxes(run: Path, users: Sequence[str]) -> None:
         path.mkdir(mode=0o700)
         os.chown(path, owner.pw_uid, owner.pw_gid)
     for user in users:
+        if set(user) & set(":/\n"):  # these would end a field of the file, or leave the directory
+            raise ValueError(f"not a mailbox name: {user!r}")
         home = run / "mail" / user.lower()
         home.mkdir(mode=0o700)
         os.chown(home, owner.pw_uid, owner.pw_gid)
-        # Colons end a field of the file. Nothing else in an address needs care.
-        if ":" in user or "\n" in user:
-            raise ValueError(f"not a mailbox name: {user!r}")
         lines.append(f"{user.lower()}::{owner.pw_uid}:{owner.pw_gid}::{home}::\n")
     (run / "users").write_text("".join(lines))
 

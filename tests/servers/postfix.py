@@ -1,6 +1,8 @@
 """A Postfix of its own for one test: submission on two ports, OAuth tokens only, all mail goes to the test's Dovecot.
 
 Dovecot answers for the logins too (smtpd_sasl_type = dovecot), so one authorization server decides about all of them.
+SMTPUTF8 is on, as real servers have it. But Dovecot 2.3 takes no such mail by LMTP: a message with a non-ASCII
+address or header field is accepted here, and then bounces.
 """
 
 from __future__ import annotations
