@@ -1,0 +1,145 @@
+"""What a transcript cannot show: limits, what is left over, what a log may see."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.model import Protocol
+from bridge.protocols.base import Credentials, Hangup, Ready, RefusalKind, Refused, Send, StartTLS
+from bridge.protocols.refusals import kind_of_refusal
+from bridge.protocols.registry import client_machine, server_machine
+from bridge.secret import Secret
+
+CREDENTIALS = Credentials("alice@example.com", Secret("CANARY-token"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stream", "leftover"),
+    [
+        (
+            Protocol.IMAP,
+            b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n|B1 OK [CAPABILITY A] x\r\n* 1 EXISTS\r\n",
+            b"* 1 EXISTS\r\n",
+        ),
+        (Protocol.POP3, b"+OK x\r\n|+\r\n|+OK in\r\nmore", b"more"),
+        (Protocol.SMTP, b"220 x\r\n|250-x\r\n250 AUTH XOAUTH2\r\n|334 \r\n|235 in\r\n250 more\r\n", b"250 more\r\n"),
+    ],
+)
+def test_what_comes_behind_the_answer_is_for_the_mail_client(
+    protocol: Protocol, stream: bytes, leftover: bytes
+) -> None:
+    machine = client_machine(protocol, CREDENTIALS, starttls=False)
+    *before, last = stream.split(b"|")
+    for part in before:
+        machine.receive(part)
+    (ready,) = machine.receive(last)
+    assert isinstance(ready, Ready)
+    assert ready.leftover == leftover
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stream"),
+    [
+        (Protocol.IMAP, [b"* OK [CAPABILITY STARTTLS] x\r\n", b"B1 OK go\r\n* CAPABILITY AUTH=XOAUTH2\r\n"]),
+        (Protocol.POP3, [b"+OK x\r\n", b"+OK go\r\n+OK injected\r\n"]),
+        (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", b"220 go\r\n250 INJECTED\r\n"]),
+    ],
+)
+def test_trap_37_an_answer_injected_behind_starttls_is_a_violation(protocol: Protocol, stream: list[bytes]) -> None:
+    machine = client_machine(protocol, CREDENTIALS, starttls=True)
+    *before, last = stream
+    for part in before:
+        machine.receive(part)
+    with pytest.raises(Exception, match="plaintext behind ST"):
+        machine.receive(last)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "command"), [(Protocol.IMAP, b"a STARTTLS\r\na LOGIN x y\r\n"), (Protocol.POP3, b"STLS\r\nUSER x\r\n")]
+)
+def test_a_command_injected_behind_our_starttls_is_a_violation(protocol: Protocol, command: bytes) -> None:
+    machine = server_machine(protocol, starttls=True)
+    (event,) = machine.receive(command)
+    assert isinstance(event, Hangup)
+    assert "plaintext behind ST" in event.violation
+
+
+@pytest.mark.parametrize(
+    ("protocol", "command"), [(Protocol.IMAP, b"a STARTTLS\r\n"), (Protocol.POP3, b"USER x\r\nSTLS\r\n")]
+)
+def test_starttls_alone_is_carried_out(protocol: Protocol, command: bytes) -> None:
+    machine = server_machine(protocol, starttls=True)
+    assert isinstance(machine.receive(command)[-1], StartTLS)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.IMAP, Protocol.POP3])
+def test_an_endless_line_ends_the_connection(protocol: Protocol) -> None:
+    machine = server_machine(protocol, starttls=False)
+    assert machine.receive(b"x" * 8191) == []
+    (event,) = machine.receive(b"x")
+    assert isinstance(event, Hangup)
+    assert "8192 octets" in event.violation
+
+
+@pytest.mark.parametrize(("protocol", "command"), [(Protocol.IMAP, b"a NOOP\r\n"), (Protocol.POP3, b"CAPA\r\n")])
+def test_fifty_commands_without_a_login_are_enough(protocol: Protocol, command: bytes) -> None:
+    machine = server_machine(protocol, starttls=False)
+    events = machine.receive(command * 51)
+    assert isinstance(events[-1], Hangup)
+    assert b"Too many commands" in events[-1].farewell
+    assert all(isinstance(event, Send) for event in events[:-1])
+
+
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_a_log_of_what_is_sent_holds_no_token(protocol: Protocol) -> None:
+    answers = {
+        Protocol.IMAP: [b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n"],
+        Protocol.POP3: [b"+OK\r\n", b"+\r\n"],
+        Protocol.SMTP: [b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"334\r\n"],
+    }[protocol]
+    machine = client_machine(protocol, CREDENTIALS, starttls=False)
+    sent = [event for answer in answers for event in machine.receive(answer) if isinstance(event, Send)]
+    with_token = [event for event in sent if b"dXNlcj1" in event.data]
+    assert len(with_token) == 1
+    assert with_token[0].log.endswith("(token)")
+
+
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_a_reply_that_does_not_end_is_a_violation(protocol: Protocol) -> None:
+    machine = client_machine(protocol, CREDENTIALS, starttls=False)
+    with pytest.raises(Exception, match="octets"):
+        for _ in range(40):
+            machine.receive(b"x" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("AUTHENTICATE failed.", RefusalKind.TOKEN),
+        ('AUTHENTICATE failed. Error="AuthFailed:LogonDenied-Something"', RefusalKind.TOKEN),
+        ("[AUTHENTICATIONFAILED] Invalid credentials (Failure)", RefusalKind.TOKEN),
+        ("[ALERT] Too many simultaneous connections. (Failure)", RefusalKind.BUSY),
+        ("Request is throttled. Suggested Backoff Time: 10 milliseconds", RefusalKind.BUSY),
+        ("[UNAVAILABLE] Try later", RefusalKind.BUSY),
+        ("[SYS/TEMP] Try later", RefusalKind.BUSY),
+        ("User is authenticated but not connected.", RefusalKind.POLICY),
+        ("[ALERT] Please log in via your web browser", RefusalKind.POLICY),
+        ("[AUTHORIZATIONFAILED] no right", RefusalKind.POLICY),
+        (
+            "535 5.7.139 Authentication unsuccessful, locked by your organization's security defaults policy",
+            RefusalKind.POLICY,
+        ),
+        ("550 5.7.30 Basic authentication is not supported for Client Submission.", RefusalKind.POLICY),
+        ("[ALERT] Your account is not enabled for IMAP use", RefusalKind.POLICY),
+    ],
+)
+def test_the_words_of_a_refusal_decide_what_it_means(text: str, kind: RefusalKind) -> None:
+    assert kind_of_refusal(text) is kind
+
+
+def test_a_final_answer_ends_the_machine() -> None:
+    machine = client_machine(Protocol.POP3, CREDENTIALS, starttls=False)
+    machine.receive(b"+OK\r\n+\r\n")
+    (refused,) = machine.receive(b"-ERR no\r\n")
+    assert isinstance(refused, Refused)
+    assert machine.receive(b"+OK\r\n") == []

@@ -1,0 +1,203 @@
+"""What holds for any bytes in any cut."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bridge.errors import LoginRefused, ProtocolViolation
+from bridge.model import Protocol
+from bridge.protocols import sasl
+from bridge.protocols.base import Credentials, Event, Hangup, LoginRequested, Ready, Refused, Send, ServerMachine
+from bridge.protocols.imap import syntax
+from bridge.protocols.lines import LineBuffer
+from bridge.protocols.registry import client_machine, server_machine
+from bridge.secret import Secret
+
+SERVERS = [(protocol, starttls) for protocol in (Protocol.IMAP, Protocol.POP3) for starttls in (False, True)]
+CLIENTS = [(protocol, starttls) for protocol in Protocol for starttls in (False, True)]
+
+WORDS = st.sampled_from(
+    [
+        b"a1 LOGIN ",
+        b"a AUTHENTICATE PLAIN ",
+        b"USER a\r\n",
+        b"PASS b\r\n",
+        b"AUTH LOGIN\r\n",
+        b"{3}\r\n",
+        b"{3+}\r\n",
+        b'"',
+        b" ",
+        b"*",
+    ]
+    + [
+        b"\r\n",
+        b"\n",
+        b"+ ",
+        b"* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2]\r\n",
+        b"* CAPABILITY AUTH=XOAUTH2\r\n",
+        b"B1 OK\r\n",
+        b"B2 NO x\r\n",
+    ]
+    + [
+        b"+OK\r\n",
+        b"+\r\n",
+        b"-ERR\r\n",
+        b"220 x\r\n",
+        b"250 AUTH XOAUTH2\r\n",
+        b"334 \r\n",
+        b"535 x\r\n",
+        b"a STARTTLS\r\n",
+        b"STLS\r\n",
+    ]
+)
+STREAMS = st.lists(st.one_of(WORDS, st.binary(max_size=40)), max_size=30).map(b"".join)
+CUTS = st.lists(st.integers(1, 50), max_size=60)
+
+
+def pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
+    found = []
+    for size in cuts:
+        if stream:
+            found.append(stream[:size])
+        stream = stream[size:]
+    return [*found, stream] if stream else found
+
+
+def server_says(machine: ServerMachine, chunks: list[bytes]) -> list[str]:
+    """Bytes sent, logins and the end; each login is refused, so that the dialogue goes on."""
+    said: list[str] = []
+
+    def take(events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case LoginRequested(login):
+                    said.append(f"{login.username} {login.password.reveal()!r}")
+                    take(machine.refuse(LoginRefused("no")))
+                case Send(data) if said and said[-1].startswith("S"):
+                    said[-1] += data.decode("latin-1")
+                case Send(data):
+                    said.append("S" + data.decode("latin-1"))
+                case Hangup(farewell, violation):
+                    said.append(f"{farewell!r} {violation}")
+                case other:
+                    said.append(type(other).__name__)
+
+    take(machine.greet())
+    for chunk in chunks:
+        if any(isinstance(line, str) and line.startswith(("b'", "StartTLS")) for line in said):
+            break
+        take(machine.receive(chunk))
+    return said
+
+
+@pytest.mark.parametrize(("protocol", "starttls"), SERVERS)
+@given(stream=STREAMS, cuts=CUTS)
+@example(stream=b"a1 LOGIN {3+}\r\nabc {3+}\r\nx\r\n\r\n\r\n", cuts=[1, 2, 3])
+def test_a_server_machine_says_the_same_for_any_cut(
+    protocol: Protocol, starttls: bool, stream: bytes, cuts: list[int]
+) -> None:
+    whole = server_says(server_machine(protocol, starttls=starttls), [stream] if stream else [])
+    cut = server_says(server_machine(protocol, starttls=starttls), pieces(stream, cuts))
+    if "StartTLS" in cut or any("plaintext" in line for line in whole):
+        return  # what is behind STARTTLS must not be there at all: with it, the whole stream is a violation
+    assert whole == cut
+
+
+@pytest.mark.parametrize(("protocol", "starttls"), CLIENTS)
+@given(stream=STREAMS, cuts=CUTS)
+def test_random_bytes_make_a_client_machine_raise_nothing_but_protocol_violation(
+    protocol: Protocol, starttls: bool, stream: bytes, cuts: list[int]
+) -> None:
+    machine = client_machine(protocol, Credentials("a@example.com", Secret("CANARY")), starttls=starttls)
+    assert machine.start() == []
+    try:
+        for piece in pieces(stream, cuts):
+            if any(isinstance(event, Ready | Refused) for event in machine.receive(piece)):
+                return
+        machine.closed()
+    except ProtocolViolation as problem:
+        assert "CANARY" not in str(problem)
+
+
+@given(chunks=st.lists(st.binary(max_size=30), max_size=20), limit=st.integers(1, 60))
+def test_a_line_buffer_is_split_by_line_ends(chunks: list[bytes], limit: int) -> None:
+    stream = b"".join(chunks)
+    buffer = LineBuffer(limit)
+    lines = []
+    try:
+        for chunk in chunks:
+            buffer.append(chunk)
+            while (line := buffer.next_line()) is not None:
+                lines.append(line)
+    except ProtocolViolation:
+        rest = stream[len(b"".join(lines)) :]
+        assert b"\n" not in rest[:limit]
+        assert len(rest[: rest.find(b"\n") + 1 or None]) >= limit
+        return
+    assert b"".join(lines) + buffer.leftover() == stream
+    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 and len(line) <= limit for line in lines)
+
+
+def test_an_endless_line_is_looked_at_once_however_it_is_cut() -> None:
+    buffer = LineBuffer(1_000_000)
+    for _ in range(999_999):
+        buffer.append(b"x")
+        assert buffer.next_line() is None  # quadratic, this would take minutes
+    with pytest.raises(ProtocolViolation):
+        buffer.append(b"x")
+        buffer.next_line()
+
+
+@given(username=st.text(min_size=1).filter(lambda text: "\0" not in text), password=st.binary())
+def test_plain_gives_back_what_was_put_in(username: str, password: bytes) -> None:
+    password = password.replace(b"\0", b"")
+    name, secret = sasl.decode_plain(b"\0" + username.encode("utf-8", "surrogatepass") + b"\0" + password)
+    assert secret.reveal() == password
+    if not any("\ud800" <= c <= "\udfff" for c in username):
+        assert name == username
+
+
+@given(response=st.binary(max_size=100), mechanism=st.sampled_from(sasl.MECHANISMS))
+def test_random_responses_are_understood_or_refused(response: bytes, mechanism: str) -> None:
+    exchange = sasl.Exchange(mechanism)
+    try:
+        if exchange.respond(response) is None:
+            exchange.respond(base64.b64encode(response))
+    except sasl.SaslError as problem:
+        assert "response" in problem.public or "Logging in" in problem.public
+
+
+def test_xoauth2_is_the_vector_of_microsofts_documentation() -> None:
+    credentials = Credentials("test@contoso.onmicrosoft.com", Secret("EwBAAl3BAAUFFpUAo7J3Ve0bjLBWZWCclRC3EoAA"))
+    assert sasl.xoauth2(credentials) == (
+        b"dXNlcj10ZXN0QGNvbnRvc28ub25taWNyb3NvZnQuY29tAWF1dGg9QmVhcmVyIEV3QkFBbDNCQUFVRkZwVUFvN0ozVmUwYmpMQldaV0NjbFJDM0"
+        b"VvQUEBAQ=="
+    )
+
+
+def test_a_token_of_4096_characters_is_one_line_without_a_break() -> None:
+    blob = sasl.xoauth2(Credentials("a@example.com", Secret("x" * 4096)))
+    assert b"\n" not in blob
+    assert len(blob) > 5000
+
+
+QUOTABLE = st.binary(max_size=60).map(lambda data: data.translate(None, b"\r\n\0"))
+
+
+@given(values=st.lists(QUOTABLE, min_size=1, max_size=4))
+def test_quoted_strings_give_back_what_was_quoted(values: list[bytes]) -> None:
+    quoted = [b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"' for value in values]
+    assert syntax.strings([b" ".join(quoted)]) == values
+
+
+@given(text=st.binary(max_size=80))
+def test_random_arguments_are_understood_or_refused(text: bytes) -> None:
+    bounded: Callable[[list[bytes]], int] = lambda found: sum(map(len, found))  # noqa: E731
+    with contextlib.suppress(syntax.BadSyntax):
+        assert bounded(syntax.strings([text])) <= len(text)
