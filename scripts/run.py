@@ -1,0 +1,38 @@
+"""Start mail-bridge from this directory: `python3 scripts/run.py [command …]`.
+
+Without a command: `run`, or the demo if there is no configuration yet. Makes a virtual environment the first time.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from environment import ROOT, prepare
+
+FIND_CONFIG = "from bridge.host.paths import config_candidates as c; raise SystemExit(not any(p.exists() for p in c()))"
+
+
+def main() -> int:
+    interpreter = str(prepare())
+    arguments = sys.argv[1:]
+    if not arguments:
+        arguments = ["run"]
+        if subprocess.run([interpreter, "-c", FIND_CONFIG], cwd=ROOT).returncode != 0:
+            print(
+                "There is no configuration yet, so this is the demo. For real mail see README.md, 'For real'.",
+                flush=True,
+            )
+            arguments = ["run", "--demo"]
+    command = [interpreter, "-m", "bridge", *arguments]
+    if os.name == "nt":
+        return subprocess.run(command).returncode  # Windows' exec would give the console back before the end
+    return os.execv(interpreter, command)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(1)

@@ -1,0 +1,96 @@
+"""Everything that must hold before a commit: `python3 scripts/test.py [--fix] [--quick] [pytest arguments …]`.
+
+Makes the virtual environment, installs the test servers where it may (root on Debian; elsewhere their tests are visibly
+skipped), then: lint, format, import rules, types for three systems, the tree in docs/architecture.md, tests, coverage.
+--fix repairs what can be repaired; --quick leaves out the tests that start servers or a browser.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from environment import ROOT, prepare
+
+PLATFORMS = ("linux", "win32", "darwin")
+POLICY = Path("/usr/sbin/policy-rc.d")
+"""Debian asks this program whether a freshly installed daemon may start; ours are started by the tests, themselves."""
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    fix = "--fix" in arguments
+    quick = "--quick" in arguments
+    rest = [argument for argument in arguments if argument not in {"--fix", "--quick"}]
+    if not quick:
+        install_servers()
+    interpreter = str(prepare("dev", "postgresql"))
+
+    def module(*words: str) -> list[str]:
+        return [interpreter, "-m", *words]
+
+    steps = [
+        ("lint", module("ruff", "check", *(["--fix"] if fix else []), ".")),
+        ("format", module("ruff", "format", *([] if fix else ["--check"]), ".")),
+        ("import rules", [_tool("lint-imports")]),
+        *((f"types on {name}", module("mypy", "--platform", name)) for name in PLATFORMS),
+        ("tree", [interpreter, str(ROOT / "scripts" / "tree.py"), "--write" if fix else "--check"]),
+    ]
+    failed = [name for name, command in steps if not step(name, command)]
+    tests = module("pytest", *rest)
+    if not rest:
+        tests += ["-q", "-n", str(workers()), "--dist", "worksteal", "--cov", "--cov-report=term"]
+    if quick:
+        tests += ["-m", "not servers and not browser and not keyring_daemon"]
+    if failed:
+        print(f"\nFAILED before the tests: {', '.join(failed)}\n", flush=True)
+    # Last, so that its closing line is the last line.
+    return int(not step("tests", tests)) or int(bool(failed))
+
+
+def step(name: str, command: list[str]) -> bool:
+    print(f"--- {name}", flush=True)
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def workers() -> int:
+    """Real servers wait more than they compute; two processes are also right for a machine with one core."""
+    return max(2, min(4, os.cpu_count() or 2))
+
+
+def install_servers() -> None:
+    """Dovecot, Postfix, mail clients, a browser: from Debian's packages, if this is Debian and we may."""
+    packages = runpy.run_path(str(ROOT / "tests" / "servers" / "packages.py"))
+    missing: list[str] = packages["missing"]()
+    if not missing:
+        return
+    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        print(f"not installed here, their tests will be skipped: {', '.join(missing)}", flush=True)
+        return
+    print(f"installing the test servers: {', '.join(missing)} …", flush=True)
+    may_start = POLICY.exists()
+    if not may_start:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
+        for command in (["apt-get", "update", "-qq"], install):
+            if subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
+                print(f"{' '.join(command[:2])} failed; the tests will say what is missing", flush=True)
+                return
+    finally:
+        if not may_start:
+            POLICY.unlink(missing_ok=True)
+
+
+def _tool(name: str) -> str:
+    return str(ROOT / ".venv" / ("Scripts" if os.name == "nt" else "bin") / name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
