@@ -1,0 +1,299 @@
+"""aiosmtpd behind our frontend: dialogues over a real socket, and the traps of the library."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge import errors
+from bridge.model import Login
+from bridge.protocols.base import Ready
+from bridge.relay.channel import Channel
+from bridge.relay.connected import open_channel
+from bridge.relay.smtp_frontend import LINE_LIMIT, SmtpFrontend
+from tests.relay.sockets import tcp_pair
+
+PLAIN = base64.b64encode(b"\0alice@example.com\0s3cret").decode()
+USER = base64.b64encode(b"alice@example.com").decode()
+WORD = base64.b64encode(b"s3cret").decode()
+
+
+class Talk:
+    """The mail client's end, and the frontend's."""
+
+    def __init__(self, client: Channel, frontend: SmtpFrontend) -> None:
+        self.client = client
+        self.frontend = frontend
+        self._received = b""
+
+    async def say(self, *lines: str) -> None:
+        await self.client.send("".join(f"{line}\r\n" for line in lines).encode("utf-8"))
+
+    async def hear(self) -> list[str]:
+        """One whole reply."""
+        lines: list[str] = []
+        while True:
+            while b"\n" not in self._received:
+                data = await self.client.receive()
+                assert data, f"closed after {lines} {self._received!r}"
+                self._received += data
+            line, _, self._received = self._received.partition(b"\n")
+            lines.append(line.decode("ascii").rstrip("\r"))
+            if lines[-1][3:4] != "-":
+                return lines
+
+    async def ask(self, line: str) -> str:
+        await self.say(line)
+        return (await self.hear())[-1]
+
+    async def login(self, *lines: str) -> Login:
+        await self.say(*lines)
+        return await self.frontend.login()
+
+
+@asynccontextmanager
+async def talking(
+    *extensions: str, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Talk, asyncio.Future[Login]]]:
+    """A client that has been greeted; the future is its login, or why there was none."""
+    loop = asyncio.get_running_loop()
+    left, right = (open_channel(sock, loop) for sock in tcp_pair())
+    frontend = SmtpFrontend(right, extensions=lambda: extensions, context=context)
+    outcome: asyncio.Future[Login] = loop.create_future()
+
+    async def wait() -> None:
+        try:
+            outcome.set_result(await frontend.login())
+        except errors.BridgeError as problem:
+            outcome.set_exception(problem)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(wait())
+            talk = Talk(left, frontend)
+            assert await talk.hear() == ["220 localhost ESMTP mail-bridge ready"]
+            try:
+                yield talk, outcome
+            finally:
+                waiting.cancel()
+    finally:
+        left.close()
+        right.close()
+
+
+async def test_ehlo_offers_what_the_upstreams_have_and_auth() -> None:
+    async with talking("8BITMIME", "SIZE 1000") as (talk, _):
+        await talk.say("EHLO crm")
+        assert await talk.hear() == [
+            "250-localhost",
+            "250-8BITMIME",
+            "250-SIZE 1000",
+            "250-AUTH PLAIN LOGIN",
+            "250 AUTH=PLAIN LOGIN",
+        ]
+
+
+@pytest.mark.parametrize("command", ["AUTH PLAIN", "auth plain", "Auth Plain"])
+async def test_auth_plain_with_an_initial_response_in_any_case(command: str) -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm.example")
+        await talk.say(f"{command} {PLAIN}")
+        login = await waiting
+        assert (login.username, login.password.reveal()) == ("alice@example.com", b"s3cret")
+        assert login.client_name == "crm.example"
+
+
+async def test_auth_plain_in_two_steps() -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        assert await talk.ask("AUTH PLAIN") == "334 "
+        await talk.say(PLAIN)
+        assert (await waiting).password.reveal() == b"s3cret"
+
+
+async def test_trap_35_auth_login_in_lower_case_gets_the_challenges_of_outlook() -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        assert await talk.ask("auth login") == "334 VXNlcm5hbWU6"
+        assert await talk.ask(USER) == "334 UGFzc3dvcmQ6"
+        await talk.say(WORD)
+        assert (await waiting).username == "alice@example.com"
+
+
+async def test_auth_login_with_the_name_at_once() -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        assert await talk.ask(f"AUTH LOGIN {USER}") == "334 UGFzc3dvcmQ6"
+        await talk.say(WORD)
+        assert (await waiting).password.reveal() == b"s3cret"
+
+
+async def test_a_response_of_twelve_thousand_octets_is_taken() -> None:
+    word = b"x" * 8900
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        await talk.say("AUTH PLAIN " + base64.b64encode(b"\0alice\0" + word).decode())
+        assert (await waiting).password.reveal() == word
+
+
+async def test_a_cancelled_exchange_gets_one_reply_and_another_may_follow() -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        assert await talk.ask("AUTH PLAIN") == "334 "
+        assert (await talk.ask("*")).startswith("501")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+
+
+@pytest.mark.parametrize("response", ["!!!", base64.b64encode(b"no nul").decode()])
+async def test_a_response_that_makes_no_sense_is_501(response: str) -> None:
+    async with talking() as (talk, _):
+        await talk.ask("EHLO crm")
+        assert (await talk.ask(f"AUTH PLAIN {response}")).startswith("501 5.5.2")
+        assert (await talk.ask("NOOP")).startswith("250")
+
+
+@pytest.mark.parametrize(
+    "command", ["MAIL FROM:<alice@example.com>", "RCPT TO:<bob@example.com>", "DATA", "BDAT 3 LAST", "VRFY alice"]
+)
+async def test_nothing_but_a_login_is_done_before_the_login(command: str) -> None:
+    async with talking() as (talk, _):
+        await talk.ask("EHLO crm")
+        assert (await talk.ask(command))[0] == "5"
+
+
+async def test_mail_before_auth_is_530() -> None:
+    async with talking() as (talk, _):
+        await talk.ask("EHLO crm")
+        assert (await talk.ask("MAIL FROM:<alice@example.com>")).startswith("530")
+
+
+@pytest.mark.parametrize(
+    ("problem", "reply"),
+    [
+        (errors.LoginRefused("x"), "535 5.7.8 User name or local password is wrong."),
+        (errors.AuthorizationRequired("a@b.c", "http://localhost:3017/sign-in/a@b.c"), "454 4.7.0 a@b.c must sign in"),
+        (errors.ProviderUnavailable("x"), "454 4.7.0 The sign-in service"),
+        (errors.UpstreamUnavailable("x"), "454 4.7.0 The mail server"),
+        (errors.StoreUnavailable("x"), "454 4.7.0 The bridge"),
+        (errors.UpstreamRefused("x", text="no"), "535 5.7.8 The mail server refuses this account. It says: no"),
+        (errors.StoreCorrupt("x"), "454 4.7.0 The stored sign-in"),
+    ],
+)
+async def test_each_refusal_has_its_reply_and_the_client_may_try_again(problem: errors.BridgeError, reply: str) -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+        await talk.frontend.refuse(problem)
+        assert (await talk.hear())[-1].startswith(reply)
+        await talk.login(f"AUTH PLAIN {PLAIN}")
+
+
+async def test_a_limit_ends_the_connection_with_421() -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+        with pytest.raises(errors.PeerGone):
+            await talk.frontend.refuse(errors.LimitReached("x"))
+        assert (await talk.hear())[-1].startswith("421 4.7.0")
+
+
+async def test_trap_42_what_is_pipelined_behind_auth_is_kept_for_the_upstream() -> None:
+    async with talking() as (talk, waiting):
+        await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}", "MAIL FROM:<a@b.c>", "RCPT TO:<d@e.f>")
+        await talk.hear()
+        await waiting
+        leftover = await talk.frontend.accept(Ready(text=b"2.7.0 Accepted"))
+        assert await talk.hear() == ["235 2.7.0 Accepted"]
+        assert leftover == b"MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        (b"2.7.0 Accepted", "235 2.7.0 Accepted"),
+        (b"", "235 2.7.0 Authentication successful"),
+        (b"welcome", "235 2.7.0 welcome"),
+    ],
+)
+async def test_success_is_told_in_the_words_of_the_upstream(text: bytes, reply: str) -> None:
+    async with talking() as (talk, waiting):
+        await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
+        await talk.hear()
+        await waiting
+        await talk.frontend.accept(Ready(text=text))
+        assert await talk.hear() == [reply]
+
+
+async def test_quit_ends_in_peace() -> None:
+    async with talking() as (talk, waiting):
+        assert (await talk.ask("QUIT")).startswith("221")
+        with pytest.raises(errors.PeerGone):
+            await waiting
+
+
+async def test_an_endless_line_is_refused_and_the_connection_ends() -> None:
+    async with talking() as (talk, waiting):
+        await talk.client.send(b"x" * (LINE_LIMIT + 1))
+        assert (await talk.hear())[-1].startswith("500 5.5.2")
+        with pytest.raises(errors.ProtocolViolation):
+            await waiting
+
+
+async def test_a_long_command_that_is_not_auth_is_500_and_the_connection_goes_on() -> None:
+    async with talking() as (talk, _):
+        assert (await talk.ask("EHLO " + "x" * 600)).startswith("500")
+        assert (await talk.ask("EHLO crm")).startswith("250")
+
+
+async def test_fifty_commands_without_a_login_are_enough() -> None:
+    async with talking() as (talk, waiting):
+        for _ in range(50):
+            assert (await talk.ask("NOOP")).startswith("250")
+        assert (await talk.ask("NOOP")).startswith("421")
+        with pytest.raises(errors.LimitReached):
+            await waiting
+
+
+async def test_a_computer_name_with_accents_is_taken() -> None:
+    async with talking() as (talk, waiting):
+        assert (await talk.ask("EHLO PC-de-René")).startswith("250")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+
+
+async def test_starttls_is_demanded_and_forgets_what_was_before(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    server, client = contexts
+    async with talking("SIZE 1", context=server) as (talk, waiting):
+        await talk.say("EHLO crm")
+        assert await talk.hear() == ["250-localhost", "250-SIZE 1", "250 STARTTLS"]
+        assert await talk.ask(f"AUTH PLAIN {PLAIN}") == "530 5.7.0 Must issue a STARTTLS command first"
+        assert (await talk.ask("STARTTLS")).startswith("220")
+        await talk.client.start_tls(client, server_hostname="localhost")
+        assert (await talk.ask(f"AUTH PLAIN {PLAIN}"))[0] == "5"  # EHLO is forgotten
+        await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
+        assert "250-AUTH PLAIN LOGIN" in await talk.hear()
+        await waiting
+
+
+async def test_trap_37_commands_behind_starttls_end_the_connection(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    async with talking(context=contexts[0]) as (talk, waiting):
+        await talk.say("STARTTLS", f"AUTH PLAIN {PLAIN}")
+        with pytest.raises(errors.ProtocolViolation, match="plaintext behind STARTTLS"):
+            await waiting
+
+
+async def test_starttls_without_tls_configured_is_502() -> None:
+    async with talking() as (talk, _):
+        assert (await talk.ask("STARTTLS")).startswith("502")
