@@ -44,13 +44,10 @@ ANSWER_LIMIT = 15.0
 WAL_PAUSE = 0.005
 """Seconds between two attempts to change a new file to WAL; another process needs about as long to create it."""
 
-LAST = "\U0010ffff"
-"""Sorts behind every other character: key prefixes are ranges, since LIKE ignores case in SQLite."""
-
 R = TypeVar("R")
 
 _metadata = sa.MetaData()
-# Code-point order everywhere: a PostgreSQL database usually sorts by language, where prefixes are no ranges.
+# Code-point order everywhere: a PostgreSQL database usually sorts by language.
 _Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _records = sa.Table(
     "bridge_records",
@@ -161,7 +158,9 @@ class SqlStore:
     async def keys(self, prefix: str) -> list[str]:
         """All keys with this prefix, sorted."""
         key = _records.c.key
-        query = sa.select(key).where(key >= prefix, key < prefix + LAST, _is_stored()).order_by(key)
+        # Not LIKE, which ignores case in SQLite and knows wildcards; `>=` is for the index.
+        begins = sa.func.substr(key, 1, sa.func.length(prefix)) == prefix
+        query = sa.select(key).where(key >= prefix, begins, _is_stored()).order_by(key)
         return await self._run(lambda connection: list(connection.execute(query).scalars()))
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
@@ -262,11 +261,12 @@ class SqlStore:
         """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-        except PermissionError:
-            if not file.is_file():
-                raise StoreUnavailable(f"{self._place} cannot be created: permission denied") from None
-            handle = os.open(file, os.O_RDONLY)  # SQLite says itself what cannot be done with it
+            try:
+                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            except PermissionError:
+                handle = os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
+        except FileNotFoundError as error:
+            raise StoreUnavailable(f"{self._place} cannot be created: permission denied") from error
         except OSError as error:
             raise StoreUnavailable(f"{self._place} cannot be opened: {error.strerror}") from error
         try:
@@ -351,6 +351,7 @@ def _postgresql_arguments(url: sa.URL) -> dict[str, Any]:
         "tcp_user_timeout": int(BUSY_LIMIT * 1000),
         "keepalives_idle": 30,  # a firewall forgets a quiet connection after minutes
         "application_name": "mail-bridge",
+        "client_encoding": "utf8",  # that of the database may be SQL_ASCII, where psycopg gives bytes for text
     }
     # pre_ping: a restarted server costs one more round trip, not a failed login.
     return {

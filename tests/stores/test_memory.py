@@ -1,0 +1,29 @@
+"""The memory store's leases, by a clock that stands still."""
+
+from __future__ import annotations
+
+from bridge.clock import SystemClock
+from bridge.stores.memory import MemoryStore
+
+
+class StandingClock(SystemClock):
+    """Moves when told."""
+
+    time = 1000.0
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+async def test_a_lease_runs_to_its_last_instant_and_each_extension_counts_from_now() -> None:
+    clock = StandingClock()
+    store = MemoryStore(clock)
+    assert await store.acquire_lease("a", "node-1", 10)
+    clock.time += 9.5
+    assert not await store.acquire_lease("a", "node-2", 10)
+    assert await store.acquire_lease("a", "node-1", 10)
+    clock.time += 9.5
+    assert not await store.acquire_lease("a", "node-2", 10)
+    clock.time += 0.5
+    assert await store.acquire_lease("a", "node-2", 10)
+    assert not await store.acquire_lease("a", "node-1", 10)

@@ -1,0 +1,93 @@
+"""The key in a real gnome-keyring, unlocked and locked, each in a session bus and a home of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers.needed import absent
+
+pytestmark = pytest.mark.keyring_daemon
+
+LIMIT = 60.0
+"""Seconds for a session; one takes about two."""
+
+OPEN_KEY = """
+import asyncio, hashlib, os, sys, time
+from bridge.config.schema import StoreConfig
+from bridge.errors import BridgeError
+from bridge.stores.keys import open_key
+
+async def main():
+    for has_records in (False, True):
+        began = time.monotonic()
+        try:
+            key = await open_key(StoreConfig(path=None, url=None, key_file=None), has_records=has_records, limit=5.0)
+            print(hashlib.sha256(key.reveal()).hexdigest(), flush=True)
+        except BridgeError as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+        if time.monotonic() - began > 8:
+            print("too slow", flush=True)
+
+asyncio.run(main())
+"""
+
+UNLOCKED = 'printf "CANARY-login\\n" | gnome-keyring-daemon --unlock --components=secrets >/dev/null; exec "$0" -c "$1"'
+LOCKED = 'gnome-keyring-daemon --start --components=secrets >/dev/null; exec "$0" -c "$1"'
+
+
+def session(home: Path, shell: str) -> list[str]:
+    """What OPEN_KEY says in a new session of the user whose home this is."""
+    for program in ("dbus-run-session", "gnome-keyring-daemon"):
+        if shutil.which(program) is None:
+            absent(program)
+    runtime = home / "run"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    strange = (
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "PYTHON_KEYRING_BACKEND",
+        "GNOME_KEYRING_CONTROL",
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in strange}
+    environment |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+    environment |= {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("DATA", "CONFIG", "CACHE", "STATE")}
+    run = subprocess.run(
+        ["dbus-run-session", "--", "sh", "-c", shell, sys.executable, OPEN_KEY],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+def test_an_unlocked_keyring_gets_the_key_and_has_it_in_the_next_session_too(tmp_path: Path) -> None:
+    first, again = session(tmp_path, UNLOCKED)
+    assert len(first) == 64
+    assert again == first
+    assert session(tmp_path, UNLOCKED) == [first, first]
+
+
+def test_a_keyring_that_was_never_set_up_says_so_in_time(tmp_path: Path) -> None:
+    for said in session(tmp_path, LOCKED):
+        assert said.startswith("StoreUnavailable: the OS keyring ")
+        assert "unlock it, or keep the key in a file: `store: {key_file" in said
+
+
+def test_a_locked_keyring_says_so_in_time_and_keeps_the_key(tmp_path: Path) -> None:
+    first, _ = session(tmp_path, UNLOCKED)
+    said = session(tmp_path, LOCKED)
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith("StoreUnavailable: the OS keyring ")
+        assert "unlock it, or keep the key in a file" in line
+    assert session(tmp_path, UNLOCKED) == [first, first]

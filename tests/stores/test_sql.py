@@ -1,0 +1,424 @@
+"""The SQLite file: who may read it, and what happens when it is locked, full, damaged or killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.stores.base import NEW, Record
+from bridge.stores.sql import SCHEMA_VERSION, SqlStore
+
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+
+BUSY = 0.1
+"""Seconds; the product waits longer."""
+
+Open = Callable[..., SqlStore]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "store.sqlite"
+
+
+@pytest.fixture
+async def open_store(file: Path) -> AsyncIterator[Open]:
+    opened = []
+
+    def open_store(path: Path = file) -> SqlStore:
+        store = SqlStore.in_file(path, busy_limit=BUSY)
+        opened.append(store)
+        return store
+
+    yield open_store
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture
+async def filled(open_store: Open, file: Path) -> Path:
+    """A store with one record, closed."""
+    store = open_store()
+    await store.put("a", b"value", expected=NEW)
+    await store.close()
+    return file
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextmanager
+def python(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Another process, killed at the end."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+# --- who may read it ---
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+async def test_all_files_are_for_their_owner_alone(open_store: Open, file: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        await open_store().put("a", b"value", expected=NEW)
+    finally:
+        os.umask(before)
+    assert mode(file.parent) == 0o700
+    assert {path.name: mode(path) for path in file.parent.iterdir()} == {
+        "store.sqlite": 0o600,
+        "store.sqlite-wal": 0o600,
+        "store.sqlite-shm": 0o600,
+    }
+
+
+@posix
+async def test_a_file_that_others_could_read_is_closed_to_them(open_store: Open, filled: Path) -> None:
+    filled.chmod(0o644)
+    assert await open_store().get("a") == Record(b"value", 1)
+    assert mode(filled) == 0o600
+
+
+async def test_nothing_is_touched_before_the_first_operation(open_store: Open, tmp_path: Path) -> None:
+    open_store()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_closed_store_says_so(open_store: Open) -> None:
+    store = open_store()
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="has been closed"):
+        await store.get("a")
+
+
+# --- what cannot be written ---
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(sys.argv[2])
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("COMMIT")
+connection.close()
+print("free", flush=True)
+"""
+
+
+async def test_a_file_locked_by_another_process_is_unavailable_soon_and_works_again_after(
+    open_store: Open, filled: Path
+) -> None:
+    store = open_store()
+    await store.get("a")
+    with python(HOLD, filled, "BEGIN IMMEDIATE") as other:
+        assert line(other) == "held"
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"store\.sqlite is locked by another program"):
+            await store.put("a", b"other", expected=1)
+        assert time.monotonic() - began < 5
+        assert await store.get("a") == Record(b"value", 1)  # readers do not wait
+        other.communicate("go\n")
+    assert await store.put("a", b"other", expected=1) == 2
+
+
+async def test_a_new_file_locked_by_another_process_is_unavailable_soon(open_store: Open, file: Path) -> None:
+    file.parent.mkdir()
+    with python(HOLD, file, "BEGIN EXCLUSIVE") as other:
+        assert line(other) == "held"
+        store = open_store()
+        with pytest.raises(StoreUnavailable, match="is locked by another program"):
+            await store.put("a", b"value", expected=NEW)
+        other.communicate("go\n")
+    assert await store.put("a", b"value", expected=NEW) == 1
+
+
+AS_ANOTHER_USER = """
+import asyncio, os, sys
+from pathlib import Path
+from bridge.errors import StoreUnavailable
+from bridge.stores.sql import SqlStore
+
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)  # root may write what is read-only
+
+async def main():
+    store = SqlStore.in_file(Path(sys.argv[1]), busy_limit=0.1)
+    try:
+        print("got", await store.get("a"))
+        await store.put("a", b"other", expected=1)
+    except StoreUnavailable as error:
+        print(error, flush=True)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that another user can reach, unlike pytest's."""
+    directory = Path(tempfile.mkdtemp(prefix="store-"))
+    directory.chmod(0o755)
+    yield directory
+    directory.chmod(0o755)
+    shutil.rmtree(directory)
+
+
+@posix
+@pytest.mark.parametrize("what", ["read-only", "not even readable", "nothing there"])
+async def test_without_the_right_to_write_it_is_unavailable_and_stays_as_it_is(
+    open_store: Open, reachable: Path, what: str
+) -> None:
+    file = reachable / "store.sqlite"
+    before = None
+    if what != "nothing there":
+        store = open_store(file)
+        await store.put("a", b"value", expected=NEW)
+        await store.close()
+        before = file.read_bytes()
+        file.chmod(0o444 if what == "read-only" else 0)
+    reachable.chmod(0o555)
+    with python(AS_ANOTHER_USER, file) as other:
+        said = other.communicate()[0]
+    if before is not None:
+        file.chmod(0o600)
+    assert said.startswith((f"{file} cannot be", "got Record"))
+    assert any(words in said.lower() for words in ("it is read-only", "permission is denied", "permission denied"))
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
+FULL = """
+import asyncio, resource, sys
+from pathlib import Path
+from bridge.errors import StoreUnavailable
+from bridge.stores.sql import SqlStore
+
+async def main():
+    store = SqlStore.in_file(Path(sys.argv[1]), busy_limit=0.1)
+    await store.get("a")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    for _ in range(3):
+        try:
+            await store.put("a", bytes(1024 * 1024), expected=1)
+        except StoreUnavailable as error:
+            print(error)
+    print((await store.get("a")).value)
+    print(await store.put("b", b"small", expected=0))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@posix
+async def test_a_full_disk_is_unavailable_and_keeps_the_old_record(open_store: Open, filled: Path) -> None:
+    with python(FULL, filled) as other:
+        *problems, value, version = other.communicate()[0].splitlines()
+    assert len(problems) == 3
+    for problem in problems:
+        assert problem.startswith(f"{filled} cannot be ")
+        assert "disk" in problem
+    assert (value, version) == ("b'value'", "1")
+    store = open_store()
+    assert await store.get("a") == Record(b"value", 1)
+    assert await store.get("b") == Record(b"small", 1)
+
+
+# --- what is not ours, or not whole ---
+
+
+@pytest.mark.parametrize("content", [b"not a database at all\n" * 100, b"short", bytes(8192)])
+async def test_a_file_that_is_no_database_is_not_overwritten(open_store: Open, file: Path, content: bytes) -> None:
+    file.parent.mkdir()
+    file.write_bytes(content)
+    store = open_store()
+    for _ in range(2):
+        with pytest.raises(StoreCorrupt, match=r"is not a database; move it away or choose another `store\.path`"):
+            await store.put("a", b"value", expected=NEW)
+    await store.close()
+    assert file.read_bytes() == content
+
+
+async def test_another_programs_database_is_left_alone(open_store: Open, file: Path) -> None:
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    store = open_store()
+    with pytest.raises(StoreCorrupt, match=r"belongs to another program; choose another `store\.path`"):
+        await store.put("a", b"value", expected=NEW)
+    await store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
+    open_store: Open, filled: Path, seed: int
+) -> None:
+    store = open_store()
+    for n in range(200):
+        await store.put(f"more/{n}", bytes(500), expected=NEW)
+    await store.close()
+    chance = random.Random(seed)
+    content = bytearray(filled.read_bytes())
+    pages = range(4096 * (seed % 2), len(content), 4096)  # the first page too, or all but that one
+    for page in pages:
+        content[page : page + 4096] = chance.randbytes(4096)
+    filled.write_bytes(content)
+    broken = open_store()
+    with pytest.raises((StoreCorrupt, StoreUnavailable), match=r"store\.sqlite (is|does not work|cannot|belongs)"):
+        await broken.put("a", b"other", expected=1)
+    await broken.close()
+    assert filled.read_bytes()[4096:] == bytes(content[4096:])
+
+
+async def test_what_a_newer_mail_bridge_wrote_is_refused_and_left_alone(open_store: Open, filled: Path) -> None:
+    with closing(sqlite3.connect(filled)) as connection, connection:
+        connection.execute("INSERT INTO bridge_schema VALUES (?)", (SCHEMA_VERSION + 1,))
+    store = open_store()
+    for operation in (store.get("a"), store.put("a", b"other", expected=1), store.acquire_lease("a", "me", 30)):
+        with pytest.raises(StoreCorrupt, match=r"newer mail-bridge \(format 2; this one knows 1\); install that"):
+            await operation
+    with closing(sqlite3.connect(filled)) as connection:
+        assert connection.execute("SELECT value, version FROM bridge_records").fetchall() == [(b"value", 1)]
+
+
+@posix
+async def test_a_file_that_is_removed_or_replaced_under_us_is_not_written_to_in_the_dark(
+    open_store: Open, filled: Path
+) -> None:
+    store = open_store()
+    await store.get("a")
+    moved = filled.rename(filled.with_name("moved"))
+    with pytest.raises(StoreUnavailable, match="is gone; put it back"):
+        await store.put("a", b"other", expected=1)
+    shutil.copy(moved, filled)
+    with pytest.raises(StoreUnavailable, match="was replaced by another file; restart"):
+        await store.put("a", b"other", expected=1)
+    moved.rename(filled)
+    assert await store.put("a", b"other", expected=1) == 2
+
+
+# --- several processes ---
+
+ADD = """
+import asyncio, sys
+from pathlib import Path
+from bridge.errors import VersionConflict
+from bridge.stores.sql import SqlStore
+
+async def main():
+    store = SqlStore.in_file(Path(sys.argv[1]))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    left, lost = int(sys.argv[2]), 0
+    while left:
+        record = await store.get("sum")
+        try:
+            if record is None:
+                await store.put("sum", b"1", expected=0)
+            else:
+                await store.put("sum", b"%d" % (int(record.value) + 1), expected=record.version)
+            left -= 1
+        except VersionConflict:
+            lost += 1
+    await store.close()
+    print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_two_processes_lose_no_update(open_store: Open, file: Path) -> None:
+    with python(ADD, file, 40) as one, python(ADD, file, 40) as other:
+        for process in (one, other):
+            assert line(process) == "ready"
+        for process in (one, other):
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in (one, other):
+            assert line(process) == "done"
+    assert await open_store().get("sum") == Record(b"80", 80)
+
+
+WRITE_ON = """
+import asyncio, sys
+from pathlib import Path
+from bridge.stores.sql import SqlStore
+
+async def main():
+    store = SqlStore.in_file(Path(sys.argv[1]))
+    record = await store.get("count")
+    version = record.version if record else 0
+    while True:
+        version = await store.put("count", b"%d " % (version + 1) * 999, expected=version)
+        print(version, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@posix
+async def test_a_writer_that_is_killed_loses_nothing_that_it_acknowledged(open_store: Open, file: Path) -> None:
+    chance = random.Random(0)
+    for _ in range(20):
+        with python(WRITE_ON, file) as writer:
+            acknowledged = 0
+            for _ in range(chance.randrange(1, 30)):
+                acknowledged = int(line(writer))
+            writer.send_signal(signal.SIGKILL)
+            assert writer.stdout is not None
+            rest = writer.stdout.read().split()  # communicate() would leave out what readline() has buffered
+            acknowledged = int(rest[-1]) if rest else acknowledged
+        store = open_store()
+        record = await store.get("count")
+        await store.close()
+        assert record is not None
+        assert record.version - acknowledged in (0, 1)  # one may have been written and not yet said
+        assert record.value == b"%d " % record.version * 999
+
+
+async def test_the_loop_runs_on_while_the_file_is_locked(open_store: Open, filled: Path) -> None:
+    store = open_store()
+    await store.get("a")
+    with python(HOLD, filled, "BEGIN IMMEDIATE") as other:
+        assert line(other) == "held"
+        turns = 0
+
+        def turn() -> None:
+            nonlocal turns
+            turns += 1
+            loop.call_later(0.001, turn)
+
+        loop = asyncio.get_running_loop()
+        turn()
+        with pytest.raises(StoreUnavailable):
+            await store.put("a", b"other", expected=1)
+        assert turns > 10
