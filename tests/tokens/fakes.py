@@ -1,0 +1,121 @@
+"""A provider in memory that rotates strictly, a store that can fail, and a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreUnavailable
+from bridge.model import AccessToken, Account, Subject, TokenSet
+from bridge.oauth.base import AuthorizationRequest
+from bridge.secret import Secret
+from bridge.stores.memory import MemoryStore
+
+LIFE = 3600.0
+ALICE = Account("alice@example.com", "acme", "alice@example.com", {})
+SALES = Account("sales@example.com", "acme", "alice@example.com", {})
+
+
+class HandClock:
+    """Seconds move when a test says so; sleep_until moves them too."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self._now = now
+        self._monotonic = 1000.0
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+        self._monotonic += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """A step of the wall clock alone."""
+        self._now += seconds
+
+    async def sleep_until(self, wall: float) -> None:
+        await asyncio.sleep(0)
+        self.advance(max(0.0, wall - self._now))
+
+
+class StrictProvider:
+    """Each grant works once; its successor comes with the next access token."""
+
+    name = "acme"
+
+    def __init__(self, clock: HandClock, subject: Subject | None = None) -> None:
+        self.fingerprint = "one"
+        self.clock = clock
+        self.subject: Subject | None = subject or Subject("alice@example.com", "id-1")
+        self.refreshes = 0
+        self.revoked: list[str] = []
+        self.problem: BridgeError | None = None
+        self.gate = asyncio.Event()
+        """Closed, a refresh waits."""
+        self.gate.set()
+        self.entered = asyncio.Event()
+        self._count = 0
+        self._good = ""
+
+    def issue(self) -> TokenSet:
+        self._count += 1
+        now = self.clock.now()
+        self._good = f"CANARY-grant-{self._count}"
+        access = AccessToken(Secret(f"CANARY-access-{self._count}"), now + LIFE, now)
+        return TokenSet(access, Secret(self._good), frozenset({"mail"}), self.subject)
+
+    def end(self) -> None:
+        self._good = ""
+
+    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+        self._count += 1
+        state = f"state-{self._count}"
+        return AuthorizationRequest(f"https://acme.example/authorize?state={state}", state, Secret("CANARY-verifier"))
+
+    async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
+        if self.problem is not None:
+            raise self.problem
+        if parameters.get("error"):
+            raise AuthorizationFailed("declined", code="denied")
+        return self.issue()
+
+    async def refresh(self, grant: Secret[str]) -> TokenSet:
+        self.refreshes += 1
+        self.entered.set()
+        await self.gate.wait()
+        if self.problem is not None:
+            raise self.problem
+        if grant.reveal() != self._good:
+            raise GrantRevoked("this grant was used before, or has ended")
+        tokens = self.issue()
+        return TokenSet(tokens.access, tokens.grant, tokens.scopes, None)
+
+    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        tokens = await self.refresh(refresh_token)
+        return TokenSet(tokens.access, tokens.grant, tokens.scopes, self.subject)
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        if self.problem is not None:
+            raise self.problem
+        self.revoked.append(grant.reveal())
+        return True
+
+    async def close(self) -> None:
+        pass
+
+
+class FailingStore(MemoryStore):
+    """A disk that is full for as long as the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = False
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        if self.is_full:
+            raise StoreUnavailable("the disk is full")
+        return await super().put(key, value, expected=expected)

@@ -1,0 +1,325 @@
+"""One refresh for all who wait, saved before it is used; trouble never costs a token."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+
+from bridge.errors import (
+    AuthorizationFailed,
+    AuthorizationRequired,
+    ProviderUnavailable,
+    StoreUnavailable,
+    UpstreamRefused,
+)
+from bridge.model import AccessToken, Account, Subject
+from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, NoticeBus, RefreshFailed
+from bridge.secret import Secret
+from bridge.tokens import service as service_module
+from bridge.tokens.service import TokenService
+from bridge.tokens.vault import Vault
+from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
+
+
+@dataclass
+class World:
+    clock: HandClock
+    provider: StrictProvider
+    store: FailingStore
+    vault: Vault
+    service: TokenService
+    notices: list[Notice]
+
+    async def sign_in(self, account: Account = ALICE) -> AccessToken:
+        tokens = self.provider.issue()
+        await self.service.keep(account, tokens)
+        return tokens.access
+
+    def heard(self, kind: type) -> int:
+        return sum(isinstance(notice, kind) for notice in self.notices)
+
+
+async def mailbox_opens(account: Account, token: AccessToken) -> None:
+    pass
+
+
+async def mailbox_refuses(account: Account, token: AccessToken) -> None:
+    raise UpstreamRefused("not yours")
+
+
+def sign_in_url(address: str) -> str:
+    return f"http://localhost:3017/sign-in/{address}"
+
+
+@asynccontextmanager
+async def world(
+    store: FailingStore | None = None, clock: HandClock | None = None, verify: object = None
+) -> AsyncIterator[World]:
+    clock = clock or HandClock()
+    store = store or FailingStore()
+    provider, bus, vault = StrictProvider(clock), NoticeBus(), Vault(store)
+    notices: list[Notice] = []
+    bus.on_notice(notices.append)
+    service = TokenService(vault, {"acme": provider}, clock, bus, sign_in_url, verify)
+    async with service.running():
+        yield World(clock, provider, store, vault, service, notices)
+
+
+async def test_nobody_has_signed_in_yet() -> None:
+    async with world() as it:
+        with pytest.raises(AuthorizationRequired, match=r"sign-in/alice@example.com"):
+            await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 0
+
+
+async def test_a_fresh_token_is_handed_out_without_asking_anybody() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        assert await it.service.access_token(ALICE) == token
+        assert it.provider.refreshes == 0
+
+
+async def test_trap_15_fifty_logins_on_an_expired_token_make_one_refresh() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        async with asyncio.TaskGroup() as group:
+            waiting = [group.create_task(it.service.access_token(ALICE)) for _ in range(50)]
+        assert it.provider.refreshes == 1
+        assert len({task.result().value.reveal() for task in waiting}) == 1
+
+
+async def test_a_client_that_hangs_up_cancels_only_itself() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            impatient = group.create_task(it.service.access_token(ALICE))
+            patient = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            impatient.cancel()
+            it.provider.gate.set()
+        assert impatient.cancelled()
+        assert patient.result().value.reveal() == "CANARY-access-2"
+        assert it.provider.refreshes == 1
+
+
+async def test_the_rotated_grant_is_stored_before_the_token_is_handed_out() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        token = await it.service.access_token(ALICE)
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.access == token
+        assert stored.entry.tokens.grant.reveal() == "CANARY-grant-2"
+        assert stored.entry.tokens.subject == Subject("alice@example.com", "id-1")  # a refresh does not tell it again
+
+
+async def test_a_full_disk_loses_nothing_and_hands_out_nothing() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        with pytest.raises(StoreUnavailable):  # the old grant is used up: it must not be tried again
+            await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 1
+        it.store.is_full = False
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+        assert it.provider.refreshes == 1
+
+
+async def test_a_restart_goes_on_with_what_is_stored() -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as it:
+        token = await it.sign_in()
+    async with world(store, clock) as again:
+        assert await again.service.access_token(ALICE) == token
+
+
+async def test_a_provider_that_is_away_costs_no_token_and_is_not_asked_by_everybody() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.problem = ProviderUnavailable("HTTP 500")
+        for _ in range(10):
+            with pytest.raises(ProviderUnavailable):
+                await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 1
+        assert it.heard(RefreshFailed) == 1
+        it.provider.problem = None
+        it.clock.advance(service_module.RETRY_AFTER)
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+        assert (await it.service.standing(ALICE)).detail == ""
+
+
+async def test_a_stale_token_serves_while_the_provider_is_away() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.clock.advance(2000)
+        it.provider.problem = ProviderUnavailable("HTTP 500")
+        assert await it.service.access_token(ALICE) == token
+        assert (await it.service.standing(ALICE)).detail == "HTTP 500"
+
+
+async def test_a_revoked_grant_asks_the_person_once_and_the_provider_no_more() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.end()
+        for _ in range(5):
+            with pytest.raises(AuthorizationRequired):
+                await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 1
+        assert it.heard(AuthorizationNeeded) == 1
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert "has ended" in stored.entry.ended
+        it.clock.advance(service_module.REMIND_EVERY)
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+        assert it.heard(AuthorizationNeeded) == 2
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+
+
+async def test_a_refused_token_is_replaced_once_and_then_left_alone() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.clock.advance(100)
+        second = await it.service.access_token(ALICE, refused=token)
+        assert second != token
+        assert await it.service.access_token(ALICE, refused=second) == second  # brand new: the token is not the trouble
+        assert await it.service.access_token(ALICE, refused=token) == second  # somebody else has replaced it already
+        assert it.provider.refreshes == 1
+
+
+async def test_trap_29_the_wrong_person_is_named_and_nothing_is_stored() -> None:
+    async with world() as it:
+        it.provider.subject = Subject("mallory@example.com")
+        with pytest.raises(
+            AuthorizationFailed, match=r"mallory@example.com has signed in, but alice@example.com"
+        ) as caught:
+            await it.sign_in()
+        assert caught.value.code == "wrong_person"
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_a_shared_mailbox_is_opened_by_the_person_named_in_the_configuration() -> None:
+    async with world() as it:
+        token = await it.sign_in(SALES)
+        assert await it.service.access_token(SALES) == token
+
+
+async def test_trap_30_an_alias_that_the_provider_vouches_for_is_the_same_person() -> None:
+    async with world() as it:
+        it.provider.subject = Subject("alice@contoso.onmicrosoft.com", aliases=frozenset({"alice@example.com"}))
+        await it.sign_in()
+
+
+async def test_without_evidence_the_mailbox_decides() -> None:
+    async with world() as it:
+        it.provider.subject = None
+        await it.sign_in()
+    async with world(verify=mailbox_refuses) as it:
+        it.provider.subject = None
+        with pytest.raises(UpstreamRefused):
+            await it.sign_in()
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_a_late_refresh_does_not_overwrite_a_new_sign_in() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            newest = replace(it.provider.issue(), grant=Secret("CANARY-newest"))
+            await it.service.keep(ALICE, newest)
+            it.provider._good = "CANARY-grant-1"
+            it.provider.gate.set()
+        assert late.result() == newest.access
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.grant.reveal() == "CANARY-newest"
+
+
+async def test_two_processes_on_one_store_refresh_once() -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.sign_in()
+        assert await two.service.access_token(ALICE) == await one.service.access_token(ALICE)
+        clock.advance(4000)
+        one.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(one.service.access_token(ALICE))
+            await one.provider.entered.wait()
+            second = group.create_task(two.service.access_token(ALICE))
+            await asyncio.sleep(0)
+            one.provider.gate.set()
+        assert first.result() == second.result()
+        assert (one.provider.refreshes, two.provider.refreshes) == (1, 0)
+
+
+async def test_forget_revokes_removes_and_tells() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1"]
+        assert it.heard(Forgotten) == 1
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+
+
+async def test_forget_works_while_the_provider_is_away() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.provider.problem = ProviderUnavailable("away")
+        await it.service.forget(ALICE)
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_adopt_tries_the_token_before_it_is_stored() -> None:
+    async with world() as it:
+        good = it.provider.issue().grant
+        assert await it.service.adopt(ALICE, good) == "alice@example.com"
+        assert it.heard(Authorized) == 1
+        with pytest.raises(AuthorizationFailed, match="does not take this token"):
+            await it.service.adopt(ALICE, Secret("CANARY-stolen"))
+        assert (await it.vault.load(ALICE.address)).entry is not None
+
+
+async def test_a_clock_set_back_by_an_hour_does_not_stretch_a_token() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.set_wall(-3600)
+        await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 1
+
+
+async def test_standing_tells_who_and_why() -> None:
+    async with world() as it:
+        assert not (await it.service.standing(ALICE)).is_signed_in
+        await it.sign_in()
+        standing = await it.service.standing(ALICE)
+        assert standing.is_signed_in
+        assert standing.signed_in_as == "alice@example.com"
+
+
+async def test_no_notice_and_no_error_holds_a_secret() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.end()
+        with pytest.raises(AuthorizationRequired) as caught:
+            await it.service.access_token(ALICE)
+        assert "CANARY" not in repr(it.notices) + repr(caught.value) + str(caught.value.__cause__)
