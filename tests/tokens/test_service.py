@@ -20,7 +20,7 @@ from bridge.model import AccessToken, Account, Subject
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, NoticeBus, RefreshFailed
 from bridge.secret import Secret
 from bridge.tokens import service as service_module
-from bridge.tokens.service import TokenService
+from bridge.tokens.service import TokenService, Verify
 from bridge.tokens.vault import Vault
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
 
@@ -57,7 +57,7 @@ def sign_in_url(address: str) -> str:
 
 @asynccontextmanager
 async def world(
-    store: FailingStore | None = None, clock: HandClock | None = None, verify: object = None
+    store: FailingStore | None = None, clock: HandClock | None = None, verify: Verify = mailbox_opens
 ) -> AsyncIterator[World]:
     clock = clock or HandClock()
     store = store or FailingStore()
