@@ -1,0 +1,128 @@
+"""`mail-bridge accounts`: list, password, forget, adopt."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import click
+
+from bridge.control.contract import AccountState
+from bridge.secret import Secret
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, reach, with_settings
+
+SECRET_LIMIT = 16 * 1024
+"""Octets read from standard input; Microsoft's refresh tokens have some 1,500 characters."""
+
+DOTS = {
+    AccountState.READY: "●",
+    AccountState.PENDING: "◐",
+    AccountState.SIGN_IN: "○",
+    AccountState.TROUBLE: "▲",
+}
+
+
+@click.group()
+def accounts() -> None:
+    """List accounts; show passwords; forget or adopt a sign-in."""
+
+
+@accounts.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
+@with_settings
+def list_accounts(settings: Settings, as_json: bool) -> int:
+    """One line for each account: its state, its address, what to do."""
+
+    async def work() -> int:
+        async with reach(settings) as control:
+            status = await control.status()
+        if as_json:
+            click.echo(json.dumps([dataclasses.asdict(account) for account in status.accounts], indent=2))
+            return DONE
+        width = max((len(account.address) for account in status.accounts), default=0)
+        for account in status.accounts:
+            line = f"{DOTS[account.state]} {account.address:<{width}}  {account.state.value:<8}  {account.provider}"
+            click.echo(line + (f"  {account.detail}" if account.detail else ""))
+        for pattern in status.patterns:
+            click.echo(f"  {pattern}: everybody of this domain, from the first sign-in on")
+        return DONE
+
+    return in_loop(work())
+
+
+@accounts.command()
+@click.argument("address")
+@click.option("--rotate", is_flag=True, help="Make a new one; the old one works for a week longer.")
+@click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives.")
+@with_settings
+def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool) -> int:
+    """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
+    if rotate and set_from_stdin:
+        raise click.UsageError("--rotate and --set-from-stdin do not go together")
+
+    async def work() -> int:
+        chosen = _secret_from_stdin("the new local password") if set_from_stdin else None
+        async with reach(settings) as control:
+            if chosen is not None:
+                try:
+                    await control.set_local_password(address, chosen)
+                except ValueError as problem:
+                    click.echo(f"mail-bridge: {problem}", err=True)
+                    return UNUSABLE
+                click.echo(f"The local password of {address} is set; the old one works for a week longer.", err=True)
+                return DONE
+            shown = await (control.rotate_local_password(address) if rotate else control.local_password(address))
+        click.echo(shown.reveal())
+        return DONE
+
+    return in_loop(work())
+
+
+@accounts.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_settings
+def forget(settings: Settings, address: str, yes: bool) -> int:
+    """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays."""
+    if not yes and sys.stdin.isatty() and not click.confirm(f"{address} must sign in again afterwards. Go on?"):
+        return FAILED
+
+    async def work() -> int:
+        async with reach(settings) as control:
+            await control.forget(address)
+        click.echo(f"The sign-in of {address} is removed.")
+        return DONE
+
+    return in_loop(work())
+
+
+@accounts.command()
+@click.argument("address")
+@with_settings
+def adopt(settings: Settings, address: str) -> int:
+    """Take over a refresh token from standard input: try it, check whose it is, store it.
+
+    For a move from another program with the same client id. The token is read from standard input, never from the
+    command line, which other users of this machine can see.
+    """
+
+    async def work() -> int:
+        token = _secret_from_stdin("a refresh token")
+        async with reach(settings) as control:
+            account = await control.adopt(address, token)
+        click.echo(f"{account.address} is signed in as {account.subject}.")
+        return DONE
+
+    return in_loop(work())
+
+
+def _secret_from_stdin(what: str) -> Secret[str]:
+    """One line, not echoed on a terminal."""
+    if sys.stdin.isatty():
+        text: str = click.prompt(what.capitalize(), hide_input=True)
+    else:
+        text = sys.stdin.readline(SECRET_LIMIT)
+    if not text.strip():
+        raise click.UsageError(f"standard input must give {what}")
+    return Secret(text.rstrip("\r\n"))

@@ -1,0 +1,98 @@
+"""Arguments and exit codes (0 done, 1 failed, 2 usage or configuration); __main__.py calls it.
+
+Each command lives in its own file and is imported when it is called: `mail-bridge --help` needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge import __version__
+from bridge.errors import BridgeError, ConfigError
+from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart
+
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
+    "check": ("bridge.ui.cli.check", "check", "Read the configuration, try the store and the ports; change nothing."),
+    "authorize": ("bridge.ui.cli.authorize", "authorize", "Sign in for one account in the browser."),
+    "accounts": ("bridge.ui.cli.accounts", "accounts", "List accounts; show passwords; forget or adopt a sign-in."),
+    "status": ("bridge.ui.cli.status", "status", "Ask the running bridge how it is."),
+    "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
+}
+"""Name: module, object, one line of help."""
+
+
+class _Commands(click.Group):
+    """Lists all commands, imports one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command that was asked for."""
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table above, so that --help stays quick."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="First look, without any account: mail-bridge run --demo",
+)
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    envvar="MAIL_BRIDGE_CONFIG",
+    help="The YAML file. [default: ./config.yaml, then the user's, then the machine's]",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Wins over the file.")
+@click.version_option(__version__, prog_name="mail-bridge")
+@click.pass_context
+def main(ctx: click.Context, /, **options: Any) -> None:
+    """Plain IMAP, POP3 and SMTP logins on localhost; OAuth 2.0 to Gmail and Office 365.
+
+    The mail program logs in here with a user name and a local password. The bridge signs in upstream with a token
+    and passes the bytes. Each person signs in once, in the browser.
+    """
+    ctx.obj = options
+
+
+def run_command_line(arguments: list[str]) -> int:
+    """Run one command and return its exit code; people get sentences, never a traceback."""
+    try:
+        result = main.main(args=arguments, prog_name="mail-bridge", standalone_mode=False)
+        return int(result or 0)
+    except click.ClickException as problem:
+        problem.show()
+        return UNUSABLE
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return FAILED
+    except ConfigError as problem:
+        click.echo(str(problem), err=True)
+        return UNUSABLE
+    except CannotStart as problem:
+        click.echo(f"mail-bridge cannot start: {problem}", err=True)
+        return UNUSABLE
+    except BridgeError as problem:
+        click.echo(f"mail-bridge: {problem}", err=True)
+        return FAILED
+    except BrokenPipeError:  # `mail-bridge … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED

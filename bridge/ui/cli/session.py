@@ -1,0 +1,185 @@
+"""What every command needs: the configuration, and a bridge to talk to, running or opened for the occasion."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bridge.errors import BridgeError, ConfigError
+from bridge.secret import Secret
+
+if TYPE_CHECKING:  # a command that only asks a running bridge does not import one
+    from bridge.app import App
+    from bridge.config.load import LoadedConfig
+    from bridge.control.contract import Control
+    from bridge.observe.logs import Level
+    from bridge.stores.sealed import SealedStore
+
+DONE, FAILED, UNUSABLE = 0, 1, 2
+"""Exit codes: done; it did not work; usage or configuration must change first."""
+
+R = TypeVar("R")
+
+
+class CannotStart(BridgeError):
+    """Something the bridge needs at start is missing or in use: a port, the key, the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that all commands take."""
+
+    config: Path | None
+    log_level: Level | None
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --config and --log-level, also where they stand before its name; it gets Settings first."""
+
+    @click.option("--config", "-c", type=click.Path(path_type=Path), help="The YAML file.")
+    @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Wins over the file.")
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(ctx: click.Context, /, config: Path | None, log_level: Level | None, **options: Any) -> Any:
+        before = ctx.find_root().obj or {}
+        settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
+        return command(settings, **options)
+
+    return wrapped
+
+
+def in_loop(main: Coroutine[Any, Any, R]) -> R:
+    """Run a command's coroutine."""
+    return asyncio.run(main)
+
+
+def find_config(settings: Settings) -> Path:
+    """The file to use. Raises: ConfigError naming the places where it was looked for."""
+    from bridge.host.paths import config_candidates
+
+    if settings.config is not None:
+        return settings.config
+    candidates = config_candidates()
+    for path in candidates:
+        if path.exists():
+            return path
+    places = "\n  ".join(map(str, candidates))
+    raise ConfigError(
+        (
+            f"there is no configuration yet. Looked for:\n  {places}\n"
+            "Copy config.example.yaml to one of these places and edit it, or name yours with --config FILE.\n"
+            "To look around first: mail-bridge run --demo",
+        )
+    )
+
+
+def load(settings: Settings) -> LoadedConfig:
+    """The configuration, checked; its warnings go to standard error. Raises: ConfigError with all its problems."""
+    from bridge.config.load import load_config
+    from bridge.stores.keys import read_named_secret
+
+    loaded = load_config(find_config(settings), read_keyring=read_named_secret)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return loaded
+
+
+@asynccontextmanager
+async def opened(
+    loaded: LoadedConfig, store: SealedStore | None = None, *, is_demo: bool = False
+) -> AsyncIterator[App]:
+    """A bridge in this process, without ports; `store` in place of the configured one."""
+    from bridge.app import App, Surroundings
+    from bridge.host.paths import store_file
+    from bridge.stores.registry import open_store
+
+    store = store or open_store(loaded.config.store, default_path=store_file())
+    app = App(loaded, Surroundings(store=store, bind=_bind, is_demo=is_demo))
+    async with app.opened():
+        yield app
+
+
+def _bind(host: str, port: int, what: str) -> list[socket.socket]:
+    from bridge.host.sockets import PortInUse, bind
+
+    try:
+        return bind(host, port, what=what)
+    except PortInUse as problem:
+        raise CannotStart(str(problem)) from problem
+
+
+@asynccontextmanager
+async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[str]:
+    """Serve the console on the sockets that the app has bound; gives the administrator's link.
+
+    Args: known_as, the configuration file by which other commands find this bridge; None to stay unknown.
+    """
+    from bridge.control import rendezvous
+    from bridge.ui.web.server import Console
+
+    token = Secret(secrets.token_urlsafe(32))
+    port = app.console_port
+    hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+    async with Console(app, admin_token=token, hosts=hosts).serving(app.console_sockets):
+        url = f"http://localhost:{port}"
+        if known_as is None:
+            yield f"{url}/admin/{token.reveal()}"
+            return
+        directory = meeting_place(known_as)
+        rendezvous.publish(directory, f"http://127.0.0.1:{port}", token, os.getpid())
+        try:
+            yield f"{url}/admin/{token.reveal()}"
+        finally:
+            rendezvous.withdraw(directory)
+
+
+def meeting_place(config: Path) -> Path:
+    """Where a running bridge leaves word for other commands: one directory for each configuration file."""
+    from bridge.host.paths import data_dir
+
+    digest = hashlib.sha256(str(config.resolve()).encode("utf-8", "surrogatepass")).hexdigest()
+    return data_dir() / "run" / digest[:16]
+
+
+@asynccontextmanager
+async def reach_running(settings: Settings) -> AsyncIterator[Control | None]:
+    """The bridge that runs with this configuration, or None."""
+    from bridge.control.remote import connect
+
+    async with connect(meeting_place(find_config(settings))) as control:
+        yield control
+
+
+@asynccontextmanager
+async def reach(settings: Settings) -> AsyncIterator[Control]:
+    """The running bridge, or one in this process over the same store."""
+    async with reach_running(settings) as control:
+        if control is not None:
+            yield control
+            return
+    async with opened(load(settings)) as app:
+        yield app
+
+
+@asynccontextmanager
+async def reach_with_console(settings: Settings) -> AsyncIterator[Control]:
+    """The same, with the page that the browser comes back to."""
+    async with reach_running(settings) as control:
+        if control is not None:
+            yield control
+            return
+    async with opened(load(settings)) as app:
+        app.bind(console_only=True)
+        async with console(app):
+            yield app

@@ -1,0 +1,227 @@
+"""The whole bridge in this process, on the demo's servers: composed as in real life, with free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import poplib
+import secrets
+import smtplib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+
+from bridge.app import App, Surroundings
+from bridge.config.load import parse_config
+from bridge.control.contract import AccountState
+from bridge.demo.world import DemoWorld, demo_world
+from bridge.errors import AuthorizationFailed, LoginRefused
+from bridge.host.sockets import bind
+from bridge.notices import AuthorizationNeeded, Authorized, Notice
+from bridge.secret import Secret
+from bridge.stores.memory import MemoryStore
+from bridge.stores.sealed import KEY_BYTES, SealedStore
+
+ALICE, BOB = "alice@example.com", "bob@example.com"
+T = TypeVar("T")
+
+
+@dataclass
+class Running:
+    app: App
+    ports: dict[str, int]
+    notices: list[Notice]
+
+    async def sign_in(self, address: str, person: str | None = None, decision: str = "accept") -> str:
+        begun = await self.app.begin_authorization(address)
+        url = urlsplit(begun.url)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        form = {**query, "address": person or address, "decision": decision}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(begun.url.partition("?")[0], data=form, allow_redirects=False) as answer,
+        ):
+            back = parse_qs(urlsplit(answer.headers["Location"]).query)
+        return await self.app.complete_authorization({key: values[0] for key, values in back.items()})
+
+    async def password(self, address: str) -> str:
+        return (await self.app.local_password(address)).reveal()
+
+    async def imap(self, address: str, password: str, talk: Callable[[imaplib.IMAP4], T]) -> T:
+        def work() -> T:
+            with imaplib.IMAP4("localhost", self.ports["imap"], timeout=10) as session:
+                session.login(address, password)
+                return talk(session)
+
+        return await asyncio.to_thread(work)
+
+
+def bind_anywhere(host: str, port: int, what: str) -> list[socket.socket]:
+    return bind(host, 0, what=what)
+
+
+@asynccontextmanager
+async def running(
+    change: Callable[[str], str] = lambda text: text, store: MemoryStore | None = None
+) -> AsyncIterator[Running]:
+    async with demo_world() as world, bridging(world, change) as it:
+        yield it
+
+
+@asynccontextmanager
+async def bridging(world: DemoWorld, change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Running]:
+    loaded = parse_config(change(world.yaml), name="test", directory=Path.cwd())
+    sealed = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
+    app = App(loaded, Surroundings(store=sealed, bind=bind_anywhere))
+    notices: list[Notice] = []
+    app.on_notice(notices.append)
+    async with app.opened():
+        app.bind()
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(app.serve())
+            status = await app.status()
+            ports = {listener.protocol: int(listener.address.rsplit(":", 1)[1]) for listener in status.listeners}
+            try:
+                yield Running(app, ports, notices)
+            finally:
+                app.stop()
+                await serving
+                for sock in app.console_sockets:
+                    sock.close()
+
+
+async def test_from_a_refused_login_to_a_delivered_message() -> None:
+    async with running() as it:
+        password = await it.password(ALICE)
+        with pytest.raises(imaplib.IMAP4.error, match=r"\[UNAVAILABLE\] alice@example.com must sign in: open http"):
+            await it.imap(ALICE, password, lambda session: session.noop())
+        assert sum(isinstance(notice, AuthorizationNeeded) for notice in it.notices) == 1
+        assert await it.sign_in(ALICE) == ALICE
+        assert isinstance(it.notices[-1], Authorized)
+        assert (await it.imap(ALICE, password, lambda session: session.select("INBOX")))[0] == "OK"
+
+        def send_and_fetch() -> list[bytes]:
+            with smtplib.SMTP("localhost", it.ports["smtp"], "crm.example", timeout=10) as smtp:
+                smtp.login(ALICE, password)
+                smtp.sendmail(ALICE, [ALICE], b"Subject: by SMTP\r\n\r\n.dot\r\n")
+            pop3 = poplib.POP3("localhost", it.ports["pop3"], timeout=10)
+            pop3.user(ALICE)
+            pop3.pass_(password)
+            count, _ = pop3.stat()
+            lines = pop3.retr(count)[1]
+            pop3.quit()
+            return lines
+
+        lines = await asyncio.to_thread(send_and_fetch)
+        assert b"Subject: by SMTP" in lines
+        assert b".dot" in lines
+
+
+async def test_the_first_ehlo_promises_nothing_and_a_later_one_what_was_learned() -> None:
+    async with running() as it:
+        await it.sign_in(ALICE)
+        password = await it.password(ALICE)
+
+        def features(log_in: bool) -> dict[str, str]:
+            with smtplib.SMTP("localhost", it.ports["smtp"], "crm.example", timeout=10) as smtp:
+                smtp.ehlo()
+                found = dict(smtp.esmtp_features)
+                if log_in:
+                    smtp.login(ALICE, password)
+                return found
+
+        assert set(await asyncio.to_thread(features, True)) == {"auth"}
+        assert set(await asyncio.to_thread(features, False)) > {"auth"}
+
+
+async def test_the_wrong_person_is_sent_away_and_the_right_one_may_follow() -> None:
+    async with running() as it:
+        with pytest.raises(AuthorizationFailed, match=r"bob@example.com has signed in"):
+            await it.sign_in(ALICE, person=BOB)
+        with pytest.raises(AuthorizationFailed):
+            await it.sign_in(ALICE, decision="deny")
+        assert (await it.app.status()).accounts[0].state is AccountState.SIGN_IN
+        await it.sign_in(ALICE)
+        assert (await it.app.status()).accounts[0].state is AccountState.READY
+
+
+async def test_status_tells_of_a_sign_in_under_way() -> None:
+    async with running() as it:
+        begun = await it.app.begin_authorization(ALICE)
+        assert begun.local_url.endswith(f"/sign-in/{ALICE}")
+        assert (await it.app.status()).accounts[0].state is AccountState.PENDING
+        await it.app.cancel_authorization(ALICE)
+        assert (await it.app.status()).accounts[0].state is AccountState.SIGN_IN
+
+
+async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() -> None:
+    def whole_domain(text: str) -> str:
+        lines = [line for line in text.splitlines() if "bob@" not in line]
+        return "\n".join(line.replace(ALICE, '"*@example.com"') for line in lines)
+
+    async with running(whole_domain) as it:
+        assert (await it.app.status()).accounts == ()
+        assert (await it.app.status()).patterns == ("*@example.com",)
+        await it.sign_in(BOB)
+        (account,) = (await it.app.status()).accounts
+        assert (account.address, account.state) == (BOB, AccountState.READY)
+        await it.imap("Bob@Example.com", await it.password(BOB), lambda session: session.select())
+
+
+async def test_a_shared_mailbox_names_itself_upstream_and_its_delegate_at_the_provider() -> None:
+    def shared(text: str) -> str:
+        return text.replace(f"address: {BOB}, provider: demo", f"address: {BOB}, provider: demo, sign_in_as: {ALICE}")
+
+    async with running(shared) as it:
+        with pytest.raises(AuthorizationFailed):
+            await it.sign_in(BOB, person=BOB)
+        await it.sign_in(BOB, person=ALICE)
+        # The demo's server gives nobody rights on another's mailbox: the refusal is about the mailbox, not the token.
+        with pytest.raises(imaplib.IMAP4.error, match="AUTHORIZATIONFAILED"):
+            await it.imap(BOB, await it.password(BOB), lambda session: session.noop())
+
+
+async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
+    async with running() as it:
+        await it.sign_in(ALICE)
+        password = await it.password(ALICE)
+        await it.app.forget(ALICE)
+        with pytest.raises(imaplib.IMAP4.error, match="must sign in"):
+            await it.imap(ALICE, password, lambda session: session.noop())
+
+
+@pytest.mark.parametrize("address", ["nobody@example.com", "", "*@example.com", "alice@example.com\r\nX"])
+async def test_an_address_that_is_not_configured_is_refused_everywhere(address: str) -> None:
+    async with running() as it:
+        with pytest.raises(LoginRefused):
+            await it.app.begin_authorization(address)
+        with pytest.raises(LoginRefused):
+            await it.app.local_password(address)
+
+
+async def test_ports_are_opened_all_or_none() -> None:
+    async with running() as it:
+        free = socket.create_server(("127.0.0.1", 0))
+        free.close()
+        surroundings = Surroundings(store=SealedStore(MemoryStore(), Secret(bytes(KEY_BYTES))), bind=bind_anywhere)
+
+        def third_fails(host: str, port: int, what: str) -> list[socket.socket]:
+            if what == "listeners.smtp":
+                raise LoginRefused("taken")
+            opened.extend(found := bind(host, 0, what=what))
+            return found
+
+        opened: list[socket.socket] = []
+        app = App(it.app._loaded, replace(surroundings, bind=third_fails))
+        async with app.opened():
+            with pytest.raises(LoginRefused):
+                app.bind()
+        assert len(opened) == 2
+        assert all(sock.fileno() == -1 for sock in opened)
