@@ -1,0 +1,237 @@
+"""The program itself, as a process of its own, with a configuration, a store and ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+
+from tests.e2e.clients import Login
+from tests.servers.authorization import AuthorizationServer
+
+START_SECONDS = 20
+STOP_SECONDS = 15
+CANARY = "CANARY"
+
+Section = dict[str, Any]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listened on a moment ago, at 127.0.0.1 and at ::1."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+@dataclass
+class Bridge:
+    """A directory with config.yaml and everything that the program writes; started and stopped at will."""
+
+    directory: Path
+    config: Section
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    _log: list[str] = field(default_factory=list)
+    _up: threading.Event = field(default_factory=threading.Event)
+    _reader: threading.Thread | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def write_config(self) -> Path:
+        path = self.directory / "config.yaml"
+        path.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        path.chmod(0o600)
+        return path
+
+    def start(self, *options: str) -> None:
+        self.write_config()
+        self._up.clear()
+        self.process = subprocess.Popen(
+            self._command("run", *options), stderr=subprocess.PIPE, text=True, env=self._environment, cwd=self.directory
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self._reader.start()
+        if not self._up.wait(START_SECONDS) or self.process.poll() is not None:
+            self.stop()
+            raise AssertionError(f"the bridge did not start:\n{self.log}")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Returns: the exit code."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the bridge did not stop:\n{self.log}") from None
+        finally:
+            if self._reader is not None:
+                self._reader.join()
+            if self.process.stderr is not None:
+                self.process.stderr.close()
+            self.process = None
+        return code
+
+    @property
+    def log(self) -> str:
+        return "".join(self._log)
+
+    def wait_for_log(self, words: str, seconds: float = 10) -> None:
+        """Until the program has logged this."""
+        deadline = time.monotonic() + seconds
+        while words not in self.log:
+            assert time.monotonic() < deadline, f"{words!r} is not in\n{self.log}"
+            threading.Event().wait(0.02)
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            self._log.append(line)
+            if "bridge.up" in line:
+                self._up.set()
+        self._up.set()
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def run(self, *arguments: str, stdin: str = "", code: int | None = 0) -> str:
+        """One command of the program. Returns: what it printed, standard error behind standard output."""
+        self.write_config()
+        done = subprocess.run(
+            self._command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=self._environment,
+            cwd=self.directory,
+            timeout=60,
+            check=False,
+        )
+        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.run(*arguments, "--json"))
+
+    def password(self, address: str) -> str:
+        return self.run("accounts", "password", address).strip()
+
+    def login(self, address: str, password: str | None = None) -> Login:
+        ports = {name: int(str(where).rsplit(":", 1)[1]) for name, where in self.config["listeners"].items()}
+        return Login(ports["imap"], ports["pop3"], ports["smtp"], address, password or self.password(address))
+
+    def sign_in(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:
+        """`authorize`, with a person who signs in. Returns: what the command printed."""
+        self.write_config()
+        command = subprocess.Popen(
+            self._command("authorize", address, "--no-browser"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self._environment,
+            cwd=self.directory,
+        )
+        assert command.stdout is not None
+        printed = ""
+        with command:
+            for line in command.stdout:
+                printed += line
+                if (match := re.match(r"\s+(https://\S+)", line)) is not None:
+                    self.redirect(server.consent(match[1], person or address))
+            assert command.wait(30) == code, printed + self.log
+        return printed
+
+    def redirect(self, parameters: dict[str, str]) -> tuple[int, str]:
+        """The browser comes back. Returns: status and page, redirects followed."""
+        return self.get(f"/?{urlencode(parameters)}")
+
+    def get(self, path: str) -> tuple[int, str]:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"http://localhost:{self.console_port}{path}", timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as problem:
+            with problem:
+                return problem.code, problem.read().decode()
+
+    @property
+    def console_port(self) -> int:
+        return int(str(self.config["console"]).rsplit(":", 1)[1])
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    # --- figures ------------------------------------------------------------------------------------------------
+
+    def reset_peak(self) -> int:
+        """Forget the peak of memory. Returns: bytes in use now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        return self._memory("VmRSS")
+
+    def peak(self) -> int:
+        """Bytes at most since then."""
+        return self._memory("VmHWM")
+
+    def _memory(self, name: str) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(name)
+
+    # --- how it is called ---------------------------------------------------------------------------------------
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "bridge", "--config", str(self.directory / "config.yaml"), *arguments]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "REQUESTS_CA_BUNDLE") if name in os.environ}
+        home = {"HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory / "data")}
+        return {**kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}
+
+
+def configuration(directory: Path, providers: Section, accounts: Sequence[Section], **more: Any) -> Section:
+    """A whole configuration on ports that are free now."""
+    imap, pop3, smtp, console = free_ports(4)
+    for provider in providers.values():
+        provider["redirect_uri"] = f"http://localhost:{console}/"
+    return {
+        "providers": providers,
+        "accounts": list(accounts),
+        "listeners": {"imap": f"127.0.0.1:{imap}", "pop3": f"127.0.0.1:{pop3}", "smtp": f"127.0.0.1:{smtp}"},
+        "console": f"127.0.0.1:{console}",
+        "store": {"path": str(directory / "store.sqlite"), "key_file": str(directory / "key")},
+        "log": {"level": "debug"},
+        **more,
+    }
+
+
+@contextmanager
+def running(bridge: Bridge) -> Iterator[Bridge]:
+    bridge.start()
+    try:
+        yield bridge
+    finally:
+        bridge.stop()

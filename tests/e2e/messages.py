@@ -1,0 +1,34 @@
+"""Mail that breaks careless relays."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+DELIVERY_SECONDS = 20
+
+
+def awkward(subject: str) -> bytes:
+    """8-bit text, dots at the start of lines, lines of 990 octets, no blank where one is expected."""
+    return (
+        f"From: alice@example.com\r\nTo: bob@example.com\r\nSubject: {subject}\r\n"
+        "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        "Où êtes-vous ? – Ici, à 10 €.\r\n"
+        ".\r\n..\r\n.a line with a dot\r\n...three\r\n"
+        "* 1 FETCH {3}\r\n+OK\r\na1 OK LOGOUT\r\n250 fine\r\nFrom me\r\n"
+        f"{'x' * 990}\r\n{'é' * 495}\r\n"
+        "\r\n\r\n   trailing blanks   \r\nlast line\r\n"
+    ).encode()
+
+
+def heavy(subject: str, size: int) -> bytes:
+    """Lines of random text up to `size` octets, to be compared by hash."""
+    head = f"From: alice@example.com\r\nTo: alice@example.com\r\nSubject: {subject}\r\n\r\n".encode()
+    line = secrets.token_hex(38).encode() + b"\r\n"
+    block = b"".join(secrets.token_hex(38).encode() + b"\r\n" for _ in range(1000))
+    body = block * ((size - len(head)) // len(block) + 1)
+    return head + body[: size - len(head) - len(line)] + b"\r\n" + line[:-2] + b"\r\n"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

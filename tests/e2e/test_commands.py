@@ -1,0 +1,116 @@
+"""The commands, beside a running bridge and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.test_faults import replies
+
+pytestmark = pytest.mark.servers
+
+
+def test_status_without_a_bridge_says_so_and_fails(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    assert "not running" in bridge.run("status", code=1)
+    assert bridge.run("status", "--json", code=1).strip() == "null"
+
+
+def test_status_tells_accounts_listeners_and_version(bridge: Bridge) -> None:
+    status = bridge.json("status")
+    states = {account["address"]: account["state"] for account in status["accounts"]}
+    assert states == {ALICE: "ready", BOB: "ready", CAROL: "sign-in"}
+    assert {listener["protocol"] for listener in status["listeners"]} == {"imap", "pop3", "smtp"}
+    assert f"sign-in/{CAROL}" in bridge.run("status")
+
+
+def test_check_finds_a_good_configuration_good_and_changes_nothing(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    said = bridge.run("check")
+    assert "FAILED" not in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+    with running(bridge):
+        assert "running" in bridge.run("check")
+
+
+def test_check_lists_all_problems_with_their_places(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["accounts"][1]["provider"] = "nobody"
+    bridge.config["listenerz"] = {}
+    found = json.loads(bridge.run("check", "--json", code=2))
+    assert len(found) == 2
+    assert all("config.yaml:" in finding["detail"] for finding in found)
+
+
+def test_schema_is_a_json_schema(bridge: Bridge) -> None:
+    schema = json.loads(bridge.run("schema"))
+    assert "providers" in schema["properties"]
+
+
+def test_a_password_is_shown_rotated_and_set_beside_a_running_bridge(bridge: Bridge) -> None:
+    first = bridge.password(BOB)
+    assert bridge.password(BOB) == first
+    second = bridge.run("accounts", "password", BOB, "--rotate").strip()
+    assert second != first
+    assert replies(bridge.login(BOB, first))["imap"] == "OK"  # both work for a week
+    assert replies(bridge.login(BOB, second))["imap"] == "OK"
+    bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin="chosen by an admin\n")
+    assert bridge.password(BOB) == "chosen by an admin"
+    assert "at least" in bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin="short\n", code=2)
+    assert replies(bridge.login(BOB, "chosen by an admin"))["imap"] == "OK"
+
+
+def test_an_address_that_is_not_configured_is_an_error(bridge: Bridge) -> None:
+    assert "no account" in bridge.run("accounts", "password", "nobody@example.com", code=1)
+    assert "no account" in bridge.run("authorize", "nobody@example.com", "--no-browser", code=1)
+
+
+def test_authorize_works_without_a_running_bridge(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    assert "is signed in" in bridge.sign_in(world.provider, ALICE)
+    assert bridge.json("accounts", "list")[0]["state"] == "ready"
+    with running(bridge):
+        assert replies(bridge.login(ALICE))["imap"] == "OK"
+
+
+def test_authorize_names_the_wrong_person_and_stores_nothing(fresh: Bridge, world: World) -> None:
+    said = fresh.sign_in(world.provider, ALICE, person=BOB, code=1)
+    assert BOB in said
+    assert ALICE in said
+    assert fresh.json("accounts", "list")[0]["state"] == "sign-in"
+
+
+def test_forget_revokes_and_removes(fresh: Bridge, world: World) -> None:
+    fresh.sign_in(world.provider, ALICE)
+    password = fresh.password(ALICE)
+    fresh.run("accounts", "forget", ALICE, "--yes")
+    assert "must sign in" in replies(fresh.login(ALICE, password))["imap"]  # and the password stays
+    assert fresh.password(ALICE) == password
+
+
+@pytest.mark.parametrize("address", [ALICE, BOB])
+def test_adopt_takes_over_a_refresh_token(fresh: Bridge, world: World, address: str) -> None:
+    token = world.provider.issue_refresh_token(address)
+    said = fresh.run("accounts", "adopt", address, stdin=f"{token}\n")
+    assert "is signed in" in said
+    assert replies(fresh.login(address))["imap"] == "OK"
+    assert "does not take" in fresh.run("accounts", "adopt", CAROL, stdin="CANARY-nonsense\n", code=1)
+
+
+def test_no_command_shows_a_traceback_for_a_missing_configuration(tmp_path: Path) -> None:
+    bridge = Bridge(tmp_path, {})
+    for command in (["run"], ["check"], ["status"], ["accounts", "list"], ["authorize", "a@b.c"]):
+        path = tmp_path / "config.yaml"
+        said = bridge.run(*command, code=None)
+        assert "Traceback" not in said, said
+        path.unlink(missing_ok=True)
+
+
+def test_help_is_there_for_every_command(bridge: Bridge) -> None:
+    for command in ("run", "check", "authorize", "accounts", "status", "schema"):
+        assert command in bridge.run("--help")
+        assert "Usage" in bridge.run(command, "--help")

@@ -1,0 +1,99 @@
+"""`run --demo`: what a newcomer meets, by the very lines that it prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import clients
+from tests.servers.packages import needs
+
+pytestmark = pytest.mark.servers
+
+
+class Demo:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.guide = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.guide += line
+            if "Ctrl-C ends" in line:
+                break
+
+    def lines(self) -> list[str]:
+        """The commands to try, joined where they go over two lines."""
+        return re.findall(r"^ +((?:printf|curl).*)$", self.guide.replace("\\\n", ""), re.MULTILINE)
+
+    def sign_in(self, page: str, address: str) -> None:
+        """What the browser does: the page, the button, the provider's page, Accept, and back."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+        form = opener.open(page).read().decode()
+        action = re.search(r'<form[^>]*action="([^"]+)"', form)
+        fields = dict(re.findall(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"', form))
+        assert action is not None, form
+        body = urllib.parse.urlencode(fields).encode()
+        answer = opener.open(urllib.parse.urljoin(page, action[1].replace("&amp;", "&")), body)
+        text = answer.read().decode()
+        if "/authorize" not in answer.url:  # a page with a link, since a form's redirect may not leave the console
+            link = re.search(r'href="([^"]+/authorize[^"]+)"', text)
+            assert link is not None, text
+            answer = opener.open(link[1].replace("&amp;", "&"))
+            text = answer.read().decode()
+        fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', text))
+        body = urllib.parse.urlencode({**fields, "address": address, "decision": "accept"}).encode()
+        done = opener.open(urllib.parse.urljoin(answer.url, "/authorize"), body).read().decode()
+        assert address in done
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    needs("curl")
+    home = tmp_path_factory.mktemp("home")
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge", "run", "--demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            "PATH": clients.PATH,
+            "HOME": str(home),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONUNBUFFERED": "1",
+        },
+    ) as process:
+        try:
+            yield Demo(process)
+        finally:
+            process.terminate()
+            assert process.wait(15) == 0
+
+
+def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
+    def shell(line: str) -> str:
+        done = subprocess.run(
+            ["sh", "-c", line], capture_output=True, text=True, timeout=30, env={"PATH": clients.PATH}
+        )
+        return done.stdout + done.stderr
+
+    refused, listed, by_pop3, sent, bobs = demo.lines()
+    assert "Access denied" in shell(refused) or "Login denied" in shell(refused)
+    pages = re.findall(r"open (http://localhost:\d+/sign-in/alice\S+)|own sign-in, (http://\S+)", demo.guide)
+    alice_page = next(a for a, _ in pages if a)
+    bob_page = next(b for _, b in pages if b)
+    demo.sign_in(alice_page, "alice@example.com")
+    assert "LIST" in shell(refused) or "\\" in shell(refused)
+    assert "Subject:" in shell(listed)
+    assert "Subject:" in shell(by_pop3)
+    assert shell(sent) == ""
+    demo.sign_in(bob_page, "bob@example.com")
+    assert "Hello Bob" in shell(bobs)
+    assert shlex.split(bobs)[0] == "curl"

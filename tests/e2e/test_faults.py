@@ -1,0 +1,242 @@
+"""Bad days: what the mail program is told, what is kept, and that nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import imaplib
+import poplib
+import signal
+import smtplib
+import socket
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.clients import Login
+from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.servers.authorization import Fault
+
+pytestmark = pytest.mark.servers
+
+
+def replies(login: Login) -> dict[str, str]:
+    """The answer to a login, by each protocol."""
+    found = {}
+    with contextlib.suppress(OSError), imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        try:
+            found["imap"] = session.login(login.username, login.password)[0]
+        except imaplib.IMAP4.error as problem:
+            found["imap"] = str(problem)
+    session3 = poplib.POP3("localhost", login.pop3, timeout=30)
+    try:
+        session3.user(login.username)
+        found["pop3"] = session3.pass_(login.password).decode()
+    except poplib.error_proto as problem:
+        found["pop3"] = str(problem)
+    finally:
+        session3.close()
+    with smtplib.SMTP("localhost", login.smtp, timeout=30) as session25:
+        session25.ehlo("crm")
+        code, text = session25.docmd("AUTH", "PLAIN " + _plain(login))
+        found["smtp"] = f"{code} {text.decode()}"
+    return found
+
+
+def _plain(login: Login) -> str:
+    import base64
+
+    return base64.b64encode(f"\0{login.username}\0{login.password}".encode()).decode()
+
+
+def assert_replies(found: dict[str, str], imap: str, pop3: str, smtp: str) -> None:
+    assert imap in found["imap"]
+    assert pop3 in found["pop3"]
+    assert found["smtp"].startswith(smtp)
+
+
+def test_a_wrong_password_means_no_and_nothing_else(bridge: Bridge, world: World) -> None:
+    asked = len(world.provider.requests)
+    told = bridge.log.count("sign_in.needed")
+    found = replies(bridge.login(ALICE, "wrong-CANARY"))
+    assert_replies(found, "[AUTHENTICATIONFAILED]", "[AUTH]", "535 5.7.8")
+    assert replies(bridge.login(CAROL, "wrong-CANARY")) == found  # not even whether somebody must sign in
+    assert len(world.provider.requests) == asked
+    assert bridge.log.count("sign_in.needed") == told
+    assert replies(bridge.login(ALICE))["imap"] == "OK"
+
+
+def test_an_unknown_user_gets_the_answer_of_a_wrong_password(bridge: Bridge) -> None:
+    assert replies(bridge.login("nobody@example.com", "x" * 26)) == replies(bridge.login(ALICE, "x" * 26))
+
+
+def test_a_missing_sign_in_is_told_at_once_with_the_page_to_open(bridge: Bridge) -> None:
+    found = replies(bridge.login(CAROL))
+    assert_replies(found, "[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")
+    for text in found.values():
+        assert f"http://localhost:{bridge.console_port}/sign-in/{CAROL}" in text
+    assert bridge.log.count("sign_in.needed") == 1  # three logins, one prompt
+
+
+def test_a_provider_that_is_down_costs_no_token(fresh: Bridge, world: World) -> None:
+    world.provider.lifetime = 1
+    try:
+        fresh.sign_in(world.provider, ALICE)
+        login = fresh.login(ALICE)
+        with world.provider.failing("token", Fault.STATUS_500):
+            assert_replies(replies(login), "[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")
+    finally:
+        world.provider.lifetime = 3600
+    fresh.stop()
+    fresh.start()  # else the failure is remembered for five seconds
+    assert replies(login)["imap"] == "OK"
+
+
+def test_a_revoked_grant_asks_the_person_and_a_new_sign_in_mends_it(fresh: Bridge, world: World) -> None:
+    world.provider.lifetime = 1
+    try:
+        fresh.sign_in(world.provider, BOB)
+        world.provider.revoke_person(BOB)
+        assert_replies(replies(fresh.login(BOB)), "must sign in", "must sign in", "454 4.7.0")
+    finally:
+        world.provider.lifetime = 3600
+    assert fresh.json("accounts", "list")[1]["state"] == "sign-in"
+    fresh.sign_in(world.provider, BOB)
+    assert replies(fresh.login(BOB))["imap"] == "OK"
+
+
+def test_a_rotated_grant_survives_a_restart(fresh: Bridge, world: World) -> None:
+    world.provider.lifetime = 1
+    try:
+        fresh.sign_in(world.provider, BOB)
+        login = fresh.login(BOB)
+        for _ in range(3):
+            world.provider.count("refresh_token")
+            replies(login)
+            fresh.stop()
+            fresh.start()
+    finally:
+        world.provider.lifetime = 3600
+    assert set(replies(login)) == {"imap", "pop3", "smtp"}
+    assert replies(login)["imap"] == "OK"
+
+
+def test_an_upstream_that_is_down_is_told_in_words(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    dead = free_ports(1)[0]
+    for protocol in ("imap", "pop3", "smtp"):
+        bridge.config["providers"]["gmail"][protocol]["port"] = dead
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        found = replies(bridge.login(ALICE))
+    assert_replies(found, "[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")
+    assert "cannot be reached" in found["imap"]
+
+
+def test_a_certificate_of_another_authority_is_not_accepted(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+    bridge.config["providers"]["gmail"]["imap"]["host"] = "127.0.0.1"  # in the certificate; localhost is too
+    bridge.config["providers"]["gmail"]["pop3"]["host"] = "127.0.0.2"  # is not
+    with running(bridge):
+        found = replies(bridge.login(ALICE))
+    assert found["imap"] == "OK"
+    assert "[SYS/TEMP] A secure connection" in found["pop3"]
+
+
+def test_sigterm_ends_an_open_session_and_the_program(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.start()
+    bridge.sign_in(world.provider, ALICE)
+    login = bridge.login(ALICE)
+    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        session.login(login.username, login.password)
+        assert bridge.stop(signal.SIGTERM) == 0
+        with pytest.raises((imaplib.IMAP4.abort, OSError)):
+            session.noop()
+
+
+def test_ctrl_c_ends_the_program_with_0(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.start()
+    assert bridge.stop(signal.SIGINT) == 0
+    assert "Traceback" not in bridge.log
+
+
+@pytest.mark.parametrize("where", ["imap", "smtp", "console"])
+def test_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp_path: Path, where: str) -> None:
+    bridge = world.bridge(tmp_path)
+    address = bridge.config["console"] if where == "console" else bridge.config["listeners"][where]
+    with socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))):
+        said = bridge.run("run", code=2)
+    assert address in said
+    assert where in said
+    assert "in use" in said
+    assert "Traceback" not in said
+
+
+@contextlib.contextmanager
+def changed(path: Path) -> Iterator[None]:
+    before = path.read_bytes()
+    yield
+    assert path.read_bytes() == before
+
+
+def test_a_key_of_another_store_is_refused_and_nothing_is_overwritten(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+    key = tmp_path / "key"
+    good = key.read_bytes()
+    key.write_bytes(b"A" * 43 + b"=\n")
+    said = bridge.run("run", code=2)
+    assert "key" in said
+    assert "Traceback" not in said
+    key.write_bytes(good)
+    with running(bridge):
+        assert replies(bridge.login(ALICE))["imap"] == "OK"
+
+
+def test_a_key_file_that_is_gone_is_not_made_anew(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+    (tmp_path / "key").rename(tmp_path / "elsewhere")
+    assert "put it back" in bridge.run("run", code=2)
+    assert not (tmp_path / "key").exists()
+
+
+def test_a_damaged_record_marks_its_account_and_no_other(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        bridge.sign_in(world.provider, BOB)
+        passwords = {address: bridge.password(address) for address in (ALICE, BOB)}
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as database:
+        (table,) = (name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%value%'"))
+        database.execute(
+            f"UPDATE {table} SET value = substr(value, 1, 30) || x'00' || substr(value, 32) WHERE key = ?",
+            (f"grant/{ALICE}",),
+        )
+        database.commit()
+        damaged = database.execute(f"SELECT value FROM {table} WHERE key = ?", (f"grant/{ALICE}",)).fetchone()
+    with running(bridge):
+        found = replies(bridge.login(ALICE, passwords[ALICE]))
+        assert_replies(found, "[CONTACTADMIN]", "[SYS/PERM]", "454 4.7.0")
+        assert replies(bridge.login(BOB, passwords[BOB]))["imap"] == "OK"
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.sqlite")) as database:
+        assert database.execute(f"SELECT value FROM {table} WHERE key = ?", (f"grant/{ALICE}",)).fetchone() == damaged
+
+
+def test_a_configuration_with_errors_never_starts_half_a_bridge(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["providers"]["gmail"]["client_secret"] = "${NOT_SET_ANYWHERE}"
+    bridge.config["accounts"][0]["provider"] = "gmial"
+    said = bridge.run("run", code=2)
+    assert "NOT_SET_ANYWHERE" in said
+    assert "did you mean 'gmail'" in said
+    assert "config.yaml:" in said
+    assert "Traceback" not in said
