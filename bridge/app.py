@@ -36,6 +36,7 @@ from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from bridge.stores.sealed import SealedStore
 from bridge.tokens.authorizations import Authorizations
+from bridge.tokens.renewal import Renewal
 from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
 
@@ -92,6 +93,7 @@ class App:
             protocol: Upstream(protocol, _machine_factory(protocol), self._dialer, contexts) for protocol in Protocol
         }
         self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
+        self._stopping = asyncio.Event()
         self._doors: list[_Door] = []
         self._listeners: list[Listener] = []
         self.console_sockets: list[socket.socket] = []
@@ -150,12 +152,19 @@ class App:
     async def serve(self) -> None:
         """Serve mail clients until stop(); sessions get a moment to end."""
         async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(Renewal(self._tokens, self._directory.find, self._clock).run())
+            serving = [group.create_task(listener.run()) for listener in self._listeners]
             for listener in self._listeners:
-                group.create_task(listener.run(), name=f"listener {listener.address}")
                 self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
+            if serving:
+                await asyncio.wait(serving)
+            else:
+                await self._stopping.wait()  # no listener at all: a bridge that only keeps its console
+            renewing.cancel()
 
     def stop(self) -> None:
         """Accept nothing more; serve() returns once the sessions have ended, or have had their time."""
+        self._stopping.set()
         for listener in self._listeners:
             listener.stop()
 

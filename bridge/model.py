@@ -76,9 +76,9 @@ class AccessToken:
         """Seconds of life left; negative once expired."""
         return self.expires_at - now
 
-    def is_fresh(self, now: float) -> bool:
-        """True with at least half its life left: providers end a mail session when its token ends."""
-        return self.remaining(now) >= (self.expires_at - self.obtained_at) / 2 and self.remaining(now) > 0
+    def is_fresh(self, now: float, share: float = 0.5) -> bool:
+        """True with at least this share of its life left: providers end a mail session when its token ends."""
+        return self.remaining(now) >= (self.expires_at - self.obtained_at) * share and self.remaining(now) > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ FORCED_EVERY = 60.0
 """Seconds. A token that is refused although it is younger than this is not the trouble, and another one will not help:
 without the limit a mailbox with IMAP switched off would cost a refresh for every attempt of its mail client."""
 
+ENOUGH = 0.5
+"""Share of a token's life with which a session may start: it ends with the token."""
+
 SPARE = 60.0
 """Seconds of life that make a stale token worth using while the provider cannot give a new one."""
 
@@ -44,12 +47,18 @@ Move = Use | Refresh | SignIn
 
 
 def next_move(
-    entry: Entry | None, account: Account, fingerprint: str, now: float, refused: AccessToken | None = None
+    entry: Entry | None,
+    account: Account,
+    fingerprint: str,
+    now: float,
+    refused: AccessToken | None = None,
+    *,
+    share: float = ENOUGH,
 ) -> Move:
     """Decide.
 
     Args: entry, what the vault holds; fingerprint, the provider's of today; now, seconds since the epoch; refused, an
-    access token that the upstream has just rejected.
+    access token that the upstream has just rejected; share, how much of a token's life must be left.
     """
     if entry is None:
         return SignIn("nobody has signed in yet")
@@ -64,7 +73,7 @@ def next_move(
     if refused is not None and refused.value == token.value:
         is_new = not is_from_future and now - token.obtained_at < FORCED_EVERY
         return Use(token) if is_new else Refresh(None)
-    if token.is_fresh(now) and not is_from_future:
+    if token.is_fresh(now, share) and not is_from_future:
         return Use(token)
     return Refresh(token if token.remaining(now) > SPARE and not is_from_future else None)
 

@@ -23,7 +23,7 @@ from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, NoticeBus
 from bridge.oauth.base import Provider
 from bridge.observe.logs import detail, event, trouble
 from bridge.secret import Secret
-from bridge.tokens.lifecycle import Refresh, SignIn, Use, next_move
+from bridge.tokens.lifecycle import ENOUGH, Refresh, SignIn, Use, next_move
 from bridge.tokens.vault import Entry, Stored, Vault
 
 RETRY_AFTER = 5.0
@@ -67,6 +67,8 @@ class _Memory:
     """Monotonic."""
     reminded_at: float | None = None
     """Monotonic."""
+    used_at: float | None = None
+    """Monotonic; when a mail program last wanted a token."""
 
 
 class TokenService:
@@ -109,16 +111,29 @@ class TokenService:
         Args: refused, a token that the upstream has just rejected: another one is fetched, if that can help.
         Raises: AuthorizationRequired, ProviderUnavailable, StoreUnavailable, StoreCorrupt.
         """
-        memory = self._memory.get(account.address)
-        if memory is not None and memory.stored is not None and memory.unsaved is None:
-            move = self._move(memory.stored, account, refused)
+        memory = self._memory.setdefault(account.address, _Memory())
+        memory.used_at = self._clock.monotonic()
+        return await self._token(account, memory, refused, ENOUGH)
+
+    async def renew(self, account: Account, share: float) -> AccessToken:
+        """As access_token(), for somebody who can wait: the token has at least `share` of its life left."""
+        return await self._token(account, self._memory.setdefault(account.address, _Memory()), None, share)
+
+    def used_within(self, seconds: float) -> list[str]:
+        """Addresses that a mail program has wanted a token for lately."""
+        since = self._clock.monotonic() - seconds
+        return [address for address, memory in self._memory.items() if (memory.used_at or 0.0) > since]
+
+    async def _token(self, account: Account, memory: _Memory, refused: AccessToken | None, share: float) -> AccessToken:
+        if memory.stored is not None and memory.unsaved is None:
+            move = self._move(memory.stored, account, refused, share)
             if isinstance(move, Use):
                 return move.token
         flight = self._flights.get(account.address)
         if flight is not None and refused is not None:
             await asyncio.shield(flight)  # begun before the upstream said no: it may bring the very same token
             flight = self._flights.get(account.address)
-        outcome = await asyncio.shield(flight or self._take_off(account, refused))
+        outcome = await asyncio.shield(flight or self._take_off(account, refused, share))
         if isinstance(outcome, BaseException):
             raise outcome.with_traceback(None)  # many may raise it: each with its own traceback
         return outcome
@@ -189,17 +204,19 @@ class TokenService:
 
     # --- one flight ---------------------------------------------------------------------------------------------
 
-    def _take_off(self, account: Account, refused: AccessToken | None) -> asyncio.Task[AccessToken | BaseException]:
+    def _take_off(
+        self, account: Account, refused: AccessToken | None, share: float
+    ) -> asyncio.Task[AccessToken | BaseException]:
         if self._group is None:
             raise StoreUnavailable("mail-bridge is stopping")
-        flight = self._group.create_task(self._flight(account, refused), name=f"token {account.address}")
+        flight = self._group.create_task(self._flight(account, refused, share), name=f"token {account.address}")
         self._flights[account.address] = flight
         return flight
 
-    async def _flight(self, account: Account, refused: AccessToken | None) -> AccessToken | BaseException:
+    async def _flight(self, account: Account, refused: AccessToken | None, share: float) -> AccessToken | BaseException:
         """A task must not raise, or its group would end with it: the outcome goes to those who wait."""
         try:
-            return await self._fetch(account, refused)
+            return await self._fetch(account, refused, share)
         except BridgeError as problem:
             return problem
         except Exception as bug:  # noqa: BLE001  raised again by each waiter; its session's supervisor logs it
@@ -207,26 +224,31 @@ class TokenService:
         finally:
             del self._flights[account.address]
 
-    async def _fetch(self, account: Account, refused: AccessToken | None) -> AccessToken:
+    async def _fetch(self, account: Account, refused: AccessToken | None, share: float) -> AccessToken:
         memory = self._memory.setdefault(account.address, _Memory())
         await self._save_unsaved(account, memory)
         memory.stored = await self._vault.load(account.address)
-        match self._move(memory.stored, account, refused):
+        match self._move(memory.stored, account, refused, share):
             case Use(token):
                 return token
             case SignIn(reason):
                 raise self._required(account, memory, reason)
             case Refresh(fallback):
-                return await self._refreshed_or(account, memory, refused, fallback)
+                return await self._refreshed_or(account, memory, refused, share, fallback)
 
     async def _refreshed_or(
-        self, account: Account, memory: _Memory, refused: AccessToken | None, fallback: AccessToken | None
+        self,
+        account: Account,
+        memory: _Memory,
+        refused: AccessToken | None,
+        share: float,
+        fallback: AccessToken | None,
     ) -> AccessToken:
         """Refresh; while the provider is not there, a token that is only stale will do."""
         try:
             if memory.failure is not None and self._clock.monotonic() - memory.failed_at < RETRY_AFTER:
                 raise memory.failure.with_traceback(None)
-            return await self._refresh_under_lease(account, memory, refused)
+            return await self._refresh_under_lease(account, memory, refused, share)
         except ProviderUnavailable as problem:
             if problem is not memory.failure:
                 memory.failure, memory.failed_at = problem, self._clock.monotonic()
@@ -237,7 +259,9 @@ class TokenService:
             detail("refresh.postponed", account=account.address)
             return fallback
 
-    async def _refresh_under_lease(self, account: Account, memory: _Memory, refused: AccessToken | None) -> AccessToken:
+    async def _refresh_under_lease(
+        self, account: Account, memory: _Memory, refused: AccessToken | None, share: float
+    ) -> AccessToken:
         deadline = self._clock.monotonic() + LEASE_PATIENCE
         while not await self._vault.acquire_lease(account.address, self._holder, LEASE_SECONDS):
             if self._clock.monotonic() > deadline:
@@ -245,7 +269,7 @@ class TokenService:
             await self._clock.sleep_until(self._clock.now() + LEASE_POLL)
         try:
             memory.stored = await self._vault.load(account.address)  # the other one may have done it
-            match self._move(memory.stored, account, refused):
+            match self._move(memory.stored, account, refused, share):
                 case Use(token):
                     return token
                 case SignIn(reason):
@@ -299,9 +323,11 @@ class TokenService:
 
     # --- small things -------------------------------------------------------------------------------------------
 
-    def _move(self, stored: Stored, account: Account, refused: AccessToken | None) -> Use | Refresh | SignIn:
+    def _move(
+        self, stored: Stored, account: Account, refused: AccessToken | None, share: float = ENOUGH
+    ) -> Use | Refresh | SignIn:
         fingerprint = self._provider(account).fingerprint
-        return next_move(stored.entry, account, fingerprint, self._clock.now(), refused)
+        return next_move(stored.entry, account, fingerprint, self._clock.now(), refused, share=share)
 
     def _provider(self, account: Account) -> Provider:
         return self._providers[account.provider]

@@ -58,7 +58,7 @@ class _Commands(click.Group):
     "-c",
     type=click.Path(path_type=Path),
     envvar="MAIL_BRIDGE_CONFIG",
-    help="The YAML file. [default: ./config.yaml, then the user's, then the machine's]",
+    help="The YAML file. [default: the user's, the machine's, then ./config.yaml]",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Wins over the file.")
 @click.version_option(__version__, prog_name="mail-bridge")

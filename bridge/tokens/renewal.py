@@ -1,0 +1,67 @@
+"""refreshes before expiry, survives suspend."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.model import Account
+from bridge.observe.logs import detail
+from bridge.tokens.service import TokenService
+
+LOOK_EVERY = 30.0
+"""Seconds between two looks; the clock's sleep survives a suspend, and the first look after it renews what is due."""
+EARLIEST, SPREAD = 0.58, 0.10
+"""A token is renewed with 58 to 68 % of its life left, each account at its own point, so that an office that signed in
+at nine does not ask its provider for a hundred tokens at half past; a login never has to wait for a refresh."""
+IN_USE = 2 * 3600.0
+"""Seconds since the last login for which an account counts as in use; a CRM polls every few minutes."""
+BACKOFF_FIRST, BACKOFF_LAST = 30.0, 900.0
+"""Seconds until an account whose renewal failed is tried again; doubled each time. A login does not wait for it."""
+
+
+class Renewal:
+    """Keeps the tokens of accounts in use fresh."""
+
+    def __init__(self, tokens: TokenService, find: Callable[[str], Account | None], clock: Clock) -> None:
+        """`find`: an address to its account, None once the configuration has it no more."""
+        self._tokens = tokens
+        self._find = find
+        self._clock = clock
+        self._waits: dict[str, tuple[float, float]] = {}
+        """Of accounts that failed: not before (monotonic), and the next wait."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            await self._clock.sleep_until(self._clock.now() + LOOK_EVERY)
+
+    async def look(self) -> None:
+        """Renew what is due now, one after the other."""
+        for address in self._tokens.used_within(IN_USE):
+            account = self._find(address)
+            not_before, wait = self._waits.get(address, (0.0, BACKOFF_FIRST))
+            if account is None or self._clock.monotonic() < not_before:
+                continue
+            if await self._is_renewed(account):
+                self._waits.pop(address, None)
+            else:
+                self._waits[address] = (self._clock.monotonic() + wait, min(2 * wait, BACKOFF_LAST))
+
+    async def _is_renewed(self, account: Account) -> bool:
+        """False if it has to be tried again; the service has told why."""
+        share = share_of(account.address)
+        try:
+            token = await self._tokens.renew(account, share)
+        except BridgeError as problem:
+            detail("renewal.failed", account=account.address, reason=str(problem))
+            return False
+        return token.is_fresh(self._clock.now(), share)  # else the old one, since the provider is away
+
+
+def share_of(address: str) -> float:
+    """The share of its token's life at which this account is renewed: always the same for the same address."""
+    return EARLIEST + SPREAD * (zlib.crc32(address.encode()) % 1000) / 1000

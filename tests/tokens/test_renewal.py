@@ -1,0 +1,81 @@
+"""Renewal ahead of expiry: quietly, only what is in use, and again after a suspend."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.errors import ProviderUnavailable
+from bridge.model import Account
+from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, SPREAD, Renewal, share_of
+from tests.tokens.fakes import ALICE
+from tests.tokens.test_service import World, world
+
+
+def renewal(it: World) -> Renewal:
+    return Renewal(it.service, {ALICE.address: ALICE}.get, it.clock)
+
+
+async def test_a_token_in_use_is_renewed_before_a_login_has_to_wait() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        ahead = renewal(it)
+        await ahead.look()
+        assert it.provider.refreshes == 0
+        it.clock.advance(3600 * (1 - share_of(ALICE.address)) + 1)
+        await ahead.look()
+        assert it.provider.refreshes == 1
+        await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 1
+
+
+async def test_an_account_that_nobody_uses_is_left_alone() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        it.clock.advance(IN_USE + 1)
+        await renewal(it).look()
+        assert it.provider.refreshes == 0
+
+
+async def test_after_a_suspend_the_first_look_renews() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        it.clock.set_wall(8 * 3600)  # the monotonic clock stood still meanwhile, as on Linux
+        await renewal(it).look()
+        assert it.provider.refreshes == 1
+
+
+async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        it.clock.advance(2000)
+        it.provider.problem = ProviderUnavailable("away")
+        ahead = renewal(it)
+        for _ in range(40):
+            it.clock.advance(BACKOFF_FIRST)
+            it.clock.set_wall(-BACKOFF_FIRST)  # the token stays alive; only the waiting is looked at
+            await ahead.look()
+        assert 5 <= it.provider.refreshes <= 8
+        it.provider.problem = None
+        it.clock.advance(900)
+        await ahead.look()
+        assert (await it.service.standing(ALICE)).detail == ""
+
+
+async def test_an_account_that_left_the_configuration_is_not_renewed() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        it.clock.advance(2000)
+        nobody: dict[str, Account] = {}
+        await Renewal(it.service, nobody.get, it.clock).look()
+        assert it.provider.refreshes == 0
+
+
+@pytest.mark.parametrize("address", ["alice@example.com", "é@example.com", ""])
+def test_each_account_has_its_own_point_in_time(address: str) -> None:
+    assert EARLIEST <= share_of(address) < EARLIEST + SPREAD
+    assert share_of(address) == share_of(address)
