@@ -175,6 +175,18 @@ async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() 
         await it.imap("Bob@Example.com", await it.password(BOB), lambda session: session.select())
 
 
+async def test_peer_01_the_first_password_that_comes_along_opens_nothing() -> None:
+    def whole_domain(text: str) -> str:
+        lines = [line for line in text.splitlines() if "bob@" not in line]
+        return "\n".join(line.replace(ALICE, '"*@example.com"') for line in lines)
+
+    async with running(whole_domain) as it:
+        await it.sign_in(BOB)
+        for address in (BOB, "ceo@example.com"):
+            with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+                await it.imap(address, "any password", lambda session: session.noop())
+
+
 async def test_a_shared_mailbox_names_itself_upstream_and_its_delegate_at_the_provider() -> None:
     def shared(text: str) -> str:
         return text.replace(f"address: {BOB}, provider: demo", f"address: {BOB}, provider: demo, sign_in_as: {ALICE}")

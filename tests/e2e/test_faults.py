@@ -24,7 +24,7 @@ pytestmark = pytest.mark.servers
 
 def replies(login: Login) -> dict[str, str]:
     """The answer to a login, by each protocol."""
-    found = {}
+    found: dict[str, str] = {}
     with contextlib.suppress(OSError), imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
         try:
             found["imap"] = session.login(login.username, login.password)[0]
@@ -57,7 +57,7 @@ def assert_replies(found: dict[str, str], imap: str, pop3: str, smtp: str) -> No
     assert found["smtp"].startswith(smtp)
 
 
-def test_a_wrong_password_means_no_and_nothing_else(bridge: Bridge, world: World) -> None:
+def test_peer_02_a_wrong_password_means_no_and_nothing_else(bridge: Bridge, world: World) -> None:
     asked = len(world.provider.requests)
     told = bridge.log.count("sign_in.needed")
     found = replies(bridge.login(ALICE, "wrong-CANARY"))
@@ -68,11 +68,11 @@ def test_a_wrong_password_means_no_and_nothing_else(bridge: Bridge, world: World
     assert replies(bridge.login(ALICE))["imap"] == "OK"
 
 
-def test_an_unknown_user_gets_the_answer_of_a_wrong_password(bridge: Bridge) -> None:
+def test_peer_18_an_unknown_user_gets_the_answer_of_a_wrong_password(bridge: Bridge) -> None:
     assert replies(bridge.login("nobody@example.com", "x" * 26)) == replies(bridge.login(ALICE, "x" * 26))
 
 
-def test_a_missing_sign_in_is_told_at_once_with_the_page_to_open(bridge: Bridge) -> None:
+def test_trap_17_a_missing_sign_in_is_told_at_once_with_the_page_to_open(bridge: Bridge) -> None:
     found = replies(bridge.login(CAROL))
     assert_replies(found, "[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")
     for text in found.values():
@@ -167,7 +167,7 @@ def test_ctrl_c_ends_the_program_with_0(world: World, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["imap", "smtp", "console"])
-def test_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp_path: Path, where: str) -> None:
+def test_trap_27_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp_path: Path, where: str) -> None:
     bridge = world.bridge(tmp_path)
     address = bridge.config["console"] if where == "console" else bridge.config["listeners"][where]
     with socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))):

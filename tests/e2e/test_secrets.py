@@ -15,7 +15,7 @@ from tests.servers.authorization import Fault
 pytestmark = pytest.mark.servers
 
 
-def test_no_secret_is_in_any_log_at_any_level(world: World, tmp_path: Path) -> None:
+def test_trap_46_no_secret_is_in_any_log_at_any_level(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     world.provider.lifetime = 1
     passwords = []
@@ -45,7 +45,7 @@ def test_no_secret_is_in_any_log_at_any_level(world: World, tmp_path: Path) -> N
         assert base64.b64encode(secret.encode()).decode().rstrip("=")[:-1] not in bridge.log
 
 
-def test_files_are_for_the_owner_alone_and_hold_no_secret_in_clear(world: World, tmp_path: Path) -> None:
+def test_peer_16_files_are_for_the_owner_alone_and_hold_no_secret_in_clear(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     with running(bridge):
         bridge.sign_in(world.provider, ALICE)

@@ -205,7 +205,7 @@ async def test_a_limit_ends_the_connection_with_421() -> None:
         assert (await talk.hear())[-1].startswith("421 4.7.0")
 
 
-async def test_trap_42_what_is_pipelined_behind_auth_is_kept_for_the_upstream() -> None:
+async def test_trap_42_peer_13_what_is_pipelined_behind_auth_is_kept_for_the_upstream() -> None:
     async with talking() as (talk, waiting):
         await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}", "MAIL FROM:<a@b.c>", "RCPT TO:<d@e.f>")
         await talk.hear()
@@ -230,6 +230,18 @@ async def test_success_is_told_in_the_words_of_the_upstream(text: bytes, reply: 
         await waiting
         await talk.frontend.accept(Ready(text=text))
         assert await talk.hear() == [reply]
+
+
+async def test_trap_36_no_timer_and_no_task_of_the_library_outlives_the_hand_over() -> None:
+    async with talking() as (talk, waiting):
+        before = {task for task in asyncio.all_tasks() if "_handle_client" in repr(task)}
+        assert before
+        await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
+        await talk.hear()
+        await waiting
+        await talk.frontend.accept(Ready(text=b"ok"))
+        await asyncio.wait(before, timeout=5)
+        assert all(task.done() for task in before)
 
 
 async def test_quit_ends_in_peace() -> None:

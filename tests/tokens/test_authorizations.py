@@ -53,7 +53,7 @@ async def test_a_state_works_once() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"state": ""}, {"state": "forged", "code": "c"}, {"state": "é\ud800"}])
-async def test_a_thousand_stray_answers_change_nothing(parameters: dict[str, str]) -> None:
+async def test_peer_04_a_thousand_stray_answers_change_nothing(parameters: dict[str, str]) -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
     for _ in range(1000):

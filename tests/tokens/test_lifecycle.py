@@ -30,7 +30,7 @@ ENTRY = Entry("acme", "one", "alice@example.com", TokenSet(TOKEN, Secret("g"), s
         (-3600, Refresh(None)),  # the clock was set back: it says nothing of the token's life
     ],
 )
-def test_a_token_is_used_in_the_first_half_of_its_life(after: float, move: object) -> None:
+def test_trap_01_a_token_is_used_in_the_first_half_of_its_life(after: float, move: object) -> None:
     assert next_move(ENTRY, ALICE, "one", NOW + after) == move
 
 

@@ -83,7 +83,7 @@ async def test_a_fresh_token_is_handed_out_without_asking_anybody() -> None:
         assert it.provider.refreshes == 0
 
 
-async def test_trap_15_fifty_logins_on_an_expired_token_make_one_refresh() -> None:
+async def test_trap_15_peer_15_fifty_logins_on_an_expired_token_make_one_refresh() -> None:
     async with world() as it:
         await it.sign_in()
         it.clock.advance(4000)
@@ -169,7 +169,7 @@ async def test_a_stale_token_serves_while_the_provider_is_away() -> None:
         assert (await it.service.standing(ALICE)).detail == "HTTP 500"
 
 
-async def test_a_revoked_grant_asks_the_person_once_and_the_provider_no_more() -> None:
+async def test_trap_20_a_revoked_grant_asks_the_person_once_and_the_provider_no_more() -> None:
     async with world() as it:
         await it.sign_in()
         it.clock.advance(4000)
@@ -190,7 +190,7 @@ async def test_a_revoked_grant_asks_the_person_once_and_the_provider_no_more() -
         await it.service.access_token(ALICE)
 
 
-async def test_a_refused_token_is_replaced_once_and_then_left_alone() -> None:
+async def test_peer_09_a_refused_token_is_replaced_once_and_then_left_alone() -> None:
     async with world() as it:
         token = await it.sign_in()
         it.clock.advance(100)
@@ -201,7 +201,7 @@ async def test_a_refused_token_is_replaced_once_and_then_left_alone() -> None:
         assert it.provider.refreshes == 1
 
 
-async def test_trap_29_the_wrong_person_is_named_and_nothing_is_stored() -> None:
+async def test_trap_29_peer_08_the_wrong_person_is_named_and_nothing_is_stored() -> None:
     async with world() as it:
         it.provider.subject = Subject("mallory@example.com")
         with pytest.raises(

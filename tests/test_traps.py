@@ -1,0 +1,41 @@
+"""Each trap of the fact sheet, and each weakness measured in the peer, has a test that carries its number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+TRAPS = 47
+"""Rows of the traps list: what providers, libraries and mail programs really do."""
+
+PEER = 18
+"""Rows of the list of what is unsafe or wrong in the peer."""
+
+NOT_FOR_A_TEST = {
+    "trap_19": "Google ends the sign-ins of an app in status Testing after 7 days: README says to choose Internal",
+    "trap_26": "two registered redirect URIs that differ in the port alone: README asks for exactly one",
+    "trap_32": "SendAsDenied comes after DATA: after the login nothing is parsed, the mail program gets it as it is",
+    "trap_33": "providers keep a copy of sent mail themselves: the mail program's setting, not the bridge's",
+    "trap_40": "a Windows service has no user's keyring: nothing to run here; a key file is named instead",
+    "trap_45": "device flow: not part of this version",
+    "trap_47": "a date",
+}
+
+
+def numbered() -> set[str]:
+    """Every trap_NN and peer_NN in the names of tests and transcripts."""
+    names = [path.name for path in (TESTS / "transcripts").rglob("*.txt")]
+    for path in TESTS.rglob("test_*.py"):
+        names += re.findall(r"^(?:async )?def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+    return {number for name in names for number in re.findall(r"(?:trap|peer)_\d\d", name)}
+
+
+@pytest.mark.parametrize(
+    "row", [f"trap_{n:02}" for n in range(1, TRAPS + 1)] + [f"peer_{n:02}" for n in range(1, PEER + 1)]
+)
+def test_has_a_test_named_after_it_or_a_reason(row: str) -> None:
+    assert (row in numbered()) is not (row in NOT_FOR_A_TEST)
