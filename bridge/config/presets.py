@@ -10,7 +10,7 @@ GOOGLE_REVOCATION_URL = "https://oauth2.googleapis.com/revoke"
 GOOGLE_MAIL_SCOPE = "https://mail.google.com/"
 """IMAP, POP and SMTP alike; the slash at the end belongs to it."""
 GOOGLE_SCOPES = (GOOGLE_MAIL_SCOPE, "openid", "https://www.googleapis.com/auth/userinfo.email")
-"""openid and the address tell who signed in; as full URIs, since oauthlib compares what was asked with what was granted."""
+"""openid and the address tell who signed in; full URIs, since oauthlib compares what was asked with what it got."""
 
 MICROSOFT_AUTHORITY_HOST = "login.microsoftonline.com"
 MICROSOFT_SCOPES = (
@@ -24,11 +24,10 @@ _COMMON = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING"
 
 ENDPOINTS: dict[str, dict[Protocol, Endpoint]] = {
     "google": {
-        Protocol.IMAP: Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT),
+        # 15 for all clients of a mailbox together; the sixteenth is told that its login is wrong.
+        Protocol.IMAP: Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT, connections=15),
         Protocol.POP3: Endpoint("pop.gmail.com", 995, TlsMode.IMPLICIT),
-        Protocol.SMTP: Endpoint(
-            "smtp.gmail.com", 465, TlsMode.IMPLICIT, extensions=_COMMON | {"SIZE 35882577"}
-        ),
+        Protocol.SMTP: Endpoint("smtp.gmail.com", 465, TlsMode.IMPLICIT, extensions=_COMMON | {"SIZE 35882577"}),
     },
     "microsoft": {
         Protocol.IMAP: Endpoint("outlook.office365.com", 993, TlsMode.IMPLICIT),
@@ -38,6 +37,7 @@ ENDPOINTS: dict[str, dict[Protocol, Endpoint]] = {
             587,  # Exchange has no port 465
             TlsMode.STARTTLS,
             extensions=_COMMON | {"SIZE 157286400", "DSN", "BINARYMIME"},
+            connections=3,  # for each mailbox; a fourth gets 432 4.3.2, and a CRM reports lost mail
         ),
     },
     "oauth2": {},

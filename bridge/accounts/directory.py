@@ -1,0 +1,71 @@
+"""Username to Account: exact addresses, then aliases, then `*@domain` patterns."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from bridge.config.endpoints import effective_endpoint
+from bridge.config.schema import LONGEST_ADDRESS, AccountConfig, Config, same_name
+from bridge.model import Account, Endpoint, Protocol
+
+_LOCAL_PART = re.compile(r"[\w#$&'+=~^-]+(\.[\w#$&'+=~^-]+)*")
+"""What a `*@domain` pattern lets in. RFC 5322 allows more, and none of it is in use: `%` and `!` were routes through
+other hosts, `*` is our own, a quoted part can hold anything. An address that needs them can have a line of its own."""
+
+LONGEST_LOCAL_PART = 64
+"""Octets (RFC 5321 section 4.5.3.1.1)."""
+
+
+class Directory:
+    """Who a username means in one configuration. Case, and spaces around it, do not matter."""
+
+    def __init__(self, config: Config) -> None:
+        endpoints = {name: _endpoints(config, name) for name in config.providers}
+        self._patterns: dict[str, tuple[str, Mapping[Protocol, Endpoint]]] = {}
+        self._exact: dict[str, Account] = {}
+        self._aliases: dict[str, Account] = {}
+        for entry in config.accounts:
+            if entry.is_pattern:
+                domain = same_name(entry.address.removeprefix("*@"))
+                self._patterns.setdefault(domain, (entry.provider, endpoints[entry.provider]))
+            else:
+                self._add(entry, endpoints[entry.provider])
+        self.accounts: tuple[Account, ...] = tuple(self._exact.values())
+        """Those with a line of their own, in the order of the file."""
+        self.patterns: tuple[str, ...] = tuple(entry.address for entry in config.accounts if entry.is_pattern)
+        """`*@domain`, in the order of the file."""
+
+    def find(self, username: str) -> Account | None:
+        """The account, or None.
+
+        A name below a pattern gets an Account of its own, with its address in lower case. `DOMAIN\\user` and a bare
+        `user` match only as an alias: which mailbox they mean is nothing to guess.
+        """
+        if len(username) > LONGEST_ADDRESS:
+            return None
+        name = same_name(username)
+        return self._exact.get(name) or self._aliases.get(name) or self._below_pattern(username)
+
+    def _below_pattern(self, username: str) -> Account | None:
+        # lower(), not casefold(): the address goes to the provider, and ß folded to ss is another mailbox.
+        address = unicodedata.normalize("NFC", username).strip().lower()
+        local, at, domain = address.rpartition("@")
+        found = self._patterns.get(same_name(domain)) if at and domain == domain.strip() else None
+        if found is None or not _LOCAL_PART.fullmatch(local) or len(local.encode()) > LONGEST_LOCAL_PART:
+            return None
+        provider, endpoints = found
+        return Account(address, provider, address, endpoints)
+
+    def _add(self, entry: AccountConfig, endpoints: Mapping[Protocol, Endpoint]) -> None:
+        account = Account(entry.address, entry.provider, entry.sign_in_as or entry.address, endpoints)
+        # The first wins. The loader has refused doubles; a Config made by hand need not have met the loader.
+        self._exact.setdefault(same_name(entry.address), account)
+        for alias in entry.aliases:
+            self._aliases.setdefault(same_name(alias), account)
+
+
+def _endpoints(config: Config, name: str) -> Mapping[Protocol, Endpoint]:
+    found = {protocol: effective_endpoint(config.providers[name], protocol) for protocol in Protocol}
+    return {protocol: endpoint for protocol, endpoint in found.items() if endpoint is not None}

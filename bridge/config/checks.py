@@ -1,0 +1,248 @@
+"""What needs two parts of the file, or the disk, to be wrong: said of all parts that are right by themselves."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+
+from bridge.config.endpoints import effective_endpoint
+from bridge.config.nodes import Keys, path_of
+from bridge.config.schema import Config, ListenAddress, Listeners, ProviderConfig, is_loopback, same_name
+from bridge.config.sentences import did_you_mean
+from bridge.config.source import Source
+from bridge.model import Protocol, TlsMode
+
+LONGEST_PEM = 1024 * 1024
+"""Bytes; the system's own bundle of all authorities has a quarter of it."""
+
+_PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a file that are right by themselves."""
+
+    provider_names: tuple[str, ...]
+    """All that are in the file, right or wrong."""
+    providers: Mapping[str, ProviderConfig]
+    doors: tuple[tuple[Keys, ListenAddress], ...]
+    """Listeners and, last, the console: where local programs connect."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], context: Mapping[str, Any]) -> Parts:
+        """Validate each part alone; what fails has been reported with the whole."""
+        providers = values.get("providers")
+        named = providers if isinstance(providers, dict) else {}
+        return cls(
+            tuple(named),
+            {name: part for name, value in named.items() if (part := _valid(_PROVIDER, value, context)) is not None},
+            tuple(_doors(values, context)),
+        )
+
+    @property
+    def console(self) -> ListenAddress | None:
+        """None if it is wrong by itself."""
+        return next((address for keys, address in self.doors if keys == ("console",)), None)
+
+
+def check(source: Source, parts: Parts) -> None:
+    """Report all that is found to `source`."""
+    _check_accounts(source, parts)
+    _check_doors(source, parts)
+    for name, provider in parts.providers.items():
+        keys: Keys = ("providers", name)
+        if all(effective_endpoint(provider, protocol) is None for protocol in Protocol):
+            source.report(keys, "no mail server: give `host` to at least one of imap, pop3 and smtp")
+        _check_redirect(source, keys, provider, parts.console)
+        if provider.ca_file is not None:
+            _check_certificates(source, (*keys, "ca_file"), provider.ca_file)
+
+
+def console_url(console: ListenAddress) -> str:
+    """Where the browser finds the console, and comes back to after a sign-in."""
+    return f"{'http' if console.tls is None else 'https'}://localhost:{console.port}/"
+
+
+def _valid(adapter: TypeAdapter[Any], value: Any, context: Mapping[str, Any]) -> Any:
+    try:
+        return adapter.validate_python(value, context=dict(context))
+    except ValidationError:
+        return None
+
+
+def _doors(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[tuple[Keys, ListenAddress]]:
+    written = values.get("listeners", {})
+    for protocol in Protocol:
+        name = protocol.value
+        value = {name: written[name]} if isinstance(written, dict) and name in written else {}
+        listeners: Listeners | None = _valid(TypeAdapter(Listeners), value, context)
+        for index, address in enumerate(listeners.of(protocol) if listeners else ()):
+            is_list = isinstance(value.get(name), list)
+            yield (("listeners", name, index) if is_list else ("listeners", name)), address
+    default = Config.model_fields["console"].get_default(call_default_factory=True)
+    console = _valid(TypeAdapter(ListenAddress), values.get("console", default), context)
+    if console is not None:
+        yield ("console",), console
+
+
+# --- accounts -------------------------------------------------------------------------------------------------------
+
+
+def _check_accounts(source: Source, parts: Parts) -> None:
+    """Also of accounts that have another mistake: an unknown key must not hide an unknown provider."""
+    accounts = source.values.get("accounts")
+    seen: dict[str, Keys] = {}
+    for index, account in enumerate(accounts if isinstance(accounts, list) else []):
+        if not isinstance(account, dict):
+            continue
+        keys: Keys = ("accounts", index)
+        _check_provider(source, (*keys, "provider"), account.get("provider"), parts.provider_names)
+        names: list[tuple[Keys, Any]] = [((*keys, "address"), account.get("address"))]
+        aliases = account.get("aliases")
+        names += [
+            ((*keys, "aliases", n), alias) for n, alias in enumerate(aliases if isinstance(aliases, list) else [])
+        ]
+        for at, name in names:
+            if not isinstance(name, str) or not name.strip() or source.is_settled(at):
+                continue
+            first = seen.setdefault(same_name(name), at)
+            if first != at:
+                where = f"in line {source.place(first).line}"
+                source.report(at, f"{source.shown(at, name)} is an account or an alias already, {where}")
+
+
+def _check_provider(source: Source, keys: Keys, name: Any, known: tuple[str, ...]) -> None:
+    if not isinstance(name, str) or not name or name in known or not known or source.is_settled(keys):
+        return
+    guess = "" if source.has_references(keys) else did_you_mean(name, known)
+    source.report(keys, f"no provider named {source.shown(keys, name)}{guess}")
+
+
+# --- ports ----------------------------------------------------------------------------------------------------------
+
+
+def _check_doors(source: Source, parts: Parts) -> None:
+    taken: dict[tuple[str, int], tuple[Keys, ListenAddress]] = {}
+    for keys, door in parts.doors:
+        if door.certificate and door.key:
+            _check_pair(source, keys, door.certificate, door.key)
+        if keys == ("console",) and door.tls is TlsMode.STARTTLS:
+            source.report((*keys, "tls"), "must be implicit: browsers have no STARTTLS")
+        needed = _sockets(door, keys)
+        other = next((taken[socket] for socket in needed if socket in taken), None)
+        if other is None:
+            taken |= dict.fromkeys(needed, (keys, door))
+        elif source.has(other[0]) and not source.has(keys):
+            _report_taken(source, other[0], other[1], by=keys)  # the console by default: said of what is in the file
+        else:
+            _report_taken(source, keys, door, by=other[0])
+
+
+def _report_taken(source: Source, keys: Keys, door: ListenAddress, *, by: Keys) -> None:
+    at = (*keys, "address") if source.is_section(keys) else keys
+    if source.is_settled(at):
+        return
+    whose = path_of(by) + (f" (line {source.place(by).line})" if source.has(by) else " by default")
+    source.report(at, f"{source.shown(at, door.address)} is taken by {whose}; choose another port")
+
+
+def _sockets(door: ListenAddress, keys: Keys) -> set[tuple[str, int]]:
+    """What this door needs. All of an interface (0.0.0.0) counts as loopback too; its other addresses are not seen."""
+    if door.port == 0:
+        return set()
+    host = door.host.lower()
+    if host == "localhost" or (keys == ("console",) and is_loopback(host)):
+        return {("127.0.0.1", door.port), ("::1", door.port)}
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return {(host, door.port)}
+    if address.is_unspecified:
+        return {(str(address), door.port), ("127.0.0.1" if address.version == 4 else "::1", door.port)}
+    return {(str(address), door.port)}
+
+
+def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, console: ListenAddress | None) -> None:
+    """The browser must come back to us. A redirect to elsewhere is a proxy's in front of us: the admin's matter."""
+    at: Keys = (*keys, "redirect_uri")
+    if console is None or not source.has(at) or console.port == 0 or source.is_settled(("console",)):
+        return
+    url = urlsplit(provider.redirect_uri)
+    expected = console_url(console)
+    if not is_loopback(url.hostname or "") or source.is_settled(at):
+        return
+    if provider.redirect_uri in {expected, expected.removesuffix("/")}:
+        if not is_loopback(console.host) and console.host not in {"0.0.0.0", "::"}:
+            source.report(at, "the console does not listen at localhost; add `console: 127.0.0.1:3017`, or use its URL")
+        return
+    here = "the console's address, http://localhost:PORT/" if source.has_references(("console",)) else expected
+    remedy = "here and at the provider, or change `console`"
+    if url.hostname == "localhost" and url.port and url.path in {"", "/"} and not source.has_references(at):
+        remedy = f"here and at the provider, or `console: 127.0.0.1:{url.port}`"
+    source.report(at, f"the browser would come back to where no console listens: use {here} {remedy}")
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _check_certificates(source: Source, keys: Keys, path: str) -> None:
+    text = _pem(source, keys, path, "CERTIFICATE", "certificate")
+    if text is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError):
+        source.report(keys, f"the certificates in {_file(source, keys, path)} are damaged")
+
+
+def _check_pair(source: Source, keys: Keys, certificate: str, key: str) -> None:
+    certificate_keys, key_keys = (*keys, "certificate"), (*keys, "key")
+    texts = [
+        _pem(source, certificate_keys, certificate, "CERTIFICATE", "certificate"),
+        _pem(source, key_keys, key, "PRIVATE KEY", "private key"),
+    ]
+    if None in texts:
+        return
+    if "ENCRYPTED" in (texts[1] or ""):
+        source.report(key_keys, f"the key in {_file(source, key_keys, key)} has a password; store it without one")
+        return
+    try:
+        # The password is never asked for: without one given, OpenSSL would ask on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        is_mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
+        what = "is not the key of this certificate" if is_mismatch else "cannot be used with this certificate: damaged?"
+        source.report(key_keys, f"{_file(source, key_keys, key)} {what}")
+
+
+def _pem(source: Source, keys: Keys, path: str, label: str, what: str) -> str | None:
+    """The file's text; None, and a report, if it is not what it should be."""
+    if source.is_settled(keys):
+        return None
+    shown = _file(source, keys, path)
+    try:
+        if not Path(path).is_file():
+            source.report(keys, f"there is no file {shown}")
+            return None
+        with Path(path).open("rb") as file:
+            content = file.read(LONGEST_PEM)
+    except OSError as error:
+        source.report(keys, f"the file {shown} cannot be read ({error.strerror}); let mail-bridge's user read it")
+        return None
+    text = content.decode("ascii", "replace")
+    if f"{label}-----" not in text or "-----BEGIN " not in text:
+        source.report(keys, f"the file {shown} holds no {what} in PEM form (-----BEGIN … {label}-----)")
+        return None
+    return text
+
+
+def _file(source: Source, keys: Keys, path: str) -> str:
+    """The absolute path, unless a reference is in it."""
+    return source.shown(keys, path) if source.has_references(keys) else path

@@ -1,0 +1,112 @@
+"""Two Configs to a plan: rebind, ask for sign-in again, or just apply (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.config.schema import Config, ListenAddress, MicrosoftProvider, ProviderConfig
+from bridge.model import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredListener:
+    """One local port. Two are the same if protocol, address, TLS mode and files are."""
+
+    protocol: Protocol
+    address: ListenAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What has to happen so that the new configuration is in force; names are in the order of the file."""
+
+    listeners_to_close: tuple[ConfiguredListener, ...] = ()
+    """First of all: one to open may want the same port with other TLS files."""
+    listeners_to_open: tuple[ConfiguredListener, ...] = ()
+    listeners_to_keep: tuple[ConfiguredListener, ...] = ()
+    console_changed: bool = False
+    accounts_added: tuple[str, ...] = ()
+    """Addresses, and `*@domain` patterns."""
+    accounts_removed: tuple[str, ...] = ()
+    accounts_changed: tuple[str, ...] = ()
+    """Another provider, signer or set of aliases."""
+    providers_added: tuple[str, ...] = ()
+    providers_removed: tuple[str, ...] = ()
+    providers_changed: tuple[str, ...] = ()
+    """Adapters to build anew; stored sign-ins stay good (a new secret, proxy, mail server)."""
+    grants_invalidated: tuple[str, ...] = ()
+    """Providers whose stored sign-ins are of no use any more: every person of theirs is asked again."""
+    store_changed: bool = False
+    """Applies with a restart only: sessions and refreshes under way belong to the old store."""
+    log_changed: bool = False
+    language_changed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing has to be done."""
+        return self == Plan(listeners_to_keep=self.listeners_to_keep)
+
+    @property
+    def needs_restart(self) -> bool:
+        """True if a part of the change cannot be applied to a running bridge."""
+        return self.store_changed
+
+
+def plan(old: Config, new: Config) -> Plan:
+    """What changes from one configuration to the next."""
+    before, after = _listeners(old), _listeners(new)
+    accounts = _Difference.of(
+        {account.address: account for account in old.accounts}, {account.address: account for account in new.accounts}
+    )
+    providers = _Difference.of(old.providers, new.providers)
+    invalidated = tuple(
+        name for name in providers.changed if grant_identity(old.providers[name]) != grant_identity(new.providers[name])
+    )
+    return Plan(
+        listeners_to_close=tuple(listener for listener in before if listener not in after),
+        listeners_to_open=tuple(listener for listener in after if listener not in before),
+        listeners_to_keep=tuple(listener for listener in after if listener in before),
+        console_changed=old.console != new.console,
+        accounts_added=accounts.added,
+        accounts_removed=accounts.removed,
+        accounts_changed=accounts.changed,
+        providers_added=providers.added,
+        providers_removed=providers.removed,
+        providers_changed=tuple(name for name in providers.changed if name not in invalidated),
+        grants_invalidated=invalidated,
+        store_changed=old.store != new.store,
+        log_changed=old.log != new.log,
+        language_changed=old.language != new.language,
+    )
+
+
+def grant_identity(provider: ProviderConfig) -> tuple[object, ...]:
+    """What a stored sign-in depends on; equal exactly when the adapter's fingerprint is (a test compares the two)."""
+    scopes = frozenset(provider.effective_scopes)
+    if isinstance(provider, MicrosoftProvider):
+        # msal asks for these itself, written or not.
+        scopes -= {"openid", "profile", "offline_access"}
+        return provider.kind, provider.client_id, provider.authority.lower(), scopes
+    return provider.kind, provider.client_id, provider.authorization_url, provider.token_url, scopes
+
+
+def _listeners(config: Config) -> tuple[ConfiguredListener, ...]:
+    return tuple(
+        ConfiguredListener(protocol, address) for protocol in Protocol for address in config.listeners.of(protocol)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, old: Mapping[str, object], new: Mapping[str, object]) -> _Difference:
+        return cls(
+            tuple(key for key in new if key not in old),
+            tuple(key for key in old if key not in new),
+            tuple(key for key in new if key in old and old[key] != new[key]),
+        )

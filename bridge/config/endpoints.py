@@ -1,0 +1,31 @@
+"""Where a provider's mail server is: its preset, changed by what the configuration says (pure)."""
+
+from __future__ import annotations
+
+from bridge.config.presets import DEFAULT_PORTS, ENDPOINTS
+from bridge.config.schema import EndpointOverride, ProviderConfig
+from bridge.model import Endpoint, Protocol, TlsMode
+
+
+def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint | None:
+    """The upstream server of this protocol; None where neither preset nor configuration names a host.
+
+    What the preset knows of its own server (EHLO extensions, the limit on connections) is not said of another host.
+    """
+    preset = ENDPOINTS[provider.kind].get(protocol)
+    override = provider.override(protocol) or EndpointOverride()
+    host = override.host or (preset.host if preset is not None else None)
+    if host is None:
+        return None
+    tls = override.tls or _usual_mode(protocol, override.port) or (preset.tls if preset else TlsMode.IMPLICIT)
+    if preset is None or host.lower() != preset.host:
+        return Endpoint(host, override.port or DEFAULT_PORTS[protocol, tls], tls, provider.ca_file)
+    default_port = preset.port if tls is preset.tls else DEFAULT_PORTS[protocol, tls]
+    return Endpoint(
+        preset.host, override.port or default_port, tls, provider.ca_file, preset.extensions, preset.connections
+    )
+
+
+def _usual_mode(protocol: Protocol, port: int | None) -> TlsMode | None:
+    """What a well-known port means: with `port: 587` alone, TLS from the first byte would hang until a timeout."""
+    return next((tls for (of, tls), usual in DEFAULT_PORTS.items() if (of, usual) == (protocol, port)), None)

@@ -1,0 +1,213 @@
+"""YAML to Config; every error with file:line:column; environment, file and keyring references.
+
+In this order, and all errors of one file at once: syntax (which ends it), references, the models, then what needs two
+parts to be wrong. No error quotes what a reference resolved to.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bridge.config import checks, sentences
+from bridge.config.nodes import Keys, Place, Unreadable, path_of, read
+from bridge.config.references import ReadKeyring, References
+from bridge.config.schema import Config
+from bridge.config.source import Source
+from bridge.errors import ConfigError
+
+LARGEST = 1024 * 1024
+"""Bytes of a file: some ten thousand accounts. PyYAML needs about ten seconds for that."""
+
+_REFERENCE = {"type": "string", "pattern": r"\$\{.+\}"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """A configuration that is right, and where in the file each of its values stands."""
+
+    config: Config
+    path: Path | None
+    """None for a text that is in no file."""
+    name: str
+    """As in errors: `config.yaml`."""
+    warnings: tuple[str, ...] = ()
+    """What works and should be changed all the same; each with its place."""
+    _places: Mapping[Keys, Place] = field(default_factory=dict, repr=False, compare=False)
+
+    def place_of(self, keys: Keys) -> str:
+        """`config.yaml:14:5` of `("accounts", 1, "provider")`, or of the nearest thing above that is in the file."""
+        while keys and keys not in self._places:
+            keys = keys[:-1]
+        place = self._places.get(keys, Place(1, 1))
+        return f"{self.name}:{place.line}:{place.column}"
+
+
+def load_config(
+    path: Path, *, environ: Mapping[str, str] = os.environ, read_keyring: ReadKeyring | None = None
+) -> LoadedConfig:
+    """Read and check a file. May wait for the keyring. Raises: ConfigError with all problems."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        raise ConfigError((f"{path}: there is no such file",)) from None
+    except IsADirectoryError:
+        raise ConfigError((f"{path}: this is a directory, not a file",)) from None
+    except OSError as error:
+        raise ConfigError((f"{path}: this file cannot be read: {error.strerror}",)) from error
+    text = _decoded(content, path.name)
+    is_open = os.name == "posix" and bool(mode & stat.S_IROTH)
+    return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring, readable_by_all=is_open)
+
+
+def parse_config(
+    text: str,
+    *,
+    name: str = "config.yaml",
+    directory: Path,
+    environ: Mapping[str, str] = os.environ,
+    read_keyring: ReadKeyring | None = None,
+) -> LoadedConfig:
+    """Check a text as if it were the file `name` in `directory`. Raises: ConfigError with all problems."""
+    if len(text) > LARGEST:
+        raise ConfigError((_TOO_LARGE.format(name=name),))
+    return _loaded(text, name, None, directory.absolute(), environ, read_keyring, readable_by_all=False)
+
+
+_TOO_LARGE = "{name}: the file is larger than 1 MiB; it is hardly a configuration"
+
+
+def _decoded(content: bytes, name: str) -> str:
+    if len(content) > LARGEST:
+        raise ConfigError((_TOO_LARGE.format(name=name),))
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ConfigError((f"{name}:1:1: the file is UTF-16; save it as UTF-8",))
+    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+    raise ConfigError((f"{name}:{line}:{column}: here stands a byte that is not UTF-8; save the file as UTF-8",))
+
+
+def _loaded(
+    text: str,
+    name: str,
+    path: Path | None,
+    directory: Path,
+    environ: Mapping[str, str],
+    read_keyring: ReadKeyring | None,
+    *,
+    readable_by_all: bool,
+) -> LoadedConfig:
+    try:
+        root, found = read(text)
+    except Unreadable as error:
+        unreadable = error.problem
+    else:
+        source = Source(root, References(directory, environ, read_keyring))
+        config = _checked(source, {"directory": directory})
+        problems = sorted([*found, *source.problems])
+        if config is not None and not problems:
+            warnings = _warnings(source, name, path) if readable_by_all else ()
+            return LoadedConfig(config, path, name, warnings, source.places)
+        raise ConfigError(tuple(f"{name}:{problem}" for problem in problems))
+    raise ConfigError((f"{name}:{unreadable}",))
+
+
+def _checked(source: Source, context: Mapping[str, Any]) -> Config | None:
+    """The Config, or None and what is wrong reported to `source`."""
+    config = None
+    try:
+        config = Config.model_validate(source.values, context=dict(context))
+    except ValidationError as error:
+        _report(source, error)
+    # Never with the ValidationError as context: it keeps the values.
+    checks.check(source, checks.Parts.of(source.values, context))
+    return config and _with_default_redirects(config)
+
+
+def _report(source: Source, error: ValidationError) -> None:
+    details = error.errors(include_url=False)
+    meant: set[Keys] = set()
+    """Keys that are there, misspelt: they are not missing as well."""
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            keys = source.located(detail["loc"])
+            words, key = sentences.unknown_key(detail["loc"])
+            source.report(keys, words)
+            if key is not None:
+                meant.add((*keys[:-1], key))
+    for detail in details:
+        loc, kind = detail["loc"], detail["type"]
+        keys = source.located(loc)
+        if kind == "missing":
+            keys = (*source.located(loc[:-1]), loc[-1])
+        elif kind == "union_tag_invalid":
+            keys = (*keys, "kind")
+        elif kind == "too_short" and source.has((*keys, 0)):
+            continue  # pydantic counts what is right; what is wrong has its own errors
+        if kind == "extra_forbidden" or keys in meant or source.is_settled(keys):
+            continue
+        has_references = source.has_references(keys)
+        source.report(keys, sentences.sentence(detail, source.written(keys), has_references=has_references))
+
+
+def _with_default_redirects(config: Config) -> Config:
+    """Where none is written, the browser comes back to the console, wherever that listens."""
+    if config.console.port == 0:
+        return config  # known only once it is bound
+    url = checks.console_url(config.console)
+    providers = {
+        name: provider
+        if "redirect_uri" in provider.model_fields_set
+        else provider.model_copy(update={"redirect_uri": url})
+        for name, provider in config.providers.items()
+    }
+    return config.model_copy(update={"providers": providers})
+
+
+def _warnings(source: Source, name: str, path: Path | None) -> tuple[str, ...]:
+    """Of secrets that stand in a file which every user of the machine can read."""
+    secret_keys: list[Keys] = [("providers", key, "client_secret") for key in source.values["providers"]]
+    if "@" in (source.written(("store", "url")) or ""):  # postgresql://user:password@host
+        secret_keys.append(("store", "url"))
+    return tuple(
+        f"{name}:{place.line}:{place.column}: {path_of(keys)}: every user of this machine can read this secret; "
+        f"run: chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
+        for keys in secret_keys
+        if source.has(keys) and not source.has_references(keys)
+        for place in [source.place(keys)]
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors that complete and check it; from the same models."""
+    schema: dict[str, Any] = _with_references(Config.model_json_schema())
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mail-bridge configuration",
+        "description": "Local IMAP, POP3 and SMTP ports that lead to OAuth 2.0 mail providers.",
+        **{key: value for key, value in schema.items() if key not in {"title", "description"}},
+    }
+
+
+def _with_references(part: Any) -> Any:
+    """Numbers, truth values and choices may also come from a reference; a text may anyway."""
+    if isinstance(part, list):
+        return [_with_references(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("type") in {"integer", "boolean"} or "enum" in part:
+        about = {key: part[key] for key in ("title", "description", "default") if key in part}
+        value = {key: item for key, item in part.items() if key not in about}
+        return {**about, "anyOf": [value, _REFERENCE]}
+    return {key: _with_references(item) for key, item in part.items()}

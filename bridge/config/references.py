@@ -1,0 +1,130 @@
+"""`${ENV}`, `${file:path}` and `${keyring:name}` to what they stand for; `$${` is a literal `${`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bridge.errors import BridgeError
+
+LONGEST_FILE = 64 * 1024
+"""Bytes of a file named by a reference; a secret has less than 4,096, and the path may name anything."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TOKEN = re.compile(r"\$\$\{|\$\{")
+
+ReadKeyring = Callable[[str], str | None]
+
+
+class Unresolved(Exception):
+    """A reference leads nowhere; the text names it and the remedy, and never what another one resolved to."""
+
+
+class References:
+    """Resolves the references of one file; asks each source once, since a keyring may wait for a person."""
+
+    def __init__(self, directory: Path, environ: Mapping[str, str], read_keyring: ReadKeyring | None) -> None:
+        self._directory = directory
+        self._environ = environ
+        self._read_keyring = read_keyring
+        self._known: dict[str, str | Unresolved] = {}
+
+    def resolve(self, text: str) -> str:
+        """The text with all its references replaced, once: what came in is not looked at again. Raises: Unresolved."""
+        parts: list[str] = []
+        at = 0
+        while token := _TOKEN.search(text, at):
+            parts.append(text[at : token.start()])
+            at = token.end()
+            if token[0] == "$${":
+                parts.append("${")
+                continue
+            end = text.find("}", at)
+            if end < 0:
+                raise Unresolved("after ${ comes no closing }; for a literal ${ write $${")
+            parts.append(self._value(text[at:end]))
+            at = end + 1
+        return "".join([*parts, text[at:]])
+
+    def _value(self, body: str) -> str:
+        if body not in self._known:
+            try:
+                self._known[body] = self._looked_up(body)
+            except Unresolved as problem:
+                self._known[body] = problem
+        known = self._known[body]
+        if isinstance(known, Unresolved):
+            raise known
+        return known
+
+    def _looked_up(self, body: str) -> str:
+        source, colon, name = body.partition(":")
+        if "${" in body:
+            raise Unresolved("a reference cannot stand inside another; for a literal ${ write $${")
+        if colon and source == "file" and name.strip():
+            return self._from_file(name.strip())
+        if colon and source == "keyring" and name.strip():
+            return self._from_keyring(name.strip())
+        if not _VARIABLE.fullmatch(body):
+            raise Unresolved(
+                "a reference is ${NAME} for an environment variable, ${file:path} or ${keyring:name}; "
+                "for a literal ${ write $${"
+            )
+        if value := self._environ.get(body):
+            return value
+        state = "is empty" if body in self._environ else "is not set"
+        raise Unresolved(
+            f"the environment variable {body} {state}; set it where mail-bridge starts, or use ${{file:path}} or "
+            "${keyring:name} in its place"
+        )
+
+    def _from_file(self, name: str) -> str:
+        try:
+            path = self._directory / Path(name).expanduser()
+            if not path.is_file():
+                raise Unresolved(f"there is no file {path}; create it, or correct the path (relative to the YAML's)")
+            with path.open("rb") as file:
+                content = file.read(LONGEST_FILE + 1)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"
+            # Not chained: whoever prints the chain must find sentences only.
+            problem = Unresolved(f"the file {name!r} cannot be read ({reason}); let mail-bridge's user read it")
+        else:
+            return _file_text(content, path)
+        raise problem
+
+    def _from_keyring(self, name: str) -> str:
+        if self._read_keyring is None:
+            raise Unresolved("there is no keyring here; use ${ENV} or ${file:path} in place of ${keyring:…}")
+        try:
+            value = self._read_keyring(name)
+        except BridgeError as error:
+            problem = Unresolved(str(error))
+        else:
+            if value:
+                return value
+            problem = Unresolved(
+                f"the keyring has no entry {name!r}; store it with: keyring set mail-bridge {name}"
+                if value is None
+                else f"the keyring's entry {name!r} is empty; store it again with: keyring set mail-bridge {name}"
+            )
+        raise problem
+
+
+def _file_text(content: bytes, path: Path) -> str:
+    if len(content) > LONGEST_FILE:
+        raise Unresolved(f"the file {path} is larger than {LONGEST_FILE // 1024} KiB; it is not what a setting holds")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = ""
+        is_text = False
+    else:
+        is_text = True
+    if not is_text:  # outside the handler, whose error holds the bytes
+        raise Unresolved(f"the file {path} is not UTF-8 text; save it as UTF-8")
+    text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+    if not text:
+        raise Unresolved(f"the file {path} is empty")
+    return text

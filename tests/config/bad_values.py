@@ -1,0 +1,99 @@
+"""A good text, one change to it, and what is said of the result."""
+# ruff: noqa: E501  rows and sentences stay whole, to be read and searched
+
+from __future__ import annotations
+
+GOOD = """\
+providers:
+  gmail:
+    kind: google
+    client_id: 1234.apps.googleusercontent.com
+    client_secret: text
+accounts:
+  - address: alice@example.com
+    provider: gmail
+"""
+
+MICROSOFT = """\
+providers:
+  office365:
+    kind: microsoft
+    client_id: id
+    tenant: contoso.com
+accounts: [{address: a@contoso.com, provider: office365}]
+"""
+URLS = """authorization_url: https://login.microsoftonline.com/contoso.com/oauth2/v2.0/authorize
+    token_url: https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"""
+
+ADDRESS = 'must be an address such as alice@example.com, or "*@example.com" for a whole domain'
+SECTION = "must be a section: each key on a line of its own, indented"
+A_LIST = "must be a list: each entry on a line of its own after a dash, or [one, two]"
+
+BAD_VALUES: list[tuple[str, str, str, str]] = [
+    (GOOD, "kind: google", "kind: gogle", "3:5: providers.gmail.kind: must be google, microsoft or oauth2, not 'gogle' (did you mean 'google'?)"),
+    (GOOD, "kind: google\n", "\n", "2:3: providers.gmail: kind is missing: google, microsoft or oauth2"),
+    (GOOD, "    client_secret: text\n", "", "2:3: providers.gmail.client_secret: is missing"),
+    (GOOD, "client_secret: text", "client_secret:", "5:5: providers.gmail.client_secret: is missing"),
+    (GOOD, "client_secret: text", "client_secret: ''", "5:5: providers.gmail.client_secret: must be a text that is not empty"),
+    (GOOD, "client_secret: text", "client_secret: {CANARY-s3cret}", "5:5: providers.gmail.client_secret: must be a text that is not empty"),
+    (GOOD, "client_secret: text", "client_secrets: CANARY-s3cret", "5:5: providers.gmail.client_secrets: unknown key (did you mean 'client_secret'?)"),
+    (GOOD, "1234.apps.googleusercontent.com", "a b", "4:5: providers.gmail.client_id: must be a text without spaces, and not empty"),
+    (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: alice", "6:1: accounts: " + A_LIST),
+    (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: []", "6:1: accounts: must not be empty"),
+    (GOOD, "address: alice@example.com", "address: alice", "7:5: accounts[0].address: " + ADDRESS),
+    (GOOD, "address: alice@example.com", "address: a@b@c", "7:5: accounts[0].address: " + ADDRESS),
+    (GOOD, "address: alice@example.com", "address: 'al*@b.c'", "7:5: accounts[0].address: " + ADDRESS),
+    (GOOD, "provider: gmail", "provider: gmial", "8:5: accounts[0].provider: no provider named 'gmial' (did you mean 'gmail'?)"),
+    (GOOD, "provider: gmail", "provider: office365", "8:5: accounts[0].provider: no provider named 'office365'"),
+    (GOOD, "provider: gmail", "provider: gmail\n    sign_in_as: '*@b.c'", "9:5: accounts[0].sign_in_as: must be the address of one person, such as alice@example.com, not a whole domain"),
+    (GOOD, "provider: gmail", "provider: gmail\n    sign_in_as: nobody", "9:5: accounts[0].sign_in_as: " + ADDRESS),
+    (GOOD, "provider: gmail", "provider: gmail\n    aliases: [ok, '*x']", '9:19: accounts[0].aliases[1]: must be one user name; for everybody of a domain, add an account "*@example.com"'),
+    (GOOD, "provider: gmail", "provider: gmail\n    aliases: [ALICE@EXAMPLE.com]", "9:15: accounts[0].aliases[0]: 'ALICE@EXAMPLE.com' is an account or an alias already, in line 7"),
+    (GOOD, "alice@example.com\n    provider: gmail", "'*@example.com'\n    provider: gmail\n    aliases: [a]", '7:5: accounts[0]: sign_in_as and aliases belong to one address, not to a "*@domain" pattern'),
+    (GOOD, "provider: gmail", "provider: gmail\n  - {address: Alice@Example.com, provider: gmail}", "9:6: accounts[1].address: 'Alice@Example.com' is an account or an alias already, in line 7"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {host: 'imap.example.com:993'}", "6:12: providers.gmail.imap.host: must be the name alone, such as imap.example.com: the port has a key of its own, `port`"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {host: a b}", "6:12: providers.gmail.imap.host: must be the name of a server, such as imap.example.com"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {port: many}", "6:12: providers.gmail.imap.port: must be a whole number, not 'many'"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {port: 0}", "6:12: providers.gmail.imap.port: must be at least 1"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {port: 70000}", "6:12: providers.gmail.imap.port: must be at most 65535"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {port: [1]}", "6:12: providers.gmail.imap.port: must be a whole number"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: {tls: none}", "6:12: providers.gmail.imap.tls: must be implicit or starttls, not 'none'"),
+    (GOOD, "client_secret: text", "client_secret: text\n    imap: 993", "6:5: providers.gmail.imap: " + SECTION),
+    (GOOD, "client_secret: text", "client_secret: text\n    scopes: a b", "6:5: providers.gmail.scopes: " + A_LIST),
+    (GOOD, "client_secret: text", "client_secret: text\n    scopes: []", "6:5: providers.gmail.scopes: must not be empty"),
+    (GOOD, "client_secret: text", "client_secret: text\n    proxy: proxy:3128", "6:5: providers.gmail.proxy: must look like http://proxy.example.com:3128"),
+    (GOOD, "client_secret: text", "client_secret: text\n    proxy: http://u:CANARY-s3cret@p:1", "6:5: providers.gmail.proxy: must not hold a user name or a password: a proxy that wants them is not supported"),
+    (GOOD, "client_secret: text", "client_secret: text\n    token_url: http://example.com/", "6:5: providers.gmail.token_url: must begin with https:// (http:// is for localhost only)"),
+    (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://[x/", "6:5: providers.gmail.token_url: is not a URL such as https://example.com/path"),
+    (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://u:CANARY-s3cret@example.com/", "6:5: providers.gmail.token_url: must not hold a user name or a password"),
+    (GOOD, "client_secret: text", "client_secret: text\n    redirect_uri: http://localhost:3018/", "6:5: providers.gmail.redirect_uri: the browser would come back to where no console listens: use http://localhost:3017/ here and at the provider, or `console: 127.0.0.1:3018`"),
+    (GOOD, "client_secret: text", "client_secret: text\n    redirect_uri: http://127.0.0.1:3017/", "6:5: providers.gmail.redirect_uri: the browser would come back to where no console listens: use http://localhost:3017/ here and at the provider, or change `console`"),
+    (GOOD, "client_secret: text", "client_secret: text\n    redirect_uri: http://localhost:3017/back", "6:5: providers.gmail.redirect_uri: the browser would come back to where no console listens: use http://localhost:3017/ here and at the provider, or change `console`"),
+    (GOOD, "client_secret: text", "client_secret: text\n    ca_file: none.pem", "6:5: providers.gmail.ca_file: there is no file /nowhere/none.pem"),
+    (GOOD, "accounts:", "listener: {}\naccounts:", "6:1: listener: unknown key (did you mean 'listeners'?)"),
+    (GOOD, "accounts:", "zzz: {}\naccounts:", "6:1: zzz: unknown key; possible here: providers, accounts, listeners, console, store, log, language"),
+    (GOOD, "accounts:", "log: {level: verbose}\naccounts:", "6:7: log.level: must be debug, info, warning or error, not 'verbose'"),
+    (GOOD, "accounts:", "log: text\naccounts:", "6:1: log: " + SECTION),
+    (GOOD, "accounts:", "store: {path: a, url: b}\naccounts:", "6:1: store: give `path` (one machine) or `url` (several), not both"),
+    (GOOD, "accounts:", "store: {path: ~nobody-here-x/a}\naccounts:", "6:9: store.path: begins with ~, and there is no such home directory; write the whole path"),
+    (GOOD, "accounts:", "listeners: {imap: 1143}\naccounts:", "6:13: listeners.imap: write the address, too: 127.0.0.1:1143"),
+    (GOOD, "accounts:", "listeners: {imap: [127.0.0.1]}\naccounts:", "6:20: listeners.imap[0]: '127.0.0.1' is not an address and a port such as 127.0.0.1:1143"),
+    (GOOD, "accounts:", "listeners: {imap: '127.0.0.1:70000'}\naccounts:", "6:13: listeners.imap: '127.0.0.1:70000' is not an address and a port such as 127.0.0.1:1143"),
+    (GOOD, "accounts:", "listeners: {imap: '0.0.0.0:1143'}\naccounts:", "6:13: listeners.imap: 0.0.0.0 can be reached from other machines, and passwords would cross the network in clear: use 127.0.0.1, or add tls, certificate and key"),
+    (GOOD, "accounts:", "listeners: {imap: {address: '127.0.0.1:1', tls: implicit}}\naccounts:", "6:13: listeners.imap: tls needs `certificate` and `key`, two PEM files"),
+    (GOOD, "accounts:", "listeners: {imap: {address: '127.0.0.1:1', key: a}}\naccounts:", "6:13: listeners.imap: certificate and key are of no use without `tls: implicit` or `tls: starttls`"),
+    (GOOD, "accounts:", "listeners: {imap: {adress: '127.0.0.1:1'}}\naccounts:", "6:20: listeners.imap.adress: unknown key (did you mean 'address'?)"),
+    (GOOD, "accounts:", "listeners: {imap: '127.0.0.1:1110'}\naccounts:", "6:13: listeners.imap: '127.0.0.1:1110' is taken by listeners.pop3 by default; choose another port"),
+    (GOOD, "accounts:", "listeners: {imap: 'localhost:3017'}\naccounts:", "6:13: listeners.imap: 'localhost:3017' is taken by console by default; choose another port"),
+    (GOOD, "accounts:", "console: localhost:1143\naccounts:", "6:1: console: 'localhost:1143' is taken by listeners.imap by default; choose another port"),
+    (GOOD, "accounts:", "listeners: {imap: ['127.0.0.1:1', 'localhost:1']}\naccounts:", "6:35: listeners.imap[1]: 'localhost:1' is taken by listeners.imap[0] (line 6); choose another port"),
+    (MICROSOFT, "    tenant: contoso.com\n", "", "2:3: providers.office365: give `tenant`, or both URLs as the portal shows them (missing: authorization_url, token_url)"),
+    (MICROSOFT, "tenant: contoso.com", "tenant: <tenant>", "5:5: providers.office365.tenant: '<tenant>' is not the GUID or the domain of a tenant"),
+    (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    " + URLS, "2:3: providers.office365: give either `tenant` or the two URLs, not both"),
+    (MICROSOFT, "tenant: contoso.com", URLS.replace("/v2.0/token", "/token"), "6:5: providers.office365.token_url: this is a v1 endpoint; use the v2 one: https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"),
+    (MICROSOFT, "tenant: contoso.com", URLS.replace("/v2.0/token", "/v2.0/authorize"), "6:5: providers.office365.token_url: this is the other endpoint; it must end in /oauth2/v2.0/token"),
+    (MICROSOFT, "tenant: contoso.com", URLS.replace("contoso.com/oauth2/v2.0/t", "<tenant>/oauth2/v2.0/t"), "6:5: providers.office365.token_url: put your tenant's id in place of <tenant>"),
+    (MICROSOFT, "tenant: contoso.com", URLS.replace("contoso.com/oauth2/v2.0/t", "other.com/oauth2/v2.0/t"), "2:3: providers.office365: authorization_url and token_url name different hosts or tenants"),
+    (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    scopes: [Mail.Read]", "6:5: providers.office365.scopes: Mail.Read: one token is for one service, and mail servers refuse one that is for another; use https://outlook.office.com/IMAP.AccessAsUser.All and the like only"),
+    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    authorization_url: https://a.b/\n    token_url: https://a.b/\n    scopes: [mail]\n    imap: {port: 993}", "2:3: providers.office365: no mail server: give `host` to at least one of imap, pop3 and smtp"),
+]  # fmt: skip
