@@ -16,7 +16,7 @@ import yaml
 DEEPEST = 32
 """Levels of nesting; our models have 5. Bounds recursion, here and in PyYAML."""
 
-MOST_NODES = 200_000
+MOST_NODES = 100_000
 """Values in a file, those that an alias repeats counted again: a few lines of aliases can stand for billions."""
 
 Keys = tuple[str | int, ...]

@@ -1,0 +1,323 @@
+"""The local password: right, wrong, old, new, and while the store is away."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bridge.accounts.passwords import CACHED, OVERLAP, PREVIOUS_KEPT, RECHECK_AFTER, SHORTEST, LocalPasswords
+from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.secret import Secret
+from bridge.stores.base import NEW, Record
+from bridge.stores.memory import MemoryStore
+from tests.clocks import ManualClock
+
+ALICE, BOB = "alice@example.com", "bob@example.com"
+CHOSEN = "CANARY correct horse"
+
+
+class Outage(MemoryStore):
+    """A MemoryStore that can be out of reach, and counts how often it is read."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.is_down = False
+        self.reads = 0
+
+    async def get(self, key: str) -> Record | None:
+        self.reads += 1
+        if self.is_down:
+            raise StoreUnavailable("the store is away")
+        return await super().get(key)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> Outage:
+    return Outage(clock)
+
+
+@pytest.fixture
+def passwords(store: Outage, clock: ManualClock) -> LocalPasswords:
+    return LocalPasswords(store, clock)
+
+
+def typed(password: Secret[str] | str, encoding: str = "utf-8") -> Secret[bytes]:
+    text = password if isinstance(password, str) else password.reveal()
+    return Secret(text.encode(encoding))
+
+
+# --- yes and no -----------------------------------------------------------------------------------------------------
+
+
+async def test_the_right_password_is_right_and_any_other_is_wrong(passwords: LocalPasswords) -> None:
+    right = await passwords.current(ALICE)
+    assert await passwords.check(ALICE, typed(right))
+    assert await passwords.check(ALICE.upper(), typed(right))
+    for wrong in ("", "x", right.reveal().upper(), right.reveal() + " ", right.reveal()[:-1], "a" * 10_000):
+        assert not await passwords.check(ALICE, typed(wrong))
+
+
+async def test_one_accounts_password_is_of_no_use_for_another(passwords: LocalPasswords) -> None:
+    alices, bobs = await passwords.current(ALICE), await passwords.current(BOB)
+    assert alices != bobs
+    assert not await passwords.check(BOB, typed(alices))
+    assert await passwords.check(BOB, typed(bobs))
+
+
+async def test_an_unknown_username_gets_a_no_for_any_password(passwords: LocalPasswords) -> None:
+    right = await passwords.current(ALICE)
+    assert not await passwords.check(None, typed(right))
+    assert not await passwords.check(None, typed(""))
+
+
+async def test_an_account_without_a_password_yet_gets_a_no_and_none_is_made(
+    passwords: LocalPasswords, store: Outage
+) -> None:
+    assert not await passwords.check(ALICE, typed(""))
+    assert await store.keys("") == []
+
+
+async def test_a_password_is_made_once_with_128_bits_and_typed_without_shift(passwords: LocalPasswords) -> None:
+    first = await passwords.current(ALICE)
+    assert await passwords.current(ALICE) == first
+    text = first.reveal()
+    assert len(text) == 26
+    assert set(text) <= set("abcdefghijklmnopqrstuvwxyz234567")
+
+
+async def test_a_new_password_counts_at_once_although_a_no_was_cached(passwords: LocalPasswords) -> None:
+    assert not await passwords.check(ALICE, typed(CHOSEN))
+    await passwords.set(ALICE, Secret(CHOSEN))
+    assert await passwords.check(ALICE, typed(CHOSEN))
+
+
+# --- replacing it ---------------------------------------------------------------------------------------------------
+
+
+async def test_the_old_password_works_for_seven_days_beside_the_new_one(
+    passwords: LocalPasswords, clock: ManualClock
+) -> None:
+    old = await passwords.current(ALICE)
+    new = await passwords.rotate(ALICE)
+    assert old != new
+    assert await passwords.current(ALICE) == new
+    clock.advance(7 * 24 * 3600 - 1)
+    assert await passwords.check(ALICE, typed(old))
+    clock.advance(1)
+    assert not await passwords.check(ALICE, typed(old))
+    assert await passwords.check(ALICE, typed(new))
+
+
+async def test_each_old_password_has_a_week_of_its_own(passwords: LocalPasswords, clock: ManualClock) -> None:
+    first = await passwords.current(ALICE)
+    second = await passwords.rotate(ALICE)
+    clock.advance(OVERLAP / 2)
+    third = await passwords.rotate(ALICE)
+    clock.advance(OVERLAP / 2)
+    assert not await passwords.check(ALICE, typed(first))
+    assert await passwords.check(ALICE, typed(second))
+    assert await passwords.check(ALICE, typed(third))
+
+
+async def test_of_many_rotations_the_last_ones_overlap(passwords: LocalPasswords) -> None:
+    made = [await passwords.current(ALICE)] + [await passwords.rotate(ALICE) for _ in range(PREVIOUS_KEPT + 2)]
+    works = [await passwords.check(ALICE, typed(password)) for password in made]
+    assert works == [False, False] + [True] * (PREVIOUS_KEPT + 1)
+
+
+async def test_setting_the_same_password_again_changes_nothing(passwords: LocalPasswords, clock: ManualClock) -> None:
+    await passwords.set(ALICE, Secret(CHOSEN))
+    await passwords.set(ALICE, Secret(CHOSEN))
+    clock.advance(OVERLAP)
+    assert await passwords.check(ALICE, typed(CHOSEN))
+
+
+async def test_an_old_password_can_become_the_current_one_again(passwords: LocalPasswords, clock: ManualClock) -> None:
+    await passwords.set(ALICE, Secret(CHOSEN))
+    other = await passwords.rotate(ALICE)
+    await passwords.set(ALICE, Secret(CHOSEN))
+    clock.advance(OVERLAP)
+    assert await passwords.check(ALICE, typed(CHOSEN))
+    assert not await passwords.check(ALICE, typed(other))
+
+
+@pytest.mark.parametrize(
+    ("password", "sentence"),
+    [
+        ("CANARY", f"the local password must have at least {SHORTEST} characters"),
+        ("", f"the local password must have at least {SHORTEST} characters"),
+        ("CANARY-été-long", "the local password may only have letters without accents, digits, spaces and signs"),
+        ("CANARY\tlong long", "the local password may only have letters without accents, digits, spaces and signs"),
+        ("CANARY\x00long long", "the local password may only have letters without accents, digits, spaces and signs"),
+    ],
+)
+async def test_a_password_that_mail_clients_would_garble_is_refused_without_being_quoted(
+    password: str, sentence: str, passwords: LocalPasswords, store: Outage
+) -> None:
+    with pytest.raises(ValueError, match="local password") as caught:
+        await passwords.set(ALICE, Secret(password))
+    assert str(caught.value) == sentence
+    assert await store.keys("") == []
+
+
+async def test_any_printable_ascii_of_twelve_characters_will_do(passwords: LocalPasswords) -> None:
+    for password in ("CANARY ~!\"'\\", "            ", "CANARY" * 50):
+        await passwords.set(ALICE, Secret(password))
+        assert await passwords.check(ALICE, typed(password))
+
+
+# --- bytes ----------------------------------------------------------------------------------------------------------
+
+
+async def stored(store: MemoryStore, password: str) -> None:
+    """As a bridge that learned it from a first login would keep it."""
+    content = json.dumps({"format": 1, "current": password, "previous": []})
+    await store.put("password/" + ALICE, content.encode(), expected=NEW)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize("password", ["CANARY-été-€-œuvre", "CANARY plain ASCII"])
+async def test_utf_8_and_windows_clients_type_the_same_password(
+    encoding: str, password: str, passwords: LocalPasswords, store: Outage
+) -> None:
+    await stored(store, password)
+    assert await passwords.check(ALICE, typed(password, encoding))
+    assert not await passwords.check(ALICE, typed(password + "é", encoding))
+
+
+async def test_composed_and_decomposed_accents_are_the_same_password(passwords: LocalPasswords, store: Outage) -> None:
+    await stored(store, "CANARY-\u00e9t\u00e9")
+    assert await passwords.check(ALICE, typed("CANARY-e\u0301te\u0301"))
+
+
+@pytest.mark.parametrize(
+    "received", [b"\xff\xfe", b"\x81\x8d\x8f\x90\x9d", b"\x00", b"\xed\xa0\x80", bytes(range(256))]
+)
+async def test_bytes_in_no_encoding_are_just_a_wrong_password(received: bytes, passwords: LocalPasswords) -> None:
+    await passwords.current(ALICE)
+    assert not await passwords.check(ALICE, Secret(received))
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+async def test_logins_within_a_few_seconds_read_the_store_once(
+    passwords: LocalPasswords, store: Outage, clock: ManualClock
+) -> None:
+    right = await passwords.current(ALICE)
+    reads = store.reads
+    for _ in range(10):
+        assert await passwords.check(ALICE, typed(right))
+    assert store.reads == reads
+    clock.advance(RECHECK_AFTER)
+    assert await passwords.check(ALICE, typed(right))
+    assert store.reads == reads + 1
+
+
+async def test_while_the_store_is_away_what_was_last_read_goes_on_being_valid(
+    passwords: LocalPasswords, store: Outage, clock: ManualClock
+) -> None:
+    right = await passwords.current(ALICE)
+    store.is_down = True
+    clock.advance(3600)
+    assert await passwords.check(ALICE, typed(right))
+    assert not await passwords.check(ALICE, typed("CANARY wrong one"))
+
+
+async def test_while_the_store_is_away_an_old_password_still_ends_in_time(
+    passwords: LocalPasswords, store: Outage, clock: ManualClock
+) -> None:
+    old = await passwords.current(ALICE)
+    await passwords.rotate(ALICE)
+    store.is_down = True
+    clock.advance(OVERLAP)
+    assert not await passwords.check(ALICE, typed(old))
+
+
+async def test_of_an_account_never_read_nothing_is_known_while_the_store_is_away(
+    passwords: LocalPasswords, store: Outage
+) -> None:
+    store.is_down = True
+    with pytest.raises(StoreUnavailable):
+        await passwords.check(ALICE, typed(CHOSEN))
+    with pytest.raises(StoreUnavailable):
+        await passwords.check(None, typed(CHOSEN))
+    with pytest.raises(StoreUnavailable):
+        await passwords.rotate(ALICE)
+    store.is_down = False
+    assert not await passwords.check(ALICE, typed(CHOSEN))
+
+
+async def test_what_one_process_rotates_another_knows_within_seconds(store: Outage, clock: ManualClock) -> None:
+    here, there = LocalPasswords(store, clock), LocalPasswords(store, clock)
+    old = await here.current(ALICE)
+    assert await there.check(ALICE, typed(old))
+    new = await there.rotate(ALICE)
+    assert not await here.check(ALICE, typed(new))
+    clock.advance(RECHECK_AFTER)
+    assert await here.check(ALICE, typed(new))
+    assert await here.check(ALICE, typed(old))
+    assert await here.current(ALICE) == new
+
+
+async def test_two_processes_that_make_the_first_password_agree_on_one(clock: ManualClock) -> None:
+    class Race(MemoryStore):
+        """Lets another process write between our read and our write, once."""
+
+        other: LocalPasswords | None = None
+
+        async def get(self, key: str) -> Record | None:
+            found = await super().get(key)
+            if (other := self.other) is not None:
+                self.other = None
+                await other.current(ALICE)
+            return found
+
+    store = Race(clock)
+    here, there = LocalPasswords(store, clock), LocalPasswords(store, clock)
+    store.other = there
+    assert await here.current(ALICE) == await there.current(ALICE)
+
+
+async def test_a_password_survives_that_its_account_is_away_for_a_while(store: Outage, clock: ManualClock) -> None:
+    first = await LocalPasswords(store, clock).current(ALICE)
+    assert await LocalPasswords(store, clock).current(ALICE) == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"format": 2, "current": "CANARY", "previous": []}',
+        b'{"format": 1, "current": "CANARY"',
+        b'{"format": 1}',
+        b'["CANARY"]',
+        b"\xff",
+        b"null",
+    ],
+)
+async def test_a_record_that_cannot_be_read_is_reported_without_its_content_and_left_alone(
+    content: bytes, passwords: LocalPasswords, store: Outage
+) -> None:
+    await store.put("password/" + ALICE, content, expected=NEW)
+    for use in (passwords.check(ALICE, typed("CANARY")), passwords.rotate(ALICE), passwords.current(ALICE)):
+        with pytest.raises(StoreCorrupt) as caught:
+            await use
+        assert "CANARY" not in str(caught.value)
+        assert caught.value.__cause__ is None
+    record = await store.get("password/" + ALICE)
+    assert record is not None
+    assert record.value == content
+
+
+async def test_guesses_at_names_without_number_do_not_fill_the_memory(passwords: LocalPasswords) -> None:
+    right = await passwords.current(ALICE)
+    for number in range(CACHED + 10):
+        assert not await passwords.check(f"user{number}@example.com", typed("CANARY wrong one"))
+    assert len(passwords._cache) == CACHED
+    assert await passwords.check(ALICE, typed(right))

@@ -1,0 +1,166 @@
+"""From one configuration to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.config.diff import ConfiguredListener, Plan, grant_identity, plan
+from bridge.config.load import parse_config
+from bridge.config.schema import Config, ListenAddress
+from bridge.model import Protocol
+from bridge.oauth import registry
+
+TEXT = """\
+providers:
+  gmail: {kind: google, client_id: g, client_secret: CANARY-1}
+  office365:
+    kind: microsoft
+    client_id: m
+    client_secret: CANARY-2
+    tenant: contoso.com
+  company:
+    kind: oauth2
+    client_id: c
+    authorization_url: https://idp.example/a
+    token_url: https://idp.example/t
+    scopes: [openid, mail]
+    imap: {host: imap.example.com}
+accounts:
+  - {address: alice@example.com, provider: gmail}
+  - {address: "*@contoso.com", provider: office365}
+listeners: {imap: 127.0.0.1:1143, pop3: off, smtp: 127.0.0.1:1587}
+store: {path: /var/lib/mail-bridge/tokens}
+"""
+
+
+def config(*changes: tuple[str, str]) -> Config:
+    text = TEXT
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    return parse_config(text, directory=Path("/nowhere"), environ={}).config
+
+
+def changed(*changes: tuple[str, str]) -> Plan:
+    return plan(config(), config(*changes))
+
+
+def listener(protocol: Protocol, address: str) -> ConfiguredListener:
+    return ConfiguredListener(protocol, ListenAddress(address=address))
+
+
+IMAP = listener(Protocol.IMAP, "127.0.0.1:1143")
+SMTP = listener(Protocol.SMTP, "127.0.0.1:1587")
+
+
+def test_nothing_changed_is_an_empty_plan() -> None:
+    found = changed()
+    assert found.is_empty
+    assert not found.needs_restart
+    assert found.listeners_to_keep == (IMAP, SMTP)
+    assert changed(("kind: google", "kind: google, redirect_uri: http://localhost:3017/")).is_empty
+
+
+NEW_IMAP, NEW_POP3 = listener(Protocol.IMAP, "127.0.0.1:2143"), listener(Protocol.POP3, "127.0.0.1:1110")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("127.0.0.1:1143", "127.0.0.1:2143", Plan((IMAP,), (NEW_IMAP,), (SMTP,))),
+        ("127.0.0.1:1143", "[127.0.0.1:1143, 127.0.0.1:2143]", Plan((), (NEW_IMAP,), (IMAP, SMTP))),
+        ("127.0.0.1:1143", "off", Plan((IMAP,), (), (SMTP,))),
+        ("pop3: off", "pop3: 127.0.0.1:1110", Plan((), (NEW_POP3,), (IMAP, SMTP))),
+    ],
+)
+def test_only_the_listeners_that_changed_are_rebound(before: str, after: str, expected: Plan) -> None:
+    assert changed((before, after)) == expected
+
+
+KEPT = (IMAP, SMTP)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("accounts:", "accounts:\n  - {address: a@b.c, provider: gmail}", Plan(accounts_added=("a@b.c",))),
+        ('  - {address: "*@contoso.com", provider: office365}\n', "", Plan(accounts_removed=("*@contoso.com",))),
+        ("provider: gmail", "provider: office365", Plan(accounts_changed=("alice@example.com",))),
+        ("provider: gmail", "provider: gmail, sign_in_as: b@c.d", Plan(accounts_changed=("alice@example.com",))),
+        ("provider: gmail", "provider: gmail, aliases: [a]", Plan(accounts_changed=("alice@example.com",))),
+        ("  gmail:", "  new: {kind: microsoft, client_id: x, tenant: t.de}\n  gmail:", Plan(providers_added=("new",))),
+        ("client_id: g", "client_id: h", Plan(grants_invalidated=("gmail",))),
+        ("client_id: g", "client_id: g, scopes: [x]", Plan(grants_invalidated=("gmail",))),
+        ("tenant: contoso.com", "tenant: contoso.de", Plan(grants_invalidated=("office365",))),
+        ("https://idp.example/t", "https://idp.example/u", Plan(grants_invalidated=("company",))),
+        ("[openid, mail]", "[openid, mail, more]", Plan(grants_invalidated=("company",))),
+        ("CANARY-1", "CANARY-9", Plan(providers_changed=("gmail",))),
+        ("[openid, mail]", "[mail, openid]", Plan(providers_changed=("company",))),
+        ("imap.example.com", "mail.example.com", Plan(providers_changed=("company",))),
+        ("tenant: contoso.com", "tenant: contoso.com\n    proxy: http://p:1", Plan(providers_changed=("office365",))),
+        ("/var/lib", "/srv", Plan(store_changed=True)),
+        ("store:", "log: {level: debug}\nstore:", Plan(log_changed=True)),
+        ("store:", "language: fr\nstore:", Plan(language_changed=True)),
+    ],
+)
+def test_each_change_is_named_and_nothing_else(before: str, after: str, expected: Plan) -> None:
+    found = changed((before, after))
+    assert found.listeners_to_keep == KEPT
+    assert not found.is_empty
+    assert found == Plan(**{**{key: getattr(expected, key) for key in Plan.__slots__}, "listeners_to_keep": KEPT})
+
+
+def test_another_console_is_another_redirect_and_keeps_the_sign_ins() -> None:
+    found = changed(("store:", "console: 127.0.0.1:4000\nstore:"))
+    assert found.console_changed
+    assert found.providers_changed == ("gmail", "office365", "company")
+    assert found.grants_invalidated == ()
+
+
+def test_another_store_needs_a_restart() -> None:
+    assert changed(("/var/lib", "/srv")).needs_restart
+
+
+def test_a_renamed_provider_is_one_removed_and_one_added() -> None:
+    found = changed(("gmail", "google"))
+    assert (found.providers_added, found.providers_removed) == (("google",), ("gmail",))
+    assert found.accounts_changed == ("alice@example.com",)
+
+
+SAME_TENANT = """authorization_url: https://login.microsoftonline.com/Contoso.com/oauth2/v2.0/authorize
+    token_url: https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"""
+MORE_SCOPES = """tenant: contoso.com
+    scopes:
+      - openid
+      - https://outlook.office.com/IMAP.AccessAsUser.All
+      - https://outlook.office.com/POP.AccessAsUser.All
+      - https://outlook.office.com/SMTP.Send"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("client_id: g", "client_id: h"),
+        ("client_id: g", "client_id: g, scopes: [x]"),
+        ("client_id: g", "client_id: g, token_url: 'https://x.y/'"),
+        ("client_id: g", "client_id: g, revocation_url: 'https://x.y/'"),
+        ("CANARY-1", "CANARY-9"),
+        ("tenant: contoso.com", "tenant: contoso.de"),
+        ("tenant: contoso.com", SAME_TENANT),
+        ("tenant: contoso.com", MORE_SCOPES),
+        ("tenant: contoso.com", "tenant: CONTOSO.com"),
+        ("tenant: contoso.com", "tenant: contoso.com\n    discovery: false"),
+        ("https://idp.example/a", "https://idp.example/b"),
+        ("[openid, mail]", "[mail, openid]"),
+        ("[openid, mail]", "[openid]"),
+    ],
+)
+def test_the_plan_agrees_with_the_adapters_on_which_grants_are_still_good(before: str, after: str) -> None:
+    old, new = config().providers, config((before, after)).providers
+    for name in old:
+        fingerprints = [registry.create(name, providers[name], SystemClock()).fingerprint for providers in (old, new)]
+        identities = [grant_identity(providers[name]) for providers in (old, new)]
+        assert (fingerprints[0] == fingerprints[1]) == (identities[0] == identities[1]), name
