@@ -1,0 +1,191 @@
+"""The same contract over loopback HTTP, for a tray or CLI in another process."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from bridge.control import rendezvous, wire
+from bridge.control.contract import AccountStatus, SignInStarted, Status
+from bridge.errors import BridgeError
+from bridge.notices import Notice
+from bridge.secret import Secret
+
+HELLO_SECONDS = 5.0
+"""For the first question; a bridge that is alive answers it from memory."""
+
+CALL_SECONDS = 180.0
+"""For one call: completing a sign-in asks the token endpoint and logs in to a mail server, each with its own limit."""
+
+SILENCE_SECONDS = 3 * wire.KEEP_ALIVE
+"""Without even an empty line for this long, the stream of notices has died."""
+
+ANSWER_LIMIT = 32 * 1024 * 1024
+"""Octets of one answer; a status of 50,000 accounts has about half of that."""
+
+
+class BridgeNotRunning(BridgeError):
+    """Nobody answers for the bridge: it is not running, has just stopped, or was restarted since."""
+
+    temporary = True
+    public_text = "The mail bridge is not running."
+
+
+class RemoteControl:
+    """Control of a bridge in another process: on this machine only, through no proxy, following no redirect."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, token: Secret[str]) -> None:
+        """Use opened() or connect(). Raises: ValueError for a URL that is not one of this machine."""
+        if not rendezvous.is_loopback_url(url):
+            raise ValueError("the control interface is only ever asked on this machine")
+        self._session = session
+        self._url = url
+        self._token = token
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: str, token: Secret[str]) -> AsyncIterator[RemoteControl]:
+        """A control for the bridge at `url` (as published: http://127.0.0.1:3017); asks nothing yet."""
+        async with aiohttp.ClientSession(
+            trust_env=False,  # no proxy and no netrc of the environment ever sees the token
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # ours are not compressed; a small answer cannot become a large one
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=HELLO_SECONDS),
+        ) as session:
+            yield cls(session, url, token)
+
+    async def hello(self) -> None:
+        """Make sure that the one who listens there knows the token, before it is sent there.
+
+        When a bridge has died, on a shared machine anybody may listen on its port. Raises: BridgeNotRunning.
+        """
+        nonce = secrets.token_hex(32)
+        timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS)
+        try:
+            async with self._session.get(
+                f"{self._url}/api/hello", params={"nonce": nonce}, timeout=timeout, allow_redirects=False
+            ) as response:
+                answer = wire.loads(await _whole(response))
+                known = wire.take_text(answer, "proof")
+        except (aiohttp.ClientError, OSError, TimeoutError, wire.WireError) as error:
+            raise BridgeNotRunning(f"no mail-bridge answers at {self._url}") from error
+        if not hmac.compare_digest(known.encode("utf-8", "surrogatepass"), wire.proof(self._token, nonce).encode()):
+            raise BridgeNotRunning(f"who answers at {self._url} is not the mail-bridge that was started here")
+
+    async def status(self) -> Status:
+        """See Control."""
+        return wire.decode(Status, await self._call("GET", "status"))
+
+    async def begin_authorization(self, address: str) -> SignInStarted:
+        """See Control."""
+        return wire.decode(SignInStarted, await self._call("POST", "begin", address=address))
+
+    async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
+        """See Control."""
+        return wire.take_text(await self._call("POST", "complete", parameters=dict(parameters)), "address")
+
+    async def cancel_authorization(self, address: str) -> None:
+        """See Control."""
+        await self._call("POST", "cancel", address=address)
+
+    async def forget(self, address: str) -> None:
+        """See Control."""
+        await self._call("POST", "forget", address=address)
+
+    async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
+        """See Control."""
+        answer = await self._call("POST", "adopt", address=address, refresh_token=refresh_token.reveal())
+        return wire.decode(AccountStatus, answer)
+
+    async def local_password(self, address: str) -> Secret[str]:
+        """See Control."""
+        return _password(await self._call("POST", "local-password", address=address))
+
+    async def rotate_local_password(self, address: str) -> Secret[str]:
+        """See Control."""
+        return _password(await self._call("POST", "local-password/rotate", address=address))
+
+    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+        """See Control."""
+        await self._call("POST", "local-password/set", address=address, password=password.reveal())
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """See Control. Raises: BridgeNotRunning once the bridge has stopped; iterate anew to follow the next one."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=HELLO_SECONDS, sock_read=SILENCE_SECONDS)
+        try:
+            async with self._session.get(
+                f"{self._url}/api/notices", headers=self._headers(), timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise self._refusal(response.status, await _whole(response))
+                async for line in response.content:
+                    if line.strip():
+                        yield wire.decode_notice(line)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._not_running() from error
+        except ValueError as error:  # aiohttp's word for a line without end
+            raise wire.WireError("a notice that is too long") from error
+        raise self._not_running()
+
+    async def _call(self, method: str, path: str, **body: object) -> dict[str, Any]:
+        content = wire.dumps(body).encode() if body else None
+        headers = self._headers() | ({"Content-Type": "application/json"} if content else {})
+        try:
+            async with self._session.request(
+                method, f"{self._url}/api/{path}", data=content, headers=headers, allow_redirects=False
+            ) as response:
+                status, answer = response.status, await _whole(response)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._not_running() from error
+        if status != 200:
+            raise self._refusal(status, answer)
+        return wire.loads(answer)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.reveal()}"}
+
+    def _refusal(self, status: int, answer: bytes) -> Exception:
+        """The exception that the bridge raised."""
+        if status == 401:
+            return BridgeNotRunning(f"the mail-bridge at {self._url} was restarted; find it again")
+        return wire.decode_error(wire.loads(answer))
+
+    def _not_running(self) -> BridgeNotRunning:
+        return BridgeNotRunning(f"the mail-bridge at {self._url} does not answer; is it running?")
+
+
+@asynccontextmanager
+async def connect(directory: Path) -> AsyncIterator[RemoteControl | None]:
+    """The bridge that published itself in `directory`.
+
+    Gives None when none is running: no file, nobody at its port, or somebody who does not know its token.
+    """
+    async with AsyncExitStack() as stack:
+        control = None
+        if (found := rendezvous.find(directory)) is not None:
+            control = await stack.enter_async_context(RemoteControl.opened(*found))
+            try:
+                await control.hello()
+            except BridgeNotRunning:
+                control = None
+        yield control
+
+
+def _password(answer: Mapping[str, Any]) -> Secret[str]:
+    return Secret(wire.take_text(answer, "password"))
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body, bounded. Raises: WireError."""
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) > ANSWER_LIMIT:
+            raise wire.WireError("an answer that is too long")
+    return bytes(content)

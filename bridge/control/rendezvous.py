@@ -1,0 +1,121 @@
+"""The file by which other programs of the same user find the running bridge: its URL and its admin token."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.errors import BridgeError
+from bridge.secret import Secret
+
+NAME = "control.json"
+FORMAT = 1
+SIZE_LIMIT = 4096
+"""Octets; ours has some 150. A larger file was not written by us."""
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Where the token may be sent; whatever a file says, it never leaves this machine."""
+
+
+def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
+    """Leave word in `directory`, which is made if need be. Readers see the old file or the new one, never a part.
+
+    Raises: BridgeError naming the file.
+    """
+    content = json.dumps({"format": FORMAT, "url": url, "token": token.reveal(), "pid": pid}) + "\n"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=directory)  # 0600 from its first moment
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, directory / NAME)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BridgeError(
+            f"{directory / NAME} cannot be written ({error.strerror or type(error).__name__}); without it the other "
+            "commands do not find the running bridge"
+        ) from error
+
+
+def withdraw(directory: Path, pid: int | None = None) -> None:
+    """Take the word back, if it is still that of process `pid` (default: this one); never fails.
+
+    During a restart the next bridge may have published already: its file stays.
+    """
+    path = directory / NAME
+    content = _read(path)
+    if content is not None and content["pid"] == (os.getpid() if pid is None else pid):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return  # a file left behind is ignored as soon as nobody answers for its token
+
+
+def find(directory: Path) -> tuple[str, Secret[str]] | None:
+    """URL (without a slash at its end) and token of the bridge that published here.
+
+    None if there is no file, or one that is malformed, that others may read, or that another user owns (POSIX; on
+    Windows the directory's access list does that): its token would be no secret, or its URL a trap.
+    """
+    content = _read(directory / NAME)
+    return None if content is None else (content["url"], Secret(content["token"]))
+
+
+def is_loopback_url(url: str) -> bool:
+    """True for `http://` with a host and a port of this machine, and nothing after it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    written = f"[{host}]" if ":" in host else host
+    return bool(port) and host in LOOPBACK and url == f"http://{written}:{port}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        try:
+            if not _is_private(os.fstat(file.fileno())):
+                return None
+            content = json.loads(file.read(SIZE_LIMIT + 1)[:SIZE_LIMIT])
+        except (OSError, ValueError, RecursionError):
+            return None
+    return content if _is_sound(content) else None
+
+
+def _is_private(found: os.stat_result) -> bool:
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    if os.name == "nt":
+        return True  # st_mode and st_uid say nothing there
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _is_sound(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and content.keys() == {"format", "url", "token", "pid"}
+        and content["format"] == FORMAT
+        and isinstance(content["url"], str)
+        and is_loopback_url(content["url"])
+        and isinstance(content["token"], str)
+        and content["token"].isascii()
+        and content["token"].isprintable()
+        and content["token"] != ""
+        and type(content["pid"]) is int
+    )

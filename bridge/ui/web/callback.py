@@ -1,0 +1,153 @@
+"""GET or POST / with code and state, to control.complete_authorization; then a page of its own says what happened."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, urlsplit
+
+from aiohttp import web
+
+from bridge.clock import Clock
+from bridge.control.contract import Control, SignInStarted
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    LoginRefused,
+    ProviderRefused,
+    ProviderUnavailable,
+    StoreCorrupt,
+    StoreUnavailable,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from bridge.observe.logs import event
+from bridge.ui.web import guards
+from bridge.ui.web.expiring import Expiring
+from bridge.ui.web.rendering import not_found, page, see_other
+
+PARAMETERS = frozenset(
+    {
+        *("code", "state", "error", "error_description", "error_uri"),  # RFC 6749 sections 4.1.2 and 4.1.2.1
+        "iss",  # RFC 9207
+        "session_state",  # OpenID Connect Session Management
+        *("client_info", "error_subcode"),  # Microsoft
+        *("scope", "authuser", "hd", "prompt"),  # Google
+    }
+)
+"""What is passed on; whatever else a query holds is nobody's."""
+
+VALUE_LIMIT = 16 * 1024
+"""Characters. Microsoft's codes have 1,000 to 2,000; as a form they may grow with the person's groups."""
+
+RESULTS = 100
+RESULT_SECONDS = 600.0
+"""Long enough to call somebody over and to reload the page in front of them."""
+
+REMEMBERED = 1000
+REMEMBERED_SECONDS = 3600.0
+"""Longer than a sign-in may take: who comes back too late still gets a link to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a sign-in ended; done.html has the words for each kind."""
+
+    kind: str
+    """ready, denied, wrong_person, failed, unavailable, registration, mail_server, mailbox, store or other."""
+    address: str
+    """Empty where a sign-in that we did not begin has failed."""
+    detail: str
+
+
+class Callback:
+    """The redirect target."""
+
+    def __init__(self, control: Control, clock: Clock) -> None:
+        self._control = control
+        self._results: Expiring[Outcome] = Expiring(clock, limit=RESULTS, life=RESULT_SECONDS)
+        self._addresses: Expiring[str] = Expiring(clock, limit=REMEMBERED, life=REMEMBERED_SECONDS)
+
+    def remember(self, started: SignInStarted) -> None:
+        """Know later whose sign-in it was, also when it fails: the state in its URL comes back."""
+        for state in parse_qs(urlsplit(started.url).query).get("state", [])[:1]:
+            self._addresses.add(state, started.address)
+
+    @staticmethod
+    def is_callback(request: web.Request) -> bool:
+        """True if the query of `/` means us and not the start page."""
+        names = {name for name, _ in guards.fields_of(request.raw_path.partition("?")[2]) or []}
+        return not names.isdisjoint({"code", "error", "state"})
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """The parameters came in the URL. HEAD is somebody's link check, not a person's browser."""
+        if request.method != "GET":
+            return not_found()
+        return await self._complete(guards.fields_of(request.raw_path.partition("?")[2]))
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """The parameters came as a form (response_mode=form_post), which the provider's page has sent: the state, not
+        the origin, says whether it is meant."""
+        return await self._complete(await guards.form_fields(request))
+
+    async def _complete(self, fields: list[tuple[str, str]] | None) -> web.StreamResponse:
+        parameters = _accepted(fields)
+        if parameters is None:
+            return not_found()
+        address = self._addresses.get(parameters["state"]) or ""
+        try:
+            address = await self._control.complete_authorization(parameters)
+            outcome = Outcome("ready", address, "")
+        except BridgeError as problem:
+            if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
+                return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
+            outcome = Outcome(_kind(problem), address, str(problem))
+        event("console.sign_in_returned", outcome=outcome.kind, account=address)
+        name = secrets.token_urlsafe(16)
+        self._results.add(name, outcome)
+        return see_other(f"/done/{name}")
+
+    async def done(self, request: web.Request) -> web.StreamResponse:
+        """What happened; the page may be reloaded until it expires."""
+        outcome = self._results.get(request.match_info["name"])
+        if outcome is None:
+            return not_found()
+        retry = sign_in_path(outcome.address) if outcome.kind != "ready" else ""
+        return page("done.html", kind=outcome.kind, address=outcome.address, detail=outcome.detail, retry=retry)
+
+
+def sign_in_path(address: str) -> str:
+    """The page that starts a sign-in; empty for an empty address."""
+    return f"/sign-in/{quote(address, safe='@', errors='replace')}" if address else ""
+
+
+def _accepted(fields: list[tuple[str, str]] | None) -> Mapping[str, str] | None:
+    """OAuth's parameters, each once (RFC 6749 section 3.1) and bounded; None if this is no answer of a provider."""
+    found: dict[str, str] = {}
+    for name, value in fields or []:
+        if name not in PARAMETERS:
+            continue
+        if name in found or len(value) > VALUE_LIMIT:
+            return None
+        found[name] = value
+    return found if found.get("state") and ("code" in found or "error" in found) else None
+
+
+def _kind(problem: BridgeError) -> str:
+    match problem:
+        case AuthorizationFailed(code="denied" | "wrong_person" as code):
+            return str(code)
+        case AuthorizationFailed() | LoginRefused():
+            return "failed"
+        case ProviderRefused():
+            return "registration"
+        case ProviderUnavailable():
+            return "unavailable"
+        case UpstreamUnavailable():
+            return "mail_server"
+        case UpstreamRefused():
+            return "mailbox"
+        case StoreUnavailable() | StoreCorrupt():
+            return "store"
+    return "other"

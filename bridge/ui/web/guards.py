@@ -1,0 +1,142 @@
+"""Who may ask: hosts, origins, forms that we have served, the administrator."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from bridge.clock import Clock
+from bridge.secret import Secret
+from bridge.ui.web.expiring import Expiring
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+SESSION_SECONDS = 8 * 3600.0
+"""An administrator's working day."""
+SESSIONS = 100
+"""Browsers in which the administrator's link was opened within that time."""
+
+BODY_SECONDS = 10.0
+"""For the body of a form to arrive: it was typed, or comes from a provider's page, and is below 64 KiB."""
+FORM_FIELDS = 50
+"""A provider's callback has about five."""
+
+_AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
+"""Headers by which browsers say that nobody has asked for the page yet."""
+
+
+def is_ours(request: web.Request, hosts: frozenset[str]) -> bool:
+    """True if the request names this console by exactly one Host, and has no other host in its target.
+
+    Stops DNS rebinding: a page of evil.example whose name points to 127.0.0.1 arrives with its own name.
+    """
+    named = request.headers.getall("Host", [])
+    return len(named) == 1 and named[0].lower() in hosts and request.raw_path.startswith("/")
+
+
+def is_ahead(request: web.Request) -> bool:
+    """True for a prefetch or prerender: the person may never look at the page, so nothing may happen."""
+    return any(
+        word in request.headers.get(name, "").lower()
+        for name in _AHEAD
+        for word in ("prefetch", "prerender", "preview")
+    )
+
+
+def is_foreign(request: web.Request, hosts: frozenset[str]) -> bool:
+    """True if the browser says that a page from elsewhere has sent this.
+
+    Our own forms come with `Origin: null`, because our pages send no referrer (Fetch standard, "append a request
+    Origin header"), so null is judged by Sec-Fetch-Site alone, and forms need their token besides.
+    """
+    origins = request.headers.getall("Origin", [])
+    own = {"null", *(f"http://{host}" for host in hosts)}
+    if any(origin.lower() not in own for origin in origins):
+        return True
+    return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
+
+
+async def form_fields(request: web.Request) -> list[tuple[str, str]] | None:
+    """The fields of a form, in order; None for anything else, or one that is broken or slow."""
+    if request.content_type != "application/x-www-form-urlencoded":  # multipart would be written to temporary files
+        return None
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()  # refuses more than the application's limit
+    except TimeoutError:
+        return None
+    return fields_of(body.decode("latin-1"))
+
+
+def fields_of(text: str) -> list[tuple[str, str]] | None:
+    """The fields of a query or a form's body; None if there are too many or they are not UTF-8."""
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS)
+    except ValueError:
+        return None
+
+
+def cookie_name(kind: str, request: web.Request) -> str:
+    """Browsers give cookies of localhost to every port: the name keeps two bridges apart."""
+    return f"mail_bridge_{kind}_{request.headers['Host'].rpartition(':')[2]}"
+
+
+def set_cookie(response: web.StreamResponse, name: str, value: str) -> None:
+    """For the browser's session, out of reach of scripts and of other sites."""
+    response.set_cookie(name, value, path="/", httponly=True, samesite="Strict")
+
+
+class Forms:
+    """A form is accepted from a browser that we have shown it to, and from no page of another site."""
+
+    def __init__(self, hosts: frozenset[str]) -> None:
+        self._hosts = hosts
+        self._key = secrets.token_bytes(32)
+
+    def issue(self, request: web.Request) -> tuple[str, str]:
+        """The browser's cookie, kept if it has one so that other tabs go on working, and the form's hidden field."""
+        cookie = request.cookies.get(cookie_name("form", request), "")
+        if len(cookie) != 43:
+            cookie = secrets.token_urlsafe(32)
+        return cookie, self._field(cookie)
+
+    def accept(self, request: web.Request, field: str) -> bool:
+        """True if cookie and field belong together and the browser does not name another site."""
+        cookie = request.cookies.get(cookie_name("form", request), "")
+        matches = hmac.compare_digest(self._field(cookie).encode(), field.encode("utf-8", "surrogatepass"))
+        return matches and cookie != "" and not is_foreign(request, self._hosts)
+
+    def _field(self, cookie: str) -> str:
+        return hmac.new(self._key, cookie.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+class Administrators:
+    """Browsers in which the administrator's link was opened.
+
+    Their cookie is not the token but a name for a session, which only lets see the list: cookies of localhost go to
+    every port, so that on a shared machine a colleague's program may come to see one.
+    """
+
+    def __init__(self, token: Secret[str], clock: Clock) -> None:
+        self._token = token
+        self._sessions: Expiring[bool] = Expiring(clock, limit=SESSIONS, life=SESSION_SECONDS)
+
+    def is_token(self, text: str) -> bool:
+        """Compares in constant time."""
+        return bool(self._token) and self._token.matches(Secret(text))
+
+    def open_session(self) -> str:
+        """The value of a new cookie."""
+        name = secrets.token_urlsafe(32)
+        self._sessions.add(name, True)
+        return name
+
+    def is_open(self, request: web.Request) -> bool:
+        """True if the browser's session is known and not over."""
+        return self._sessions.get(request.cookies.get(cookie_name("admin", request), "")) is not None

@@ -1,0 +1,205 @@
+"""Start page, list of accounts, sign-in page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from bridge.clock import Clock
+from bridge.control.contract import AccountState, AccountStatus, Control, ListenerStatus, SignInStarted, Status
+from bridge.errors import BridgeError, LoginRefused, ProviderRefused
+from bridge.ui.web import guards
+from bridge.ui.web.callback import Callback, sign_in_path
+from bridge.ui.web.rendering import ICON, STYLE, not_found, page, see_other
+
+ROWS = 40
+"""Accounts on one page: below 50 KB even with a long error text for each."""
+TEXT_LIMIT = 300
+"""Characters of an address or an error text in the list."""
+ADDRESS_LIMIT = 254
+"""Characters (RFC 5321 section 4.5.3.1.3, without its brackets)."""
+
+GLANCE_SECONDS = 2.0
+"""How old the status behind the public start page may be: anybody may ask for that page, as often as they like."""
+
+_URGENT_FIRST = (AccountState.TROUBLE, AccountState.SIGN_IN, AccountState.PENDING, AccountState.READY)
+_WORDS = {
+    AccountState.READY: "Ready",
+    AccountState.SIGN_IN: "Sign-in needed",
+    AccountState.PENDING: "Sign-in under way",
+    AccountState.TROUBLE: "Trouble",
+}
+_PROTOCOLS = {"imap": "IMAP (incoming)", "pop3": "POP3 (incoming)", "smtp": "SMTP (outgoing)"}
+_SECURITY = {"": "none", "implicit": "SSL/TLS", "starttls": "STARTTLS"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    state: str
+    word: str
+    address: str
+    subject: str
+    detail: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    protocol: str
+    host: str
+    port: str
+    security: str
+
+
+class Pages:
+    """What a person sees outside of the redirect."""
+
+    def __init__(
+        self,
+        control: Control,
+        callback: Callback,
+        administrators: guards.Administrators,
+        forms: guards.Forms,
+        clock: Clock,
+    ) -> None:
+        self._control = control
+        self._callback = callback
+        self._administrators = administrators
+        self._forms = forms
+        self._clock = clock
+        self._glance: tuple[float, Status] | None = None
+
+    async def root(self, request: web.Request) -> web.StreamResponse:
+        """`/` is the redirect target, as registered; without an answer of a provider it is the start page."""
+        if self._callback.is_callback(request):
+            return await self._callback.get(request)
+        return await self._start(request)
+
+    async def _start(self, request: web.Request) -> web.StreamResponse:
+        is_administrator = self._administrators.is_open(request)
+        try:
+            status = await (self._control.status() if is_administrator else self._public_status())
+        except BridgeError as problem:
+            detail = str(problem) if is_administrator else problem.public
+            return page("problem.html", 503, kind="bridge", detail=detail)
+        settings = [_setting(listener) for listener in status.listeners]
+        if not is_administrator:
+            return page("start.html", is_demo=status.is_demo, settings=settings)
+        listed = _list_fields(status, request.query.get("page"))
+        return page("accounts.html", bridge=status, settings=settings, **listed)
+
+    async def _public_status(self) -> Status:
+        now = self._clock.monotonic()
+        if self._glance is None or now - self._glance[0] >= GLANCE_SECONDS:
+            self._glance = now, await self._control.status()
+        return self._glance[1]
+
+    async def administrator(self, request: web.Request) -> web.StreamResponse:
+        """The administrator's link: shows the list in this browser from now on."""
+        if not self._administrators.is_token(request.match_info["token"]):
+            return page("problem.html", 403, kind="administrator", detail="")
+        response = see_other("/")  # takes the token out of the address bar
+        guards.set_cookie(response, guards.cookie_name("admin", request), self._administrators.open_session())
+        return response
+
+    async def choose(self, request: web.Request) -> web.StreamResponse:
+        """The form of the start page: to the page of that address."""
+        address = request.query.get("address", "").strip()
+        return see_other(sign_in_path(address)) if _is_plausible(address) else see_other("/")
+
+    async def sign_in(self, request: web.Request) -> web.StreamResponse:
+        """Who should sign in, and a button. The same for every address: it tells nobody which ones exist."""
+        address = request.match_info["address"]
+        return self._sign_in_page(request, address) if _is_plausible(address) else not_found()
+
+    async def begin(self, request: web.Request) -> web.StreamResponse:
+        """The button was pressed.
+
+        The answer is a page that leads on by itself and holds a link, not a redirect: see rendering.HEADERS.
+        """
+        address = request.match_info["address"]
+        if not _is_plausible(address):
+            return not_found()
+        fields = dict(await guards.form_fields(request) or [])
+        if not self._forms.accept(request, fields.get("form", "")):
+            return self._sign_in_page(request, address, 403, "again")
+        try:
+            started = await self._control.begin_authorization(address)
+        except LoginRefused:
+            return self._sign_in_page(request, address, 404, "unknown")
+        except ProviderRefused as problem:
+            return self._sign_in_page(request, address, 503, "registration", str(problem))
+        except BridgeError as problem:
+            return self._sign_in_page(request, address, 503, "unavailable", str(problem))
+        return self._leave(request, started)
+
+    def _leave(self, request: web.Request, started: SignInStarted) -> web.StreamResponse:
+        target = urlsplit(started.url)
+        if target.scheme not in {"http", "https"} or not target.hostname:
+            return self._sign_in_page(request, started.address, 503, "registration", "The sign-in page is no web page.")
+        self._callback.remember(started)
+        return page("leaving.html", address=started.address, url=started.url, host=target.hostname)
+
+    def _sign_in_page(
+        self, request: web.Request, address: str, status: int = 200, problem: str = "", detail: str = ""
+    ) -> web.StreamResponse:
+        cookie, field = self._forms.issue(request)
+        response = page(
+            "sign_in.html",
+            status,
+            address=address,
+            action=sign_in_path(address),
+            field=field,
+            problem=problem,
+            detail=detail,
+        )
+        guards.set_cookie(response, guards.cookie_name("form", request), cookie)
+        return response
+
+    async def style(self, request: web.Request) -> web.StreamResponse:
+        """The one style sheet."""
+        return web.Response(text=STYLE, content_type="text/css", charset="utf-8")
+
+    async def icon(self, request: web.Request) -> web.StreamResponse:
+        """Browsers ask for it unbidden, also right after the redirect."""
+        return web.Response(text=ICON, content_type="image/svg+xml", charset="utf-8")
+
+
+def _is_plausible(address: str) -> bool:
+    """True for what may be a user name: our pages show no sentence that somebody else has put into a link."""
+    return 0 < len(address) <= ADDRESS_LIMIT and address.isprintable() and " " not in address
+
+
+def _list_fields(status: Status, asked: str | None) -> dict[str, Any]:
+    """One page of the list, those who need somebody first."""
+    ordered = sorted(status.accounts, key=lambda account: (_URGENT_FIRST.index(account.state), account.address))
+    last = max(1, -(-len(ordered) // ROWS))
+    number = min(int(asked), last) if asked and asked.isascii() and asked.isdigit() and len(asked) < 9 else 1
+    number = max(number, 1)
+    rows = [_row(account) for account in ordered[(number - 1) * ROWS : number * ROWS]]
+    counts = [(state.value, _WORDS[state], sum(a.state is state for a in ordered)) for state in _URGENT_FIRST]
+    return {"rows": rows, "number": number, "last": last, "counts": counts}
+
+
+def _row(account: AccountStatus) -> _Row:
+    return _Row(
+        account.state.value,
+        _WORDS[account.state],
+        account.address[:TEXT_LIMIT],
+        account.subject[:TEXT_LIMIT] if account.subject.lower() != account.address.lower() else "",
+        account.detail[:TEXT_LIMIT],
+        sign_in_path(account.address),  # not its sign_in_url: the link stays at the host that the browser is at
+    )
+
+
+def _setting(listener: ListenerStatus) -> _Setting:
+    host, _, port = listener.address.rpartition(":")
+    return _Setting(
+        _PROTOCOLS.get(listener.protocol, listener.protocol),
+        "the name of this computer" if host in {"0.0.0.0", "[::]"} else host,
+        port,
+        _SECURITY.get(listener.tls, listener.tls),
+    )

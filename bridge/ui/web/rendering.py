@@ -1,0 +1,57 @@
+"""Templates to answers, and the headers that every answer has."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Final
+
+import jinja2
+from aiohttp import web
+
+from bridge import __version__
+
+HEADERS: Final = {
+    # No script, nothing from elsewhere, no frame around us. `form-action` stops at this console on purpose: Chromium
+    # applies it to the redirects after a form too, so no form's answer redirects to a provider (see pages.Pages.begin).
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "no-referrer",  # our URLs hold addresses, and for a moment a code
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "mail-bridge",  # else aiohttp's and Python's versions
+}
+
+_FILES = resources.files("bridge.ui.web")
+STYLE: Final = _FILES.joinpath("static/style.css").read_text("utf-8")
+ICON: Final = _FILES.joinpath("static/favicon.svg").read_text("utf-8")
+
+_templates = jinja2.Environment(
+    loader=jinja2.DictLoader(
+        {file.name: file.read_text("utf-8") for file in _FILES.joinpath("templates").iterdir() if file.is_file()}
+    ),  # read once: a request never waits for a disk
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.globals["version"] = __version__
+
+
+def page(template: str, status: int = 200, **fields: object) -> web.Response:
+    """An HTML answer; every field is escaped."""
+    text = _templates.get_template(template).render(fields)
+    # A lone surrogate (from a URL, or a provider's text) has no UTF-8 form.
+    return web.Response(status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8")
+
+
+def see_other(path: str) -> web.Response:
+    """Go there with a GET; takes the address of this request out of the browser's bar and history."""
+    return web.Response(status=303, headers={"Location": path})
+
+
+def not_found() -> web.Response:
+    """The page for whatever does not exist, or not any more."""
+    return page("problem.html", 404, kind="not_found", detail="")

@@ -1,0 +1,151 @@
+"""A bridge in memory that keeps the control contract: accounts, sign-ins with a state each, passwords, notices."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+from bridge.clock import Clock, SystemClock
+from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, SignInStarted, Status
+from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
+from bridge.notices import AuthorizationEnded, Authorized, Forgotten, Notice, NoticeBus
+from bridge.secret import Secret
+
+LIFE = 600.0
+SHORTEST = 12
+
+
+class FakeControl:
+    """Knows the addresses that it is given, and everybody at @pattern.example."""
+
+    def __init__(self, *addresses: str, clock: Clock | None = None) -> None:
+        self.states = dict.fromkeys(addresses, AccountState.SIGN_IN)
+        self.details: dict[str, str] = {}
+        self.passwords: dict[str, Secret[str]] = {}
+        self.listeners: tuple[ListenerStatus, ...] = (
+            ListenerStatus("imap", "127.0.0.1:1143", "", 2),
+            ListenerStatus("smtp", "[::1]:1587", "starttls", 0),
+        )
+        self.bus = NoticeBus()
+        self.problem: BridgeError | None = None
+        """Raised by the next call of any method, before anything changes."""
+        self.bug: Exception | None = None
+        """Raised by status(), as a fault of ours would be."""
+        self.completions: list[dict[str, str]] = []
+        """The parameters of each attempt to complete, right or wrong."""
+        self.following = asyncio.Event()
+        """Somebody reads the notices."""
+        self.abandoned = asyncio.Event()
+        """A reader of the notices has let go."""
+        self.authorization_url = "https://login.provider.example/authorize"
+        self._clock = clock or SystemClock()
+        self._pending: dict[str, tuple[str, float]] = {}
+
+    async def status(self) -> Status:
+        self._fail()
+        if self.bug is not None:
+            raise self.bug
+        accounts = tuple(self._status_of(address) for address in self.states)
+        return Status("9.8.7", "/etc/mail-bridge/config.yaml", False, accounts, self.listeners, ("*@pattern.example",))
+
+    async def begin_authorization(self, address: str) -> SignInStarted:
+        self._fail()
+        address = self._known(address)
+        for state, (owner, expires_at) in self._pending.items():
+            if owner == address and expires_at > self._clock.now():
+                return self._started(address, state, expires_at)
+        state = secrets.token_urlsafe(32)
+        self._pending[state] = (address, self._clock.now() + LIFE)
+        self.states[address] = AccountState.PENDING
+        return self._started(address, state, self._pending[state][1])
+
+    async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
+        self.completions.append(dict(parameters))
+        address, expires_at = self._pending.get(parameters.get("state", ""), ("", 0.0))
+        if not address or expires_at <= self._clock.now():
+            raise AuthorizationFailed("This answer belongs to no sign-in.", code="unknown_state")
+        del self._pending[parameters["state"]]
+        try:
+            self._fail()
+            if "error" in parameters:
+                raise AuthorizationFailed(f"The sign-in was declined: {parameters['error']}", code="denied")
+        except BridgeError as problem:
+            self.states[address] = AccountState.SIGN_IN
+            self.bus.publish(AuthorizationEnded(address, "denied", str(problem)))
+            raise
+        self.states[address] = AccountState.READY
+        self.bus.publish(Authorized(address, address))
+        return address
+
+    async def cancel_authorization(self, address: str) -> None:
+        self._fail()
+        address = self._known(address)
+        self._pending = {state: entry for state, entry in self._pending.items() if entry[0] != address}
+        self.states[address] = AccountState.SIGN_IN
+
+    async def forget(self, address: str) -> None:
+        self._fail()
+        self.states[self._known(address)] = AccountState.SIGN_IN
+        self.bus.publish(Forgotten(address))
+
+    async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
+        self._fail()
+        address = self._known(address)
+        if refresh_token.reveal() != "CANARY-refresh":
+            raise AuthorizationFailed("The provider does not take it.", code="no_grant")
+        self.states[address] = AccountState.READY
+        return self._status_of(address)
+
+    async def local_password(self, address: str) -> Secret[str]:
+        self._fail()
+        return self.passwords.setdefault(self._known(address), Secret("CANARY-" + secrets.token_hex(8)))
+
+    async def rotate_local_password(self, address: str) -> Secret[str]:
+        self._fail()
+        self.passwords[self._known(address)] = Secret("CANARY-" + secrets.token_hex(8))
+        return self.passwords[self._known(address)]
+
+    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+        self._fail()
+        if len(password.reveal()) < SHORTEST:
+            raise ValueError(f"a local password has at least {SHORTEST} characters")
+        self.passwords[self._known(address)] = password
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        with self.bus.subscription() as queue:
+            self.following.set()
+            try:
+                while True:
+                    yield await queue.get()
+            finally:
+                self.abandoned.set()
+
+    def _started(self, address: str, state: str, expires_at: float) -> SignInStarted:
+        url = f"{self.authorization_url}?{urlencode({'client_id': 'a', 'state': state})}"
+        return SignInStarted(address, url, f"http://localhost:3017/sign-in/{quote(address)}", expires_at)
+
+    def _status_of(self, address: str) -> AccountStatus:
+        state = self.states[address]
+        expires_at = 1_800_000_000.5 if state is AccountState.READY else None
+        detail = self.details.get(address, "")
+        return AccountStatus(address, "acme", address, state, detail, expires_at, "javascript:alert(1)")
+
+    def _known(self, address: str) -> str:
+        address = address.lower()
+        if address.endswith("@pattern.example"):
+            self.states.setdefault(address, AccountState.SIGN_IN)
+        if address not in self.states:
+            raise LoginRefused(f"{address} is in no account of the configuration")
+        return address
+
+    def _fail(self) -> None:
+        problem, self.problem = self.problem, None
+        if problem is not None:
+            raise problem
+
+
+def state_of(url: str) -> str:
+    """The state in a provider's URL."""
+    return parse_qs(urlsplit(url).query)["state"][0]

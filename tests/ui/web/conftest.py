@@ -1,0 +1,99 @@
+"""A console on a real socket, and a client that behaves like a browser where it matters."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from bridge.observe import logs
+from bridge.secret import Secret
+from bridge.ui.web.server import Console
+from tests.fakes_control import FakeControl
+from tests.tokens.fakes import HandClock
+
+TOKEN = "CANARY-admin-token"
+
+
+class Browser:
+    """Follows redirects and keeps cookies, as a browser at http://localhost would."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+        self.session = session
+        self.port = port
+        self.base = f"http://127.0.0.1:{port}"
+
+    @asynccontextmanager
+    async def get(self, path: str, **options: object) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self.session.get(self.base + path, **options) as response:  # type: ignore[arg-type]
+            yield response
+
+    @asynccontextmanager
+    async def post(self, path: str, **options: object) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self.session.post(self.base + path, **options) as response:  # type: ignore[arg-type]
+            yield response
+
+    async def text(self, path: str) -> str:
+        async with self.get(path) as response:
+            return await response.text()
+
+    async def press(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+        """Open the sign-in page and press its button: status and text of the answer."""
+        found = re.search(r'name="form" value="([0-9a-f]+)"', await self.text(path))
+        assert found is not None
+        async with self.post(path, data={"form": found[1]}, headers=headers or {"Origin": "null"}) as response:
+            return response.status, await response.text()
+
+    async def as_administrator(self) -> None:
+        async with self.get(f"/admin/{TOKEN}") as response:
+            assert response.status == 200
+            assert response.url.path == "/"
+
+
+@asynccontextmanager
+async def serving(control: FakeControl, clock: HandClock | None = None) -> AsyncIterator[Browser]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts, clock=clock)
+    async with console.serving([sock]), browsing(port) as browser:
+        yield browser
+
+
+@asynccontextmanager
+async def browsing(port: int) -> AsyncIterator[Browser]:
+    """One more browser."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        yield Browser(session, port)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def control(clock: HandClock) -> FakeControl:
+    return FakeControl("alice@example.com", "bob@example.com", clock=clock)
+
+
+@pytest.fixture
+async def browser(control: FakeControl, clock: HandClock) -> AsyncIterator[Browser]:
+    async with serving(control, clock) as browser:
+        yield browser
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])

@@ -1,0 +1,240 @@
+"""The redirect: the right answer once, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from bridge.control.contract import AccountState
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    LimitReached,
+    ProviderRefused,
+    ProviderUnavailable,
+    StoreUnavailable,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from tests.fakes_control import FakeControl, state_of
+from tests.tokens.fakes import HandClock
+from tests.ui.web.conftest import Browser
+
+ALICE = "alice@example.com"
+
+
+async def begun(control: FakeControl) -> str:
+    return state_of((await control.begin_authorization(ALICE)).url)
+
+
+async def test_a_sign_in_by_get_ends_on_a_page_without_code_or_state(browser: Browser, control: FakeControl) -> None:
+    state = await begun(control)
+    query = urlencode({"code": "CANARY/co+de=", "state": state, "session_state": "s", "hd": "example.com"})
+    async with browser.get(f"/?{query}") as response:
+        text = await response.text()
+    assert response.status == 200
+    assert response.url.path.startswith("/done/")
+    assert "CANARY" not in str(response.url) + text
+    assert state not in str(response.url) + text
+    assert f"<strong>{ALICE}</strong> is signed in. You can close this page." in text
+    assert control.completions == [{"code": "CANARY/co+de=", "state": state, "session_state": "s", "hd": "example.com"}]
+    assert control.states[ALICE] is AccountState.READY
+
+
+async def test_a_sign_in_by_form_post_from_the_providers_page_works(browser: Browser, control: FakeControl) -> None:
+    form = {"code": "CANARY-code", "state": await begun(control), "client_info": "x"}
+    headers = {"Origin": "https://login.microsoftonline.com", "Sec-Fetch-Site": "cross-site"}
+    async with browser.post("/", data=form, headers=headers) as response:
+        assert response.status == 200
+        assert "is signed in" in await response.text()
+    assert control.completions == [form]
+
+
+async def test_the_result_may_be_reloaded_until_it_expires(
+    browser: Browser, control: FakeControl, clock: HandClock
+) -> None:
+    async with browser.get(f"/?code=CANARY-c&state={await begun(control)}") as response:
+        path = response.url.path
+    assert "is signed in" in await browser.text(path)
+    clock.advance(601)
+    async with browser.get(path) as response:
+        assert response.status == 404
+
+
+async def test_only_the_newest_100_results_are_kept(browser: Browser, control: FakeControl) -> None:
+    paths = []
+    for _ in range(101):
+        async with browser.get(f"/?code=CANARY-c&state={await begun(control)}", allow_redirects=False) as response:
+            paths.append(response.headers["Location"])
+    statuses = []
+    for path in (paths[0], paths[1], paths[100]):
+        async with browser.get(path) as response:
+            statuses.append(response.status)
+    assert statuses == [404, 200, 200]
+
+
+async def test_an_answer_works_once(browser: Browser, control: FakeControl) -> None:
+    path = f"/?code=CANARY-c&state={await begun(control)}"
+    await browser.text(path)
+    async with browser.get(path) as response:
+        assert response.status == 404
+        assert "This sign-in is over" in await response.text()
+    assert control.states[ALICE] is AccountState.READY
+
+
+async def test_an_answer_that_comes_too_late_changes_nothing_and_offers_a_new_start(
+    browser: Browser, control: FakeControl, clock: HandClock
+) -> None:
+    await browser.press(f"/sign-in/{ALICE}")
+    state = await begun(control)
+    clock.advance(601)
+    async with browser.get(f"/?code=CANARY-c&state={state}") as response:
+        assert response.status == 404
+        assert f'href="/sign-in/{ALICE}"' in await response.text()
+    assert control.states[ALICE] is AccountState.PENDING
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "code=CANARY-c",
+        "code=CANARY-c&state=",
+        "state={state}",
+        "error=access_denied",
+        "code=a&code=b&state={state}",
+        "code=a&state={state}&state={state}",
+        "code=%FF&state={state}",
+        "code=" + "x" * 17_000 + "&state={state}",
+    ],
+)
+async def test_what_is_no_answer_of_a_provider_never_reaches_the_bridge(
+    browser: Browser, control: FakeControl, query: str
+) -> None:
+    state = await begun(control)
+    async with browser.get("/?" + query.format(state=state)) as response:
+        assert response.status == (200 if "%FF" in query else 404)  # not UTF-8: read as no parameter at all
+    assert control.completions == []
+    async with browser.get(f"/?code=CANARY-c&state={state}") as response:
+        assert "is signed in" in await response.text()
+
+
+async def test_parameters_that_oauth_does_not_define_are_not_passed_on(browser: Browser, control: FakeControl) -> None:
+    state = await begun(control)
+    await browser.text(f"/?code=CANARY-c&state={state}&address=bob@example.com&x=1&x=2")
+    assert control.completions == [{"code": "CANARY-c", "state": state}]
+
+
+async def test_a_forged_state_changes_nothing(browser: Browser, control: FakeControl) -> None:
+    state = await begun(control)
+    async with browser.get("/?code=CANARY-c&state=forged") as response:
+        assert response.status == 404
+    async with browser.post("/", data={"error": "access_denied", "state": state[:-1]}) as response:
+        assert response.status == 404
+    assert control.states[ALICE] is AccountState.PENDING
+    async with browser.get(f"/?code=CANARY-c&state={state}") as response:
+        assert "is signed in" in await response.text()
+
+
+@pytest.mark.parametrize(
+    "header", [{"Sec-Purpose": "prefetch"}, {"Sec-Purpose": "prefetch;prerender"}, {"Purpose": "prefetch"}]
+)
+async def test_head_and_prefetch_change_nothing(browser: Browser, control: FakeControl, header: dict[str, str]) -> None:
+    path = f"/?code=CANARY-c&state={await begun(control)}"
+    async with browser.session.head(browser.base + path) as response:
+        assert response.status == 404
+    async with browser.get(path, headers=header) as response:
+        assert response.status == 404
+    assert control.completions == []
+    async with browser.get("/favicon.ico") as response:
+        assert response.status == 200
+    assert "is signed in" in await browser.text(path)
+
+
+async def test_a_thousand_stray_requests_do_not_disturb_a_sign_in(browser: Browser, control: FakeControl) -> None:
+    path = f"/?code=CANARY-c&state={await begun(control)}"
+    stray = ["/favicon.ico", "/robots.txt", "/?code=CANARY-x&state=stray", "/done/x", "/?error=x", "/.env?state=1", "/"]
+
+    async def disturb(start: int) -> None:
+        for number in range(start, start + 20):
+            async with browser.get(stray[number % len(stray)]) as response:
+                assert response.status in {200, 404}
+
+    async with asyncio.TaskGroup() as group:
+        for start in range(0, 1000, 20):
+            group.create_task(disturb(start))
+    assert "is signed in" in await browser.text(path)
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (
+            AuthorizationFailed(
+                "bob@example.com has signed in, but alice@example.com was asked to.", code="wrong_person"
+            ),
+            ["Somebody else has signed in", "bob@example.com has signed in, not alice@example.com."],
+        ),
+        (AuthorizationFailed("Leave every box ticked.", code="missing_scope"), ["Leave every box ticked."]),
+        (AuthorizationFailed("It was cancelled.", code="cancelled"), ["did not succeed", "It was cancelled."]),
+        (ProviderUnavailable("timed out"), ["does not answer", "in a few minutes", "timed out"]),
+        (ProviderRefused("AADSTS7000222 secret expired"), ["administrator must act", "AADSTS7000222 secret expired"]),
+        (UpstreamUnavailable("no route"), ["The mail server does not answer", "no route"]),
+        (UpstreamRefused("IMAP is disabled"), ["refuses this account", "forward this text", "IMAP is disabled"]),
+        (StoreUnavailable("locked keyring"), ["could not be saved", "locked keyring"]),
+        (LimitReached("too many"), ["did not succeed", "too many"]),
+    ],
+)
+async def test_each_failure_has_a_page_that_names_the_account_and_what_to_do(
+    browser: Browser, control: FakeControl, problem: BridgeError, words: list[str]
+) -> None:
+    await browser.press(f"/sign-in/{ALICE}")  # so that the console knows whose state it is
+    state = await begun(control)
+    control.problem = problem
+    async with browser.get(f"/?code=CANARY-c&state={state}") as response:
+        text = await response.text()
+    assert response.url.path.startswith("/done/")
+    assert all(word in text for word in words), text
+    assert f'href="/sign-in/{ALICE}">Try again as {ALICE}<' in text
+    assert control.states[ALICE] is AccountState.SIGN_IN
+
+
+async def test_a_declined_consent_is_told_so_even_if_it_was_not_begun_here(
+    browser: Browser, control: FakeControl
+) -> None:
+    text = await browser.text(f"/?error=access_denied&state={await begun(control)}")
+    assert "The sign-in was declined" in text
+    assert "Try again as" not in text
+
+
+async def test_a_hostile_error_text_is_escaped(browser: Browser, control: FakeControl) -> None:
+    hostile = "<script>alert(1)</script>\"'{{ 7*7 }}"
+    text = await browser.text(f"/?error={quote(hostile)}&state={await begun(control)}")
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;{{ 7*7 }}" in text
+
+
+async def test_other_kinds_of_bodies_are_no_answer(browser: Browser, control: FakeControl) -> None:
+    state = await begun(control)
+    bodies = [
+        (b'{"code":"CANARY-c"}', "application/json"),
+        (f"code=CANARY-c&state={state}".encode(), "text/plain"),
+        (b"--x\r\n", "multipart/form-data; boundary=x"),
+    ]
+    for body, kind in bodies:
+        async with browser.post("/", data=body, headers={"Content-Type": kind}) as response:
+            assert response.status == 404
+    async with browser.post("/", data={"code": "x" * 70_000, "state": state}) as response:
+        assert response.status == 413
+    assert control.completions == []
+
+
+async def test_no_code_reaches_the_log(browser: Browser, control: FakeControl, log: io.StringIO) -> None:
+    state = await begun(control)
+    await browser.text(f"/?code=CANARY-c&state={state}")
+    await browser.text("/?code=CANARY-c&state=CANARY-state")
+    assert "console.sign_in_returned" in log.getvalue()
+    assert "CANARY" not in log.getvalue()
+    assert state not in log.getvalue()
