@@ -28,7 +28,13 @@ class ClientFailed(AssertionError):
 def run(command: list[str], *, stdin: bytes = b"", cwd: Path | None = None, expect_failure: bool = False) -> bytes:
     """Run a mail program and return its standard output."""
     done = subprocess.run(
-        command, input=stdin, capture_output=True, cwd=cwd, timeout=TIMEOUT_SECONDS, check=False, env={"PATH": PATH}
+        command,
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+        env={"PATH": PATH, "HOME": "/nonexistent"},
     )
     if (done.returncode != 0) is not expect_failure:
         raise ClientFailed(f"{command[0]} exited with {done.returncode}\n{done.stdout!r}\n{done.stderr!r}")

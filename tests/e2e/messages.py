@@ -7,11 +7,14 @@ import secrets
 
 DELIVERY_SECONDS = 20
 
+STAMP = "Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@crm.example>\r\n"
+"""Postfix would add these."""
+
 
 def awkward(subject: str) -> bytes:
     """8-bit text, dots at the start of lines, lines of 990 octets, no blank where one is expected."""
     return (
-        f"From: alice@example.com\r\nTo: bob@example.com\r\nSubject: {subject}\r\n"
+        f"From: alice@example.com\r\nTo: bob@example.com\r\nSubject: {subject}\r\n{STAMP}"
         "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
         "Où êtes-vous ? – Ici, à 10 €.\r\n"
         ".\r\n..\r\n.a line with a dot\r\n...three\r\n"
@@ -23,7 +26,7 @@ def awkward(subject: str) -> bytes:
 
 def heavy(subject: str, size: int) -> bytes:
     """Lines of random text up to `size` octets, to be compared by hash."""
-    head = f"From: alice@example.com\r\nTo: alice@example.com\r\nSubject: {subject}\r\n\r\n".encode()
+    head = f"From: alice@example.com\r\nTo: alice@example.com\r\nSubject: {subject}\r\n{STAMP}\r\n".encode()
     line = secrets.token_hex(38).encode() + b"\r\n"
     block = b"".join(secrets.token_hex(38).encode() + b"\r\n" for _ in range(1000))
     body = block * ((size - len(head)) // len(block) + 1)

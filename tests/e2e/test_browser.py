@@ -53,9 +53,7 @@ def sign_in(page: Page, bridge: Bridge, address: str, person: str, answer: str =
 
 
 @pytest.mark.parametrize("address", [ALICE, BOB])
-def test_a_person_signs_in_and_the_mail_program_gets_in(
-    fresh: Bridge, world: World, page: Page, address: str
-) -> None:
+def test_a_person_signs_in_and_the_mail_program_gets_in(fresh: Bridge, world: World, page: Page, address: str) -> None:
     assert "must sign in" in replies(fresh.login(address))["imap"]
     sign_in(page, fresh, address, address)
     assert f"{address} is signed in" in page.inner_text("main")

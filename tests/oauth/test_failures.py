@@ -39,7 +39,7 @@ def aadsts(error: str, code: int, suberror: str = "") -> Failure:
         (Failure("", status=404), UNAVAILABLE),
     ],
 )
-def test_a_refused_refresh_becomes(failure: Failure, expected: type[BridgeError]) -> None:
+def test_peer_14_a_refused_refresh_becomes(failure: Failure, expected: type[BridgeError]) -> None:
     assert type(refresh_problem(failure)) is expected
 
 

@@ -31,7 +31,7 @@ async def test_context_variables_go_along() -> None:
     assert await Threads("p", limit=5).run(variable.get) == "conn-1"
 
 
-async def test_a_call_that_takes_too_long_is_given_up_and_holds_its_place_until_it_ends() -> None:
+async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_place_until_it_ends() -> None:
     threads = Threads("p", limit=0.05, at_once=1)
     go = threading.Event()
     with pytest.raises(ProviderUnavailable, match=r"within 0\.05 seconds"):

@@ -276,7 +276,7 @@ def use(backend: KeyringBackend) -> KeyringBackend:
     return backend
 
 
-async def test_an_empty_store_gets_a_new_key_in_the_keyring_and_nothing_else_stays_there() -> None:
+async def test_trap_38_an_empty_store_gets_a_new_key_in_the_keyring_and_nothing_else_stays_there() -> None:
     use(backend := Small())
     made = await open_key(IN_KEYRING, has_records=False)
     assert list(backend.entries) == [(KEY_SERVICE, KEY_USER)]
@@ -318,7 +318,7 @@ async def test_an_entry_that_is_no_key_is_named_and_not_replaced(text: str) -> N
     ],
     ids=["null", "fail", "plain", "locked", "not set up", "other", "forgetful", "undeletable"],
 )
-async def test_a_keyring_that_cannot_be_trusted_gets_no_key(backend: KeyringBackend, reason: str) -> None:
+async def test_trap_39_a_keyring_that_cannot_be_trusted_gets_no_key(backend: KeyringBackend, reason: str) -> None:
     use(backend)
     with pytest.raises(StoreUnavailable, match=f"{reason}.*, or keep the key in a file: `store: {{key_file") as caught:
         await open_key(IN_KEYRING, has_records=False)

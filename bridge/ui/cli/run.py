@@ -111,7 +111,7 @@ mail-bridge demo: a play provider and play mail servers, all in this process's m
   {alice:<18}  {alices.reveal()}
   {bob:<18}  {bobs.reveal()}
 
-1. A mail program logs in, and is told that somebody must sign in first:
+1. A mail program logs in, and is told that somebody must sign in first (curl says "Login denied"; -v shows the words):
 
      {curl} {alice}:{alices.reveal()} imap://localhost:{imap}/INBOX
 
@@ -124,7 +124,7 @@ mail-bridge demo: a play provider and play mail servers, all in this process's m
 
 4. Send one to Bob:
 
-     printf 'Subject: Hello\r\n\r\nHello Bob\r\n' | {curl} {alice}:{alices.reveal()} \
+     printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {curl} {alice}:{alices.reveal()} \\
        smtp://localhost:{smtp} --mail-from {alice} --mail-rcpt {bob} --upload-file -
 
    Bob reads it after his own sign-in, {app.sign_in_url(bob)} :

@@ -141,7 +141,7 @@ async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[st
         try:
             yield f"{url}/admin/{token.reveal()}"
         finally:
-            rendezvous.withdraw(directory)
+            rendezvous.withdraw(directory, os.getpid())
 
 
 def meeting_place(config: Path) -> Path:

@@ -1,0 +1,495 @@
+"""An authorization server that msal and google-auth-oauthlib accept: Microsoft's v2 shape and Google's, on one port.
+
+Strict where the real ones are: exact redirect URI at both endpoints, PKCE, secret, codes that work once, nonce,
+client_info, rotation. It runs in a thread of its own, so that programs of their own can use it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import html
+import http.client
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+
+from aiohttp import web
+
+from tests.servers.ca import Authority
+
+TENANT = "11111111-aaaa-bbbb-cccc-222222222222"
+GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
+GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
+REDIRECT = "http://localhost:3017/"
+CODE_SECONDS = 60.0
+
+
+class Fault(Enum):
+    """What a request meets instead of an answer."""
+
+    STATUS_500 = "500"
+    STATUS_429 = "429"
+    HTML = "html"
+    RESET = "reset"
+    SLOW = "slow"
+    """Waits until the fault is over."""
+    TEMPORARY_400 = "temporarily_unavailable"
+
+
+@dataclass
+class Client:
+    secret: str | None
+    redirect_uris: set[str]
+
+
+@dataclass
+class Code:
+    client_id: str
+    redirect_uri: str
+    address: str
+    scope: str
+    challenge: str
+    nonce: str
+    wants_refresh: bool
+    expires_at: float
+
+
+@dataclass
+class Grant:
+    client_id: str
+    address: str
+    scope: str
+
+
+@dataclass
+class AuthorizationServer:
+    """Controls for tests; all attributes may be changed from any thread."""
+
+    authority: Authority
+    url: str = ""
+    introspection_url: str = ""
+    lifetime: int = 3600
+    """Seconds of an access token."""
+    people: set[str] = field(default_factory=lambda: {"alice@example.com", "bob@example.com"})
+    rotates: bool = True
+    """Microsoft's personality: a refresh token works once. Google's never rotates."""
+    requests: list[dict[str, str]] = field(default_factory=list)
+    """What was asked: `kind`, `grant_type`, `client_id`."""
+    secrets: list[str] = field(default_factory=list)
+    """Everything that no log may show: secrets, codes, tokens."""
+    clients: dict[str, Client] = field(default_factory=dict)
+    codes: dict[str, Code] = field(default_factory=dict)
+    access: dict[str, tuple[str, float]] = field(default_factory=dict)
+    refresh: dict[str, Grant] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    # --- what tests call ----------------------------------------------------------------------------------------
+
+    def register(self, client_id: str, secret: str | None, *redirect_uris: str) -> None:
+        """Register an app; without a secret it is a public client."""
+        self.clients[client_id] = Client(secret, set(redirect_uris))
+        if secret:
+            self.secrets.append(secret)
+
+    def allow_redirect(self, uri: str) -> None:
+        """Add a redirect URI to every app."""
+        for client in self.clients.values():
+            client.redirect_uris.add(uri)
+
+    def count(self, grant_type: str) -> int:
+        """How many token requests of this type have come."""
+        return sum(request.get("grant_type") == grant_type for request in list(self.requests))
+
+    def issue(self, address: str) -> str:
+        """An access token without any ceremony."""
+        token = self._secret("access")
+        self.access[token] = (address, time.time() + self.lifetime)
+        return token
+
+    def issue_refresh_token(self, address: str) -> str:
+        """A refresh token as another program with the same client ids would have."""
+        token = self._secret("refresh")
+        self.refresh[token] = Grant("*", address, "")
+        return token
+
+    def expire_all_access(self) -> None:
+        """Access tokens end; refresh tokens go on."""
+        self.access.clear()
+
+    def revoke_person(self, address: str) -> None:
+        """As after a changed password: no token of this person is good any more."""
+        self.refresh = {token: grant for token, grant in self.refresh.items() if grant.address != address}
+        self.access = {token: held for token, held in self.access.items() if held[0] != address}
+
+    @contextmanager
+    def failing(self, kind: str, fault: Fault) -> Iterator[None]:
+        """Every request of this kind (token, discovery, authorize) meets the fault."""
+        self.over.clear()
+        self.faults[kind] = fault
+        try:
+            yield
+        finally:
+            del self.faults[kind]
+            self.over.set()
+
+    def consent(self, url: str, address: str, answer: str = "accept") -> dict[str, str]:
+        """What a person and a browser do: open the page, choose, press. Returns: the callback's parameters."""
+        status, _, page = self._browse("GET", url)
+        if status != 200:
+            raise AssertionError(f"the authorization page answers {status}: {page}")
+        fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page))
+        fields = {name: html.unescape(value) for name, value in fields.items()}
+        body = urlencode({**fields, "account": address, "answer": answer})
+        status, location, page = self._browse("POST", f"{self.url}/consent", body)
+        if status == 302:
+            return dict(parse_qsl(urlsplit(location).query, keep_blank_values=True))
+        return {name: html.unescape(value) for name, value in re.findall(r'name="([^"]+)" value="([^"]*)"', page)}
+
+    def microsoft_config(self, client_id: str = MICROSOFT_CLIENT, *, tenant: str = TENANT) -> dict[str, Any]:
+        """A `kind: microsoft` section for this server."""
+        secret = self.clients[client_id].secret
+        return {
+            "kind": "microsoft",
+            "client_id": client_id,
+            **({"client_secret": secret} if secret else {}),
+            "authorization_url": f"{self.url}/{tenant}/oauth2/v2.0/authorize",
+            "token_url": f"{self.url}/{tenant}/oauth2/v2.0/token",
+            "discovery": False,
+            "redirect_uri": REDIRECT,
+            "ca_file": str(self.authority.ca_file),
+        }
+
+    def google_config(self) -> dict[str, Any]:
+        """A `kind: google` section for this server."""
+        return {
+            "kind": "google",
+            "client_id": GOOGLE_CLIENT,
+            "client_secret": self.clients[GOOGLE_CLIENT].secret,
+            "authorization_url": f"{self.url}/o/oauth2/v2/auth",
+            "token_url": f"{self.url}/token",
+            "revocation_url": f"{self.url}/revoke",
+            "redirect_uri": REDIRECT,
+            "ca_file": str(self.authority.ca_file),
+        }
+
+    def generic_config(self) -> dict[str, Any]:
+        """A `kind: oauth2` section for this server."""
+        return {
+            **self.google_config(),
+            "kind": "oauth2",
+            "authorization_url": f"{self.url}/o/oauth2/v2/auth?access_type=offline&prompt=consent",
+            "scopes": GOOGLE_SCOPES.split(),
+        }
+
+    # --- pages --------------------------------------------------------------------------------------------------
+
+    async def authorize(self, request: web.Request) -> web.Response:
+        query = request.query
+        client = self.clients.get(query.get("client_id", ""))
+        self._note("authorize", query)
+        if client is None or query.get("redirect_uri") not in client.redirect_uris:
+            return web.Response(status=400, text="AADSTS50011: unknown client, or the redirect URI does not match")
+        if query.get("response_type") != "code" or query.get("code_challenge_method") != "S256":
+            return web.Response(status=400, text="response_type=code and PKCE with S256, please")
+        hint = query.get("login_hint", "")
+        choices = "".join(
+            f'<label><input type="radio" name="account" value="{html.escape(a)}"{" checked" if a == hint else ""}>'
+            f"{html.escape(a)}</label>"
+            for a in sorted(self.people)
+        )
+        kept = "".join(
+            f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">'
+            for name, value in query.items()
+        )
+        buttons = "".join(
+            f'<button id="{name}" name="answer" value="{name}">{name}</button>' for name in ("accept", "deny")
+        )
+        form = f'<form method="post" action="/consent">{choices}{kept}{buttons}</form>'
+        return web.Response(text=f"<!doctype html><title>Sign in</title>{form}", content_type="text/html")
+
+    async def consent_given(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        client = self.clients.get(form.get("client_id", ""))
+        redirect_uri = form.get("redirect_uri", "")
+        if client is None or redirect_uri not in client.redirect_uris:
+            return web.Response(status=400, text="the redirect URI does not match")
+        if form.get("answer") != "accept" or form.get("account") not in self.people:
+            answer = {"error": "access_denied", "error_description": "The person declined."}
+        else:
+            code = self._secret("code")
+            offline = form.get("access_type") == "offline" and form.get("prompt") == "consent"
+            self.codes[code] = Code(
+                form["client_id"],
+                redirect_uri,
+                form["account"],
+                form.get("scope", ""),
+                form.get("code_challenge", ""),
+                form.get("nonce", ""),
+                offline or "offline_access" in form.get("scope", "").split(),
+                time.time() + CODE_SECONDS,
+            )
+            answer = {"code": code}
+            if form.get("client_info") == "1":
+                answer["client_info"] = _client_info(form["account"])
+        answer["state"] = form.get("state", "")
+        if form.get("response_mode") == "form_post":
+            fields = "".join(f'<input type="hidden" name="{k}" value="{html.escape(v)}">' for k, v in answer.items())
+            page = f'<form method="post" action="{html.escape(redirect_uri)}">{fields}<button>Go</button></form>'
+            return web.Response(text=page, content_type="text/html")
+        return web.Response(status=302, headers={"Location": f"{redirect_uri}?{urlencode(answer)}"})
+
+    async def token(self, request: web.Request) -> web.StreamResponse:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        if (header := request.headers.get("Authorization", "")).startswith("Basic "):  # RFC 6749 section 2.3.1
+            client_id, _, secret = base64.b64decode(header[6:]).decode().partition(":")
+            form |= {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
+        self._note("token", form)
+        if (failed := await self._fault("token", request)) is not None:
+            return failed
+        client = self.clients.get(form.get("client_id", ""))
+        if client is None:
+            return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
+        if client.secret is not None and not hmac.compare_digest(client.secret, form.get("client_secret", "")):
+            return _error("invalid_client", 7000215, "Invalid client secret provided", 401)
+        if client.secret is None and form.get("client_secret"):
+            return _error("invalid_client", 700025, "Client is public so no secret should be presented", 401)
+        if form.get("grant_type") == "authorization_code":
+            return self._redeem(form, request)
+        if form.get("grant_type") == "refresh_token":
+            return self._refresh(form, request)
+        return _error("unsupported_grant_type", 70003, "unsupported grant type")
+
+    def _redeem(self, form: Mapping[str, str], request: web.Request) -> web.Response:
+        code = self.codes.pop(form.get("code", ""), None)
+        if code is None or code.expires_at < time.time() or code.client_id != form["client_id"]:
+            return _error("invalid_grant", 54005, "the code was redeemed already, has expired, or is another app's")
+        if code.redirect_uri != form.get("redirect_uri"):
+            return _error("invalid_grant", 50011, "the redirect URI differs from the authorization request's")
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != code.challenge:
+            return _error("invalid_grant", 501481, "the code verifier does not match the challenge")
+        grant = Grant(code.client_id, code.address, code.scope)
+        refresh = self._new_refresh(grant) if code.wants_refresh else None
+        return self._answer(grant, refresh, request, form, code.nonce)
+
+    def _refresh(self, form: Mapping[str, str], request: web.Request) -> web.Response:
+        token = form.get("refresh_token", "")
+        grant = self.refresh.get(token)
+        if grant is None or grant.client_id not in ("*", form["client_id"]):
+            return _error("invalid_grant", 50173, "the provided grant has expired or was revoked")
+        grant = Grant(form["client_id"], grant.address, grant.scope or form.get("scope", "") or GOOGLE_SCOPES)
+        if not _is_microsoft(request):
+            return self._answer(grant, None, request, form)
+        if self.rotates:
+            del self.refresh[token]
+        return self._answer(grant, self._new_refresh(grant), request, form)
+
+    def _answer(
+        self, grant: Grant, refresh: str | None, request: web.Request, form: Mapping[str, str], nonce: str = ""
+    ) -> web.Response:
+        access = self.issue(grant.address)
+        scopes = [scope for scope in grant.scope.split() if scope != "offline_access"]
+        answer: dict[str, Any] = {
+            "token_type": "Bearer",
+            "access_token": access,
+            "expires_in": self.lifetime,
+            "scope": " ".join(scopes),
+            "id_token": self._id_token(grant, request, nonce),
+        }
+        if refresh is not None:
+            answer["refresh_token"] = refresh
+        if form.get("client_info") == "1":
+            answer["client_info"] = _client_info(grant.address)
+        return web.json_response(answer, headers={"Cache-Control": "no-store"})
+
+    def _id_token(self, grant: Grant, request: web.Request, nonce: str) -> str:
+        now = int(time.time())
+        claims: dict[str, Any] = {"aud": grant.client_id, "iat": now, "nbf": now, "exp": now + 3600}
+        if _is_microsoft(request):
+            tenant = request.match_info["tenant"]
+            claims |= {"iss": f"{self.url}/{tenant}/v2.0", "tid": tenant, "oid": _identifier(grant.address)}
+            claims |= {"sub": _identifier(grant.address), "preferred_username": grant.address, "nonce": nonce}
+        else:
+            claims |= {"iss": "https://accounts.google.com", "sub": _identifier(grant.address)}
+            claims |= {"email": grant.address, "email_verified": True}
+            if nonce:
+                claims["nonce"] = nonce
+        token = ".".join([_base64({"alg": "none", "typ": "JWT"}), _base64(claims), "c2lnbmF0dXJl"])
+        self.secrets.append(token)
+        return token
+
+    async def discovery(self, request: web.Request) -> web.StreamResponse:
+        self._note("discovery", {})
+        if (failed := await self._fault("discovery", request)) is not None:
+            return failed
+        tenant = request.match_info["tenant"]
+        if tenant.startswith("unknown"):
+            return _error("invalid_tenant", 90002, f"Tenant '{tenant}' not found")
+        base = f"{self.url}/{tenant}"
+        return web.json_response(
+            {
+                "issuer": f"{base}/v2.0",
+                "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                "token_endpoint": f"{base}/oauth2/v2.0/token",
+                "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                "jwks_uri": f"{base}/discovery/v2.0/keys",
+            }
+        )
+
+    async def revoke(self, request: web.Request) -> web.StreamResponse:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self._note("revoke", form)
+        if (failed := await self._fault("revoke", request)) is not None:
+            return failed
+        if self.refresh.pop(form.get("token", ""), None) is None:
+            return web.json_response({"error": "invalid_token"}, status=400)
+        return web.json_response({})
+
+    async def introspect(self, request: web.Request) -> web.Response:
+        """RFC 7662, as Dovecot asks."""
+        form = await request.post()
+        address, expires_at = self.access.get(str(form.get("token", "")), ("", 0.0))
+        if expires_at < time.time() and self.lifetime > 1:
+            return web.json_response({"active": False})
+        if not address:
+            return web.json_response({"active": False})
+        return web.json_response({"active": True, "username": address, "email": address, "exp": int(expires_at)})
+
+    # --- small things -------------------------------------------------------------------------------------------
+
+    async def _fault(self, kind: str, request: web.Request) -> web.StreamResponse | None:
+        match self.faults.get(kind):
+            case None:
+                return None
+            case Fault.STATUS_500:
+                return web.json_response({"error": "server_error"}, status=500)
+            case Fault.STATUS_429:
+                return web.json_response({"error": "throttled"}, status=429, headers={"Retry-After": "7"})
+            case Fault.HTML:
+                return web.Response(text="<html>Log in to the hotel's network</html>", content_type="text/html")
+            case Fault.TEMPORARY_400:
+                return web.json_response({"error": "temporarily_unavailable"}, status=400)
+            case Fault.SLOW:
+                await asyncio.to_thread(self.over.wait, 60)
+                return None
+            case Fault.RESET:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+
+    def _new_refresh(self, grant: Grant) -> str:
+        token = self._secret("refresh")
+        self.refresh[token] = grant
+        return token
+
+    def _secret(self, what: str) -> str:
+        token = f"CANARY-{what}-{secrets.token_urlsafe(24)}"
+        self.secrets.append(token)
+        return token
+
+    def _note(self, kind: str, form: Mapping[str, str]) -> None:
+        kept = {name: form[name] for name in ("grant_type", "client_id", "scope", "login_hint") if name in form}
+        self.requests.append({"kind": kind, **kept})
+
+    def _browse(self, method: str, url: str, body: str | None = None) -> tuple[int, str, str]:
+        parts = urlsplit(url)
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, context=self.authority.client_context(), timeout=30
+        )
+        try:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
+            connection.request(method, f"{parts.path}?{parts.query}", body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers.get("Location", ""), answer.read().decode()
+        finally:
+            connection.close()
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/{tenant}/v2.0/.well-known/openid-configuration", self.discovery),
+                web.get("/{tenant}/oauth2/v2.0/authorize", self.authorize),
+                web.post("/{tenant}/oauth2/v2.0/token", self.token),
+                web.get("/o/oauth2/v2/auth", self.authorize),
+                web.post("/consent", self.consent_given),
+                web.post("/token", self.token),
+                web.post("/revoke", self.revoke),
+                web.post("/introspect", self.introspect),
+            ]
+        )
+        return app
+
+
+def _is_microsoft(request: web.Request) -> bool:
+    return "tenant" in request.match_info
+
+
+def _identifier(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:32]
+
+
+def _client_info(address: str) -> str:
+    return _base64({"uid": _identifier(address), "utid": TENANT})
+
+
+def _base64(value: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def _error(error: str, number: int, text: str, status: int = 400) -> web.Response:
+    description = f"AADSTS{number}: {text}. Trace ID: 0 Correlation ID: 0"
+    return web.json_response({"error": error, "error_description": description, "error_codes": [number]}, status=status)
+
+
+@contextmanager
+def authorization_server(authority: Authority) -> Iterator[AuthorizationServer]:
+    """Runs until the context ends; three apps are registered."""
+    server = AuthorizationServer(authority)
+    server.register(GOOGLE_CLIENT, "CANARY-google-secret", REDIRECT)
+    server.register(MICROSOFT_CLIENT, "CANARY-microsoft-secret", REDIRECT)
+    server.register(PUBLIC_CLIENT, None, REDIRECT)
+    up = threading.Event()
+    loop = asyncio.new_event_loop()
+    done = asyncio.Event()
+
+    async def serve() -> None:
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.server_context()).start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        server.url = f"https://localhost:{runner.addresses[0][1]}"
+        server.introspection_url = f"http://127.0.0.1:{runner.addresses[1][1]}/introspect"
+        up.set()
+        await done.wait()
+        await runner.cleanup()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(serve())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run, name="authorization server")
+    thread.start()
+    try:
+        assert up.wait(20), "the authorization server does not start"
+        yield server
+    finally:
+        server.over.set()
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
