@@ -88,13 +88,14 @@ def _read(path: Path) -> dict[str, Any] | None:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
-    with os.fdopen(handle, "rb") as file:
-        try:
-            if not _is_private(os.fstat(file.fileno())):
-                return None
-            content = json.loads(file.read(SIZE_LIMIT + 1)[:SIZE_LIMIT])
-        except (OSError, ValueError, RecursionError):
+    try:
+        if not _is_private(os.fstat(handle)):
             return None
+        content = json.loads(os.read(handle, SIZE_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return None
+    finally:
+        os.close(handle)
     return content if _is_sound(content) else None
 
 

@@ -172,9 +172,7 @@ async def test_a_thousand_stray_requests_do_not_disturb_a_sign_in(browser: Brows
     ("problem", "words"),
     [
         (
-            AuthorizationFailed(
-                "bob@example.com has signed in, but alice@example.com was asked to.", code="wrong_person"
-            ),
+            AuthorizationFailed("bob@example.com has signed in, not alice@example.com.", code="wrong_person"),
             ["Somebody else has signed in", "bob@example.com has signed in, not alice@example.com."],
         ),
         (AuthorizationFailed("Leave every box ticked.", code="missing_scope"), ["Leave every box ticked."]),

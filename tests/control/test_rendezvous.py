@@ -1,0 +1,133 @@
+"""The file by which the other commands find the running bridge."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bridge.control import rendezvous
+from bridge.errors import BridgeError
+from bridge.secret import Secret
+
+TOKEN = Secret("CANARY-token")
+URL = "http://127.0.0.1:3017"
+on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has access lists in place of modes")
+
+
+def test_what_is_published_is_found_until_it_is_withdrawn(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "b"
+    assert rendezvous.find(directory) is None
+    rendezvous.publish(directory, URL, TOKEN, os.getpid())
+    assert rendezvous.find(directory) == (URL, TOKEN)
+    rendezvous.publish(directory, "http://[::1]:1", Secret("CANARY-2"), os.getpid())
+    assert rendezvous.find(directory) == ("http://[::1]:1", Secret("CANARY-2"))
+    assert [path.name for path in directory.iterdir()] == ["control.json"]
+    rendezvous.withdraw(directory)
+    assert rendezvous.find(directory) is None
+    rendezvous.withdraw(directory)
+
+
+def test_the_word_of_the_next_bridge_is_left_alone(tmp_path: Path) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, os.getpid() + 1)
+    rendezvous.withdraw(tmp_path)
+    assert rendezvous.find(tmp_path) is not None
+    rendezvous.withdraw(tmp_path, os.getpid() + 1)
+    assert rendezvous.find(tmp_path) is None
+
+
+@on_posix
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        rendezvous.publish(tmp_path / "new", URL, TOKEN, 1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new" / "control.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+@on_posix
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o666])
+def test_a_file_that_others_may_read_or_write_is_ignored(tmp_path: Path, mode: int) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    (tmp_path / "control.json").chmod(mode)
+    assert rendezvous.find(tmp_path) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_of_another_user_is_ignored(tmp_path: Path) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    os.chown(tmp_path / "control.json", 12345, 12345)
+    assert rendezvous.find(tmp_path) is None
+
+
+@on_posix
+def test_what_is_no_plain_file_is_ignored(tmp_path: Path) -> None:
+    rendezvous.publish(tmp_path / "real", URL, TOKEN, 1)
+    for name, make in (("link", os.symlink), ("pipe", None), ("directory", None)):
+        directory = tmp_path / name
+        directory.mkdir()
+        path = directory / "control.json"
+        if make is not None:
+            make(tmp_path / "real" / "control.json", path)
+        elif name == "pipe":
+            os.mkfifo(path, 0o600)
+        else:
+            path.mkdir()
+        assert rendezvous.find(directory) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "https://127.0.0.1:3017"},
+        {"url": "http://127.0.0.1"},
+        {"url": "http://127.0.0.1:0"},
+        {"url": "http://127.0.0.1:99999"},
+        {"url": "http://evil.example:3017"},
+        {"url": "http://localhost@evil.example:3017"},
+        {"url": "http://user@localhost:3017"},
+        {"url": "http://localhost:3017/"},
+        {"url": "http://localhost:3017?x"},
+        {"url": "http://[::1"},
+        {"url": 1},
+        {"token": ""},
+        {"token": None},
+        {"token": "a\r\nHost: evil"},
+        {"token": "é"},
+        {"pid": "1"},
+        {"pid": True},
+        {"format": 2},
+        {"more": 1},
+    ],
+)
+def test_a_malformed_file_is_ignored(tmp_path: Path, change: dict[str, object]) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    path = tmp_path / "control.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert rendezvous.find(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 4000, b" " * 5000 + b"{}"])
+def test_a_file_that_is_no_json_object_is_ignored(tmp_path: Path, content: bytes) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    (tmp_path / "control.json").write_bytes(content)
+    assert rendezvous.find(tmp_path) is None
+    rendezvous.withdraw(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_told_without_the_token(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BridgeError, match=r"control\.json cannot be written") as caught:
+        rendezvous.publish(tmp_path / "file", URL, TOKEN, 1)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_failed_publish_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "control.json").mkdir()  # cannot be replaced by a file
+    with pytest.raises(BridgeError):
+        rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["control.json"]

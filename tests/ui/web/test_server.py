@@ -1,0 +1,181 @@
+"""Hosts, headers, limits, silence."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+
+import pytest
+
+from bridge.control.contract import AccountState
+from bridge.secret import Secret
+from bridge.ui.web.server import Console
+from tests.fakes_control import FakeControl, state_of
+from tests.ui.web.conftest import TOKEN, Browser, browsing
+
+ALICE = "alice@example.com"
+
+
+async def raw(port: int, data: bytes) -> tuple[bytes, bytes]:
+    """Send these bytes; head and body of what comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    return head, body
+
+
+def assert_headers(headers: str) -> None:
+    for line in (
+        "content-security-policy: default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'",
+        "referrer-policy: no-referrer",
+        "cache-control: no-store",
+        "x-content-type-options: nosniff",
+        "server: mail-bridge",
+    ):
+        assert line in headers.lower()
+    assert "aiohttp" not in headers
+    assert "Python" not in headers
+
+
+async def test_every_answer_has_the_headers(browser: Browser) -> None:
+    for method, path in (
+        ("GET", "/"),
+        ("HEAD", "/"),
+        ("GET", "/style.css"),
+        ("GET", "/favicon.ico"),
+        ("GET", f"/admin/{TOKEN}"),
+        ("GET", "/admin/wrong"),
+        ("GET", "/nowhere"),
+        ("DELETE", "/"),
+        ("OPTIONS", "/"),
+        ("POST", "/"),
+        ("GET", "/?code=1&state=2"),
+        ("GET", f"/sign-in/{ALICE}"),
+        ("GET", "/api/status"),
+        ("GET", "/api/nowhere"),
+    ):
+        async with browser.session.request(method, browser.base + path, allow_redirects=False) as response:
+            assert_headers("\n".join(f"{name}: {value}" for name, value in response.headers.items()))
+            assert response.status == 200 or path != "/" or method not in {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("host", ["evil.example:{port}", "localhost", "localhost:1", "localhost.:{port}", "", "[::1]"])
+async def test_a_foreign_host_gets_nothing_and_changes_nothing(
+    browser: Browser, control: FakeControl, host: str
+) -> None:
+    state = state_of((await control.begin_authorization(ALICE)).url)
+    for path in (f"/?code=CANARY-c&state={state}", "/", "/api/status", "/favicon.ico"):
+        request = f"GET {path} HTTP/1.1\r\nHost: {host.format(port=browser.port)}\r\nConnection: close\r\n\r\n"
+        head, body = await raw(browser.port, request.encode())
+        assert b" 404 " in head.splitlines()[0]
+        assert body == b""
+        assert_headers(head.decode())
+    assert control.completions == []
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: {own}\r\nHost: evil.example\r\n",
+        "GET / HTTP/1.1\r\nHost: {own}\r\nHost: {own}\r\n",
+        "GET http://evil.example/ HTTP/1.1\r\nHost: {own}\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: {own}\r\n",
+        "GET / HTTP/1.0\r\n",
+    ],
+)
+async def test_no_host_two_hosts_and_another_host_in_the_target_get_no_page(
+    browser: Browser, request_head: str
+) -> None:
+    own = f"localhost:{browser.port}"
+    head, body = await raw(browser.port, (request_head.format(own=own) + "Connection: close\r\n\r\n").encode())
+    assert head.split()[1] in {b"400", b"404"}
+    assert body == b""
+    assert_headers(head.decode())
+
+
+@pytest.mark.parametrize("host", ["localhost:{port}", "LOCALHOST:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
+async def test_each_own_name_works(browser: Browser, host: str) -> None:
+    request = f"GET / HTTP/1.1\r\nHost: {host.format(port=browser.port)}\r\nConnection: close\r\n\r\n"
+    head, _ = await raw(browser.port, request.encode())
+    assert b" 200 " in head.splitlines()[0]
+
+
+async def test_what_is_no_http_is_neither_sent_back_nor_logged(browser: Browser, log: io.StringIO) -> None:
+    for data in (
+        b"GET /?code=CANARY-code&state=\x00 HTTP/1.1\r\n\r\n",
+        b"BROKEN CANARY-code\r\n\r\n",
+        b"GET /?code=CANARY-code" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00CANARY-tls\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nCANARY header\r\n\r\n",
+    ):
+        head, body = await raw(browser.port, data)
+        assert b" 400 " in head.splitlines()[0]
+        assert body == b""
+        assert_headers(head.decode())
+    assert "CANARY" not in log.getvalue()
+
+
+async def test_a_fault_of_ours_gets_a_page_and_a_line_without_the_url(
+    browser: Browser, control: FakeControl, log: io.StringIO
+) -> None:
+    control.bug = RuntimeError("a bug")
+    async with browser.get("/?page=CANARY-page") as response:
+        assert response.status == 500
+        assert "a bug" not in await response.text()
+    assert "console.request_failed" in log.getvalue()
+    assert "CANARY" not in log.getvalue()
+    control.bug = None
+    assert "mail-bridge" in await browser.text("/")
+
+
+async def test_a_large_body_is_refused(browser: Browser) -> None:
+    async with browser.post("/", data=b"x" * (64 * 1024 + 1), headers={"Content-Type": _FORM}) as response:
+        assert response.status == 413
+    async with browser.post("/", data=b"x" * 1000, headers={"Content-Type": _FORM}) as response:
+        assert response.status == 404
+
+
+async def test_the_console_of_several_sockets_closes_them_at_the_end(control: FakeControl) -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    hosts = frozenset(f"127.0.0.1:{port}" for port in ports)
+    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts)
+    async with console.serving(sockets):
+        for port in ports:
+            async with browsing(port) as browser:
+                assert "mail-bridge" in await browser.text("/")
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_an_empty_admin_token_opens_nothing(control: FakeControl) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    console = Console(control, admin_token=Secret(""), hosts=frozenset({f"127.0.0.1:{port}"}))
+    async with console.serving([sock]), browsing(port) as browser:
+        async with browser.get("/admin/") as response:
+            assert response.status == 404
+        async with browser.get("/api/status", headers={"Authorization": "Bearer "}) as response:
+            assert response.status == 401
+
+
+async def test_a_sign_in_completes_although_the_browser_has_gone(browser: Browser, control: FakeControl) -> None:
+    state = state_of((await control.begin_authorization(ALICE)).url)
+    with control.bus.subscription() as notices:
+        _, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+        writer.write(f"GET /?code=c&state={state} HTTP/1.1\r\nHost: localhost:{browser.port}\r\n\r\n".encode())
+        writer.close()
+        await writer.wait_closed()
+        await notices.get()
+    assert control.states[ALICE] is AccountState.READY
+
+
+_FORM = "application/x-www-form-urlencoded"
