@@ -154,7 +154,10 @@ class RemoteControl:
         """The exception that the bridge raised."""
         if status == 401:
             return BridgeNotRunning(f"the mail-bridge at {self._url} was restarted; find it again")
-        return wire.decode_error(wire.loads(answer))
+        try:
+            return wire.decode_error(wire.loads(answer))
+        except wire.WireError:  # a page for people: too large, or a fault of the bridge
+            return BridgeError(f"the mail-bridge at {self._url} cannot answer this ({status}); its log tells more")
 
     def _not_running(self) -> BridgeNotRunning:
         return BridgeNotRunning(f"the mail-bridge at {self._url} does not answer; is it running?")

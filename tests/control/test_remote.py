@@ -32,10 +32,11 @@ TOKEN = Secret("CANARY-admin-token")
 
 
 @asynccontextmanager
-async def console(control: FakeControl, token: Secret[str] = TOKEN, port: int = 0) -> AsyncIterator[str]:
-    sock = socket.create_server(("127.0.0.1", port))
+async def console(control: FakeControl, token: Secret[str] = TOKEN, keep_alive: float = 15.0) -> AsyncIterator[str]:
+    sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    async with Console(control, admin_token=token, hosts=frozenset({f"127.0.0.1:{port}"})).serving([sock]):
+    hosts = frozenset({f"127.0.0.1:{port}"})
+    async with Console(control, admin_token=token, hosts=hosts, keep_alive=keep_alive).serving([sock]):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -197,13 +198,17 @@ async def test_a_stream_with_a_wrong_token_is_refused(url: str) -> None:
             await anext(remote.notices())
 
 
-async def test_the_stream_begins_with_an_empty_line(url: str) -> None:
-    async with aiohttp.ClientSession() as session:
+async def test_empty_lines_keep_a_silent_stream_alive(control: FakeControl) -> None:
+    async with console(control, keep_alive=0.01) as url, aiohttp.ClientSession() as session:
         headers = {"Authorization": f"Bearer {TOKEN.reveal()}"}
         async with session.get(f"{url}/api/notices", headers=headers) as response:
             assert response.content_type == "application/x-ndjson"
             assert response.headers["Cache-Control"] == "no-store"
-            assert await response.content.readline() == b"\n"
+            assert [await response.content.readline() for _ in range(3)] == [b"\n"] * 3
+            control.bus.publish(Forgotten(ALICE))
+            while (line := await response.content.readline()) == b"\n":
+                pass
+            assert wire.decode_notice(line) == Forgotten(ALICE)
 
 
 # --- who may ask --------------------------------------------------------------------------------------------------

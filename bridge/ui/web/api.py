@@ -28,13 +28,19 @@ class Api:
     """All methods of Control. Secrets travel in bodies, never in a URL."""
 
     def __init__(
-        self, control: Control, token: Secret[str], hosts: frozenset[str], remember: Callable[[SignInStarted], None]
+        self,
+        control: Control,
+        token: Secret[str],
+        hosts: frozenset[str],
+        remember: Callable[[SignInStarted], None],
+        keep_alive: float,
     ) -> None:
-        """`remember` is told of each sign-in that begins here."""
+        """`remember` is told of each sign-in that begins here; `keep_alive` as in Console."""
         self._control = control
         self._token = token
         self._hosts = hosts
         self._remember = remember
+        self._keep_alive = keep_alive
         self._closing = asyncio.Event()
 
     def routes(self) -> list[web.RouteDef]:
@@ -152,7 +158,7 @@ class Api:
                 sources = [group.create_task(self._follow(lines)), group.create_task(self._end(lines))]
                 await response.prepare(request)
                 await response.write(b"\n")  # the head waits for a first byte
-                while (line := await _next(lines)) is not None:
+                while (line := await self._next(lines)) is not None:
                     await response.write(line.encode())
                 for source in sources:
                     source.cancel()
@@ -176,17 +182,16 @@ class Api:
         await self._closing.wait()
         await lines.put(None)
 
+    async def _next(self, lines: asyncio.Queue[str | None]) -> str | None:
+        try:
+            async with asyncio.timeout(self._keep_alive):
+                return await lines.get()
+        except TimeoutError:
+            return "\n"
+
 
 class _Unsuitable(BridgeError):
     """Carries the text of set_local_password's ValueError to where errors become answers."""
-
-
-async def _next(lines: asyncio.Queue[str | None]) -> str | None:
-    try:
-        async with asyncio.timeout(wire.KEEP_ALIVE):
-            return await lines.get()
-    except TimeoutError:
-        return "\n"
 
 
 def _answer(content: Mapping[str, Any], status: int = 200) -> web.Response:

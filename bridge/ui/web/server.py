@@ -13,6 +13,7 @@ from aiohttp import web
 
 from bridge.clock import Clock, SystemClock
 from bridge.control.contract import Control
+from bridge.control.wire import KEEP_ALIVE
 from bridge.observe.logs import fault, trouble
 from bridge.secret import Secret
 from bridge.ui.web import guards
@@ -39,15 +40,23 @@ class Console:
 
     Args: hosts, the exact values of the Host header that mean this console, such as `localhost:3017`; anything else
     gets an empty 404. admin_token opens the list of accounts (/admin/TOKEN) and the control interface (/api/).
+    keep_alive, seconds of silence in the stream of notices before an empty line.
     """
 
     def __init__(
-        self, control: Control, *, admin_token: Secret[str], hosts: frozenset[str], clock: Clock | None = None
+        self,
+        control: Control,
+        *,
+        admin_token: Secret[str],
+        hosts: frozenset[str],
+        clock: Clock | None = None,
+        keep_alive: float = KEEP_ALIVE,
     ) -> None:
         self._control = control
         self._token = admin_token
         self._hosts = frozenset(host.lower() for host in hosts)
         self._clock = clock or SystemClock()
+        self._keep_alive = keep_alive
 
     @asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
@@ -74,7 +83,7 @@ class Console:
         callback = Callback(self._control, self._clock)
         forms = guards.Forms(self._hosts)
         pages = Pages(self._control, callback, guards.Administrators(self._token, self._clock), forms, self._clock)
-        api = Api(self._control, self._token, self._hosts, callback.remember)
+        api = Api(self._control, self._token, self._hosts, callback.remember, self._keep_alive)
         application = web.Application(middlewares=[self._supervise, self._admit], client_max_size=BODY_LIMIT)
         application.on_response_prepare.append(_add_headers)
         application.on_shutdown.append(_closer(api))

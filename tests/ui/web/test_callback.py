@@ -195,7 +195,7 @@ async def test_each_failure_has_a_page_that_names_the_account_and_what_to_do(
         text = await response.text()
     assert response.url.path.startswith("/done/")
     assert all(word in text for word in words), text
-    assert f'href="/sign-in/{ALICE}">Try again as {ALICE}<' in text
+    assert f'href="/sign-in/{ALICE}">Try again for {ALICE}<' in text
     assert control.states[ALICE] is AccountState.SIGN_IN
 
 
@@ -204,7 +204,7 @@ async def test_a_declined_consent_is_told_so_even_if_it_was_not_begun_here(
 ) -> None:
     text = await browser.text(f"/?error=access_denied&state={await begun(control)}")
     assert "The sign-in was declined" in text
-    assert "Try again as" not in text
+    assert "Try again for" not in text
 
 
 async def test_a_hostile_error_text_is_escaped(browser: Browser, control: FakeControl) -> None:
