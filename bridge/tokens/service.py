@@ -97,12 +97,17 @@ class TokenService:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Refreshes may run inside; leaving waits for those under way, so that what they got is saved."""
+        problem: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
                 yield
+            except BaseException as error:  # noqa: BLE001  raised again below: in here it would end in a group
+                problem = error
             finally:
                 self._group = None
+        if problem is not None:
+            raise problem
 
     async def access_token(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
         """A token with at least half its life left, if the provider can be reached.

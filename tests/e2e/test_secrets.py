@@ -17,7 +17,7 @@ pytestmark = pytest.mark.servers
 
 def test_trap_46_no_secret_is_in_any_log_at_any_level(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
-    world.provider.lifetime = 1
+    world.provider.lifetime = 0
     passwords = []
     try:
         with running(bridge):

@@ -80,7 +80,7 @@ class AuthorizationServer:
     url: str = ""
     introspection_url: str = ""
     lifetime: int = 3600
-    """Seconds of an access token."""
+    """Seconds of an access token; with 0 every login needs a refresh, and mail servers take the token all the same."""
     people: set[str] = field(default_factory=lambda: {"alice@example.com", "bob@example.com"})
     rotates: bool = True
     """Microsoft's personality: a refresh token works once. Google's never rotates."""
@@ -322,7 +322,7 @@ class AuthorizationServer:
             claims |= {"iss": f"{self.url}/{tenant}/v2.0", "tid": tenant, "oid": _identifier(grant.address)}
             claims |= {"sub": _identifier(grant.address), "preferred_username": grant.address, "nonce": nonce}
         else:
-            claims |= {"iss": "https://accounts.google.com", "sub": _identifier(grant.address)}
+            claims |= {"iss": self.url, "sub": _identifier(grant.address)}
             claims |= {"email": grant.address, "email_verified": True}
             if nonce:
                 claims["nonce"] = nonce
@@ -361,9 +361,8 @@ class AuthorizationServer:
         """RFC 7662, as Dovecot asks."""
         form = await request.post()
         address, expires_at = self.access.get(str(form.get("token", "")), ("", 0.0))
-        if expires_at < time.time() and self.lifetime > 1:
-            return web.json_response({"active": False})
-        if not address:
+        is_alive = expires_at >= time.time() or self.lifetime == 0
+        if not address or not is_alive:
             return web.json_response({"active": False})
         return web.json_response({"active": True, "username": address, "email": address, "exp": int(expires_at)})
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
 DONE, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes: done; it did not work; usage or configuration must change first."""
 
+LINGER_SECONDS = 2.0
+"""For a console that was opened for one sign-in: the browser still has to fetch the page that says how it went."""
+
 R = TypeVar("R")
 
 
@@ -183,3 +186,4 @@ async def reach_with_console(settings: Settings) -> AsyncIterator[Control]:
         app.bind(console_only=True)
         async with console(app):
             yield app
+            await asyncio.sleep(LINGER_SECONDS)
