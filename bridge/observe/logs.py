@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import structlog
@@ -43,6 +44,18 @@ def detail(name: str, **fields: object) -> None:
     _logger.debug(name, **fields)
 
 
+def is_detailed() -> bool:
+    """True if detail() writes anything: ask before rendering a dialogue for it."""
+    return logging.getLogger("bridge").isEnabledFor(logging.DEBUG)
+
+
+@contextmanager
+def connection(conn: str) -> Iterator[None]:
+    """Every line of this task carries the connection's id, whichever layer writes it."""
+    with structlog.contextvars.bound_contextvars(conn=conn):
+        yield
+
+
 def trouble(name: str, **fields: object) -> None:
     """Something failed that somebody may have to look at (WARNING)."""
     _logger.warning(name, **fields)
@@ -56,6 +69,7 @@ def fault(name: str, *, error: BaseException, **fields: object) -> None:
 def configure(level: Level = "info", style: Literal["text", "json"] = "text", stream: Any = None) -> None:
     """Send every log line of the process to `stream` (standard error), at `level` and in one format."""
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=False),
         structlog.stdlib.PositionalArgumentsFormatter(),

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import ssl
 from collections import deque
 from typing import Protocol
 
 from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Login
+from bridge.observe.logs import detail, is_detailed
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, ServerMachine, StartTLS
 from bridge.relay.channel import Channel
 
 LOGIN_SECONDS = 120.0
 """From accept to a complete login, our own work not counted. Dovecot gives 180 s; a CRM needs a few milliseconds."""
+FAREWELL_SECONDS = 5.0
+"""For our last words to a client that took too long: it may not be reading any more."""
+
+_TAG = re.compile(r"(?m)^[^\s*+]\S*(?= (?:OK|NO|BAD)\b)")
+"""IMAP's tag is the client's own word, and the password of a client that has lost its place in the dialogue."""
 
 
 class Frontend(Protocol):
@@ -38,12 +46,21 @@ class Frontend(Protocol):
 class MachineFrontend:
     """Drives a ServerMachine (IMAP, POP3)."""
 
-    def __init__(self, channel: Channel, machine: ServerMachine, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        machine: ServerMachine,
+        context: ssl.SSLContext | None,
+        *,
+        login_seconds: float = LOGIN_SECONDS,
+    ) -> None:
         self._channel = channel
         self._machine = machine
         self._context = context
         self._events: deque[Event] = deque(machine.greet())
-        self._seconds_left = LOGIN_SECONDS
+        self._seconds_left = login_seconds
+        self._can_speak = True
+        """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""
 
     async def login(self) -> Login:
         """See Frontend."""
@@ -53,22 +70,23 @@ class MachineFrontend:
             async with asyncio.timeout(self._seconds_left):
                 return await self._next_login()
         except TimeoutError:
-            self._events.extend(self._machine.time_out())
-            await self._carry_out()
+            await self._say_goodbye()
             raise LimitReached("no login in time") from None
         finally:
             self._seconds_left -= loop.time() - started
 
     async def refuse(self, problem: BridgeError) -> None:
-        """See Frontend."""
+        """See Frontend. What the client pipelined behind its login is left to login(), within its time."""
         self._events.extend(self._machine.refuse(problem))
+        while self._events and isinstance(self._events[0], Send | Hangup):
+            await self._do(self._events.popleft())
 
     async def accept(self, ready: Ready) -> bytes:
         """See Frontend."""
         for event in self._machine.accept(ready):
             match event:
-                case Send(data):
-                    await self._channel.send(data)
+                case Send(data, log):
+                    await self._send(data, log)
                 case Ready(leftover):
                     return leftover
         raise AssertionError("accept() ends with Ready")
@@ -85,25 +103,50 @@ class MachineFrontend:
     async def _carry_out(self) -> Login | None:
         """Do what the machine wants; stops at a login, whose answer comes first."""
         while self._events:
-            match self._events.popleft():
-                case Send(data):
-                    await self._channel.send(data)
-                case StartTLS(farewell):
-                    await self._start_tls(farewell)
-                case LoginRequested(login):
-                    return login
-                case Hangup(farewell, violation):
-                    await self._channel.send(farewell)
-                    raise ProtocolViolation(violation) if violation else PeerGone("the client has taken its leave")
-                case other:
-                    raise AssertionError(f"a server machine does not say {other!r}")
+            if (login := await self._do(self._events.popleft())) is not None:
+                return login
         return None
+
+    async def _do(self, event: Event) -> Login | None:
+        match event:
+            case Send(data, log):
+                await self._send(data, log)
+            case StartTLS(farewell):
+                await self._start_tls(farewell)
+            case LoginRequested(login):
+                return login
+            case Hangup(farewell, violation):
+                await self._send(farewell)
+                raise ProtocolViolation(violation) if violation else PeerGone("the client has taken its leave")
+            case other:
+                raise AssertionError(f"a server machine does not say {other!r}")
+        return None
+
+    async def _send(self, data: bytes, log: str = "") -> None:
+        if is_detailed():
+            text = log or _TAG.sub("(tag)", data.decode("ascii", "replace").rstrip("\r\n"))
+            detail("client.sent", client=self._channel.peer, text=text)
+        self._can_speak = False
+        await self._channel.send(data)
+        self._can_speak = True
 
     async def _start_tls(self, farewell: bytes) -> None:
         assert self._context is not None  # noqa: S101  a machine offers STARTTLS only when it was told to
-        await self._channel.send(farewell)
+        await self._send(farewell)
+        self._can_speak = False
         try:
             await self._channel.start_tls(self._context)
         except TlsFailed as problem:
             raise PeerGone(f"TLS with the mail client failed: {problem}") from problem
+        self._can_speak = True
         self._events.extend(self._machine.tls_started())
+
+    async def _say_goodbye(self) -> None:
+        """To a client that took too long."""
+        if not self._can_speak:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                for event in self._machine.time_out():
+                    if isinstance(event, Hangup):
+                        await self._send(event.farewell)

@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 
 from bridge.errors import BridgeError, LimitReached, PeerGone, TokenRefused
 from bridge.model import AccessToken, Account, Login, Protocol
-from bridge.observe.logs import event, trouble
+from bridge.observe.logs import connection, event, trouble
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend
 from bridge.relay.limits import ConnectionCap, Turns
@@ -73,6 +73,10 @@ class Session:
 
     async def run(self) -> None:
         """Serve until either side ends; closes the client's channel."""
+        with connection(self._conn):
+            await self._run()
+
+    async def _run(self) -> None:
         event("session.open", conn=self._conn, protocol=self._protocol.value, client=self._client.peer)
         try:
             with ExitStack() as unauthenticated:

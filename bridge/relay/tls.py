@@ -13,7 +13,7 @@ class UpstreamContexts:
 
     def __init__(self) -> None:
         self._contexts: dict[str | None, ssl.SSLContext] = {}
-        self._sessions: dict[tuple[str, int], ssl.SSLSession] = {}
+        self._sessions: dict[tuple[str, int, str | None], ssl.SSLSession] = {}
 
     def context(self, endpoint: Endpoint) -> ssl.SSLContext:
         """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file."""
@@ -28,12 +28,17 @@ class UpstreamContexts:
 
     def session(self, endpoint: Endpoint) -> ssl.SSLSession | None:
         """The last session with this server: resuming it halves the CPU of a login."""
-        return self._sessions.get((endpoint.host, endpoint.port))
+        return self._sessions.get(_session_key(endpoint))
 
     def keep_session(self, endpoint: Endpoint, tls: ssl.SSLSocket | ssl.SSLObject | None) -> None:
         """Call after the first bytes have arrived: TLS 1.3 tickets come behind the handshake."""
         if tls is not None and (session := tls.session) is not None:
-            self._sessions[endpoint.host, endpoint.port] = session
+            self._sessions[_session_key(endpoint)] = session
+
+
+def _session_key(endpoint: Endpoint) -> tuple[str, int, str | None]:
+    """With the CA file: a session is not accepted in another context, and must not stand in for another CA's trust."""
+    return endpoint.host, endpoint.port, endpoint.ca_file
 
 
 def listener_context(certificate: str, key: str) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ import aiohappyeyeballs
 
 from bridge.errors import PeerGone, ProtocolViolation, TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.observe.logs import detail, is_detailed
 from bridge.protocols.base import (
     ClientMachine,
     Credentials,
@@ -37,6 +38,17 @@ NEXT_ADDRESS_SECONDS = 0.25
 RESOLVER_THREADS = 16
 """Lookups under way at once; a name server that hangs then delays only those who need it."""
 
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
+"""As getaddrinfo gives it."""
+Lookup = Callable[[str, int], Sequence[AddressInfo]]
+"""Host and port to addresses; blocks. Raises: OSError, UnicodeError."""
+
+
+def look_up(host: str, port: int) -> Sequence[AddressInfo]:
+    """Ask the operating system: hosts file, DNS and what else it is configured for."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]  # stubs allow bytes
+
+
 MachineFactory = Callable[[Credentials, bool, str], ClientMachine]
 """Credentials, whether STARTTLS is wanted, and the SMTP client name, to a client machine."""
 
@@ -52,7 +64,9 @@ class Opened:
 class Dialer:
     """TCP to an endpoint: asynchronous name lookup, then the addresses of both families in a race (RFC 8305)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lookup: Lookup = look_up, connect_seconds: float = CONNECT_SECONDS) -> None:
+        self._lookup = lookup
+        self._connect_seconds = connect_seconds
         self._resolver = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
 
     async def dial(self, endpoint: Endpoint) -> Channel:
@@ -60,15 +74,17 @@ class Dialer:
         place = f"{endpoint.host}:{endpoint.port}"
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                found = await loop.run_in_executor(self._resolver, _addresses, endpoint.host, endpoint.port)
+            async with asyncio.timeout(self._connect_seconds):
+                found = await loop.run_in_executor(self._resolver, self._lookup, endpoint.host, endpoint.port)
                 sock = await aiohappyeyeballs.start_connection(
                     found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1
                 )
         except TimeoutError:
-            raise UpstreamUnavailable(f"{place} does not answer within {CONNECT_SECONDS:.0f} s") from None
+            raise UpstreamUnavailable(f"{place} does not answer within {self._connect_seconds:g} s") from None
         except socket.gaierror as problem:
             raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: {problem.strerror}") from problem
+        except UnicodeError as problem:  # an empty or overlong label
+            raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: it is no host name") from problem
         except OSError as problem:
             raise UpstreamUnavailable(f"{place} cannot be reached: {problem}") from problem
         return open_channel(sock, loop, peer=place)
@@ -81,11 +97,20 @@ class Dialer:
 class Upstream:
     """Opens authenticated connections for one protocol."""
 
-    def __init__(self, protocol: Protocol, machine: MachineFactory, dialer: Dialer, contexts: UpstreamContexts) -> None:
+    def __init__(
+        self,
+        protocol: Protocol,
+        machine: MachineFactory,
+        dialer: Dialer,
+        contexts: UpstreamContexts,
+        *,
+        login_seconds: float = LOGIN_SECONDS,
+    ) -> None:
         self._protocol = protocol
         self._machine = machine
         self._dialer = dialer
         self._contexts = contexts
+        self._login_seconds = login_seconds
         self._learned: dict[tuple[str, int], frozenset[str]] = {}
 
     def endpoint(self, account: Account) -> Endpoint:
@@ -109,13 +134,15 @@ class Upstream:
         machine = self._machine(credentials, endpoint.tls is TlsMode.STARTTLS, client_name)
         channel = await self._dialer.dial(endpoint)
         try:
-            async with asyncio.timeout(LOGIN_SECONDS):
+            async with asyncio.timeout(self._login_seconds):
                 if endpoint.tls is TlsMode.IMPLICIT:
                     await self._start_tls(channel, endpoint)
                 ready = await self._drive(channel, machine, endpoint)
         except TimeoutError:
             channel.close()
-            raise UpstreamUnavailable(f"{endpoint.host} did not complete the login in {LOGIN_SECONDS:.0f} s") from None
+            raise UpstreamUnavailable(
+                f"{endpoint.host} did not complete the login in {self._login_seconds:g} s"
+            ) from None
         except (PeerGone, ProtocolViolation) as problem:
             channel.close()
             raise UpstreamUnavailable(f"{endpoint.host}: {problem}") from problem
@@ -144,7 +171,10 @@ class Upstream:
         while True:
             while events:
                 match events.popleft():
-                    case Send(data):
+                    case Send(data, log):
+                        if is_detailed():
+                            text = log or data.decode("ascii", "replace").rstrip("\r\n")
+                            detail("upstream.sent", upstream=channel.peer, text=text)
                         await channel.send(data)
                     case StartTLS(farewell):
                         await channel.send(farewell)
@@ -171,10 +201,3 @@ def _refusal(endpoint: Endpoint, kind: RefusalKind, text: str) -> UpstreamUnavai
     if kind is RefusalKind.TOKEN:
         return TokenRefused(sentence, text=text)
     return UpstreamRefused(sentence, text=text)
-
-
-AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
-
-
-def _addresses(host: str, port: int) -> Sequence[AddressInfo]:
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]  # stubs allow bytes

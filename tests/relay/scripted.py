@@ -1,0 +1,360 @@
+"""A mail server that follows a script, one for each connection, and notes what it heard.
+
+It runs in threads over blocking sockets, so that it shares neither the loop nor the channels with what it tests, and
+goes on speaking when the loop does not. A script that is at its end listens until the peer has closed: leaving the
+context manager fails if a connection is still open then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from bridge.model import Protocol, TlsMode
+
+PATIENCE_SECONDS = 10.0
+"""For any one step; a test that works needs milliseconds."""
+POLL_SECONDS = 0.02
+"""How often the accepting thread looks whether it shall end."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """Send; `<tag>` stands for the first word of the line heard last."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Read one line, which must match as a whole (without its CRLF)."""
+
+    pattern: bytes
+
+
+@dataclass(frozen=True)
+class StartTls:
+    """Shake hands as the server. If that fails the script is over, and `Heard.tls_error` says why."""
+
+    context: ssl.SSLContext
+
+
+@dataclass(frozen=True)
+class Close:
+    """End the connection in order (with close_notify, if TLS is on)."""
+
+
+@dataclass(frozen=True)
+class Reset:
+    """End it with RST."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Stay silent until `until` is set or, if that comes first, until the peer has left."""
+
+    until: threading.Event = field(default_factory=threading.Event)
+    reached: threading.Event = field(default_factory=threading.Event)
+    """Set by the server when it gets here."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Wait until the peer has said something, whatever it is."""
+
+
+Step = Say | Expect | Listen | StartTls | Close | Reset | Hold
+Script = Sequence[Step]
+
+
+class Left(Exception):
+    """The peer has closed or reset the connection."""
+
+
+@dataclass
+class Heard:
+    """What came in by one connection."""
+
+    lines: list[bytes] = field(default_factory=list)
+    """As expected by the script, without CRLF."""
+    rest: bytes = b""
+    """What came after the script's end, or in place of a handshake."""
+    tls_version: str | None = None
+    resumed: bool = False
+    """True if the peer resumed a TLS session."""
+    tls_error: str = ""
+
+    @property
+    def text(self) -> bytes:
+        """All of it, for a search."""
+        return b"\r\n".join([*self.lines, self.rest])
+
+
+class ScriptedServer:
+    """See the module; made by scripted()."""
+
+    def __init__(self, scripts: Sequence[Script], host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.heard: list[Heard] = []
+        """In order of the connections."""
+        self._scripts = scripts
+        self._listener = socket.create_server((host, 0), family=family)
+        self._listener.settimeout(POLL_SECONDS)
+        self.port: int = self._listener.getsockname()[1]
+        self._is_ending = threading.Event()
+        self._failures: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+        self._accepting = threading.Thread(target=self._accept, name="scripted", daemon=True)
+
+    def start(self) -> None:
+        """Accept."""
+        self._accepting.start()
+
+    def finish(self) -> None:
+        """Wait until every connection has ended; fails with what went wrong in them."""
+        self._is_ending.set()
+        self._accepting.join()
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+        if self._failures:
+            raise self._failures[0]
+        assert len(self.heard) == len(self._scripts), f"{len(self.heard)} of {len(self._scripts)} connections came"
+
+    def abandon(self) -> None:
+        """The test has failed already: just end."""
+        with contextlib.suppress(BaseException):
+            self.finish()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except TimeoutError:
+                if self._is_ending.is_set():
+                    return
+                continue
+            number = len(self.heard)
+            heard = Heard()
+            self.heard.append(heard)
+            if number >= len(self._scripts):
+                self._failures.append(AssertionError("a connection that no script foresees"))
+                sock.close()
+                continue
+            thread = threading.Thread(
+                target=self._serve, args=(sock, self._scripts[number], heard), name=f"scripted-{number}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, sock: socket.socket, script: Script, heard: Heard) -> None:
+        sock.settimeout(PATIENCE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        talk = _Talk(sock, heard)
+        try:
+            for step in script:
+                if not talk.play(step):
+                    return
+            talk.listen_to_the_end()
+        except BaseException as failure:  # noqa: BLE001  told to the test's own thread
+            self._failures.append(failure)
+        finally:
+            talk.sock.close()
+
+
+class _Talk:
+    """One connection."""
+
+    def __init__(self, sock: socket.socket, heard: Heard) -> None:
+        self.sock = sock
+        self._heard = heard
+        self._buffer = b""
+
+    def play(self, step: Step) -> bool:
+        """False if the connection is over."""
+        match step:
+            case Say(data):
+                tag = self._heard.lines[-1].partition(b" ")[0] if self._heard.lines else b""
+                self.sock.sendall(data.replace(b"<tag>", tag))
+            case Expect(pattern):
+                line = self._next_line()
+                assert re.fullmatch(pattern, line), f"heard {line!r} for {pattern!r}"
+                self._heard.lines.append(line)
+            case Listen():
+                self._buffer += self._receive()
+            case StartTls(context):
+                return self._start_tls(context)
+            case Hold(until, reached):
+                reached.set()
+                return self._hold(until)
+            case Close():
+                if isinstance(self.sock, ssl.SSLSocket):
+                    with contextlib.suppress(OSError):
+                        self.sock.unwrap()
+                return False
+            case Reset():
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return False
+        return True
+
+    def listen_to_the_end(self) -> None:
+        """Until the peer has closed."""
+        self._heard.rest += self._buffer
+        with contextlib.suppress(Left):
+            while True:
+                self._heard.rest += self._receive()
+
+    def _next_line(self) -> bytes:
+        while b"\r\n" not in self._buffer:
+            try:
+                self._buffer += self._receive()
+            except Left:
+                raise AssertionError(f"the peer left after {self._heard.lines} {self._buffer!r}") from None
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
+
+    def _receive(self) -> bytes:
+        try:
+            data = self.sock.recv(65536)
+        except TimeoutError:
+            raise AssertionError("the peer neither speaks nor closes") from None
+        except OSError as problem:
+            raise Left from problem
+        if not data:
+            raise Left
+        return data
+
+    def _start_tls(self, context: ssl.SSLContext) -> bool:
+        assert not self._buffer, f"plaintext before the handshake: {self._buffer!r}"
+        wrapped = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+        self.sock = wrapped
+        try:
+            wrapped.do_handshake()
+        except OSError as problem:
+            self._heard.tls_error = str(problem) or type(problem).__name__
+            return False
+        self._heard.tls_version = wrapped.version()
+        self._heard.resumed = bool(wrapped.session_reused)
+        return True
+
+    def _hold(self, until: threading.Event) -> bool:
+        """Watch both the event and the peer."""
+        self.sock.settimeout(POLL_SECONDS)
+        for _ in range(int(PATIENCE_SECONDS / POLL_SECONDS)):
+            if until.is_set():
+                self.sock.settimeout(PATIENCE_SECONDS)
+                return True
+            try:
+                data = self.sock.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                return False
+            if not data:
+                return False
+            self._buffer += data
+        raise AssertionError("held for too long")
+
+
+@contextmanager
+def scripted(*scripts: Script, host: str = "127.0.0.1") -> Iterator[ScriptedServer]:
+    """A server that plays one script for each connection; exactly as many must come, and all must be closed."""
+    server = ScriptedServer(scripts, host)
+    server.start()
+    try:
+        yield server
+    except BaseException:
+        server.abandon()
+        raise
+    server.finish()
+
+
+# --- what the three protocols say -----------------------------------------------------------------------------------
+
+TOKEN_LINE = {
+    Protocol.IMAP: rb"\w+ AUTHENTICATE XOAUTH2 [\w+/=]+",
+    Protocol.POP3: rb"[\w+/=]+",
+    Protocol.SMTP: rb"[\w+/=]+",
+}
+
+GREETING = {
+    Protocol.IMAP: b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] server ready\r\n",
+    Protocol.POP3: b"+OK server ready\r\n",
+    Protocol.SMTP: b"220 server ready\r\n",
+}
+
+CLEAR_GREETING = GREETING | {Protocol.IMAP: b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] server ready\r\n"}
+
+ACCEPTED = {
+    Protocol.IMAP: b"* CAPABILITY IMAP4rev1 UIDPLUS\r\n<tag> OK Welcome\r\n",
+    Protocol.POP3: b"+OK Welcome\r\n",
+    Protocol.SMTP: b"235 2.7.0 Welcome\r\n",
+}
+
+EHLO = Say(b"250-server\r\n250-8BITMIME\r\n250-SIZE 1000\r\n250 AUTH XOAUTH2\r\n")
+
+
+def asks_for_tls(protocol: Protocol) -> list[Step]:
+    """In clear, from the greeting up to the STARTTLS command, which is not answered yet."""
+    greeting = Say(CLEAR_GREETING[protocol])
+    match protocol:
+        case Protocol.IMAP:
+            return [greeting, Expect(rb"\w+ STARTTLS")]
+        case Protocol.POP3:
+            return [greeting, Expect(rb"STLS")]
+        case Protocol.SMTP:
+            return [greeting, Expect(rb"EHLO .+"), Say(b"250-server\r\n250 STARTTLS\r\n"), Expect(rb"STARTTLS")]
+
+
+GO_AHEAD = {
+    Protocol.IMAP: b"<tag> OK Begin TLS\r\n",
+    Protocol.POP3: b"+OK Begin TLS\r\n",
+    Protocol.SMTP: b"220 2.0.0 Begin TLS\r\n",
+}
+
+
+def secured(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[Step]:
+    """Up to and with the handshake."""
+    if mode is TlsMode.IMPLICIT:
+        return [StartTls(context)]
+    return [*asks_for_tls(protocol), Say(GO_AHEAD[protocol]), StartTls(context)]
+
+
+def asks_for_login(protocol: Protocol, mode: TlsMode) -> list[Step]:
+    """Over TLS, up to the token, which is not answered yet."""
+    is_greeted = mode is TlsMode.IMPLICIT
+    token = Expect(TOKEN_LINE[protocol])
+    match protocol:
+        case Protocol.IMAP if is_greeted:
+            return [Say(GREETING[protocol]), token]
+        case Protocol.IMAP:
+            capabilities = Say(b"* CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2\r\n<tag> OK Done\r\n")
+            return [Expect(rb"\w+ CAPABILITY"), capabilities, token]
+        case Protocol.POP3:
+            greeting = [Say(GREETING[protocol])] if is_greeted else []
+            return [*greeting, Expect(rb"AUTH XOAUTH2"), Say(b"+ \r\n"), token]
+        case Protocol.SMTP:
+            greeting = [Say(GREETING[protocol])] if is_greeted else []
+            return [*greeting, Expect(rb"EHLO .+"), EHLO, Expect(rb"AUTH XOAUTH2"), Say(b"334 \r\n"), token]
+
+
+def accepts(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, *, behind: bytes = b"") -> list[Step]:
+    """A whole login that succeeds; `behind` follows the answer in the same piece."""
+    return [
+        *secured(protocol, mode, context),
+        *asks_for_login(protocol, mode),
+        Say(ACCEPTED[protocol] + behind),
+    ]
+
+
+def refuses(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, words: bytes) -> list[Step]:
+    """A whole login that ends in `words` (IMAP: behind the tag and NO), without an error challenge."""
+    answer = b"<tag> NO " + words if protocol is Protocol.IMAP else words
+    return [*secured(protocol, mode, context), *asks_for_login(protocol, mode), Say(answer + b"\r\n")]

@@ -1,0 +1,619 @@
+"""Dial, TLS and login against a scripted server over real sockets: what works, and every way in which it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import gc
+import io
+import logging
+import re
+import socket
+import ssl
+import sys
+import threading
+import warnings
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bridge.errors import TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
+from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.observe import logs
+from bridge.protocols.base import ClientMachine, Credentials
+from bridge.protocols.registry import client_machine
+from bridge.relay.channel import Channel
+from bridge.relay.tls import UpstreamContexts
+from bridge.relay.upstream import AddressInfo, Dialer, Opened, Upstream, look_up
+from bridge.secret import Secret
+from tests.relay.scripted import (
+    GO_AHEAD,
+    GREETING,
+    Close,
+    Expect,
+    Hold,
+    Listen,
+    Reset,
+    Say,
+    Script,
+    StartTls,
+    Step,
+    accepts,
+    asks_for_login,
+    asks_for_tls,
+    refuses,
+    scripted,
+    secured,
+)
+from tests.relay.sockets import receive_exactly
+
+ADDRESS = "alice@example.com"
+TOKEN = AccessToken(Secret("CANARY-access-token"), 2e9, 1e9)
+BLOB = base64.b64encode(f"user={ADDRESS}\x01auth=Bearer {TOKEN.value.reveal()}\x01\x01".encode())
+
+PROTOCOLS = list(Protocol)
+MODES = list(TlsMode)
+IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
+
+
+class Trust:
+    """A CA that the bridge is told to trust."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ca = trustme.CA()
+        self.ca_file = str(directory / "ca.pem")
+        self.ca.cert_pem.write_to_path(self.ca_file)
+        self.good = context_of(self.ca, "localhost")
+
+    def endpoint(self, port: int, mode: TlsMode, host: str = "localhost") -> Endpoint:
+        return Endpoint(host, port, mode, self.ca_file)
+
+
+def context_of(ca: trustme.CA, name: str, not_after: datetime.datetime | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(name, not_after=not_after).configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return Trust(tmp_path_factory.mktemp("trust"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _everything_is_closed() -> Iterator[None]:
+    """A socket or task that is left is reported by the garbage collector: here, not in another module's tests."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+def account_at(protocol: Protocol, endpoint: Endpoint) -> Account:
+    return Account(ADDRESS, "own", ADDRESS, {protocol: endpoint})
+
+
+@contextmanager
+def upstream_of(
+    protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 8.0
+) -> Iterator[Upstream]:
+    def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
+        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
+
+    dialer = dialer or Dialer()
+    try:
+        yield Upstream(protocol, machine, dialer, contexts or UpstreamContexts(), login_seconds=seconds)
+    finally:
+        dialer.close()
+
+
+@asynccontextmanager
+async def opened(upstream: Upstream, protocol: Protocol, endpoint: Endpoint) -> AsyncIterator[Opened]:
+    connection = await upstream.open(account_at(protocol, endpoint), TOKEN, "crm.example")
+    try:
+        yield connection
+    finally:
+        connection.channel.close()
+
+
+async def failure(
+    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 8.0
+) -> tuple[UpstreamUnavailable | UpstreamRefused, bytes]:
+    """The error, and what the server heard. That the connection is closed is checked by leaving scripted()."""
+    with (
+        scripted(script) as server,
+        upstream_of(protocol, seconds=seconds) as upstream,
+        pytest.raises((UpstreamUnavailable, UpstreamRefused)) as caught,
+    ):
+        async with opened(upstream, protocol, trust.endpoint(server.port, mode)):
+            pass
+    problem = caught.value
+    assert isinstance(problem, UpstreamUnavailable | UpstreamRefused)
+    assert "CANARY" not in f"{problem} {problem.__cause__} {problem.public}"
+    return problem, server.heard[0].text
+
+
+# --- success --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_the_token_opens_the_mailbox_and_bytes_pass_afterwards(
+    trust: Trust, protocol: Protocol, mode: TlsMode
+) -> None:
+    script: list[Step] = [*accepts(protocol, mode, trust.good), Expect(b"ping"), Say(b"pong\r\n")]
+    with scripted(script) as server, upstream_of(protocol) as upstream:
+        async with opened(upstream, protocol, trust.endpoint(server.port, mode)) as connection:
+            assert connection.ready.text == (b"2.7.0 Welcome" if protocol is Protocol.SMTP else b"Welcome")
+            assert connection.ready.leftover == b""
+            await connection.channel.send(b"ping\r\n")
+            assert await receive_exactly(connection.channel, 6) == b"pong\r\n"
+            assert connection.channel.peer == f"localhost:{server.port}"
+    assert server.heard[0].tls_version == "TLSv1.3"
+    token_line = server.heard[0].lines[-2]
+    assert token_line.split()[-1] == BLOB
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_bytes_behind_the_answer_are_kept_for_the_mail_client(
+    trust: Trust, protocol: Protocol, mode: TlsMode
+) -> None:
+    script = accepts(protocol, mode, trust.good, behind=b"* 1 EXISTS\r\n* 2 EX")
+    with scripted(script) as server, upstream_of(protocol) as upstream:
+        async with opened(upstream, protocol, trust.endpoint(server.port, mode)) as connection:
+            assert connection.ready.leftover == b"* 1 EXISTS\r\n* 2 EX"
+
+
+async def test_imap_capabilities_before_the_answer_are_kept(trust: Trust) -> None:
+    script = accepts(Protocol.IMAP, IMPLICIT, trust.good)
+    with scripted(script) as server, upstream_of(Protocol.IMAP) as upstream:
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)) as connection:
+            assert connection.ready.untagged == b"* CAPABILITY IMAP4rev1 UIDPLUS\r\n"
+
+
+async def test_smtp_extensions_are_learned_by_a_login_and_the_client_name_is_passed_on(trust: Trust) -> None:
+    with (
+        scripted(accepts(Protocol.SMTP, STARTTLS, trust.good)) as server,
+        upstream_of(Protocol.SMTP) as upstream,
+    ):
+        endpoint = trust.endpoint(server.port, STARTTLS)
+        assert upstream.learned_extensions(endpoint) is None
+        async with opened(upstream, Protocol.SMTP, endpoint):
+            assert upstream.learned_extensions(endpoint) == frozenset({"8BITMIME", "SIZE 1000"})
+    assert b"EHLO crm.example" in server.heard[0].lines
+
+
+async def test_what_is_known_of_a_server_holds_until_it_has_spoken(trust: Trust) -> None:
+    known = frozenset({"SIZE 1"})
+    with upstream_of(Protocol.SMTP) as upstream:
+        assert upstream.learned_extensions(Endpoint("localhost", 1, STARTTLS, extensions=known)) == known
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_the_second_connection_resumes_the_tls_session_of_the_first(
+    trust: Trust, version: ssl.TLSVersion
+) -> None:
+    server_context = context_of(trust.ca, "localhost")
+    server_context.maximum_version = version
+    script = accepts(Protocol.IMAP, IMPLICIT, server_context)
+    with scripted(script, script, script) as server, upstream_of(Protocol.IMAP) as upstream:
+        for _ in range(3):
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+                pass
+    assert [heard.resumed for heard in server.heard] == [False, True, True]
+
+
+async def test_a_session_made_under_one_ca_file_does_not_serve_another(trust: Trust, tmp_path: Path) -> None:
+    """Two providers of one configuration may name the same server with different CA files."""
+    same, other = tmp_path / "same.pem", tmp_path / "other.pem"
+    trust.ca.cert_pem.write_to_path(same)
+    trustme.CA().cert_pem.write_to_path(other)
+    script = accepts(Protocol.IMAP, IMPLICIT, trust.good)
+    with (
+        scripted(script, script, [StartTls(trust.good)]) as server,
+        upstream_of(Protocol.IMAP) as upstream,
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+            pass
+        async with opened(upstream, Protocol.IMAP, Endpoint("localhost", server.port, IMPLICIT, str(same))):
+            pass
+        with pytest.raises(TlsFailed):
+            async with opened(upstream, Protocol.IMAP, Endpoint("localhost", server.port, IMPLICIT, str(other))):
+                pass
+    assert not server.heard[1].resumed
+
+
+async def test_a_protocol_without_a_server_is_refused_before_anything_is_dialled(trust: Trust) -> None:
+    with upstream_of(Protocol.POP3) as upstream:
+        account = account_at(Protocol.IMAP, trust.endpoint(1, IMPLICIT))
+        with pytest.raises(UpstreamRefused, match=r"no pop3 server is configured for alice@example\.com"):
+            await upstream.open(account, TOKEN)
+
+
+# --- TLS that must not be -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("unknown ca", "unable to get local issuer certificate"),
+        ("wrong name", "Hostname mismatch"),
+        ("expired", "certificate has expired"),
+    ],
+)
+async def test_a_certificate_that_proves_nothing_gets_no_token(
+    trust: Trust, protocol: Protocol, mode: TlsMode, kind: str, words: str
+) -> None:
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    contexts = {
+        "unknown ca": lambda: context_of(trustme.CA(), "localhost"),
+        "wrong name": lambda: context_of(trust.ca, "mail.example.com"),
+        "expired": lambda: context_of(trust.ca, "localhost", yesterday),
+    }
+    script = [*secured(protocol, mode, contexts[kind]()), *asks_for_login(protocol, mode)]
+    problem, heard = await failure(protocol, script, trust, mode)
+    assert isinstance(problem, TlsFailed)
+    assert problem.temporary
+    assert words in str(problem)
+    assert str(problem).startswith("localhost:")
+    assert BLOB not in heard
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_server_that_knows_tls_1_1_at_most_is_not_spoken_to(trust: Trust, mode: TlsMode) -> None:
+    old = context_of(trust.ca, "localhost")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    problem, heard = await failure(Protocol.IMAP, secured(Protocol.IMAP, mode, old), trust, mode)
+    assert isinstance(problem, TlsFailed)
+    assert "protocol version" in str(problem)
+    assert BLOB not in heard
+
+
+async def test_a_server_that_speaks_in_clear_on_the_tls_port_is_tls_failed(trust: Trust) -> None:
+    problem, _ = await failure(Protocol.IMAP, [Say(GREETING[Protocol.IMAP])], trust, IMPLICIT)
+    assert isinstance(problem, TlsFailed)
+
+
+async def test_a_ca_file_that_is_missing_is_named(trust: Trust, tmp_path: Path) -> None:
+    missing = str(tmp_path / "nowhere.pem")
+    with (
+        scripted([]) as server,
+        upstream_of(Protocol.IMAP) as upstream,
+        pytest.raises(UpstreamUnavailable, match=r"ca_file .*nowhere\.pem"),
+    ):
+        async with opened(upstream, Protocol.IMAP, Endpoint("localhost", server.port, IMPLICIT, missing)):
+            pass
+
+
+async def test_without_a_ca_file_the_system_s_certificates_decide(trust: Trust) -> None:
+    with (
+        scripted([StartTls(trust.good)]) as server,
+        upstream_of(Protocol.IMAP) as upstream,
+        pytest.raises(TlsFailed),
+    ):
+        async with opened(upstream, Protocol.IMAP, Endpoint("localhost", server.port, IMPLICIT)):
+            pass
+
+
+STRIPPED: dict[Protocol, list[Step]] = {
+    Protocol.IMAP: [Say(GREETING[Protocol.IMAP])],
+    Protocol.POP3: [Say(GREETING[Protocol.POP3]), Expect(rb"STLS"), Say(b"-ERR Unknown command\r\n")],
+    Protocol.SMTP: [Say(GREETING[Protocol.SMTP]), Expect(rb"EHLO .+"), Say(b"250-server\r\n250 AUTH XOAUTH2\r\n")],
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_starttls_that_was_stripped_ends_the_login_without_a_token(trust: Trust, protocol: Protocol) -> None:
+    problem, heard = await failure(protocol, STRIPPED[protocol], trust, STARTTLS)
+    assert problem.temporary
+    assert "without TLS no token is sent" in str(problem)
+    assert b"AUTH" not in heard
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_plaintext_in_one_piece_with_the_starttls_answer_ends_the_login(trust: Trust, protocol: Protocol) -> None:
+    injected = Say(GO_AHEAD[protocol] + b"250 INJECTED\r\n")
+    problem, heard = await failure(protocol, [*asks_for_tls(protocol), injected], trust, STARTTLS)
+    assert problem.temporary
+    assert "plaintext behind ST" in str(problem)
+    assert b"AUTH" not in heard
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_plaintext_after_the_starttls_answer_breaks_the_handshake(trust: Trust, protocol: Protocol) -> None:
+    """Sent as a piece of its own, it may arrive with the answer or after it: neither way is it taken for TLS."""
+    script = [*asks_for_tls(protocol), Say(GO_AHEAD[protocol]), Say(b"250 INJECTED\r\n")]
+    problem, heard = await failure(protocol, script, trust, STARTTLS)
+    assert problem.temporary
+    assert BLOB not in heard
+
+
+# --- the network ----------------------------------------------------------------------------------------------------
+
+
+def addresses(*places: tuple[str, int]) -> Sequence[AddressInfo]:
+    """As getaddrinfo would give them."""
+    found: list[AddressInfo] = []
+    for host, port in places:
+        found += look_up(host, port)
+    return found
+
+
+@contextmanager
+def unused_port(host: str = "127.0.0.1") -> Iterator[int]:
+    """Bound and not listening: connections are refused, and nobody else can take it meanwhile."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.bind((host, 0))
+        yield sock.getsockname()[1]
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that answers no SYN: its queue of connections is full. Linux only."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(0.05)
+            try:
+                sock.connect(listener.getsockname())
+            except TimeoutError:
+                break
+        else:
+            pytest.skip("this system's queue of connections has no end")
+        yield listener.getsockname()[1]
+
+
+needs_black_hole = pytest.mark.skipif(sys.platform != "linux", reason="a full accept queue drops SYNs on Linux only")
+
+
+def needs_ipv6() -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+
+
+async def test_a_refused_connection_names_the_server(trust: Trust) -> None:
+    with (
+        unused_port() as port,
+        upstream_of(Protocol.IMAP) as upstream,
+        pytest.raises(UpstreamUnavailable, match=f"localhost:{port} cannot be reached"),
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
+            pass
+
+
+@pytest.mark.parametrize("name", ["mail.nowhere.invalid", "mail..example.com", "x" * 64 + ".example.com"])
+async def test_a_name_that_cannot_be_looked_up_is_named(trust: Trust, name: str) -> None:
+    words = re.escape(f"the name {name} cannot be looked up")
+    with upstream_of(Protocol.IMAP) as upstream, pytest.raises(UpstreamUnavailable, match=words):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT, name)):
+            pass
+
+
+@needs_black_hole
+async def test_an_address_that_does_not_answer_costs_the_connect_time_and_no_more(trust: Trust) -> None:
+    with (
+        black_hole() as port,
+        upstream_of(Protocol.IMAP, dialer=Dialer(connect_seconds=0.05)) as upstream,
+        pytest.raises(UpstreamUnavailable, match=r"does not answer within 0\.05 s"),
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
+            pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@needs_black_hole
+async def test_a_dead_address_first_delays_by_its_head_start_only(trust: Trust) -> None:
+    with black_hole() as dead, scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server:
+        places = addresses(("127.0.0.1", dead), ("127.0.0.1", server.port))
+        dialer = Dialer(lookup=lambda host, port: places, connect_seconds=5.0)
+        with upstream_of(Protocol.IMAP, dialer=dialer) as upstream:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+                pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_localhost_is_found_where_only_ipv4_listens(trust: Trust) -> None:
+    with (
+        scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server,
+        upstream_of(Protocol.IMAP) as upstream,
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+            pass
+
+
+@pytest.mark.parametrize("listening", ["127.0.0.1", "::1"])
+async def test_of_two_families_the_one_that_listens_is_used(trust: Trust, listening: str) -> None:
+    needs_ipv6()
+    silent = "::1" if listening == "127.0.0.1" else "127.0.0.1"
+    script = accepts(Protocol.IMAP, IMPLICIT, trust.good)
+    with unused_port(silent) as unused, scripted(script, host=listening) as server:
+        places = addresses((silent, unused), (listening, server.port))
+        with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=lambda host, port: places)) as upstream:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+                pass
+
+
+async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust: Trust) -> None:
+    answer = threading.Event()
+
+    def hang(host: str, port: int) -> Sequence[AddressInfo]:
+        answer.wait(10)
+        return look_up("127.0.0.1", port)
+
+    try:
+        with (
+            upstream_of(Protocol.IMAP, dialer=Dialer(lookup=hang, connect_seconds=0.05)) as upstream,
+            pytest.raises(UpstreamUnavailable, match="does not answer within"),
+        ):
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+                pass
+    finally:
+        answer.set()
+
+
+# --- servers that stop ----------------------------------------------------------------------------------------------
+
+
+def stages(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[list[Step]]:
+    """The login up to each point where it is the server's turn."""
+    whole = accepts(protocol, mode, context)
+    return [[Listen()] if isinstance(whole[n], StartTls) else whole[:n] for n in turns_of(whole)]
+
+
+def turns_of(script: Script) -> list[int]:
+    return [n for n, step in enumerate(script) if isinstance(step, Say) or (n == 0 and isinstance(step, StartTls))]
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_that_goes_away_at_any_stage_is_unavailable(
+    trust: Trust, protocol: Protocol, mode: TlsMode, end: Step
+) -> None:
+    for script in stages(protocol, mode, trust.good):
+        problem, _ = await failure(protocol, [*script, end], trust, mode)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert isinstance(problem, UpstreamUnavailable), script
+        assert problem.temporary
+        assert str(problem).startswith("localhost")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_that_falls_silent_at_any_stage_costs_the_login_time_and_no_more(
+    trust: Trust, protocol: Protocol, mode: TlsMode
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        failures = [
+            group.create_task(failure(protocol, [*script, Hold()], trust, mode, seconds=0.4))
+            for script in stages(protocol, mode, trust.good)
+        ]
+    for task in failures:
+        problem, _ = task.result()
+        assert isinstance(problem, UpstreamUnavailable)
+        assert str(problem) == "localhost did not complete the login in 0.4 s"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_that_makes_no_sense_is_unavailable(trust: Trust, protocol: Protocol) -> None:
+    problem, _ = await failure(protocol, [StartTls(trust.good), Say(b"HTTP/1.1 200 OK\r\n")], trust, IMPLICIT)
+    assert isinstance(problem, UpstreamUnavailable)
+
+
+async def test_a_login_that_is_cancelled_closes_the_connection(trust: Trust) -> None:
+    hold = Hold()
+    script: list[Step] = [StartTls(trust.good), Say(GREETING[Protocol.IMAP]), Expect(rb".*"), hold]
+    with scripted(script) as server, upstream_of(Protocol.IMAP) as upstream:
+
+        async def log_in() -> None:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+                raise AssertionError("it is never accepted")
+
+        async with asyncio.TaskGroup() as group:
+            login = group.create_task(log_in())
+            assert await asyncio.to_thread(hold.reached.wait, 5)
+            login.cancel()
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+REFUSALS = [
+    (Protocol.IMAP, b"[UNAVAILABLE] Temporary authentication failure", UpstreamUnavailable),
+    (Protocol.IMAP, b"[ALERT] Too many simultaneous connections", UpstreamUnavailable),
+    (Protocol.IMAP, b"[AUTHENTICATIONFAILED] Invalid credentials", TokenRefused),
+    (Protocol.IMAP, b"[CONTACTADMIN] IMAP is disabled for this user", UpstreamRefused),
+    (Protocol.POP3, b"-ERR [SYS/TEMP] try again", UpstreamUnavailable),
+    (Protocol.POP3, b"-ERR [AUTH] Authentication failed", TokenRefused),
+    (Protocol.POP3, b"-ERR [SYS/PERM] POP is disabled for your domain", UpstreamRefused),
+    (Protocol.SMTP, b"432 4.3.2 Concurrent connections limit exceeded", UpstreamUnavailable),
+    (Protocol.SMTP, b"535 5.7.3 Authentication unsuccessful", TokenRefused),
+    (Protocol.SMTP, b"535 5.7.139 SmtpClientAuthentication is disabled for the Tenant", UpstreamRefused),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("protocol", "words", "expected"), REFUSALS)
+async def test_a_refusal_is_temporary_about_the_token_or_about_a_setting(
+    trust: Trust, protocol: Protocol, mode: TlsMode, words: bytes, expected: type[Exception]
+) -> None:
+    problem, _ = await failure(protocol, refuses(protocol, mode, trust.good, words), trust, mode)
+    assert type(problem) is expected
+    assert problem.temporary is (expected is UpstreamUnavailable)
+    said = words.decode().removeprefix("-ERR ")
+    assert str(problem) == f"localhost refuses the login: {said}"
+    if isinstance(problem, UpstreamRefused):
+        assert problem.text == said
+
+
+@pytest.mark.parametrize(
+    ("protocol", "challenge", "verdict"),
+    [
+        (Protocol.IMAP, b"+ eyJzdGF0dXMiOiI0MDAifQ==\r\n", b"B1 NO [AUTHENTICATIONFAILED] Invalid\r\n"),
+        (Protocol.POP3, b"+ eyJzdGF0dXMiOiI0MDAifQ==\r\n", b"-ERR [AUTH] Invalid\r\n"),
+        (Protocol.SMTP, b"334 eyJzdGF0dXMiOiI0MDAifQ==\r\n", b"535 5.7.8 Invalid\r\n"),
+    ],
+)
+async def test_the_error_challenge_is_answered_by_an_empty_line_and_the_token_is_refused(
+    trust: Trust, protocol: Protocol, challenge: bytes, verdict: bytes
+) -> None:
+    login = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)]
+    script = [*login, Say(challenge), Expect(b""), Say(verdict)]
+    problem, _ = await failure(protocol, script, trust, IMPLICIT)
+    assert isinstance(problem, TokenRefused)
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_the_dialogue_is_shown_at_debug_without_the_token(
+    trust: Trust, protocol: Protocol, mode: TlsMode, log: io.StringIO
+) -> None:
+    with scripted(accepts(protocol, mode, trust.good)) as server, upstream_of(protocol) as upstream:
+        async with opened(upstream, protocol, trust.endpoint(server.port, mode)):
+            pass
+    text = log.getvalue()
+    assert "upstream.sent" in text
+    assert "(token)" in text
+    assert "XOAUTH2" in text
+    assert f"localhost:{server.port}" in text
+    assert "CANARY" not in text
+    assert BLOB.decode() not in text
+    assert "Welcome" not in text
+
+
+async def test_a_channel_is_named_by_its_server(trust: Trust) -> None:
+    with scripted([]) as server:
+        dialer = Dialer()
+        channel: Channel = await dialer.dial(trust.endpoint(server.port, IMPLICIT))
+        assert channel.peer == f"localhost:{server.port}"
+        channel.close()
+        dialer.close()
