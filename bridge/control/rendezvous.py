@@ -102,8 +102,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _is_private(found: os.stat_result) -> bool:
     if not stat.S_ISREG(found.st_mode):
         return False
-    if os.name == "nt":
-        return True  # st_mode and st_uid say nothing there
+    if not hasattr(os, "geteuid"):
+        return True  # Windows: st_mode and st_uid say nothing; the user's profile has an ACL of its own
     return found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 

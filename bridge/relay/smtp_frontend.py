@@ -340,4 +340,3 @@ def _with_upper_case_mechanism(verb: bytes, line: bytes) -> bytes:
     if len(words) > 1:
         words[1] = words[1].upper()
     return b" ".join(words) + b"\r\n"
-

@@ -19,7 +19,7 @@ from bridge.config.load import LoadedConfig, json_schema, load_config, parse_con
 from bridge.config.schema import GoogleProvider, MicrosoftProvider
 from bridge.errors import ConfigError, StoreUnavailable
 from bridge.model import TlsMode
-from tests.config.bad_values import BAD_VALUES, GOOD
+from tests.config.bad_values import BAD_VALUES, GOOD, MICROSOFT
 
 CANARY = "CANARY-s3cret"
 HERE = Path("/nowhere")
@@ -171,7 +171,28 @@ def test_paths_are_relative_to_the_file_and_absolute_once_loaded(tmp_path: Path)
     assert config.store.key_file == str(tmp_path / "sub" / "key")
 
 
-def test_the_browser_comes_back_to_the_console_wherever_that_is() -> None:
+def test_trap_08_one_token_for_the_mail_servers_is_asked_for_not_one_of_graph() -> None:
+    provider = load(MICROSOFT).config.providers["office365"]
+    assert all(scope.startswith("https://outlook.office.com/") for scope in provider.effective_scopes)
+
+
+@pytest.mark.parametrize("scope", ["User.Read", "https://graph.microsoft.com/IMAP.AccessAsUser.All"])
+def test_trap_09_a_scope_of_graph_beside_those_of_the_mail_servers_is_refused(scope: str) -> None:
+    scopes = f"scopes: [https://outlook.office.com/IMAP.AccessAsUser.All, {scope}]"
+    with pytest.raises(ConfigError, match=r"one token is for one service|must be"):
+        load(MICROSOFT.replace("kind: microsoft", f"kind: microsoft\n    {scopes}"))
+
+
+def test_peer_17_every_port_is_on_loopback_unless_the_admin_says_otherwise() -> None:
+    config = load(GOOD).config
+    listeners = config.listeners
+    addresses = [*listeners.imap, *listeners.pop3, *listeners.smtp, config.console]
+    assert {address.host for address in addresses} == {"127.0.0.1"}
+    with pytest.raises(ConfigError, match="can be reached from other machines"):
+        load(f"{GOOD}listeners: {{imap: '0.0.0.0:1143'}}\n")
+
+
+def test_trap_25_the_browser_comes_back_to_the_console_wherever_that_is() -> None:
     assert load(f"{GOOD}console: 127.0.0.1:4000\n").config.providers["gmail"].redirect_uri == "http://localhost:4000/"
     elsewhere = edited(("client_secret: text", "client_secret: text\n    redirect_uri: https://mail.example.com/back"))
     assert load(elsewhere).config.providers["gmail"].redirect_uri == "https://mail.example.com/back"

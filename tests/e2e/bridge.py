@@ -207,7 +207,8 @@ class Bridge:
 
     @property
     def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "REQUESTS_CA_BUNDLE") if name in os.environ}
+        names = ["PATH", "LANG", "REQUESTS_CA_BUNDLE", *(name for name in os.environ if name.startswith("COVERAGE_"))]
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         home = {"HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory / "data")}
         return {**kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}
 

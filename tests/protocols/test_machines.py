@@ -45,7 +45,9 @@ def test_what_comes_behind_the_answer_is_for_the_mail_client(
         (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", b"220 go\r\n250 INJECTED\r\n"]),
     ],
 )
-def test_trap_37_peer_12_an_answer_injected_behind_starttls_is_a_violation(protocol: Protocol, stream: list[bytes]) -> None:
+def test_trap_37_peer_12_an_answer_injected_behind_starttls_is_a_violation(
+    protocol: Protocol, stream: list[bytes]
+) -> None:
     machine = client_machine(protocol, CREDENTIALS, starttls=True)
     *before, last = stream
     for part in before:

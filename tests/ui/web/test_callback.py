@@ -153,7 +153,9 @@ async def test_head_and_prefetch_change_nothing(browser: Browser, control: FakeC
     assert "is signed in" in await browser.text(path)
 
 
-async def test_a_thousand_stray_requests_do_not_disturb_a_sign_in(browser: Browser, control: FakeControl) -> None:
+async def test_trap_24_peer_05_a_thousand_stray_requests_do_not_disturb_a_sign_in(
+    browser: Browser, control: FakeControl
+) -> None:
     path = f"/?code=CANARY-c&state={await begun(control)}"
     stray = ["/favicon.ico", "/robots.txt", "/?code=CANARY-x&state=stray", "/done/x", "/?error=x", "/.env?state=1", "/"]
 
@@ -185,7 +187,7 @@ async def test_a_thousand_stray_requests_do_not_disturb_a_sign_in(browser: Brows
         (LimitReached("too many"), ["did not succeed", "too many"]),
     ],
 )
-async def test_each_failure_has_a_page_that_names_the_account_and_what_to_do(
+async def test_peer_06_each_failure_has_a_page_that_names_the_account_and_what_to_do(
     browser: Browser, control: FakeControl, problem: BridgeError, words: list[str]
 ) -> None:
     await browser.press(f"/sign-in/{ALICE}")  # so that the console knows whose state it is

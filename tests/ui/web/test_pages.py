@@ -195,7 +195,7 @@ async def test_trouble_at_the_provider_is_told_in_words(browser: Browser, contro
         assert str(problem) in text
 
 
-async def test_a_hostile_address_is_escaped_everywhere(browser: Browser, control: FakeControl) -> None:
+async def test_peer_07_a_hostile_address_is_escaped_everywhere(browser: Browser, control: FakeControl) -> None:
     control.states[HOSTILE] = AccountState.TROUBLE
     control.details[HOSTILE] = HOSTILE
     await browser.as_administrator()
