@@ -115,6 +115,10 @@ class StoreUnavailable(BridgeError):
     public_text = "The bridge cannot open its token store just now. Try again later."
 
 
+class KeyringMissing(StoreUnavailable):
+    """There is no keyring that can be trusted with a key: waiting does not help, the admin must name another home."""
+
+
 class StoreCorrupt(BridgeError):
     """A record breaks its seal or has a newer schema; it is left as it is for the admin."""
 

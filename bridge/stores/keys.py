@@ -58,6 +58,21 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
     return await asyncio.to_thread(_answered, from_keyring, limit, _KEY_REMEDY)
 
 
+async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT) -> str:
+    """Try where a first key would go, without making one. Returns: the place, in words. Raises: as open_key()."""
+    if config.key_file is not None:
+        return f"the file {config.key_file}"
+
+    def probe() -> str:
+        from bridge.stores import oskeyring
+
+        home = oskeyring.open_keyring()
+        home.probe()
+        return home.name
+
+    return await asyncio.to_thread(_answered, probe, limit, _KEY_REMEDY)
+
+
 def read_named_secret(name: str, *, limit: float = ANSWER_LIMIT) -> str | None:
     """The keyring's entry for `${keyring:name}`, or None. Blocks up to `limit` seconds. Raises: StoreUnavailable."""
 
@@ -108,7 +123,7 @@ def _answered(work: Callable[[], R], limit: float, remedy: str) -> R:
     except TimeoutError as error:
         raise StoreUnavailable(f"the OS keyring does not answer; unlock it, {remedy}") from error
     except StoreUnavailable as error:
-        raise StoreUnavailable(f"{error}, {remedy}") from error
+        raise type(error)(f"{error}, {remedy}") from error
 
 
 def _from_keyring(has_records: bool) -> Secret[bytes]:

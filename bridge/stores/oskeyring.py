@@ -16,7 +16,7 @@ from keyring import errors
 from keyring.backend import KeyringBackend
 from keyring.backends import chainer, fail, null
 
-from bridge.errors import StoreUnavailable
+from bridge.errors import KeyringMissing, StoreUnavailable
 
 LEAST_PRIORITY = 1.0
 """keyring's own bound for "recommended"; keyrings.alt's plain-text file has 0.5 and is chosen without a word."""
@@ -49,7 +49,7 @@ class OsKeyring:
         """Store the entry and read it back, since the null backend, for one, takes everything and keeps nothing."""
         _mapped(lambda: self._backend.set_password(service, username, value))
         if self.read(service, username) != value:
-            raise StoreUnavailable(f"the {self.name} does not keep what is written to it")
+            raise KeyringMissing(f"the {self.name} does not keep what is written to it")
 
     def probe(self) -> None:
         """Write, read back and delete an entry. Raises: StoreUnavailable if one of the three does not work."""
@@ -63,7 +63,7 @@ def open_keyring() -> OsKeyring:
     try:
         chosen = keyring.get_keyring()
     except Exception as error:  # PYTHON_KEYRING_BACKEND may name any module: it is imported here
-        raise StoreUnavailable(
+        raise KeyringMissing(
             "the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names cannot be loaded "
             f"({type(error).__name__}); correct or remove that setting"
         ) from error
@@ -76,14 +76,14 @@ def open_keyring() -> OsKeyring:
 def _recommended(chosen: KeyringBackend) -> KeyringBackend:
     """The backend itself or, where several are chained, the best one alone: a key has one home."""
     if isinstance(chosen, fail.Keyring):
-        raise StoreUnavailable("there is no OS keyring here (no desktop session: SSH, cron, a service)")
+        raise KeyringMissing("there is no OS keyring here (no desktop session: SSH, cron, a service)")
     if isinstance(chosen, null.Keyring):
-        raise StoreUnavailable("the OS keyring is switched off (keyring's null backend), and would lose the key")
+        raise KeyringMissing("the OS keyring is switched off (keyring's null backend), and would lose the key")
     candidates = chosen.backends if isinstance(chosen, chainer.ChainerBackend) else [chosen]
     for backend in candidates:
         if backend.priority >= LEAST_PRIORITY:
             return backend
-    raise StoreUnavailable(f"the only keyring here, {type(chosen).__name__}, does not protect what it keeps")
+    raise KeyringMissing(f"the only keyring here, {type(chosen).__name__}, does not protect what it keeps")
 
 
 def _mapped(call: Callable[[], R]) -> R:
@@ -97,7 +97,7 @@ def _mapped(call: Callable[[], R]) -> R:
     except errors.InitError as error:
         raise StoreUnavailable("the OS keyring is not set up or not unlocked; unlock it") from error
     except errors.NoKeyringError as error:
-        raise StoreUnavailable("there is no OS keyring here (no desktop session: SSH, cron, a service)") from error
+        raise KeyringMissing("there is no OS keyring here (no desktop session: SSH, cron, a service)") from error
     except Exception as error:  # backends raise what they like, see above
         reason = _WINDOWS_REASONS.get(getattr(error, "winerror", None) or 0)
         raise StoreUnavailable(f"the OS keyring fails: {reason or type(error).__name__}") from error

@@ -243,3 +243,20 @@ def test_a_configuration_with_errors_never_starts_half_a_bridge(world: World, tm
     assert "did you mean 'gmail'" in said
     assert "config.yaml:" in said
     assert "Traceback" not in said
+
+
+def test_trap_39_without_a_keyring_the_start_ends_with_the_remedy(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
+    del bridge.config["store"]["key_file"]
+    for command in ("check", "run"):
+        assert "store: {key_file:" in bridge.run(command, code=2)
+
+
+def test_the_console_answers_at_both_addresses_of_localhost(bridge: Bridge) -> None:
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, bridge.console_port), timeout=10) as sock:
+            sock.sendall(
+                f"GET / HTTP/1.1\r\nHost: localhost:{bridge.console_port}\r\nConnection: close\r\n\r\n".encode()
+            )
+            assert sock.recv(100).startswith(b"HTTP/1.1 200")

@@ -360,7 +360,7 @@ def test_a_setting_that_names_no_keyring_is_named() -> None:
     environment = {**os.environ, "PYTHON_KEYRING_BACKEND": "no.such.Keyring"}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1
-    assert "StoreUnavailable: the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names" in run.stderr
+    assert "KeyringMissing: the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names" in run.stderr
 
 
 def test_a_named_secret_is_read_or_absent() -> None:

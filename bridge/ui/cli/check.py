@@ -72,12 +72,14 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
 async def _store(loaded: LoadedConfig) -> Finding:
     """A store that is not there yet is not made: its first record and its key come with the first run."""
     from bridge.host.paths import store_file
+    from bridge.stores.keys import check_key_home
 
     config = loaded.config.store
     place = Path(config.path) if config.path else store_file()
-    if config.url is None and not place.exists():
-        return Finding("store", True, f"{place} will be made by the first run; {await _key_home(loaded)}")
     try:
+        if config.url is None and not place.exists():
+            home = await check_key_home(config)
+            return Finding("store", True, f"{place} will be made by the first run, its key in {home}")
         async with opened(loaded) as app:
             await app.check_store()
     except BridgeError as problem:
@@ -85,11 +87,6 @@ async def _store(loaded: LoadedConfig) -> Finding:
     return Finding(
         "store", True, "opens, and the key fits" if config.url is not None else f"{place} opens, the key fits"
     )
-
-
-async def _key_home(loaded: LoadedConfig) -> str:
-    key_file = loaded.config.store.key_file
-    return f"its key will be in {key_file}" if key_file is not None else "its key will be in the OS keyring"
 
 
 async def _ports(loaded: LoadedConfig) -> Finding:

@@ -12,7 +12,7 @@ import click
 
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
-from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.errors import KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.signals import stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
@@ -44,7 +44,7 @@ async def _check_store(app: App, loaded: LoadedConfig) -> None:
     """A key that is wrong or gone ends the start; a keyring that is locked just now does not: accounts say so."""
     try:
         await app.check_store()
-    except StoreCorrupt as problem:
+    except (StoreCorrupt, KeyringMissing) as problem:
         raise CannotStart(str(problem)) from problem
     except StoreUnavailable as problem:
         if loaded.config.store.key_file is not None:
