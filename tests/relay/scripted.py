@@ -7,7 +7,9 @@ context manager fails if a connection is still open then.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime
 import re
 import socket
 import ssl
@@ -16,8 +18,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from bridge.model import Protocol, TlsMode
+import trustme
+
+from bridge.model import Endpoint, Protocol, TlsMode
+from bridge.relay.channel import Channel
+from bridge.relay.connected import open_channel
+from tests.relay.sockets import tcp_pair
 
 PATIENCE_SECONDS = 10.0
 """For any one step; a test that works needs milliseconds."""
@@ -263,6 +271,25 @@ class _Talk:
         raise AssertionError("held for too long")
 
 
+class Trust:
+    """A CA that the bridge is told to trust, and a certificate of it for localhost."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ca = trustme.CA()
+        self.ca_file = str(directory / "ca.pem")
+        self.ca.cert_pem.write_to_path(self.ca_file)
+        self.good = context_of(self.ca, "localhost")
+
+    def endpoint(self, port: int, mode: TlsMode, host: str = "localhost") -> Endpoint:
+        return Endpoint(host, port, mode, self.ca_file)
+
+
+def context_of(ca: trustme.CA, name: str, not_after: datetime.datetime | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(name, not_after=not_after).configure_cert(context)
+    return context
+
+
 @contextmanager
 def scripted(*scripts: Script, host: str = "127.0.0.1") -> Iterator[ScriptedServer]:
     """A server that plays one script for each connection; exactly as many must come, and all must be closed."""
@@ -358,3 +385,71 @@ def refuses(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext, words: b
     """A whole login that ends in `words` (IMAP: behind the tag and NO), without an error challenge."""
     answer = b"<tag> NO " + words if protocol is Protocol.IMAP else words
     return [*secured(protocol, mode, context), *asks_for_login(protocol, mode), Say(answer + b"\r\n")]
+
+
+# --- the other side: a mail client ------------------------------------------------------------------------------------
+
+
+class MailClient:
+    """A mail client by hand, and the bridge's end of its connection."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._socket, theirs = tcp_pair()
+        self.bridge = open_channel(theirs, loop, peer="the mail client")
+        self._channel: Channel = open_channel(self._socket, loop)
+        self._received = b""
+
+    async def say(self, *lines: bytes) -> None:
+        """All lines in one piece."""
+        await self._channel.send(b"".join(line + b"\r\n" for line in lines))
+
+    async def send(self, data: bytes) -> None:
+        """As it is."""
+        await self._channel.send(data)
+
+    async def hear(self) -> bytes:
+        """The next line, without CRLF."""
+        while b"\r\n" not in self._received:
+            data = await self._channel.receive()
+            assert data, f"closed after {self._received!r}"
+            self._received += data
+        line, _, self._received = self._received.partition(b"\r\n")
+        return line
+
+    async def ask(self, *lines: bytes) -> bytes:
+        """Say, then hear the next line."""
+        await self.say(*lines)
+        return await self.hear()
+
+    async def hear_the_end(self) -> bytes:
+        """All that comes until the bridge closes."""
+        while data := await self._channel.receive():
+            self._received += data
+        rest, self._received = self._received, b""
+        return rest
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """As the client."""
+        assert not self._received
+        await self._channel.start_tls(context, server_hostname="localhost")
+
+    def close(self) -> None:
+        """In order. Idempotent."""
+        self._channel.close()
+
+    def reset(self) -> None:
+        """RST; on a plain connection."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+@contextmanager
+def mail_client() -> Iterator[MailClient]:
+    """Both ends are closed at the end."""
+    client = MailClient()
+    try:
+        yield client
+    finally:
+        client.close()
+        client.bridge.close()

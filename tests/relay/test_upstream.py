@@ -42,9 +42,11 @@ from tests.relay.scripted import (
     Script,
     StartTls,
     Step,
+    Trust,
     accepts,
     asks_for_login,
     asks_for_tls,
+    context_of,
     refuses,
     scripted,
     secured,
@@ -58,25 +60,6 @@ BLOB = base64.b64encode(f"user={ADDRESS}\x01auth=Bearer {TOKEN.value.reveal()}\x
 PROTOCOLS = list(Protocol)
 MODES = list(TlsMode)
 IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
-
-
-class Trust:
-    """A CA that the bridge is told to trust."""
-
-    def __init__(self, directory: Path) -> None:
-        self.ca = trustme.CA()
-        self.ca_file = str(directory / "ca.pem")
-        self.ca.cert_pem.write_to_path(self.ca_file)
-        self.good = context_of(self.ca, "localhost")
-
-    def endpoint(self, port: int, mode: TlsMode, host: str = "localhost") -> Endpoint:
-        return Endpoint(host, port, mode, self.ca_file)
-
-
-def context_of(ca: trustme.CA, name: str, not_after: datetime.datetime | None = None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(name, not_after=not_after).configure_cert(context)
-    return context
 
 
 @pytest.fixture(scope="module")
