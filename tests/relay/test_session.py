@@ -1,0 +1,647 @@
+"""One connection from accept to close: a mail client, the session, and a scripted upstream, all over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
+from bridge.model import AccessToken, Account, Endpoint, Login, Protocol, TlsMode
+from bridge.observe import logs
+from bridge.protocols.base import ClientMachine, Credentials
+from bridge.protocols.registry import client_machine, server_machine
+from bridge.relay.channel import Channel
+from bridge.relay.frontend import Frontend, MachineFrontend
+from bridge.relay.limits import ConnectionCap, Turns
+from bridge.relay.session import LOGINS_PER_CONNECTION, Services, Session
+from bridge.relay.smtp_frontend import SmtpFrontend
+from bridge.relay.tls import UpstreamContexts
+from bridge.relay.upstream import Dialer, Upstream
+from bridge.secret import Secret
+from tests.relay.scripted import (
+    GREETING,
+    Close,
+    Expect,
+    Hold,
+    MailClient,
+    Reset,
+    Say,
+    ScriptedServer,
+    StartTls,
+    Step,
+    Trust,
+    accepts,
+    context_of,
+    mail_client,
+    refuses,
+    scripted,
+)
+
+IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
+PROTOCOLS = list(Protocol)
+
+ADDRESS = "alice@example.com"
+PASSWORD = "CANARY-local-password"
+TOKENS = [AccessToken(Secret(f"CANARY-access-token-{n}"), 2e9, 1e9) for n in range(9)]
+
+
+def blob(token: AccessToken) -> bytes:
+    return base64.b64encode(f"user={ADDRESS}\x01auth=Bearer {token.value.reveal()}\x01\x01".encode())
+
+
+def plain(password: str) -> bytes:
+    return base64.b64encode(f"\0{ADDRESS}\0{password}".encode())
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return Trust(tmp_path_factory.mktemp("trust"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _everything_is_closed() -> Iterator[None]:
+    """A socket or task that is left is reported by the garbage collector: here, not in another module's tests."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+def events(log: io.StringIO) -> list[dict[str, object]]:
+    """At INFO and above; every one has the connection's id."""
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert all(line["conn"] == "conn-1" for line in lines)
+    return [line for line in lines if line["level"] != "debug"]
+
+
+class Office:
+    """The account and its tokens, as the session asks for them."""
+
+    def __init__(self, protocol: Protocol, endpoint: Endpoint) -> None:
+        self.account = Account(ADDRESS, "own", ADDRESS, {protocol: endpoint})
+        self.logins: list[Login] = []
+        self.asked: list[AccessToken | None] = []
+        """For each token that was asked for, the one that had been refused."""
+        self.problem: BridgeError | None = None
+        """Raised in place of a token."""
+        self.known = asyncio.Event()
+        """Set by a login that is right."""
+
+    async def who(self, login: Login) -> Account:
+        self.logins.append(login)
+        if login.password.reveal() != PASSWORD.encode():
+            raise LoginRefused(f"{login.username}: wrong password")
+        self.known.set()
+        return self.account
+
+    async def token_for(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
+        assert account is self.account
+        self.asked.append(refused)
+        if self.problem is not None:
+            raise self.problem
+        return TOKENS[len(self.asked) - 1]
+
+
+class Bridge:
+    """What all sessions of a test share."""
+
+    def __init__(self, protocol: Protocol, endpoint: Endpoint, dialer: Dialer, most: int) -> None:
+        def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
+            return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
+
+        self.protocol = protocol
+        self.office = Office(protocol, endpoint)
+        self.cap = ConnectionCap(most)
+        self.services = Services(self.office.who, self.office.token_for, Turns(), self.cap)
+        self.upstream = Upstream(protocol, machine, dialer, UpstreamContexts())
+
+    def frontend(self, channel: Channel) -> Frontend:
+        if self.protocol is Protocol.SMTP:
+            return SmtpFrontend(channel, extensions=lambda: ("SIZE 1000",))
+        return MachineFrontend(channel, server_machine(self.protocol, starttls=False), None)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[tuple[MailClient, asyncio.Task[None]]]:
+        """A mail client whose session is running; it must have ended within 5 s of leaving."""
+        with mail_client() as client:
+            session = Session("conn-1", self.protocol, client.bridge, self.frontend, self.upstream, self.services)
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(session.run())
+                yield client, running
+                client.close()
+                async with asyncio.timeout(5):
+                    await asyncio.wait([running])
+
+
+@contextmanager
+def bridge_to(
+    server: ScriptedServer,
+    protocol: Protocol,
+    trust: Trust,
+    mode: TlsMode = IMPLICIT,
+    *,
+    connections: int | None = None,
+    most: int = 10,
+) -> Iterator[Bridge]:
+    dialer = Dialer()
+    try:
+        endpoint = Endpoint("localhost", server.port, mode, trust.ca_file, connections=connections)
+        yield Bridge(protocol, endpoint, dialer, most)
+    finally:
+        dialer.close()
+
+
+async def greeted(client: MailClient, protocol: Protocol) -> None:
+    """Past the greeting, and SMTP's EHLO."""
+    await client.hear()
+    if protocol is Protocol.SMTP:
+        await client.say(b"EHLO crm.example")
+        while (await client.hear())[3:4] == b"-":
+            pass
+
+
+def login_lines(protocol: Protocol, password: str = PASSWORD) -> list[bytes]:
+    match protocol:
+        case Protocol.IMAP:
+            return [f"a1 LOGIN {ADDRESS} {password}".encode()]
+        case Protocol.POP3:
+            return [f"USER {ADDRESS}".encode(), f"PASS {password}".encode()]
+        case Protocol.SMTP:
+            return [b"AUTH PLAIN " + plain(password)]
+
+
+async def log_in(client: MailClient, protocol: Protocol, password: str = PASSWORD) -> bytes:
+    """The answer's last line."""
+    answer = await client.ask(*login_lines(protocol, password))
+    while answer.startswith((b"* ", b"+OK And")):
+        answer = await client.hear()
+    return answer
+
+
+def alone() -> bool:
+    """True if this task is the only one."""
+    return asyncio.all_tasks() == {asyncio.current_task()}
+
+
+ACCEPTED = {
+    Protocol.IMAP: b"a1 OK Welcome",
+    Protocol.POP3: b"+OK Welcome",
+    Protocol.SMTP: b"235 2.7.0 Welcome",
+}
+BYE: list[Step] = [Expect(b"bye"), Say(b"farewell\r\n"), Close()]
+
+
+# --- the linear story -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", list(TlsMode))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_login_then_bytes_both_ways_then_everything_is_closed(
+    trust: Trust, protocol: Protocol, mode: TlsMode, log: io.StringIO
+) -> None:
+    script = [*accepts(protocol, mode, trust.good), Expect(b"ping"), Say(b"pong\r\n"), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust, mode) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            assert bridge.cap.count == 0, "a client that has logged in needs no place any more"
+            assert await client.ask(b"ping") == b"pong"
+            await client.say(b"bye")
+            assert await client.hear_the_end() == b"farewell\r\n"
+        assert bridge.office.asked == [None]
+        assert bridge.office.logins[0].username == ADDRESS
+        assert alone()
+    assert blob(TOKENS[0]) in server.heard[0].text
+    said = events(log)
+    assert [line["event"] for line in said] == ["session.open", "session.ready", "session.done"]
+    assert said[0]["client"] == "the mail client"
+    assert (said[1]["account"], said[1]["upstream"]) == (ADDRESS, f"localhost:{server.port}")
+    assert said[2]["to_upstream"] == len(b"ping\r\nbye\r\n")
+    assert said[2]["to_client"] == len(b"pong\r\nfarewell\r\n")
+    assert said[2]["ended_by"] == "upstream"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_bytes_in_one_piece_with_the_login_reach_the_upstream_behind_it(trust: Trust, protocol: Protocol) -> None:
+    script = [*accepts(protocol, IMPLICIT, trust.good), Expect(b"first"), Expect(b"second"), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            await client.say(*login_lines(protocol), b"first", b"second", b"bye")
+            heard = await client.hear_the_end()
+        assert heard.endswith(ACCEPTED[protocol] + b"\r\nfarewell\r\n")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_bytes_in_one_piece_with_the_upstreams_answer_reach_the_client_behind_ours(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    script = [*accepts(protocol, IMPLICIT, trust.good, behind=b"* early\r\n"), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            await client.say(b"bye")
+            assert await client.hear_the_end() == b"* early\r\nfarewell\r\n"
+    assert events(log)[-1]["to_client"] == len(b"* early\r\nfarewell\r\n")
+
+
+async def test_a_client_that_hangs_up_ends_the_upstream_too(trust: Trust, log: io.StringIO) -> None:
+    script: list[Step] = [*accepts(Protocol.IMAP, IMPLICIT, trust.good)]
+    with scripted(script) as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, Protocol.IMAP)
+            await log_in(client, Protocol.IMAP)
+            client.reset()
+        assert alone()
+    assert events(log)[-1]["ended_by"] == "client lost"
+
+
+async def test_an_upstream_that_is_lost_ends_the_client_too(trust: Trust, log: io.StringIO) -> None:
+    script: list[Step] = [*accepts(Protocol.IMAP, IMPLICIT, trust.good), Expect(b"die"), Reset()]
+    with scripted(script) as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, Protocol.IMAP)
+            await log_in(client, Protocol.IMAP)
+            await client.say(b"die")
+            assert await client.hear_the_end() == b""
+        assert alone()
+    # Older Pythons' ssl takes a reset inside TLS for the end of file (CPython gh-115627).
+    assert events(log)[-1]["ended_by"] in {"upstream lost", "upstream"}
+
+
+# --- refused by us --------------------------------------------------------------------------------------------------
+
+WRONG = {
+    Protocol.IMAP: b"a1 NO [AUTHENTICATIONFAILED] User name or local password is wrong.",
+    Protocol.POP3: b"-ERR [AUTH] User name or local password is wrong.",
+    Protocol.SMTP: b"535 5.7.8 User name or local password is wrong.",
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_wrong_password_dials_nobody_and_asks_for_no_token(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            assert (await log_in(client, protocol, "CANARY-wrong")).startswith(WRONG[protocol])
+            assert bridge.cap.count == 1
+        assert bridge.office.asked == []
+        assert bridge.cap.count == 0
+        assert alone()
+    said = events(log)
+    assert [line["event"] for line in said] == ["session.open", "login.refused", "session.closed"]
+    assert (said[1]["error"], said[1]["username"]) == ("LoginRefused", ADDRESS)
+    assert said[2]["reason"] == "the client has left"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_after_a_wrong_password_the_right_one_is_taken_on_the_same_connection(
+    trust: Trust, protocol: Protocol
+) -> None:
+    script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            await log_in(client, protocol, "CANARY-wrong")
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            assert await client.ask(b"bye") == b"farewell"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_five_refused_logins_end_the_connection_and_each_has_its_answer(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            for _ in range(LOGINS_PER_CONNECTION):
+                assert (await log_in(client, protocol, "CANARY-wrong")).startswith(WRONG[protocol])
+            assert await client.hear_the_end() == b""
+        assert len(bridge.office.logins) == LOGINS_PER_CONNECTION == 5
+        assert bridge.cap.count == 0
+    assert events(log)[-1]["reason"] == "too many refused logins"
+
+
+FULL = {
+    Protocol.IMAP: b"* BYE [UNAVAILABLE] ",
+    Protocol.POP3: b"-ERR [SYS/TEMP] ",
+    Protocol.SMTP: b"421 4.7.0 ",
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_full_house_is_said_in_place_of_the_greeting(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    with scripted() as server, bridge_to(server, protocol, trust, most=1) as bridge:
+        with bridge.cap.place():
+            async with bridge.serving() as (client, _):
+                answer = await client.hear_the_end()
+                assert answer.startswith(FULL[protocol])
+                assert answer.count(b"\r\n") == 1
+        async with bridge.serving() as (client, _):
+            assert not (await client.hear()).startswith(FULL[protocol])
+    assert "connections wait for their login" in str(events(log)[1]["reason"])
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------------
+
+TOKEN_REFUSED = {
+    Protocol.IMAP: b"[AUTHENTICATIONFAILED] Invalid credentials",
+    Protocol.POP3: b"-ERR [AUTH] Invalid credentials",
+    Protocol.SMTP: b"535 5.7.8 Invalid credentials",
+}
+NOT_AUTHORIZED = {
+    Protocol.IMAP: b"a1 NO [AUTHORIZATIONFAILED] The mail server refuses this account. It says: ",
+    Protocol.POP3: b"-ERR [AUTH] The mail server refuses this account. It says: ",
+    Protocol.SMTP: b"535 5.7.8 The mail server refuses this account. It says: ",
+}
+TRY_LATER = {
+    Protocol.IMAP: b"a1 NO [UNAVAILABLE] ",
+    Protocol.POP3: b"-ERR [SYS/TEMP] ",
+    Protocol.SMTP: b"454 4.7.0 ",
+}
+
+
+@pytest.mark.parametrize("mode", list(TlsMode))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_token_that_is_refused_once_is_renewed_and_tried_again(
+    trust: Trust, protocol: Protocol, mode: TlsMode, log: io.StringIO
+) -> None:
+    first = refuses(protocol, mode, trust.good, TOKEN_REFUSED[protocol])
+    second = [*accepts(protocol, mode, trust.good), *BYE]
+    with scripted(first, second) as server, bridge_to(server, protocol, trust, mode) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            assert await client.ask(b"bye") == b"farewell"
+        assert bridge.office.asked == [None, TOKENS[0]]
+    assert [blob(TOKENS[n]) in heard.text for n, heard in enumerate(server.heard)] == [True, True]
+    assert [line["event"] for line in events(log)][1:3] == ["token.refused", "session.ready"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_token_that_is_refused_twice_is_the_end_of_the_login_but_not_of_the_connection(
+    trust: Trust, protocol: Protocol
+) -> None:
+    no = refuses(protocol, IMPLICIT, trust.good, TOKEN_REFUSED[protocol])
+    yes = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    with scripted(no, no, yes) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            answer = await log_in(client, protocol)
+            assert answer.startswith(NOT_AUTHORIZED[protocol])
+            assert answer.endswith(b"Invalid credentials")
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            assert await client.ask(b"bye") == b"farewell"
+        assert bridge.office.asked == [None, TOKENS[0], None]
+
+
+PROBLEMS = [
+    (AuthorizationRequired(ADDRESS, "http://localhost:1/sign-in"), "later", b"open http://localhost:1/sign-in"),
+    (ProviderUnavailable("timeout"), "later", b"The sign-in service cannot be reached just now."),
+    (StoreCorrupt("seal broken"), "admin", b"The stored sign-in cannot be read."),
+]
+ADMIN = {
+    Protocol.IMAP: b"a1 NO [CONTACTADMIN] ",
+    Protocol.POP3: b"-ERR [SYS/PERM] ",
+    Protocol.SMTP: b"454 4.7.0 ",
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(("problem", "kind", "words"), PROBLEMS)
+async def test_without_a_token_nobody_is_dialled_and_the_client_is_told_why(
+    trust: Trust, protocol: Protocol, problem: BridgeError, kind: str, words: bytes
+) -> None:
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        bridge.office.problem = problem
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            answer = await log_in(client, protocol)
+            assert answer.startswith((TRY_LATER if kind == "later" else ADMIN)[protocol])
+            assert words in answer
+
+
+# --- the upstream's troubles ----------------------------------------------------------------------------------------
+
+BUSY = {
+    Protocol.IMAP: b"[UNAVAILABLE] Server busy",
+    Protocol.POP3: b"-ERR [SYS/TEMP] Server busy",
+    Protocol.SMTP: b"432 4.3.2 Concurrent connections limit exceeded",
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_busy_upstream_is_said_to_be_temporary_and_costs_no_second_token(
+    trust: Trust, protocol: Protocol
+) -> None:
+    script = refuses(protocol, IMPLICIT, trust.good, BUSY[protocol])
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            assert (await log_in(client, protocol)).startswith(TRY_LATER[protocol])
+        assert bridge.office.asked == [None]
+        assert alone()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_an_upstream_that_is_somebody_else_gets_no_token_and_the_client_may_try_again(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    stranger: list[Step] = [StartTls(context_of(trust.ca, "mail.example.com"))]
+    with scripted(stranger) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            answer = await log_in(client, protocol)
+            assert answer.startswith(TRY_LATER[protocol])
+            assert b"secure connection" in answer
+    assert server.heard[0].text == b""
+    assert "Hostname mismatch" in str(events(log)[1]["reason"])
+
+
+# --- clients that leave, sessions that are ended --------------------------------------------------------------------
+
+
+def held(protocol: Protocol, trust: Trust, hold: Hold) -> Sequence[Step]:
+    """The upstream hesitates with its greeting, then lets us in and leaves."""
+    whole = accepts(protocol, IMPLICIT, trust.good)
+    return [whole[0], hold, *whole[1:], Close()]
+
+
+@pytest.mark.parametrize("leave", [MailClient.close, MailClient.reset])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_client_that_leaves_while_the_upstream_is_dialled_leaves_nothing_behind(
+    trust: Trust, protocol: Protocol, leave: Callable[[MailClient], None]
+) -> None:
+    """Nobody reads from the client meanwhile, so this is noticed when the answer is sent: a login's time at most."""
+    hold = Hold()
+    with scripted(held(protocol, trust, hold)) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, running):
+            await greeted(client, protocol)
+            await client.say(*login_lines(protocol))
+            assert await asyncio.to_thread(hold.reached.wait, 5)
+            leave(client)
+            assert not running.done()
+            hold.until.set()
+        assert bridge.cap.count == 0
+        assert alone()
+
+
+@pytest.mark.parametrize("protocol", [Protocol.IMAP, Protocol.POP3])
+async def test_a_session_that_is_cancelled_while_dialling_closes_both_sides(trust: Trust, protocol: Protocol) -> None:
+    hold = Hold()
+    script: list[Step] = [StartTls(trust.good), hold, Say(GREETING[protocol])]
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, running):
+            await greeted(client, protocol)
+            await client.say(*login_lines(protocol))
+            assert await asyncio.to_thread(hold.reached.wait, 5)
+            running.cancel()
+            rest = await client.hear_the_end()
+            assert rest in {b"", b"+OK And the password?\r\n"}
+        assert alone()
+
+
+async def test_a_session_that_is_cancelled_while_bytes_pass_closes_both_sides(trust: Trust) -> None:
+    script = [*accepts(Protocol.IMAP, IMPLICIT, trust.good), Expect(b"ping"), Say(b"pong\r\n")]
+    with scripted(script) as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
+        async with bridge.serving() as (client, running):
+            await greeted(client, Protocol.IMAP)
+            await log_in(client, Protocol.IMAP)
+            assert await client.ask(b"ping") == b"pong"
+            running.cancel()
+            assert await client.hear_the_end() == b""
+        assert alone()
+
+
+async def test_a_client_that_breaks_the_protocol_is_told_and_logged(trust: Trust, log: io.StringIO) -> None:
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await client.hear()
+            await client.send(b"x" * 100_000)
+            assert (await client.hear_the_end()).startswith(b"* BYE ")
+    assert (events(log)[-1]["event"], events(log)[-1]["error"]) == ("session.ended", "ProtocolViolation")
+
+
+async def test_a_bug_behind_the_session_reaches_its_supervisor_and_the_client_is_closed(trust: Trust) -> None:
+    class Bug(Exception):
+        pass
+
+    async def who(login: Login) -> Account:
+        raise Bug
+
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge, mail_client() as client:
+        services = Services(who, bridge.office.token_for, Turns(), bridge.cap)
+        session = Session("conn-1", Protocol.IMAP, client.bridge, bridge.frontend, bridge.upstream, services)
+
+        async def talk() -> None:
+            await client.hear()
+            await client.say(*login_lines(Protocol.IMAP))
+            assert await client.hear_the_end() == b""
+            client.close()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk())
+            with pytest.raises(Bug):
+                await session.run()
+        assert bridge.cap.count == 0
+
+
+# --- turns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_trap_34_where_one_connection_is_allowed_the_second_login_waits_for_its_turn(
+    trust: Trust, protocol: Protocol
+) -> None:
+    script = [*accepts(protocol, IMPLICIT, trust.good), Expect(b"ping"), Say(b"pong\r\n"), *BYE]
+    short = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    with scripted(script, short) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
+        async with bridge.serving() as (first, _), bridge.serving() as (second, _):
+            await greeted(first, protocol)
+            await greeted(second, protocol)
+            await log_in(first, protocol)
+            bridge.office.known.clear()
+            await second.say(*login_lines(protocol))
+            await bridge.office.known.wait()
+            assert await first.ask(b"ping") == b"pong"  # many rounds of the loop
+            assert bridge.office.asked == [None], "no token, and so no dial, for the second yet"
+            await first.say(b"bye")
+            assert await first.hear_the_end() == b"farewell\r\n"
+            answer = await second.hear()
+            if protocol is Protocol.POP3:
+                answer = await second.hear()
+            while answer.startswith(b"* "):
+                answer = await second.hear()
+            assert answer == ACCEPTED[protocol]
+            assert await second.ask(b"bye") == b"farewell"
+        assert bridge.office.asked == [None, None]
+
+
+async def test_a_client_that_leaves_while_it_waits_does_not_keep_the_turn(trust: Trust) -> None:
+    """Its login is carried out and then found to be for nobody; the next one in the queue gets its turn."""
+    script = [*accepts(Protocol.IMAP, IMPLICIT, trust.good), *BYE]
+    lonely = [*accepts(Protocol.IMAP, IMPLICIT, trust.good), Close()]
+    with (
+        scripted(script, lonely, script) as server,
+        bridge_to(server, Protocol.IMAP, trust, connections=1) as bridge,
+    ):
+        async with bridge.serving() as (first, _), bridge.serving() as (second, _), bridge.serving() as (third, _):
+            for client in (first, second, third):
+                await greeted(client, Protocol.IMAP)
+            await log_in(first, Protocol.IMAP)
+            for client in (second, third):
+                bridge.office.known.clear()
+                await client.say(*login_lines(Protocol.IMAP))
+                await bridge.office.known.wait()
+            second.reset()
+            assert await first.ask(b"bye") == b"farewell"
+            while not (answer := await third.hear()).startswith(b"a1"):
+                pass
+            assert answer == ACCEPTED[Protocol.IMAP]
+            assert await third.ask(b"bye") == b"farewell"
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", list(TlsMode))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_no_secret_is_in_the_log_at_debug(
+    trust: Trust, protocol: Protocol, mode: TlsMode, log: io.StringIO
+) -> None:
+    no = refuses(protocol, mode, trust.good, TOKEN_REFUSED[protocol])
+    yes = [*accepts(protocol, mode, trust.good), Expect(b"a1 CANARY-mail"), Say(b"CANARY-mail\r\n"), *BYE]
+    with scripted(no, yes) as server, bridge_to(server, protocol, trust, mode) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            await log_in(client, protocol, "CANARY-wrong")
+            await log_in(client, protocol)
+            assert await client.ask(b"a1 CANARY-mail") == b"CANARY-mail"
+            assert await client.ask(b"bye") == b"farewell"
+    text = log.getvalue()
+    assert "upstream.sent" in text
+    assert ("client.sent" in text) is (protocol is not Protocol.SMTP)
+    assert "CANARY" not in text
+    for secret in (blob(TOKENS[0]), blob(TOKENS[1]), plain(PASSWORD), plain("CANARY-wrong")):
+        assert secret.decode() not in text
