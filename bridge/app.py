@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -14,24 +14,28 @@ from bridge import __version__
 from bridge.accounts.directory import Directory
 from bridge.accounts.passwords import LocalPasswords
 from bridge.clock import Clock, SystemClock
+from bridge.config.diff import configured_listeners, plan, summary_of
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.load import LoadedConfig
-from bridge.config.schema import ListenAddress, is_loopback
+from bridge.config.schema import is_loopback
 from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, SignInStarted, Status
-from bridge.errors import BridgeError, ConfigError, LoginRefused, UpstreamRefused
-from bridge.model import AccessToken, Account, Login, Protocol, TlsMode
-from bridge.notices import ListenerUp, Notice, NoticeBus
+from bridge.errors import BridgeError, LoginRefused, UpstreamRefused
+from bridge.model import AccessToken, Account, Login, Protocol
+from bridge.notices import ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
+from bridge.oauth.base import Provider
+from bridge.observe.logs import event
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine, server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
-from bridge.relay.listener import Listener, socket_name
+from bridge.relay.listener import Serve, socket_name
+from bridge.relay.ports import Bind, Ports
 from bridge.relay.session import Services, Session
 from bridge.relay.smtp_frontend import SmtpFrontend
-from bridge.relay.tls import UpstreamContexts, listener_context
+from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from bridge.stores.sealed import SealedStore
@@ -39,9 +43,6 @@ from bridge.tokens.authorizations import Authorizations
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
-
-Bind = Callable[[str, int, str], list[socket.socket]]
-"""Host, port and what for, to listening sockets. Raises: BridgeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,6 @@ class Surroundings:
     bind: Bind
     clock: Clock = field(default_factory=SystemClock)
     is_demo: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Door:
-    """A configured mail listener, bound."""
-
-    protocol: Protocol
-    address: ListenAddress
-    context: ssl.SSLContext | None
-    sockets: list[socket.socket]
 
 
 class App:
@@ -85,17 +76,18 @@ class App:
         self._tokens = TokenService(
             self._vault, self._providers, self._clock, self._bus, self.sign_in_url, self._verify
         )
-        redirect_uris = {name: provider.redirect_uri for name, provider in config.providers.items()}
-        self._authorizations = Authorizations(self._providers, redirect_uris, self._clock, self._bus, self._tokens.keep)
+        self._retired_providers: list[Provider] = []
+        self._redirect_uris = {name: provider.redirect_uri for name, provider in config.providers.items()}
+        self._authorizations = Authorizations(
+            self._providers, self._redirect_uris, self._clock, self._bus, self._tokens.keep
+        )
         self._dialer = Dialer()
         contexts = UpstreamContexts()
         self._upstreams = {
             protocol: Upstream(protocol, _machine_factory(protocol), self._dialer, contexts) for protocol in Protocol
         }
         self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
-        self._stopping = asyncio.Event()
-        self._doors: list[_Door] = []
-        self._listeners: list[Listener] = []
+        self._ports = Ports(surroundings.bind, self._serving)
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); whoever serves the console takes them."""
 
@@ -110,39 +102,31 @@ class App:
         finally:
             async with AsyncExitStack() as stack:
                 stack.push_async_callback(self._store.close)
-                for provider in self._providers.values():
+                for provider in (*self._providers.values(), *self._retired_providers):
                     stack.push_async_callback(provider.close)
                 stack.callback(self._dialer.close)
 
     def bind(self, *, console_only: bool = False) -> None:
         """Open all ports, or none. Raises: BridgeError naming port and remedy; ConfigError for a certificate."""
-        config = self._loaded.config
-        with ExitStack() as undo:
-
-            def bound(address: ListenAddress, what: str, host: str = "") -> list[socket.socket]:
-                sockets = self._bind(host or address.host, address.port, what)
-                for sock in sockets:
-                    undo.callback(sock.close)
-                return sockets
-
-            doors = [
-                _Door(protocol, address, self._context(address), bound(address, f"listeners.{protocol.value}"))
-                for protocol in Protocol
-                for address in ([] if console_only else config.listeners.of(protocol))
-            ]
-            # A browser may look for localhost at 127.0.0.1 or at ::1: the redirect must arrive either way.
-            console = bound(config.console, "console", "localhost" if is_loopback(config.console.host) else "")
-            undo.pop_all()
-        self._doors, self.console_sockets = doors, console
-        self._listeners = [self._listener(door) for door in doors]
+        console = self._loaded.config.console
+        # A browser may look for localhost at 127.0.0.1 or at ::1: the redirect must arrive either way.
+        host = "localhost" if is_loopback(console.host) else console.host
+        self.console_sockets = self._bind(host, console.port, "console")
+        try:
+            if not console_only:
+                self._ports.change((), configured_listeners(self._loaded.config))
+        except BridgeError:
+            self.close_ports()
+            raise
 
     def close_ports(self) -> list[str]:
         """Give up what bind() opened, without serving. Returns: the addresses."""
-        sockets = [sock for door in self._doors for sock in door.sockets] + self.console_sockets
-        names = [socket_name(sock) for sock in sockets]
-        for sock in sockets:
+        names = [listener.address for listener in self._ports.listeners]
+        names += [socket_name(sock) for sock in self.console_sockets]
+        self._ports.close()
+        for sock in self.console_sockets:
             sock.close()
-        self._doors, self._listeners, self.console_sockets = [], [], []
+        self.console_sockets = []
         return names
 
     async def check_store(self) -> None:
@@ -152,21 +136,41 @@ class App:
     async def serve(self) -> None:
         """Serve mail clients until stop(); sessions get a moment to end."""
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(Renewal(self._tokens, self._directory.find, self._clock).run())
-            serving = [group.create_task(listener.run()) for listener in self._listeners]
-            for listener in self._listeners:
+            renewing = group.create_task(Renewal(self._tokens, self._find, self._clock).run())
+            for listener in self._ports.listeners:
                 self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
-            if serving:
-                await asyncio.wait(serving)
-            else:
-                await self._stopping.wait()  # no listener at all: a bridge that only keeps its console
+            await self._ports.run()
             renewing.cancel()
 
     def stop(self) -> None:
         """Accept nothing more; serve() returns once the sessions have ended, or have had their time."""
-        self._stopping.set()
-        for listener in self._listeners:
-            listener.stop()
+        self._ports.stop()
+
+    def apply(self, loaded: LoadedConfig) -> str:
+        """Put a changed configuration in force; no session is dropped, and sign-ins under way go on where they can.
+
+        Returns: what has changed, in one sentence; empty if nothing has. Raises: BridgeError, ConfigError when a new
+        port cannot be opened; then nothing has changed.
+        """
+        old, new = self._loaded.config, loaded.config
+        change = plan(old, new)
+        for listener in self._ports.change(change.listeners_to_close, change.listeners_to_open):
+            self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
+        self._loaded = loaded
+        self._directory = Directory(new)
+        for name in (*change.providers_removed, *change.providers_changed, *change.grants_invalidated):
+            self._retired_providers.append(self._providers.pop(name))  # closed at the end: a refresh may be under way
+            self._redirect_uris.pop(name)
+        for name, provider in new.providers.items():
+            if name not in self._providers:
+                self._providers[name] = providers.create(name, provider, self._clock)
+            self._redirect_uris[name] = provider.redirect_uri
+        self._authorizations.drop_changed(self._find)
+        summary = summary_of(change)
+        if summary:
+            event("configuration.applied", summary=summary)
+            self._bus.publish(Reloaded(summary))
+        return summary
 
     def on_notice(self, callback: Callable[[Notice], None]) -> None:
         """Call `callback` for each notice from now on; it must not block."""
@@ -212,31 +216,18 @@ class App:
         endpoints = [effective_endpoint(config.providers[name], Protocol.SMTP) for name in used]
         return offered_extensions(upstream.learned_extensions(endpoint) for endpoint in endpoints if endpoint)
 
-    # --- listeners ----------------------------------------------------------------------------------------------
-
-    def _context(self, address: ListenAddress) -> ssl.SSLContext | None:
-        if address.tls is None:
-            return None
-        try:
-            return listener_context(address.certificate or "", address.key or "")
-        except (OSError, ssl.SSLError) as problem:
-            raise ConfigError(
-                (f"listeners: {address.address}: certificate {address.certificate} or its key: {problem}",)
-            ) from problem
-
-    def _listener(self, door: _Door) -> Listener:
-        starttls = door.context if door.address.tls is TlsMode.STARTTLS else None
+    def _serving(self, protocol: Protocol, starttls: ssl.SSLContext | None) -> Serve:
+        """How the mail clients of a port are served."""
 
         def frontend(client: Channel) -> Frontend:
-            if door.protocol is Protocol.SMTP:
+            if protocol is Protocol.SMTP:
                 return SmtpFrontend(client, extensions=self._smtp_extensions, context=starttls)
-            return MachineFrontend(client, server_machine(door.protocol, starttls=starttls is not None), starttls)
+            return MachineFrontend(client, server_machine(protocol, starttls=starttls is not None), starttls)
 
         async def serve(conn: str, client: Channel) -> None:
-            upstream = self._upstreams[door.protocol]
-            await Session(conn, door.protocol, client, frontend, upstream, self._services).run()
+            await Session(conn, protocol, client, frontend, self._upstreams[protocol], self._services).run()
 
-        return Listener(door.protocol, door.sockets, serve, tls=door.address.tls, context=door.context)
+        return serve
 
     # --- Control ------------------------------------------------------------------------------------------------
 
@@ -264,7 +255,7 @@ class App:
                     listener.tls.value if listener.tls else "",
                     listener.sessions,
                 )
-                for listener in self._listeners
+                for listener in self._ports.listeners
             ),
             patterns=self._directory.patterns,
         )
@@ -312,6 +303,10 @@ class App:
     def notices(self) -> AsyncIterator[Notice]:
         """See Control."""
         return self._bus.stream()
+
+    def _find(self, address: str) -> Account | None:
+        """By the configuration of today, which may not be the one of this morning."""
+        return self._directory.find(address)
 
     def _account(self, address: str) -> Account:
         account = self._directory.find(address)

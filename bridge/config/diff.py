@@ -55,7 +55,7 @@ class Plan:
 
 def plan(old: Config, new: Config) -> Plan:
     """What changes from one configuration to the next."""
-    before, after = _listeners(old), _listeners(new)
+    before, after = configured_listeners(old), configured_listeners(new)
     accounts = _Difference.of(
         {account.address: account for account in old.accounts}, {account.address: account for account in new.accounts}
     )
@@ -81,6 +81,30 @@ def plan(old: Config, new: Config) -> Plan:
     )
 
 
+def summary_of(change: Plan) -> str:
+    """What a change means for people, in one line; empty if it means nothing."""
+    parts = [
+        *(f"{_name(listener)} closed" for listener in change.listeners_to_close),
+        *(f"{_name(listener)} opened" for listener in change.listeners_to_open),
+        *(f"account {address} added" for address in change.accounts_added),
+        *(f"account {address} removed" for address in change.accounts_removed),
+        *(f"account {address} changed" for address in change.accounts_changed),
+        *(f"provider {name} added" for name in change.providers_added),
+        *(f"provider {name} removed" for name in change.providers_removed),
+        *(f"provider {name} changed" for name in change.providers_changed),
+        *(f"provider {name} changed: everybody signs in again" for name in change.grants_invalidated),
+        *(["log changed"] if change.log_changed else []),
+        *(["language changed"] if change.language_changed else []),
+        *(["console: takes effect after a restart"] if change.console_changed else []),
+        *(["store: takes effect after a restart"] if change.store_changed else []),
+    ]
+    return "; ".join(parts)
+
+
+def _name(listener: ConfiguredListener) -> str:
+    return f"{listener.protocol.value} {listener.address.address}"
+
+
 def grant_identity(provider: ProviderConfig) -> tuple[object, ...]:
     """What a stored sign-in depends on; equal exactly when the adapter's fingerprint is (a test compares the two)."""
     scopes = frozenset(provider.effective_scopes)
@@ -91,7 +115,8 @@ def grant_identity(provider: ProviderConfig) -> tuple[object, ...]:
     return provider.kind, provider.client_id, provider.authorization_url, provider.token_url, scopes
 
 
-def _listeners(config: Config) -> tuple[ConfiguredListener, ...]:
+def configured_listeners(config: Config) -> tuple[ConfiguredListener, ...]:
+    """All of a configuration's mail ports."""
     return tuple(
         ConfiguredListener(protocol, address) for protocol in Protocol for address in config.listeners.of(protocol)
     )

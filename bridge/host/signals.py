@@ -10,6 +10,20 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
+def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
+    """Call `reload` on the running loop for SIGHUP, where the system has it."""
+    if sys.platform == "win32":
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+@contextlib.contextmanager
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` on the running loop for SIGTERM, Ctrl-C and (Windows) Ctrl-Break; a second one ends at once."""
     loop = asyncio.get_running_loop()

@@ -49,6 +49,7 @@ class Listener:
         self._serve = serve
         self._context = context
         self._sessions: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
         self._stopping = asyncio.Event()
 
     @property
@@ -58,24 +59,37 @@ class Listener:
 
     def stop(self) -> None:
         """Accept nothing more; run() returns once the sessions have ended, or DRAIN_SECONDS later."""
+        self._closing.set()
         self._stopping.set()
+
+    def retire(self) -> None:
+        """Accept nothing more; run() returns once the sessions have ended, however long that takes, or after stop()."""
+        self._closing.set()
 
     async def run(self) -> None:
         """Accept and serve until stop()."""
         event("listener.up", protocol=self.protocol.value, address=self.address)
         async with asyncio.TaskGroup() as group:
             accepting = [group.create_task(self._accept(sock, group)) for sock in self._sockets]
-            await self._stopping.wait()
+            await self._closing.wait()
             for task in accepting:
                 task.cancel()
             await asyncio.wait(accepting)
             for sock in self._sockets:
                 sock.close()
-            if self._sessions:
-                _, late = await asyncio.wait(self._sessions, timeout=DRAIN_SECONDS)
-                for session in late:
-                    session.cancel()
+            await self._drain(group)
         event("listener.down", protocol=self.protocol.value, address=self.address)
+
+    async def _drain(self, group: asyncio.TaskGroup) -> None:
+        """Wait for the sessions; once stop() was called only DRAIN_SECONDS longer."""
+        stopping = group.create_task(self._stopping.wait())
+        while self._sessions and not stopping.done():
+            await asyncio.wait({*self._sessions, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if self._sessions:
+            _, late = await asyncio.wait(self._sessions, timeout=DRAIN_SECONDS)
+            for session in late:
+                session.cancel()
 
     async def _accept(self, sock: socket.socket, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()

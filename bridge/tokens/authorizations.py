@@ -106,6 +106,12 @@ class Authorizations:
             del self._deadlines[address]
             self._bus.publish(AuthorizationEnded(address, "cancelled", "The sign-in was cancelled."))
 
+    def drop_changed(self, find: Callable[[str], Account | None]) -> None:
+        """End the sign-ins of accounts that a new configuration has changed or removed: their answer would not fit."""
+        for address, pending in list(self._pending.items()):
+            if find(address) != pending.account:
+                self.cancel(address)
+
     def _take(self, state: str) -> Pending:
         """The sign-in with this state, which is then used up."""
         self._drop_expired()

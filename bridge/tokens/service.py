@@ -335,7 +335,10 @@ class TokenService:
         return next_move(stored.entry, account, fingerprint, self._clock.now(), refused, share=share)
 
     def _provider(self, account: Account) -> Provider:
-        return self._providers[account.provider]
+        try:
+            return self._providers[account.provider]
+        except KeyError:  # a session that began before the configuration changed
+            raise ProviderUnavailable(f"the provider {account.provider} is no longer configured") from None
 
     def _required(self, account: Account, memory: _Memory, reason: str) -> AuthorizationRequired:
         """The error for the mail client, and a notice for the person, the latter not too often."""

@@ -12,13 +12,26 @@ import click
 
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
-from bridge.errors import KeyringMissing, StoreCorrupt, StoreUnavailable
-from bridge.host.signals import stop_on_signal
+from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
+from bridge.host.signals import reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
-from bridge.ui.cli.session import DONE, CannotStart, Settings, console, in_loop, load, opened, with_settings
+from bridge.ui.cli.session import (
+    DONE,
+    CannotStart,
+    Settings,
+    console,
+    find_config,
+    in_loop,
+    load,
+    opened,
+    with_settings,
+)
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the configuration file."""
 
 
 @click.command()
@@ -36,7 +49,7 @@ async def _serve(settings: Settings) -> int:
         await _check_store(app, loaded)
         app.bind()
         async with console(app, known_as=loaded.path):
-            await _until_stopped(app)
+            await _until_stopped(app, settings)
     return DONE
 
 
@@ -52,17 +65,56 @@ async def _check_store(app: App, loaded: LoadedConfig) -> None:
         logs.trouble("store.unavailable", reason=str(problem))
 
 
-async def _until_stopped(app: App) -> None:
-    stop = asyncio.Event()
+async def _until_stopped(app: App, settings: Settings | None = None) -> None:
+    """Serve; follow changes of the configuration if there is a file (`settings`)."""
+    stop, reload = asyncio.Event(), asyncio.Event()
     app.on_notice(_announce)
-    with stop_on_signal(stop.set):
+    with stop_on_signal(stop.set), reload_on_signal(reload.set):
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(app.serve())
+            following = group.create_task(_follow(app, settings, reload)) if settings is not None else None
             logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
             await stop.wait()
             logs.event("bridge.stopping")
+            if following is not None:
+                following.cancel()
             app.stop()
             await serving
+
+
+async def _follow(app: App, settings: Settings, reload: asyncio.Event) -> None:
+    """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing."""
+    path = find_config(settings)
+    seen = _stamp(path)
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await reload.wait()
+        found = _stamp(path)
+        if not reload.is_set() and found in (seen, None):  # None: an editor is replacing it
+            continue
+        reload.clear()
+        seen = found
+        try:
+            loaded = await asyncio.to_thread(load, settings)
+            summary = app.apply(loaded)
+        except ConfigError as problem:
+            for line in problem.problems:
+                logs.trouble("configuration.refused", reason=line)
+        except BridgeError as problem:
+            logs.trouble("configuration.refused", reason=str(problem))
+        else:
+            logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
+            logs.event("configuration.read", changes=summary or "none")
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Differs when the file was written or replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _announce(notice: Notice) -> None:

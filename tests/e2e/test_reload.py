@@ -1,0 +1,91 @@
+"""The configuration changes while mail flows."""
+
+from __future__ import annotations
+
+import imaplib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_faults import replies
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def signed_in(world: World, tmp_path: Path) -> Iterator[Bridge]:
+    with running(world.bridge(tmp_path)) as bridge:
+        bridge.sign_in(world.provider, ALICE)
+        yield bridge
+
+
+def reload(bridge: Bridge, words: str) -> None:
+    """Write the changed configuration and wait until the program has said so."""
+    bridge.write_config()
+    bridge.wait_for_log(words)
+
+
+def test_an_account_that_is_added_works_and_an_open_session_goes_on(signed_in: Bridge, world: World) -> None:
+    login = signed_in.login(ALICE)
+    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        session.login(login.username, login.password)
+        assert session.select("INBOX")[0] == "OK"
+        signed_in.config["accounts"].append({"address": "dave@example.com", "provider": "gmail"})
+        reload(signed_in, "account dave@example.com added")
+        assert "must sign in" in replies(signed_in.login("dave@example.com"))["imap"]
+        assert session.noop()[0] == "OK"
+
+
+def test_a_moved_port_keeps_the_sessions_of_the_old_one(signed_in: Bridge) -> None:
+    login = signed_in.login(ALICE)
+    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        session.login(login.username, login.password)
+        port = free_ports(1)[0]
+        signed_in.config["listeners"]["imap"] = f"127.0.0.1:{port}"
+        reload(signed_in, f"imap 127.0.0.1:{port} opened")
+        assert session.select("INBOX")[0] == "OK"
+        assert replies(signed_in.login(ALICE))["imap"] == "OK"
+        with pytest.raises(ConnectionRefusedError):
+            imaplib.IMAP4("localhost", login.imap, timeout=5)
+
+
+def test_an_invalid_change_changes_nothing_and_says_why(signed_in: Bridge) -> None:
+    good = signed_in.config["accounts"][1]["provider"]
+    signed_in.config["accounts"][1]["provider"] = "nobody"
+    reload(signed_in, "accounts[1].provider")
+    assert "config.yaml:" in signed_in.log
+    signed_in.config["accounts"][1]["provider"] = good
+    assert replies(signed_in.login(ALICE))["imap"] == "OK"
+
+
+def test_sighup_reads_the_file_at_once(signed_in: Bridge) -> None:
+    assert signed_in.process is not None
+    signed_in.process.send_signal(signal.SIGHUP)
+    signed_in.wait_for_log("configuration.read")
+    assert replies(signed_in.login(ALICE))["imap"] == "OK"
+
+
+def test_a_changed_client_id_asks_exactly_its_own_people_again(signed_in: Bridge, world: World) -> None:
+    signed_in.sign_in(world.provider, BOB)
+    world.provider.register("another-client", "CANARY-another-secret", f"http://localhost:{signed_in.console_port}/")
+    signed_in.config["providers"]["gmail"] |= {"client_id": "another-client", "client_secret": "CANARY-another-secret"}
+    reload(signed_in, "everybody signs in again")
+    assert "must sign in" in replies(signed_in.login(ALICE))["imap"]
+    assert replies(signed_in.login(BOB))["imap"] == "OK"
+    signed_in.sign_in(world.provider, ALICE)
+    assert replies(signed_in.login(ALICE))["imap"] == "OK"
+
+
+def test_a_port_that_is_taken_is_refused_and_the_rest_stays(signed_in: Bridge) -> None:
+    taken = signed_in.config["listeners"]["pop3"]
+    signed_in.config["listeners"]["imap"], before = (
+        taken.replace("127.0.0.1", "localhost"),
+        signed_in.config["listeners"]["imap"],
+    )
+    reload(signed_in, "configuration.refused")
+    signed_in.config["listeners"]["imap"] = before
+    assert replies(signed_in.login(ALICE))["imap"] == "OK"
