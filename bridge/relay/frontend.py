@@ -42,6 +42,10 @@ class Frontend(Protocol):
         """Say yes with the upstream's words; returns what the client sent behind its login. Raises: PeerGone."""
         ...
 
+    def close(self) -> None:
+        """Release what the frontend holds besides the channel, however the session ended. Idempotent."""
+        ...
+
 
 class MachineFrontend:
     """Drives a ServerMachine (IMAP, POP3)."""
@@ -90,6 +94,9 @@ class MachineFrontend:
                 case Ready(leftover):
                     return leftover
         raise AssertionError("accept() ends with Ready")
+
+    def close(self) -> None:
+        """See Frontend. A machine holds nothing."""
 
     async def _next_login(self) -> Login:
         while True:

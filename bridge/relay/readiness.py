@@ -125,6 +125,7 @@ class ReadinessChannel(Channel):
     ) -> None:
         """See Channel."""
         try:
+            self._socket.getpeername()  # on a reset socket wrap_socket raises and forgets to close what it has made
             wrapped = context.wrap_socket(
                 self._socket,
                 server_side=server_hostname is None,

@@ -82,6 +82,7 @@ class Session:
             with ExitStack() as unauthenticated:
                 await self._take_place(unauthenticated)
                 frontend = self._frontend(self._client)
+                unauthenticated.callback(frontend.close)
                 for _ in range(LOGINS_PER_CONNECTION):
                     if await self._serve_once(frontend, unauthenticated):
                         return

@@ -109,6 +109,7 @@ class SmtpFrontend:
         extensions: Callable[[], tuple[str, ...]],
         context: ssl.SSLContext | None = None,
         hostname: str = "localhost",
+        login_seconds: float = LOGIN_SECONDS,
     ) -> None:
         """`extensions` gives the EHLO lines that every upstream honours; `context` offers STARTTLS."""
         self._channel = channel
@@ -117,8 +118,9 @@ class SmtpFrontend:
         self._hostname = hostname
         self._lines = LineBuffer(LINE_LIMIT)
         self._commands = 0
-        self._seconds_left = LOGIN_SECONDS
+        self._seconds_left = login_seconds
         self._is_tls = channel.tls is not None
+        self._is_shaking_hands = False
         self._login: Login | None = None
         self._verdict: asyncio.Future[str] | None = None
         self._error: Exception | None = None
@@ -163,6 +165,10 @@ class SmtpFrontend:
         reply = text if re.match(r"[245]\.\d+\.\d+ ", text) else f"2.7.0 {text or 'Authentication successful'}"
         await self._channel.send(f"235 {reply}\r\n".encode("ascii", "replace"))
         return self._lines.leftover()
+
+    def close(self) -> None:
+        """See Frontend: aiosmtpd's task and its timer would outlive a session that ends between login and verdict."""
+        self._discard()
 
     # --- hooks --------------------------------------------------------------------------------------------------
 
@@ -257,11 +263,13 @@ class SmtpFrontend:
         if self._lines.leftover():
             raise ProtocolViolation("plaintext behind STARTTLS")
         assert self._context is not None  # noqa: S101  STARTTLS was offered
+        self._is_shaking_hands = True
         try:
             await self._channel.start_tls(self._context)
         except TlsFailed as problem:
             raise PeerGone(f"TLS with the mail client failed: {problem}") from problem
         # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
+        self._is_shaking_hands = False
         self._is_tls = True
         self._discard()
         self._pipe, self._smtp = self._new_server()
@@ -271,6 +279,8 @@ class SmtpFrontend:
 
     async def _say_goodbye(self, reply: str) -> None:
         self._discard()
+        if self._is_shaking_hands:
+            return  # nothing can be said between the answer to STARTTLS and the end of the handshake
         await self._channel.send(reply.encode("ascii") + b"\r\n")
 
     def _new_server(self) -> tuple[_Pipe, SMTP]:

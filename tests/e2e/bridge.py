@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import yaml
 
+from tests.conftest import COVERAGE
 from tests.e2e.clients import Login
 from tests.servers.authorization import AuthorizationServer
 
@@ -207,10 +208,9 @@ class Bridge:
 
     @property
     def _environment(self) -> dict[str, str]:
-        names = ["PATH", "LANG", "REQUESTS_CA_BUNDLE", *(name for name in os.environ if name.startswith("COVERAGE_"))]
-        kept = {name: os.environ[name] for name in names if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "REQUESTS_CA_BUNDLE") if name in os.environ}
         home = {"HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory / "data")}
-        return {**kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}
+        return {**COVERAGE, **kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}
 
 
 def configuration(directory: Path, providers: Section, accounts: Sequence[Section], **more: Any) -> Section:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import COVERAGE
 from tests.e2e import clients
 from tests.servers.packages import needs
 
@@ -64,6 +65,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         stderr=subprocess.STDOUT,
         text=True,
         env={
+            **COVERAGE,
             "PATH": clients.PATH,
             "HOME": str(home),
             "PYTHONPATH": str(Path(__file__).parents[2]),

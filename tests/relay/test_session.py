@@ -337,6 +337,7 @@ async def test_five_refused_logins_end_the_connection_and_each_has_its_answer(
                 assert (await log_in(client, protocol, "CANARY-wrong")).startswith(WRONG[protocol])
             assert await client.hear_the_end() == b""
         assert len(bridge.office.logins) == LOGINS_PER_CONNECTION == 5
+        assert alone()
         assert bridge.cap.count == 0
     assert events(log)[-1]["reason"] == "too many refused logins"
 
@@ -507,7 +508,7 @@ async def test_a_client_that_leaves_while_the_upstream_is_dialled_leaves_nothing
         assert alone()
 
 
-@pytest.mark.parametrize("protocol", [Protocol.IMAP, Protocol.POP3])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_session_that_is_cancelled_while_dialling_closes_both_sides(trust: Trust, protocol: Protocol) -> None:
     hold = Hold()
     script: list[Step] = [StartTls(trust.good), hold, Say(GREETING[protocol])]

@@ -309,3 +309,22 @@ async def test_trap_37_commands_behind_starttls_end_the_connection(
 async def test_starttls_without_tls_configured_is_502() -> None:
     async with talking() as (talk, _):
         assert (await talk.ask("STARTTLS")).startswith("502")
+
+
+async def test_a_client_that_stalls_in_starttls_is_let_go_without_a_word_in_clear(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """Between our answer and the end of the handshake nothing can be said; trying to would never end."""
+    loop = asyncio.get_running_loop()
+    left, right = (open_channel(sock, loop) for sock in tcp_pair())
+    frontend = SmtpFrontend(right, extensions=tuple, context=contexts[0], login_seconds=0.1)
+    await left.send(b"STARTTLS\r\n")
+    with pytest.raises(errors.LimitReached):
+        async with asyncio.timeout(5):
+            await frontend.login()
+    right.close()
+    heard = b""
+    while data := await left.receive():
+        heard += data
+    assert heard.endswith(b"220 2.0.0 Go ahead\r\n")
+    left.close()

@@ -36,7 +36,6 @@ from tests.relay.scripted import (
     Close,
     Expect,
     Hold,
-    Listen,
     Reset,
     Say,
     Script,
@@ -466,7 +465,7 @@ async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust
 def stages(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[list[Step]]:
     """The login up to each point where it is the server's turn."""
     whole = accepts(protocol, mode, context)
-    return [[Listen()] if isinstance(whole[n], StartTls) else whole[:n] for n in turns_of(whole)]
+    return [whole[:n] for n in turns_of(whole)]
 
 
 def turns_of(script: Script) -> list[int]:
