@@ -18,17 +18,25 @@ from bridge.config.diff import configured_listeners, plan, summary_of
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.load import LoadedConfig
 from bridge.config.schema import is_loopback
-from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, SignInStarted, Status
+from bridge.control.contract import (
+    AccountState,
+    AccountStatus,
+    ListenerStatus,
+    ProtocolCheck,
+    SignInStarted,
+    Status,
+)
 from bridge.errors import BridgeError, LoginRefused, UpstreamRefused
 from bridge.model import AccessToken, Account, Login, Protocol
-from bridge.notices import ListenerUp, Notice, NoticeBus, Reloaded
+from bridge.notices import FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
 from bridge.oauth.base import Provider
-from bridge.observe.logs import event
+from bridge.observe.logs import event, trouble
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine, server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
+from bridge.relay.flight import fly
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Serve, socket_name
@@ -87,6 +95,7 @@ class App:
             protocol: Upstream(protocol, _machine_factory(protocol), self._dialer, contexts) for protocol in Protocol
         }
         self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
+        self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(surroundings.bind, self._serving)
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); whoever serves the console takes them."""
@@ -269,8 +278,10 @@ class App:
         )
 
     async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
-        """See Control."""
-        return await self._authorizations.complete(parameters)
+        """See Control. Before it returns, every mail server was tried with the new token."""
+        address = await self._authorizations.complete(parameters)
+        await self._fly(self._account(address))
+        return address
 
     async def cancel_authorization(self, address: str) -> None:
         """See Control."""
@@ -280,12 +291,14 @@ class App:
         """See Control."""
         account = self._account(address)
         self._authorizations.cancel(account.address)
+        self._checks.pop(account.address, None)
         await self._tokens.forget(account)
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         """See Control."""
         account = self._account(address)
         await self._tokens.adopt(account, refresh_token)
+        await self._fly(account)
         return await self._account_status(account)
 
     async def local_password(self, address: str) -> Secret[str]:
@@ -303,6 +316,21 @@ class App:
     def notices(self) -> AsyncIterator[Notice]:
         """See Control."""
         return self._bus.stream()
+
+    async def _fly(self, account: Account) -> None:
+        """Try the mail servers now, so that what an administrator must change is told today and not by the CRM."""
+        try:
+            token = await self._tokens.access_token(account)
+        except BridgeError as problem:
+            trouble("flight.cancelled", account=account.address, reason=str(problem))
+            self._bus.publish(FlightChecked(account.address, ""))
+            return
+        legs = await fly(self._upstreams, account, token)
+        self._checks[account.address] = tuple(
+            ProtocolCheck(leg.protocol.value, leg.is_ok, leg.turn.value, leg.sentence) for leg in legs
+        )
+        failed = ", ".join(leg.protocol.value for leg in legs if not leg.is_ok)
+        self._bus.publish(FlightChecked(account.address, failed))
 
     def _find(self, address: str) -> Account | None:
         """By the configuration of today, which may not be the one of this morning."""
@@ -330,6 +358,7 @@ class App:
             standing.detail,
             standing.expires_at,
             self.sign_in_url(account.address),
+            self._checks.get(account.address, ()),
         )
 
 

@@ -29,6 +29,14 @@ class Authorized:
 
 
 @dataclass(frozen=True, slots=True)
+class FlightChecked:
+    """After a sign-in every mail server was tried; `failed` names the protocols that do not open."""
+
+    address: str
+    failed: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationEnded:
     """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed."""
 
@@ -79,6 +87,7 @@ class Reloaded:
 Notice = (
     AuthorizationNeeded
     | Authorized
+    | FlightChecked
     | AuthorizationEnded
     | Refreshed
     | RefreshFailed

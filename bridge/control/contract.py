@@ -25,6 +25,18 @@ class AccountState(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ProtocolCheck:
+    """How a log-in to one of the account's mail servers went after the last sign-in."""
+
+    protocol: str
+    is_ok: bool
+    turn: str = "nobody"
+    """Who can mend it: nobody, person or admin."""
+    sentence: str = ""
+    """What happened and who must do what; empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
 class AccountStatus:
     """One account as a person wants to see it."""
 
@@ -38,6 +50,8 @@ class AccountStatus:
     """End of the access token's life, seconds since the epoch."""
     sign_in_url: str = ""
     """The local page that starts a sign-in."""
+    checks: tuple[ProtocolCheck, ...] = ()
+    """Of the last sign-in, while the bridge remembers."""
 
 
 @dataclass(frozen=True, slots=True)

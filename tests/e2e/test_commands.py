@@ -77,6 +77,19 @@ def test_authorize_works_without_a_running_bridge(world: World, tmp_path: Path) 
         assert replies(bridge.login(ALICE))["imap"] == "OK"
 
 
+def test_every_mail_server_is_tried_after_the_consent(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        said = bridge.sign_in(world.provider, ALICE)
+        assert all(f"{protocol:<5} works" in said for protocol in ("IMAP", "POP3", "SMTP"))
+    bridge.config["accounts"][0]["sign_in_as"] = BOB
+    with running(bridge):
+        said = bridge.sign_in(world.provider, ALICE, person=BOB)
+        assert f"IMAP  does not work: {BOB} has signed in, but may not open the mailbox {ALICE}" in said
+        (alice, *_) = bridge.json("accounts", "list")
+        assert [check["turn"] for check in alice["checks"]] == ["admin"] * 3
+
+
 def test_authorize_names_the_wrong_person_and_stores_nothing(fresh: Bridge, world: World) -> None:
     said = fresh.sign_in(world.provider, ALICE, person=BOB, code=1)
     assert BOB in said

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import Control, SignInStarted
+from bridge.control.contract import Control, ProtocolCheck, SignInStarted
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
@@ -59,6 +59,8 @@ class Outcome:
     address: str
     """Empty where a sign-in that we did not begin has failed."""
     detail: str
+    checks: tuple[ProtocolCheck, ...] = ()
+    """How the mail servers took the new sign-in."""
 
 
 class Callback:
@@ -98,7 +100,7 @@ class Callback:
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
-            outcome = Outcome("ready", address, "")
+            outcome = Outcome("ready", address, "", await self._checks(address))
         except BridgeError as problem:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
                 return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
@@ -108,13 +110,28 @@ class Callback:
         self._results.add(name, outcome)
         return see_other(f"/done/{name}")
 
+    async def _checks(self, address: str) -> tuple[ProtocolCheck, ...]:
+        """What the bridge found when it tried the mailbox; a page without it is better than none."""
+        try:
+            status = await self._control.status()
+        except BridgeError:
+            return ()
+        return next((account.checks for account in status.accounts if account.address == address), ())
+
     async def done(self, request: web.Request) -> web.StreamResponse:
         """What happened; the page may be reloaded until it expires."""
         outcome = self._results.get(request.match_info["name"])
         if outcome is None:
             return not_found()
         retry = sign_in_path(outcome.address) if outcome.kind != "ready" else ""
-        return page("done.html", kind=outcome.kind, address=outcome.address, detail=outcome.detail, retry=retry)
+        return page(
+            "done.html",
+            kind=outcome.kind,
+            address=outcome.address,
+            detail=outcome.detail,
+            retry=retry,
+            checks=outcome.checks,
+        )
 
 
 def sign_in_path(address: str) -> str:
