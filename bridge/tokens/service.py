@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from bridge.clock import Clock
@@ -28,8 +28,11 @@ from bridge.tokens.vault import Entry, Stored, Vault
 
 RETRY_AFTER = 5.0
 """Seconds after a failed refresh in which nobody asks the provider again: a CRM opens many connections at once."""
-LEASE_SECONDS = 90.0
-"""Longer than any refresh may take (oauth.threads has its limits); a process that dies holds others up no longer."""
+LEASE_SECONDS = 10.0
+"""Extended while a refresh runs; a process that dies holds the others up no longer than this, and a mail program waits
+for 30 s."""
+LEASE_BEAT = 3.0
+"""Seconds between two extensions; a slow disk may miss two of them."""
 LEASE_PATIENCE = 30.0
 """Seconds to wait for another process's refresh."""
 LEASE_POLL = 0.2
@@ -267,12 +270,7 @@ class TokenService:
     async def _refresh_under_lease(
         self, account: Account, memory: _Memory, refused: AccessToken | None, share: float
     ) -> AccessToken:
-        deadline = self._clock.monotonic() + LEASE_PATIENCE
-        while not await self._vault.acquire_lease(account.address, self._holder, LEASE_SECONDS):
-            if self._clock.monotonic() > deadline:
-                raise ProviderUnavailable(f"another mail-bridge has been refreshing {account.address} for too long")
-            await self._clock.sleep_until(self._clock.now() + LEASE_POLL)
-        try:
+        async with self._lease(account.address):
             memory.stored = await self._vault.load(account.address)  # the other one may have done it
             match self._move(memory.stored, account, refused, share):
                 case Use(token):
@@ -281,8 +279,35 @@ class TokenService:
                     raise self._required(account, memory, reason)
                 case Refresh():
                     return await self._refresh(account, memory, memory.stored)
-        finally:
-            await self._vault.release_lease(account.address, self._holder)
+
+    @asynccontextmanager
+    async def _lease(self, address: str) -> AsyncIterator[None]:
+        """The right to refresh this account, among all who share the store. Raises: ProviderUnavailable."""
+        deadline = self._clock.monotonic() + LEASE_PATIENCE
+        while not await self._vault.acquire_lease(address, self._holder, LEASE_SECONDS):
+            if self._clock.monotonic() > deadline:
+                raise ProviderUnavailable(f"another mail-bridge has been refreshing {address} for too long")
+            await self._clock.sleep_until(self._clock.now() + LEASE_POLL)
+        problem: BridgeError | None = None
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._beat(address))
+            try:
+                yield
+            except BridgeError as error:  # raised again below: in here it would end in a group
+                problem = error
+            finally:
+                beating.cancel()
+        with suppress(StoreUnavailable):  # it ends by itself
+            await self._vault.release_lease(address, self._holder)
+        if problem is not None:
+            raise problem
+
+    async def _beat(self, address: str) -> None:
+        """Keep the lease; trouble with that is no reason to drop an answer that the provider is about to give."""
+        while True:
+            await asyncio.sleep(LEASE_BEAT)
+            with suppress(StoreUnavailable):
+                await self._vault.acquire_lease(address, self._holder, LEASE_SECONDS)
 
     async def _refresh(self, account: Account, memory: _Memory, stored: Stored) -> AccessToken:
         """Ask, save, and only then hand out: refresh tokens rotate, and an unsaved one is lost."""

@@ -94,6 +94,17 @@ class Bridge:
             self.process = None
         return code
 
+    def stop_hard(self) -> None:
+        """SIGKILL: nothing can be finished."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        self.process = None
+
     @property
     def log(self) -> str:
         return "".join(self._log)

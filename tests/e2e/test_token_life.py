@@ -1,0 +1,167 @@
+"""Months in minutes: refreshes under load, outages, kills, and two bridges on one store."""
+
+from __future__ import annotations
+
+import base64
+import imaplib
+import random
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, configuration, running
+from tests.e2e.clients import Login
+from tests.e2e.conftest import BOB, World
+from tests.e2e.test_faults import replies
+from tests.servers.authorization import Fault
+
+pytestmark = pytest.mark.servers
+
+KILLS = 6
+
+
+@contextmanager
+def ever_expired(world: World) -> Iterator[None]:
+    """Tokens that are issued meanwhile are stale at once, so that each login needs a refresh."""
+    world.provider.lifetime = 0
+    try:
+        yield
+    finally:
+        world.provider.lifetime = 3600
+
+
+def imap_says(login: Login) -> str:
+    """The answer to one login."""
+    with socket.create_connection(("localhost", login.imap), timeout=30) as sock, sock.makefile("rb") as lines:
+        lines.readline()
+        sock.sendall(f'1 LOGIN {login.username} "{login.password}"\r\n'.encode())
+        while not (line := lines.readline()).startswith(b"1 "):
+            assert line, "closed without an answer"
+        return line.decode()
+
+
+def wait_until_mail_flows(bridge: Bridge, login: Login) -> None:
+    """A failed refresh is not repeated for five seconds; then all must be well."""
+    for _ in range(60):
+        if imap_says(login).startswith("1 OK"):
+            return
+        threading.Event().wait(0.2)
+    raise AssertionError(f"mail does not flow again:\n{bridge.log}")
+
+
+def test_trap_15_fifty_logins_at_once_on_an_expired_token_make_one_refresh(fresh: Bridge, world: World) -> None:
+    with ever_expired(world):
+        fresh.sign_in(world.provider, BOB)
+    fresh.stop()
+    fresh.start()
+    before = world.provider.count("refresh_token")
+    login = fresh.login(BOB)
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda _: imap_says(login), range(50)))
+    assert all(answer.startswith("1 OK") for answer in answers)
+    assert world.provider.count("refresh_token") - before == 1
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.SLOW])
+def test_an_outage_is_told_costs_nothing_and_is_over_when_it_is_over(fresh: Bridge, world: World, fault: Fault) -> None:
+    with ever_expired(world):
+        fresh.sign_in(world.provider, BOB)
+        fresh.stop()
+        fresh.start()
+        login = fresh.login(BOB)
+        with world.provider.failing("token", fault):
+            for text in replies(login).values():
+                assert any(code in text for code in ("[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")), text
+                assert "must sign in" not in text
+        assert "sign_in.needed" not in fresh.log
+    wait_until_mail_flows(fresh, login)
+
+
+def test_a_name_that_cannot_be_looked_up_costs_nothing(fresh: Bridge, world: World) -> None:
+    """The name is a proxy's: to change the provider's own would be another provider, and ask the person."""
+    with ever_expired(world):
+        fresh.sign_in(world.provider, BOB)
+    fresh.stop()
+    fresh.config["providers"]["office365"]["proxy"] = "http://proxy.invalid:3128"
+    fresh.start()
+    login = fresh.login(BOB)
+    assert "[UNAVAILABLE]" in imap_says(login)
+    del fresh.config["providers"]["office365"]["proxy"]
+    fresh.write_config()
+    fresh.wait_for_log("provider office365 changed")
+    wait_until_mail_flows(fresh, login)
+
+
+def test_an_ended_grant_is_one_prompt_and_the_old_session_lives_on(fresh: Bridge, world: World) -> None:
+    fresh.sign_in(world.provider, BOB)
+    login = fresh.login(BOB)
+    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        session.login(login.username, login.password)
+        assert session.select("INBOX")[0] == "OK"
+        with ever_expired(world):
+            fresh.sign_in(world.provider, BOB)
+        world.provider.revoke_person(BOB)
+        before = world.provider.count("refresh_token")
+        for _ in range(5):
+            assert "must sign in" in imap_says(login)
+        assert world.provider.count("refresh_token") - before == 1
+        assert fresh.log.count("sign_in.needed") == 1
+        assert session.noop()[0] == "OK"
+
+
+def test_two_bridges_on_one_store_refresh_once(fresh: Bridge, world: World, tmp_path: Path) -> None:
+    with ever_expired(world):
+        fresh.sign_in(world.provider, BOB)
+    fresh.stop()
+    fresh.start()
+    other_home = tmp_path / "other"
+    other_home.mkdir()
+    accounts = fresh.config["accounts"]
+    other = Bridge(other_home, configuration(other_home, world.providers(), accounts, store=fresh.config["store"]))
+    world.provider.allow_redirect(f"http://localhost:{other.console_port}/")
+    with running(other):
+        password = fresh.password(BOB)
+        before = world.provider.count("refresh_token")
+        logins = [bridge.login(BOB, password) for bridge in (fresh, other) for _ in range(10)]
+        with ThreadPoolExecutor(len(logins)) as pool:
+            answers = list(pool.map(imap_says, logins))
+    assert all(answer.startswith("1 OK") for answer in answers), answers
+    assert world.provider.count("refresh_token") - before == 1
+
+
+@pytest.mark.timeout(300)
+def test_a_kill_at_any_moment_of_a_refresh_loses_no_grant_and_breaks_no_record(world: World, tmp_path: Path) -> None:
+    """A provider that keeps the last refresh token good, as Microsoft does: one that ends it at once leaves a moment,
+    between its answer and our disk, that no client can close."""
+    bridge = world.bridge(tmp_path)
+    chance = random.Random(20261124)
+    world.provider.rotates = False
+    try:
+        with ever_expired(world):
+            with running(bridge):
+                bridge.sign_in(world.provider, BOB)
+                password = bridge.password(BOB)
+            login = bridge.login(BOB, password)
+            blob = base64.b64encode(f"\0{BOB}\0{password}".encode()).decode()
+            for kill in range(KILLS):
+                bridge.start()
+                held = kill % 3 == 0
+                fault = world.provider.failing("token", Fault.SLOW) if held else nullcontext()
+                asked = world.provider.count("refresh_token")
+                with fault, socket.create_connection(("localhost", login.imap), timeout=30) as sock:
+                    sock.sendall(f"1 AUTHENTICATE PLAIN {blob}\r\n".encode())
+                    for _ in range(1200):  # the lease of the one that was killed runs out first
+                        if world.provider.count("refresh_token") > asked:
+                            break
+                        threading.Event().wait(0.01)
+                    threading.Event().wait(chance.random() * 0.03)
+                    bridge.stop_hard()
+        with running(bridge):
+            assert imap_says(login).startswith("1 OK"), bridge.log
+    finally:
+        world.provider.rotates = True
