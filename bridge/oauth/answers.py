@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,7 +28,9 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
         raise ProviderUnavailable("The provider's answer holds no bearer token.")
     try:
         life = float(answer.get("expires_in", DEFAULT_LIFE))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
+        life = DEFAULT_LIFE
+    if not math.isfinite(life):  # JSON as Python reads it has NaN and Infinity: a token that is never or always fresh
         life = DEFAULT_LIFE
     return AccessToken(Secret(token), expires_at=asked_at + life, obtained_at=asked_at)
 
@@ -37,7 +40,9 @@ def granted_scopes(answer: Mapping[str, Any], asked_for: Iterable[str]) -> froze
     scope = answer.get("scope")
     if isinstance(scope, str):
         return frozenset(scope.split())
-    return frozenset(scope) if isinstance(scope, (list, tuple)) else frozenset(asked_for)
+    if isinstance(scope, (list, tuple)):  # no RFC's, but met
+        return frozenset(name for name in scope if isinstance(name, str))
+    return frozenset(asked_for)
 
 
 def check_scopes(granted: Iterable[str], needed: Iterable[str]) -> None:
@@ -64,7 +69,7 @@ def claims(answer: Mapping[str, Any]) -> dict[str, Any]:
     try:
         body = token.split(".")[1]
         value = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    except (IndexError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -116,13 +116,14 @@ class Generic:
         return await self.refresh(refresh_token)
 
     async def revoke(self, grant: Secret[str]) -> bool:
-        """RFC 7009, where revocation_url is configured; a token that is unknown there is as good as revoked."""
+        """RFC 7009, where revocation_url is configured; a token that is unknown there is as good as revoked, and some
+        servers call that an error."""
         url = self._config.revocation_url
         if url is None:
             return False
         form = self._with_client({"token": grant.reveal(), "token_type_hint": "refresh_token"})
         reply = await self._https.run(partial(self._https.post, url, data=form))
-        if reply.status_code != 200:
+        if reply.status_code != 200 and reply.json().get("error") not in {"invalid_token", "invalid_grant"}:
             raise ProviderUnavailable(f"The provider does not revoke the sign-in (HTTP {reply.status_code}).")
         return True
 

@@ -63,7 +63,7 @@ def json_object(text: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: brackets in brackets in brackets
         value = None
     if not isinstance(value, dict):
         raise ProviderUnavailable("The answer is not from the provider: a proxy or a captive portal may be in between.")

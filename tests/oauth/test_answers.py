@@ -20,10 +20,16 @@ def test_the_life_counts_from_the_question() -> None:
     assert (token.obtained_at, token.expires_at) == (100.0, 3699.0)
 
 
-@pytest.mark.parametrize("life", [{}, {"expires_in": None}, {"expires_in": "soon"}])
+@pytest.mark.parametrize("life", [{}, {"expires_in": None}, {"expires_in": "soon"}, {"expires_in": []}])
 def test_an_unsaid_life_is_short(life: dict[str, Any]) -> None:
     token = answers.access_token({"access_token": "t", **life}, asked_at=0.0)
     assert token.expires_at == answers.DEFAULT_LIFE
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity", "1" + "0" * 400])
+def test_a_life_that_is_no_number_of_seconds_is_short(number: str) -> None:
+    answer = json.loads(f'{{"access_token": "t", "expires_in": {number}}}')
+    assert answers.access_token(answer, asked_at=0.0).expires_at == answers.DEFAULT_LIFE
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,7 @@ def test_scopes_that_are_not_named_are_those_asked_for() -> None:
     assert answers.granted_scopes({}, ("a", "b")) == {"a", "b"}
     assert answers.granted_scopes({"scope": "a c"}, ("a", "b")) == {"a", "c"}
     assert answers.granted_scopes({"scope": ["a"]}, ("a", "b")) == {"a"}
+    assert answers.granted_scopes({"scope": ["a", {}, 1, None]}, ("a", "b")) == {"a"}
 
 
 def test_missing_scopes_are_named() -> None:
@@ -52,6 +59,11 @@ def test_missing_scopes_are_named() -> None:
 )
 def test_an_id_token_that_cannot_be_read_says_nothing(answer: dict[str, Any]) -> None:
     assert answers.claims(answer) == {}
+
+
+def test_an_id_token_of_brackets_says_nothing() -> None:
+    brackets = base64.urlsafe_b64encode(b"[" * 100_000).decode()
+    assert answers.claims({"id_token": f"e30.{brackets}.c2ln"}) == {}
 
 
 def test_claims_are_read() -> None:

@@ -32,7 +32,6 @@ TENANT = "11111111-aaaa-bbbb-cccc-222222222222"
 GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
 GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
 REDIRECT = "http://localhost:3017/"
-CODE_SECONDS = 60.0
 
 
 class Fault(Enum):
@@ -81,11 +80,22 @@ class AuthorizationServer:
     introspection_url: str = ""
     lifetime: int = 3600
     """Seconds of an access token; with 0 every login needs a refresh, and mail servers take the token all the same."""
+    code_lifetime: float = 60.0
+    """Seconds in which a code can be redeemed."""
+    tenants: set[str] = field(default_factory=lambda: {TENANT})
+    """Microsoft's personality: who else is asked for does not exist."""
+    auto_consent: str | None = None
+    """A person who consents to everything at once: the authorization page is not shown, the browser goes straight on.
+    A query with `auto=1` does the same for the person in its login_hint."""
     people: set[str] = field(default_factory=lambda: {"alice@example.com", "bob@example.com"})
     rotates: bool = True
     """Microsoft's personality: a refresh token works once. Google's never rotates."""
+    rotates_elsewhere: bool = False
+    """The other personality: rotate there too, as servers that are not Google's do."""
+    consented: set[tuple[str, str]] = field(default_factory=set)
+    """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
     requests: list[dict[str, str]] = field(default_factory=list)
-    """What was asked: `kind`, `grant_type`, `client_id`."""
+    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `time` (seconds since the epoch)."""
     secrets: list[str] = field(default_factory=list)
     """Everything that no log may show: secrets, codes, tokens."""
     clients: dict[str, Client] = field(default_factory=dict)
@@ -130,8 +140,9 @@ class AuthorizationServer:
 
     def revoke_person(self, address: str) -> None:
         """As after a changed password: no token of this person is good any more."""
-        self.refresh = {token: grant for token, grant in self.refresh.items() if grant.address != address}
-        self.access = {token: held for token, held in self.access.items() if held[0] != address}
+        self.refresh = {token: grant for token, grant in list(self.refresh.items()) if grant.address != address}
+        self.access = {token: held for token, held in list(self.access.items()) if held[0] != address}
+        self.consented = {pair for pair in list(self.consented) if pair[1] != address}
 
     @contextmanager
     def failing(self, kind: str, fault: Fault) -> Iterator[None]:
@@ -146,7 +157,9 @@ class AuthorizationServer:
 
     def consent(self, url: str, address: str, answer: str = "accept") -> dict[str, str]:
         """What a person and a browser do: open the page, choose, press. Returns: the callback's parameters."""
-        status, _, page = self._browse("GET", url)
+        status, location, page = self._browse("GET", url)
+        if status == 302:
+            return dict(parse_qsl(urlsplit(location).query, keep_blank_values=True))
         if status != 200:
             raise AssertionError(f"the authorization page answers {status}: {page}")
         fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page))
@@ -199,11 +212,15 @@ class AuthorizationServer:
         query = request.query
         client = self.clients.get(query.get("client_id", ""))
         self._note("authorize", query)
+        if not self._has_tenant(request):
+            return web.Response(status=400, text="AADSTS90002: this tenant is not found")
         if client is None or query.get("redirect_uri") not in client.redirect_uris:
             return web.Response(status=400, text="AADSTS50011: unknown client, or the redirect URI does not match")
         if query.get("response_type") != "code" or query.get("code_challenge_method") != "S256":
             return web.Response(status=400, text="response_type=code and PKCE with S256, please")
         hint = query.get("login_hint", "")
+        if person := self.auto_consent or (hint if query.get("auto") == "1" else None):
+            return self._return({**query, "account": person, "answer": "accept"})
         choices = "".join(
             f'<label><input type="radio" name="account" value="{html.escape(a)}"{" checked" if a == hint else ""}>'
             f"{html.escape(a)}</label>"
@@ -225,11 +242,20 @@ class AuthorizationServer:
         redirect_uri = form.get("redirect_uri", "")
         if client is None or redirect_uri not in client.redirect_uris:
             return web.Response(status=400, text="the redirect URI does not match")
+        return self._return(form)
+
+    def _return(self, form: Mapping[str, str]) -> web.Response:
+        """Send the browser back to the app with a code, or with the reason why there is none."""
+        redirect_uri = form["redirect_uri"]
         if form.get("answer") != "accept" or form.get("account") not in self.people:
             answer = {"error": "access_denied", "error_description": "The person declined."}
         else:
             code = self._secret("code")
-            offline = form.get("access_type") == "offline" and form.get("prompt") == "consent"
+            client_and_person = (form["client_id"], form["account"])
+            asks_again = form.get("prompt") == "consent" or client_and_person not in self.consented
+            offline = form.get("access_type") == "offline" and asks_again
+            if offline:
+                self.consented.add(client_and_person)
             self.codes[code] = Code(
                 form["client_id"],
                 redirect_uri,
@@ -238,7 +264,7 @@ class AuthorizationServer:
                 form.get("code_challenge", ""),
                 form.get("nonce", ""),
                 offline or "offline_access" in form.get("scope", "").split(),
-                time.time() + CODE_SECONDS,
+                time.time() + self.code_lifetime,
             )
             answer = {"code": code}
             if form.get("client_info") == "1":
@@ -258,10 +284,12 @@ class AuthorizationServer:
         self._note("token", form)
         if (failed := await self._fault("token", request)) is not None:
             return failed
+        if not self._has_tenant(request):
+            return _error("invalid_tenant", 90002, f"Tenant '{request.match_info['tenant']}' not found")
         client = self.clients.get(form.get("client_id", ""))
         if client is None:
             return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
-        if client.secret is not None and not hmac.compare_digest(client.secret, form.get("client_secret", "")):
+        if client.secret is not None and not _same(client.secret, form.get("client_secret", "")):
             return _error("invalid_client", 7000215, "Invalid client secret provided", 401)
         if client.secret is None and form.get("client_secret"):
             return _error("invalid_client", 700025, "Client is public so no secret should be presented", 401)
@@ -290,10 +318,10 @@ class AuthorizationServer:
         if grant is None or grant.client_id not in ("*", form["client_id"]):
             return _error("invalid_grant", 50173, "the provided grant has expired or was revoked")
         grant = Grant(form["client_id"], grant.address, grant.scope or form.get("scope", "") or GOOGLE_SCOPES)
-        if not _is_microsoft(request):
-            return self._answer(grant, None, request, form)
-        if self.rotates:
+        if self.rotates if _is_microsoft(request) else self.rotates_elsewhere:
             del self.refresh[token]
+        elif not _is_microsoft(request):
+            return self._answer(grant, None, request, form)
         return self._answer(grant, self._new_refresh(grant), request, form)
 
     def _answer(
@@ -335,7 +363,7 @@ class AuthorizationServer:
         if (failed := await self._fault("discovery", request)) is not None:
             return failed
         tenant = request.match_info["tenant"]
-        if tenant.startswith("unknown"):
+        if not self._has_tenant(request):
             return _error("invalid_tenant", 90002, f"Tenant '{tenant}' not found")
         base = f"{self.url}/{tenant}"
         return web.json_response(
@@ -353,13 +381,15 @@ class AuthorizationServer:
         self._note("revoke", form)
         if (failed := await self._fault("revoke", request)) is not None:
             return failed
-        if self.refresh.pop(form.get("token", ""), None) is None:
+        grant = self.refresh.pop(form.get("token", ""), None)
+        if grant is None:
             return web.json_response({"error": "invalid_token"}, status=400)
+        self.consented.discard((grant.client_id, grant.address))
         return web.json_response({})
 
     async def introspect(self, request: web.Request) -> web.Response:
-        """RFC 7662, as Dovecot asks."""
-        form = await request.post()
+        """RFC 7662, as Dovecot asks: it can do both POST and GET."""
+        form: Mapping[str, object] = await request.post() if request.method == "POST" else request.query
         address, expires_at = self.access.get(str(form.get("token", "")), ("", 0.0))
         is_alive = expires_at >= time.time() or self.lifetime == 0
         if not address or not is_alive:
@@ -400,7 +430,10 @@ class AuthorizationServer:
 
     def _note(self, kind: str, form: Mapping[str, str]) -> None:
         kept = {name: form[name] for name in ("grant_type", "client_id", "scope", "login_hint") if name in form}
-        self.requests.append({"kind": kind, **kept})
+        self.requests.append({"kind": kind, "time": f"{time.time():.3f}", **kept})
+
+    def _has_tenant(self, request: web.Request) -> bool:
+        return not _is_microsoft(request) or request.match_info["tenant"] in self.tenants
 
     def _browse(self, method: str, url: str, body: str | None = None) -> tuple[int, str, str]:
         parts = urlsplit(url)
@@ -427,6 +460,7 @@ class AuthorizationServer:
                 web.post("/token", self.token),
                 web.post("/revoke", self.revoke),
                 web.post("/introspect", self.introspect),
+                web.get("/introspect", self.introspect),
             ]
         )
         return app
@@ -434,6 +468,10 @@ class AuthorizationServer:
 
 def _is_microsoft(request: web.Request) -> bool:
     return "tenant" in request.match_info
+
+
+def _same(secret: str, other: str) -> bool:
+    return hmac.compare_digest(secret.encode(), other.encode())
 
 
 def _identifier(address: str) -> str:
