@@ -218,8 +218,9 @@ def _check_pair(source: Source, keys: Keys, certificate: str, key: str) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
         is_mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
-        what = "is not the key of this certificate" if is_mismatch else "cannot be used with this certificate: damaged?"
-        source.report(key_keys, f"{_file(source, key_keys, key)} {what}")
+        what = "is not the key of" if is_mismatch else "is damaged, or cannot be used with"
+        theirs = _file(source, certificate_keys, certificate)
+        source.report(key_keys, f"{_file(source, key_keys, key)} {what} the certificate in {theirs}")
 
 
 def _pem(source: Source, keys: Keys, path: str, label: str, what: str) -> str | None:

@@ -449,7 +449,7 @@ def test_a_certificate_and_its_key_are_accepted(tmp_path: Path) -> None:
     ("files", "problem"),
     [
         ({"key": "none"}, "key: there is no file {}/none"),
-        ({"key": "other.key"}, "key: {}/other.key is not the key of this certificate"),
+        ({"key": "other.key"}, "key: {0}/other.key is not the key of the certificate in {0}/server.pem"),
         ({"key": "locked.key"}, "key: the key in {}/locked.key has a password; store it without one"),
         (
             {"key": "server.pem"},
@@ -459,7 +459,10 @@ def test_a_certificate_and_its_key_are_accepted(tmp_path: Path) -> None:
             {"certificate": "empty.pem"},
             "certificate: the file {}/empty.pem holds no certificate in PEM form (-----BEGIN … CERTIFICATE-----)",
         ),
-        ({"certificate": "damaged.pem"}, "key: {}/server.key cannot be used with this certificate: damaged?"),
+        (
+            {"certificate": "damaged.pem"},
+            "key: {0}/server.key is damaged, or cannot be used with the certificate in {0}/damaged.pem",
+        ),
     ],
 )
 def test_a_certificate_that_cannot_be_used_is_found_before_the_start(
