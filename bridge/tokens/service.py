@@ -130,7 +130,8 @@ class TokenService:
     def used_within(self, seconds: float) -> list[str]:
         """Addresses that a mail program has wanted a token for lately."""
         since = self._clock.monotonic() - seconds
-        return [address for address, memory in self._memory.items() if (memory.used_at or 0.0) > since]
+        used = ((address, memory.used_at) for address, memory in self._memory.items())
+        return [address for address, used_at in used if used_at is not None and used_at > since]
 
     async def _token(self, account: Account, memory: _Memory, refused: AccessToken | None, share: float) -> AccessToken:
         if memory.stored is not None and memory.unsaved is None:

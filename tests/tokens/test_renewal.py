@@ -38,6 +38,16 @@ async def test_an_account_that_nobody_uses_is_left_alone() -> None:
         assert it.provider.refreshes == 0
 
 
+async def test_an_account_that_was_only_looked_at_is_left_alone() -> None:
+    async with world() as it:
+        await it.sign_in()
+        assert it.clock.monotonic() < IN_USE  # as on a machine that has just started: its clock begins near zero
+        await it.service.standing(ALICE)
+        it.clock.set_wall(3600)
+        await renewal(it).look()
+        assert it.provider.refreshes == 0
+
+
 async def test_after_a_suspend_the_first_look_renews() -> None:
     async with world() as it:
         await it.sign_in()

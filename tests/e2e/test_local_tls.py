@@ -1,0 +1,86 @@
+"""TLS between mail program and bridge, on one port implicit, on another by STARTTLS."""
+
+from __future__ import annotations
+
+import imaplib
+import poplib
+import smtplib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.conftest import ALICE, World
+from tests.servers.ca import Authority
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def secured(world: World, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    directory = tmp_path_factory.mktemp("secured")
+    certificate, key = authority.write_pair(directory)
+    bridge = world.bridge(directory)
+    pair = {"certificate": str(certificate), "key": str(key)}
+    for protocol, extra in zip(("imap", "pop3", "smtp"), free_ports(3), strict=True):
+        plain = bridge.config["listeners"][protocol]
+        bridge.config["listeners"][protocol] = [
+            {"address": plain, "tls": "implicit", **pair},
+            {"address": f"localhost:{extra}", "tls": "starttls", **pair},
+        ]
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        yield bridge
+
+
+def port(bridge: Bridge, protocol: str, which: int) -> int:
+    return int(bridge.config["listeners"][protocol][which]["address"].rsplit(":", 1)[1])
+
+
+def test_implicit_tls(secured: Bridge, authority: Authority) -> None:
+    password, context = secured.password(ALICE), authority.client_context()
+    with imaplib.IMAP4_SSL("localhost", port(secured, "imap", 0), ssl_context=context, timeout=30) as imap:
+        imap.login(ALICE, password)
+        assert imap.select("INBOX")[0] == "OK"
+    pop3 = poplib.POP3_SSL("localhost", port(secured, "pop3", 0), context=context, timeout=30)
+    pop3.user(ALICE)
+    pop3.pass_(password)
+    pop3.quit()
+    with smtplib.SMTP_SSL("localhost", port(secured, "smtp", 0), context=context, timeout=30) as smtp:
+        smtp.login(ALICE, password)
+        smtp.sendmail(ALICE, [ALICE], b"Subject: over TLS\r\n\r\nx\r\n")
+
+
+def test_starttls_comes_before_the_password(secured: Bridge, authority: Authority) -> None:
+    password, context = secured.password(ALICE), authority.client_context()
+    with imaplib.IMAP4("localhost", port(secured, "imap", 1), timeout=30) as imap:
+        with pytest.raises(imaplib.IMAP4.error, match="PRIVACYREQUIRED"):
+            imap.login(ALICE, password)
+        imap.starttls(context)
+        imap.login(ALICE, password)
+        assert imap.select("INBOX")[0] == "OK"
+    pop3 = poplib.POP3("localhost", port(secured, "pop3", 1), timeout=30)
+    pop3.stls(context)
+    pop3.user(ALICE)
+    pop3.pass_(password)
+    pop3.quit()
+    with smtplib.SMTP("localhost", port(secured, "smtp", 1), timeout=30) as smtp:
+        smtp.starttls(context=context)
+        smtp.login(ALICE, password)
+        smtp.sendmail(ALICE, [ALICE], b"Subject: after STARTTLS\r\n\r\nx\r\n")
+
+
+def test_a_certificate_that_does_not_fit_its_key_is_named_at_start(
+    world: World, authority: Authority, tmp_path: Path
+) -> None:
+    bridge = world.bridge(tmp_path)
+    (tmp_path / "other").mkdir()
+    certificate, _ = authority.write_pair(tmp_path)
+    _, key = authority.write_pair(tmp_path / "other")
+    address = bridge.config["listeners"]["imap"]
+    pair = {"certificate": str(certificate), "key": str(key)}
+    bridge.config["listeners"]["imap"] = {"address": address, "tls": "implicit", **pair}
+    said = bridge.run("run", code=2)
+    assert str(certificate) in said
+    assert "Traceback" not in said
