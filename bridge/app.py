@@ -17,7 +17,7 @@ from bridge.clock import Clock, SystemClock
 from bridge.config.diff import configured_listeners, plan, summary_of
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.load import LoadedConfig
-from bridge.config.schema import is_loopback
+from bridge.config.values import is_loopback
 from bridge.control.contract import (
     AccountState,
     AccountStatus,

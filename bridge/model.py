@@ -24,6 +24,15 @@ class TlsMode(str, Enum):
     STARTTLS = "starttls"
 
 
+class Mechanism(str, Enum):
+    """The SASL mechanism that shows a token to a mail server."""
+
+    XOAUTH2 = "xoauth2"
+    """Google's and Microsoft's own, and everybody's since."""
+    OAUTHBEARER = "oauthbearer"
+    """RFC 7628."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An upstream mail server for one protocol; TLS is never optional."""
@@ -37,6 +46,8 @@ class Endpoint:
     """SMTP only: EHLO lines known of this server (`SIZE 35882577`); None while nothing is known."""
     connections: int | None = None
     """The most that the provider allows at once for one mailbox; None where no limit is known."""
+    mechanism: Mechanism = Mechanism.XOAUTH2
+    """How it takes a token."""
 
 
 @dataclass(frozen=True, slots=True)

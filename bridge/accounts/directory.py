@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Mapping
 
 from bridge.config.endpoints import effective_endpoint
-from bridge.config.schema import LONGEST_ADDRESS, AccountConfig, Config, same_name
+from bridge.config.schema import AccountConfig, Config
+from bridge.config.values import LONGEST_ADDRESS, same_name
 from bridge.model import Account, Endpoint, Protocol
 
 _LOCAL_PART = re.compile(r"[\w#$&'+=~^-]+(\.[\w#$&'+=~^-]+)*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.nodes import Keys, path_of
-from bridge.config.schema import Config, ListenAddress, Listeners, ProviderConfig, is_loopback, same_name
+from bridge.config.providers import GoogleProvider, MicrosoftProvider, ProviderConfig
+from bridge.config.schema import Config, ListenAddress, Listeners
 from bridge.config.sentences import did_you_mean
 from bridge.config.source import Source
+from bridge.config.values import is_loopback, same_name
 from bridge.model import Protocol, TlsMode
 
-LONGEST_PEM = 1024 * 1024
+LONGEST_FILE = 1024 * 1024
 """Bytes; the system's own bundle of all authorities has a quarter of it."""
 
 _PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)
@@ -61,8 +64,7 @@ def check(source: Source, parts: Parts) -> None:
         if all(effective_endpoint(provider, protocol) is None for protocol in Protocol):
             source.report(keys, "no mail server: give `host` to at least one of imap, pop3 and smtp")
         _check_redirect(source, keys, provider, parts.console)
-        if provider.ca_file is not None:
-            _check_certificates(source, (*keys, "ca_file"), provider.ca_file)
+        _check_files(source, keys, provider)
 
 
 def console_url(console: ListenAddress) -> str:
@@ -132,7 +134,7 @@ def _check_doors(source: Source, parts: Parts) -> None:
     taken: dict[tuple[str, int], tuple[Keys, ListenAddress]] = {}
     for keys, door in parts.doors:
         if door.certificate and door.key:
-            _check_pair(source, keys, door.certificate, door.key)
+            _check_pair(source, (*keys, "certificate"), door.certificate, (*keys, "key"), door.key)
         if keys == ("console",) and door.tls is TlsMode.STARTTLS:
             source.report((*keys, "tls"), "must be implicit: browsers have no STARTTLS")
         needed = _sockets(door, keys)
@@ -192,6 +194,40 @@ def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, consol
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
+def _check_files(source: Source, keys: Keys, provider: ProviderConfig) -> None:
+    if provider.ca_file is not None:
+        _check_certificates(source, (*keys, "ca_file"), provider.ca_file)
+    if isinstance(provider, MicrosoftProvider) and provider.client_certificate is not None:
+        at: Keys = (*keys, "client_certificate")
+        if provider.client_certificate_key is None:
+            _check_pair(source, at, provider.client_certificate, at, provider.client_certificate)
+        else:
+            key_at: Keys = (*keys, "client_certificate_key")
+            _check_pair(source, at, provider.client_certificate, key_at, provider.client_certificate_key)
+    if isinstance(provider, GoogleProvider) and provider.service_account_file is not None:
+        _check_service_account(source, (*keys, "service_account_file"), provider.service_account_file)
+
+
+def _check_service_account(source: Source, keys: Keys, path: str) -> None:
+    """The JSON key that Google makes, and not the OAuth client's, which looks alike."""
+    content = _content(source, keys, path)
+    if content is None:
+        return
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    shown = _file(source, keys, path)
+    if not isinstance(found, dict):
+        source.report(keys, f"the file {shown} is not the JSON key of a service account")
+    elif found.get("type") != "service_account":
+        source.report(
+            keys, f"the file {shown} is of another kind; make a key (type JSON) at the service account itself"
+        )
+    elif not (isinstance(found.get("client_email"), str) and isinstance(found.get("private_key"), str)):
+        source.report(keys, f"the file {shown} lacks client_email or private_key: download the key again")
+
+
 def _check_certificates(source: Source, keys: Keys, path: str) -> None:
     text = _pem(source, keys, path, "CERTIFICATE", "certificate")
     if text is None:
@@ -202,8 +238,7 @@ def _check_certificates(source: Source, keys: Keys, path: str) -> None:
         source.report(keys, f"the certificates in {_file(source, keys, path)} are damaged")
 
 
-def _check_pair(source: Source, keys: Keys, certificate: str, key: str) -> None:
-    certificate_keys, key_keys = (*keys, "certificate"), (*keys, "key")
+def _check_pair(source: Source, certificate_keys: Keys, certificate: str, key_keys: Keys, key: str) -> None:
     texts = [
         _pem(source, certificate_keys, certificate, "CERTIFICATE", "certificate"),
         _pem(source, key_keys, key, "PRIVATE KEY", "private key"),
@@ -225,6 +260,19 @@ def _check_pair(source: Source, keys: Keys, certificate: str, key: str) -> None:
 
 def _pem(source: Source, keys: Keys, path: str, label: str, what: str) -> str | None:
     """The file's text; None, and a report, if it is not what it should be."""
+    content = _content(source, keys, path)
+    if content is None:
+        return None
+    text = content.decode("ascii", "replace")
+    if f"{label}-----" not in text or "-----BEGIN " not in text:
+        shown = _file(source, keys, path)
+        source.report(keys, f"the file {shown} holds no {what} in PEM form (-----BEGIN … {label}-----)")
+        return None
+    return text
+
+
+def _content(source: Source, keys: Keys, path: str) -> bytes | None:
+    """What is in the file; None, and a report, if that cannot be told."""
     if source.is_settled(keys):
         return None
     shown = _file(source, keys, path)
@@ -233,15 +281,10 @@ def _pem(source: Source, keys: Keys, path: str, label: str, what: str) -> str | 
             source.report(keys, f"there is no file {shown}")
             return None
         with Path(path).open("rb") as file:
-            content = file.read(LONGEST_PEM)
+            return file.read(LONGEST_FILE)
     except OSError as error:
         source.report(keys, f"the file {shown} cannot be read ({error.strerror}); let mail-bridge's user read it")
         return None
-    text = content.decode("ascii", "replace")
-    if f"{label}-----" not in text or "-----BEGIN " not in text:
-        source.report(keys, f"the file {shown} holds no {what} in PEM form (-----BEGIN … {label}-----)")
-        return None
-    return text
 
 
 def _file(source: Source, keys: Keys, path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.config.schema import Config, ListenAddress, MicrosoftProvider, ProviderConfig
+from bridge.config.schema import Config, ListenAddress
 from bridge.model import Protocol
 
 
@@ -61,7 +61,7 @@ def plan(old: Config, new: Config) -> Plan:
     )
     providers = _Difference.of(old.providers, new.providers)
     invalidated = tuple(
-        name for name in providers.changed if grant_identity(old.providers[name]) != grant_identity(new.providers[name])
+        name for name in providers.changed if old.providers[name].grant_identity != new.providers[name].grant_identity
     )
     return Plan(
         listeners_to_close=tuple(listener for listener in before if listener not in after),
@@ -103,16 +103,6 @@ def summary_of(change: Plan) -> str:
 
 def _name(listener: ConfiguredListener) -> str:
     return f"{listener.protocol.value} {listener.address.address}"
-
-
-def grant_identity(provider: ProviderConfig) -> tuple[object, ...]:
-    """What a stored sign-in depends on; equal exactly when the adapter's fingerprint is (a test compares the two)."""
-    scopes = frozenset(provider.effective_scopes)
-    if isinstance(provider, MicrosoftProvider):
-        # msal asks for these itself, written or not.
-        scopes -= {"openid", "profile", "offline_access"}
-        return provider.kind, provider.client_id, provider.authority.lower(), scopes
-    return provider.kind, provider.client_id, provider.authorization_url, provider.token_url, scopes
 
 
 def configured_listeners(config: Config) -> tuple[ConfiguredListener, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bridge.config.presets import DEFAULT_PORTS, ENDPOINTS
-from bridge.config.schema import EndpointOverride, ProviderConfig
+from dataclasses import replace
+
+from bridge.config.presets import DEFAULT_PORTS
+from bridge.config.providers import EndpointOverride, ProviderConfig
 from bridge.model import Endpoint, Protocol, TlsMode
 
 
@@ -12,17 +14,21 @@ def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint
 
     What the preset knows of its own server (EHLO extensions, the limit on connections) is not said of another host.
     """
-    preset = ENDPOINTS[provider.kind].get(protocol)
+    preset = provider.servers.get(protocol)
     override = provider.override(protocol) or EndpointOverride()
     host = override.host or (preset.host if preset is not None else None)
     if host is None:
         return None
     tls = override.tls or _usual_mode(protocol, override.port) or (preset.tls if preset else TlsMode.IMPLICIT)
+    default_port = preset.port if preset is not None and tls is preset.tls else DEFAULT_PORTS[protocol, tls]
     if preset is None or host.lower() != preset.host:
-        return Endpoint(host, override.port or DEFAULT_PORTS[protocol, tls], tls, provider.ca_file)
-    default_port = preset.port if tls is preset.tls else DEFAULT_PORTS[protocol, tls]
-    return Endpoint(
-        preset.host, override.port or default_port, tls, provider.ca_file, preset.extensions, preset.connections
+        preset, default_port = Endpoint(host, 0, tls), DEFAULT_PORTS[protocol, tls]
+    return replace(
+        preset,
+        port=override.port or default_port,
+        tls=tls,
+        ca_file=provider.ca_file,
+        mechanism=provider.mechanism,
     )
 
 

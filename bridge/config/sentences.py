@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from bridge.config.schema import BadValue, Config
+from bridge.config.schema import Config
+from bridge.config.values import BadValue
 
 LONGEST_SHOWN = 80
 """Characters of a value in an error."""
@@ -105,7 +106,7 @@ def _flat(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for part in parts:
         if "$ref" in part:
             yield from _flat([_schema()["$defs"][part["$ref"].rpartition("/")[2]]])
-        elif alternatives := part.get("anyOf") or part.get("oneOf"):
+        elif "properties" not in part and (alternatives := part.get("anyOf") or part.get("oneOf")):
             yield from _flat(alternatives)
         else:
             yield part

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bridge.config.providers import GrantIdentity
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import AccessToken, Subject
 from bridge.secret import Secret
@@ -97,8 +98,7 @@ def subject_by_email(found: Mapping[str, Any], *, unsaid: bool) -> Subject | Non
     return Subject(email.lower(), identifier=str(found.get("sub", "")))
 
 
-def fingerprint(kind: str, client_id: str, addresses: Iterable[str], scopes: Iterable[str]) -> str:
+def fingerprint(identity: GrantIdentity) -> str:
     """Changes exactly when a stored grant can no longer be used. The client secret is not part of it: a grant outlives
     its secret."""
-    parts = [kind, client_id, list(addresses), sorted(scopes)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()

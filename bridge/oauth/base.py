@@ -1,14 +1,15 @@
-"""Provider interface; AuthorizationRequest, Grant.
+"""Provider interface; AuthorizationRequest, DeviceRequest.
 
 An adapter maps every library error at its border to bridge.errors. Blocking libraries run in threads with time limits.
 The vault is the truth: an adapter is given the stored grant and returns the new one, no library cache outlives a call.
+An adapter offers what its flow can do: a Provider is a BrowserProvider, a DeviceProvider, or nobody signs in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bridge.model import TokenSet
 from bridge.secret import Secret
@@ -26,8 +27,34 @@ class AuthorizationRequest:
     """The adapter's own (code verifier, nonce…), JSON; handed back to redeem()."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """One sign-in on its way, in any browser anywhere (RFC 8628 section 3.2)."""
+
+    user_code: str
+    """What the person types; short, and of no use to anybody without the device code."""
+    verification_url: str
+    """Where: https."""
+    complete_url: str
+    """The same with the code in it, for a link or a QR code; empty where the provider has none."""
+    lifetime: float
+    """Seconds until the code ends."""
+    interval: float
+    """Seconds to wait before each poll()."""
+    kept: Secret[str]
+    """The adapter's own (device code…), JSON; handed back to poll()."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePending:
+    """The person has not finished; ask again (RFC 8628 section 3.5)."""
+
+    slow_down: bool = False
+    """True: from now on wait 5 seconds longer before each poll."""
+
+
 class Provider(Protocol):
-    """One configured identity provider."""
+    """One configured identity provider, whatever its flow."""
 
     @property
     def name(self) -> str:
@@ -38,6 +65,44 @@ class Provider(Protocol):
     def fingerprint(self) -> str:
         """Changes exactly when a stored grant can no longer be used: client id, endpoints or scopes differ."""
         ...
+
+    @property
+    def is_unattended(self) -> bool:
+        """True if nobody signs in (client credentials, service account): then refresh() needs no grant."""
+        ...
+
+    async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
+        """Get a new access token by force; the returned grant replaces the old one (it may have rotated).
+
+        Args: grant, as it was returned last; empty where nobody signs in. subject, whose token is wanted: of use only
+        there, since a grant knows.
+        Raises: GrantRevoked only for invalid_grant and its kin, never where nobody signs in; ProviderUnavailable for
+        everything that may pass; ProviderRefused when our registration is at fault.
+        """
+        ...
+
+    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        """Try a refresh token that was obtained elsewhere for the same client; errors as in refresh().
+
+        Raises besides: AuthorizationFailed(no_grant) where nobody signs in.
+        """
+        ...
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        """Ask the provider to end the grant; False where it has no such endpoint.
+
+        Raises: ProviderUnavailable.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release sessions and threads."""
+        ...
+
+
+@runtime_checkable
+class BrowserProvider(Provider, Protocol):
+    """A person signs in, in a browser that comes back to us."""
 
     async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         """Start an authorization-code sign-in with PKCE and state.
@@ -54,25 +119,19 @@ class Provider(Protocol):
         """
         ...
 
-    async def refresh(self, grant: Secret[str]) -> TokenSet:
-        """Get a new access token by force; the returned grant replaces the old one (it may have rotated).
 
-        Raises: GrantRevoked only for invalid_grant and its kin; ProviderUnavailable for everything that may pass;
-        ProviderRefused when our registration is at fault.
+@runtime_checkable
+class DeviceProvider(Provider, Protocol):
+    """A person signs in, in any browser anywhere, and types a code (RFC 8628)."""
+
+    async def begin_device(self) -> DeviceRequest:
+        """Ask for a user code. Raises: ProviderUnavailable, ProviderRefused."""
+        ...
+
+    async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
+        """Ask once whether the person has finished; never sleeps.
+
+        Returns: as redeem(), or that it is too early. Raises: AuthorizationFailed (denied, expired, no_grant,
+        missing_scope, provider), ProviderUnavailable (the caller may poll on), ProviderRefused.
         """
-        ...
-
-    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
-        """Try a refresh token that was obtained elsewhere for the same client; errors as in refresh()."""
-        ...
-
-    async def revoke(self, grant: Secret[str]) -> bool:
-        """Ask the provider to end the grant; False where it has no such endpoint.
-
-        Raises: ProviderUnavailable.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Release sessions and threads."""
         ...

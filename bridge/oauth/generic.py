@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from bridge.clock import Clock
-from bridge.config.schema import GenericProvider
+from bridge.config.providers import GenericProvider
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
@@ -39,11 +39,13 @@ class Generic:
 
     @property
     def fingerprint(self) -> str:
-        """Over client id, both endpoints and the scopes."""
-        config = self._config
-        return answers.fingerprint(
-            config.kind, config.client_id, (config.authorization_url, config.token_url), config.effective_scopes
-        )
+        """Of what a stored sign-in depends on."""
+        return answers.fingerprint(self._config.grant_identity)
+
+    @property
+    def is_unattended(self) -> bool:
+        """A person signs in."""
+        return False
 
     async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""
@@ -59,7 +61,7 @@ class Generic:
         }
         if login_hint:
             query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
-        url = urlsplit(self._config.authorization_url)
+        url = urlsplit(self._config.authorization_url or "")
         joined = "&".join(part for part in (url.query, urlencode(query)) if part)
         kept = Secret(json.dumps({"verifier": verifier.reveal(), "redirect_uri": redirect_uri}))
         return AuthorizationRequest(urlunsplit(url._replace(query=joined, fragment="")), state, kept)
@@ -96,7 +98,7 @@ class Generic:
         answers.check_audience(found, self._config.client_id)
         return TokenSet(answers.access_token(answer, asked_at=asked_at), Secret(grant), scopes, self._subject(found))
 
-    async def refresh(self, grant: Secret[str]) -> TokenSet:
+    async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token (RFC 6749 section 6); the old refresh token stays where no new one is given."""
         form = {"grant_type": "refresh_token", "refresh_token": grant.reveal()}
         asked_at = self._clock.now()

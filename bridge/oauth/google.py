@@ -11,7 +11,7 @@ import requests
 
 from bridge.clock import Clock
 from bridge.config.presets import GOOGLE_TOKEN_URL
-from bridge.config.schema import GoogleProvider
+from bridge.config.providers import GoogleProvider
 from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
@@ -45,6 +45,7 @@ class Google:
         self._name = name
         self._config = config
         self._clock = clock
+        self._secret = config.client_secret or Secret("")
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
 
     @property
@@ -54,11 +55,13 @@ class Google:
 
     @property
     def fingerprint(self) -> str:
-        """Over client id, both endpoints and the scopes."""
-        config = self._config
-        return answers.fingerprint(
-            config.kind, config.client_id, (config.authorization_url, config.token_url), config.effective_scopes
-        )
+        """Of what a stored sign-in depends on."""
+        return answers.fingerprint(self._config.grant_identity)
+
+    @property
+    def is_unattended(self) -> bool:
+        """A person signs in."""
+        return False
 
     async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""
@@ -73,7 +76,7 @@ class Google:
             raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
         return await self._https.run(lambda: self._guarded(lambda: self._redeem(request, parameters["code"])))
 
-    async def refresh(self, grant: Secret[str]) -> TokenSet:
+    async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token; Google rarely gives a new refresh token, and then the old one stays."""
         return await self._https.run(lambda: self._guarded(lambda: self._refresh(grant)))
 
@@ -104,7 +107,7 @@ class Google:
         # Without scopes: oauthlib raises Warning where the granted ones differ from its own list, after the code is
         # used up, and the only switch for it is an environment variable for the whole process. We compare ourselves.
         flow = self._flow(kept["redirect_uri"], verifier, scopes=None)
-        hide = (Secret(code), verifier, self._config.client_secret)
+        hide = (Secret(code), verifier, self._secret)
 
         def check(response: requests.Response) -> requests.Response:
             answer = json_object(response.text)  # oauthlib would try to read an outage's HTML as a form
@@ -132,14 +135,14 @@ class Google:
         from google.oauth2 import credentials as library
 
         quieten()
-        wire = _Wire(self._https, hide=(grant, self._config.client_secret))
+        wire = _Wire(self._https, hide=(grant, self._secret))
         untyped: Any = library.Credentials
         credentials = untyped(
             token=None,
             refresh_token=grant.reveal(),
             token_uri=self._config.token_url,
             client_id=self._config.client_id,
-            client_secret=self._config.client_secret.reveal(),
+            client_secret=self._secret.reveal(),
         )
         asked_at = self._clock.now()
         credentials.refresh(wire)
@@ -167,7 +170,7 @@ class Google:
         quieten()
         client = {
             "client_id": self._config.client_id,
-            "client_secret": self._config.client_secret.reveal(),
+            "client_secret": self._secret.reveal(),
             "auth_uri": self._config.authorization_url,
             "token_uri": self._config.token_url,
         }

@@ -25,7 +25,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError, ReadTimeoutError
 
-from bridge.config.schema import is_loopback
+from bridge.config.values import is_loopback
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.threads import Limits, Threads
 

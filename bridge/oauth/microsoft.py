@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from requests import RequestException
 
 from bridge.clock import Clock
-from bridge.config.schema import MicrosoftProvider
+from bridge.config.providers import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
 from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
@@ -28,12 +28,6 @@ from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 T = TypeVar("T")
-
-RESERVED_SCOPES = frozenset({"openid", "profile", "offline_access"})
-"""msal adds these itself and raises ValueError when it is given one."""
-
-SHARED_TENANTS = frozenset({"common", "organizations", "consumers"})
-"""Tenant names that let in people of any organization, or private persons."""
 
 DISCOVERY_LIFE = 24 * 3600.0
 """Seconds for which the discovery document counts, as in msal itself: half of the requests, and one outage less."""
@@ -51,7 +45,7 @@ class Microsoft:
         self._clock = clock
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._wire = _Wire(self._https)
-        self._scopes = [scope for scope in config.effective_scopes if scope not in RESERVED_SCOPES]
+        self._scopes = [scope for scope in config.effective_scopes if scope not in MSAL_SCOPES]
 
     @property
     def name(self) -> str:
@@ -60,10 +54,13 @@ class Microsoft:
 
     @property
     def fingerprint(self) -> str:
-        """Over client id, authority and the scopes."""
-        return answers.fingerprint(
-            self._config.kind, self._config.client_id, (self._config.authority.lower(),), self._scopes
-        )
+        """Of what a stored sign-in depends on."""
+        return answers.fingerprint(self._config.grant_identity)
+
+    @property
+    def is_unattended(self) -> bool:
+        """A person signs in."""
+        return False
 
     async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         """Compose the authorization URL; the first time it needs the network for the discovery document."""
@@ -78,7 +75,7 @@ class Microsoft:
             raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
         return await self._https.run(lambda: self._guarded(lambda: self._redeem(request, parameters)))
 
-    async def refresh(self, grant: Secret[str]) -> TokenSet:
+    async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token by force, and the cache that holds the newest refresh token."""
         return await self._https.run(lambda: self._guarded(lambda: self._refresh(grant)))
 

@@ -7,22 +7,22 @@ from collections.abc import Callable
 from typing import cast
 
 from bridge.clock import Clock
-from bridge.config.schema import GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
 from bridge.oauth.base import Provider
 from bridge.oauth.threads import Limits
 
 ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
 
 _ADAPTERS = {
-    "google": ("bridge.oauth.google", "Google"),
-    "microsoft": ("bridge.oauth.microsoft", "Microsoft"),
-    "oauth2": ("bridge.oauth.generic", "Generic"),
+    ("google", Flow.BROWSER): ("bridge.oauth.google", "Google"),
+    ("microsoft", Flow.BROWSER): ("bridge.oauth.microsoft", "Microsoft"),
+    ("oauth2", Flow.BROWSER): ("bridge.oauth.generic", "Generic"),
 }
-"""By `kind` in the configuration: module and class."""
+"""By `kind` and `flow` in the configuration: module and class."""
 
 
 def create(name: str, config: ProviderSettings, clock: Clock, *, limits: Limits | None = None) -> Provider:
     """Build the adapter for one entry of `providers`; touches no network."""
-    module, adapter = _ADAPTERS[config.kind]
+    module, adapter = _ADAPTERS[config.kind, config.flow]
     factory = cast("Callable[..., Provider]", getattr(importlib.import_module(module), adapter))
     return factory(name, config, clock, limits=limits)

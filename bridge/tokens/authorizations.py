@@ -11,7 +11,7 @@ from bridge.clock import Clock
 from bridge.errors import AuthorizationFailed, BridgeError, LimitReached
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, NoticeBus
-from bridge.oauth.base import AuthorizationRequest, Provider
+from bridge.oauth.base import AuthorizationRequest, BrowserProvider, Provider
 from bridge.observe.logs import event, trouble
 
 LIFE = 600.0
@@ -65,7 +65,7 @@ class Authorizations:
                     return known
                 if len(self._pending) >= PENDING_LIMIT:
                     raise LimitReached(f"{PENDING_LIMIT} sign-ins are under way")
-                request = await self._providers[account.provider].begin(
+                request = await self._provider(account).begin(
                     login_hint=account.subject, redirect_uri=self._redirect_uris[account.provider]
                 )
                 pending = Pending(account, request, self._clock.now() + LIFE)
@@ -91,7 +91,7 @@ class Authorizations:
         pending = self._take(parameters.get("state", ""))
         address = pending.account.address
         try:
-            tokens = await self._providers[pending.account.provider].redeem(pending.request, parameters)
+            tokens = await self._provider(pending.account).redeem(pending.request, parameters)
             await self._keep(pending.account, tokens)
         except BridgeError as problem:
             code = problem.code if isinstance(problem, AuthorizationFailed) else "provider"
@@ -111,6 +111,12 @@ class Authorizations:
         for address, pending in list(self._pending.items()):
             if find(address) != pending.account:
                 self.cancel(address)
+
+    def _provider(self, account: Account) -> BrowserProvider:
+        provider = self._providers[account.provider]
+        if not isinstance(provider, BrowserProvider):
+            raise AuthorizationFailed(f"nobody signs in for {account.address} in a browser", code="provider")
+        return provider
 
     def _take(self, state: str) -> Pending:
         """The sign-in with this state, which is then used up."""

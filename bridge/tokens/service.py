@@ -314,7 +314,7 @@ class TokenService:
         """Ask, save, and only then hand out: refresh tokens rotate, and an unsaved one is lost."""
         assert stored.entry is not None  # noqa: S101  Refresh is only for what exists
         try:
-            tokens = await self._provider(account).refresh(stored.entry.tokens.grant)
+            tokens = await self._provider(account).refresh(stored.entry.tokens.grant, subject=account.subject)
         except GrantRevoked as problem:
             await self._end(account, memory, stored, stored.entry, str(problem))
             raise self._required(account, memory, str(problem)) from problem

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.config.diff import ConfiguredListener, Plan, grant_identity, plan
+from bridge.config.diff import ConfiguredListener, Plan, plan
 from bridge.config.load import parse_config
 from bridge.config.schema import Config, ListenAddress
 from bridge.model import Protocol
@@ -162,5 +162,5 @@ def test_the_plan_agrees_with_the_adapters_on_which_grants_are_still_good(before
     old, new = config().providers, config((before, after)).providers
     for name in old:
         fingerprints = [registry.create(name, providers[name], SystemClock()).fingerprint for providers in (old, new)]
-        identities = [grant_identity(providers[name]) for providers in (old, new)]
+        identities = [providers[name].grant_identity for providers in (old, new)]
         assert (fingerprints[0] == fingerprints[1]) == (identities[0] == identities[1]), name

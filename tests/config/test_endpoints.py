@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.config.endpoints import effective_endpoint
-from bridge.config.schema import EndpointOverride, GenericProvider, GoogleProvider, MicrosoftProvider, ProviderConfig
+from bridge.config.providers import EndpointOverride, GenericProvider, GoogleProvider, MicrosoftProvider, ProviderConfig
 from bridge.model import Endpoint, Protocol, TlsMode
 from bridge.secret import Secret
 

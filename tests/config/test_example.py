@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def directory(tmp_path: Path) -> Path:
     certificate.private_key_pem.write_to_path(tmp_path / "server.key")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "office365.txt").write_text("CANARY-3\n")
+    app = authority.issue_cert("app.example")
+    app.cert_chain_pems[0].write_to_path(tmp_path / "secrets" / "exchange.pem")
+    app.private_key_pem.write_to_path(tmp_path / "secrets" / "exchange.key")
+    key = {"type": "service_account", "client_email": "bridge@project.example", "private_key": "CANARY-6"}
+    (tmp_path / "secrets" / "workspace.json").write_text(json.dumps(key))
     return tmp_path
 
 
@@ -33,7 +39,7 @@ def load(directory: Path, text: str) -> LoadedConfig:
     path = directory / "config.yaml"
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
-    return load_config(path, environ=ENVIRON, read_keyring={"company": "CANARY-4"}.get)
+    return load_config(path, environ=ENVIRON, read_keyring={"company": "CANARY-4", "exchange": "CANARY-5"}.get)
 
 
 def uncommented(*, alternatives: bool) -> str:
@@ -61,7 +67,7 @@ def test_what_is_active_is_a_whole_configuration(directory: Path) -> None:
 
 def test_every_comment_is_a_valid_setting(directory: Path) -> None:
     config = load(directory, uncommented(alternatives=False)).config
-    assert list(config.providers) == ["gmail", "office365", "company"]
+    assert list(config.providers) == ["gmail", "workspace", "office365", "exchange", "fastmail", "company"]
     assert [account.address for account in config.accounts] == [
         "alice@example.com",
         "*@contoso.com",

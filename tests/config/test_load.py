@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.config.load import LoadedConfig, json_schema, load_config, parse_config
-from bridge.config.schema import GoogleProvider, MicrosoftProvider
+from bridge.config.providers import GoogleProvider, MicrosoftProvider
 from bridge.errors import ConfigError, StoreUnavailable
 from bridge.model import TlsMode
+from bridge.secret import Secret
 from tests.config.bad_values import BAD_VALUES, GOOD, MICROSOFT
 
 CANARY = "CANARY-s3cret"
@@ -82,7 +83,7 @@ def test_the_design_example_loads() -> None:
     loaded = load(DESIGN.replace("<tenant>", "contoso.com"), GMAIL_CLIENT_SECRET=CANARY)
     gmail, office365 = loaded.config.providers["gmail"], loaded.config.providers["office365"]
     assert isinstance(gmail, GoogleProvider)
-    assert gmail.client_secret.reveal() == CANARY
+    assert gmail.client_secret == Secret(CANARY)
     assert isinstance(office365, MicrosoftProvider)
     assert office365.authority == "https://login.microsoftonline.com/contoso.com"
     assert loaded.config.accounts[2].sign_in_as == "alice@contoso.com"

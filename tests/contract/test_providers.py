@@ -18,7 +18,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
-from bridge.config.schema import ProviderConfig
+from bridge.config.providers import ProviderConfig
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
@@ -28,7 +28,7 @@ from bridge.errors import (
 )
 from bridge.model import TokenSet
 from bridge.oauth import registry
-from bridge.oauth.base import AuthorizationRequest, Provider
+from bridge.oauth.base import AuthorizationRequest, BrowserProvider
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 from tests.servers.authorization import PUBLIC_CLIENT, REDIRECT, TENANT, AuthorizationServer, Fault
@@ -64,7 +64,7 @@ class Trial:
     """One adapter and the server it talks to."""
 
     server: AuthorizationServer
-    provider: Provider
+    provider: BrowserProvider
     kind: str
 
     async def begin(self, hint: str = ALICE) -> AuthorizationRequest:
@@ -79,6 +79,7 @@ class Trial:
 async def adapter(server: AuthorizationServer, kind: str, **changes: Any) -> AsyncIterator[Trial]:
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section(server, kind, **changes))
     provider = registry.create("trial", config, SystemClock(), limits=QUICK)
+    assert isinstance(provider, BrowserProvider)
     try:
         yield Trial(server, provider, kind)
     finally:
@@ -150,7 +151,9 @@ async def test_a_mail_server_that_asks_takes_the_token_until_it_ends(
             assert (answer["active"], answer["username"], answer["email"]) == (True, ALICE, ALICE)
         authorization_server.expire_all_access()
         assert answers(tokens.access.value) == [{"active": False}] * 2
-        assert (await trial.provider.refresh(tokens.grant)).access.value.reveal() in authorization_server.access
+        assert (
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
+        ).access.value.reveal() in authorization_server.access
 
 
 async def test_a_browser_that_is_signed_in_already_comes_straight_back(
@@ -270,7 +273,7 @@ async def test_a_code_works_once(authorization_server: AuthorizationServer, kind
         with refusal(AuthorizationFailed, authorization_server) as caught:
             await trial.provider.redeem(request, parameters)
         assert caught.value.code == "provider"
-        await trial.provider.refresh(tokens.grant)
+        await trial.provider.refresh(tokens.grant, subject=ALICE)
 
 
 async def test_a_code_that_came_too_late_is_told_so(authorization_server: AuthorizationServer, kind: str) -> None:
@@ -295,7 +298,7 @@ async def test_trap_23_a_refresh_gives_a_new_token_whose_life_counts_from_now(
 ) -> None:
     async with adapter(authorization_server, kind) as trial:
         first = await trial.sign_in()
-        second = await trial.provider.refresh(first.grant)
+        second = await trial.provider.refresh(first.grant, subject=ALICE)
         assert second.access.value != first.access.value
         assert second.access.obtained_at >= first.access.obtained_at
         assert 3500 < second.access.remaining(SystemClock().now()) <= 3600
@@ -305,19 +308,19 @@ async def test_a_rotated_grant_replaces_the_old_one(authorization_server: Author
     authorization_server.rotates_elsewhere = True
     async with adapter(authorization_server, kind) as trial:
         first = await trial.sign_in()
-        second = await trial.provider.refresh(first.grant)
-        third = await trial.provider.refresh(second.grant)
+        second = await trial.provider.refresh(first.grant, subject=ALICE)
+        third = await trial.provider.refresh(second.grant, subject=ALICE)
         assert third.access.value.reveal() in authorization_server.access
         with refusal(GrantRevoked, authorization_server):
-            await trial.provider.refresh(first.grant)
-        await trial.provider.refresh(third.grant)
+            await trial.provider.refresh(first.grant, subject=ALICE)
+        await trial.provider.refresh(third.grant, subject=ALICE)
 
 
 @pytest.mark.parametrize("kind", ["google", "oauth2"])
 async def test_a_grant_that_does_not_rotate_stays(authorization_server: AuthorizationServer, kind: str) -> None:
     async with adapter(authorization_server, kind) as trial:
         first = await trial.sign_in()
-        second = await trial.provider.refresh(first.grant)
+        second = await trial.provider.refresh(first.grant, subject=ALICE)
         assert second.grant == first.grant
 
 
@@ -329,7 +332,7 @@ async def test_a_grant_is_text_that_another_run_of_the_program_can_use(
     stored = json.dumps({"grant": tokens.grant.reveal()}).encode("utf-8")
     async with adapter(authorization_server, kind) as after:
         assert after.provider.fingerprint == before.provider.fingerprint
-        found = await after.provider.refresh(Secret(json.loads(stored)["grant"]))
+        found = await after.provider.refresh(Secret(json.loads(stored)["grant"]), subject=ALICE)
         assert found.access.value.reveal() in authorization_server.access
 
 
@@ -340,7 +343,7 @@ async def test_trap_12_only_the_providers_own_word_ends_a_grant(
         tokens = await trial.sign_in()
         authorization_server.revoke_person(ALICE)
         with refusal(GrantRevoked, authorization_server):
-            await trial.provider.refresh(tokens.grant)
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
 
 
 async def test_trap_11_a_refusal_is_asked_about_again_each_time(
@@ -353,10 +356,12 @@ async def test_trap_11_a_refusal_is_asked_about_again_each_time(
         authorization_server.revoke_person(ALICE)
         for times in (1, 2):
             with refusal(GrantRevoked, authorization_server):
-                await trial.provider.refresh(tokens.grant)
+                await trial.provider.refresh(tokens.grant, subject=ALICE)
             assert authorization_server.count("refresh_token") == times
         authorization_server.refresh = good
-        assert (await trial.provider.refresh(tokens.grant)).access.value.reveal() in authorization_server.access
+        assert (
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
+        ).access.value.reveal() in authorization_server.access
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -370,9 +375,11 @@ async def test_trap_11_trouble_on_the_way_costs_nothing_and_is_over_when_it_is_o
         with authorization_server.failing("token", fault):
             for times in (1, 2):
                 with refusal(ProviderUnavailable, authorization_server):
-                    await trial.provider.refresh(tokens.grant)
+                    await trial.provider.refresh(tokens.grant, subject=ALICE)
                 assert authorization_server.count("refresh_token") == times  # asked anew, and once
-        assert (await trial.provider.refresh(tokens.grant)).access.value.reveal() in authorization_server.access
+        assert (
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
+        ).access.value.reveal() in authorization_server.access
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -413,7 +420,7 @@ async def test_a_tenant_that_does_not_exist_is_the_admins_turn(
             await bad.provider.adopt(Secret(authorization_server.issue_refresh_token(ALICE)))
         authorization_server.tenants.add("nobody.example")
         assert (await bad.sign_in()).grant
-        await good.provider.refresh(tokens.grant)
+        await good.provider.refresh(tokens.grant, subject=ALICE)
 
 
 async def test_trap_14_a_provider_that_is_not_there_is_asked_again_the_next_time(
@@ -429,8 +436,8 @@ async def test_trap_14_a_provider_that_is_not_there_is_asked_again_the_next_time
     async with adapter(authorization_server, kind) as good, adapter(authorization_server, kind, **moved) as lost:
         tokens = await good.sign_in()
         with refusal(ProviderUnavailable, authorization_server):
-            await lost.provider.refresh(tokens.grant)
-        await good.provider.refresh(tokens.grant)
+            await lost.provider.refresh(tokens.grant, subject=ALICE)
+        await good.provider.refresh(tokens.grant, subject=ALICE)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "microsoft public"])
@@ -443,10 +450,10 @@ async def test_trap_28_a_wrong_client_secret_is_the_admins_turn_and_costs_no_gra
     ):
         tokens = await good.sign_in()
         with refusal(ProviderRefused, authorization_server):
-            await bad.provider.refresh(tokens.grant)
+            await bad.provider.refresh(tokens.grant, subject=ALICE)
         with refusal(ProviderRefused, authorization_server):
             await bad.sign_in()
-        await good.provider.refresh(tokens.grant)
+        await good.provider.refresh(tokens.grant, subject=ALICE)
 
 
 @pytest.mark.parametrize("kind", ["microsoft public"])
@@ -467,7 +474,7 @@ async def test_adopt_tries_a_refresh_token_and_says_whose_it_is(
         tokens = await trial.provider.adopt(Secret(token))
         assert tokens.subject is not None
         assert tokens.subject.is_named(ALICE)
-        await trial.provider.refresh(tokens.grant)
+        await trial.provider.refresh(tokens.grant, subject=ALICE)
         with refusal(GrantRevoked, authorization_server):
             await trial.provider.adopt(Secret("CANARY-garbage"))
 
@@ -481,10 +488,10 @@ async def test_revoke_ends_the_grant_where_the_provider_can(
         assert await trial.provider.revoke(tokens.grant) is can
         if can:
             with refusal(GrantRevoked, authorization_server):
-                await trial.provider.refresh(tokens.grant)
+                await trial.provider.refresh(tokens.grant, subject=ALICE)
             assert await trial.provider.revoke(tokens.grant)  # it had ended before: that is what was wanted
         else:
-            await trial.provider.refresh(tokens.grant)
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
 
 
 @pytest.mark.parametrize("kind", ["google", "oauth2"])
@@ -508,7 +515,7 @@ async def test_trap_13_the_environment_adds_no_trust(
     async with adapter(authorization_server, kind) as good, adapter(authorization_server, kind, ca_file=None) as bare:
         tokens = await good.sign_in()
         with refusal(ProviderUnavailable, authorization_server) as caught:
-            await bare.provider.refresh(tokens.grant)
+            await bare.provider.refresh(tokens.grant, subject=ALICE)
         assert "ca_file" in str(caught.value)
     assert os.environ["REQUESTS_CA_BUNDLE"]
 
@@ -524,9 +531,9 @@ async def test_trap_13_the_environment_takes_no_trust_away(
         adapter(authorization_server, kind, ca_file=strangers) as bad,
     ):
         tokens = await good.sign_in()
-        tokens = await good.provider.refresh(tokens.grant)
+        tokens = await good.provider.refresh(tokens.grant, subject=ALICE)
         with refusal(ProviderUnavailable, authorization_server) as caught:
-            await bad.provider.refresh(tokens.grant)
+            await bad.provider.refresh(tokens.grant, subject=ALICE)
         assert "is not trusted" in str(caught.value)
 
 
@@ -538,7 +545,7 @@ async def test_no_password_of_a_netrc_file_goes_to_the_provider(
     netrc.write_text("machine localhost login somebody password CANARY-netrc\n")
     monkeypatch.setenv("NETRC", str(netrc))
     async with adapter(authorization_server, kind) as trial:
-        await trial.provider.refresh((await trial.sign_in()).grant)
+        await trial.provider.refresh((await trial.sign_in()).grant, subject=ALICE)
         assert {
             request.get("client_id") for request in authorization_server.requests if request["kind"] == "token"
         } == {section(authorization_server, kind)["client_id"]}
@@ -553,7 +560,7 @@ async def test_trap_10_identity_scopes_in_the_configuration_do_no_harm(
     }.get(kind, ["https://outlook.office.com/IMAP.AccessAsUser.All", "openid", "profile", "offline_access"])
     async with adapter(authorization_server, kind, scopes=scopes) as trial:
         tokens = await trial.sign_in()
-        await trial.provider.refresh(tokens.grant)
+        await trial.provider.refresh(tokens.grant, subject=ALICE)
 
 
 async def test_trap_21_a_scope_that_was_not_granted_is_named_before_anything_is_stored(

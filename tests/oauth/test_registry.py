@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.config.schema import GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.providers import GenericProvider, GoogleProvider, MicrosoftProvider
 from bridge.oauth import registry
 from bridge.secret import Secret
 
@@ -44,7 +44,7 @@ def test_building_a_provider_loads_none_of_the_heavy_libraries() -> None:
     program = (
         "import sys\n"
         "from bridge.clock import SystemClock\n"
-        "from bridge.config.schema import MicrosoftProvider\n"
+        "from bridge.config.providers import MicrosoftProvider\n"
         "from bridge.oauth import registry\n"
         "assert 'requests' not in sys.modules\n"
         "registry.create('p', MicrosoftProvider(kind='microsoft', client_id='i', tenant='t.example'), SystemClock())\n"

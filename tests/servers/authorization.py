@@ -25,6 +25,10 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from aiohttp import web
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from tests.servers.ca import Authority
 
@@ -72,6 +76,20 @@ class Grant:
 
 
 @dataclass
+class Device:
+    """A sign-in by device code (RFC 8628)."""
+
+    client_id: str
+    user_code: str
+    scope: str
+    address: str = ""
+    """Who has approved; empty while nobody has."""
+    is_denied: bool = False
+    expires_at: float = 0.0
+    polled_at: float = 0.0
+
+
+@dataclass
 class AuthorizationServer:
     """Controls for tests; all attributes may be changed from any thread."""
 
@@ -102,6 +120,18 @@ class AuthorizationServer:
     codes: dict[str, Code] = field(default_factory=dict)
     access: dict[str, tuple[str, float]] = field(default_factory=dict)
     refresh: dict[str, Grant] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    """By device code."""
+    device_lifetime: float = 900.0
+    device_interval: int = 0
+    """Seconds between two polls, as told and as enforced (slow_down); a test's clock is not this server's."""
+    apps: dict[str, set[str]] = field(default_factory=dict)
+    """App-only (client credentials): client_id to the mailboxes that its tokens open."""
+    app_tokens: dict[str, set[str]] = field(default_factory=dict)
+    client_certificates: dict[str, str] = field(default_factory=dict)
+    """client_id to the PEM certificate whose key signs its assertions (RFC 7523 section 2.2)."""
+    service_accounts: dict[str, str] = field(default_factory=dict)
+    """Google: client_email to the PEM public key of its key file; it may act for everybody in `people`."""
     faults: dict[str, Fault] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -137,6 +167,13 @@ class AuthorizationServer:
     def expire_all_access(self) -> None:
         """Access tokens end; refresh tokens go on."""
         self.access.clear()
+
+    def approve_device(self, user_code: str, address: str, answer: str = "accept") -> None:
+        """What a person does with the code that a program shows: type it, choose, press."""
+        body = urlencode({"user_code": user_code, "account": address, "answer": answer})
+        status, _, page = self._browse("POST", f"{self.url}/device", body)
+        if status != 200:
+            raise AssertionError(f"the device page answers {status}: {page}")
 
     def revoke_person(self, address: str) -> None:
         """As after a changed password: no token of this person is good any more."""
@@ -276,6 +313,54 @@ class AuthorizationServer:
             return web.Response(text=page, content_type="text/html")
         return web.Response(status=302, headers={"Location": f"{redirect_uri}?{urlencode(answer)}"})
 
+    async def device_authorization(self, request: web.Request) -> web.StreamResponse:
+        """RFC 8628 section 3.1; only public clients at Microsoft."""
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self._note("device", form)
+        if (failed := await self._fault("device", request)) is not None:
+            return failed
+        client = self.clients.get(form.get("client_id", ""))
+        if client is None:
+            return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
+        code, user_code = self._secret("device"), secrets.token_hex(4).upper()
+        expires_at = time.time() + self.device_lifetime
+        self.devices[code] = Device(form["client_id"], user_code, form.get("scope", ""), expires_at=expires_at)
+        return web.json_response(
+            {
+                "device_code": code,
+                "user_code": user_code,
+                "verification_uri": f"{self.url}/device",
+                "verification_uri_complete": f"{self.url}/device?user_code={user_code}",
+                "expires_in": int(self.device_lifetime),
+                "interval": self.device_interval,
+                "message": f"Open {self.url}/device and enter {user_code}",
+            }
+        )
+
+    async def device_page(self, request: web.Request) -> web.Response:
+        """Where a person types the code."""
+        given = html.escape(request.query.get("user_code", ""))
+        choices = "".join(
+            f'<label><input type="radio" name="account" value="{html.escape(a)}">{html.escape(a)}</label>'
+            for a in sorted(self.people)
+        )
+        buttons = "".join(
+            f'<button id="{name}" name="answer" value="{name}">{name}</button>' for name in ("accept", "deny")
+        )
+        form = f'<form method="post"><input name="user_code" value="{given}">{choices}{buttons}</form>'
+        return web.Response(text=f"<!doctype html><title>Device</title>{form}", content_type="text/html")
+
+    async def device_answered(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        for device in self.devices.values():
+            if device.user_code == form.get("user_code") and device.expires_at > time.time():
+                if form.get("answer") == "accept" and form.get("account") in self.people:
+                    device.address = form["account"]
+                else:
+                    device.is_denied = True
+                return web.Response(text="Done. You can close this page.")
+        return web.Response(status=400, text="no such code")
+
     async def token(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
         if (header := request.headers.get("Authorization", "")).startswith("Basic "):  # RFC 6749 section 2.3.1
@@ -286,10 +371,15 @@ class AuthorizationServer:
             return failed
         if not self._has_tenant(request):
             return _error("invalid_tenant", 90002, f"Tenant '{request.match_info['tenant']}' not found")
+        if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            return self._by_assertion(form, request)
         client = self.clients.get(form.get("client_id", ""))
         if client is None:
             return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
-        if client.secret is not None and not _same(client.secret, form.get("client_secret", "")):
+        if form.get("client_assertion"):
+            if not self._is_certified(form):
+                return _error("invalid_client", 700027, "the certificate is not registered, or the key is wrong", 401)
+        elif client.secret is not None and not _same(client.secret, form.get("client_secret", "")):
             return _error("invalid_client", 7000215, "Invalid client secret provided", 401)
         if client.secret is None and form.get("client_secret"):
             return _error("invalid_client", 700025, "Client is public so no secret should be presented", 401)
@@ -297,7 +387,73 @@ class AuthorizationServer:
             return self._redeem(form, request)
         if form.get("grant_type") == "refresh_token":
             return self._refresh(form, request)
+        if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:device_code":
+            return self._poll(form, request)
+        if form.get("grant_type") == "client_credentials":
+            return self._for_app(form, client)
         return _error("unsupported_grant_type", 70003, "unsupported grant type")
+
+    def _poll(self, form: Mapping[str, str], request: web.Request) -> web.Response:
+        """RFC 8628 section 3.5."""
+        code = form.get("device_code", "")
+        device = self.devices.get(code)
+        if device is None or device.client_id != form["client_id"]:
+            return _error("invalid_grant", 70000, "no such device code")
+        if device.expires_at < time.time():
+            return _error("expired_token", 70020, "the code has expired")
+        if device.is_denied:
+            del self.devices[code]
+            return _error("authorization_declined" if _is_microsoft(request) else "access_denied", 70017, "declined")
+        now = time.time()
+        too_soon, device.polled_at = now - device.polled_at < self.device_interval, now
+        if too_soon:
+            return _error("slow_down", 70016, "too fast")
+        if not device.address:
+            return _error("authorization_pending", 70016, "not yet")
+        del self.devices[code]
+        grant = Grant(device.client_id, device.address, device.scope)
+        offline = "offline_access" in device.scope.split() or not _is_microsoft(request)
+        return self._answer(grant, self._new_refresh(grant) if offline else None, request, form)
+
+    def _for_app(self, form: Mapping[str, str], client: Client) -> web.Response:
+        """RFC 6749 section 4.4: no id_token, no refresh token, and the token opens the app's mailboxes."""
+        if client.secret is None and not form.get("client_assertion"):
+            return _error("invalid_client", 7000218, "a secret or an assertion is needed", 401)
+        if form["client_id"] not in self.apps:
+            return _error("unauthorized_client", 700016, "no administrator has consented")
+        token = self._secret("app")
+        expires_at = time.time() + self.lifetime
+        self.access[token] = ("*", expires_at)
+        self.app_tokens[token] = self.apps[form["client_id"]]
+        answer = {"token_type": "Bearer", "access_token": token, "expires_in": self.lifetime}
+        return web.json_response(answer, headers={"Cache-Control": "no-store"})
+
+    def _is_certified(self, form: Mapping[str, str]) -> bool:
+        """An assertion of this client, signed with its certificate's key, for this endpoint (RFC 7523 section 3)."""
+        certificate = self.client_certificates.get(form["client_id"])
+        if certificate is None:
+            return False
+        key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+        claims = _signed_claims(form["client_assertion"], key)
+        return claims.get("iss") == claims.get("sub") == form["client_id"] and claims.get("exp", 0) > time.time()
+
+    def _by_assertion(self, form: Mapping[str, str], request: web.Request) -> web.Response:
+        """Google's service accounts with domain-wide delegation (RFC 7523 section 2.1)."""
+        assertion = form.get("assertion", "")
+        issuer = str(_claims_of(assertion).get("iss", ""))
+        pem = self.service_accounts.get(issuer)
+        if pem is None:
+            return _error("invalid_grant", 0, "Invalid grant: account not found")
+        claims = _signed_claims(assertion, serialization.load_pem_public_key(pem.encode()))
+        if claims.get("exp", 0) < time.time():
+            return _error("invalid_grant", 0, "Invalid JWT Signature.")
+        if claims.get("sub") not in self.people:
+            return _error(
+                "unauthorized_client", 0, "Client is unauthorized to retrieve access tokens using this method"
+            )
+        token = self.issue(str(claims["sub"]))
+        answer = {"token_type": "Bearer", "access_token": token, "expires_in": self.lifetime}
+        return web.json_response(answer | {"scope": claims.get("scope", "")}, headers={"Cache-Control": "no-store"})
 
     def _redeem(self, form: Mapping[str, str], request: web.Request) -> web.Response:
         code = self.codes.pop(form.get("code", ""), None)
@@ -390,10 +546,14 @@ class AuthorizationServer:
     async def introspect(self, request: web.Request) -> web.Response:
         """RFC 7662, as Dovecot asks: it can do both POST and GET."""
         form: Mapping[str, object] = await request.post() if request.method == "POST" else request.query
-        address, expires_at = self.access.get(str(form.get("token", "")), ("", 0.0))
+        token = str(form.get("token", ""))
+        address, expires_at = self.access.get(token, ("", 0.0))
         is_alive = expires_at >= time.time() or self.lifetime == 0
         if not address or not is_alive:
             return web.json_response({"active": False})
+        if token in self.app_tokens:
+            # Dovecot compares the name in the SASL response with one name of ours, so this is right for one mailbox.
+            address = min(self.app_tokens[token])
         return web.json_response({"active": True, "username": address, "email": address, "exp": int(expires_at)})
 
     # --- small things -------------------------------------------------------------------------------------------
@@ -456,6 +616,10 @@ class AuthorizationServer:
                 web.get("/{tenant}/oauth2/v2.0/authorize", self.authorize),
                 web.post("/{tenant}/oauth2/v2.0/token", self.token),
                 web.get("/o/oauth2/v2/auth", self.authorize),
+                web.post("/{tenant}/oauth2/v2.0/devicecode", self.device_authorization),
+                web.post("/device/code", self.device_authorization),
+                web.get("/device", self.device_page),
+                web.post("/device", self.device_answered),
                 web.post("/consent", self.consent_given),
                 web.post("/token", self.token),
                 web.post("/revoke", self.revoke),
@@ -472,6 +636,30 @@ def _is_microsoft(request: web.Request) -> bool:
 
 def _same(secret: str, other: str) -> bool:
     return hmac.compare_digest(secret.encode(), other.encode())
+
+
+def _claims_of(token: str) -> dict[str, Any]:
+    """Of a JWT, believed or not."""
+    body = token.split(".")[1]
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return found
+
+
+def _signed_claims(token: str, key: Any) -> dict[str, Any]:
+    """The claims of a JWT if RS256 or PS256 by this key holds; none otherwise."""
+    head, body, signature = token.split(".")
+    algorithm = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))["alg"]
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
+    try:
+        key.verify(
+            base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)),
+            f"{head}.{body}".encode(),
+            pss if algorithm == "PS256" else padding.PKCS1v15(),
+            hashes.SHA256(),
+        )
+    except InvalidSignature:
+        return {}
+    return _claims_of(token)
 
 
 def _identifier(address: str) -> str:

@@ -46,6 +46,7 @@ class StrictProvider:
     """Each grant works once; its successor comes with the next access token."""
 
     name = "acme"
+    is_unattended = False
 
     def __init__(self, clock: HandClock, subject: Subject | None = None) -> None:
         self.fingerprint = "one"
@@ -83,7 +84,7 @@ class StrictProvider:
             raise AuthorizationFailed("declined", code="denied")
         return self.issue()
 
-    async def refresh(self, grant: Secret[str]) -> TokenSet:
+    async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
         self.refreshes += 1
         self.entered.set()
         await self.gate.wait()
@@ -95,7 +96,7 @@ class StrictProvider:
         return TokenSet(tokens.access, tokens.grant, tokens.scopes, None)
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
-        tokens = await self.refresh(refresh_token)
+        tokens = await self.refresh(refresh_token, subject="")
         return TokenSet(tokens.access, tokens.grant, tokens.scopes, self.subject)
 
     async def revoke(self, grant: Secret[str]) -> bool:

@@ -1,0 +1,226 @@
+"""What a single value of the file may be: a URL, a host, an address, a path, a secret, a day; each reads its own text.
+
+So `client_id: 011` stays a text and `port: ${PORT}` becomes a number. What a value says of itself is checked here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from bridge.secret import Secret
+
+LONGEST_ADDRESS = 320
+"""Characters: 64 before the @ and 255 after it (RFC 3696, erratum 1690, before the path limit)."""
+
+
+class BadValue(ValueError):
+    """What is wrong with a value, in two sentences: the value may have come from a `${…}` reference.
+
+    `str(error)` quotes the value; `general` says the same without a trace of it. A plain ValueError of this module
+    quotes nothing.
+    """
+
+    def __init__(self, quoting: str, general: str) -> None:
+        super().__init__(quoting)
+        self.general = general
+
+
+class Part(BaseModel):
+    """A part of the configuration: frozen, and a key that is not known is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,  # the input may be a secret
+    )
+
+
+class _SecretText:
+    """Lets pydantic take a string and keep it as Secret[str]."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def wrap(value: Any) -> Secret[str]:
+            if isinstance(value, Secret):
+                return value
+            if not isinstance(value, str) or not value:
+                raise ValueError("must be a text that is not empty")
+            return Secret(value)
+
+        return core_schema.no_info_plain_validator_function(wrap)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
+
+SecretText = Annotated[Secret[str], _SecretText]
+
+
+def _is_plain(value: str) -> bool:
+    """No spaces, no control characters: nothing that could break a header, a log line or a protocol's line."""
+    return value.isprintable() and not any(c.isspace() for c in value)
+
+
+def _name(value: str) -> str:
+    name = value.strip()
+    if not name or not _is_plain(name):
+        raise ValueError("must be a text without spaces, and not empty")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""A word that goes into a request as it is: a client id, a scope."""
+
+
+def _https_url(value: str) -> str:
+    text = value.strip()
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError("is not a URL such as https://example.com/path") from None
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not hold a user name or a password")
+    if not _is_plain(text) or not host:
+        raise ValueError("is not a URL such as https://example.com/path")
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(host)):
+        return text
+    raise ValueError("must begin with https:// (http:// is for localhost only)")
+
+
+HttpsUrl = Annotated[str, AfterValidator(_https_url)]
+
+
+def _proxy_url(value: str) -> str:
+    text = value.strip()
+    try:
+        url = urlsplit(text)
+        is_good = url.scheme in {"http", "https"} and bool(url.hostname) and url.port is not None and _is_plain(text)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must look like http://proxy.example.com:3128")
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not hold a user name or a password: a proxy that wants them is not supported")
+    return text
+
+
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+
+_DOMAIN = re.compile(r"[\w](?:[\w-]*\w)?(?:\.\w(?:[\w-]*\w)?)*")
+
+
+def _host_name(value: str) -> str:
+    host = value.strip()
+    if is_host(host):
+        return host
+    if "://" in host or host.count(":") == 1:
+        raise ValueError("must be the name alone, such as imap.example.com: the port has a key of its own, `port`")
+    raise ValueError("must be the name of a server, such as imap.example.com")
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+
+
+def is_host(text: str) -> bool:
+    """True for a name or an IP address, without brackets or port."""
+    if _DOMAIN.fullmatch(text):
+        return len(text) <= 253  # RFC 1035 section 2.3.4
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _mail_address(value: str) -> str:
+    address = unicodedata.normalize("NFC", value).strip().lower()
+    local, at, domain = address.rpartition("@")
+    is_good = at and local and _DOMAIN.fullmatch(domain) and _is_plain(address) and "@" not in local
+    if not is_good or len(address) > LONGEST_ADDRESS or ("*" in local and local != "*"):
+        raise ValueError('must be an address such as alice@example.com, or "*@example.com" for a whole domain')
+    return address
+
+
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+
+
+def _person(value: str) -> str:
+    if value.startswith("*@"):
+        raise ValueError("must be the address of one person, such as alice@example.com, not a whole domain")
+    return value
+
+
+PersonAddress = Annotated[MailAddress, AfterValidator(_person)]
+
+
+def _username(value: str) -> str:
+    name = unicodedata.normalize("NFC", value).strip()
+    if not name or not name.isprintable() or len(name) > LONGEST_ADDRESS:
+        raise ValueError(f"must be a user name: 1 to {LONGEST_ADDRESS} characters, without line breaks")
+    if "*" in name:
+        raise ValueError('must be one user name; for everybody of a domain, add an account "*@example.com"')
+    return name
+
+
+Username = Annotated[str, AfterValidator(_username)]
+
+
+def same_name(username: str) -> str:
+    """The form in which two user names are compared: spelling of accents, case and outer spaces do not matter."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", username).strip().casefold())
+
+
+def _absolute(value: str, info: ValidationInfo) -> str:
+    """Relative paths are relative to the YAML's directory, which the loader gives as context."""
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be the path of a file")
+    try:
+        path = Path(value.strip()).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and there is no such home directory; write the whole path") from None
+    directory = (info.context or {}).get("directory")
+    return str(path if directory is None else Path(directory) / path)
+
+
+FilePath = Annotated[str, AfterValidator(_absolute)]
+"""Absolute once loaded."""
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and for addresses that only this machine can reach."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _day(value: Any) -> date:
+    try:
+        return date.fromisoformat(value.strip()) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be a day such as 2027-01-31") from None
+
+
+Day = Annotated[date, BeforeValidator(_day)]
