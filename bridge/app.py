@@ -27,10 +27,10 @@ from bridge.control.contract import (
     Status,
 )
 from bridge.errors import BridgeError, LoginRefused, UpstreamRefused
-from bridge.model import AccessToken, Account, Login, Protocol
+from bridge.model import AccessToken, Account, Login, Protocol, TokenSet
 from bridge.notices import FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
-from bridge.oauth.base import Provider
+from bridge.oauth.base import AuthorizationRequest, DeviceRequest, Provider
 from bridge.observe.logs import event, trouble
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine, server_machine
@@ -86,9 +86,7 @@ class App:
         )
         self._retired_providers: list[Provider] = []
         self._redirect_uris = {name: provider.redirect_uri for name, provider in config.providers.items()}
-        self._authorizations = Authorizations(
-            self._providers, self._redirect_uris, self._clock, self._bus, self._tokens.keep
-        )
+        self._authorizations = Authorizations(self._providers, self._redirect_uris, self._clock, self._bus, self._keep)
         self._dialer = Dialer()
         contexts = UpstreamContexts()
         self._upstreams = {
@@ -106,7 +104,7 @@ class App:
     async def opened(self) -> AsyncIterator[App]:
         """Usable as a Control; no port is open. Leaving waits for refreshes under way and releases everything."""
         try:
-            async with self._tokens.running():
+            async with self._tokens.running(), self._authorizations.running():
                 yield self
         finally:
             async with AsyncExitStack() as stack:
@@ -167,6 +165,8 @@ class App:
             self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
         self._loaded = loaded
         self._directory = Directory(new)
+        for name in (*change.providers_removed, *change.grants_invalidated):
+            self._authorizations.drop_provider(name)
         for name in (*change.providers_removed, *change.providers_changed, *change.grants_invalidated):
             self._retired_providers.append(self._providers.pop(name))  # closed at the end: a refresh may be under way
             self._redirect_uris.pop(name)
@@ -273,15 +273,29 @@ class App:
         """See Control."""
         account = self._account(address)
         pending = await self._authorizations.begin(account)
-        return SignInStarted(
-            account.address, pending.request.url, self.sign_in_url(account.address), pending.expires_at
-        )
+        local_url = self.sign_in_url(account.address)
+        match pending.request:
+            case AuthorizationRequest(url=url):
+                return SignInStarted(account.address, url, local_url, pending.expires_at)
+            case DeviceRequest() as asked:
+                return SignInStarted(
+                    account.address,
+                    asked.verification_url,
+                    local_url,
+                    pending.expires_at,
+                    asked.user_code,
+                    asked.complete_url,
+                )
 
     async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
         """See Control. Before it returns, every mail server was tried with the new token."""
-        address = await self._authorizations.complete(parameters)
-        await self._fly(self._account(address))
-        return address
+        return await self._authorizations.complete(parameters)
+
+    async def _keep(self, account: Account, tokens: TokenSet) -> str:
+        """A sign-in is over once its subject was checked, it is stored, and every mail server was tried."""
+        who = await self._tokens.keep(account, tokens)
+        await self._fly(account)
+        return who
 
     async def cancel_authorization(self, address: str) -> None:
         """See Control."""

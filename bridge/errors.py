@@ -72,7 +72,7 @@ class AuthorizationFailed(BridgeError):
     def __init__(self, reason: str, *, code: str) -> None:
         super().__init__(reason)
         self.code = code
-        """denied, wrong_person, unknown_state, expired, cancelled, no_grant, missing_scope or provider."""
+        """denied, wrong_person, unknown_state, expired, cancelled, no_grant, missing_scope, unattended or provider."""
 
 
 class UpstreamUnavailable(BridgeError):

@@ -88,6 +88,12 @@ class SignInStarted:
     local_url: str
     """The console's page that leads there: short enough to type."""
     expires_at: float
+    """Seconds since the epoch."""
+    user_code: str = ""
+    """Sign-in by device code: what the person types at `url`, in any browser anywhere. Empty where a browser comes back
+    to us."""
+    direct_url: str = ""
+    """The same page with the code in it, for a link; empty where the provider has none."""
 
 
 class Control(Protocol):
@@ -98,9 +104,10 @@ class Control(Protocol):
         ...
 
     async def begin_authorization(self, address: str) -> SignInStarted:
-        """Start a sign-in, or return the one under way.
+        """Start a sign-in, or return the one under way; one by device code completes by itself.
 
-        Raises: LoginRefused for an address the configuration does not know; ProviderUnavailable, ProviderRefused.
+        Raises: LoginRefused for an address the configuration does not know; ProviderUnavailable, ProviderRefused;
+        AuthorizationFailed(unattended) where nobody signs in.
         """
         ...
 

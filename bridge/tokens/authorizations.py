@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from bridge.clock import Clock
-from bridge.errors import AuthorizationFailed, BridgeError, LimitReached
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    LimitReached,
+    ProviderRefused,
+    ProviderUnavailable,
+    StoreUnavailable,
+)
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, NoticeBus
-from bridge.oauth.base import AuthorizationRequest, BrowserProvider, Provider
-from bridge.observe.logs import event, trouble
+from bridge.oauth.base import (
+    AuthorizationRequest,
+    BrowserProvider,
+    DevicePending,
+    DeviceProvider,
+    DeviceRequest,
+    Provider,
+)
+from bridge.observe.logs import detail, event, trouble
+from bridge.tasks import task_group
 
 LIFE = 600.0
 """Seconds from begin to the browser's return; time for a second factor, not for yesterday's tab."""
 PENDING_LIMIT = 1000
 """Sign-ins under way; addresses below a `*@domain` pattern are without number, and anybody on this machine may ask."""
+SLOWER = 5.0
+"""Seconds by which `slow_down` makes all further pauses between two polls longer (RFC 8628 section 3.5)."""
+SLOWEST = 60.0
+"""Seconds between two polls while the provider cannot be reached: doubled from poll to poll up to this."""
 
 Keep = Callable[[Account, TokenSet], Awaitable[str]]
 """Checks who signed in, stores, and returns who it was."""
@@ -28,13 +48,21 @@ class Pending:
     """A sign-in on its way."""
 
     account: Account
-    request: AuthorizationRequest
+    request: AuthorizationRequest | DeviceRequest
     expires_at: float
     """Seconds since the epoch."""
 
+    @property
+    def state(self) -> str:
+        """Of the browser flow; empty where no browser comes back."""
+        return self.request.state if isinstance(self.request, AuthorizationRequest) else ""
+
 
 class Authorizations:
-    """All sign-ins under way, in this process's memory: a restart means to click once more."""
+    """All sign-ins under way, in this process's memory: a restart means to click once more.
+
+    Enter running() before use: sign-ins by device code are followed by tasks of its own.
+    """
 
     def __init__(
         self,
@@ -53,10 +81,28 @@ class Authorizations:
         self._pending: dict[str, Pending] = {}
         self._deadlines: dict[str, float] = {}
         """Monotonic; the wall clock may jump between begin and complete."""
+        self._polls: dict[str, asyncio.Task[None]] = {}
         self._beginning: dict[str, asyncio.Lock] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sign-ins by device code may begin inside; leaving ends those under way."""
+        async with task_group() as group:
+            self._group = group
+            try:
+                yield
+            finally:
+                self._group = None
+                for poll in self._polls.values():
+                    poll.cancel()
 
     async def begin(self, account: Account) -> Pending:
-        """Start a sign-in, or give the one under way. Raises: ProviderUnavailable, ProviderRefused, LimitReached."""
+        """Start a sign-in, or give the one under way.
+
+        Raises: ProviderUnavailable, ProviderRefused, LimitReached; AuthorizationFailed(unattended) where nobody signs
+        in.
+        """
         self._drop_expired()
         lock = self._beginning.setdefault(account.address, asyncio.Lock())
         try:
@@ -65,17 +111,41 @@ class Authorizations:
                     return known
                 if len(self._pending) >= PENDING_LIMIT:
                     raise LimitReached(f"{PENDING_LIMIT} sign-ins are under way")
-                request = await self._provider(account).begin(
-                    login_hint=account.subject, redirect_uri=self._redirect_uris[account.provider]
-                )
-                pending = Pending(account, request, self._clock.now() + LIFE)
-                self._pending[account.address] = pending
-                self._deadlines[account.address] = self._clock.monotonic() + LIFE
-                event("sign_in.begun", account=account.address, provider=account.provider)
-                return pending
+                return await self._begin(account)
         finally:
             if not lock.locked():
                 self._beginning.pop(account.address, None)
+
+    async def _begin(self, account: Account) -> Pending:
+        match self._providers[account.provider]:
+            case BrowserProvider() as provider:
+                redirect_uri = self._redirect_uris[account.provider]
+                request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
+                return self._note(account, request, LIFE)
+            case DeviceProvider() as provider:
+                asked = await provider.begin_device()
+                if self._group is None:
+                    raise StoreUnavailable("mail-bridge is stopping")
+                pending = self._note(account, asked, asked.lifetime)
+                name = f"device {account.address}"
+                self._polls[account.address] = self._group.create_task(
+                    self._follow(pending, asked, provider), name=name
+                )
+                return pending
+            case _:
+                raise AuthorizationFailed(
+                    f"Nobody has to sign in for {account.address}: the provider {account.provider} lets mail-bridge "
+                    "itself open mailboxes.",
+                    code="unattended",
+                )
+
+    def _note(self, account: Account, request: AuthorizationRequest | DeviceRequest, life: float) -> Pending:
+        self._forget(account.address)  # one of an older configuration
+        pending = Pending(account, request, self._clock.now() + life)
+        self._pending[account.address] = pending
+        self._deadlines[account.address] = self._clock.monotonic() + life
+        event("sign_in.begun", account=account.address, provider=account.provider)
+        return pending
 
     def find(self, address: str) -> Pending | None:
         """The sign-in under way for this account."""
@@ -88,23 +158,61 @@ class Authorizations:
         Returns: the account's address, saved. Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused,
         StoreUnavailable; a state that is not ours changes nothing and tells nobody.
         """
-        pending = self._take(parameters.get("state", ""))
-        address = pending.account.address
+        pending, request = self._take(parameters.get("state", ""))
+        account = pending.account
+        with self._telling(account.address):
+            provider = self._providers.get(account.provider)
+            if not isinstance(provider, BrowserProvider):  # a new configuration came in between
+                raise AuthorizationFailed("The configuration has changed. Start the sign-in again.", code="provider")
+            await self._keep(account, await provider.redeem(request, parameters))
+        return account.address
+
+    @contextmanager
+    def _telling(self, address: str) -> Iterator[None]:
+        """Tell everybody of a sign-in that fails inside; the error goes on."""
         try:
-            tokens = await self._provider(pending.account).redeem(pending.request, parameters)
-            await self._keep(pending.account, tokens)
+            yield
         except BridgeError as problem:
             code = problem.code if isinstance(problem, AuthorizationFailed) else "provider"
-            trouble("sign_in.failed", account=address, code=code, reason=str(problem))
-            self._bus.publish(AuthorizationEnded(address, code, str(problem)))
+            self._end(address, code, str(problem))
             raise
-        return address
+
+    async def _follow(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
+        """Poll until the person has finished, or the code has ended; then as with a browser that came back."""
+        account = pending.account
+        with suppress(BridgeError), self._telling(account.address):  # suppressed, since it has been told
+            try:
+                tokens = await self._poll(pending, request, provider)
+            finally:
+                if self._pending.get(account.address) is pending:
+                    self._forget(account.address)
+            if tokens is not None:
+                await self._keep(account, tokens)
+
+    async def _poll(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> TokenSet | None:
+        """RFC 8628 section 3.5; None once the sign-in has expired here. Raises: what else ends it."""
+        interval = pause = request.interval
+        while True:
+            await self._clock.sleep_until(self._clock.now() + pause)
+            if self.find(pending.account.address) is not pending:
+                return None
+            try:
+                answer = await provider.poll(request)
+            except ProviderRefused:
+                raise
+            except ProviderUnavailable as problem:
+                detail("device.poll_failed", account=pending.account.address, reason=str(problem))
+                pause = min(max(2 * pause, 1.0), SLOWEST)
+                continue
+            if not isinstance(answer, DevicePending):
+                return answer
+            interval += SLOWER if answer.slow_down else 0.0
+            pause = interval
 
     def cancel(self, address: str) -> None:
         """End the sign-in under way, if any."""
-        if self._pending.pop(address, None) is not None:
-            del self._deadlines[address]
-            self._bus.publish(AuthorizationEnded(address, "cancelled", "The sign-in was cancelled."))
+        if self._forget(address):
+            self._end(address, "cancelled", "The sign-in was cancelled.")
 
     def drop_changed(self, find: Callable[[str], Account | None]) -> None:
         """End the sign-ins of accounts that a new configuration has changed or removed: their answer would not fit."""
@@ -112,32 +220,43 @@ class Authorizations:
             if find(address) != pending.account:
                 self.cancel(address)
 
-    def _provider(self, account: Account) -> BrowserProvider:
-        provider = self._providers[account.provider]
-        if not isinstance(provider, BrowserProvider):
-            raise AuthorizationFailed(f"nobody signs in for {account.address} in a browser", code="provider")
-        return provider
+    def drop_provider(self, name: str) -> None:
+        """End the sign-ins at this provider, which has become another one: their answer would be for the old one."""
+        for address in [address for address, pending in self._pending.items() if pending.account.provider == name]:
+            self.cancel(address)
 
-    def _take(self, state: str) -> Pending:
+    def _take(self, state: str) -> tuple[Pending, AuthorizationRequest]:
         """The sign-in with this state, which is then used up."""
         self._drop_expired()
         found = None
         for pending in self._pending.values():  # all of them, in constant time each: a state is a secret
-            if hmac.compare_digest(pending.request.state.encode(), state.encode("utf-8", "surrogatepass")):
-                found = pending
+            is_it = hmac.compare_digest(pending.state.encode(), state.encode("utf-8", "surrogatepass"))
+            if isinstance(pending.request, AuthorizationRequest) and is_it:
+                found = pending, pending.request
         if found is None:
             raise AuthorizationFailed(
                 "This answer belongs to no sign-in that is under way: it was used already, or is too old. "
                 "Start the sign-in again.",
                 code="unknown_state",
             )
-        del self._pending[found.account.address]
-        del self._deadlines[found.account.address]
+        self._forget(found[0].account.address)
         return found
+
+    def _forget(self, address: str) -> bool:
+        """True if one was under way. A poll that is about to end by itself is not cancelled."""
+        self._deadlines.pop(address, None)
+        poll = self._polls.pop(address, None)
+        if poll is not None and poll is not asyncio.current_task():
+            poll.cancel()
+        return self._pending.pop(address, None) is not None
+
+    def _end(self, address: str, code: str, reason: str) -> None:
+        if code not in {"cancelled", "expired"}:
+            trouble("sign_in.failed", account=address, code=code, reason=reason)
+        self._bus.publish(AuthorizationEnded(address, code, reason))
 
     def _drop_expired(self) -> None:
         now = self._clock.monotonic()
         for address in [address for address, deadline in self._deadlines.items() if deadline <= now]:
-            del self._deadlines[address]
-            del self._pending[address]
-            self._bus.publish(AuthorizationEnded(address, "expired", "Nobody signed in within 10 minutes."))
+            self._forget(address)
+            self._end(address, "expired", "Nobody signed in in time.")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreUnavailable
 from bridge.model import AccessToken, Account, Subject, TokenSet
-from bridge.oauth.base import AuthorizationRequest
+from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest
 from bridge.secret import Secret
 from bridge.stores.memory import MemoryStore
 
@@ -120,3 +120,43 @@ class FailingStore(MemoryStore):
         if self.is_full:
             raise StoreUnavailable("the disk is full")
         return await super().put(key, value, expected=expected)
+
+
+class ScriptedDevice:
+    """Sign-in by device code: each poll takes the next of `answers`, to return or to raise; the last one stays."""
+
+    name = "acme"
+    is_unattended = False
+    fingerprint = "one"
+
+    def __init__(self, behind: StrictProvider, *answers: DevicePending | BridgeError | None) -> None:
+        """None: the person has finished, and `behind` issues the tokens."""
+        self._behind = behind
+        self._answers = list(answers)
+        self.polls: list[float] = []
+        """When, by the monotonic clock."""
+        self.begun = 0
+
+    async def begin_device(self) -> DeviceRequest:
+        self.begun += 1
+        url = "https://acme.example/device"
+        return DeviceRequest(f"CODE-{self.begun}", url, f"{url}?c=1", 900.0, 5.0, Secret("CANARY-device"))
+
+    async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
+        self.polls.append(self._behind.clock.monotonic())
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, BridgeError):
+            raise answer
+        return self._behind.issue() if answer is None else answer
+
+    async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
+        return await self._behind.refresh(grant, subject=subject)
+
+    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        return await self._behind.adopt(refresh_token)
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        return await self._behind.revoke(grant)
+
+    async def close(self) -> None:
+        pass

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from bridge.errors import AuthorizationFailed, LimitReached, ProviderUnavailable
+from bridge.errors import AuthorizationFailed, BridgeError, LimitReached, ProviderRefused, ProviderUnavailable
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
+from bridge.oauth.base import DevicePending, DeviceRequest
 from bridge.tokens import authorizations as module
 from bridge.tokens.authorizations import LIFE, Authorizations
-from tests.tokens.fakes import ALICE, SALES, HandClock, StrictProvider
+from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictProvider
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, *answers: DevicePending | BridgeError | None) -> None:
+        """With answers: by device code."""
         self.clock = HandClock()
-        self.provider = StrictProvider(self.clock)
+        self.strict = StrictProvider(self.clock)
+        self.device = ScriptedDevice(self.strict, *answers)
         self.kept: list[tuple[Account, TokenSet]] = []
         self.notices: list[Notice] = []
         bus = NoticeBus()
         bus.on_notice(self.notices.append)
         uris = {"acme": "http://localhost:3017/"}
-        self.authorizations = Authorizations({"acme": self.provider}, uris, self.clock, bus, self.keep)
+        self.authorizations = Authorizations(
+            {"acme": self.device if answers else self.strict}, uris, self.clock, bus, self.keep
+        )
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         self.kept.append((account, tokens))
@@ -31,7 +38,7 @@ class World:
 async def test_a_sign_in_is_completed_by_its_state_and_kept() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
-    assert await it.authorizations.complete({"state": pending.request.state, "code": "c"}) == ALICE.address
+    assert await it.authorizations.complete({"state": pending.state, "code": "c"}) == ALICE.address
     assert [account for account, _ in it.kept] == [ALICE]
     assert it.authorizations.find(ALICE.address) is None
 
@@ -45,9 +52,9 @@ async def test_a_second_begin_gives_the_sign_in_under_way() -> None:
 async def test_a_state_works_once() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
-    await it.authorizations.complete({"state": pending.request.state, "code": "c"})
+    await it.authorizations.complete({"state": pending.state, "code": "c"})
     with pytest.raises(AuthorizationFailed) as caught:
-        await it.authorizations.complete({"state": pending.request.state, "code": "c"})
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
     assert caught.value.code == "unknown_state"
     assert len(it.kept) == 1
 
@@ -70,7 +77,7 @@ async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock() -> None
     assert it.authorizations.find(ALICE.address) is pending
     it.clock.advance(LIFE)
     with pytest.raises(AuthorizationFailed):
-        await it.authorizations.complete({"state": pending.request.state, "code": "c"})
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
     assert notice.code == "expired"
@@ -80,7 +87,7 @@ async def test_a_denial_ends_the_sign_in_and_says_so() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
     with pytest.raises(AuthorizationFailed):
-        await it.authorizations.complete({"state": pending.request.state, "error": "access_denied"})
+        await it.authorizations.complete({"state": pending.state, "error": "access_denied"})
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
     assert notice.code == "denied"
@@ -90,9 +97,9 @@ async def test_a_denial_ends_the_sign_in_and_says_so() -> None:
 async def test_a_provider_that_is_away_ends_the_sign_in_and_a_new_one_can_begin() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
-    it.provider.problem = ProviderUnavailable("away")
+    it.strict.problem = ProviderUnavailable("away")
     with pytest.raises(ProviderUnavailable):
-        await it.authorizations.complete({"state": pending.request.state, "code": "c"})
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
     assert await it.authorizations.begin(ALICE) is not pending
 
 
@@ -102,7 +109,7 @@ async def test_cancel_ends_it() -> None:
     it.authorizations.cancel(ALICE.address)
     it.authorizations.cancel(ALICE.address)
     with pytest.raises(AuthorizationFailed):
-        await it.authorizations.complete({"state": pending.request.state, "code": "c"})
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
 
 
 async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
@@ -111,3 +118,110 @@ async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
         await it.authorizations.begin(Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {}))
     with pytest.raises(LimitReached):
         await it.authorizations.begin(ALICE)
+
+
+# --- by device code (RFC 8628) --------------------------------------------------------------------------------------
+
+WAIT, SLOW = DevicePending(), DevicePending(slow_down=True)
+
+
+async def test_a_code_is_polled_until_the_person_has_finished_and_then_kept() -> None:
+    it = World(WAIT, WAIT, None)
+    async with it.authorizations.running():
+        pending = await it.authorizations.begin(ALICE)
+        assert isinstance(pending.request, DeviceRequest)
+        assert await it.authorizations.begin(ALICE) is pending
+    assert it.device.begun == 1
+
+
+async def device_ends(it: World) -> None:
+    """Begin, and return once the sign-in is over."""
+    async with it.authorizations.running():
+        await it.authorizations.begin(ALICE)
+        while it.authorizations.find(ALICE.address) is not None:
+            await asyncio.sleep(0)
+
+
+async def test_polls_keep_the_interval_and_slow_down_makes_it_longer_for_good() -> None:
+    it = World(WAIT, SLOW, WAIT, None)
+    start = it.clock.monotonic()
+    await device_ends(it)
+    assert [at - start for at in it.device.polls] == [5, 10, 20, 30]
+    assert [account for account, _ in it.kept] == [ALICE]
+    assert it.notices == []  # Authorized is told by who keeps
+
+
+async def test_an_outage_between_two_polls_ends_nothing_and_is_asked_less_and_less() -> None:
+    away = ProviderUnavailable("away")
+    it = World(away, away, away, WAIT, None)
+    start = it.clock.monotonic()
+    await device_ends(it)
+    assert [at - start for at in it.device.polls] == [5, 15, 35, 75, 80]
+    assert len(it.kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (AuthorizationFailed("declined", code="denied"), "denied"),
+        (AuthorizationFailed("too late", code="expired"), "expired"),
+        (ProviderRefused("no such app"), "provider"),
+    ],
+)
+async def test_an_answer_that_ends_a_device_sign_in_is_told_once(answer: BridgeError, code: str) -> None:
+    it = World(WAIT, answer)
+    await device_ends(it)
+    assert it.kept == []
+    assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer))]
+    assert len(it.device.polls) == 2
+
+
+async def test_a_code_that_nobody_types_expires_and_is_polled_no_more() -> None:
+    it = World(WAIT)
+    await device_ends(it)
+    (notice,) = it.notices
+    assert isinstance(notice, AuthorizationEnded)
+    assert notice.code == "expired"
+    assert len(it.device.polls) == 179  # every 5 s within 900 s
+
+
+async def test_a_cancelled_code_is_polled_no_more_and_a_new_one_may_follow() -> None:
+    it = World(WAIT)
+    async with it.authorizations.running():
+        first = await it.authorizations.begin(ALICE)
+        it.authorizations.cancel(ALICE.address)
+        second = await it.authorizations.begin(ALICE)
+        assert first.request != second.request
+        it.authorizations.drop_provider("acme")
+        polls = len(it.device.polls)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(it.device.polls) == polls
+    assert [notice.code for notice in it.notices if isinstance(notice, AuthorizationEnded)] == ["cancelled"] * 2
+
+
+async def test_leaving_ends_the_polls_under_way() -> None:
+    it = World(WAIT)
+    async with asyncio.timeout(5), it.authorizations.running():
+        await it.authorizations.begin(ALICE)
+    assert it.kept == []
+
+
+class Unattended:
+    """What is left of a provider where nobody signs in."""
+
+    name = "acme"
+    fingerprint = "one"
+    is_unattended = True
+
+    def __init__(self, behind: StrictProvider) -> None:
+        self.refresh, self.adopt, self.revoke, self.close = behind.refresh, behind.adopt, behind.revoke, behind.close
+
+
+async def test_where_nobody_signs_in_nobody_is_asked_to() -> None:
+    it = World()
+    unattended = Authorizations({"acme": Unattended(it.strict)}, {}, it.clock, NoticeBus(), it.keep)
+    async with unattended.running():
+        with pytest.raises(AuthorizationFailed, match=r"Nobody has to sign in for alice@example\.com") as caught:
+            await unattended.begin(ALICE)
+    assert caught.value.code == "unattended"
