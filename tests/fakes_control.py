@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from bridge.clock import Clock, SystemClock
 from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, SignInStarted, Status
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
-from bridge.notices import AuthorizationEnded, Authorized, Forgotten, Notice, NoticeBus
+from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Forgotten, Notice, NoticeBus
 from bridge.secret import Secret
 
 LIFE = 600.0
@@ -39,6 +39,8 @@ class FakeControl:
         """Somebody reads the notices."""
         self.abandoned = asyncio.Event()
         """A reader of the notices has let go."""
+        self.user_code = ""
+        """Not empty: sign-ins go by device code, and completed_elsewhere() ends them."""
         self.authorization_url = "https://login.provider.example/authorize"
         self._clock = clock or SystemClock()
         self._pending: dict[str, tuple[str, float]] = {}
@@ -124,7 +126,21 @@ class FakeControl:
 
     def _started(self, address: str, state: str, expires_at: float) -> SignInStarted:
         url = f"{self.authorization_url}?{urlencode({'client_id': 'a', 'state': state})}"
-        return SignInStarted(address, url, f"http://localhost:3017/sign-in/{quote(address)}", expires_at)
+        local_url = f"http://localhost:3017/sign-in/{quote(address)}"
+        if self.user_code:
+            page = "https://login.provider.example/device"
+            return SignInStarted(address, page, local_url, expires_at, self.user_code, f"{page}?c={self.user_code}")
+        return SignInStarted(address, url, local_url, expires_at)
+
+    def completed_elsewhere(self, address: str, code: str = "") -> None:
+        """What follows once the person has typed the code, or (`code`) has not."""
+        self._pending = {state: entry for state, entry in self._pending.items() if entry[0] != address}
+        self.states[address] = AccountState.SIGN_IN if code else AccountState.READY
+        if code:
+            self.bus.publish(AuthorizationEnded(address, code, f"It ended: {code}."))
+        else:
+            self.bus.publish(Authorized(address, address))
+            self.bus.publish(FlightChecked(address, ""))
 
     def _status_of(self, address: str) -> AccountStatus:
         state = self.states[address]

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bridge.clock import Clock
 from bridge.control.contract import Control, ProtocolCheck, SignInStarted
+from bridge.control.redirect import accepted, fields_of
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
@@ -26,20 +27,6 @@ from bridge.observe.logs import event
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
 from bridge.ui.web.rendering import not_found, page, see_other
-
-PARAMETERS = frozenset(
-    {
-        *("code", "state", "error", "error_description", "error_uri"),  # RFC 6749 sections 4.1.2 and 4.1.2.1
-        "iss",  # RFC 9207
-        "session_state",  # OpenID Connect Session Management
-        *("client_info", "error_subcode"),  # Microsoft
-        *("scope", "authuser", "hd", "prompt"),  # Google
-    }
-)
-"""What is passed on; whatever else a query holds is nobody's."""
-
-VALUE_LIMIT = 16 * 1024
-"""Characters. Microsoft's codes have 1,000 to 2,000; as a form they may grow with the person's groups."""
 
 RESULTS = 100
 RESULT_SECONDS = 600.0
@@ -79,14 +66,14 @@ class Callback:
     @staticmethod
     def is_callback(request: web.Request) -> bool:
         """True if the query of `/` means us and not the start page."""
-        names = {name for name, _ in guards.fields_of(request.raw_path.partition("?")[2]) or []}
+        names = {name for name, _ in fields_of(request.raw_path.partition("?")[2]) or []}
         return not names.isdisjoint({"code", "error", "state"})
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """The parameters came in the URL. HEAD is somebody's link check, not a person's browser."""
         if request.method != "GET":
             return not_found()
-        return await self._complete(guards.fields_of(request.raw_path.partition("?")[2]))
+        return await self._complete(fields_of(request.raw_path.partition("?")[2]))
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """The parameters came as a form (response_mode=form_post), which the provider's page has sent: the state, not
@@ -94,23 +81,29 @@ class Callback:
         return await self._complete(await guards.form_fields(request))
 
     async def _complete(self, fields: list[tuple[str, str]] | None) -> web.StreamResponse:
-        parameters = _accepted(fields)
-        if parameters is None:
-            return not_found()
+        parameters = accepted(fields)
+        return not_found() if parameters is None else await self.complete(parameters)
+
+    async def complete(self, parameters: Mapping[str, str]) -> web.StreamResponse:
+        """Finish the sign-in that these belong to; the answer leads to the page with the result."""
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
-            outcome = Outcome("ready", address, "", await self._checks(address))
+            outcome = Outcome("ready", address, "", await self.checks(address))
         except BridgeError as problem:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
                 return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
             outcome = Outcome(_kind(problem), address, str(problem))
-        event("console.sign_in_returned", outcome=outcome.kind, account=address)
+        return see_other(self.result(outcome))
+
+    def result(self, outcome: Outcome) -> str:
+        """The path of a page that shows this for a while, under a name that only this browser learns."""
+        event("console.sign_in_returned", outcome=outcome.kind, account=outcome.address)
         name = secrets.token_urlsafe(16)
         self._results.add(name, outcome)
-        return see_other(f"/done/{name}")
+        return f"/done/{name}"
 
-    async def _checks(self, address: str) -> tuple[ProtocolCheck, ...]:
+    async def checks(self, address: str) -> tuple[ProtocolCheck, ...]:
         """What the bridge found when it tried the mailbox; a page without it is better than none."""
         try:
             status = await self._control.status()
@@ -137,18 +130,6 @@ class Callback:
 def sign_in_path(address: str) -> str:
     """The page that starts a sign-in; empty for an empty address."""
     return f"/sign-in/{quote(address, safe='@', errors='replace')}" if address else ""
-
-
-def _accepted(fields: list[tuple[str, str]] | None) -> Mapping[str, str] | None:
-    """OAuth's parameters, each once (RFC 6749 section 3.1) and bounded; None if this is no answer of a provider."""
-    found: dict[str, str] = {}
-    for name, value in fields or []:
-        if name not in PARAMETERS:
-            continue
-        if name in found or len(value) > VALUE_LIMIT:
-            return None
-        found[name] = value
-    return found if found.get("state") and ("code" in found or "error" in found) else None
 
 
 def _kind(problem: BridgeError) -> str:

@@ -7,11 +7,11 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from bridge.clock import Clock
+from bridge.control.redirect import fields_of
 from bridge.secret import Secret
 from bridge.ui.web.expiring import Expiring
 
@@ -24,8 +24,6 @@ SESSIONS = 100
 
 BODY_SECONDS = 10.0
 """For the body of a form to arrive: it was typed, or comes from a provider's page, and is below 64 KiB."""
-FORM_FIELDS = 50
-"""A provider's callback has about five."""
 
 _AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 """Headers by which browsers say that nobody has asked for the page yet."""
@@ -72,14 +70,6 @@ async def form_fields(request: web.Request) -> list[tuple[str, str]] | None:
     except TimeoutError:
         return None
     return fields_of(body.decode("latin-1"))
-
-
-def fields_of(text: str) -> list[tuple[str, str]] | None:
-    """The fields of a query or a form's body; None if there are too many or they are not UTF-8."""
-    try:
-        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS)
-    except ValueError:
-        return None
 
 
 def cookie_name(kind: str, request: web.Request) -> str:

@@ -10,10 +10,12 @@ from aiohttp import web
 
 from bridge.clock import Clock
 from bridge.control.contract import AccountState, AccountStatus, Control, ListenerStatus, SignInStarted, Status
-from bridge.errors import BridgeError, LoginRefused, ProviderRefused
+from bridge.control.redirect import pasted
+from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
 from bridge.ui.web import guards
 from bridge.ui.web.callback import Callback, sign_in_path
 from bridge.ui.web.rendering import ICON, STYLE, not_found, page, see_other
+from bridge.ui.web.waiting import Waiting
 
 ROWS = 40
 """Accounts on one page: below 50 KB even with a long error text for each."""
@@ -61,12 +63,14 @@ class Pages:
         self,
         control: Control,
         callback: Callback,
+        waiting: Waiting,
         administrators: guards.Administrators,
         forms: guards.Forms,
         clock: Clock,
     ) -> None:
         self._control = control
         self._callback = callback
+        self._waiting = waiting
         self._administrators = administrators
         self._forms = forms
         self._clock = clock
@@ -130,32 +134,52 @@ class Pages:
             started = await self._control.begin_authorization(address)
         except LoginRefused:
             return self._sign_in_page(request, address, 404, "unknown")
+        except AuthorizationFailed as problem:  # nobody has to sign in for it
+            return self._sign_in_page(request, address, 409, "unattended", str(problem))
         except ProviderRefused as problem:
             return self._sign_in_page(request, address, 503, "registration", str(problem))
         except BridgeError as problem:
             return self._sign_in_page(request, address, 503, "unavailable", str(problem))
+        if "elsewhere" in fields and not started.user_code:
+            self._callback.remember(started)
+            return self._elsewhere_page(request, address=started.address, url=started.url)
         return self._leave(request, started)
+
+    async def paste(self, request: web.Request) -> web.StreamResponse:
+        """The address at which a browser on another computer has ended."""
+        fields = dict(await guards.form_fields(request) or [])
+        if not self._forms.accept(request, fields.get("form", "")):
+            return self._elsewhere_page(request, 403, problem="again")
+        try:
+            parameters = pasted(fields.get("address", ""))
+        except ValueError as problem:
+            return self._elsewhere_page(request, 400, problem=str(problem))
+        return await self._callback.complete(parameters)
+
+    def _elsewhere_page(
+        self, request: web.Request, status: int = 200, *, address: str = "", url: str = "", problem: str = ""
+    ) -> web.StreamResponse:
+        return self._form_page(request, "elsewhere.html", status, address=address, url=url, problem=problem)
 
     def _leave(self, request: web.Request, started: SignInStarted) -> web.StreamResponse:
         target = urlsplit(started.url)
         if target.scheme not in {"http", "https"} or not target.hostname:
             return self._sign_in_page(request, started.address, 503, "registration", "The sign-in page is no web page.")
+        if started.user_code:
+            return self._waiting.open(started)
         self._callback.remember(started)
         return page("leaving.html", address=started.address, url=started.url, host=target.hostname)
 
     def _sign_in_page(
         self, request: web.Request, address: str, status: int = 200, problem: str = "", detail: str = ""
     ) -> web.StreamResponse:
+        fields = {"address": address, "action": sign_in_path(address), "problem": problem, "detail": detail}
+        return self._form_page(request, "sign_in.html", status, **fields)
+
+    def _form_page(self, request: web.Request, template: str, status: int, **fields: str) -> web.StreamResponse:
+        """A page with a form that only this browser can send."""
         cookie, field = self._forms.issue(request)
-        response = page(
-            "sign_in.html",
-            status,
-            address=address,
-            action=sign_in_path(address),
-            field=field,
-            problem=problem,
-            detail=detail,
-        )
+        response = page(template, status, field=field, **fields)
         guards.set_cookie(response, guards.cookie_name("form", request), cookie)
         return response
 

@@ -21,6 +21,7 @@ from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.rendering import HEADERS, not_found, page
+from bridge.ui.web.waiting import Waiting
 
 BODY_LIMIT = 64 * 1024
 """Octets of a request's body: a provider's form, or one call of the control interface."""
@@ -61,7 +62,14 @@ class Console:
     @asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
         """Answer on these listening sockets, which are closed at the end."""
-        runner = web.AppRunner(self._application(), shutdown_timeout=STOP_SECONDS)
+        callback = Callback(self._control, self._clock)
+        waiting = Waiting(self._control, callback, self._clock)
+        async with waiting.running(), self._answering(self._application(callback, waiting), sockets):
+            yield
+
+    @asynccontextmanager
+    async def _answering(self, application: web.Application, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+        runner = web.AppRunner(application, shutdown_timeout=STOP_SECONDS)
         servers: list[asyncio.Server] = []
         try:
             await runner.setup()
@@ -79,10 +87,10 @@ class Console:
                 sock.close()
             await runner.cleanup()
 
-    def _application(self) -> web.Application:
-        callback = Callback(self._control, self._clock)
+    def _application(self, callback: Callback, waiting: Waiting) -> web.Application:
         forms = guards.Forms(self._hosts)
-        pages = Pages(self._control, callback, guards.Administrators(self._token, self._clock), forms, self._clock)
+        administrators = guards.Administrators(self._token, self._clock)
+        pages = Pages(self._control, callback, waiting, administrators, forms, self._clock)
         api = Api(self._control, self._token, self._hosts, callback.remember, self._keep_alive)
         application = web.Application(middlewares=[self._supervise, self._admit], client_max_size=BODY_LIMIT)
         application.on_response_prepare.append(_add_headers)
@@ -95,6 +103,8 @@ class Console:
                 web.get("/sign-in", pages.choose, allow_head=False),
                 web.get("/sign-in/{address}", pages.sign_in, allow_head=False),
                 web.post("/sign-in/{address}", pages.begin),
+                web.get("/waiting/{name}", waiting.show, allow_head=False),
+                web.post("/paste", pages.paste),
                 web.get("/admin/{token}", pages.administrator, allow_head=False),
                 web.get("/style.css", pages.style),
                 web.get("/favicon.ico", pages.icon),

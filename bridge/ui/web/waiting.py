@@ -1,0 +1,112 @@
+"""Sign-ins by device code: the page that shows the code, and knows by itself when the person has finished elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from bridge.clock import Clock
+from bridge.control.contract import Control, SignInStarted
+from bridge.errors import BridgeError
+from bridge.notices import AuthorizationEnded, FlightChecked, Notice
+from bridge.observe.logs import trouble
+from bridge.tasks import task_group
+from bridge.ui.web.callback import Callback, Outcome
+from bridge.ui.web.expiring import Expiring
+from bridge.ui.web.rendering import not_found, page, see_other
+
+PAGES = 1000
+PAGE_SECONDS = 1800.0
+"""Longer than any provider's code lives (15 minutes at Microsoft), so that its end can still be shown."""
+LOOK_SECONDS = 4
+"""Between two looks of the page, which reloads itself; it works without JavaScript."""
+
+
+@dataclass(slots=True)
+class _Wait:
+    started: SignInStarted
+    done: str = ""
+    """Path of the page with the result, once there is one."""
+
+
+class Waiting:
+    """The pages that wait. Enter running() before use."""
+
+    def __init__(self, control: Control, callback: Callback, clock: Clock) -> None:
+        self._control = control
+        self._callback = callback
+        self._clock = clock
+        self._waits: Expiring[_Wait] = Expiring(clock, limit=PAGES, life=PAGE_SECONDS)
+        self._by_address: dict[str, list[_Wait]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._follower: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Leaving lets go of the notices."""
+        async with task_group() as group:
+            self._group = group
+            try:
+                yield
+            finally:
+                if self._follower is not None:
+                    self._follower.cancel()
+
+    def open(self, started: SignInStarted) -> web.StreamResponse:
+        """To a page of its own for this sign-in, whose name only this browser knows."""
+        if self._group is not None and (self._follower is None or self._follower.done()):
+            self._follower = self._group.create_task(self._follow(), name="device pages")
+        name, wait = secrets.token_urlsafe(16), _Wait(started)
+        self._waits.add(name, wait)
+        self._by_address.setdefault(started.address, []).append(wait)
+        return see_other(f"/waiting/{name}")
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """The code, until the result is there."""
+        wait = self._waits.get(request.match_info["name"])
+        if wait is None:
+            return not_found()
+        if wait.done:
+            return see_other(wait.done)
+        started = wait.started
+        minutes = max(1, round((started.expires_at - self._clock.now()) / 60))
+        return page(
+            "device.html",
+            address=started.address,
+            code=started.user_code,
+            url=started.url,
+            host=urlsplit(started.url).hostname or "",
+            link=started.direct_url or started.url,
+            has_code=bool(started.direct_url),
+            minutes=minutes,
+            seconds=LOOK_SECONDS,
+        )
+
+    async def _follow(self) -> None:
+        """Until nobody waits any more; a bridge that goes away ends the waiting, not the console."""
+        try:
+            async for notice in self._control.notices():
+                await self._take(notice)
+                if not self._by_address:
+                    return
+        except BridgeError as problem:
+            trouble("console.notices_ended", reason=str(problem))
+
+    async def _take(self, notice: Notice) -> None:
+        match notice:
+            case FlightChecked(address):
+                outcome = Outcome("ready", address, "", await self._callback.checks(address))
+            case AuthorizationEnded(address, "denied" | "wrong_person" as code, reason):
+                outcome = Outcome(code, address, reason)
+            case AuthorizationEnded(address, _, reason):
+                outcome = Outcome("failed", address, reason)
+            case _:
+                return
+        for wait in self._by_address.pop(address, []):
+            wait.done = self._callback.result(outcome)

@@ -1,0 +1,161 @@
+"""Sign-ins whose browser is on another computer: a code to type, or an address to bring back."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import re
+
+import pytest
+
+from bridge.control.contract import AccountState
+from bridge.errors import AuthorizationFailed
+from tests.fakes_control import FakeControl
+from tests.ui.web.conftest import Browser
+
+ALICE = "alice@example.com"
+OWN = {"Origin": "null"}
+
+
+async def form_field(browser: Browser, path: str = f"/sign-in/{ALICE}") -> str:
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
+    assert found is not None
+    return found[1]
+
+
+# --- by device code -------------------------------------------------------------------------------------------------
+
+
+async def begin_with_code(browser: Browser, control: FakeControl) -> tuple[str, str]:
+    """Path and text of the page with the code."""
+    control.user_code = "ABCD-<1234>"
+    form = {"form": await form_field(browser)}
+    async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
+        assert response.status == 200
+        return response.url.path, await response.text()
+
+
+async def test_the_code_is_shown_with_where_to_type_it(browser: Browser, control: FakeControl) -> None:
+    path, text = await begin_with_code(browser, control)
+    assert path.startswith("/waiting/")
+    assert "ABCD-&lt;1234&gt;" in text
+    assert 'href="https://login.provider.example/device?c=ABCD' in text
+    assert ">https://login.provider.example/device</a>" in text
+    assert '<meta http-equiv="refresh"' in text
+    assert "10 more" in text
+    assert await browser.text(path) == text  # nothing has happened meanwhile
+
+
+async def until_done(browser: Browser, path: str) -> str:
+    """The page reloads itself; here it is reloaded until it leads on."""
+    async with asyncio.timeout(5):
+        while True:
+            async with browser.get(path) as response:
+                if response.url.path.startswith("/done/"):
+                    return await response.text()
+            await asyncio.sleep(0)
+
+
+async def test_the_page_notices_that_the_person_has_finished(browser: Browser, control: FakeControl) -> None:
+    path, _ = await begin_with_code(browser, control)
+    await control.following.wait()
+    control.completed_elsewhere("bob@example.com")
+    control.completed_elsewhere(ALICE)
+    text = await until_done(browser, path)
+    assert f"<strong>{ALICE}</strong> is signed in" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("denied", "The sign-in was declined"),
+        ("wrong_person", "Somebody else has signed in"),
+        ("expired", "The sign-in did not succeed"),
+    ],
+)
+async def test_the_page_tells_how_else_it_ended(browser: Browser, control: FakeControl, code: str, title: str) -> None:
+    path, _ = await begin_with_code(browser, control)
+    await control.following.wait()
+    control.completed_elsewhere(ALICE, code)
+    text = await until_done(browser, path)
+    assert title in text
+    assert f"It ended: {code}." in text
+    assert f"/sign-in/{ALICE}" in text
+
+
+async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeControl) -> None:
+    for _ in range(2):
+        path, _ = await begin_with_code(browser, control)
+        await control.following.wait()
+        control.following.clear()
+        control.completed_elsewhere(ALICE)
+        await until_done(browser, path)
+        async with asyncio.timeout(5):
+            await control.abandoned.wait()  # nobody waits any more: the notices are let go
+        control.abandoned.clear()
+
+
+async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser) -> None:
+    async with browser.get("/waiting/forged") as response:
+        assert response.status == 404
+
+
+# --- by an address that is brought back -----------------------------------------------------------------------------
+
+
+async def begin_elsewhere(browser: Browser) -> tuple[str, str]:
+    """The provider's link to take along, and the form's field."""
+    form = {"form": await form_field(browser), "elsewhere": "1"}
+    async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
+        text = await response.text()
+    assert "http-equiv" not in text  # this browser stays here
+    link = re.search(r"<textarea readonly[^>]*>([^<]+)</textarea>", text)
+    field = re.search(r'name="form" value="([0-9a-f]+)"', text)
+    assert link is not None
+    assert field is not None
+    return html.unescape(link[1]), field[1]
+
+
+async def paste(browser: Browser, field: str, address: str) -> tuple[int, str]:
+    async with browser.post("/paste", data={"form": field, "address": address}, headers=OWN) as response:
+        return response.status, await response.text()
+
+
+async def test_the_address_of_another_browser_finishes_the_sign_in(browser: Browser, control: FakeControl) -> None:
+    link, field = await begin_elsewhere(browser)
+    state = link.rpartition("state=")[2]
+    status, text = await paste(browser, field, f" http://localhost:3017/?code=CANARY-c&state={state}\n")
+    assert status == 200
+    assert f"<strong>{ALICE}</strong> is signed in" in text
+    assert control.states[ALICE] is AccountState.READY
+    assert control.completions == [{"code": "CANARY-c", "state": state}]
+
+
+async def test_what_is_no_such_address_is_explained_and_can_be_corrected(
+    browser: Browser, control: FakeControl
+) -> None:
+    _, field = await begin_elsewhere(browser)
+    status, text = await paste(browser, field, "CANARY-only-the-code")
+    assert status == 400
+    assert "This is not the address that the browser ended at" in text
+    assert "CANARY" not in text
+    assert 'action="/paste"' in text
+    assert control.completions == []
+
+
+async def test_another_sites_form_finishes_nothing(browser: Browser, control: FakeControl) -> None:
+    link, field = await begin_elsewhere(browser)
+    address = f"http://localhost:3017/?code=c&state={link.rpartition('state=')[2]}"
+    for forged, headers in (("0" * 64, OWN), (field, {"Origin": "https://evil.example"})):
+        form = {"form": forged, "address": address}
+        async with browser.post("/paste", data=form, headers=headers) as response:
+            assert response.status == 403
+    assert control.completions == []
+
+
+async def test_where_nobody_signs_in_the_page_says_so(browser: Browser, control: FakeControl) -> None:
+    field = await form_field(browser)
+    control.problem = AuthorizationFailed("Nobody has to sign in for alice@example.com.", code="unattended")
+    async with browser.post(f"/sign-in/{ALICE}", data={"form": field}, headers=OWN) as response:
+        assert response.status == 409
+        assert "Nobody has to sign in for alice@example.com." in await response.text()
