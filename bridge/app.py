@@ -331,14 +331,22 @@ class App:
         """See Control."""
         return self._bus.stream()
 
+    async def check_account(self, address: str) -> AccountStatus:
+        """See Control."""
+        account = self._account(address)
+        await self._try_servers(account)
+        return await self._account_status(account)
+
     async def _fly(self, account: Account) -> None:
         """Try the mail servers now, so that what an administrator must change is told today and not by the CRM."""
         try:
-            token = await self._tokens.access_token(account)
+            await self._try_servers(account)
         except BridgeError as problem:
             trouble("flight.cancelled", account=account.address, reason=str(problem))
             self._bus.publish(FlightChecked(account.address, ""))
-            return
+
+    async def _try_servers(self, account: Account) -> None:
+        token = await self._tokens.access_token(account)
         legs = await fly(self._upstreams, account, token)
         self._checks[account.address] = tuple(
             ProtocolCheck(leg.protocol.value, leg.is_ok, leg.turn.value, leg.sentence) for leg in legs

@@ -100,6 +100,10 @@ class FakeControl:
         self.states[address] = AccountState.READY
         return self._status_of(address)
 
+    async def check_account(self, address: str) -> AccountStatus:
+        self._fail()
+        return self._status_of(self._known(address))
+
     async def local_password(self, address: str) -> Secret[str]:
         self._fail()
         return self.passwords.setdefault(self._known(address), Secret("CANARY-" + secrets.token_hex(8)))

@@ -134,6 +134,13 @@ class Control(Protocol):
         """
         ...
 
+    async def check_account(self, address: str) -> AccountStatus:
+        """Log in to each of the account's mail servers now; the status holds how it went.
+
+        Raises: LoginRefused; AuthorizationRequired, ProviderUnavailable, StoreUnavailable where there is no token.
+        """
+        ...
+
     async def local_password(self, address: str) -> Secret[str]:
         """The password that the mail client types; made on first request. Raises: LoginRefused, StoreUnavailable."""
         ...

@@ -103,6 +103,10 @@ class RemoteControl:
         answer = await self._call("POST", "adopt", address=address, refresh_token=refresh_token.reveal())
         return wire.decode(AccountStatus, answer)
 
+    async def check_account(self, address: str) -> AccountStatus:
+        """See Control."""
+        return wire.decode(AccountStatus, await self._call("POST", "check", address=address))
+
     async def local_password(self, address: str) -> Secret[str]:
         """See Control."""
         return _password(await self._call("POST", "local-password", address=address))

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,9 +154,19 @@ class Bridge:
 
     def sign_in(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:
         """`authorize`, with a person who signs in. Returns: what the command printed."""
+
+        def act(line: str, command: subprocess.Popen[str]) -> None:
+            if (match := re.match(r"\s+(https://\S+)", line)) is not None:
+                self.redirect(server.consent(match[1], person or address))
+
+        return self.dialogue("authorize", address, "--no-browser", act=act, code=code)
+
+    def dialogue(self, *arguments: str, act: Callable[[str, subprocess.Popen[str]], None], code: int = 0) -> str:
+        """A command that waits for a person: `act` gets each line that it prints. Returns: all of them."""
         self.write_config()
         command = subprocess.Popen(
-            self._command("authorize", address, "--no-browser"),
+            self._command(*arguments),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -168,8 +178,7 @@ class Bridge:
         with command:
             for line in command.stdout:
                 printed += line
-                if (match := re.match(r"\s+(https://\S+)", line)) is not None:
-                    self.redirect(server.consent(match[1], person or address))
+                act(line, command)
             assert command.wait(30) == code, printed + self.log
         return printed
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -75,6 +78,36 @@ def test_authorize_works_without_a_running_bridge(world: World, tmp_path: Path) 
     assert bridge.json("accounts", "list")[0]["state"] == "ready"
     with running(bridge):
         assert replies(bridge.login(ALICE))["imap"] == "OK"
+
+
+def test_a_browser_on_another_computer_is_helped_by_pasting_its_last_address(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    links: list[str] = []
+
+    def act(line: str, command: subprocess.Popen[str]) -> None:
+        assert command.stdin is not None
+        if (match := re.match(r"\s+(https://\S+)", line)) is not None:
+            links.append(match[1])
+        if "paste it here" in line:
+            parameters = world.provider.consent(links[0], BOB)
+            command.stdin.write("CANARY-only-the-code\n")
+            command.stdin.write(f"http://localhost:3017/?{urlencode({**parameters, 'state': 'of-yesterday'})}\n")
+            command.stdin.write(f"http://localhost:3017/?{urlencode(parameters)}\n")
+            command.stdin.flush()
+
+    said = bridge.dialogue("authorize", BOB, "--paste", act=act)
+    assert "begins with the redirect URI" in said
+    assert "belongs to no sign-in" in said
+    assert f"{BOB} is signed in as {BOB}" in said
+    assert "IMAP  works" in said
+    assert "not work" not in bridge.run("accounts", "check", BOB)
+    ended = bridge.dialogue("authorize", BOB, "--paste", act=lambda line, command: _close(command), code=1)
+    assert "standard input has ended" in ended
+
+
+def _close(command: subprocess.Popen[str]) -> None:
+    assert command.stdin is not None
+    command.stdin.close()
 
 
 def test_every_mail_server_is_tried_after_the_consent(world: World, tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
-"""`mail-bridge accounts`: list, password, forget, adopt."""
+"""`mail-bridge accounts`: list, password, check, forget, adopt."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
-from bridge.control.contract import AccountState
+from bridge.control.contract import AccountState, ProtocolCheck
 from bridge.secret import Secret
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, reach, with_settings
 
@@ -25,7 +26,7 @@ DOTS = {
 
 @click.group()
 def accounts() -> None:
-    """List accounts; show passwords; forget or adopt a sign-in."""
+    """List accounts; show passwords; try the mail servers; forget or adopt a sign-in."""
 
 
 @accounts.command("list")
@@ -115,6 +116,33 @@ def adopt(settings: Settings, address: str) -> int:
         return DONE
 
     return in_loop(work())
+
+
+@accounts.command()
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
+@with_settings
+def check(settings: Settings, address: str, as_json: bool) -> int:
+    """Log in to each mail server of ADDRESS with its token, and say who must do what about those that refuse.
+
+    Exit code 0 if all of them open.
+    """
+
+    async def work() -> int:
+        async with reach(settings) as control:
+            checks = (await control.check_account(address)).checks
+        click.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=2) if as_json else lines_of(checks))
+        return DONE if all(one.is_ok for one in checks) else FAILED
+
+    return in_loop(work())
+
+
+def lines_of(checks: Sequence[ProtocolCheck]) -> str:
+    """A line for each mail server that was tried."""
+    return "\n".join(
+        f"{check.protocol.upper():<5} " + ("works" if check.is_ok else f"does not work: {check.sentence}")
+        for check in checks
+    )
 
 
 def _secret_from_stdin(what: str) -> Secret[str]:

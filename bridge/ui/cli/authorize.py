@@ -9,29 +9,33 @@ import click
 
 from bridge.clock import SystemClock
 from bridge.control.contract import Control, SignInStarted
-from bridge.errors import BridgeError
+from bridge.control.redirect import pasted
+from bridge.errors import AuthorizationFailed, BridgeError
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
-from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, with_settings
+from bridge.ui.cli.accounts import lines_of
+from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, read_line, with_settings
 
 
 @click.command()
 @click.argument("address")
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
+@click.option("--paste", is_flag=True, help="The browser is on another computer: ask for the address it ends at.")
 @with_settings
-def authorize(settings: Settings, address: str, no_browser: bool) -> int:
+def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -> int:
     """Sign in for ADDRESS: opens the browser, waits for the answer. Exit code 0 once it is checked and stored.
 
-    Works beside a running bridge, and without one.
+    Works beside a running bridge, and without one. For a provider with `flow: device` it shows a code to type in a
+    browser anywhere; where nobody has to sign in, it tries the mail servers.
     """
 
     async def work() -> int:
         async with reach_with_console(settings) as control:
-            return await sign_in(control, address, open_browser=not no_browser)
+            return await sign_in(control, address, open_browser=not (no_browser or paste), paste=paste)
 
     return in_loop(work())
 
 
-async def sign_in(control: Control, address: str, *, open_browser: bool) -> int:
+async def sign_in(control: Control, address: str, *, open_browser: bool, paste: bool = False) -> int:
     """The whole dialogue with the person; returns the exit code: 0 once the sign-in is stored."""
     ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
 
@@ -40,44 +44,90 @@ async def sign_in(control: Control, address: str, *, open_browser: bool) -> int:
             async for notice in control.notices():
                 if isinstance(notice, Authorized) and notice.address == address.lower():
                     click.echo(f"{notice.address} is signed in as {notice.subject}. Trying the mail servers …")
-                elif (ending := _ending(notice, address)) is not None:
+                elif (ending := _ending(notice, address)) is not None and not ended.done():
                     ended.set_result(ending)
                     return
         except BridgeError as problem:  # the running bridge has gone away
-            ended.set_result((FAILED, f"mail-bridge: {problem}"))
+            if not ended.done():
+                ended.set_result((FAILED, f"mail-bridge: {problem}"))
 
     async with asyncio.TaskGroup() as group:
-        listener = group.create_task(listen())
+        tasks = [group.create_task(listen())]
         await asyncio.sleep(0)  # so that it listens before anything can happen
         try:
             begun = await control.begin_authorization(address)
-            await asyncio.to_thread(_show, begun, open_browser)
+            await asyncio.to_thread(_show, begun, open_browser, paste)
+            if paste and not begun.user_code:
+                tasks.append(group.create_task(_paste(control, ended)))
             async with asyncio.timeout(max(begun.expires_at - SystemClock().now(), 1)):
                 code, sentence = await ended
             if code == DONE:
                 sentence = await _servers(control, begun.address) or sentence
         except TimeoutError:
             code, sentence = FAILED, f"Nobody signed in for {address} in time. Run the command again for a new link."
+        except AuthorizationFailed as problem:
+            code, sentence = await _unattended(control, address, problem)
         except BridgeError as problem:
             code, sentence = FAILED, f"mail-bridge: {problem}"
         finally:
-            listener.cancel()
+            for task in tasks:
+                task.cancel()
     click.echo(sentence, err=code != DONE)
     return code
+
+
+async def _unattended(control: Control, address: str, problem: AuthorizationFailed) -> tuple[int, str]:
+    """Where nobody signs in there is still something to try."""
+    if problem.code != "unattended":
+        return FAILED, f"mail-bridge: {problem}"
+    click.echo(f"{problem} Trying the mail servers …")
+    try:
+        checks = (await control.check_account(address)).checks
+    except BridgeError as trouble:
+        return FAILED, f"mail-bridge: {trouble}"
+    return DONE if all(check.is_ok for check in checks) else FAILED, lines_of(checks)
 
 
 async def _servers(control: Control, address: str) -> str:
     """A line for each mail server that was tried; empty if the bridge does not remember."""
     status = await control.status()
-    checks = next((account.checks for account in status.accounts if account.address == address), ())
-    return "\n".join(
-        f"{check.protocol.upper():<5} " + ("works" if check.is_ok else f"does not work: {check.sentence}")
-        for check in checks
-    )
+    return lines_of(next((account.checks for account in status.accounts if account.address == address), ()))
 
 
-def _show(begun: SignInStarted, open_browser: bool) -> None:
+async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> None:
+    """Ask until it is the address at which this sign-in ends; how that goes comes as a notice."""
+    while line := await read_line():
+        try:
+            await control.complete_authorization(pasted(line))
+        except ValueError as problem:
+            again = str(problem)
+        except AuthorizationFailed as problem:
+            if problem.code != "unknown_state":
+                return  # told by the notice
+            again = str(problem)
+        except BridgeError:
+            return  # the same
+        else:
+            return
+        click.echo(f"{again}\nAddress: ", err=True, nl=False)
+    if not ended.done():
+        ended.set_result((FAILED, "mail-bridge: standard input has ended before the address came."))
+
+
+def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
+    if begun.user_code:
+        click.echo(
+            f"To sign in for {begun.address}, open this page in a browser on any computer:\n\n  {begun.url}\n\n"
+            f"and enter this code, which is for you alone:\n\n  {begun.user_code}\n"
+        )
+        return
     click.echo(f"To sign in for {begun.address}, open this page in your browser:\n\n  {begun.url}\n")
+    if paste:
+        click.echo(
+            "At the end that browser shows an address that begins with http://localhost and cannot be opened. Copy all "
+            "of it and paste it here:\nAddress: ",
+            nl=False,
+        )
     if open_browser and not webbrowser.open(begun.url):
         click.echo("No browser could be started here; copy the link to one on this machine.", err=True)
 

@@ -20,7 +20,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
     "check": ("bridge.ui.cli.check", "check", "Read the configuration, try the store and the ports; change nothing."),
     "authorize": ("bridge.ui.cli.authorize", "authorize", "Sign in for one account in the browser."),
-    "accounts": ("bridge.ui.cli.accounts", "accounts", "List accounts; show passwords; forget or adopt a sign-in."),
+    "accounts": (
+        "bridge.ui.cli.accounts",
+        "accounts",
+        "List accounts; show passwords; try mail servers; forget or adopt a sign-in.",
+    ),
     "status": ("bridge.ui.cli.status", "status", "Ask the running bridge how it is."),
     "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
 }

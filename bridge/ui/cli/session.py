@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import os
 import secrets
 import socket
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -65,6 +68,27 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
     """Run a command's coroutine."""
     return asyncio.run(main)
+
+
+async def read_line() -> str:
+    """A line of standard input; empty at its end.
+
+    In a daemon thread: one of the loop's own would hold the process after Ctrl-C until somebody presses Enter.
+    """
+    loop = asyncio.get_running_loop()
+    line: asyncio.Future[str] = loop.create_future()
+
+    def settle(text: str) -> None:
+        if not line.done():
+            line.set_result(text)
+
+    def read() -> None:
+        text = sys.stdin.readline()
+        with contextlib.suppress(RuntimeError):  # the loop is over: nobody waits any more
+            loop.call_soon_threadsafe(settle, text)
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    return await line
 
 
 def find_config(settings: Settings) -> Path:

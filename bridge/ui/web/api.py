@@ -51,6 +51,7 @@ class Api:
             "cancel": self._cancel,
             "forget": self._forget,
             "adopt": self._adopt,
+            "check": self._check,
             "local-password": self._local_password,
             "local-password/rotate": self._rotate_local_password,
             "local-password/set": self._set_local_password,
@@ -131,6 +132,9 @@ class Api:
     async def _adopt(self, body: Body) -> dict[str, Any]:
         refresh_token = Secret(wire.take_text(body, "refresh_token"))
         return dict(wire.encode(await self._control.adopt(wire.take_text(body, "address"), refresh_token)))
+
+    async def _check(self, body: Body) -> dict[str, Any]:
+        return dict(wire.encode(await self._control.check_account(wire.take_text(body, "address"))))
 
     async def _local_password(self, body: Body) -> dict[str, Any]:
         return {"password": (await self._control.local_password(wire.take_text(body, "address"))).reveal()}
