@@ -48,6 +48,7 @@ from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from bridge.stores.sealed import SealedStore
 from bridge.tokens.authorizations import Authorizations
+from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
@@ -93,6 +94,7 @@ class App:
             protocol: Upstream(protocol, _machine_factory(protocol), self._dialer, contexts) for protocol in Protocol
         }
         self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
+        self._secrets = SecretWatch(lambda: self._loaded.config, self._clock, self._bus)
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(surroundings.bind, self._serving)
         self.console_sockets: list[socket.socket] = []
@@ -143,11 +145,15 @@ class App:
     async def serve(self) -> None:
         """Serve mail clients until stop(); sessions get a moment to end."""
         async with asyncio.TaskGroup() as group:
-            renewing = group.create_task(Renewal(self._tokens, self._find, self._clock).run())
+            background = [
+                group.create_task(Renewal(self._tokens, self._find, self._clock).run()),
+                group.create_task(self._secrets.run()),
+            ]
             for listener in self._ports.listeners:
                 self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
             await self._ports.run()
-            renewing.cancel()
+            for task in background:
+                task.cancel()
 
     def stop(self) -> None:
         """Accept nothing more; serve() returns once the sessions have ended, or have had their time."""
@@ -175,6 +181,7 @@ class App:
                 self._providers[name] = providers.create(name, provider, self._clock)
             self._redirect_uris[name] = provider.redirect_uri
         self._authorizations.drop_changed(self._find)
+        self._secrets.look()
         summary = summary_of(change)
         if summary:
             event("configuration.applied", summary=summary)
@@ -267,6 +274,7 @@ class App:
                 for listener in self._ports.listeners
             ),
             patterns=self._directory.patterns,
+            warnings=tuple(one.sentence for one in self._secrets.expiring()),
         )
 
     async def begin_authorization(self, address: str) -> SignInStarted:

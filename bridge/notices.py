@@ -70,6 +70,17 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretExpiring:
+    """A provider's client secret ends soon, or has ended; the administrator's turn."""
+
+    provider: str
+    day: str
+    """Its last one, ISO 8601."""
+    days: int
+    """Until then; negative once it is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerUp:
     """A port is open."""
 
@@ -92,6 +103,7 @@ Notice = (
     | Refreshed
     | RefreshFailed
     | Forgotten
+    | SecretExpiring
     | ListenerUp
     | Reloaded
 )

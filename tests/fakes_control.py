@@ -28,6 +28,7 @@ class FakeControl:
             ListenerStatus("imap", "127.0.0.1:1143", "", 2),
             ListenerStatus("smtp", "[::1]:1587", "starttls", 0),
         )
+        self.warnings: tuple[str, ...] = ()
         self.bus = NoticeBus()
         self.problem: BridgeError | None = None
         """Raised by the next call of any method, before anything changes."""
@@ -50,7 +51,9 @@ class FakeControl:
         if self.bug is not None:
             raise self.bug
         accounts = tuple(self._status_of(address) for address in self.states)
-        return Status("9.8.7", "/etc/mail-bridge/config.yaml", False, accounts, self.listeners, ("*@pattern.example",))
+        patterns = ("*@pattern.example",)
+        file = "/etc/mail-bridge/config.yaml"
+        return Status("9.8.7", file, False, accounts, self.listeners, patterns, self.warnings)
 
     async def begin_authorization(self, address: str) -> SignInStarted:
         self._fail()

@@ -76,6 +76,8 @@ class Status:
     listeners: tuple[ListenerStatus, ...]
     patterns: tuple[str, ...]
     """Domain patterns of the configuration; an account appears once its first sign-in has begun."""
+    warnings: tuple[str, ...] = ()
+    """What the administrator must see to before it becomes trouble."""
 
 
 @dataclass(frozen=True, slots=True)

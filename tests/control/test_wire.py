@@ -21,6 +21,7 @@ from bridge.notices import (
     Refreshed,
     RefreshFailed,
     Reloaded,
+    SecretExpiring,
 )
 from bridge.secret import Secret
 
@@ -44,6 +45,7 @@ NOTICES: list[Notice] = [
     RefreshFailed("a@example.com", "", True),
     Forgotten("a@example.com"),
     ListenerUp("imap", "127.0.0.1:1143"),
+    SecretExpiring("office365", "2027-01-31", -3),
     Reloaded("nothing changed"),
 ]
 

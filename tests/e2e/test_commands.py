@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -47,6 +48,20 @@ def test_check_lists_all_problems_with_their_places(world: World, tmp_path: Path
     found = json.loads(bridge.run("check", "--json", code=2))
     assert len(found) == 2
     assert all("config.yaml:" in finding["detail"] for finding in found)
+
+
+def test_a_client_secrets_last_days_are_told_everywhere_an_administrator_looks(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["providers"]["office365"]["client_secret_expires"] = f"{date.today() + timedelta(days=3)}"
+    sentence = "The client secret of office365 ends in 3 days"
+    assert sentence in bridge.run("check")
+    with running(bridge):
+        bridge.wait_for_log(sentence)
+        assert f"warning: {sentence}" in bridge.run("status")
+        (warning,) = bridge.json("status")["warnings"]
+        assert warning.startswith(sentence)
+    bridge.config["providers"]["office365"]["client_secret_expires"] = "2026-01-31"
+    assert "ended on 2026-01-31" in bridge.run("check", code=2)
 
 
 def test_schema_is_a_json_schema(bridge: Bridge) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 import click
 
+from bridge.config.expiry import expiring
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.errors import BridgeError, ConfigError
 from bridge.ui.cli.session import DONE, UNUSABLE, Settings, in_loop, load, opened, reach_running, with_settings
@@ -61,6 +63,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     config = loaded.config
     accounts, providers = len(config.accounts), len(config.providers)
     yield Finding("configuration", True, f"{loaded.name}, {accounts} account(s), {providers} provider(s)")
+    for one in expiring(config, datetime.now().date()):
+        yield Finding("client secret", not one.is_over, one.sentence)
     yield await _store(loaded)
     async with reach_running(settings) as control:
         if control is not None:

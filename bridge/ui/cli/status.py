@@ -34,6 +34,7 @@ def render(found: Status) -> str:
     """The status as lines for a terminal."""
     lines = [f"mail-bridge {found.version} is running" + (" (demo)" if found.is_demo else "")]
     lines.append(f"configuration: {found.config_file}")
+    lines += [f"warning: {warning}" for warning in found.warnings]
     lines += [
         f"{listener.protocol:<5} {listener.address:<21} {listener.sessions} sessions"
         + (f", TLS {listener.tls}" if listener.tls else "")

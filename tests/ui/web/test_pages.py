@@ -54,6 +54,17 @@ async def test_the_administrators_link_shows_the_list_and_leaves_the_address_bar
     assert "javascript:" not in text  # a link of ours, not the one of the status
 
 
+async def test_what_an_administrator_must_see_to_is_on_top_of_the_list_only(
+    browser: Browser, control: FakeControl
+) -> None:
+    control.warnings = ("The client secret of <office365> ends tomorrow.",)
+    assert "client secret" not in await browser.text("/")
+    await browser.as_administrator()
+    text = await browser.text("/")
+    assert "The client secret of &lt;office365&gt; ends tomorrow." in text
+    assert text.index("client secret") < text.index(ALICE)
+
+
 async def test_another_browser_still_sees_no_list(browser: Browser) -> None:
     await browser.as_administrator()
     async with browsing(browser.port) as other:

@@ -1,0 +1,46 @@
+"""Watches the client secrets' last days, and tells in time: 30 days ahead, and daily from 7 days ahead on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+
+from bridge.clock import Clock
+from bridge.config.expiry import URGENT_DAYS, SecretExpiry, expiring
+from bridge.config.schema import Config
+from bridge.notices import NoticeBus, SecretExpiring
+from bridge.observe.logs import trouble
+
+LOOK_EVERY = 3600.0
+"""Seconds; days change at midnight, and a laptop may sleep through it."""
+
+
+class SecretWatch:
+    """One expired secret ends the mail of everybody on the same day: the administrator must hear of it before."""
+
+    def __init__(self, config: Callable[[], Config], clock: Clock, bus: NoticeBus) -> None:
+        """`config`: the one in force."""
+        self._config = config
+        self._clock = clock
+        self._bus = bus
+        self._told: dict[tuple[str, date], int] = {}
+        """By provider and last day: how many days were left when it was last told."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.look()
+            await self._clock.sleep_until(self._clock.now() + LOOK_EVERY)
+
+    def look(self) -> None:
+        """Tell what has not been told yet."""
+        for one in self.expiring():
+            before = self._told.get((one.provider, one.day))
+            if before is None or (one.days <= URGENT_DAYS and one.days < before):
+                self._told[one.provider, one.day] = one.days
+                trouble("client_secret.expiring", provider=one.provider, day=str(one.day), reason=one.sentence)
+                self._bus.publish(SecretExpiring(one.provider, str(one.day), one.days))
+
+    def expiring(self) -> tuple[SecretExpiry, ...]:
+        """As of today, local time: an administrator's calendar."""
+        return expiring(self._config(), datetime.fromtimestamp(self._clock.now()).date())
