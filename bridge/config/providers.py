@@ -356,9 +356,11 @@ class GenericProvider(_Provider):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("preset") in list(OAuth2Preset):
-            return {**OAUTH2_PRESETS[OAuth2Preset(value["preset"])], **value}
-        return value
+        if not isinstance(value, dict) or not isinstance(named := value.get("preset"), str):
+            return value
+        # A misspelt one is reported as such; that what it would have filled in is missing, too, would be noise.
+        known = next((preset for preset in OAuth2Preset if preset.value == named), OAuth2Preset.YAHOO)
+        return {**OAUTH2_PRESETS[known], **value}
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> GenericProvider:

@@ -651,3 +651,49 @@ def test_the_schema_knows_the_forms_of_a_listener() -> None:
     imap = definitions["Listeners"]["properties"]["imap"]
     assert imap["default"] == "127.0.0.1:1143"
     assert definitions["ListenAddress"]["anyOf"][0] == {"type": "string", "minLength": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not the JSON key of a service account"),
+        ("[]", "is not the JSON key of a service account"),
+        ("[" * 10_000, "is not the JSON key of a service account"),
+        ('{"installed": {"client_id": "a", "client_secret": "CANARY"}}', "is of another kind; make a key (type JSON)"),
+        ('{"type": "service_account", "client_email": "a@b.example"}', "lacks client_email or private_key"),
+        (
+            '{"type": "service_account", "client_email": 5, "private_key": "CANARY"}',
+            "lacks client_email or private_key: download the key again",
+        ),
+    ],
+)
+def test_a_service_account_key_that_is_none_is_told_apart(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "key.json").write_text(content)
+    text = edited(
+        (
+            "    client_id: 1234.apps.googleusercontent.com\n    client_secret: text\n",
+            "    flow: service_account\n    service_account_file: key.json\n",
+        )
+    )
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, name="config.yaml", directory=tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.startswith("config.yaml:5:5: providers.gmail.service_account_file: the file ")
+    assert words in problem
+    assert "CANARY" not in problem
+
+
+def test_one_file_may_hold_the_clients_certificate_and_its_key(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("app.example")
+    pem = tmp_path / "app.pem"
+    pem.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+    text = edited(
+        ("tenant: contoso.com", "tenant: contoso.com\n    flow: client_credentials\n    client_certificate: app.pem"),
+        text=MICROSOFT,
+    )
+    (provider,) = parse_config(text, name="c", directory=tmp_path).config.providers.values()
+    assert isinstance(provider, MicrosoftProvider)
+    assert provider.client_certificate == str(pem)
+    pem.write_bytes(issued.cert_chain_pems[0].bytes())
+    with pytest.raises(ConfigError, match="holds no private key"):
+        parse_config(text, name="c", directory=tmp_path)
