@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -195,6 +196,10 @@ class Bridge:
             with problem:
                 return problem.code, problem.read().decode()
 
+    def browser(self) -> Visitor:
+        """Somebody in front of the console, with cookies."""
+        return Visitor(f"http://localhost:{self.console_port}")
+
     @property
     def console_port(self) -> int:
         return int(str(self.config["console"]).rsplit(":", 1)[1])
@@ -231,6 +236,33 @@ class Bridge:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "REQUESTS_CA_BUNDLE") if name in os.environ}
         home = {"HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory / "data")}
         return {**COVERAGE, **kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}
+
+
+class Visitor:
+    """A browser without JavaScript: keeps cookies, follows redirects, presses the first button of a page."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        jar = urllib.request.HTTPCookieProcessor(CookieJar())
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
+        self._at = base
+
+    def press(self, path: str) -> str:
+        """Open a page with our form and send it."""
+        page = self._ask(f"{self._base}{path}")
+        field = re.search(r'name="form" value="([0-9a-f]+)"', page)
+        assert field is not None, page
+        return self._ask(f"{self._base}{path}", urlencode({"form": field[1]}).encode())
+
+    def reload(self) -> str:
+        """Where it is now, once more."""
+        return self._ask(self._at)
+
+    def _ask(self, url: str, body: bytes | None = None) -> str:
+        request = urllib.request.Request(url, body, {"Origin": "null"} if body else {})
+        with self._opener.open(request, timeout=30) as answer:
+            self._at = answer.url
+            return str(answer.read().decode())
 
 
 def configuration(directory: Path, providers: Section, accounts: Sequence[Section], **more: Any) -> Section:
