@@ -15,7 +15,9 @@ ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
 
 _ADAPTERS = {
     ("google", Flow.BROWSER): ("bridge.oauth.google", "Google"),
-    ("microsoft", Flow.BROWSER): ("bridge.oauth.microsoft", "Microsoft"),
+    ("microsoft", Flow.BROWSER): ("bridge.oauth.microsoft.browser", "Browser"),
+    ("microsoft", Flow.DEVICE): ("bridge.oauth.microsoft.device", "Device"),
+    ("microsoft", Flow.CLIENT_CREDENTIALS): ("bridge.oauth.microsoft.app_only", "AppOnly"),
     ("oauth2", Flow.BROWSER): ("bridge.oauth.generic", "Generic"),
 }
 """By `kind` and `flow` in the configuration: module and class."""

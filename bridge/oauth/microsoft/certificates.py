@@ -1,0 +1,90 @@
+"""PEM files to what msal signs its assertions with (RFC 7523 section 2.2, RFC 7515 section 4.1.8)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from bridge.errors import ProviderRefused
+
+LONGEST_FILE = 1024 * 1024
+"""Octets; a certificate with its chain and its key has ten thousand."""
+
+SHORTEST_KEY = 2048
+"""Bits; Microsoft takes no shorter RSA key, and no other kind of key."""
+
+_KEY = re.compile(rb"-----BEGIN (?P<kind>(?:[A-Z]+ )*)PRIVATE KEY-----.*?-----END (?P=kind)PRIVATE KEY-----", re.DOTALL)
+"""PKCS#8 has no word before PRIVATE KEY, or ENCRYPTED; PKCS#1 has RSA, SEC 1 has EC."""
+
+_SHOW_IT = "the administrator must check client_certificate and client_certificate_key"
+
+
+class ClientCertificate:
+    """The certificate that is uploaded to the app registration, and its key; both are looked at for each use, so that
+    a rotation needs no restart, and read anew only if they differ: an RSA key takes 50 ms to check."""
+
+    def __init__(self, certificate: str, key: str | None) -> None:
+        self._certificate = certificate
+        self._key = key or certificate
+        self._lock = threading.Lock()
+        self._known: tuple[bytes, bytes, dict[str, Any]] | None = None
+
+    def credential(self) -> dict[str, Any]:
+        """msal's `client_credential`: of a certificate in place of its thumbprint it makes the SHA-256 one (x5t#S256)
+        and signs with PS256; given a thumbprint it takes that for SHA-1 and signs with RS256.
+
+        Blocks. Raises: ProviderRefused with the file's name, which is the administrator's turn.
+        """
+        certificate, key = _content(self._certificate), _content(self._key)
+        with self._lock:
+            known = self._known
+        if known is not None and known[:2] == (certificate, key):
+            return known[2]
+        found = self._pair(certificate, key)
+        with self._lock:
+            self._known = (certificate, key, found)
+        return found
+
+    def _pair(self, certificate: bytes, key: bytes) -> dict[str, Any]:
+        private = _private_key(key, self._key)
+        try:
+            chain = x509.load_pem_x509_certificates(certificate)
+        except ValueError:
+            raise ProviderRefused(f"The file {self._certificate} holds no certificate in PEM: {_SHOW_IT}.") from None
+        for one in chain:  # the file may hold the whole chain, in any order
+            if one.public_key() == private.public_key():
+                return {"private_key": private, "public_certificate": one.public_bytes(Encoding.PEM).decode()}
+        raise ProviderRefused(f"The key in {self._key} belongs to no certificate in {self._certificate}: {_SHOW_IT}.")
+
+
+def _content(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(LONGEST_FILE)
+    except OSError as problem:
+        raise ProviderRefused(f"The file {path} cannot be read ({problem.strerror}): {_SHOW_IT}.") from problem
+
+
+def _private_key(content: bytes, path: str) -> RSAPrivateKey:
+    match = _KEY.search(content)
+    if match is None:
+        raise ProviderRefused(f"The file {path} holds no private key in PEM: {_SHOW_IT}.")
+    try:
+        key = load_pem_private_key(match[0], None)
+    except TypeError:  # a password was not given; from None: nothing of a key belongs into a log
+        raise ProviderRefused(f"The private key in {path} has a password: the administrator must remove it.") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ProviderRefused(f"The private key in {path} is damaged: {_SHOW_IT}.") from None
+    if not isinstance(key, RSAPrivateKey) or key.key_size < SHORTEST_KEY:
+        raise ProviderRefused(
+            f"Microsoft takes RSA keys of {SHORTEST_KEY} bits and more only, and the one in {path} is another: "
+            "the administrator must make a new certificate."
+        )
+    return key

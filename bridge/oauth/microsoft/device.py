@@ -1,0 +1,98 @@
+"""A person signs in at Microsoft in any browser anywhere, and types a code (RFC 8628)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.model import TokenSet
+from bridge.oauth.base import DevicePending, DeviceRequest
+from bridge.oauth.failures import Failure, sign_in_problem, without_secrets
+from bridge.oauth.microsoft.library import new_cache
+from bridge.oauth.microsoft.person import Person
+from bridge.secret import Secret
+
+LONGEST_LIFE = 900.0
+"""Seconds; Microsoft's own. A user code that somebody was talked into typing signs a stranger in, so whatever an answer
+says, none is good for longer here (RFC 8628 section 5.4)."""
+
+SHORTEST_INTERVAL = 1
+"""Seconds between two polls. msal asks without a pause and without an end when an answer says 0."""
+
+NOT_PUBLIC = 7000218
+"""AADSTS: a secret is missing. Device sign-in has none, so it is the registration's switch that is wrong."""
+
+
+class Device(Person):
+    """`kind: microsoft, flow: device`; always a public client: msal has no device sign-in for another."""
+
+    async def begin_device(self) -> DeviceRequest:
+        """Ask for a user code."""
+        return await self._library.run(self._begin)
+
+    async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
+        """Ask once whether the person has finished."""
+        return await self._library.run(lambda: self._poll(request))
+
+    def _begin(self) -> DeviceRequest:
+        asked_at = self._clock.now()
+        flow = self._library.application(new_cache()).initiate_device_flow(self._scopes)
+        if "error" in flow:
+            problem = _problem(Failure.of(flow))
+            raise problem if isinstance(problem, ProviderUnavailable) else ProviderRefused(str(problem))
+        code, user_code, url = flow["device_code"], flow["user_code"], flow["verification_uri"]
+        life = min(float(flow["expires_in"]), LONGEST_LIFE)
+        if not (all(isinstance(text, str) and text for text in (code, user_code)) and life > 0 and _is_link(url)):
+            raise ProviderUnavailable("Microsoft's answer holds no code that a person could type.")
+        complete = flow.get("verification_uri_complete", "")  # Microsoft has none
+        interval = max(flow["interval"], SHORTEST_INTERVAL)
+        kept = {"device_code": code, "user_code": user_code, "expires_at": asked_at + life}
+        return DeviceRequest(
+            user_code, url, complete if _is_link(complete) else "", life, float(interval), Secret(json.dumps(kept))
+        )
+
+    def _poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
+        kept = json.loads(request.kept.reveal())
+        asked_at = self._clock.now()
+        if asked_at >= kept["expires_at"]:
+            raise _expired()
+        cache = new_cache()
+        # msal loops, and sleeps between its questions, while exit_condition says no; it looks at it only if the
+        # interval is not 0, and warns if it finds the time of an earlier question in the flow.
+        flow = {"device_code": kept["device_code"], "interval": SHORTEST_INTERVAL}
+        application = self._library.application(cache)
+        answer = application.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
+        match answer.get("error"):
+            case None:
+                return self._signed_in(answer, cache, asked_at)
+            case "authorization_pending":
+                return DevicePending()
+            case "slow_down":
+                return DevicePending(slow_down=True)
+        raise _problem(Failure.of(answer), Secret(kept["device_code"]), Secret(kept["user_code"]))
+
+
+def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
+    """The error to raise for RFC 8628's errors (section 3.5) and Microsoft's name for one of them."""
+    match failure.error:
+        case "authorization_declined":
+            return AuthorizationFailed("The sign-in was declined in the browser. Try it again.", code="denied")
+        case "expired_token":
+            return _expired()
+    if NOT_PUBLIC in failure.codes:
+        theirs = without_secrets(f"{failure.error}: {failure.description}", hide)
+        return ProviderRefused(
+            "The administrator must set “Allow public client flows” to Yes in the app registration (Authentication): "
+            f"without it nobody can sign in with a code. ({theirs})"
+        )
+    return sign_in_problem(failure, hide=hide)
+
+
+def _expired() -> AuthorizationFailed:
+    return AuthorizationFailed("The code has expired before it was used. Start the sign-in again.", code="expired")
+
+
+def _is_link(url: Any) -> bool:
+    """It is shown to people as a link, so it must be one."""
+    return isinstance(url, str) and url.startswith("https://")

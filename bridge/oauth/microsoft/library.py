@@ -1,0 +1,118 @@
+"""msal in threads, one application for each call; only importer of msal.
+
+msal is asked to do one thing at a time: each call builds a new application over the stored cache, since an
+application remembers error answers for a minute, even when told to refresh by force, and an app's tokens until five
+minutes before their end, with no way to refuse them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from requests import RequestException
+
+from bridge.config.providers import MicrosoftProvider
+from bridge.errors import ProviderRefused, ProviderUnavailable
+from bridge.oauth.http import Https
+from bridge.oauth.microsoft.certificates import ClientCertificate
+from bridge.oauth.microsoft.wire import Forgetful, Wire
+from bridge.oauth.quiet import quieten
+from bridge.oauth.threads import Limits
+from bridge.secret import Secret
+
+T = TypeVar("T")
+
+_GARBAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError)
+"""What msal raises for answers that make no sense, besides its own MsalError."""
+
+
+class Library:
+    """msal, set up for one provider of the configuration."""
+
+    def __init__(self, name: str, config: MicrosoftProvider, limits: Limits | None) -> None:
+        self._config = config
+        self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
+        self._wire = Wire(self._https)
+        path = config.client_certificate
+        self._certificate = ClientCertificate(path, config.client_certificate_key) if path is not None else None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do blocking work with msal in a thread. Raises: ProviderUnavailable for whatever msal makes of garbage."""
+        return await self._https.run(lambda: self._guarded(work))
+
+    def application(self, cache: Any) -> Any:
+        """A new msal application over `cache`. Asks the network for the discovery document if it is not known.
+
+        Raises: ProviderUnavailable, ProviderRefused.
+        """
+        import msal  # late: it costs start time and memory, and nobody may ever use Microsoft
+
+        quieten()
+        self._check_host()
+        options: dict[str, Any] = {
+            "authority": self._config.authority,
+            "token_cache": cache,
+            "http_client": self._wire,
+            "http_cache": Forgetful(),
+            # _check_host() knows Microsoft's hosts. msal's own way is a question to its public cloud, also after each
+            # refused refresh, where trouble on the way would hide the refusal.
+            "instance_discovery": False,
+            "azure_region": False,  # else MSAL_FORCE_REGION in the environment redirects the token requests
+        }
+        credential = self._credential()
+        if credential is None:
+            return msal.PublicClientApplication(self._config.client_id, **options)
+        return msal.ConfidentialClientApplication(self._config.client_id, client_credential=credential, **options)
+
+    def own_secrets(self) -> tuple[Secret[str], ...]:
+        """What the provider's texts must not bring into ours, whichever request it was."""
+        return (self._config.client_secret,) if self._config.client_secret else ()
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._https.close()
+
+    def _credential(self) -> Any:
+        """None for a public client."""
+        if self._certificate is not None:
+            return self._certificate.credential()
+        secret = self._config.client_secret
+        return secret.reveal() if secret is not None else None
+
+    def _check_host(self) -> None:
+        """A client secret goes to Microsoft's hosts only, unless the admin vouches for another (discovery: false)."""
+        from msal.authority import WELL_KNOWN_AUTHORITY_HOSTS
+
+        host = urlsplit(self._config.authority).hostname
+        if self._config.discovery and host not in WELL_KNOWN_AUTHORITY_HOSTS:
+            raise ProviderRefused(
+                f"{host} is none of Microsoft's sign-in hosts: the administrator must correct the URLs, or set "
+                "`discovery: false` if it is meant."
+            )
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        """Map what msal raises. Errors in dicts are mapped where they appear, trouble on the wire by Wire."""
+        from msal.exceptions import MsalError
+
+        try:
+            return work()
+        except (RequestException, MsalError, *_GARBAGE) as problem:
+            # from None: msal puts state and nonce into some texts
+            raise ProviderUnavailable(
+                f"Microsoft's answer makes no sense to the msal library ({type(problem).__name__})."
+            ) from None
+
+
+def new_cache() -> Any:
+    """An empty token cache of msal's."""
+    import msal
+
+    return msal.SerializableTokenCache()
+
+
+def refresh_tokens(cache: Any) -> tuple[Secret[str], ...]:
+    """All that a cache holds."""
+    found = cache.search(cache.CredentialType.REFRESH_TOKEN)
+    return tuple(Secret(entry["secret"]) for entry in found if entry.get("secret"))

@@ -1,0 +1,129 @@
+"""What follows when a person has signed in at Microsoft, whichever way: tokens, who it was, refreshes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bridge.clock import Clock
+from bridge.config.providers import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
+from bridge.errors import AuthorizationFailed, GrantRevoked
+from bridge.model import Subject, TokenSet
+from bridge.oauth import answers
+from bridge.oauth.failures import Failure, refresh_problem
+from bridge.oauth.microsoft.library import Library, new_cache, refresh_tokens
+from bridge.oauth.threads import Limits
+from bridge.secret import Secret
+
+
+class Person:
+    """A Provider without its sign-in. The grant is msal's serialised cache for one person."""
+
+    def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits | None = None) -> None:
+        self._name = name
+        self._config = config
+        self._clock = clock
+        self._library = Library(name, config, limits)
+        self._scopes = [scope for scope in config.effective_scopes if scope not in MSAL_SCOPES]
+
+    @property
+    def name(self) -> str:
+        """The key in the configuration."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what a stored sign-in depends on."""
+        return answers.fingerprint(self._config.grant_identity)
+
+    @property
+    def is_unattended(self) -> bool:
+        """A person signs in."""
+        return False
+
+    async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
+        """A new access token by force, and the cache that holds the newest refresh token."""
+        return await self._library.run(lambda: self._refresh(grant))
+
+    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        """Redeem a refresh token obtained elsewhere, and start a cache with the answer."""
+        return await self._library.run(lambda: self._adopt(refresh_token))
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        """Always False: Microsoft's identity platform has no revocation endpoint."""
+        return False
+
+    async def close(self) -> None:
+        """Release the connections."""
+        self._library.close()
+
+    def _signed_in(self, answer: Mapping[str, Any], cache: Any, asked_at: float) -> TokenSet:
+        """The fruits of a sign-in. Raises: AuthorizationFailed (provider, missing_scope, no_grant)."""
+        answers.check_audience(answer.get("id_token_claims") or {}, self._config.client_id)
+        self._check_scopes(answer)
+        if not refresh_tokens(cache):
+            raise AuthorizationFailed(
+                "Microsoft gave no refresh token. The administrator must add the permission offline_access to the app.",
+                code="no_grant",
+            )
+        return self._token_set(answer, cache, asked_at)
+
+    def _refresh(self, grant: Secret[str]) -> TokenSet:
+        cache = new_cache()
+        try:
+            cache.deserialize(grant.reveal())
+        except ValueError:
+            raise GrantRevoked("The stored sign-in cannot be read. Sign in again, please.") from None
+        application = self._library.application(cache)
+        account = next(iter(application.get_accounts()), None)
+        if account is None:
+            raise GrantRevoked("The stored sign-in names nobody. Sign in again, please.")
+        hide = (*refresh_tokens(cache), *self._library.own_secrets())
+        asked_at = self._clock.now()
+        answer = application.acquire_token_silent_with_error(self._scopes, account, force_refresh=True)
+        if answer is None:  # the cache holds no refresh token for this account: msal has asked nobody
+            raise GrantRevoked("The stored sign-in holds no refresh token. Sign in again, please.")
+        if "error" in answer:
+            raise refresh_problem(Failure.of(answer), hide=hide)
+        return self._token_set(answer, cache, asked_at)
+
+    def _adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        cache = new_cache()
+        asked_at = self._clock.now()
+        application = self._library.application(cache)
+        answer = application.acquire_token_by_refresh_token(refresh_token.reveal(), self._scopes)
+        if "error" in answer:
+            raise refresh_problem(Failure.of(answer), hide=(refresh_token, *self._library.own_secrets()))
+        if not refresh_tokens(cache):
+            raise GrantRevoked("Microsoft gave no refresh token for this one. Sign in, please.")
+        return self._token_set(answer, cache, asked_at)
+
+    def _check_scopes(self, answer: Mapping[str, Any]) -> None:
+        needed = [scope for scope in self._scopes if scope != "email" and not scope.endswith("/.default")]
+        answers.check_scopes(answers.granted_scopes(answer, needed), needed)
+
+    def _token_set(self, answer: Mapping[str, Any], cache: Any, asked_at: float) -> TokenSet:
+        found = answer.get("id_token_claims") or {}
+        return TokenSet(
+            answers.access_token(answer, asked_at=asked_at),
+            Secret(cache.serialize()),
+            answers.granted_scopes(answer, self._scopes),
+            self._subject(found) if answers.is_for(found, self._config.client_id) else None,
+        )
+
+    def _subject(self, found: Mapping[str, Any]) -> Subject | None:
+        """Who signed in, by the id_token.
+
+        preferred_username is the name typed at sign-in; upn is a name in a domain that the tenant has proved to own.
+        `email` is whatever some tenant's administrator has entered: from a stranger's tenant it proves nothing. So it
+        counts only if our own tenant was asked, or if Microsoft says that the domain's owner is verified (xms_edov).
+        """
+        names = [found.get("preferred_username"), found.get("upn")]
+        own_tenant = self._config.authority.rsplit("/", 1)[-1].lower() not in SHARED_TENANTS
+        if own_tenant or str(found.get("xms_edov")).lower() in {"1", "true"}:
+            names.append(found.get("email"))
+        addresses = [name.lower() for name in names if isinstance(name, str) and "@" in name]
+        if not addresses:
+            return None
+        identifier = f"{found['oid']}@{found['tid']}" if "oid" in found and "tid" in found else ""
+        return Subject(addresses[0], identifier, frozenset(addresses[1:]) - {addresses[0]})

@@ -1,0 +1,67 @@
+"""What msal calls to reach the network, so that it is never left alone with an answer that it would log or keep."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from bridge.errors import ProviderUnavailable
+from bridge.oauth.failures import Failure, refresh_problem
+from bridge.oauth.http import Https, Reply
+
+DISCOVERY_LIFE = 24 * 3600.0
+"""Seconds for which the discovery document counts, as in msal itself: half of the requests, and one outage less."""
+
+
+class Wire:
+    """msal's `http_client`. Nothing gets past it that would make msal log an answer's text, or raise in its own way:
+    5xx and trouble on the way end in Https, what is not JSON ends here."""
+
+    def __init__(self, https: Https) -> None:
+        self._https = https
+        self._documents: dict[str, tuple[float, Reply]] = {}
+        self._lock = threading.Lock()
+
+    def post(
+        self, url: str, params: Any = None, data: Any = None, headers: Mapping[str, str] | None = None, **_: Any
+    ) -> Reply:
+        """A request for tokens, or for a user code."""
+        reply = self._https.post(url, params=params, data=data, headers=headers)
+        answer = reply.json()
+        if reply.status_code != 200 and "error" not in answer:
+            raise ProviderUnavailable(f"Microsoft answers with HTTP {reply.status_code} and no reason.")
+        return reply
+
+    def get(self, url: str, params: Any = None, headers: Mapping[str, str] | None = None, **_: Any) -> Reply:
+        """The discovery document, kept for a while once it was good."""
+        with self._lock:
+            until, known = self._documents.get(url, (0.0, None))
+        if known is not None and time.monotonic() < until:
+            return known
+        reply = self._https.get(url, params=params, headers=headers)
+        answer = reply.json()
+        if reply.status_code != 200:
+            self._refuse(Failure.of(answer, reply.status_code))
+        if not params:
+            with self._lock:
+                self._documents[url] = (time.monotonic() + DISCOVERY_LIFE, reply)
+        return reply
+
+    def close(self) -> None:
+        """Nothing to do: the connections belong to the adapter."""
+
+    def _refuse(self, failure: Failure) -> NoReturn:
+        problem = refresh_problem(failure) if failure.error else None
+        if isinstance(problem, ProviderUnavailable):  # invalid_tenant, with its AADSTS number
+            raise problem
+        # Nothing that is said here is about a person's grant: that question was not asked.
+        raise ProviderUnavailable(f"Microsoft answers with HTTP {failure.status} to the question for its endpoints.")
+
+
+class Forgetful(dict[str, Any]):
+    """An http_cache for msal that keeps nothing: a provider that has recovered is believed at once."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        pass
