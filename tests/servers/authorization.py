@@ -30,12 +30,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from tests.servers.ca import Authority
+from tests.servers.ca import NAMES, Authority
 
 TENANT = "11111111-aaaa-bbbb-cccc-222222222222"
 GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
 GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
 REDIRECT = "http://localhost:3017/"
+JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+CERTIFIED_CLIENT = "certified-client"
+"""Registered by certified_config()."""
+CLOUD_HOSTS = (
+    *("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"),
+    *("login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"),
+)
+"""Microsoft's sign-in hosts, which the server's certificate names too: tests.servers.tunnel leads them here."""
 
 
 class Fault(Enum):
@@ -85,6 +93,7 @@ class Device:
     address: str = ""
     """Who has approved; empty while nobody has."""
     is_denied: bool = False
+    is_redeemed: bool = False
     expires_at: float = 0.0
     polled_at: float = 0.0
 
@@ -113,7 +122,7 @@ class AuthorizationServer:
     consented: set[tuple[str, str]] = field(default_factory=set)
     """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
     requests: list[dict[str, str]] = field(default_factory=list)
-    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `time` (seconds since the epoch)."""
+    """What was asked: `kind`, `host`, `grant_type`, `client_id`, `scope`, `login_hint`, `time` (since the epoch)."""
     secrets: list[str] = field(default_factory=list)
     """Everything that no log may show: secrets, codes, tokens."""
     clients: dict[str, Client] = field(default_factory=dict)
@@ -129,7 +138,9 @@ class AuthorizationServer:
     """App-only (client credentials): client_id to the mailboxes that its tokens open."""
     app_tokens: dict[str, set[str]] = field(default_factory=dict)
     client_certificates: dict[str, str] = field(default_factory=dict)
-    """client_id to the PEM certificate whose key signs its assertions (RFC 7523 section 2.2)."""
+    """client_id to the PEM certificates, one or more, whose keys may sign its assertions (RFC 7523 section 2.2)."""
+    refusals: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """grant_type to the error and the AADSTS number with which the token endpoint answers it, whatever is right."""
     service_accounts: dict[str, str] = field(default_factory=dict)
     """Google: client_email to the PEM public key of its key file; it may act for everybody in `people`."""
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -221,6 +232,16 @@ class AuthorizationServer:
             "ca_file": str(self.authority.ca_file),
         }
 
+    def certified_config(self, *, tenant: str = TENANT) -> dict[str, Any]:
+        """A `kind: microsoft` section for this server, of a client with a certificate in place of a secret."""
+        certificate, key = self.authority.client_pair()
+        if CERTIFIED_CLIENT not in self.clients:
+            self.register(CERTIFIED_CLIENT, None, REDIRECT)
+            self.client_certificates[CERTIFIED_CLIENT] = certificate.read_text()
+            self.secrets += [line for line in key.read_text().splitlines() if "-----" not in line]
+        files = {"client_certificate": str(certificate), "client_certificate_key": str(key)}
+        return {**self.microsoft_config(CERTIFIED_CLIENT, tenant=tenant), **files}
+
     def google_config(self) -> dict[str, Any]:
         """A `kind: google` section for this server."""
         return {
@@ -248,7 +269,7 @@ class AuthorizationServer:
     async def authorize(self, request: web.Request) -> web.Response:
         query = request.query
         client = self.clients.get(query.get("client_id", ""))
-        self._note("authorize", query)
+        self._note("authorize", query, request)
         if not self._has_tenant(request):
             return web.Response(status=400, text="AADSTS90002: this tenant is not found")
         if client is None or query.get("redirect_uri") not in client.redirect_uris:
@@ -316,7 +337,7 @@ class AuthorizationServer:
     async def device_authorization(self, request: web.Request) -> web.StreamResponse:
         """RFC 8628 section 3.1; only public clients at Microsoft."""
         form = {name: str(value) for name, value in (await request.post()).items()}
-        self._note("device", form)
+        self._note("device", form, request)
         if (failed := await self._fault("device", request)) is not None:
             return failed
         client = self.clients.get(form.get("client_id", ""))
@@ -325,17 +346,18 @@ class AuthorizationServer:
         code, user_code = self._secret("device"), secrets.token_hex(4).upper()
         expires_at = time.time() + self.device_lifetime
         self.devices[code] = Device(form["client_id"], user_code, form.get("scope", ""), expires_at=expires_at)
-        return web.json_response(
-            {
-                "device_code": code,
-                "user_code": user_code,
-                "verification_uri": f"{self.url}/device",
-                "verification_uri_complete": f"{self.url}/device?user_code={user_code}",
-                "expires_in": int(self.device_lifetime),
-                "interval": self.device_interval,
-                "message": f"Open {self.url}/device and enter {user_code}",
-            }
-        )
+        answer = {
+            "device_code": code,
+            "user_code": user_code,
+            "verification_uri": f"{self.url}/device",
+            "expires_in": int(self.device_lifetime),
+            "interval": self.device_interval,
+        }
+        if _is_microsoft(request):
+            answer["message"] = f"To sign in, open {self.url}/device and enter the code {user_code} to authenticate."
+        else:
+            answer["verification_uri_complete"] = f"{self.url}/device?user_code={user_code}"
+        return web.json_response(answer)
 
     async def device_page(self, request: web.Request) -> web.Response:
         """Where a person types the code."""
@@ -366,9 +388,11 @@ class AuthorizationServer:
         if (header := request.headers.get("Authorization", "")).startswith("Basic "):  # RFC 6749 section 2.3.1
             client_id, _, secret = base64.b64decode(header[6:]).decode().partition(":")
             form |= {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
-        self._note("token", form)
+        self._note("token", form, request)
         if (failed := await self._fault("token", request)) is not None:
             return failed
+        if refusal := self.refusals.get(form.get("grant_type", "")):
+            return _error(*refusal, "refused on purpose", 401 if refusal[0] == "invalid_client" else 400)
         if not self._has_tenant(request):
             return _error("invalid_tenant", 90002, f"Tenant '{request.match_info['tenant']}' not found")
         if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
@@ -377,8 +401,10 @@ class AuthorizationServer:
         if client is None:
             return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
         if form.get("client_assertion"):
-            if not self._is_certified(form):
+            if not self._is_certified(form, request):
                 return _error("invalid_client", 700027, "the certificate is not registered, or the key is wrong", 401)
+        elif self._wants_proof(form, client) and not form.get("client_secret"):
+            return _error("invalid_client", 7000218, "the body must contain client_assertion or client_secret", 401)
         elif client.secret is not None and not _same(client.secret, form.get("client_secret", "")):
             return _error("invalid_client", 7000215, "Invalid client secret provided", 401)
         if client.secret is None and form.get("client_secret"):
@@ -398,11 +424,13 @@ class AuthorizationServer:
         code = form.get("device_code", "")
         device = self.devices.get(code)
         if device is None or device.client_id != form["client_id"]:
-            return _error("invalid_grant", 70000, "no such device code")
+            unknown = "bad_verification_code" if _is_microsoft(request) else "invalid_grant"
+            return _error(unknown, 70000, "no such device code")
+        if device.is_redeemed:
+            return _error("invalid_grant", 54005, "the code was redeemed already")
         if device.expires_at < time.time():
             return _error("expired_token", 70020, "the code has expired")
         if device.is_denied:
-            del self.devices[code]
             return _error("authorization_declined" if _is_microsoft(request) else "access_denied", 70017, "declined")
         now = time.time()
         too_soon, device.polled_at = now - device.polled_at < self.device_interval, now
@@ -410,7 +438,7 @@ class AuthorizationServer:
             return _error("slow_down", 70016, "too fast")
         if not device.address:
             return _error("authorization_pending", 70016, "not yet")
-        del self.devices[code]
+        device.is_redeemed = True
         grant = Grant(device.client_id, device.address, device.scope)
         offline = "offline_access" in device.scope.split() or not _is_microsoft(request)
         return self._answer(grant, self._new_refresh(grant) if offline else None, request, form)
@@ -420,7 +448,7 @@ class AuthorizationServer:
         if client.secret is None and not form.get("client_assertion"):
             return _error("invalid_client", 7000218, "a secret or an assertion is needed", 401)
         if form["client_id"] not in self.apps:
-            return _error("unauthorized_client", 700016, "no administrator has consented")
+            return _error("unauthorized_client", 700016, "the app was not found in the directory")
         token = self._secret("app")
         expires_at = time.time() + self.lifetime
         self.access[token] = ("*", expires_at)
@@ -428,14 +456,24 @@ class AuthorizationServer:
         answer = {"token_type": "Bearer", "access_token": token, "expires_in": self.lifetime}
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
-    def _is_certified(self, form: Mapping[str, str]) -> bool:
-        """An assertion of this client, signed with its certificate's key, for this endpoint (RFC 7523 section 3)."""
-        certificate = self.client_certificates.get(form["client_id"])
-        if certificate is None:
+    def _wants_proof(self, form: Mapping[str, str], client: Client) -> bool:
+        """A secret or a certificate is registered, so that one must be shown."""
+        return client.secret is not None or form["client_id"] in self.client_certificates
+
+    def _is_certified(self, form: Mapping[str, str], request: web.Request) -> bool:
+        """An assertion of this client, signed with the key of the certificate that its header names by x5t#S256
+        (RFC 7515 section 4.1.8), for this endpoint and for now (RFC 7523 section 3)."""
+        assertion, pem = form["client_assertion"], self.client_certificates.get(form["client_id"])
+        if pem is None or form.get("client_assertion_type") != JWT_BEARER:
             return False
-        key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
-        claims = _signed_claims(form["client_assertion"], key)
-        return claims.get("iss") == claims.get("sub") == form["client_id"] and claims.get("exp", 0) > time.time()
+        named = _header_of(assertion).get("x5t#S256", "").rstrip("=")
+        for certificate in x509.load_pem_x509_certificates(pem.encode()):
+            print_of = base64.urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).rstrip(b"=").decode()
+            if print_of == named:
+                claims = _signed_claims(assertion, certificate.public_key())
+                who, where = {claims.get("iss"), claims.get("sub")}, f"https://{request.host}{request.path}"
+                return who == {form["client_id"]} and claims.get("aud") == where and claims["exp"] > time.time()
+        return False
 
     def _by_assertion(self, form: Mapping[str, str], request: web.Request) -> web.Response:
         """Google's service accounts with domain-wide delegation (RFC 7523 section 2.1)."""
@@ -515,13 +553,13 @@ class AuthorizationServer:
         return token
 
     async def discovery(self, request: web.Request) -> web.StreamResponse:
-        self._note("discovery", {})
+        self._note("discovery", {}, request)
         if (failed := await self._fault("discovery", request)) is not None:
             return failed
         tenant = request.match_info["tenant"]
         if not self._has_tenant(request):
             return _error("invalid_tenant", 90002, f"Tenant '{tenant}' not found")
-        base = f"{self.url}/{tenant}"
+        base = f"https://{request.host}/{tenant}"
         return web.json_response(
             {
                 "issuer": f"{base}/v2.0",
@@ -534,7 +572,7 @@ class AuthorizationServer:
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
-        self._note("revoke", form)
+        self._note("revoke", form, request)
         if (failed := await self._fault("revoke", request)) is not None:
             return failed
         grant = self.refresh.pop(form.get("token", ""), None)
@@ -588,9 +626,9 @@ class AuthorizationServer:
         self.secrets.append(token)
         return token
 
-    def _note(self, kind: str, form: Mapping[str, str]) -> None:
+    def _note(self, kind: str, form: Mapping[str, str], request: web.Request) -> None:
         kept = {name: form[name] for name in ("grant_type", "client_id", "scope", "login_hint") if name in form}
-        self.requests.append({"kind": kind, "time": f"{time.time():.3f}", **kept})
+        self.requests.append({"kind": kind, "host": request.host, "time": f"{time.time():.3f}", **kept})
 
     def _has_tenant(self, request: web.Request) -> bool:
         return not _is_microsoft(request) or request.match_info["tenant"] in self.tenants
@@ -645,10 +683,17 @@ def _claims_of(token: str) -> dict[str, Any]:
     return found
 
 
+def _header_of(token: str) -> dict[str, Any]:
+    """Of a JWT."""
+    head = token.split(".")[0]
+    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    return found
+
+
 def _signed_claims(token: str, key: Any) -> dict[str, Any]:
     """The claims of a JWT if RS256 or PS256 by this key holds; none otherwise."""
     head, body, signature = token.split(".")
-    algorithm = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))["alg"]
+    algorithm = _header_of(token)["alg"]
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
     try:
         key.verify(
@@ -693,7 +738,8 @@ def authorization_server(authority: Authority) -> Iterator[AuthorizationServer]:
     async def serve() -> None:
         runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.server_context()).start()
+        context = authority.server_context(*NAMES, *CLOUD_HOSTS)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         server.url = f"https://localhost:{runner.addresses[0][1]}"
         server.introspection_url = f"http://127.0.0.1:{runner.addresses[1][1]}/introspect"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 NAMES = ("localhost", "127.0.0.1")
 
@@ -17,6 +22,15 @@ class Authority:
         self._ca = trustme.CA()
         self.ca_file = directory / "ca.pem"
         self._ca.cert_pem.write_to_path(self.ca_file)
+
+    def client_pair(self) -> tuple[Path, Path]:
+        """Certificate and key as two PEM files, such as one uploads to an app registration; the same each time."""
+        certificate, key = self.ca_file.parent / "client.pem", self.ca_file.parent / "client.key"
+        if not key.exists():
+            certificate_pem, key_pem = self_signed()
+            certificate.write_text(certificate_pem)
+            key.write_text(key_pem)
+        return certificate, key
 
     def server_context(self, *names: str) -> ssl.SSLContext:
         """A server's side for these names."""
@@ -38,3 +52,18 @@ class Authority:
         issued.private_key_pem.write_to_path(key)
         key.chmod(0o600)
         return certificate, key
+
+
+def self_signed(bits: int = 2048, encoding: PrivateFormat = PrivateFormat.PKCS8) -> tuple[str, str]:
+    """A certificate that nobody else has signed, and its RSA key."""
+    key = rsa.generate_private_key(65537, bits)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail-bridge")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, encoding, NoEncryption()).decode()
+    return certificate.public_bytes(Encoding.PEM).decode(), pem

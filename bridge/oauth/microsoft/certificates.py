@@ -23,7 +23,7 @@ SHORTEST_KEY = 2048
 _KEY = re.compile(rb"-----BEGIN (?P<kind>(?:[A-Z]+ )*)PRIVATE KEY-----.*?-----END (?P=kind)PRIVATE KEY-----", re.DOTALL)
 """PKCS#8 has no word before PRIVATE KEY, or ENCRYPTED; PKCS#1 has RSA, SEC 1 has EC."""
 
-_SHOW_IT = "the administrator must check client_certificate and client_certificate_key"
+_REMEDY = "the administrator must check client_certificate and client_certificate_key"
 
 
 class ClientCertificate:
@@ -55,13 +55,13 @@ class ClientCertificate:
     def _pair(self, certificate: bytes, key: bytes) -> dict[str, Any]:
         private = _private_key(key, self._key)
         try:
-            chain = x509.load_pem_x509_certificates(certificate)
-        except ValueError:
-            raise ProviderRefused(f"The file {self._certificate} holds no certificate in PEM: {_SHOW_IT}.") from None
-        for one in chain:  # the file may hold the whole chain, in any order
-            if one.public_key() == private.public_key():
+            chain = [(one, one.public_key()) for one in x509.load_pem_x509_certificates(certificate)]
+        except (ValueError, UnsupportedAlgorithm):
+            raise ProviderRefused(f"The file {self._certificate} holds no certificate in PEM: {_REMEDY}.") from None
+        for one, public in chain:  # the file may hold the whole chain, in any order
+            if public == private.public_key():
                 return {"private_key": private, "public_certificate": one.public_bytes(Encoding.PEM).decode()}
-        raise ProviderRefused(f"The key in {self._key} belongs to no certificate in {self._certificate}: {_SHOW_IT}.")
+        raise ProviderRefused(f"The key in {self._key} belongs to no certificate in {self._certificate}: {_REMEDY}.")
 
 
 def _content(path: str) -> bytes:
@@ -69,19 +69,19 @@ def _content(path: str) -> bytes:
         with Path(path).open("rb") as file:
             return file.read(LONGEST_FILE)
     except OSError as problem:
-        raise ProviderRefused(f"The file {path} cannot be read ({problem.strerror}): {_SHOW_IT}.") from problem
+        raise ProviderRefused(f"The file {path} cannot be read ({problem.strerror}): {_REMEDY}.") from problem
 
 
 def _private_key(content: bytes, path: str) -> RSAPrivateKey:
     match = _KEY.search(content)
     if match is None:
-        raise ProviderRefused(f"The file {path} holds no private key in PEM: {_SHOW_IT}.")
+        raise ProviderRefused(f"The file {path} holds no private key in PEM: {_REMEDY}.")
     try:
         key = load_pem_private_key(match[0], None)
     except TypeError:  # a password was not given; from None: nothing of a key belongs into a log
         raise ProviderRefused(f"The private key in {path} has a password: the administrator must remove it.") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ProviderRefused(f"The private key in {path} is damaged: {_SHOW_IT}.") from None
+        raise ProviderRefused(f"The private key in {path} is damaged: {_REMEDY}.") from None
     if not isinstance(key, RSAPrivateKey) or key.key_size < SHORTEST_KEY:
         raise ProviderRefused(
             f"Microsoft takes RSA keys of {SHORTEST_KEY} bits and more only, and the one in {path} is another: "

@@ -1,0 +1,327 @@
+"""Every provider with `flow: device` (RFC 8628) over the same authorization server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import TypeAdapter
+
+from bridge.clock import Clock, SystemClock
+from bridge.config.providers import ProviderConfig
+from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, ProviderUnavailable
+from bridge.model import TokenSet
+from bridge.oauth import registry
+from bridge.oauth.base import BrowserProvider, DevicePending, DeviceProvider, DeviceRequest
+from bridge.oauth.threads import Limits
+from bridge.secret import Secret
+from tests.clocks import ManualClock
+from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
+from tests.servers.authorization import MICROSOFT_CLIENT, PUBLIC_CLIENT, AuthorizationServer, Fault
+
+ALICE = "alice@example.com"
+QUICK = Limits(connect=2.0, read=1.0, overall=4.0)
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+
+SECTIONS: dict[str, Callable[[AuthorizationServer], dict[str, Any]]] = {
+    "microsoft": lambda server: {**server.microsoft_config(PUBLIC_CLIENT), "flow": "device"},
+}
+"""By name: the section of the configuration."""
+
+
+@pytest.fixture(params=list(SECTIONS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which adapter; a test of one provider's speciality parametrises `kind` itself."""
+    return str(request.param)
+
+
+@dataclass
+class Trial:
+    """One adapter and the server it talks to."""
+
+    server: AuthorizationServer
+    provider: DeviceProvider
+
+    async def sign_in(self, person: str = ALICE) -> TokenSet:
+        request = await self.provider.begin_device()
+        self.server.approve_device(request.user_code, person)
+        return tokens_of(await self.provider.poll(request))
+
+    @property
+    def polls(self) -> int:
+        return self.server.count(DEVICE_CODE)
+
+
+def tokens_of(answer: TokenSet | DevicePending) -> TokenSet:
+    assert isinstance(answer, TokenSet)
+    return answer
+
+
+@asynccontextmanager
+async def adapter(
+    server: AuthorizationServer, kind: str, clock: Clock | None = None, **changes: Any
+) -> AsyncIterator[Trial]:
+    section = {**SECTIONS[kind](server), **changes}
+    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section)
+    provider = registry.create("trial", config, clock or SystemClock(), limits=QUICK)
+    assert isinstance(provider, DeviceProvider)
+    try:
+        yield Trial(server, provider)
+    finally:
+        await provider.close()
+
+
+async def test_a_person_types_a_code_and_there_is_a_token_a_grant_and_who_it_was(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        assert await trial.provider.poll(request) == DevicePending()
+        authorization_server.approve_device(request.user_code, ALICE)
+        tokens = tokens_of(await trial.provider.poll(request))
+        assert tokens.subject is not None
+        assert tokens.subject.is_named(ALICE)
+        assert tokens.access.value.reveal() in authorization_server.access
+        assert 3500 < tokens.access.expires_at - tokens.access.obtained_at <= 3600
+        refreshed = await trial.provider.refresh(tokens.grant, subject=ALICE)
+        assert refreshed.access.value != tokens.access.value
+        assert not trial.provider.is_unattended
+        assert not isinstance(trial.provider, BrowserProvider)
+
+
+async def test_what_the_person_is_told_is_short_lived_and_names_where(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    authorization_server.device_interval = 7
+    authorization_server.device_lifetime = 300
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        assert request.verification_url == f"{authorization_server.url}/device"
+        assert (request.lifetime, request.interval) == (300, 7)
+        [device] = authorization_server.devices.values()
+        assert request.user_code == device.user_code
+        query = parse_qs(urlsplit(request.complete_url).query)
+        assert query == ({} if kind == "microsoft" else {"user_code": [request.user_code]})
+
+
+async def test_a_code_lives_no_longer_than_a_quarter_of_an_hour_whatever_the_server_says(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """Whoever talks a person into typing a code signs in as that person (RFC 8628 section 5.4)."""
+    authorization_server.device_lifetime = 86400
+    clock = ManualClock()
+    async with adapter(authorization_server, kind, clock) as trial:
+        request = await trial.provider.begin_device()
+        assert request.lifetime == 900
+        clock.advance(900)
+        authorization_server.approve_device(request.user_code, ALICE)
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert caught.value.code == "expired"
+        assert trial.polls == 0
+
+
+async def test_trap_45_one_poll_is_one_request_and_never_a_pause(
+    authorization_server: AuthorizationServer, kind: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """msal loops: with its interval of 7 s it would sleep, with 0 it would ask without end."""
+    for interval in (0, 7):
+        authorization_server.device_interval = interval
+        async with adapter(authorization_server, kind) as trial:
+            before = trial.polls
+            request = await trial.provider.begin_device()
+            assert request.interval >= 1
+            assert await trial.provider.poll(request) == DevicePending()  # Limits would end a pause of 7 s
+            assert trial.polls == before + 1
+    assert not recwarn.list
+
+
+async def test_who_asks_too_soon_is_told_to_slow_down(authorization_server: AuthorizationServer, kind: str) -> None:
+    authorization_server.device_interval = 60
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        assert await trial.provider.poll(request) == DevicePending()
+        assert await trial.provider.poll(request) == DevicePending(slow_down=True)
+        authorization_server.device_interval = 0
+        authorization_server.approve_device(request.user_code, ALICE)
+        assert tokens_of(await trial.provider.poll(request)).grant
+
+
+async def test_a_person_who_declines_is_told_so(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        authorization_server.approve_device(request.user_code, ALICE, "deny")
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert caught.value.code == "denied"
+
+
+async def test_a_code_that_has_expired_at_the_provider_is_told_so(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        for device in authorization_server.devices.values():
+            device.expires_at = 0
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert caught.value.code == "expired"
+        assert trial.polls == 1
+
+
+async def test_a_device_code_that_the_provider_does_not_know_ends_the_sign_in(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        authorization_server.devices.clear()
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert caught.value.code == "provider"
+
+
+async def test_a_code_works_once(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        authorization_server.approve_device(request.user_code, ALICE)
+        tokens = tokens_of(await trial.provider.poll(request))
+        with refusal(AuthorizationFailed, authorization_server):
+            await trial.provider.poll(request)
+        await trial.provider.refresh(tokens.grant, subject=ALICE)
+
+
+async def test_two_sign_ins_at_the_same_time_are_two(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        one, two = await trial.provider.begin_device(), await trial.provider.begin_device()
+        authorization_server.approve_device(two.user_code, "bob@example.com")
+        assert await trial.provider.poll(one) == DevicePending()
+        tokens = tokens_of(await trial.provider.poll(two))
+        assert tokens.subject is not None
+        assert tokens.subject.is_named("bob@example.com")
+
+
+async def test_a_sign_in_on_its_way_is_text_that_another_object_can_go_on_with(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as before, adapter(authorization_server, kind) as after:
+        request = await before.provider.begin_device()
+        kept = json.loads(json.dumps({"kept": request.kept.reveal()}))["kept"]
+        authorization_server.approve_device(request.user_code, ALICE)
+        assert tokens_of(await after.provider.poll(replace(request, kept=Secret(kept)))).grant
+
+
+async def test_a_scope_that_was_not_granted_is_named_before_anything_is_stored(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        authorization_server.approve_device(request.user_code, ALICE)
+        for device in authorization_server.devices.values():
+            device.scope = "openid offline_access"
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert caught.value.code == "missing_scope"
+
+
+@pytest.mark.parametrize("kind", ["microsoft"])
+async def test_no_refresh_token_is_no_sign_in(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        authorization_server.approve_device(request.user_code, ALICE)
+        for device in authorization_server.devices.values():
+            device.scope = device.scope.replace("offline_access", "")
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert caught.value.code == "no_grant"
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_trap_11_trouble_while_polling_costs_nothing_and_is_over_when_it_is_over(
+    authorization_server: AuthorizationServer, kind: str, fault: Fault
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        with authorization_server.failing("token", fault):
+            for times in (1, 2):
+                with refusal(ProviderUnavailable, authorization_server):
+                    await trial.provider.poll(request)
+                assert trial.polls == times  # asked anew, and once
+        authorization_server.approve_device(request.user_code, ALICE)
+        assert tokens_of(await trial.provider.poll(request)).grant
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_trouble_when_a_code_is_asked_for_is_over_when_it_is_over(
+    authorization_server: AuthorizationServer, kind: str, fault: Fault
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        with authorization_server.failing("device", fault):
+            for _ in range(2):
+                with refusal(ProviderUnavailable, authorization_server):
+                    await trial.provider.begin_device()
+        assert (await trial.sign_in()).grant
+
+
+async def test_trap_11_every_pending_answer_is_asked_for_and_a_refusal_is_asked_about_again(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """Both are HTTP 400, which msal keeps for a minute."""
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.provider.begin_device()
+        for times in (1, 2, 3):
+            assert await trial.provider.poll(request) == DevicePending()
+            assert trial.polls == times
+        held, authorization_server.devices = authorization_server.devices, {}
+        with refusal(AuthorizationFailed, authorization_server):
+            await trial.provider.poll(request)
+        authorization_server.devices = held
+        assert await trial.provider.poll(request) == DevicePending()
+
+
+async def test_a_client_that_the_provider_does_not_know_is_the_admins_turn(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind, client_id="nobody") as trial:
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.provider.begin_device()
+        assert "administrator must" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["microsoft"])
+async def test_trap_45_an_app_that_is_not_public_is_the_admins_turn_and_the_switch_is_named(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """Microsoft gives it a code all the same, and says no when the person is through."""
+    async with adapter(authorization_server, kind, client_id=MICROSOFT_CLIENT) as trial:
+        request = await trial.provider.begin_device()
+        authorization_server.approve_device(request.user_code, ALICE)
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.provider.poll(request)
+        assert "Allow public client flows" in str(caught.value)
+
+
+async def test_an_ended_grant_is_ended_and_one_from_elsewhere_can_be_adopted(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        tokens = await trial.sign_in()
+        authorization_server.revoke_person(ALICE)
+        with refusal(GrantRevoked, authorization_server):
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
+        adopted = await trial.provider.adopt(Secret(authorization_server.issue_refresh_token(ALICE)))
+        await trial.provider.refresh(adopted.grant, subject=ALICE)
+
+
+async def test_nothing_of_a_sign_in_on_its_way_can_be_printed(
+    authorization_server: AuthorizationServer, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        request: DeviceRequest = await trial.provider.begin_device()
+        logging.getLogger("trial").warning("%s", request)  # seen by the check for secrets at the end
+        assert request.kept.reveal() not in caplog.text

@@ -1,0 +1,290 @@
+"""Every provider where nobody signs in (client credentials, service accounts) over the same authorization server."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from bridge.config.providers import ProviderConfig
+from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
+from bridge.model import TokenSet
+from bridge.oauth import registry
+from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
+from bridge.oauth.threads import Limits
+from bridge.secret import Secret
+from tests.clocks import ManualClock
+from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
+from tests.servers.authorization import CERTIFIED_CLIENT, MICROSOFT_CLIENT, AuthorizationServer, Fault
+from tests.servers.ca import self_signed
+
+ALICE, BOB = "alice@example.com", "bob@example.com"
+NOTHING = Secret("")
+QUICK = Limits(connect=2.0, read=1.0, overall=4.0)
+SHARED = 5.0
+"""Seconds in which an app's answer serves its other mailboxes."""
+
+
+def by_secret(server: AuthorizationServer) -> dict[str, Any]:
+    server.apps[MICROSOFT_CLIENT] = {ALICE, BOB}
+    return {**server.microsoft_config(), "flow": "client_credentials"}
+
+
+def by_certificate(server: AuthorizationServer) -> dict[str, Any]:
+    section = server.certified_config()
+    server.apps[CERTIFIED_CLIENT] = {ALICE, BOB}
+    return {**section, "flow": "client_credentials"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to get a token without a person."""
+
+    section: Callable[[AuthorizationServer], dict[str, Any]]
+    """Of the configuration; whatever the server must know of it is registered."""
+    grant_type: str = "client_credentials"
+    """As the token endpoint sees it."""
+    wrong: str = "client_secret"
+    """A key of the section that holds a secret as text; empty if it is in a file."""
+
+
+KINDS = {
+    "microsoft secret": Kind(by_secret),
+    "microsoft certificate": Kind(by_certificate, wrong=""),
+}
+MICROSOFT = ["microsoft secret", "microsoft certificate"]
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which adapter; a test of one provider's speciality parametrises `kind` itself."""
+    return str(request.param)
+
+
+@dataclass
+class Trial:
+    """One adapter, its clock, and the server it talks to."""
+
+    server: AuthorizationServer
+    provider: Provider
+    clock: ManualClock
+    kind: Kind
+
+    async def token(self, subject: str = ALICE) -> TokenSet:
+        return await self.provider.refresh(NOTHING, subject=subject)
+
+    @property
+    def asked(self) -> int:
+        """How many token requests have come."""
+        return self.server.count(self.kind.grant_type)
+
+
+@asynccontextmanager
+async def adapter(server: AuthorizationServer, kind: str, **changes: Any) -> AsyncIterator[Trial]:
+    section = {**KINDS[kind].section(server), **changes}
+    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section)
+    clock = ManualClock()
+    provider = registry.create("trial", config, clock, limits=QUICK)
+    try:
+        yield Trial(server, provider, clock, KINDS[kind])
+    finally:
+        await provider.close()
+
+
+async def test_nobody_signs_in_and_there_is_a_token(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        assert trial.provider.is_unattended
+        assert not isinstance(trial.provider, BrowserProvider | DeviceProvider)
+        tokens = await trial.token()
+        assert tokens.access.value.reveal() in authorization_server.access
+        assert tokens.access.obtained_at == trial.clock.now()
+        assert 3500 < tokens.access.remaining(trial.clock.now()) <= 3600
+        assert (tokens.grant, tokens.subject) == (NOTHING, None)
+
+
+async def test_a_stored_grant_of_another_time_does_no_harm(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        tokens = await trial.provider.refresh(Secret("CANARY-of-a-person"), subject=ALICE)
+        assert tokens.grant == NOTHING
+
+
+async def test_trap_11_a_refresh_is_by_force_although_the_last_token_is_fresh(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """msal's acquire_token_for_client gives the same token for an hour, and cannot be told otherwise."""
+    async with adapter(authorization_server, kind) as trial:
+        first = await trial.token()
+        trial.clock.advance(SHARED)
+        second = await trial.token()
+        assert second.access.value != first.access.value
+        assert trial.asked == 2
+
+
+async def test_there_is_nothing_to_adopt_and_nothing_to_revoke(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.adopt(Secret("CANARY-elsewhere"))
+        assert caught.value.code == "no_grant"
+        assert "obody signs in" in str(caught.value)
+        assert not await trial.provider.revoke(NOTHING)
+        assert authorization_server.requests == []
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(
+    authorization_server: AuthorizationServer, kind: str, fault: Fault
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        with authorization_server.failing("token", fault):
+            for times in (1, 2):
+                with refusal(ProviderUnavailable, authorization_server):
+                    await trial.token()
+                assert trial.asked == times  # asked anew, and once
+        assert (await trial.token()).access.value.reveal() in authorization_server.access
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        ("unauthorized_client", 700016),
+        ("invalid_client", 7000215),
+        ("invalid_client", 7000222),
+        ("invalid_client", 700027),
+        ("invalid_grant", 65001),
+        ("unauthorized_client", 65001),
+        ("invalid_resource", 500011),
+        ("invalid_tenant", 90002),
+        ("unauthorized_client", 50194),
+        ("invalid_grant", 53003),
+        ("interaction_required", 50076),
+    ],
+)
+async def test_trap_11_a_refusal_is_an_admins_turn_never_a_persons_and_is_asked_about_again(
+    authorization_server: AuthorizationServer, kind: str, error: str, number: int
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        authorization_server.refusals[trial.kind.grant_type] = (error, number)
+        for times in (1, 2):
+            with refusal(ProviderRefused, authorization_server) as caught:
+                await trial.token()
+            assert trial.asked == times
+        assert "administrator" in str(caught.value)
+        assert "Sign in again" not in str(caught.value)
+        assert str(number) in str(caught.value)
+        authorization_server.refusals.clear()
+        assert (await trial.token()).access.value.reveal() in authorization_server.access
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.wrong])
+async def test_trap_28_a_wrong_secret_is_the_admins_turn(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind, **{KINDS[kind].wrong: "CANARY-wrong"}) as trial:
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.token()
+        assert "administrator must" in str(caught.value)
+
+
+# --- one token for all mailboxes of an app --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", MICROSOFT)
+async def test_fifty_mailboxes_at_once_are_one_request(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        found = await asyncio.gather(*(trial.token(f"box{number}@example.com") for number in range(50)))
+        assert len({tokens.access.value for tokens in found}) == 1
+        assert trial.asked == 1
+        trial.clock.advance(SHARED - 0.1)
+        assert (await trial.token(BOB)).access.value == found[0].access.value
+        assert trial.asked == 1
+
+
+@pytest.mark.parametrize("kind", MICROSOFT)
+async def test_fifty_mailboxes_share_a_failure_and_nobody_after_them(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        with authorization_server.failing("token", Fault.STATUS_500):
+            found = await asyncio.gather(*(trial.token() for _ in range(50)), return_exceptions=True)
+        assert {type(problem) for problem in found} == {ProviderUnavailable}
+        assert trial.asked == 1
+        assert (await trial.token()).access.value.reveal() in authorization_server.access
+
+
+@pytest.mark.parametrize("kind", MICROSOFT)
+async def test_who_waits_for_somebody_that_gives_up_asks_itself(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial, asyncio.TaskGroup() as group:
+        with authorization_server.failing("token", Fault.SLOW):
+            first = group.create_task(trial.token())
+            second = group.create_task(trial.token(BOB))
+            await asyncio.wait([first], timeout=0)  # both have begun
+            first.cancel()
+            await asyncio.wait([first])
+        assert (await second).access.value.reveal() in authorization_server.access
+        assert first.cancelled()
+
+
+# --- certificates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["microsoft certificate"])
+async def test_a_rotated_certificate_is_used_without_a_restart(
+    authorization_server: AuthorizationServer, kind: str, tmp_path: Path
+) -> None:
+    certificate, key = authorization_server.authority.client_pair()
+    mine = {"client_certificate": tmp_path / "app.pem", "client_certificate_key": tmp_path / "app.key"}
+    shutil.copy(certificate, mine["client_certificate"])
+    shutil.copy(key, mine["client_certificate_key"])
+    async with adapter(authorization_server, kind, **{name: str(path) for name, path in mine.items()}) as trial:
+        await trial.token()
+        new_certificate, new_key = self_signed()
+        authorization_server.client_certificates[CERTIFIED_CLIENT] = new_certificate
+        trial.clock.advance(SHARED)
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.token()
+        assert "700027" in str(caught.value)
+        mine["client_certificate"].write_text(new_certificate)
+        with refusal(ProviderRefused, authorization_server) as caught:  # half of the way
+            await trial.token()
+        assert str(mine["client_certificate_key"]) in str(caught.value)
+        mine["client_certificate_key"].write_text(new_key)
+        assert (await trial.token()).access.value.reveal() in authorization_server.access
+
+
+@pytest.mark.parametrize("kind", ["microsoft certificate"])
+async def test_a_key_that_is_gone_is_the_admins_turn_and_back_when_it_is_back(
+    authorization_server: AuthorizationServer, kind: str, tmp_path: Path
+) -> None:
+    away = tmp_path / "app.key"
+    async with adapter(authorization_server, kind, client_certificate_key=str(away)) as trial:
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.token()
+        assert str(away) in str(caught.value)
+        assert trial.asked == 0
+        shutil.copy(authorization_server.authority.client_pair()[1], away)
+        assert (await trial.token()).access.value.reveal() in authorization_server.access
+
+
+@pytest.mark.parametrize("kind", ["microsoft secret"])
+async def test_a_new_secret_keeps_the_fingerprint_and_a_person_instead_of_the_app_does_not(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    person = {"flow": "browser", "scopes": ["https://outlook.office365.com/.default"]}
+    async with (
+        adapter(authorization_server, kind) as one,
+        adapter(authorization_server, kind, client_secret="CANARY-new") as two,
+        adapter(authorization_server, kind, **person) as three,
+    ):
+        assert one.provider.fingerprint == two.provider.fingerprint
+        assert one.provider.fingerprint != three.provider.fingerprint

@@ -1,0 +1,132 @@
+"""PEM files as administrators have them: what can be used, and what is said of what cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from bridge.errors import ProviderRefused
+from bridge.oauth.microsoft.certificates import ClientCertificate
+from tests.servers.ca import self_signed
+
+Pair = tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Pair:
+    return self_signed()
+
+
+@pytest.fixture(scope="module")
+def other() -> Pair:
+    return self_signed()
+
+
+def written(directory: Path, certificate: str, key: str | None) -> ClientCertificate:
+    (directory / "app.pem").write_text(certificate)
+    if key is not None:
+        (directory / "app.key").write_text(key)
+    return ClientCertificate(str(directory / "app.pem"), None if key is None else str(directory / "app.key"))
+
+
+def test_a_certificate_and_its_key_of_pkcs8(pair: Pair, tmp_path: Path) -> None:
+    found = written(tmp_path, *pair).credential()
+    assert found["public_certificate"] == pair[0]
+    written_key = found["private_key"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    assert written_key.decode() == pair[1]
+    assert "thumbprint" not in found  # msal would take it for SHA-1
+
+
+def test_a_key_of_pkcs1(tmp_path: Path) -> None:
+    certificate, key = self_signed(encoding=PrivateFormat.TraditionalOpenSSL)
+    assert "BEGIN RSA PRIVATE KEY" in key
+    assert written(tmp_path, certificate, key).credential()["public_certificate"] == certificate
+
+
+@pytest.mark.parametrize("order", [lambda c, k: c + k, lambda c, k: k + c], ids=["certificate first", "key first"])
+def test_both_in_one_file_with_remarks_between_them(
+    pair: Pair, tmp_path: Path, order: Callable[[str, str], str]
+) -> None:
+    text = order(pair[0], "Bag Attributes\n    friendlyName: mail-bridge\n" + pair[1])
+    assert written(tmp_path, text, None).credential()["public_certificate"] == pair[0]
+
+
+def test_of_a_chain_the_keys_own_certificate_is_shown(pair: Pair, other: Pair, tmp_path: Path) -> None:
+    assert written(tmp_path, other[0] + pair[0], pair[1]).credential()["public_certificate"] == pair[0]
+
+
+def test_a_key_is_loaded_once_until_a_file_changes(pair: Pair, other: Pair, tmp_path: Path) -> None:
+    certificate = written(tmp_path, *pair)
+    assert certificate.credential() is certificate.credential()
+    written(tmp_path, *other)
+    assert certificate.credential()["public_certificate"] == other[0]
+
+
+def encrypted(key: str) -> str:
+    loaded = load_pem_private_key(key.encode(), None)
+    return loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"CANARY")).decode()
+
+
+def encrypted_pkcs1(key: str) -> str:
+    loaded = load_pem_private_key(key.encode(), None)
+    kind = PrivateFormat.TraditionalOpenSSL
+    return loaded.private_bytes(Encoding.PEM, kind, BestAvailableEncryption(b"CANARY")).decode()
+
+
+def elliptic(_: str) -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (encrypted, "has a password"),
+        (encrypted_pkcs1, "has a password"),
+        (elliptic, "RSA keys of 2048 bits"),
+        (lambda _: self_signed(1024)[1], "RSA keys of 2048 bits"),
+        (lambda key: key[:200] + "!" + key[240:], "damaged"),
+        (lambda key: key[:200], "holds no private key"),
+        (lambda _: self_signed()[1], "belongs to no certificate"),
+        (lambda _: "", "holds no private key"),
+        (lambda _: self_signed()[0], "holds no private key"),
+    ],
+    ids=["encrypted", "encrypted PKCS#1", "EC", "short", "damaged", "cut", "another's", "empty", "a certificate"],
+)
+def test_a_key_that_cannot_be_used_is_named_with_its_file_and_nothing_of_it_is_shown(
+    pair: Pair, tmp_path: Path, change: Callable[[str], str], words: str
+) -> None:
+    key = change(pair[1])
+    with pytest.raises(ProviderRefused, match=words) as caught:
+        written(tmp_path, pair[0], key).credential()
+    text = str(caught.value)
+    assert str(tmp_path / "app.key") in text
+    assert "administrator must" in text
+    assert caught.value.__cause__ is None
+    assert not any(line in text for line in key.splitlines() if line)
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_certificate_that_is_none_is_named_with_its_file(pair: Pair, tmp_path: Path, text: str) -> None:
+    with pytest.raises(ProviderRefused, match="holds no certificate") as caught:
+        written(tmp_path, text, pair[1]).credential()
+    assert str(tmp_path / "app.pem") in str(caught.value)
+
+
+def test_files_that_cannot_be_read_are_named(pair: Pair, tmp_path: Path) -> None:
+    certificate = written(tmp_path, *pair)
+    (tmp_path / "app.key").unlink()
+    (tmp_path / "app.key").mkdir()
+    with pytest.raises(ProviderRefused, match="cannot be read") as caught:
+        certificate.credential()
+    assert str(tmp_path / "app.key") in str(caught.value)
