@@ -21,7 +21,6 @@ NOT_FOR_A_TEST = {
     "trap_32": "SendAsDenied comes after DATA: after the login nothing is parsed, the mail program gets it as it is",
     "trap_33": "providers keep a copy of sent mail themselves: the mail program's setting, not the bridge's",
     "trap_40": "a Windows service has no user's keyring: nothing to run here; a key file is named instead",
-    "trap_45": "device flow: not part of this version",
     "trap_47": "a date",
 }
 

@@ -228,7 +228,7 @@ async def test_who_waits_for_somebody_that_gives_up_asks_itself(
         with authorization_server.failing("token", Fault.SLOW):
             first = group.create_task(trial.token())
             second = group.create_task(trial.token(BOB))
-            await asyncio.wait([first], timeout=0)  # both have begun
+            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
             first.cancel()
             await asyncio.wait([first])
         assert (await second).access.value.reveal() in authorization_server.access

@@ -145,6 +145,8 @@ class AuthorizationServer:
     """Google: client_email to the PEM public key of its key file; it may act for everybody in `people`."""
     faults: dict[str, Fault] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
+    waiting: threading.Event = field(default_factory=threading.Event)
+    """Set once a request has met SLOW."""
 
     # --- what tests call ----------------------------------------------------------------------------------------
 
@@ -196,6 +198,7 @@ class AuthorizationServer:
     def failing(self, kind: str, fault: Fault) -> Iterator[None]:
         """Every request of this kind (token, discovery, authorize) meets the fault."""
         self.over.clear()
+        self.waiting.clear()
         self.faults[kind] = fault
         try:
             yield
@@ -609,6 +612,7 @@ class AuthorizationServer:
             case Fault.TEMPORARY_400:
                 return web.json_response({"error": "temporarily_unavailable"}, status=400)
             case Fault.SLOW:
+                self.waiting.set()
                 await asyncio.to_thread(self.over.wait, 60)
                 return None
             case Fault.RESET:
