@@ -209,6 +209,17 @@ async def test_fifty_mailboxes_at_once_are_one_request(authorization_server: Aut
 
 
 @pytest.mark.parametrize("kind", MICROSOFT)
+async def test_an_answer_from_before_a_suspend_is_not_young(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        first = await trial.token()
+        trial.clock.step(2 * 3600)  # the monotonic clock stood still meanwhile
+        assert (await trial.token()).access.value != first.access.value
+        assert trial.asked == 2
+
+
+@pytest.mark.parametrize("kind", MICROSOFT)
 async def test_fifty_mailboxes_share_a_failure_and_nobody_after_them(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:

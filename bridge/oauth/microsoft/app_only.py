@@ -54,8 +54,8 @@ class AppOnly:
         """A new access token, which is the same for every mailbox: who asks at the same time shares one request and
         its outcome, who asks right after it the answer."""
         while True:
-            if self._shared is not None and self._clock.monotonic() - self._shared[0] < SHARED_FOR:
-                return self._shared[1]
+            if (answer := self._young_answer()) is not None:
+                return answer
             if self._flight is None:
                 return await self._lead()
             outcome = await asyncio.shield(self._flight)
@@ -77,6 +77,12 @@ class AppOnly:
     async def close(self) -> None:
         """Release the connections."""
         self._library.close()
+
+    def _young_answer(self) -> TokenSet | None:
+        if self._shared is None or self._clock.monotonic() - self._shared[0] >= SHARED_FOR:
+            return None
+        answer = self._shared[1]
+        return answer if answer.access.is_fresh(self._clock.now()) else None  # a suspend stops the monotonic clock
 
     async def _lead(self) -> TokenSet:
         """Ask for all who wait; one who leads and is cancelled leaves the question to the next."""

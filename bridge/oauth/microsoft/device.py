@@ -17,8 +17,8 @@ LONGEST_LIFE = 900.0
 """Seconds; Microsoft's own. A user code that somebody was talked into typing signs a stranger in, so whatever an answer
 says, none is good for longer here (RFC 8628 section 5.4)."""
 
-SHORTEST_INTERVAL = 1
-"""Seconds between two polls. msal asks without a pause and without an end when an answer says 0."""
+SHORTEST_INTERVAL = 0.2
+"""Seconds between two polls: an answer of 0 must not become a loop without a pause."""
 
 NOT_PUBLIC = 7000218
 """AADSTS: a secret is missing. Device sign-in has none, so it is the registration's switch that is wrong."""
@@ -46,10 +46,10 @@ class Device(Person):
         if not (all(isinstance(text, str) and text for text in (code, user_code)) and life > 0 and _is_link(url)):
             raise ProviderUnavailable("Microsoft's answer holds no code that a person could type.")
         complete = flow.get("verification_uri_complete", "")  # Microsoft has none
-        interval = max(flow["interval"], SHORTEST_INTERVAL)
+        interval = max(float(flow["interval"]), SHORTEST_INTERVAL)
         kept = {"device_code": code, "user_code": user_code, "expires_at": asked_at + life}
         return DeviceRequest(
-            user_code, url, complete if _is_link(complete) else "", life, float(interval), Secret(json.dumps(kept))
+            user_code, url, complete if _is_link(complete) else "", life, interval, Secret(json.dumps(kept))
         )
 
     def _poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
@@ -58,9 +58,10 @@ class Device(Person):
         if asked_at >= kept["expires_at"]:
             raise _expired()
         cache = new_cache()
-        # msal loops, and sleeps between its questions, while exit_condition says no; it looks at it only if the
-        # interval is not 0, and warns if it finds the time of an earlier question in the flow.
-        flow = {"device_code": kept["device_code"], "interval": SHORTEST_INTERVAL}
+        # msal loops, and sleeps between its questions, while exit_condition says no. It looks at it only if the
+        # interval is not 0: then it asks without a pause and without an end. And it warns if it finds the time of an
+        # earlier question in the flow.
+        flow = {"device_code": kept["device_code"], "interval": 1}
         application = self._library.application(cache)
         answer = application.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
         match answer.get("error"):

@@ -1,0 +1,114 @@
+"""Answers to a request for a user code that no honest server gives."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from typing import Any, cast
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.config.providers import MicrosoftProvider
+from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.oauth import registry
+from bridge.oauth.base import DeviceProvider, DeviceRequest
+from bridge.oauth.threads import Limits
+from tests.oauth.raw import certificates, http, serving
+
+Tls = tuple[str, ssl.SSLContext]
+GOOD = {
+    "device_code": "CANARY-device",
+    "user_code": "ABCD1234",
+    "verification_uri": "https://login.example/device",
+    "expires_in": 900,
+    "interval": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return certificates(tmp_path_factory.mktemp("ca"))
+
+
+async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> DeviceRequest:
+    """The discovery document, then this answer."""
+    replies = [http(json.dumps(answer).encode(), status)]
+
+    def speak(channel: socket.socket) -> None:
+        channel.sendall(replies.pop())
+
+    with serving(speak, *tls) as raw:
+        host = f"https://localhost:{raw.port}"
+        ends = ("authorization_endpoint", "token_endpoint", "device_authorization_endpoint")
+        replies.append(http(json.dumps({"issuer": host} | dict.fromkeys(ends, raw.url)).encode()))
+        urls = {
+            name: f"{host}/t.example/oauth2/v2.0/{leaf}"
+            for name, leaf in (("authorization_url", "authorize"), ("token_url", "token"))
+        }
+        section = {"kind": "microsoft", "client_id": "id", "flow": "device", "discovery": False, "ca_file": tls[0]}
+        config = MicrosoftProvider.model_validate(section | urls)
+        limits = Limits(connect=2, read=2, overall=8)
+        provider = cast(DeviceProvider, registry.create("trial", config, SystemClock(), limits=limits))
+        try:
+            return await provider.begin_device()
+        finally:
+            await provider.close()
+
+
+async def test_a_good_answer_is_taken_as_it_is(tls: Tls) -> None:
+    request = await begin(tls, GOOD | {"verification_uri_complete": "https://login.example/device?c=1"})
+    assert request.complete_url == "https://login.example/device?c=1"
+    assert (request.user_code, request.lifetime, request.interval) == ("ABCD1234", 900, 5)
+    assert "CANARY" not in repr(request)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verification_uri": "javascript:alert(1)"},
+        {"verification_uri": "http://login.example/device"},
+        {"verification_uri": None},
+        {"user_code": ""},
+        {"user_code": 7},
+        {"device_code": ["x"]},
+        {"expires_in": 0},
+        {"expires_in": -5},
+        {"expires_in": "soon"},
+        {"expires_in": float("inf")},
+        {"interval": float("nan")},
+    ],
+    ids=str,
+)
+async def test_nothing_is_shown_that_is_no_code_or_no_link(tls: Tls, change: dict[str, Any]) -> None:
+    with pytest.raises(ProviderUnavailable) as caught:
+        await begin(tls, GOOD | change)
+    assert caught.type is ProviderUnavailable
+    assert "CANARY" not in str(caught.value)
+
+
+async def test_a_link_that_is_none_is_left_out(tls: Tls) -> None:
+    assert (await begin(tls, GOOD | {"verification_uri_complete": "javascript:alert(1)"})).complete_url == ""
+
+
+@pytest.mark.parametrize("interval", [0, -3])
+async def test_an_interval_of_nothing_is_still_a_pause(tls: Tls, interval: int) -> None:
+    assert (await begin(tls, GOOD | {"interval": interval})).interval == 0.2
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("invalid_client", ProviderRefused),
+        ("access_denied", ProviderRefused),
+        ("never_heard_of", ProviderRefused),
+        ("temporarily_unavailable", ProviderUnavailable),
+    ],
+)
+async def test_an_error_before_anybody_was_asked_is_nobodys_failed_sign_in(
+    tls: Tls, error: str, expected: type[BridgeError]
+) -> None:
+    with pytest.raises(expected) as caught:
+        await begin(tls, {"error": error, "error_description": "AADSTS1: no"}, "400 Bad")
+    assert caught.type is expected
