@@ -112,7 +112,6 @@ async def test_a_code_comes_from_its_cloud(
         assert isinstance(await provider.poll(request), TokenSet)
     [asked] = [asked for asked in authorization_server.requests if asked["kind"] == "device"]
     assert set(asked["scope"].split()) == {*scopes, *OF_MSAL}
-    assert {asked["host"] for asked in authorization_server.requests} == {host}
     assert set(proxy.hosts) == {f"{host}:443"}
 
 
@@ -127,7 +126,7 @@ async def test_an_app_asks_its_cloud_for_all_that_it_was_given(
     async with adapter(authorization_server, proxy, flow="client_credentials", **keys) as provider:
         await provider.refresh(Secret(""), subject=ALICE)
     [asked] = [asked for asked in authorization_server.requests if asked["kind"] == "token"]
-    assert (asked["host"], asked["scope"]) == (host, scope)
+    assert asked["scope"] == scope
     assert set(proxy.hosts) == {f"{host}:443"}
 
 

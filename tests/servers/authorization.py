@@ -33,9 +33,6 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from tests.servers.ca import NAMES, Authority
 
 TENANT = "11111111-aaaa-bbbb-cccc-222222222222"
-GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
-GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
-REDIRECT = "http://localhost:3017/"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 CERTIFIED_CLIENT = "certified-client"
 """Registered by certified_config()."""
@@ -44,6 +41,9 @@ CLOUD_HOSTS = (
     *("login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"),
 )
 """Microsoft's sign-in hosts, which the server's certificate names too: tests.servers.tunnel leads them here."""
+GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
+GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
+REDIRECT = "http://localhost:3017/"
 
 
 class Fault(Enum):
@@ -93,7 +93,6 @@ class Device:
     address: str = ""
     """Who has approved; empty while nobody has."""
     is_denied: bool = False
-    is_redeemed: bool = False
     expires_at: float = 0.0
     polled_at: float = 0.0
 
@@ -122,7 +121,7 @@ class AuthorizationServer:
     consented: set[tuple[str, str]] = field(default_factory=set)
     """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
     requests: list[dict[str, str]] = field(default_factory=list)
-    """What was asked: `kind`, `host`, `grant_type`, `client_id`, `scope`, `login_hint`, `time` (since the epoch)."""
+    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `time` (seconds since the epoch)."""
     secrets: list[str] = field(default_factory=list)
     """Everything that no log may show: secrets, codes, tokens."""
     clients: dict[str, Client] = field(default_factory=dict)
@@ -272,7 +271,7 @@ class AuthorizationServer:
     async def authorize(self, request: web.Request) -> web.Response:
         query = request.query
         client = self.clients.get(query.get("client_id", ""))
-        self._note("authorize", query, request)
+        self._note("authorize", query)
         if not self._has_tenant(request):
             return web.Response(status=400, text="AADSTS90002: this tenant is not found")
         if client is None or query.get("redirect_uri") not in client.redirect_uris:
@@ -340,7 +339,7 @@ class AuthorizationServer:
     async def device_authorization(self, request: web.Request) -> web.StreamResponse:
         """RFC 8628 section 3.1; only public clients at Microsoft."""
         form = {name: str(value) for name, value in (await request.post()).items()}
-        self._note("device", form, request)
+        self._note("device", form)
         if (failed := await self._fault("device", request)) is not None:
             return failed
         client = self.clients.get(form.get("client_id", ""))
@@ -391,7 +390,7 @@ class AuthorizationServer:
         if (header := request.headers.get("Authorization", "")).startswith("Basic "):  # RFC 6749 section 2.3.1
             client_id, _, secret = base64.b64decode(header[6:]).decode().partition(":")
             form |= {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
-        self._note("token", form, request)
+        self._note("token", form)
         if (failed := await self._fault("token", request)) is not None:
             return failed
         if refusal := self.refusals.get(form.get("grant_type", "")):
@@ -429,11 +428,10 @@ class AuthorizationServer:
         if device is None or device.client_id != form["client_id"]:
             unknown = "bad_verification_code" if _is_microsoft(request) else "invalid_grant"
             return _error(unknown, 70000, "no such device code")
-        if device.is_redeemed:
-            return _error("invalid_grant", 54005, "the code was redeemed already")
         if device.expires_at < time.time():
             return _error("expired_token", 70020, "the code has expired")
         if device.is_denied:
+            del self.devices[code]
             return _error("authorization_declined" if _is_microsoft(request) else "access_denied", 70017, "declined")
         now = time.time()
         too_soon, device.polled_at = now - device.polled_at < self.device_interval, now
@@ -441,7 +439,7 @@ class AuthorizationServer:
             return _error("slow_down", 70016, "too fast")
         if not device.address:
             return _error("authorization_pending", 70016, "not yet")
-        device.is_redeemed = True
+        del self.devices[code]
         grant = Grant(device.client_id, device.address, device.scope)
         offline = "offline_access" in device.scope.split() or not _is_microsoft(request)
         return self._answer(grant, self._new_refresh(grant) if offline else None, request, form)
@@ -556,7 +554,7 @@ class AuthorizationServer:
         return token
 
     async def discovery(self, request: web.Request) -> web.StreamResponse:
-        self._note("discovery", {}, request)
+        self._note("discovery", {})
         if (failed := await self._fault("discovery", request)) is not None:
             return failed
         tenant = request.match_info["tenant"]
@@ -575,7 +573,7 @@ class AuthorizationServer:
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         form = {name: str(value) for name, value in (await request.post()).items()}
-        self._note("revoke", form, request)
+        self._note("revoke", form)
         if (failed := await self._fault("revoke", request)) is not None:
             return failed
         grant = self.refresh.pop(form.get("token", ""), None)
@@ -630,9 +628,9 @@ class AuthorizationServer:
         self.secrets.append(token)
         return token
 
-    def _note(self, kind: str, form: Mapping[str, str], request: web.Request) -> None:
+    def _note(self, kind: str, form: Mapping[str, str]) -> None:
         kept = {name: form[name] for name in ("grant_type", "client_id", "scope", "login_hint") if name in form}
-        self.requests.append({"kind": kind, "host": request.host, "time": f"{time.time():.3f}", **kept})
+        self.requests.append({"kind": kind, "time": f"{time.time():.3f}", **kept})
 
     def _has_tenant(self, request: web.Request) -> bool:
         return not _is_microsoft(request) or request.match_info["tenant"] in self.tenants
