@@ -465,6 +465,7 @@ class AuthorizationServer:
         """An assertion of this client, signed with the key of the certificate that its header names by x5t#S256
         (RFC 7515 section 4.1.8), for this endpoint and for now (RFC 7523 section 3)."""
         assertion, pem = form["client_assertion"], self.client_certificates.get(form["client_id"])
+        self.secrets.append(assertion)
         if pem is None or form.get("client_assertion_type") != JWT_BEARER:
             return False
         named = _header_of(assertion).get("x5t#S256", "").rstrip("=")
