@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "List accounts; show passwords; try mail servers; forget or adopt a sign-in.",
     ),
     "status": ("bridge.ui.cli.status", "status", "Ask the running bridge how it is."),
+    "import": ("bridge.ui.cli.import_config", "import_config", "Carry over a configuration of email-oauth2-proxy."),
     "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
 }
 """Name: module, object, one line of help."""

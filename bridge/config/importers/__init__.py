@@ -1,0 +1,1 @@
+"""Other bridges' files to our YAML."""

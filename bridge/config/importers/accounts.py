@@ -1,0 +1,142 @@
+"""The accounts of email-oauth2-proxy: whose they are, with what they inherit from its catch-all accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter, ValidationError
+
+from bridge.config.importers.ini import IniSection
+from bridge.config.values import MailAddress, same_name
+
+SAMPLE_TEXT = "*** your"
+"""With this begins what its sample configuration wants to have replaced."""
+
+GLOBAL = "emailproxy"
+
+TOKENS = frozenset(
+    {"token_salt", "token_iterations", "access_token", "access_token_expiry", "refresh_token", "last_activity"}
+)
+"""What the program writes into an account's section; not one of them is looked at."""
+
+KNOWN = TOKENS | {
+    "permission_url",
+    "token_url",
+    "oauth2_scope",
+    "oauth2_resource",
+    "oauth2_flow",
+    "redirect_uri",
+    "redirect_listen_address",
+    "client_id",
+    "client_secret",
+    "client_secret_encrypted",
+    "use_pkce",
+    "jwt_certificate_path",
+    "jwt_key_path",
+}
+"""Options of an account."""
+
+_ADDRESS: TypeAdapter[str] = TypeAdapter(MailAddress)
+_TRUE = frozenset({"1", "yes", "true", "on"})
+"""What configparser takes for true."""
+
+
+class NotCarried(Exception):
+    """This part has no place in our configuration; the text says why, and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The options of [emailproxy] that change what other sections mean."""
+
+    catch_all: bool = False
+    login_password_is_secret: bool = False
+    written: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, sections: Sequence[IniSection]) -> Globals:
+        """From the section of that name, if there is one."""
+        found = next((section for section in sections if section.name == GLOBAL), None)
+        if found is None:
+            return cls()
+
+        def is_on(option: str) -> bool:
+            return found.get(option).lower() in _TRUE
+
+        return cls(
+            catch_all=is_on("allow_catch_all_accounts"),
+            login_password_is_secret=is_on("use_login_password_as_client_credentials_secret"),
+            written=frozenset(found.options),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One section with an @ in its name, and all the options that hold for it."""
+
+    section: str
+    line: int
+    address: str
+    """As we write it: `alice@example.com`, or `*@example.com`."""
+    options: Mapping[str, str] = field(repr=False)
+
+    def get(self, option: str) -> str:
+        """The option, inherited or its own; empty if there is none."""
+        return self.options.get(option, "").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Those that have an address, and why the others have none."""
+
+    carried: tuple[Account, ...]
+    refused: tuple[tuple[IniSection, str], ...]
+
+
+def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts:
+    """All accounts, in the order of the file; of two that differ in case only, the first."""
+    by_name = {section.name: section for section in sections}
+    carried: dict[str, Account] = {}
+    refused: list[tuple[IniSection, str]] = []
+    for section in sections:
+        if "@" not in section.name:
+            continue
+        try:
+            address = _address(section.name, switches)
+            if (first := carried.get(same_name(address))) is not None:
+                raise NotCarried(
+                    f"[{first.section}] (line {first.line}) is the same for mail-bridge, which does not look at case"
+                )
+        except NotCarried as reason:
+            refused.append((section, str(reason)))
+            continue
+        options = _inherited(section, by_name) if switches.catch_all else section.options
+        carried[same_name(address)] = Account(section.name, section.line, address, options)
+    return Accounts(tuple(carried.values()), tuple(refused))
+
+
+def _address(name: str, switches: Globals) -> str:
+    if name.startswith("@"):
+        if not switches.catch_all:
+            raise NotCarried("it had no effect: allow_catch_all_accounts was not on")
+        if name == "@":
+            raise NotCarried(
+                'everybody of every domain is not possible here; add an account "*@example.com" for each domain'
+            )
+    try:
+        return _ADDRESS.validate_python("*" + name if name.startswith("@") else name)
+    except ValidationError:
+        pass
+    raise NotCarried("this is not the address of a mailbox; add an account with its address, and this under `aliases`")
+
+
+def _inherited(section: IniSection, by_name: Mapping[str, IniSection]) -> Mapping[str, str]:
+    """What is missing comes from [@domain], then from [@]."""
+    templates = [by_name.get("@"), by_name.get("@" + section.name.rpartition("@")[2])]
+    options: dict[str, str] = {}
+    for template in templates:
+        if template is not None and template is not section:
+            # A template's own sign-in is nobody else's; what its secret was encrypted with is not known here anyway.
+            options |= {name: value for name, value in template.options.items() if name not in TOKENS}
+    return options | dict(section.options)

@@ -1,0 +1,344 @@
+"""One account's options to the provider it needs: which kind, which flow, and what is said about the difference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import urlsplit
+
+from bridge.config.importers.accounts import SAMPLE_TEXT, Account, Globals, NotCarried
+from bridge.config.importers.servers import host_of, microsoft
+from bridge.config.presets import CLOUDS, GOOGLE_MAIL_SCOPE, GOOGLE_SCOPES, OAUTH2_PRESETS, Cloud, OAuth2Preset
+from bridge.config.providers import SHARED_TENANTS, SIGN_IN_SCOPES, Flow
+from bridge.secret import Secret
+
+Setting = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to say about a provider; `to_do` if somebody must act before it works."""
+
+    text: str
+    to_do: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A provider as one account needs it. Accounts whose drafts have the same `identity` share one provider."""
+
+    title: str
+    """What to call it, where there is no other of its kind."""
+    family: str | None
+    """Whose mail servers it uses; None if no preset knows them."""
+    settings: Mapping[str, Setting]
+    """Keys of our `providers` section and their values, without secrets and mail servers."""
+    redirect_uri: str
+    """Where the browser came back to there; empty where no browser is used."""
+    client_secret: Secret[str] | None
+    hidden_secret: str
+    """Why there is a secret that is not known; empty if there is none."""
+    service_account: Secret[str] | None
+    """The JSON key, where it stood in the file itself."""
+    domains: tuple[str, ...]
+    """Names by which its mail servers may be found."""
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """All that makes a provider another one, except for the client secret."""
+        key = self.service_account.reveal() if self.service_account is not None else ""
+        return self.family, tuple(self.settings.items()), self.redirect_uri, key
+
+
+@dataclass(slots=True)
+class _Options:
+    """An account's options as they are read, and what there is to say of them."""
+
+    account: Account
+    switches: Globals
+    directory: Path
+    remarks: list[Remark] = field(default_factory=list)
+
+    def get(self, option: str) -> str:
+        return self.account.get(option)
+
+    def say(self, text: str, *, to_do: bool = False) -> None:
+        self.remarks.append(Remark(text, to_do))
+
+    def path(self, option: str) -> str:
+        """Absolute; there, a relative path was relative to where the program had been started."""
+        return absolute(self.get(option), self.directory)
+
+
+def absolute(path: str, directory: Path) -> str:
+    """A path of the other file for ours, which may stand elsewhere; one of another system stays as it is."""
+    is_whole = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+    return path if is_whole else str(directory / path)
+
+
+def draft(account: Account, switches: Globals, directory: Path) -> Draft:
+    """What this account needs. Raises: NotCarried."""
+    options = _Options(account, switches, directory)
+    flow = _flow(options)
+    if flow is Flow.SERVICE_ACCOUNT:
+        return _google_service_account(options)
+    token_host = host_of(options.get("token_url"))
+    if not token_host or not options.get("client_id"):
+        raise NotCarried("token_url or client_id is missing, so that it did not work there either")
+    if SAMPLE_TEXT in options.get("client_id") or SAMPLE_TEXT in options.get("token_url"):
+        raise NotCarried("it still holds the text of the sample configuration")
+    if token_host in _GOOGLE_HOSTS:
+        return _google(options, flow)
+    if (cloud := _MICROSOFT_HOSTS.get(token_host)) is not None:
+        return _microsoft(options, flow, cloud)
+    return _other(options, flow, token_host)
+
+
+def _flow(options: _Options) -> Flow | None:
+    """None for the password grant (RFC 6749 section 4.3). With a permission_url only `device` counts, there."""
+    written = options.get("oauth2_flow")
+    if options.get("permission_url"):
+        return Flow.DEVICE if written == "device" else Flow.BROWSER
+    if written in {"client_credentials", "service_account"}:
+        return Flow(written)
+    if written == "password":
+        return None
+    raise NotCarried("it has no permission_url, and no oauth2_flow that goes without, so that it did not work there")
+
+
+def _secret(options: _Options) -> tuple[Secret[str] | None, str]:
+    """The client secret, or why there is one that cannot be read."""
+    written = options.get("client_secret")
+    if written and SAMPLE_TEXT not in written:
+        return Secret(written), ""
+    if options.get("client_secret_encrypted"):
+        return None, "it is in the old file only encrypted, with the password of whoever used it"
+    return None, ""
+
+
+# --- Google ---------------------------------------------------------------------------------------------------------
+
+_GOOGLE_HOSTS = frozenset({"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com"})
+
+
+def _google(options: _Options, flow: Flow | None) -> Draft:
+    if flow is Flow.CLIENT_CREDENTIALS:
+        raise NotCarried("Google has no client_credentials for mail; use `flow: service_account` with its JSON key")
+    if flow is not Flow.BROWSER:
+        options.say("Signing in is done in the browser here: Google allows mail with no other way for a person.")
+    secret, hidden = _secret(options)
+    if secret is None and not hidden:
+        hidden = "the old file has none, and Google wants one"
+    settings: dict[str, Setting] = {"kind": "google", "client_id": options.get("client_id")}
+    _google_scopes(options, settings, preset=GOOGLE_SCOPES)
+    return _drafted(options, "gmail", "google", settings, secret, hidden)
+
+
+def _google_service_account(options: _Options) -> Draft:
+    """There, client_id says what client_secret is: the path of a JSON key, or the key itself."""
+    what, key = options.get("client_id"), options.get("client_secret")
+    if what not in {"file", "key"} or not key or SAMPLE_TEXT in key:
+        raise NotCarried("its service account key is missing: client_id must be `file` or `key`, client_secret the key")
+    settings: dict[str, Setting] = {"kind": "google", "flow": Flow.SERVICE_ACCOUNT.value}
+    if what == "file":
+        settings["service_account_file"] = options.path("client_secret")
+    _google_scopes(options, settings, preset=(GOOGLE_MAIL_SCOPE,))
+    inline = Secret(key) if what == "key" else None
+    return _drafted(options, "gmail-service-account", "google", settings, None, "", service_account=inline)
+
+
+def _google_scopes(options: _Options, settings: dict[str, Setting], *, preset: tuple[str, ...]) -> None:
+    scopes = _words(options.get("oauth2_scope"))
+    if scopes and set(scopes) - set(GOOGLE_SCOPES) - SIGN_IN_SCOPES:
+        settings["scopes"] = tuple(dict.fromkeys((*scopes, *(scope for scope in preset if scope not in scopes))))
+
+
+# --- Microsoft ------------------------------------------------------------------------------------------------------
+
+_MICROSOFT_HOSTS: Mapping[str, Cloud] = {
+    **{CLOUDS[cloud].authority_host: cloud for cloud in (Cloud.PUBLIC, Cloud.US_GOV, Cloud.CHINA)},
+    "login.microsoft.com": Cloud.PUBLIC,
+    "login.windows.net": Cloud.PUBLIC,
+    "login.live.com": Cloud.PUBLIC,
+    "login.chinacloudapi.cn": Cloud.CHINA,
+}
+
+_AUTHORITY = re.compile(r"/([^/]+)/oauth2(/v2\.0)?/(?:authorize|token|devicecode)/?")
+_LIVE = re.compile(r"/oauth20_(?:authorize|token|connect)\.srf")
+"""Of login.live.com, for private accounts: what is `consumers` elsewhere."""
+
+
+def _microsoft(options: _Options, flow: Flow | None, cloud: Cloud) -> Draft:
+    if flow is None:
+        flow = Flow.BROWSER
+        options.say(
+            "There, the password of each person was sent to Microsoft (oauth2_flow = password); mail-bridge never does "
+            "that: people sign in once, in the browser. Register the redirect URI http://localhost:3017/ (type Web, or "
+            "Mobile and desktop for an app without a secret) before the first one does.",
+            to_do=True,
+        )
+    cloud = _exact_cloud(options, cloud)
+    settings: dict[str, Setting] = {"kind": "microsoft", "tenant": _tenant(options)}
+    if cloud is not Cloud.PUBLIC:
+        settings["cloud"] = cloud.value
+    settings["client_id"] = options.get("client_id")
+    if flow is not Flow.BROWSER:
+        settings["flow"] = flow.value
+    secret, hidden = _microsoft_credential(options, flow, settings)
+    _microsoft_scopes(options, flow, cloud, settings)
+    title = "office365" if cloud is Cloud.PUBLIC else f"office365-{cloud.value}"
+    title += "-app" if flow is Flow.CLIENT_CREDENTIALS else ""
+    return _drafted(options, title, microsoft(cloud), settings, secret, hidden, browser=flow is Flow.BROWSER)
+
+
+def _exact_cloud(options: _Options, cloud: Cloud) -> Cloud:
+    """GCC High and DoD sign in at the same host; the mail server in the scope tells them apart."""
+    is_dod = cloud is Cloud.US_GOV and "outlook-dod." in options.get("oauth2_scope")
+    return Cloud.US_DOD if is_dod else cloud
+
+
+def _tenant(options: _Options) -> str:
+    tenants: dict[str, str] = {}
+    for option in ("permission_url", "token_url"):
+        url = options.get(option)
+        if not url:
+            continue
+        path = urlsplit(url).path if host_of(url) else ""
+        match = _AUTHORITY.fullmatch(path)
+        if match is None and not _LIVE.fullmatch(path):
+            raise NotCarried(f"its {option} is not of a form that Microsoft uses; write the provider with `tenant`")
+        tenant = match[1] if match is not None else "consumers"
+        tenants.setdefault(tenant.lower(), tenant)
+        if match is not None and not match[2]:
+            options.say("Its URLs were those of version 1; mail-bridge uses version 2 of the same tenant.")
+    own = [tenant for key, tenant in tenants.items() if key not in SHARED_TENANTS]
+    if len(own) > 1:
+        raise NotCarried("permission_url and token_url name two tenants")
+    return own[0] if own else next(reversed(tenants.values()))
+
+
+def _microsoft_credential(
+    options: _Options, flow: Flow, settings: dict[str, Setting]
+) -> tuple[Secret[str] | None, str]:
+    """There, a secret wins over a certificate; public clients have neither."""
+    secret, hidden = _secret(options)
+    certificate, key = options.get("jwt_certificate_path"), options.get("jwt_key_path")
+    if flow is Flow.DEVICE:
+        if secret or hidden or (certificate and key):
+            options.say(
+                "The client secret (or certificate) is left out: Microsoft lets only public clients use a code."
+            )
+        return None, ""
+    if secret is None and not hidden and certificate and key:
+        settings["client_certificate"] = options.path("jwt_certificate_path")
+        settings["client_certificate_key"] = options.path("jwt_key_path")
+    elif certificate or key:
+        options.say("The certificate is left out: it was not used beside the client secret, or without its key.")
+    if flow is Flow.CLIENT_CREDENTIALS and "client_certificate" not in settings and secret is None and not hidden:
+        if not options.switches.login_password_is_secret:
+            raise NotCarried("client_credentials need a client secret or a certificate, and it has neither")
+        hidden = "there, it was the password with which mail programs logged in"
+    return secret, hidden
+
+
+def _microsoft_scopes(options: _Options, flow: Flow, cloud: Cloud, settings: dict[str, Setting]) -> None:
+    scopes = [scope for scope in _words(options.get("oauth2_scope")) if scope not in SIGN_IN_SCOPES]
+    preset: tuple[str, ...] = CLOUDS[cloud].scopes
+    if flow is Flow.CLIENT_CREDENTIALS:
+        preset = (CLOUDS[cloud].app_scope,)
+        scopes = [scope for scope in scopes if scope.endswith("/.default")]
+    services = {host_of(scope) for scope in scopes}
+    is_mail = len(services) == 1 and not services & {"", "graph.microsoft.com"}
+    if scopes and not is_mail:
+        options.say(f"The scopes are those of mail-bridge; these were others: {' '.join(scopes)}")
+    elif scopes and _same_service(scopes) != _same_service(preset):
+        settings["scopes"] = tuple(dict.fromkeys(scopes))
+
+
+def _same_service(scopes: Iterable[str]) -> frozenset[str]:
+    """outlook.office365.com and outlook.office.com are two names of one service."""
+    return frozenset(scope.lower().replace("//outlook.office365.com/", "//outlook.office.com/") for scope in scopes)
+
+
+# --- any other ------------------------------------------------------------------------------------------------------
+
+_PRESETS: Mapping[str, OAuth2Preset] = {
+    **{host_of(str(values["token_url"])): preset for preset, values in OAUTH2_PRESETS.items()},
+    "oauth.yandex.ru": OAuth2Preset.YANDEX,
+}
+
+
+def _other(options: _Options, flow: Flow | None, token_host: str) -> Draft:
+    if flow is None:
+        raise NotCarried(
+            "it sent the password of each person to the provider (oauth2_flow = password), which mail-bridge never "
+            "does; write a provider with `authorization_url`, where people sign in in the browser"
+        )
+    preset = _PRESETS.get(token_host)
+    known = OAUTH2_PRESETS[preset] if preset is not None else {}
+    settings: dict[str, Setting] = {"kind": "oauth2"}
+    if preset is not None:
+        settings["preset"] = preset.value
+    settings["client_id"] = options.get("client_id")
+    if flow is not Flow.BROWSER:
+        settings["flow"] = flow.value
+    urls = {"token_url": options.get("token_url")}
+    if flow is not Flow.CLIENT_CREDENTIALS:
+        key = "device_url" if flow is Flow.DEVICE else "authorization_url"
+        urls = {key: options.get("permission_url"), **urls}
+    settings |= {key: url for key, url in urls.items() if url != known.get(key)}
+    scopes = _words(options.get("oauth2_scope"))
+    if not scopes:
+        raise NotCarried("oauth2_scope is missing, so that it did not work there either")
+    if {*scopes} - {"offline_access"} != {*known.get("scopes", ())}:
+        settings["scopes"] = scopes
+    if options.get("oauth2_resource"):
+        options.say("oauth2_resource is left out: no provider of this kind takes it.")
+    secret, hidden = _secret(options)
+    if flow is Flow.CLIENT_CREDENTIALS and secret is None and not hidden:
+        hidden = "the old file has none, and client_credentials need one"
+    title = preset.value if preset is not None else _title(token_host)
+    family = preset.value if preset is not None else None
+    return _drafted(options, title, family, settings, secret, hidden, browser=flow is Flow.BROWSER)
+
+
+def _title(host: str) -> str:
+    """`zoho` of accounts.zoho.com, `example` of login.example.co.uk."""
+    labels = [re.sub(r"[^a-z0-9-]", "", label).strip("-") for label in host.split(".")]
+    named = [label for label in labels[:-1] if len(label) > 3]
+    return next(reversed(named), "") or "provider"
+
+
+def _drafted(
+    options: _Options,
+    title: str,
+    family: str | None,
+    settings: Mapping[str, Setting],
+    secret: Secret[str] | None,
+    hidden: str,
+    *,
+    service_account: Secret[str] | None = None,
+    browser: bool = True,
+) -> Draft:
+    has_browser = browser and settings.get("flow") != Flow.SERVICE_ACCOUNT.value
+    if has_browser and (listen := options.get("redirect_listen_address")):
+        options.say(f"redirect_listen_address ({listen}) is left out: the console listens where `console` says.")
+    urls = (options.get("permission_url"), options.get("token_url"))
+    return Draft(
+        title=title,
+        family=family,
+        settings=settings,
+        redirect_uri=options.get("redirect_uri") if has_browser else "",
+        client_secret=secret,
+        hidden_secret=hidden,
+        service_account=service_account,
+        domains=tuple(filter(None, (*map(host_of, urls), options.account.address.rpartition("@")[2]))),
+        remarks=tuple(dict.fromkeys(options.remarks)),
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split()))

@@ -1,0 +1,88 @@
+"""Reads an INI file as email-oauth2-proxy does; what is wrong with it is said with its line, never with its text."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.errors import ConfigError
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_HEADER = re.compile(r"\[(?P<name>.+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class IniSection:
+    """A section with its options, those of [DEFAULT] included; option names are in lower case."""
+
+    name: str
+    line: int
+    options: Mapping[str, str] = field(repr=False)
+    """They hold secrets."""
+
+    def get(self, option: str) -> str:
+        """The option without outer spaces; empty if it is not there."""
+        return self.options.get(option, "").strip()
+
+
+def decoded(content: bytes, name: str) -> str:
+    """The text of a file: UTF-8, UTF-16 with its mark, or what older Windows editors write. Raises: ConfigError."""
+    encodings = ("utf-16",) if content.startswith(_UTF16) else ("utf-8-sig", "cp1252")
+    for encoding in encodings:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError as error:
+            before = content[: error.start]
+    line = before.count(b"\n") + 1
+    # Outside the handler, whose error holds the bytes.
+    raise ConfigError((f"{name}:{line}: here stands a byte that is no text; save the file as UTF-8",))
+
+
+def read_ini(text: str, name: str) -> tuple[IniSection, ...]:
+    """All sections, in the order of the file. Raises: ConfigError with the line.
+
+    No interpolation, no inline comments, each section and option once: as that program has it.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    parser = configparser.ConfigParser(interpolation=None)
+    problem = _problem(parser, text)
+    if problem is not None:
+        raise ConfigError((f"{name}:{problem}",))
+    lines = _lines_of_headers(text)
+    return tuple(
+        IniSection(section, lines.get(section, 1), dict(parser.items(section))) for section in parser.sections()
+    )
+
+
+def _problem(parser: configparser.ConfigParser, text: str) -> str | None:
+    """Line and sentence. The parser's own texts quote the line, which may hold a secret."""
+    try:
+        parser.read_string(text)
+    except configparser.MissingSectionHeaderError as error:
+        return (
+            f"{error.lineno}: this stands before any [section]; is it the configuration of email-oauth2-proxy? "
+            "A file of that program begins with a section such as [IMAP-1993]"
+        )
+    except configparser.DuplicateSectionError as error:
+        return f"{error.lineno}: the section [{_shown(str(error.section))}] is in the file twice; keep one of the two"
+    except configparser.DuplicateOptionError as error:
+        where = f"[{_shown(str(error.section))}]"
+        return f"{error.lineno}: {_shown(str(error.option))} is in section {where} twice; keep one of the two"
+    except configparser.ParsingError as error:
+        line = error.errors[0][0] if error.errors else 1
+        return f"{line}: this line is neither `name = value` nor a [section]; correct it, or put # in front"
+    return None
+
+
+def _lines_of_headers(text: str) -> dict[str, int]:
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if (match := _HEADER.match(line.strip())) is not None:
+            lines.setdefault(match["name"], number)
+    return lines
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:80])

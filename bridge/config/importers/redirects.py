@@ -1,0 +1,117 @@
+"""Where the browser comes back to: one console for all providers, at the port that asks for the fewest changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+
+from bridge.config.importers.drafts import Remark
+from bridge.config.values import HttpsUrl, is_loopback
+
+DEFAULT_PORT = 3017
+FIRST_ORDINARY = 1024
+"""Below, only administrators may listen on Linux; on Windows port 80 mostly belongs to a web server."""
+
+_NATIVE_CLIENT = "/oauth2/nativeclient"
+"""Of Microsoft: a page from which people copied the URL into the other program."""
+
+_URL: TypeAdapter[str] = TypeAdapter(HttpsUrl)
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """What to write for one provider; no `uri` where the console's own will do."""
+
+    uri: str | None
+    remark: Remark | None = None
+
+
+def console_port(redirects: Iterable[tuple[str, str, int]], taken: Collection[int]) -> int:
+    """The localhost port that asks for the fewest changes at the providers.
+
+    Args: redirects, each redirect URI, its provider's kind and how many accounts it has; taken, the listeners' ports.
+    """
+    exact: Counter[int] = Counter()
+    """Microsoft does not look at the port, nor does Google for its usual type of client; others do."""
+    wishes: Counter[int] = Counter()
+    for uri, kind, accounts in redirects:
+        port = _localhost_port(uri)
+        if port is not None and port >= FIRST_ORDINARY and port not in taken:
+            wishes[port] += accounts
+            exact[port] += accounts if kind == "oauth2" else 0
+    if wishes:
+        return max(wishes, key=lambda port: (exact[port], wishes[port], port == DEFAULT_PORT, -port))
+    return next(port for port in range(DEFAULT_PORT, 65536) if port not in taken)
+
+
+def redirect(uri: str, kind: str, port: int) -> Redirect:
+    """What to write for a provider that had this redirect URI.
+
+    Args: uri, as registered, empty if there was none; kind, of the provider; port, of the console.
+    """
+    if not uri:
+        return Redirect(None)
+    theirs = _localhost_port(uri)
+    if theirs is None:
+        return _elsewhere(uri, kind, port)
+    # The slash at the end counts where it was registered with or without one; the port, at some, does not.
+    ours = f"http://localhost:{port}" + ("/" if urlsplit(uri).path else "")
+    if theirs == port:
+        return Redirect(ours)
+    return Redirect(ours, _other_port(uri, ours, kind))
+
+
+def _localhost_port(uri: str) -> int | None:
+    """The port of `http://localhost:PORT/`; None for any other URI."""
+    try:
+        url = urlsplit(uri)
+        port = url.port
+    except ValueError:
+        return None
+    if url.scheme != "http" or url.hostname != "localhost" or url.path not in {"", "/"} or url.query or url.fragment:
+        return None
+    return 80 if port is None else port
+
+
+def _other_port(uri: str, ours: str, kind: str) -> Remark:
+    was = f"redirect_uri was {uri}."
+    if kind == "microsoft":
+        return Remark(
+            f"{was} Microsoft does not look at the port of localhost, so that the registration can stay. Should a "
+            f"sign-in end with AADSTS50011, register {ours} in the place of the old one, exactly so."
+        )
+    if kind == "google":
+        return Remark(
+            f"{was} For a client of type Desktop app Google takes any port; for one of type Web, add {ours} to its "
+            "redirect URIs."
+        )
+    return Remark(f"{was} Register {ours} at the provider, exactly so, before the first sign-in.", to_do=True)
+
+
+def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
+    """A URI that is not `http://localhost:PORT/`."""
+    ours, was = f"http://localhost:{port}/", f"redirect_uri was {uri}."
+    try:
+        url = urlsplit(_URL.validate_python(uri))
+    except ValidationError:
+        is_public = False
+    else:
+        is_public = not is_loopback(url.hostname or "") and not url.path.endswith(_NATIVE_CLIENT)
+    if is_public:
+        text = f"The web server at {url.hostname} must pass redirect_uri on to the console, {ours}"
+        return Redirect(uri, Remark(text, to_do=True))
+    if kind == "google":
+        return Redirect(
+            None,
+            Remark(
+                f"{was} It is {ours} now. For a client of type Desktop app nothing has to be registered; for one of type "
+                "Web, add it to its redirect URIs."
+            ),
+        )
+    return Redirect(
+        None, Remark(f"{was} Register {ours} at the provider, exactly so, before the first sign-in.", to_do=True)
+    )

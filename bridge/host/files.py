@@ -1,0 +1,37 @@
+"""Files for their owner alone, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a text as UTF-8 into a file that only its owner may read; readers see all of it or nothing.
+
+    On Windows the directory's access list says who may read. Raises: FileExistsError unless `overwrite`; OSError.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its first moment
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _take_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename to a name that is free; of two who try, one gets FileExistsError, and nobody's file is lost."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # rename alone would overwrite
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

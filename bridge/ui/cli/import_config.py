@@ -1,0 +1,105 @@
+"""`mail-bridge import`: another bridge's configuration to our YAML."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from bridge.config.importers.emailproxy import Imported, import_emailproxy
+from bridge.config.importers.ini import decoded
+from bridge.config.importers.providers import SecretHome
+from bridge.config.load import load_config
+from bridge.errors import BridgeError, ConfigError
+from bridge.host.files import write_private
+from bridge.host.paths import ensure_private
+from bridge.ui.cli.session import DONE
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of the other program's file; an account with its tokens has some 6,000."""
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write here. [default: standard output]")
+@click.option("--force", is_flag=True, help="Overwrite what is there.")
+def import_config(file: Path, output: Path | None, force: bool) -> int:
+    """Read FILE, the configuration of email-oauth2-proxy, and write that of mail-bridge.
+
+    With --output, client secrets go into files of their own in the directory `secrets` beside it, for you alone to
+    read. Without it, the YAML names environment variables in their place. The old program's tokens are not read.
+    """
+    source = _read(file)
+    home = SecretHome.FILES if output is not None else SecretHome.ENVIRONMENT
+    imported = import_emailproxy(source, source=file.name, directory=file.absolute().parent, home=home)
+    if output is None:
+        is_screen = sys.stdout.isatty()
+        click.echo(imported.yaml if is_screen else imported.yaml.encode(), nl=False)  # UTF-8, whatever the code page
+        _report(imported, ())
+        return DONE
+    if output.exists() and output.samefile(file):
+        raise click.UsageError(f"{output} is the file to read; name another one")
+    files = _files(imported, output)
+    if not force and (there := [str(path) for path in files if path.exists()]):
+        raise click.UsageError(f"{', '.join(there)}: there already; name another file, or add --force to overwrite")
+    _write(files, overwrite=force)
+    _report(imported, files)
+    _check(output)
+    return DONE
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST + 1)
+    except OSError as error:
+        raise ConfigError((f"{file}: this file cannot be read: {error.strerror}",)) from error
+    if len(content) > LARGEST:
+        raise ConfigError((f"{file}: this file is larger than {LARGEST // 1024 // 1024} MiB",))
+    return decoded(content, file.name)
+
+
+def _files(imported: Imported, output: Path) -> dict[Path, str]:
+    """What to write, the YAML last: it never names a file that is not there yet."""
+    secrets = {output.parent / kept.place: kept.value.reveal() for kept in imported.kept if kept.value is not None}
+    return {**secrets, output: imported.yaml}
+
+
+def _write(files: dict[Path, str], *, overwrite: bool) -> None:
+    path = output = list(files)[-1]
+    try:
+        for path, text in files.items():
+            if path != output:
+                ensure_private(path.parent, directory=True)
+            write_private(path, text, overwrite=overwrite)
+    except OSError as error:
+        problem = BridgeError(f"{path} cannot be written: {error.strerror or type(error).__name__}")
+    else:
+        return
+    raise problem
+
+
+def _report(imported: Imported, files: Iterable[Path]) -> None:
+    """On standard error: standard output may be the YAML."""
+    for path in files:
+        click.echo(f"wrote {path}", err=True)
+    said = f"{imported.accounts} account(s), {imported.providers} provider(s)"
+    if imported.left_out:
+        said += f"; {imported.left_out} section(s) left out, see the comments"
+    click.echo(said, err=True)
+    for number, sentence in enumerate(imported.to_do, start=1):
+        click.echo(f"{number}. {sentence}", err=True)
+
+
+def _check(output: Path) -> None:
+    """What our own loader says of it: a certificate or a secret may have to be put in its place first."""
+    try:
+        load_config(output)
+    except ConfigError as problem:
+        click.echo("Before the bridge can start:", err=True)
+        for line in problem.problems:
+            click.echo(f"  {line}", err=True)
+        return
+    click.echo(f"next: mail-bridge --config {output} check", err=True)
