@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -142,12 +143,24 @@ def _google_service_account(options: _Options) -> Draft:
     what, key = options.get("client_id"), options.get("client_secret")
     if what not in {"file", "key"} or not key or SAMPLE_TEXT in key:
         raise NotCarried("its service account key is missing: client_id must be `file` or `key`, client_secret the key")
+    if what == "key" and not _is_service_account(key):
+        raise NotCarried("client_secret is not the JSON key of a service account; make one, and use client_id = file")
     settings: dict[str, Setting] = {"kind": "google", "flow": Flow.SERVICE_ACCOUNT.value}
     if what == "file":
         settings["service_account_file"] = options.path("client_secret")
     _google_scopes(options, settings, preset=(GOOGLE_MAIL_SCOPE,))
     inline = Secret(key) if what == "key" else None
     return _drafted(options, "gmail-service-account", "google", settings, None, "", service_account=inline)
+
+
+def _is_service_account(key: str) -> bool:
+    try:
+        found = json.loads(key)
+    except (ValueError, RecursionError):
+        return False
+    needed = ("client_email", "private_key")
+    is_whole = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in needed)
+    return is_whole and found.get("type") == "service_account"
 
 
 def _google_scopes(options: _Options, settings: dict[str, Setting], *, preset: tuple[str, ...]) -> None:

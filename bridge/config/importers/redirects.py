@@ -108,8 +108,8 @@ def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
         return Redirect(
             None,
             Remark(
-                f"{was} It is {ours} now. For a client of type Desktop app nothing has to be registered; for one of type "
-                "Web, add it to its redirect URIs."
+                f"{was} It is {ours} now. For a client of type Desktop app nothing has to be registered; for one of "
+                "type Web, add it to its redirect URIs."
             ),
         )
     return Redirect(

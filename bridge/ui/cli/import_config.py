@@ -14,7 +14,7 @@ from bridge.config.importers.providers import SecretHome
 from bridge.config.load import load_config
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
-from bridge.host.paths import ensure_private
+from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 from bridge.ui.cli.session import DONE
 
 LARGEST = 64 * 1024 * 1024
@@ -70,6 +70,7 @@ def _files(imported: Imported, output: Path) -> dict[Path, str]:
 def _write(files: dict[Path, str], *, overwrite: bool) -> None:
     path = output = list(files)[-1]
     try:
+        output.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         for path, text in files.items():
             if path != output:
                 ensure_private(path.parent, directory=True)

@@ -1,0 +1,82 @@
+"""What is written is what is read back, by our loader's reader and by PyYAML."""
+
+from __future__ import annotations
+
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.config.importers.yaml_text import Reference, Scalar, comment, entry, scalar
+from bridge.config.nodes import Section, Text, read
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
+"""Our loader takes no control characters in a value, wherever they come from."""
+
+WORDS = st.sampled_from(
+    [
+        "off",
+        "No",
+        "011",
+        "12:30",
+        "1e3",
+        "~",
+        "null",
+        "*@x.com",
+        "a: b",
+        "a #b",
+        "- a",
+        "$${",
+        "2026-01-01",
+        "a:",
+        "\ufeff",
+    ]
+)
+VALUES = st.one_of(LINES, WORDS, st.integers(1, 65535), st.booleans())
+SCALARS = st.one_of(TEXTS, VALUES)
+
+
+def text_of(value: Scalar) -> str:
+    """As a configuration means it: all scalars are texts, and `${` that is meant as such is doubled."""
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("${", "$${")
+
+
+@given(key=st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True) | st.sampled_from(["off", "011"]), value=VALUES)
+def test_a_scalar_is_read_back(key: str, value: Scalar) -> None:
+    root, problems = read("\n".join(entry(key, value)))
+    assert not problems
+    ((name, node),) = root.entries.items()
+    assert name == key
+    assert isinstance(node, Text)
+    assert node.written == text_of(value)
+
+
+@given(
+    value=st.one_of(SCALARS, st.lists(TEXTS, min_size=1), st.dictionaries(st.sampled_from("abc"), SCALARS, min_size=1))
+)
+def test_pyyaml_reads_the_same(value: Scalar | list[str] | dict[str, Scalar]) -> None:
+    read_back = yaml.safe_load("a:\n" + "\n".join(entry("b", value, 2)))["a"]["b"]
+    if isinstance(value, list):
+        assert read_back == [item.replace("${", "$${") for item in value]
+    elif isinstance(value, dict):
+        assert {key: text_of(item) for key, item in read_back.items()} == {
+            key: text_of(item).replace("$${", "$$${") if isinstance(item, str) else text_of(item)
+            for key, item in value.items()
+        }
+    else:
+        assert read_back == (value.replace("${", "$${") if isinstance(value, str) else value)
+
+
+@given(texts=st.lists(TEXTS), indent=st.integers(0, 8), bullet=st.booleans())
+def test_a_comment_is_nothing_but_a_comment(texts: list[str], indent: int, bullet: bool) -> None:
+    lines = comment(texts, indent, bullet=bullet)
+    root, problems = read("\n".join([*lines, "a: b", *lines]))
+    assert not problems
+    assert list(root.entries) == ["a"]
+    assert isinstance(root, Section)
+
+
+def test_a_reference_stays_one_and_a_text_does_not_become_one() -> None:
+    assert scalar(Reference("${file:secrets/gmail.txt}")) == "${file:secrets/gmail.txt}"
+    assert scalar("${HOME}") == '"$${HOME}"'
+    assert entry("a", {"b": Reference("${X}")}) == ['a: {b: "${X}"}']

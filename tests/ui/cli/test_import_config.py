@@ -1,0 +1,131 @@
+"""`mail-bridge import`, as an administrator runs it once."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridge.config.load import load_config, parse_config
+from bridge.ui.cli.main import run_command_line
+from tests.config.importers.examples import CANARY, GMAIL_SERVERS, OFFICE365_SERVERS, TOKENS, gmail, office365
+
+TEXT = GMAIL_SERVERS + OFFICE365_SERVERS + gmail() + TOKENS + office365() + TOKENS
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "old" / "emailproxy.config"
+    path.parent.mkdir()
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_to_a_file_it_is_ready_to_use(old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "config.yaml"
+    assert run_command_line(["import", str(old), "--output", str(output)]) == 0
+    loaded = load_config(output, environ={})
+    secrets = {name: provider.client_secret for name, provider in loaded.config.providers.items()}
+    assert {name: secret and secret.reveal() for name, secret in secrets.items()} == {
+        "gmail": f"{CANARY}-google",
+        "office365": f"{CANARY}-microsoft",
+    }
+    assert loaded.warnings == ()
+    said = capsys.readouterr()
+    assert CANARY not in output.read_text(encoding="utf-8") + said.out + said.err
+    assert said.out == ""
+    assert f"wrote {output}" in said.err
+    assert "check" in said.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has access lists of directories instead")
+def test_what_it_writes_is_for_its_owner_alone(old: Path, tmp_path: Path) -> None:
+    output = tmp_path / "config.yaml"
+    assert run_command_line(["import", str(old), "-o", str(output)]) == 0
+    written = [output, *(tmp_path / "secrets").iterdir()]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+    assert len(written) == 3  # and no temporary file is left
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+
+
+def test_to_standard_output_nothing_is_written_and_variables_are_named(
+    old: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run_command_line(["import", str(old)]) == 0
+    said = capsysbinary.readouterr()
+    environ = {"GMAIL_CLIENT_SECRET": "one", "OFFICE365_CLIENT_SECRET": "two"}
+    config = parse_config(said.out.decode("utf-8"), directory=tmp_path, environ=environ).config
+    assert [account.address for account in config.accounts] == ["alice@gmail.com", "bob@contoso.com"]
+    assert all(variable.encode() in said.err for variable in environ)
+    assert CANARY.encode() not in said.out + said.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["emailproxy.config", "old"]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "secrets/gmail.txt"])
+def test_nothing_is_overwritten_unless_forced(
+    old: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / name
+    there.parent.mkdir(exist_ok=True)
+    there.write_text("mine", encoding="utf-8")
+    command = ["import", str(old), "--output", str(tmp_path / "config.yaml")]
+    assert run_command_line(command) == 2
+    assert there.read_text(encoding="utf-8") == "mine"
+    assert "--force" in capsys.readouterr().err
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2  # the old file and this one
+    assert run_command_line([*command, "--force"]) == 0
+    assert there.read_text(encoding="utf-8") != "mine"
+    load_config(tmp_path / "config.yaml", environ={})
+
+
+def test_the_old_file_is_never_the_output(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["import", str(old), "--output", str(old), "--force"]) == 2
+    assert old.read_text(encoding="utf-8") == TEXT
+    assert "name another" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_told_at_once(old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old.write_text(gmail(client_secret="", client_secret_encrypted=CANARY), encoding="utf-8")
+    output = tmp_path / "config.yaml"
+    assert run_command_line(["import", str(old), "--output", str(output)]) == 0
+    said = capsys.readouterr().err
+    assert "1. The client secret of gmail is not known" in said
+    assert f"there is no file {tmp_path / 'secrets' / 'gmail.txt'}" in said
+    assert CANARY not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (f"client_secret = {CANARY}\n".encode(), "emailproxy.config:1: this stands before any [section]"),
+        (b"[a@b.c]\n\x81\x8d", "emailproxy.config:2: "),
+        (b"", "nothing can be carried"),
+    ],
+)
+def test_a_malformed_file_is_a_sentence_with_its_line(
+    old: Path, content: bytes, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old.write_bytes(content)
+    assert run_command_line(["import", str(old)]) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert CANARY not in said.err
+    assert said.out == ""
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["import", str(tmp_path / "nothing")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_directory_is_made_and_one_that_cannot_be_is_told(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "mail-bridge" / "config.yaml"
+    assert run_command_line(["import", str(old), "--output", str(output)]) == 0
+    load_config(output, environ={})
+    capsys.readouterr()
+    assert run_command_line(["import", str(old), "--output", str(output / "config.yaml")]) == 1
+    assert f"{output / 'config.yaml'} cannot be written" in capsys.readouterr().err
