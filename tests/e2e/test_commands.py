@@ -172,6 +172,6 @@ def test_no_command_shows_a_traceback_for_a_missing_configuration(tmp_path: Path
 
 
 def test_help_is_there_for_every_command(bridge: Bridge) -> None:
-    for command in ("run", "check", "authorize", "accounts", "status", "schema"):
+    for command in ("run", "check", "authorize", "accounts", "status", "import", "schema"):
         assert command in bridge.run("--help")
         assert "Usage" in bridge.run(command, "--help")

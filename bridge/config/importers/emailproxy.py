@@ -171,6 +171,11 @@ def _notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[str]:
 
 
 def _to_do(found: _Found) -> Iterator[str]:
+    if narrowed := [str(port.port) for port in found.ports if port.is_narrowed]:
+        yield (
+            f"Only programs on this machine can connect to port {', '.join(narrowed)} now. If one runs elsewhere: give "
+            "the listener its address, with tls, certificate and key."
+        )
     for provider in found.providers:
         if provider.kept is not None and (sentence := _secret_to_do(provider, provider.kept, found)):
             yield sentence

@@ -14,6 +14,10 @@ from bridge.config.values import is_host, is_loopback
 from bridge.model import Endpoint, Protocol, TlsMode
 
 LOOPBACK = "127.0.0.1"
+BOTH_LOOPBACKS = "localhost"
+"""127.0.0.1 and ::1: there, `::` takes IPv4 as well, and a mail program may use either."""
+DUAL_STACK = "[::]"
+"""Here it is IPv6 alone, on every system."""
 
 _SECTION = re.compile(r"(?P<type>IMAP|POP|SMTP)-(?P<port>[0-9]+)")
 """Upper case only, as that program has it."""
@@ -68,6 +72,8 @@ class Server:
     tls: TlsMode | None = None
     """For mail programs."""
     remarks: tuple[str, ...] = ()
+    is_narrowed: bool = False
+    """True if other machines could connect there, and cannot here."""
 
 
 def is_server(section: IniSection) -> bool:
@@ -101,7 +107,8 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
     certificate, key = section.get("local_certificate_path"), section.get("local_key_path")
     has_tls = bool(certificate and key and f"{certificate}{key}".isprintable())
     is_starttls = protocol is Protocol.SMTP and section.get("local_starttls").lower() in _TRUE
-    host, remark = _local_host(section.get("local_address"), has_tls=has_tls)
+    written = section.get("local_address")
+    host, remark = _local_host(written, has_tls=has_tls)
     remarks = [remark] if remark else []
     if bool(certificate or key) and not has_tls:
         remarks.append("TLS for mail programs needs both a certificate and a key; it had one of them")
@@ -116,21 +123,27 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
         key if has_tls else "",
         (TlsMode.STARTTLS if is_starttls else TlsMode.IMPLICIT) if has_tls else None,
         tuple(remarks),
+        is_narrowed=host in {LOOPBACK, BOTH_LOOPBACKS} and not is_loopback(written),
     )
 
 
 def _local_host(written: str, *, has_tls: bool) -> tuple[str, str]:
     """Where to listen, and what to say of it. There, no address means all interfaces; here, this machine."""
     host = written.strip("[]")
+    only_here = "now only programs on this machine can connect"
     if not host:
-        return LOOPBACK, "it listened on all interfaces; now only programs on this machine can connect"
+        return BOTH_LOOPBACKS, f"it listened on all interfaces; {only_here}"
     if not is_host(host):
-        return LOOPBACK, f"its local_address {written} is not an address; now only programs on this machine can connect"
-    if is_loopback(host) or has_tls:
-        return host, "" if is_loopback(host) else "other machines can connect, as before"
-    return LOOPBACK, (
-        f"it listened on {host}, without TLS, so that passwords crossed the network in clear; now only programs on "
-        "this machine can connect. For others, give the address together with tls, certificate and key"
+        return LOOPBACK, f"its local_address {written} is not an address; {only_here}"
+    if is_loopback(host):
+        return host, ""
+    if has_tls and host == "::":
+        return "0.0.0.0", f"other machines can connect, as before; for IPv6, add {DUAL_STACK} with the same port"
+    if has_tls:
+        return host, "other machines can connect, as before"
+    return BOTH_LOOPBACKS if host == "::" else LOOPBACK, (
+        f"it listened on {host}, without TLS, so that passwords crossed the network in clear; {only_here}. For "
+        "others, give the address together with tls, certificate and key"
     )
 
 

@@ -305,8 +305,8 @@ def test_options_of_default_are_everybodys() -> None:
         ("localhost", "localhost:1993", ""),
         ("::1", "[::1]:1993", ""),
         ("[::1]", "[::1]:1993", ""),
-        ("", "127.0.0.1:1993", "all interfaces"),
-        ("::", "127.0.0.1:1993", "without TLS"),
+        ("", "localhost:1993", "all interfaces"),
+        ("::", "localhost:1993", "without TLS"),
         ("0.0.0.0", "127.0.0.1:1993", "without TLS"),
         ("192.168.1.5", "127.0.0.1:1993", "without TLS"),
         ("not an address", "127.0.0.1:1993", "is not an address"),
@@ -317,11 +317,12 @@ def test_a_port_is_for_this_machine(written: str, address: str, said: str) -> No
     assert [door.address for door in carried.config.listeners.imap] == [address]
     assert said in carried.said
     assert ("on this machine can connect" in carried.said) is bool(said)
+    assert any("1993" in sentence for sentence in carried.imported.to_do) is bool(said)
 
 
 def test_a_port_with_tls_keeps_it(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.write_pair(tmp_path)
-    pair = {"local_certificate_path": str(certificate), "local_key_path": key.name, "local_address": "0.0.0.0"}
+    pair = {"local_certificate_path": str(certificate), "local_key_path": key.name, "local_address": "::"}
     text = server("IMAP-1993", "imap.gmail.com", 993, **pair)
     text += server("SMTP-1587", "smtp.gmail.com", 587, local_starttls="True", **pair)
     listeners = carry(text + gmail(), directory=tmp_path).config.listeners
