@@ -261,11 +261,9 @@ def _place(key: str) -> int:
 def _account_lines(found: _Found) -> Iterator[str]:
     if any(provider.kind == "microsoft" and provider.has_people for provider in found.providers):
         yield from comment(
-            [
-                "A shared mailbox, or a sign-in name that is not the address, needs one more line: "
-                "`sign_in_as: alice@example.com`, whoever it is that signs in for it."
-            ]
+            ["A shared mailbox, or a sign-in name that is not the address, needs a third line that says who signs in:"]
         )
+        yield "#   sign_in_as: alice@example.com"
     yield "accounts:"
     carried = [(account, provider) for provider in found.providers for account in provider.accounts]
     for account, provider in sorted(carried, key=lambda pair: pair[0].line):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def _localhost_port(uri: str) -> int | None:
 
 
 def _other_port(uri: str, ours: str, kind: str) -> Remark:
-    was = f"redirect_uri was {uri}."
+    was = _was(uri)
     if kind == "microsoft":
         return Remark(
             f"{was} Microsoft does not look at the port of localhost, so that the registration can stay. Should a "
@@ -94,7 +95,7 @@ def _other_port(uri: str, ours: str, kind: str) -> Remark:
 
 def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
     """A URI that is not `http://localhost:PORT/`."""
-    ours, was = f"http://localhost:{port}/", f"redirect_uri was {uri}."
+    ours, was = f"http://localhost:{port}/", _was(uri)
     try:
         url = urlsplit(_URL.validate_python(uri))
     except ValidationError:
@@ -115,3 +116,8 @@ def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
     return Redirect(
         None, Remark(f"{was} Register {ours} at the provider, exactly so, before the first sign-in.", to_do=True)
     )
+
+
+def _was(uri: str) -> str:
+    """A user name and a password may stand before an @; nobody needs to see them again."""
+    return f"redirect_uri was {re.sub(r'//[^/?#]*@', '//', uri)}."

@@ -50,10 +50,11 @@ class Upstream:
 
     def differs_from(self, endpoint: Endpoint | None) -> dict[str, Scalar]:
         """What must be written so that a provider with this endpoint uses this server."""
-        host: dict[str, Scalar] = {} if endpoint is not None and endpoint.host == self.host else {"host": self.host}
-        if not host and endpoint is not None and (endpoint.port, endpoint.tls) == (self.port, self.tls):
-            return {}
-        return {**host, "port": self.port, "tls": self.tls.value}
+        server: dict[str, Scalar] = {"port": self.port, "tls": self.tls.value}
+        if endpoint is None or endpoint.host != self.host:
+            return {"host": self.host, **server}
+        # A port of theirs that we know has one mode; a forgotten server_starttls did not work there, either.
+        return {} if endpoint.port == self.port else server
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,10 @@ def test_a_server_that_differs_from_the_preset_is_written() -> None:
     assert provider.imap is None
 
 
+def test_a_forgotten_starttls_is_put_right() -> None:
+    assert carry(server("SMTP-1587", "smtp.office365.com", 587) + office365()).provider.smtp is None
+
+
 # --- accounts -------------------------------------------------------------------------------------------------------
 
 
@@ -378,6 +382,12 @@ def test_the_redirect_uri_stays_registered_or_somebody_is_told(text: str, uri: s
     assert carried.provider.redirect_uri == uri
     assert carried.config.console.port == console
     assert bool(carried.imported.to_do) is to_do
+
+
+def test_a_password_in_a_redirect_uri_is_not_repeated() -> None:
+    carried = carry(office365(redirect_uri=f"https://user:{CANARY}@mail.contoso.com/"))
+    assert CANARY not in carried.yaml
+    assert "https://mail.contoso.com/" in carried.said
 
 
 def test_of_several_redirect_ports_the_one_that_must_be_exact_wins() -> None:

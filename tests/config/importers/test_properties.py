@@ -46,7 +46,7 @@ REDIRECTS = st.sampled_from(
         "http://127.0.0.1:8080/",
         "https://localhost/",
         "https://mail.example.com/${cb}",
-        "https://user:word@mail.example.com/",
+        f"https://user:{CANARY}@mail.example.com/",
         "http://mail.example.com/",
         "urn:ietf:wg:oauth:2.0:oob",
         "https://login.microsoftonline.com/common/oauth2/nativeclient",
