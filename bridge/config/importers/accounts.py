@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.config.importers.ini import IniSection
-from bridge.config.values import MailAddress, same_name
+from bridge.config.values import MailAddress
 
 SAMPLE_TEXT = "*** your"
 """With this begins what its sample configuration wants to have replaced."""
@@ -95,25 +95,21 @@ class Accounts:
 
 
 def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts:
-    """All accounts, in the order of the file; of two that differ in case only, the first."""
+    """All accounts, in the order of the file."""
     by_name = {section.name: section for section in sections}
-    carried: dict[str, Account] = {}
+    carried: list[Account] = []
     refused: list[tuple[IniSection, str]] = []
     for section in sections:
         if "@" not in section.name:
             continue
         try:
             address = _address(section.name, switches)
-            if (first := carried.get(same_name(address))) is not None:
-                raise NotCarried(
-                    f"[{first.section}] (line {first.line}) is the same for mail-bridge, which does not look at case"
-                )
         except NotCarried as reason:
             refused.append((section, str(reason)))
             continue
         options = _inherited(section, by_name) if switches.catch_all else section.options
-        carried[same_name(address)] = Account(section.name, section.line, address, options)
-    return Accounts(tuple(carried.values()), tuple(refused))
+        carried.append(Account(section.name, section.line, address, options))
+    return Accounts(tuple(carried), tuple(refused))
 
 
 def _address(name: str, switches: Globals) -> str:

@@ -14,11 +14,12 @@ from bridge.config.importers import servers as servers_of
 from bridge.config.importers.accounts import Account, Globals, NotCarried, read_accounts
 from bridge.config.importers.drafts import Draft, absolute, draft
 from bridge.config.importers.ini import IniSection, read_ini
-from bridge.config.importers.providers import Kept, Provider, SecretHome, grouped, name, provider_of
+from bridge.config.importers.providers import Group, Kept, Provider, SecretHome, grouped, name, provider_of
 from bridge.config.importers.redirects import DEFAULT_PORT, console_port, redirect
 from bridge.config.importers.servers import Server, read_servers
 from bridge.config.importers.yaml_text import comment, entry, scalar
 from bridge.config.load import LARGEST
+from bridge.config.values import same_name
 from bridge.errors import ConfigError
 from bridge.model import Protocol
 
@@ -121,8 +122,22 @@ def _providers(
             left_out += [(account.section, account.line, str(reason)) for account in group.accounts]
         else:
             good.append(group)
+    good = _once_each(good, left_out)
     name(good)  # anew: no office365-2 without an office365
     return [provider_of(group, ports, home, is_only=is_only) for group in good]
+
+
+def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, str]]) -> list[Group]:
+    """Of accounts whose names differ in case only, the first that can be carried."""
+    first: dict[str, Account] = {}
+    for account in sorted((account for group in groups for account in group.accounts), key=lambda one: one.line):
+        known = first.setdefault(same_name(account.address), account)
+        if known is not account:
+            reason = f"[{known.section}] (line {known.line}) is the same for mail-bridge, which does not look at case"
+            left_out.append((account.section, account.line, reason))
+    for group in groups:
+        group.accounts = [account for account in group.accounts if first[same_name(account.address)] is account]
+    return [group for group in groups if group.accounts]
 
 
 def _with_redirect(provider: Provider, console: int) -> Provider:

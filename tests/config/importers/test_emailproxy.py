@@ -82,6 +82,27 @@ def test_office365_with_a_device_code_has_no_secret() -> None:
     assert provider.client_secret is None
 
 
+def test_a_device_code_of_a_provider_that_no_preset_knows() -> None:
+    url = "https://login.example.org/device"
+    text = company(permission_url=url, oauth2_flow="device") + server("IMAP-1993", "imap.example.org", 993)
+    provider = carry(text).provider
+    assert isinstance(provider, GenericProvider)
+    assert (provider.flow, provider.device_url, provider.authorization_url) == (Flow.DEVICE, url, None)
+
+
+def test_client_credentials_of_a_provider_that_no_preset_knows() -> None:
+    text = company(permission_url="", oauth2_flow="client_credentials", oauth2_resource="https://mail.example.org")
+    carried = carry(text + server("IMAP-1993", "imap.example.org", 993))
+    assert carried.provider.flow is Flow.CLIENT_CREDENTIALS
+    assert carried.secret("erin@example.org") == FROM_THE_ADMIN
+    assert "oauth2_resource is left out" in carried.said
+
+
+def test_an_address_behind_a_container_is_left_out() -> None:
+    carried = carry(gmail(redirect_listen_address="http://0.0.0.0:8080"))
+    assert "redirect_listen_address" in carried.said
+
+
 def test_office365_for_the_app_alone_with_a_secret() -> None:
     carried = carry(app_only())
     assert isinstance(carried.provider, MicrosoftProvider)
@@ -294,6 +315,12 @@ def test_names_that_differ_in_case_are_one() -> None:
     assert carried.provider.client_id == "11111111-2222-3333-4444-555555555555"
 
 
+def test_of_names_that_differ_in_case_the_one_that_works_is_carried() -> None:
+    carried = carry(account("Bob@Contoso.com", access_token=CANARY) + office365("bob@contoso.com"))
+    assert addresses(carried) == ["bob@contoso.com"]
+    assert carried.secret("bob@contoso.com") == f"{CANARY}-microsoft"
+
+
 def test_options_of_default_are_everybodys() -> None:
     carried = carry("[DEFAULT]\nclient_id = shared\n" + office365(client_id=""))
     assert carried.provider.client_id == "shared"
@@ -432,6 +459,11 @@ def test_where_nothing_can_be_carried_the_reason_is_the_error(text: str, words: 
     said = refusal(text)
     assert words in said
     assert said.startswith("emailproxy.config:")
+
+
+def test_more_accounts_than_one_file_takes() -> None:
+    many = "".join(office365(f"{'x' * 60}{n}@{'y' * 60}.example.com") for n in range(6000))
+    assert '"*@example.com"' in refusal(many)
 
 
 def test_switches_that_are_not_needed_are_explained() -> None:

@@ -81,6 +81,7 @@ URLS = st.sampled_from(
     ]
 )
 FLOWS = st.sampled_from(["", "authorization_code", "device", "client_credentials", "password", "service_account", "?"])
+PORTS = st.sampled_from(["0", "1", "143", "1993", "01993", "3017", "3018", "8080", "65535", "65536", "9" * 30])
 HOSTS = st.sampled_from(
     [
         "imap.gmail.com",
@@ -99,13 +100,13 @@ HOSTS = st.sampled_from(
 NAMES = st.one_of(
     st.builds("{}@{}".format, WORDS, st.sampled_from(["example.org", "Contoso.com", "contoso.com", "x", "-", ""])),
     st.integers(0, 9).map("person{}@example.org".format),
-    st.sampled_from(["@", "@contoso.com", "@example.org"]),
+    st.sampled_from(["@", "@contoso.com", "@example.org", "KNOWN@contoso.com", "Person1@Example.org"]),
 ).filter(lambda name: "]" not in name and not name.isspace())
 
 
 @st.composite
 def servers(draw: st.DrawFn) -> str:
-    section = f"{draw(st.sampled_from(['IMAP', 'POP', 'SMTP', 'imap']))}-{draw(st.integers(1, 70000))}"
+    section = f"{draw(st.sampled_from(['IMAP', 'POP', 'SMTP', 'imap']))}-{draw(PORTS)}"
     locals_ = ["127.0.0.1", "::1", "::", "0.0.0.0", "localhost", "192.0.2.1", "mail.example.org", "", "*"]
     has_pair = draw(st.booleans())
     return server(
@@ -175,7 +176,7 @@ def directory(authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @given(text=files(), home=st.sampled_from(SecretHome))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_our_loader_takes_every_result(directory: Path, text: str, home: SecretHome) -> None:
     carried = carry(text, directory=directory, home=home)
     names = {account.address for account in carried.config.accounts}
