@@ -32,6 +32,11 @@ class Mechanism(str, Enum):
     OAUTHBEARER = "oauthbearer"
     """RFC 7628."""
 
+    @property
+    def sasl_name(self) -> str:
+        """As IANA has it and as commands carry it: in upper case."""
+        return self.value.upper()
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

@@ -116,9 +116,10 @@ _SUSPICIOUS = re.compile(
     r"[\"']?\s*[=: ]\s*[\"']?)(?P<value>[^\s\"'&,;}]{6,})"
     r"|(?P<jwt>\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
     r"|(?P<google>\b(?:ya29\.|1//|GOCSPX-)[\w.-]{8,})"
-    r"|(?P<xoauth2>\bdXNlcj[\w+/=]{24,})"
+    r"|(?P<sasl>\b(?:dXNlcj|bixhP)[\w+/=]{24,})"
 )
-"""What a secret looks like when a library prints it: a named value, a JWT, Google's tokens, an XOAUTH2 blob."""
+"""What a secret looks like when a library prints it: a named value, a JWT, Google's tokens, an XOAUTH2 or
+OAUTHBEARER response (`user=…`, `n,a=…` in base64)."""
 
 
 def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

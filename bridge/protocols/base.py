@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from bridge.errors import BridgeError
-from bridge.model import Login
+from bridge.model import Login, Mechanism
 from bridge.secret import Secret
 
 
@@ -152,5 +152,9 @@ class Credentials:
     """What a client machine proves itself with."""
 
     address: str
-    """The mailbox, as XOAUTH2's `user`."""
+    """The mailbox: XOAUTH2's `user`, OAUTHBEARER's authzid."""
     token: Secret[str]
+    mechanism: Mechanism = Mechanism.XOAUTH2
+    host: str = ""
+    """The server's name as it was dialled; OAUTHBEARER repeats it, and so the port."""
+    port: int = 0

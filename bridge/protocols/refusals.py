@@ -24,7 +24,7 @@ _POLICY = re.compile(
 
 
 def kind_of_refusal(text: str) -> RefusalKind:
-    """Classify a final "no" to XOAUTH2. Gmail challenges a bad token and a full house alike: only these words tell."""
+    """Classify a final "no" to a token. Gmail challenges a bad token and a full house alike: only these words tell."""
     if _POLICY.search(text):
         return RefusalKind.POLICY
     if _BUSY.search(text):

@@ -1,12 +1,14 @@
-"""PLAIN and LOGIN in; XOAUTH2 out; the error challenge."""
+"""PLAIN and LOGIN in; XOAUTH2 and OAUTHBEARER out; the error challenge."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 
 from bridge.errors import ProtocolViolation
-from bridge.protocols.base import Credentials
+from bridge.model import Mechanism
+from bridge.protocols.base import Credentials, Send
 from bridge.secret import Secret
 
 MECHANISMS = ("PLAIN", "LOGIN")
@@ -81,7 +83,49 @@ def decode_text(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def xoauth2(credentials: Credentials) -> bytes:
-    """The response of mechanism XOAUTH2, in base64 on one line: standard alphabet, padded."""
-    blob = f"user={credentials.address}\x01auth=Bearer {credentials.token.reveal()}\x01\x01"
-    return base64.b64encode(blob.encode("utf-8"))
+def check_offer(mechanism: Mechanism, offered: Iterable[str]) -> None:
+    """Raises: ProtocolViolation if `mechanism` is not among the names that a server offers; it says which other one
+    would do."""
+    names = set(offered)
+    if mechanism.sasl_name in names:
+        return
+    other = next((known.value for known in Mechanism if known.sasl_name in names), None)
+    remedy = f", but the other one: the administrator must set `sasl: {other}`" if other else ""
+    raise ProtocolViolation(f"the server does not offer {mechanism.sasl_name}{remedy}")
+
+
+def token_line(credentials: Credentials) -> Send:
+    """The line that shows the token, in answer to the server's prompt."""
+    return Send(initial_response(credentials) + b"\r\n", log="(token)")
+
+
+def line_after_challenge(credentials: Credentials) -> Send:
+    """The line that asks for the final word after an error challenge: nothing, or for OAUTHBEARER one octet 0x01
+    (RFC 7628 section 3.2.3)."""
+    if credentials.mechanism is Mechanism.OAUTHBEARER:
+        return Send(base64.b64encode(b"\x01") + b"\r\n")
+    return Send(b"\r\n", log="(empty)")
+
+
+def initial_response(credentials: Credentials) -> bytes:
+    """What shows the token, in base64 on one line: standard alphabet, padded."""
+    make = oauthbearer if credentials.mechanism is Mechanism.OAUTHBEARER else xoauth2
+    return base64.b64encode(make(credentials).encode("utf-8"))
+
+
+def xoauth2(credentials: Credentials) -> str:
+    """The response of mechanism XOAUTH2, as Google and Microsoft write it."""
+    return f"user={credentials.address}\x01auth=Bearer {credentials.token.reveal()}\x01\x01"
+
+
+def oauthbearer(credentials: Credentials) -> str:
+    """The response of mechanism OAUTHBEARER (RFC 7628 section 3.1): a GS2 header without channel binding that names
+    the mailbox, then key-value pairs."""
+    pairs = {"host": credentials.host, "port": str(credentials.port), "auth": f"Bearer {credentials.token.reveal()}"}
+    told = "".join(f"{key}={value}\x01" for key, value in pairs.items())
+    return f"n,a={saslname(credentials.address)},\x01{told}\x01"
+
+
+def saslname(name: str) -> str:
+    """A name as a GS2 header can hold it (RFC 5801 section 4): without its own separators."""
+    return name.replace("=", "=3D").replace(",", "=2C")

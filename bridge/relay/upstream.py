@@ -32,7 +32,7 @@ from bridge.relay.tls import UpstreamContexts
 CONNECT_SECONDS = 10.0
 """Name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
 LOGIN_SECONDS = 15.0
-"""TLS, greeting and XOAUTH2 together."""
+"""TLS, greeting and the token together."""
 NEXT_ADDRESS_SECONDS = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
 RESOLVER_THREADS = 16
@@ -130,7 +130,7 @@ class Upstream:
         Raises: UpstreamUnavailable (network, TLS, busy, protocol), TokenRefused, UpstreamRefused.
         """
         endpoint = self.endpoint(account)
-        credentials = Credentials(account.address, token.value)
+        credentials = Credentials(account.address, token.value, endpoint.mechanism, endpoint.host, endpoint.port)
         machine = self._machine(credentials, endpoint.tls is TlsMode.STARTTLS, client_name)
         channel = await self._dialer.dial(endpoint)
         try:

@@ -52,6 +52,7 @@ SUSPICIOUS = [
     "code_verifier: 'canarycanarycanary'",
     "token eyJ0eXAiOiJKV1QiLCJhbGci.canarycanarycanary.canary",
     "dXNlcj1hbGljZUBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciBjYW5hcnk=canary",
+    "bixhPWFsaWNlQGV4YW1wbGUuY29tLAFhdXRoPUJlYXJlciBjYW5hcnk=canary",
 ]
 
 

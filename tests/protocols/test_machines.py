@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.model import Protocol
+from bridge.model import Mechanism, Protocol
+from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Hangup, Ready, RefusalKind, Refused, Send, StartTLS
 from bridge.protocols.refusals import kind_of_refusal
 from bridge.protocols.registry import client_machine, server_machine
@@ -92,18 +93,24 @@ def test_fifty_commands_without_a_login_are_enough(protocol: Protocol, command: 
     assert all(isinstance(event, Send) for event in events[:-1])
 
 
+@pytest.mark.parametrize("greeting", [b"SASL-IR", b""])
+@pytest.mark.parametrize("mechanism", list(Mechanism))
 @pytest.mark.parametrize("protocol", list(Protocol))
-def test_a_log_of_what_is_sent_holds_no_token(protocol: Protocol) -> None:
+def test_a_log_of_what_is_sent_holds_no_token(protocol: Protocol, mechanism: Mechanism, greeting: bytes) -> None:
+    name = mechanism.sasl_name.encode()
     answers = {
-        Protocol.IMAP: [b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n"],
+        Protocol.IMAP: [b"* OK [CAPABILITY AUTH=%b %b] x\r\n" % (name, greeting), *([] if greeting else [b"+ \r\n"])],
         Protocol.POP3: [b"+OK\r\n", b"+\r\n"],
-        Protocol.SMTP: [b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"334\r\n"],
+        Protocol.SMTP: [b"220 x\r\n", b"250-x\r\n250 AUTH %b\r\n" % name, b"334\r\n"],
     }[protocol]
-    machine = client_machine(protocol, CREDENTIALS, starttls=False)
+    credentials = Credentials(CREDENTIALS.address, CREDENTIALS.token, mechanism, "mail.example.com", 993)
+    machine = client_machine(protocol, credentials, starttls=False)
     sent = [event for answer in answers for event in machine.receive(answer) if isinstance(event, Send)]
-    with_token = [event for event in sent if b"dXNlcj1" in event.data]
+    blob = sasl.initial_response(credentials)
+    with_token = [event for event in sent if blob in event.data]
     assert len(with_token) == 1
     assert with_token[0].log.endswith("(token)")
+    assert not any(blob[:20].decode() in event.log for event in sent)
 
 
 @pytest.mark.parametrize("protocol", list(Protocol))

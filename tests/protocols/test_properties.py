@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import LoginRefused, ProtocolViolation
-from bridge.model import Protocol
+from bridge.model import Mechanism, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Hangup, LoginRequested, Ready, Refused, Send, ServerMachine
 from bridge.protocols.imap import syntax
@@ -20,7 +20,9 @@ from bridge.protocols.registry import client_machine, server_machine
 from bridge.secret import Secret
 
 SERVERS = [(protocol, starttls) for protocol in (Protocol.IMAP, Protocol.POP3) for starttls in (False, True)]
-CLIENTS = [(protocol, starttls) for protocol in Protocol for starttls in (False, True)]
+CLIENTS = [
+    (protocol, starttls, mechanism) for protocol in Protocol for starttls in (False, True) for mechanism in Mechanism
+]
 
 WORDS = st.sampled_from(
     [
@@ -41,6 +43,7 @@ WORDS = st.sampled_from(
         b"+ ",
         b"* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2]\r\n",
         b"* CAPABILITY AUTH=XOAUTH2\r\n",
+        b"* CAPABILITY AUTH=OAUTHBEARER SASL-IR\r\n",
         b"B1 OK\r\n",
         b"B2 NO x\r\n",
     ]
@@ -49,7 +52,7 @@ WORDS = st.sampled_from(
         b"+\r\n",
         b"-ERR\r\n",
         b"220 x\r\n",
-        b"250 AUTH XOAUTH2\r\n",
+        b"250 AUTH XOAUTH2 OAUTHBEARER\r\n",
         b"334 \r\n",
         b"535 x\r\n",
         b"a STARTTLS\r\n",
@@ -109,12 +112,13 @@ def test_a_server_machine_says_the_same_for_any_cut(
     assert whole == cut
 
 
-@pytest.mark.parametrize(("protocol", "starttls"), CLIENTS)
+@pytest.mark.parametrize(("protocol", "starttls", "mechanism"), CLIENTS)
 @given(stream=STREAMS, cuts=CUTS)
 def test_random_bytes_make_a_client_machine_raise_nothing_but_protocol_violation(
-    protocol: Protocol, starttls: bool, stream: bytes, cuts: list[int]
+    protocol: Protocol, starttls: bool, mechanism: Mechanism, stream: bytes, cuts: list[int]
 ) -> None:
-    machine = client_machine(protocol, Credentials("a@example.com", Secret("CANARY")), starttls=starttls)
+    credentials = Credentials("a@example.com", Secret("CANARY"), mechanism, "mail.example.com", 993)
+    machine = client_machine(protocol, credentials, starttls=starttls)
     assert machine.start() == []
     try:
         for piece in pieces(stream, cuts):
@@ -175,14 +179,39 @@ def test_random_responses_are_understood_or_refused(response: bytes, mechanism: 
 
 def test_xoauth2_is_the_vector_of_microsofts_documentation() -> None:
     credentials = Credentials("test@contoso.onmicrosoft.com", Secret("EwBAAl3BAAUFFpUAo7J3Ve0bjLBWZWCclRC3EoAA"))
-    assert sasl.xoauth2(credentials) == (
+    assert sasl.initial_response(credentials) == (
         b"dXNlcj10ZXN0QGNvbnRvc28ub25taWNyb3NvZnQuY29tAWF1dGg9QmVhcmVyIEV3QkFBbDNCQUFVRkZwVUFvN0ozVmUwYmpMQldaV0NjbFJDM0"
         b"VvQUEBAQ=="
     )
 
 
-def test_a_token_of_4096_characters_is_one_line_without_a_break() -> None:
-    blob = sasl.xoauth2(Credentials("a@example.com", Secret("x" * 4096)))
+def test_oauthbearer_is_the_vector_of_rfc_7628() -> None:
+    token = Secret("vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==")
+    credentials = Credentials("user@example.com", token, Mechanism.OAUTHBEARER, "server.example.com", 143)
+    assert sasl.initial_response(credentials) == (
+        b"bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQzAWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRjMk5"
+        b"2YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9PQEB"
+    )
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs", "Cc"]), max_size=40)
+
+
+@given(address=PRINTABLE, token=PRINTABLE, host=PRINTABLE, port=st.integers(1, 65535))
+@example(address="a=2Cb,c=@example.com", token="t", host="h", port=1)
+def test_oauthbearer_gives_back_what_was_put_in(address: str, token: str, host: str, port: int) -> None:
+    """Read as a server does: the header ends at its third comma, whatever the mailbox is called."""
+    credentials = Credentials(address, Secret(token), Mechanism.OAUTHBEARER, host, port)
+    header, *pairs = base64.b64decode(sasl.initial_response(credentials)).decode().split("\x01")
+    binding, authzid, nothing = header.split(",")
+    assert (binding, authzid[:2], nothing) == ("n", "a=", "")
+    assert authzid[2:].replace("=2C", ",").replace("=3D", "=") == address
+    assert pairs == [f"host={host}", f"port={port}", f"auth=Bearer {token}", "", ""]
+
+
+@pytest.mark.parametrize("mechanism", list(Mechanism))
+def test_a_token_of_4096_characters_is_one_line_without_a_break(mechanism: Mechanism) -> None:
+    blob = sasl.initial_response(Credentials("a@example.com", Secret("x" * 4096), mechanism, "mail.example.com", 993))
     assert b"\n" not in blob
     assert len(blob) > 5000
 

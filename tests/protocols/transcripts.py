@@ -1,6 +1,7 @@
 """Plays the dialogues of tests/transcripts: whole, byte by byte, and cut at random.
 
-A file's comment lines name the machine: `# machine: imap server`, `# machine: imap client`, either with `starttls`.
+A file's comment lines name the machine: `# machine: imap server`, `# machine: imap client`, either with `starttls`;
+a client with `oauthbearer` shows its token so, else by XOAUTH2.
 `C:` is what the mail client (or we, towards an upstream) says, `S:` the server; each ends in CRLF, `C~`/`S~` do not.
 Escapes as in Python. The machine's side is what it must send; the other side is what it is fed. Besides:
 `=> …` is a fact that the machine must report, `<= …` a decision that it is given.
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge import errors
-from bridge.model import Protocol
+from bridge.model import Mechanism, Protocol
 from bridge.protocols.base import (
     ClientMachine,
     Credentials,
@@ -32,6 +33,8 @@ from bridge.secret import Secret
 DIRECTORY = Path(__file__).parent.parent / "transcripts"
 ADDRESS = "alice@example.com"
 TOKEN = "ya29.CANARY-token"
+HOST, PORT = "mail.example.com", 993
+"""Repeated by OAUTHBEARER."""
 
 Cut = Callable[[bytes], Iterator[bytes]]
 
@@ -53,6 +56,7 @@ class Transcript:
     protocol: Protocol
     is_server: bool
     starttls: bool
+    mechanism: Mechanism
     client_name: str
     steps: list[tuple[str, str, int]] = field(default_factory=list)
     """Kind (`in`, `out`, `fact`, `tell`), text and line number."""
@@ -63,7 +67,12 @@ def read(path: Path) -> Transcript:
     words = next(line for line in lines if line.startswith("# machine:")).split()[2:]
     names = [word.removeprefix("as=") for word in words if word.startswith("as=")]
     transcript = Transcript(
-        path.stem, Protocol(words[0]), words[1] == "server", "starttls" in words, names[0] if names else ""
+        path.stem,
+        Protocol(words[0]),
+        words[1] == "server",
+        "starttls" in words,
+        Mechanism.OAUTHBEARER if "oauthbearer" in words else Mechanism.XOAUTH2,
+        names[0] if names else "",
     )
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -101,7 +110,7 @@ class Player:
         else:
             self.client = client_machine(
                 transcript.protocol,
-                Credentials(ADDRESS, Secret(TOKEN)),
+                Credentials(ADDRESS, Secret(TOKEN), transcript.mechanism, HOST, PORT),
                 starttls=transcript.starttls,
                 client_name=transcript.client_name,
             )

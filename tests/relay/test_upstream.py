@@ -16,13 +16,14 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
 from bridge.errors import TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
-from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.model import AccessToken, Account, Endpoint, Mechanism, Protocol, TlsMode
 from bridge.observe import logs
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine
@@ -31,6 +32,7 @@ from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import AddressInfo, Dialer, Opened, Upstream, look_up
 from bridge.secret import Secret
 from tests.relay.scripted import (
+    ACCEPTED,
     GO_AHEAD,
     GREETING,
     Close,
@@ -590,6 +592,56 @@ async def test_the_dialogue_is_shown_at_debug_without_the_token(
     assert "CANARY" not in text
     assert BLOB.decode() not in text
     assert "Welcome" not in text
+
+
+def oauthbearer(protocol: Protocol, *, verdict: bytes) -> list[Step]:
+    """A dialogue of a server that knows OAUTHBEARER only, up to its answer to the token."""
+    token = Expect(rb"(?:\w+ AUTHENTICATE OAUTHBEARER )?[\w+/=]+")
+    asked: list[Step]
+    match protocol:
+        case Protocol.IMAP:
+            asked = [Say(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=OAUTHBEARER] server ready\r\n")]
+        case Protocol.POP3:
+            asked = [Say(GREETING[protocol]), Expect(rb"AUTH OAUTHBEARER"), Say(b"+ \r\n")]
+        case Protocol.SMTP:
+            hello: list[Step] = [Expect(rb"EHLO .+"), Say(b"250-server\r\n250 AUTH OAUTHBEARER\r\n")]
+            asked = [Say(GREETING[protocol]), *hello, Expect(rb"AUTH OAUTHBEARER"), Say(b"334 \r\n")]
+    return [*asked, token, Say(verdict)]
+
+
+CHALLENGE = {Protocol.IMAP: b"+ ", Protocol.POP3: b"+ ", Protocol.SMTP: b"334 "}
+NO = {Protocol.IMAP: b"B1 NO no\r\n", Protocol.POP3: b"-ERR no\r\n", Protocol.SMTP: b"535 5.7.8 no\r\n"}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_oauthbearer_names_the_server_that_was_dialled_and_leaves_no_trace_of_the_token(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    script = [StartTls(trust.good), *oauthbearer(protocol, verdict=ACCEPTED[protocol])]
+    with scripted(script) as server, upstream_of(protocol) as upstream:
+        endpoint = replace(trust.endpoint(server.port, IMPLICIT), mechanism=Mechanism.OAUTHBEARER)
+        async with opened(upstream, protocol, endpoint):
+            pass
+    blob = server.heard[0].lines[-1].split()[-1]
+    pairs = f"host=localhost\x01port={server.port}\x01auth=Bearer {TOKEN.value.reveal()}\x01\x01"
+    assert base64.b64decode(blob).decode() == f"n,a={ADDRESS},\x01{pairs}"
+    assert "(token)" in log.getvalue()
+    assert blob.decode()[:20] not in log.getvalue()
+    assert "CANARY" not in log.getvalue()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_oauthbearer_answers_a_challenge_with_one_octet_and_takes_the_final_word(
+    trust: Trust, protocol: Protocol
+) -> None:
+    reason = CHALLENGE[protocol] + base64.b64encode(b'{"status":"invalid_token"}') + b"\r\n"
+    dialogue = oauthbearer(protocol, verdict=reason)
+    script = [StartTls(trust.good), *dialogue, Expect(rb"AQ=="), Say(NO[protocol])]
+    with scripted(script) as server, upstream_of(protocol) as upstream, pytest.raises(TokenRefused) as caught:
+        endpoint = replace(trust.endpoint(server.port, IMPLICIT), mechanism=Mechanism.OAUTHBEARER)
+        async with opened(upstream, protocol, endpoint):
+            pass
+    assert caught.value.text.endswith("no")
 
 
 async def test_a_channel_is_named_by_its_server(trust: Trust) -> None:

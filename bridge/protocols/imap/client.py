@@ -1,4 +1,4 @@
-"""Client to the upstream until authenticated: CAPABILITY, STARTTLS, AUTHENTICATE XOAUTH2."""
+"""Client to the upstream until authenticated: CAPABILITY, STARTTLS, AUTHENTICATE with a token."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class ImapClient:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the upstream; see ClientMachine.
 
-        Source: RFC 9051 sections 6.2.1, 6.2.2, 7.1; RFC 4959 (initial response); Google and Microsoft on XOAUTH2.
+        Source: RFC 9051 sections 6.2.1, 6.2.2, 7.1; RFC 4959 (initial response); RFC 7628;
+        Google and Microsoft on XOAUTH2.
         """
         self._buffer.append(data)
         events: list[Event] = []
@@ -118,11 +119,10 @@ class ImapClient:
     def _take_continuation(self) -> list[Event]:
         if self._wait is _Wait.PROMPT:
             self._wait = _Wait.VERDICT
-            return [Send(sasl.xoauth2(self._credentials) + b"\r\n", log="(token)")]
+            return [sasl.token_line(self._credentials)]
         if self._wait is _Wait.VERDICT and not self._answered_challenge:
-            # The error challenge: an empty line asks for the final word. Exchange sends none, and must get none.
-            self._answered_challenge = True
-            return [Send(b"\r\n", log="(empty)")]
+            self._answered_challenge = True  # Exchange sends no error challenge, and must get no answer to none
+            return [sasl.line_after_challenge(self._credentials)]
         raise ProtocolViolation("the server asks for more when there is nothing to say")
 
     def _take_tagged(self, status: bytes, text: bytes) -> list[Event]:
@@ -155,15 +155,16 @@ class ImapClient:
                 raise ProtocolViolation("the server does not offer STARTTLS; without TLS no token is sent")
             self._wait = _Wait.STARTTLS
             return [self._command(b"STARTTLS")]
-        if b"AUTH=XOAUTH2" not in capabilities:
-            raise ProtocolViolation("the server does not offer XOAUTH2")
+        mechanism = self._credentials.mechanism
+        sasl.check_offer(mechanism, (_text(name[5:]) for name in capabilities if name.startswith(b"AUTH=")))
         self._capabilities = None  # from here on: those of a client that is logged in
+        command = f"AUTHENTICATE {mechanism.sasl_name}"
         if b"SASL-IR" not in capabilities:
             self._wait = _Wait.PROMPT
-            return [self._command(b"AUTHENTICATE XOAUTH2")]
+            return [self._command(command.encode("ascii"))]
         self._wait = _Wait.VERDICT
-        blob = sasl.xoauth2(self._credentials)
-        return [self._command(b"AUTHENTICATE XOAUTH2 " + blob, log="AUTHENTICATE XOAUTH2 (token)")]
+        blob = sasl.initial_response(self._credentials)
+        return [self._command(command.encode("ascii") + b" " + blob, log=f"{command} (token)")]
 
     def _verdict(self, status: bytes, text: bytes) -> list[Event]:
         if status == b"OK" and self._wait is _Wait.VERDICT:

@@ -1,4 +1,4 @@
-"""Client to the upstream until authenticated: STLS, AUTH XOAUTH2."""
+"""Client to the upstream until authenticated: STLS, AUTH with a token."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Pop3Client:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the upstream; see ClientMachine.
 
-        Source: RFC 1939 section 4; RFC 2595 section 4; RFC 5034 section 4. Always two steps: Exchange drops the
-        connection when the response comes with the command (trap 2).
+        Source: RFC 1939 section 4; RFC 2595 section 4; RFC 5034 section 4; RFC 7628 section 3. Always two steps:
+        Exchange drops the connection when the response comes with the command (trap 2).
         """
         self._buffer.append(data)
         events: list[Event] = []
@@ -75,19 +75,19 @@ class Pop3Client:
                 return [StartTLS(b"")]
             case _Wait.PROMPT if line.startswith(b"+") and not is_ok:
                 self._wait = _Wait.VERDICT
-                return [Send(sasl.xoauth2(self._credentials) + b"\r\n", log="(token)")]
+                return [sasl.token_line(self._credentials)]
             case _Wait.VERDICT if is_ok:
                 self._wait = _Wait.NOTHING
                 return [Ready(self._buffer.leftover(), line[3:].strip())]
             case _Wait.VERDICT if line.startswith(b"+") and not self._answered_challenge:
-                self._answered_challenge = True  # the error challenge: an empty line asks for the final word
-                return [Send(b"\r\n", log="(empty)")]
+                self._answered_challenge = True
+                return [sasl.line_after_challenge(self._credentials)]
             case _:
                 raise ProtocolViolation("the server's answer makes no sense")
 
     def _authenticate(self) -> list[Event]:
         self._wait = _Wait.PROMPT
-        return [Send(b"AUTH XOAUTH2\r\n")]
+        return [Send(f"AUTH {self._credentials.mechanism.sasl_name}\r\n".encode("ascii"))]
 
     def _refused(self, text: str) -> list[Event]:
         if self._wait is _Wait.STLS:

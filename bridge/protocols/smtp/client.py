@@ -1,4 +1,4 @@
-"""EHLO, STARTTLS, AUTH XOAUTH2 towards the upstream."""
+"""EHLO, STARTTLS, AUTH with a token towards the upstream."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SmtpClient:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the upstream; see ClientMachine.
 
-        Source: RFC 5321 section 4.2; RFC 3207; RFC 4954 section 4. Two steps, as Microsoft's sample has it.
+        Source: RFC 5321 section 4.2; RFC 3207; RFC 4954 section 4; RFC 7628. Two steps, as Microsoft's sample has it.
         """
         self._buffer.append(data)
         events: list[Event] = []
@@ -92,10 +92,10 @@ class SmtpClient:
                 return [StartTLS(b"")]
             case _Wait.PROMPT, 334:
                 self._wait = _Wait.VERDICT
-                return [Send(sasl.xoauth2(self._credentials) + b"\r\n", log="(token)")]
+                return [sasl.token_line(self._credentials)]
             case _Wait.VERDICT, 334 if not self._answered_challenge:
-                self._answered_challenge = True  # the error challenge: an empty line asks for the final word
-                return [Send(b"\r\n", log="(empty)")]
+                self._answered_challenge = True
+                return [sasl.line_after_challenge(self._credentials)]
             case _Wait.VERDICT, 235:
                 self._wait = _Wait.NOTHING
                 return [Ready(self._buffer.leftover(), reply[-1].encode("utf-8"))]
@@ -115,11 +115,11 @@ class SmtpClient:
                 raise ProtocolViolation("the server does not offer STARTTLS; without TLS no token is sent")
             self._wait = _Wait.STARTTLS
             return [Send(b"STARTTLS\r\n")]
-        if not any("XOAUTH2" in line[1:] for line in words if line[:1] == ["AUTH"]):
-            raise ProtocolViolation("the server does not offer XOAUTH2")
+        mechanism = self._credentials.mechanism
+        sasl.check_offer(mechanism, (name for line in words if line[:1] == ["AUTH"] for name in line[1:]))
         self.extensions = upstream_extensions(lines)
         self._wait = _Wait.PROMPT
-        return [Send(b"AUTH XOAUTH2\r\n")]
+        return [Send(f"AUTH {mechanism.sasl_name}\r\n".encode("ascii"))]
 
     def _refused(self, code: int, reply: list[str]) -> list[Event]:
         text = f"{code} " + " ".join(reply)
