@@ -1,10 +1,9 @@
-"""any RFC 6749 server: authorization code with PKCE, refresh, revocation (RFC 7009)."""
+"""any RFC 6749 server, for a person: authorization code with PKCE, refresh, revocation (RFC 7009)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -15,8 +14,8 @@ from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
-from bridge.oauth.http import Https
 from bridge.oauth.threads import Limits
+from bridge.oauth.token_endpoint import Answer, TokenEndpoint
 from bridge.secret import Secret
 
 IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", "offline_access"})
@@ -24,13 +23,12 @@ IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", "
 
 
 class Generic:
-    """A provider with `kind: oauth2`. The grant is its refresh token."""
+    """A provider with `kind: oauth2` where a person signs in, in whatever way. The grant is its refresh token."""
 
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
         self._name = name
         self._config = config
-        self._clock = clock
-        self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
+        self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 
     @property
     def name(self) -> str:
@@ -47,70 +45,16 @@ class Generic:
         """A person signs in."""
         return False
 
-    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
-        """Compose the authorization URL; needs no network."""
-        state, verifier = pkce.new_state(), pkce.new_verifier()
-        query = {
-            "response_type": "code",
-            "client_id": self._config.client_id,
-            "redirect_uri": redirect_uri,
-            "scope": " ".join(self._config.effective_scopes),
-            "state": state,
-            "code_challenge": pkce.challenge(verifier),
-            "code_challenge_method": "S256",
-        }
-        if login_hint:
-            query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
-        url = urlsplit(self._config.authorization_url or "")
-        joined = "&".join(part for part in (url.query, urlencode(query)) if part)
-        kept = Secret(json.dumps({"verifier": verifier.reveal(), "redirect_uri": redirect_uri}))
-        return AuthorizationRequest(urlunsplit(url._replace(query=joined, fragment="")), state, kept)
-
-    async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
-        """Turn the code into tokens (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
-        pkce.check_state(request.state, parameters)
-        if "error" in parameters:
-            raise sign_in_problem(Failure.of(parameters))
-        if not parameters.get("code"):
-            raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
-        kept = json.loads(request.kept.reveal())
-        form = {
-            "grant_type": "authorization_code",
-            "code": parameters["code"],
-            "redirect_uri": kept["redirect_uri"],
-            "code_verifier": kept["verifier"],
-        }
-        asked_at = self._clock.now()
-        status, answer = await self._https.run(partial(self._token_request, form))
-        if "error" in answer or status != 200:
-            hide = (Secret(parameters["code"]), Secret(kept["verifier"]), *self._own_secret())
-            raise sign_in_problem(Failure.of(answer, status), hide=hide)
-        scopes = answers.granted_scopes(answer, self._config.effective_scopes)
-        answers.check_scopes(scopes, set(self._config.effective_scopes) - IDENTITY_SCOPES)
-        grant = answer.get("refresh_token")
-        if not isinstance(grant, str) or not grant:
-            raise AuthorizationFailed(
-                "The provider gave no refresh token. The administrator must add the scope for it (often "
-                "offline_access) or allow it in the app's registration.",
-                code="no_grant",
-            )
-        found = answers.claims(answer)
-        answers.check_audience(found, self._config.client_id)
-        return TokenSet(answers.access_token(answer, asked_at=asked_at), Secret(grant), scopes, self._subject(found))
-
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token (RFC 6749 section 6); the old refresh token stays where no new one is given."""
-        form = {"grant_type": "refresh_token", "refresh_token": grant.reveal()}
-        asked_at = self._clock.now()
-        status, answer = await self._https.run(partial(self._token_request, form))
-        if "error" in answer or status != 200:
-            raise refresh_problem(Failure.of(answer, status), hide=(grant, *self._own_secret()))
-        rotated = answer.get("refresh_token")
+        answer = await self._endpoint.ask({"grant_type": "refresh_token", "refresh_token": grant.reveal()})
+        if answer.failure is not None:
+            raise refresh_problem(answer.failure, hide=(grant, *self._endpoint.secrets))
         return TokenSet(
-            answers.access_token(answer, asked_at=asked_at),
-            Secret(rotated) if isinstance(rotated, str) and rotated else grant,
-            answers.granted_scopes(answer, self._config.effective_scopes),
-            self._subject(answers.claims(answer)),
+            answers.access_token(answer.values, asked_at=answer.asked_at),
+            _refresh_token(answer) or grant,
+            answers.granted_scopes(answer.values, self._config.effective_scopes),
+            self._subject(answers.claims(answer.values)),
         )
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
@@ -123,31 +67,78 @@ class Generic:
         url = self._config.revocation_url
         if url is None:
             return False
-        form = self._with_client({"token": grant.reveal(), "token_type_hint": "refresh_token"})
-        reply = await self._https.run(partial(self._https.post, url, data=form))
+        reply = await self._endpoint.post(url, {"token": grant.reveal(), "token_type_hint": "refresh_token"})
         if reply.status_code != 200 and reply.json().get("error") not in {"invalid_token", "invalid_grant"}:
             raise ProviderUnavailable(f"The provider does not revoke the sign-in (HTTP {reply.status_code}).")
         return True
 
     async def close(self) -> None:
         """Release the connections."""
-        self._https.close()
+        self._endpoint.close()
 
-    def _token_request(self, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        headers = {"Accept": "application/json"}
-        reply = self._https.post(self._config.token_url, data=self._with_client(form), headers=headers)
-        return reply.status_code, reply.json()
-
-    def _with_client(self, form: dict[str, str]) -> dict[str, str]:
-        """Who we are: client_id, and the secret in the body if there is one (client_secret_post)."""
-        secret = self._config.client_secret
-        client = {"client_id": self._config.client_id}
-        return form | client | ({"client_secret": secret.reveal()} if secret else {})
-
-    def _own_secret(self) -> tuple[Secret[str], ...]:
-        return (self._config.client_secret,) if self._config.client_secret else ()
+    def _signed_in(self, answer: Answer) -> TokenSet:
+        """The tokens of a sign-in that has just succeeded. Raises: AuthorizationFailed (missing_scope, no_grant,
+        provider), ProviderUnavailable."""
+        scopes = answers.granted_scopes(answer.values, self._config.effective_scopes)
+        answers.check_scopes(scopes, set(self._config.effective_scopes) - IDENTITY_SCOPES)
+        grant = _refresh_token(answer)
+        if grant is None:
+            raise AuthorizationFailed(
+                "The provider gave no refresh token. The administrator must add the scope for it (often "
+                "offline_access) or allow it in the app's registration.",
+                code="no_grant",
+            )
+        found = answers.claims(answer.values)
+        answers.check_audience(found, self._config.client_id)
+        access = answers.access_token(answer.values, asked_at=answer.asked_at)
+        return TokenSet(access, grant, scopes, self._subject(found))
 
     def _subject(self, found: Mapping[str, Any]) -> Subject | None:
         """By the id_token. Many small servers say nothing of email_verified, and the admin chose this one: only an
         outspoken `false` counts against an address. The issuer cannot be compared: the configuration has none."""
         return answers.subject_by_email(found, unsaid=True) if answers.is_for(found, self._config.client_id) else None
+
+
+class GenericBrowser(Generic):
+    """With `flow: browser`."""
+
+    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+        """Compose the authorization URL; needs no network."""
+        state, verifier = pkce.new_state(), pkce.new_verifier()
+        query = {
+            "response_type": "code",
+            "client_id": self._config.client_id,
+            "redirect_uri": redirect_uri,
+            "scope": " ".join(self._config.effective_scopes),
+            "state": state,
+        }
+        kept = {"redirect_uri": redirect_uri}
+        if self._config.pkce:
+            query |= {"code_challenge": pkce.challenge(verifier), "code_challenge_method": "S256"}
+            kept["code_verifier"] = verifier.reveal()
+        if login_hint:
+            query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
+        url = urlsplit(self._config.authorization_url or "")
+        joined = "&".join(part for part in (url.query, urlencode(query)) if part)
+        whole = urlunsplit(url._replace(query=joined, fragment=""))
+        return AuthorizationRequest(whole, state, Secret(json.dumps(kept)))
+
+    async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
+        """Turn the code into tokens (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
+        pkce.check_state(request.state, parameters)
+        if "error" in parameters:
+            raise sign_in_problem(Failure.of(parameters))
+        if not parameters.get("code"):
+            raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
+        kept: dict[str, str] = json.loads(request.kept.reveal())  # redirect_uri and, with PKCE, code_verifier
+        form = {"grant_type": "authorization_code", "code": parameters["code"], **kept}
+        answer = await self._endpoint.ask(form)
+        if answer.failure is not None:
+            spent = (Secret(parameters["code"]), Secret(kept.get("code_verifier", "")))
+            raise sign_in_problem(answer.failure, hide=(*spent, *self._endpoint.secrets))
+        return self._signed_in(answer)
+
+
+def _refresh_token(answer: Answer) -> Secret[str] | None:
+    token = answer.values.get("refresh_token")
+    return Secret(token) if isinstance(token, str) and token else None

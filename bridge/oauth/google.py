@@ -1,9 +1,10 @@
-"""Google, for a person in the browser; only importer of google-auth-oauthlib, google-auth and oauthlib."""
+"""Google, for a person in the browser; only importer of google-auth-oauthlib and oauthlib."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
+from bridge.oauth.google_auth import Wire, guarded, refreshed
 from bridge.oauth.http import Https, json_object
 from bridge.oauth.quiet import quieten
 from bridge.oauth.threads import Limits
@@ -33,9 +35,6 @@ IDENTITY_SCOPES = {
 
 ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
 """Google's id_tokens carry either."""
-
-_GARBAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, Warning)
-"""What the libraries raise for answers that make no sense; oauthlib raises Warning itself."""
 
 
 class Google:
@@ -132,27 +131,21 @@ class Google:
         return TokenSet(answers.access_token(answer, asked_at=asked_at), Secret(grant), scopes, self._subject(found))
 
     def _refresh(self, grant: Secret[str]) -> TokenSet:
-        from google.oauth2 import credentials as library
-
-        quieten()
-        wire = _Wire(self._https, hide=(grant, self._secret))
-        untyped: Any = library.Credentials
-        credentials = untyped(
-            token=None,
-            refresh_token=grant.reveal(),
-            token_uri=self._config.token_url,
-            client_id=self._config.client_id,
-            client_secret=self._secret.reveal(),
-        )
+        wire = Wire(self._https, partial(refresh_problem, hide=(grant, self._secret)))
         asked_at = self._clock.now()
-        credentials.refresh(wire)
-        # credentials.expiry is a naive datetime in UTC by the machine's clock; the answer itself is simpler to read.
-        answer = wire.answer
-        found = answers.claims(answer)
+        kept = refreshed(
+            wire,
+            token_url=self._config.token_url,
+            client_id=self._config.client_id,
+            client_secret=self._secret,
+            grant=grant,
+        )
+        # The library's own expiry is a naive datetime in UTC by the machine's clock; the answer is simpler to read.
+        found = answers.claims(wire.answer)
         return TokenSet(
-            answers.access_token(answer, asked_at=asked_at),
-            Secret(credentials.refresh_token),
-            answers.granted_scopes(answer, self._config.effective_scopes),
+            answers.access_token(wire.answer, asked_at=asked_at),
+            Secret(kept),
+            answers.granted_scopes(wire.answer, self._config.effective_scopes),
             self._subject(found) if answers.is_for(found, self._config.client_id) else None,
         )
 
@@ -182,20 +175,17 @@ class Google:
 
     def _guarded(self, work: Callable[[], T]) -> T:
         """Map what the libraries raise; trouble on the wire and error answers never reach them."""
-        from google.auth.exceptions import GoogleAuthError
         from oauthlib.oauth2 import InsecureTransportError, OAuth2Error
 
-        try:
-            return work()
-        except InsecureTransportError:
-            raise ProviderRefused(
-                "Google's URLs must begin with https://: the administrator must correct them."
-            ) from None
-        except (requests.RequestException, GoogleAuthError, OAuth2Error, *_GARBAGE) as problem:
-            # from None: RefreshError prints the whole answer, tokens included
-            raise ProviderUnavailable(
-                f"Google's answer makes no sense to its library ({type(problem).__name__})."
-            ) from None
+        def securely() -> T:
+            try:
+                return work()
+            except InsecureTransportError:
+                raise ProviderRefused(
+                    "Google's URLs must begin with https://: the administrator must correct them."
+                ) from None
+
+        return guarded(securely, OAuth2Error)
 
     def _check_scopes(self, granted: frozenset[str]) -> None:
         identity = {*IDENTITY_SCOPES, *IDENTITY_SCOPES.values()}
@@ -209,37 +199,3 @@ class Google:
         else:  # another address for the same service, so its issuer lives there
             is_known = urlsplit(str(issuer)).netloc == urlsplit(self._config.authorization_url).netloc
         return answers.subject_by_email(found, unsaid=False) if is_known else None
-
-
-class _Wire:
-    """What google-auth calls to reach the network (google.auth.transport.Request).
-
-    It raises our errors for every answer but a good one, so that google-auth neither repeats the request with three
-    seconds of sleep in between, nor makes one kind of error of all.
-    """
-
-    def __init__(self, https: Https, *, hide: tuple[Secret[str], ...]) -> None:
-        self._https = https
-        self._hide = hide
-        self.answer: dict[str, Any] = {}
-        """The last good answer."""
-
-    def __call__(
-        self, url: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None, **_: Any
-    ) -> _Answer:
-        """Send one request; google-auth's own time limit does not count."""
-        reply = self._https.post(url, data=body, headers=headers) if method == "POST" else self._https.get(url)
-        answer = reply.json()
-        if reply.status_code != 200 or "error" in answer:
-            raise refresh_problem(Failure.of(answer, reply.status_code), hide=self._hide)
-        self.answer = answer
-        return _Answer(reply.status_code, reply.headers, reply.text.encode())
-
-
-class _Answer:
-    """google.auth.transport.Response."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.data = data

@@ -15,10 +15,13 @@ ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
 
 _ADAPTERS = {
     ("google", Flow.BROWSER): ("bridge.oauth.google", "Google"),
+    ("google", Flow.SERVICE_ACCOUNT): ("bridge.oauth.google_service_account", "GoogleServiceAccount"),
     ("microsoft", Flow.BROWSER): ("bridge.oauth.microsoft.browser", "Browser"),
     ("microsoft", Flow.DEVICE): ("bridge.oauth.microsoft.device", "Device"),
     ("microsoft", Flow.CLIENT_CREDENTIALS): ("bridge.oauth.microsoft.app_only", "AppOnly"),
-    ("oauth2", Flow.BROWSER): ("bridge.oauth.generic", "Generic"),
+    ("oauth2", Flow.BROWSER): ("bridge.oauth.generic", "GenericBrowser"),
+    ("oauth2", Flow.DEVICE): ("bridge.oauth.generic_device", "GenericDevice"),
+    ("oauth2", Flow.CLIENT_CREDENTIALS): ("bridge.oauth.generic_app", "GenericApp"),
 }
 """By `kind` and `flow` in the configuration: module and class."""
 

@@ -6,21 +6,28 @@ import sys
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.config.providers import GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
 from bridge.oauth import registry
+from bridge.oauth.base import BrowserProvider, DeviceProvider
 from bridge.secret import Secret
 
+GENERIC = GenericProvider(
+    kind="oauth2",
+    client_id="id",
+    client_secret=Secret("s"),
+    authorization_url="https://idp.example/a",
+    device_url="https://idp.example/d",
+    token_url="https://idp.example/t",
+    scopes=("mail",),
+)
 CONFIGS: dict[str, registry.ProviderSettings] = {
     "google": GoogleProvider(kind="google", client_id="id", client_secret=Secret("s")),
     "microsoft": MicrosoftProvider(kind="microsoft", client_id="id", tenant="contoso.com"),
-    "oauth2": GenericProvider(
-        kind="oauth2",
-        client_id="id",
-        authorization_url="https://idp.example/a",
-        token_url="https://idp.example/t",
-        scopes=("mail",),
-    ),
+    "oauth2": GENERIC,
+    "oauth2 device": GENERIC.model_copy(update={"flow": Flow.DEVICE}),
+    "oauth2 client_credentials": GENERIC.model_copy(update={"flow": Flow.CLIENT_CREDENTIALS}),
 }
+WORKSPACE = GoogleProvider(kind="google", flow=Flow.SERVICE_ACCOUNT, service_account_file="key.json")
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -40,14 +47,51 @@ def test_a_new_client_secret_keeps_the_fingerprint_and_a_new_client_id_does_not(
     assert fingerprint() != fingerprint(scopes=("https://outlook.office.com/SMTP.Send",))
 
 
+def test_a_service_account_is_known_by_its_key_files_name_and_not_by_what_is_in_it() -> None:
+    """The file is read later, and may be replaced; it is not there at all here."""
+
+    def fingerprint(**changes: object) -> str:
+        return registry.create("p", WORKSPACE.model_copy(update=changes), SystemClock()).fingerprint
+
+    assert fingerprint() == fingerprint(ca_file="x.pem", proxy="http://p:1")
+    assert fingerprint() != fingerprint(service_account_file="other.json")
+    assert fingerprint() != fingerprint(scopes=("https://www.googleapis.com/auth/gmail.imap_admin",))
+
+
+def test_what_was_granted_to_a_person_is_not_what_an_app_gets() -> None:
+    prints = {kind: registry.create("p", CONFIGS[kind], SystemClock()).fingerprint for kind in CONFIGS}
+    assert prints["oauth2"] == prints["oauth2 device"]
+    assert prints["oauth2"] != prints["oauth2 client_credentials"]
+
+
+@pytest.mark.parametrize(
+    ("config", "offers"),
+    [
+        (CONFIGS["google"], (True, False, False)),
+        (WORKSPACE, (False, False, True)),
+        (CONFIGS["oauth2"], (True, False, False)),
+        (CONFIGS["oauth2 device"], (False, True, False)),
+        (CONFIGS["oauth2 client_credentials"], (False, False, True)),
+    ],
+)
+def test_an_adapter_offers_what_its_flow_can_do_and_no_more(
+    config: registry.ProviderSettings, offers: tuple[bool, bool, bool]
+) -> None:
+    provider = registry.create("p", config, SystemClock())
+    kinds = isinstance(provider, BrowserProvider), isinstance(provider, DeviceProvider), provider.is_unattended
+    assert kinds == offers
+
+
 def test_building_a_provider_loads_none_of_the_heavy_libraries() -> None:
     program = (
         "import sys\n"
         "from bridge.clock import SystemClock\n"
-        "from bridge.config.providers import MicrosoftProvider\n"
+        "from bridge.config.providers import GoogleProvider, MicrosoftProvider\n"
         "from bridge.oauth import registry\n"
         "assert 'requests' not in sys.modules\n"
         "registry.create('p', MicrosoftProvider(kind='microsoft', client_id='i', tenant='t.example'), SystemClock())\n"
+        "account = GoogleProvider(kind='google', flow='service_account', service_account_file='absent.json')\n"
+        "registry.create('p', account, SystemClock())\n"
         "print([name for name in ('msal', 'google.auth', 'oauthlib') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)

@@ -44,6 +44,8 @@ CLOUD_HOSTS = (
 GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
 GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
 REDIRECT = "http://localhost:3017/"
+GOOGLE_AUDIENCE = "https://oauth2.googleapis.com/token"
+"""Of a service account's assertion, whatever token_uri says."""
 
 
 class Fault(Enum):
@@ -94,6 +96,8 @@ class Device:
     """Who has approved; empty while nobody has."""
     is_denied: bool = False
     expires_at: float = 0.0
+    interval: float = 0.0
+    """Grows with each slow_down."""
     polled_at: float = 0.0
 
 
@@ -121,7 +125,8 @@ class AuthorizationServer:
     consented: set[tuple[str, str]] = field(default_factory=set)
     """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
     requests: list[dict[str, str]] = field(default_factory=list)
-    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `time` (seconds since the epoch)."""
+    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `authentication` (body, basic or both),
+    `time` (seconds since the epoch)."""
     secrets: list[str] = field(default_factory=list)
     """Everything that no log may show: secrets, codes, tokens."""
     clients: dict[str, Client] = field(default_factory=dict)
@@ -133,6 +138,12 @@ class AuthorizationServer:
     device_lifetime: float = 900.0
     device_interval: int = 0
     """Seconds between two polls, as told and as enforced (slow_down); a test's clock is not this server's."""
+    device_changes: dict[str, Any] = field(default_factory=dict)
+    """Fields of the device authorization response that differ, as other servers have them; None leaves one out."""
+    refuses_pkce: bool = False
+    """As old servers do with parameters that they do not know."""
+    is_rfc7009: bool = False
+    """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
     apps: dict[str, set[str]] = field(default_factory=dict)
     """App-only (client credentials): client_id to the mailboxes that its tokens open."""
     app_tokens: dict[str, set[str]] = field(default_factory=dict)
@@ -141,7 +152,11 @@ class AuthorizationServer:
     refusals: dict[str, tuple[str, int]] = field(default_factory=dict)
     """grant_type to the error and the AADSTS number with which the token endpoint answers it, whatever is right."""
     service_accounts: dict[str, str] = field(default_factory=dict)
-    """Google: client_email to the PEM public key of its key file; it may act for everybody in `people`."""
+    """Google: client_email to the PEM public key of its key file; see service_accounts.py."""
+    delegations: dict[str, set[str]] = field(default_factory=dict)
+    """client_email to the scopes with which it may act for everybody in `people` (domain-wide delegation)."""
+    clock_ahead: float = 0.0
+    """Seconds by which this server's clock differs from the one that signs assertions."""
     faults: dict[str, Fault] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -276,8 +291,10 @@ class AuthorizationServer:
             return web.Response(status=400, text="AADSTS90002: this tenant is not found")
         if client is None or query.get("redirect_uri") not in client.redirect_uris:
             return web.Response(status=400, text="AADSTS50011: unknown client, or the redirect URI does not match")
-        if query.get("response_type") != "code" or query.get("code_challenge_method") != "S256":
-            return web.Response(status=400, text="response_type=code and PKCE with S256, please")
+        if query.get("response_type") != "code" or query.get("code_challenge_method") != self._challenge_method:
+            return web.Response(
+                status=400, text="response_type=code and PKCE with S256, please; or without, if refused"
+            )
         hint = query.get("login_hint", "")
         if person := self.auto_consent or (hint if query.get("auto") == "1" else None):
             return self._return({**query, "account": person, "answer": "accept"})
@@ -338,16 +355,20 @@ class AuthorizationServer:
 
     async def device_authorization(self, request: web.Request) -> web.StreamResponse:
         """RFC 8628 section 3.1; only public clients at Microsoft."""
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        form = await _client_form(request)
         self._note("device", form)
         if (failed := await self._fault("device", request)) is not None:
             return failed
         client = self.clients.get(form.get("client_id", ""))
         if client is None:
             return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
+        # A client with a secret shows it here too (RFC 8628 section 3.1); Microsoft lets only public ones in.
+        if not _is_microsoft(request) and not _same(client.secret or "", form.get("client_secret", "")):
+            return _error("invalid_client", 0, "the client is not authenticated", 401)
         code, user_code = self._secret("device"), secrets.token_hex(4).upper()
         expires_at = time.time() + self.device_lifetime
-        self.devices[code] = Device(form["client_id"], user_code, form.get("scope", ""), expires_at=expires_at)
+        scope, interval = form.get("scope", ""), float(self.device_interval)
+        self.devices[code] = Device(form["client_id"], user_code, scope, expires_at=expires_at, interval=interval)
         answer = {
             "device_code": code,
             "user_code": user_code,
@@ -359,7 +380,8 @@ class AuthorizationServer:
             answer["message"] = f"To sign in, open {self.url}/device and enter the code {user_code} to authenticate."
         else:
             answer["verification_uri_complete"] = f"{self.url}/device?user_code={user_code}"
-        return web.json_response(answer)
+        told = {name: value for name, value in (answer | self.device_changes).items() if value is not None}
+        return web.json_response(told, headers={"Cache-Control": "no-store"})
 
     async def device_page(self, request: web.Request) -> web.Response:
         """Where a person types the code."""
@@ -386,10 +408,7 @@ class AuthorizationServer:
         return web.Response(status=400, text="no such code")
 
     async def token(self, request: web.Request) -> web.StreamResponse:
-        form = {name: str(value) for name, value in (await request.post()).items()}
-        if (header := request.headers.get("Authorization", "")).startswith("Basic "):  # RFC 6749 section 2.3.1
-            client_id, _, secret = base64.b64decode(header[6:]).decode().partition(":")
-            form |= {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
+        form = await _client_form(request)
         self._note("token", form)
         if (failed := await self._fault("token", request)) is not None:
             return failed
@@ -398,7 +417,9 @@ class AuthorizationServer:
         if not self._has_tenant(request):
             return _error("invalid_tenant", 90002, f"Tenant '{request.match_info['tenant']}' not found")
         if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
-            return self._by_assertion(form, request)
+            return self._by_assertion(form)
+        if form["authentication"] == "both":
+            return _error("invalid_request", 0, "more than one way of client authentication (RFC 6749 section 2.3)")
         client = self.clients.get(form.get("client_id", ""))
         if client is None:
             return _error("invalid_client", 700016, "the app is not known in this tenant", 401)
@@ -423,25 +444,31 @@ class AuthorizationServer:
 
     def _poll(self, form: Mapping[str, str], request: web.Request) -> web.Response:
         """RFC 8628 section 3.5."""
+        is_microsoft = _is_microsoft(request)
+
+        def say(error: str, number: int, text: str) -> web.Response:
+            return _error(error, number, text) if is_microsoft else _google_error(error, text)
+
         code = form.get("device_code", "")
         device = self.devices.get(code)
         if device is None or device.client_id != form["client_id"]:
-            unknown = "bad_verification_code" if _is_microsoft(request) else "invalid_grant"
-            return _error(unknown, 70000, "no such device code")
+            unknown = "bad_verification_code" if is_microsoft else "invalid_grant"
+            return say(unknown, 70000, "no such device code")
         if device.expires_at < time.time():
-            return _error("expired_token", 70020, "the code has expired")
+            return say("expired_token", 70020, "the code has expired")
         if device.is_denied:
             del self.devices[code]
-            return _error("authorization_declined" if _is_microsoft(request) else "access_denied", 70017, "declined")
+            return say("authorization_declined" if is_microsoft else "access_denied", 70017, "declined")
         now = time.time()
-        too_soon, device.polled_at = now - device.polled_at < self.device_interval, now
+        too_soon, device.polled_at = now - device.polled_at < device.interval, now
         if too_soon:
-            return _error("slow_down", 70016, "too fast")
+            device.interval += 5
+            return say("slow_down", 70016, "too fast")
         if not device.address:
-            return _error("authorization_pending", 70016, "not yet")
+            return say("authorization_pending", 70016, "not yet")
         del self.devices[code]
         grant = Grant(device.client_id, device.address, device.scope)
-        offline = "offline_access" in device.scope.split() or not _is_microsoft(request)
+        offline = "offline_access" in device.scope.split() or not is_microsoft
         return self._answer(grant, self._new_refresh(grant) if offline else None, request, form)
 
     def _for_app(self, form: Mapping[str, str], client: Client) -> web.Response:
@@ -477,20 +504,34 @@ class AuthorizationServer:
                 return who == {form["client_id"]} and claims.get("aud") == where and claims["exp"] > time.time()
         return False
 
-    def _by_assertion(self, form: Mapping[str, str], request: web.Request) -> web.Response:
-        """Google's service accounts with domain-wide delegation (RFC 7523 section 2.1)."""
+    def _by_assertion(self, form: Mapping[str, str]) -> web.Response:
+        """Google's service accounts with domain-wide delegation (RFC 7523 section 2.1), in Google's words."""
         assertion = form.get("assertion", "")
+        self.secrets.append(assertion)
         issuer = str(_claims_of(assertion).get("iss", ""))
         pem = self.service_accounts.get(issuer)
         if pem is None:
-            return _error("invalid_grant", 0, "Invalid grant: account not found")
+            return _google_error("invalid_grant", "Invalid grant: account not found")
         claims = _signed_claims(assertion, serialization.load_pem_public_key(pem.encode()))
-        if claims.get("exp", 0) < time.time():
-            return _error("invalid_grant", 0, "Invalid JWT Signature.")
-        if claims.get("sub") not in self.people:
-            return _error(
-                "unauthorized_client", 0, "Client is unauthorized to retrieve access tokens using this method"
+        if not claims:
+            return _google_error("invalid_grant", "Invalid JWT Signature.")
+        if not claims["iat"] - 300 <= time.time() + self.clock_ahead <= claims["exp"]:
+            return _google_error(
+                "invalid_grant",
+                "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your "
+                "iat and exp values in the JWT claim.",
             )
+        if claims.get("aud") != GOOGLE_AUDIENCE:
+            return _google_error("invalid_grant", "Invalid JWT: Failed audience check.")
+        if not set(str(claims.get("scope", "")).split()) <= self.delegations.get(issuer, set()):
+            return _google_error(
+                "unauthorized_client",
+                "Client is unauthorized to retrieve access tokens using this method, or client not authorized for any "
+                "of the scopes requested.",
+                401,
+            )
+        if claims.get("sub") not in self.people:
+            return _google_error("invalid_grant", "Invalid email or User ID")
         token = self.issue(str(claims["sub"]))
         answer = {"token_type": "Bearer", "access_token": token, "expires_in": self.lifetime}
         return web.json_response(answer | {"scope": claims.get("scope", "")}, headers={"Cache-Control": "no-store"})
@@ -502,7 +543,8 @@ class AuthorizationServer:
         if code.redirect_uri != form.get("redirect_uri"):
             return _error("invalid_grant", 50011, "the redirect URI differs from the authorization request's")
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
-        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != code.challenge:
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        if "code_verifier" in form if self.refuses_pkce else challenge != code.challenge:
             return _error("invalid_grant", 501481, "the code verifier does not match the challenge")
         grant = Grant(code.client_id, code.address, code.scope)
         refresh = self._new_refresh(grant) if code.wants_refresh else None
@@ -573,11 +615,17 @@ class AuthorizationServer:
         )
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        form = await _client_form(request)
         self._note("revoke", form)
         if (failed := await self._fault("revoke", request)) is not None:
             return failed
+        if self.is_rfc7009:
+            client = self.clients.get(form.get("client_id", ""))
+            if client is None or not _same(client.secret or "", form.get("client_secret", "")):
+                return _error("invalid_client", 0, "the client is not authenticated", 401)
         grant = self.refresh.pop(form.get("token", ""), None)
+        if grant is None and self.is_rfc7009:
+            return web.json_response({})  # section 2.2: the client could do nothing about it
         if grant is None:
             return web.json_response({"error": "invalid_token"}, status=400)
         self.consented.discard((grant.client_id, grant.address))
@@ -630,8 +678,13 @@ class AuthorizationServer:
         return token
 
     def _note(self, kind: str, form: Mapping[str, str]) -> None:
-        kept = {name: form[name] for name in ("grant_type", "client_id", "scope", "login_hint") if name in form}
+        names = ("grant_type", "client_id", "scope", "login_hint", "authentication")
+        kept = {name: form[name] for name in names if name in form}
         self.requests.append({"kind": kind, "time": f"{time.time():.3f}", **kept})
+
+    @property
+    def _challenge_method(self) -> str | None:
+        return None if self.refuses_pkce else "S256"
 
     def _has_tenant(self, request: web.Request) -> bool:
         return not _is_microsoft(request) or request.match_info["tenant"] in self.tenants
@@ -669,6 +722,17 @@ class AuthorizationServer:
             ]
         )
         return app
+
+
+async def _client_form(request: web.Request) -> dict[str, str]:
+    """The form, with the client's id and secret wherever they are (RFC 6749 section 2.3.1)."""
+    form = {name: str(value) for name, value in (await request.post()).items()}
+    header = request.headers.get("Authorization", "")
+    if not header.startswith("Basic "):
+        return form | {"authentication": "body"}
+    client_id, _, secret = base64.b64decode(header[6:]).decode().partition(":")
+    way = "both" if "client_secret" in form else "basic"
+    return form | {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret), "authentication": way}
 
 
 def _is_microsoft(request: web.Request) -> bool:
@@ -720,6 +784,10 @@ def _client_info(address: str) -> str:
 
 def _base64(value: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+def _google_error(error: str, text: str, status: int = 400) -> web.Response:
+    return web.json_response({"error": error, "error_description": text}, status=status)
 
 
 def _error(error: str, number: int, text: str, status: int = 400) -> web.Response:

@@ -1,0 +1,97 @@
+"""any RFC 8628 server, for a person at any browser: device authorization, and one question at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.config.values import is_loopback
+from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.model import TokenSet
+from bridge.oauth.base import DevicePending, DeviceRequest
+from bridge.oauth.failures import sign_in_problem
+from bridge.oauth.generic import Generic
+from bridge.oauth.token_endpoint import Answer
+from bridge.secret import Secret
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
+"""RFC 8628 section 3.4."""
+DEFAULT_INTERVAL = 5.0
+"""Seconds between two questions, where the server does not say (RFC 8628 section 3.2)."""
+DEFAULT_LIFE = 300.0
+"""Seconds, where a server leaves out the field that it must send: time enough to type a code."""
+LONGEST_USER_CODE = 64
+"""Characters; real ones have 6 to 12."""
+
+_PENDING = {"authorization_pending": DevicePending(), "slow_down": DevicePending(slow_down=True)}
+
+
+class GenericDevice(Generic):
+    """With `flow: device`. What comes out of it is the same grant as with a browser."""
+
+    async def begin_device(self) -> DeviceRequest:
+        """Ask for a user code (RFC 8628 section 3.1)."""
+        form = {"scope": " ".join(self._config.effective_scopes)}
+        answer = await self._endpoint.ask(form, url=self._config.device_url)
+        if answer.failure is not None:
+            raise sign_in_problem(answer.failure, hide=self._endpoint.secrets)
+        return _request(answer)
+
+    async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
+        """Ask once (RFC 8628 sections 3.4, 3.5); when to ask again is the caller's, by `interval` and `slow_down`."""
+        code = json.loads(request.kept.reveal())["device_code"]
+        answer = await self._endpoint.ask({"grant_type": GRANT_TYPE, "device_code": code})
+        if answer.failure is None:
+            return self._signed_in(answer)
+        # The error decides, not the status: Google says 428 for pending and 403 for slow_down.
+        if (pending := _PENDING.get(answer.failure.error)) is not None:
+            return pending
+        if answer.failure.error == "expired_token":
+            raise AuthorizationFailed("The code was not typed in time. Start the sign-in again.", code="expired")
+        raise sign_in_problem(answer.failure, hide=(Secret(code), *self._endpoint.secrets))
+
+
+def _request(answer: Answer) -> DeviceRequest:
+    """Read a device authorization response (RFC 8628 section 3.2).
+
+    Raises: ProviderUnavailable if it cannot be shown to a person: what is in it ends up on a page and in a terminal.
+    """
+    values = answer.values
+    code, user_code = values.get("device_code"), values.get("user_code")
+    url = _url(values.get("verification_uri")) or _url(values.get("verification_url"))  # the second: Google's, older
+    if not isinstance(code, str) or not code or not isinstance(user_code, str) or not url:
+        raise ProviderUnavailable("The provider's answer holds no device code, no user code or no https address.")
+    if not 0 < len(user_code) <= LONGEST_USER_CODE or not user_code.isprintable():
+        raise ProviderUnavailable("The provider's user code is nothing that a person could type.")
+    return DeviceRequest(
+        user_code,
+        url,
+        _url(values.get("verification_uri_complete")),
+        _seconds(values, "expires_in", DEFAULT_LIFE),
+        _seconds(values, "interval", DEFAULT_INTERVAL),
+        Secret(json.dumps({"device_code": code})),
+    )
+
+
+def _url(value: object) -> str:
+    """An address that a person can be sent to, else an empty text; http only on this machine."""
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        return ""
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        return ""
+    is_safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+    return value if is_safe and url.hostname else ""
+
+
+def _seconds(values: Mapping[str, Any], name: str, default: float) -> float:
+    """A duration; some servers write it as a text."""
+    try:
+        seconds = float(values.get(name, default))
+    except (TypeError, ValueError, OverflowError):
+        return default
+    return seconds if math.isfinite(seconds) and seconds >= 0 else default

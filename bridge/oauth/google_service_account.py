@@ -1,0 +1,170 @@
+"""Google Workspace, without a person: a service account that acts for each mailbox (domain-wide delegation)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge.clock import Clock
+from bridge.config.presets import GOOGLE_TOKEN_URL
+from bridge.config.providers import GoogleProvider
+from bridge.errors import BridgeError, ProviderRefused
+from bridge.model import Subject, TokenSet
+from bridge.oauth import answers
+from bridge.oauth.failures import Failure
+from bridge.oauth.google_auth import Signer, Wire, guarded, signer
+from bridge.oauth.http import Https
+from bridge.oauth.threads import Limits
+from bridge.oauth.unattended import NO_GRANT, Unattended, refused, unattended_problem
+from bridge.secret import Secret
+
+LARGEST_FILE = 64 * 1024
+"""Octets; Google's key files have 2,400."""
+GOOGLE_TOKEN_HOSTS = frozenset({"oauth2.googleapis.com", "www.googleapis.com", "accounts.google.com"})
+"""What `token_uri` names in key files that Google has made: the first today, the others in those of earlier years."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A key file that has been read."""
+
+    digest: bytes
+    """Of its content: tells whether it was replaced, whatever a file system says of times."""
+    client_id: str
+    """The number under which the Admin console knows the service account; empty in a file that does not say it."""
+    email: str
+    signer: Signer = field(repr=False)
+
+
+class GoogleServiceAccount(Unattended):
+    """With `kind: google` and `flow: service_account`. Who holds the key file can open every mailbox of the domain."""
+
+    def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits | None = None) -> None:
+        super().__init__(name, config.grant_identity)
+        self._config = config
+        self._clock = clock
+        self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
+        self._path = config.service_account_file or ""
+        self._scopes = list(config.effective_scopes)
+        self._key: _Key | None = None
+        self._lock = threading.Lock()
+
+    async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
+        """An access token for the mailbox `subject` (RFC 7523 section 2.1); it is the mailbox's by construction."""
+        return await self._https.run(lambda: guarded(lambda: self._refresh(subject)))
+
+    async def close(self) -> None:
+        """Release the connections."""
+        self._https.close()
+
+    def _refresh(self, subject: str) -> TokenSet:
+        key = self._current_key()
+        wire = Wire(self._https, lambda failure: self._problem(failure, key, subject))
+        asked_at = self._clock.now()
+        key.signer.with_subject(subject).refresh(wire)
+        return TokenSet(
+            answers.access_token(wire.answer, asked_at=asked_at),
+            NO_GRANT,
+            answers.granted_scopes(wire.answer, self._scopes),
+            Subject(subject.lower()),
+        )
+
+    # --- the key file -------------------------------------------------------------------------------------------
+
+    def _current_key(self) -> _Key:
+        """Read the file each time, and prepare the key only if it is another one. Raises: ProviderRefused."""
+        content = self._content()
+        digest = hashlib.sha256(content).digest()
+        with self._lock:  # one thread prepares it, the others wait for that
+            if self._key is None or self._key.digest != digest:
+                self._key = self._read(content, digest)
+            return self._key
+
+    def _content(self) -> bytes:
+        try:
+            with open(self._path, "rb") as file:
+                content = file.read(LARGEST_FILE + 1)
+        except OSError as problem:
+            raise self._bad(f"cannot be read ({problem.strerror})") from problem
+        if len(content) > LARGEST_FILE:
+            raise self._bad("is too large for a key file")
+        return content
+
+    def _read(self, content: bytes, digest: bytes) -> _Key:
+        try:
+            found: Any = json.loads(content)
+        except (ValueError, RecursionError):
+            raise self._bad("is not JSON") from None  # without the cause, which could quote it
+        if not isinstance(found, dict) or found.get("type") != "service_account":
+            raise self._bad("is not the key of a service account")
+        text = {name: value for name, value in found.items() if isinstance(value, str)}
+        if not text.get("client_email") or not text.get("private_key"):
+            raise self._bad("lacks client_email or private_key")
+        self._check_token_uri(text.get("token_uri", GOOGLE_TOKEN_URL))
+        # Only these: a key file must not choose another universe or another address for what it signs.
+        info = {name: text[name] for name in ("client_email", "private_key", "private_key_id") if name in text}
+        made = signer({**info, "token_uri": self._config.token_url}, self._scopes)
+        if made is None:
+            raise self._bad("holds a private_key that cannot be used")
+        return _Key(digest, text.get("client_id", ""), text["client_email"], made)
+
+    def _check_token_uri(self, uri: str) -> None:
+        """The request goes to the configuration's token_url in any case; a file that names a stranger's is refused,
+        since nobody at Google has made it."""
+        url = urlsplit(uri)
+        if url.scheme != "https":
+            raise self._bad("has a token_uri that does not begin with https://")
+        if self._config.token_url == GOOGLE_TOKEN_URL and url.netloc not in GOOGLE_TOKEN_HOSTS:
+            raise self._bad("has a token_uri that is not Google's; if it is meant, set token_url")
+
+    def _bad(self, what: str) -> ProviderRefused:
+        return ProviderRefused(
+            f"The service account's key file {self._path} {what}: the administrator must put a new one in place "
+            "(Google Cloud console, IAM & Admin, Service Accounts, the account's Keys, Add key, JSON)."
+        )
+
+    # --- a "no" -------------------------------------------------------------------------------------------------
+
+    def _problem(self, failure: Failure, key: _Key, subject: str) -> BridgeError:
+        """Which error; the texts only choose the sentence, since Google promises nothing about them."""
+        if not failure.is_temporary and failure.error in {"unauthorized_client", "access_denied"}:
+            return refused(failure, self._delegation(key))
+        if not failure.is_temporary and failure.error == "invalid_grant":
+            return refused(failure, _likely_cause(failure.description.lower(), key, subject))
+        return unattended_problem(failure)
+
+    def _delegation(self, key: _Key) -> str:
+        return (
+            "The service account may not act for the people of this domain. A Google Workspace administrator must open "
+            "admin.google.com, Security, Access and data control, API controls, Manage domain-wide delegation, and add "
+            f"the client ID {key.client_id or 'of ' + key.email} with the scope {', '.join(self._scopes)}. "
+            "Google may take some hours to apply it."
+        )
+
+
+def _likely_cause(text: str, key: _Key, subject: str) -> str:
+    """What an invalid_grant most likely means, by Google's description."""
+    if "timeframe" in text or "short-lived" in text or "iat" in text.replace(",", " ").split():
+        return (
+            "The clock of this computer is wrong by more than a few minutes, so Google does not believe what it signs: "
+            "the administrator must set it."
+        )
+    if "signature" in text:
+        return (
+            "Google does not know this key any more: it was deleted, or it has been disabled. The administrator must "
+            f"make a new key for {key.email} and put its file in place. If the key is new, check this computer's clock."
+        )
+    if "account not found" in text:
+        return f"The service account {key.email} does not exist any more: the administrator must make another one."
+    if "email" in text:
+        return (
+            f"There is no mailbox {subject} in this Google Workspace, or it is suspended: its administrator must look."
+        )
+    return (
+        f"Google does not let the service account act for {subject}. Most likely that mailbox was deleted or "
+        "suspended, or the clock of this computer is wrong: the administrator must look at both."
+    )

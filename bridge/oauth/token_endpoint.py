@@ -1,0 +1,77 @@
+"""One client's requests to an RFC 6749 server: who it is (section 2.3.1), what the server answers (5.1, 5.2)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import quote_plus
+
+from bridge.clock import Clock
+from bridge.config.providers import ClientAuthentication, GenericProvider
+from bridge.oauth.failures import Failure
+from bridge.oauth.http import Https, Reply
+from bridge.oauth.threads import Limits
+from bridge.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint said."""
+
+    values: Mapping[str, Any]
+    asked_at: float
+    """Seconds since the epoch, before the request went out: a token's life counts from here."""
+    failure: Failure | None
+    """None if it is what was asked for."""
+
+
+class TokenEndpoint:
+    """The way to one provider, for one client; blocking work runs in threads."""
+
+    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
+        self._config = config
+        self._clock = clock
+        self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
+        self._basic = _basic(config)
+
+    @property
+    def secrets(self) -> tuple[Secret[str], ...]:
+        """What proves who we are: never to be repeated, whatever a server's error text holds."""
+        return tuple(secret for secret in (self._config.client_secret, self._basic) if secret)
+
+    async def ask(self, form: Mapping[str, str], *, url: str | None = None) -> Answer:
+        """POST a form, to the token endpoint or to another that answers with JSON. Raises: ProviderUnavailable."""
+        asked_at = self._clock.now()
+        reply = await self.post(url or self._config.token_url, form)
+        values = reply.json()
+        is_good = reply.status_code == 200 and "error" not in values
+        return Answer(values, asked_at, None if is_good else Failure.of(values, reply.status_code))
+
+    async def post(self, url: str, form: Mapping[str, str]) -> Reply:
+        """POST a form as this client. Raises: ProviderUnavailable."""
+        headers = {"Accept": "application/json"}
+        if self._basic is not None:
+            headers["Authorization"] = self._basic.reveal()
+            return await self._send(url, form, headers)
+        secret = self._config.client_secret
+        client = {"client_id": self._config.client_id, **({"client_secret": secret.reveal()} if secret else {})}
+        return await self._send(url, {**form, **client}, headers)
+
+    async def _send(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> Reply:
+        return await self._https.run(partial(self._https.post, url, data=dict(form), headers=headers))
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._https.close()
+
+
+def _basic(config: GenericProvider) -> Secret[str] | None:
+    """The Authorization header, where that is the way. Id and secret are form-encoded first, which many programs forget
+    (RFC 6749 section 2.3.1): without it a colon in the id, or a % in the secret, makes another client of us."""
+    if config.client_secret is None or config.client_authentication is not ClientAuthentication.BASIC:
+        return None
+    pair = f"{quote_plus(config.client_id)}:{quote_plus(config.client_secret.reveal())}"
+    return Secret("Basic " + base64.b64encode(pair.encode("ascii")).decode("ascii"))

@@ -1,0 +1,230 @@
+"""`kind: oauth2` and answers that our own authorization server does not give."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.config.providers import ClientAuthentication, Flow, GenericProvider
+from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.model import TokenSet
+from bridge.oauth import registry
+from bridge.oauth.base import DevicePending, DeviceProvider, DeviceRequest, Provider
+from bridge.oauth.threads import Limits
+from bridge.secret import Secret
+from tests.oauth.raw import Answer, Raw, certificates, http, serving
+
+SECRET = "CANARY-secret-of-the-client"
+GOOD: dict[str, Any] = {
+    "device_code": "CANARY-device",
+    "user_code": "WDJB-MJHT",
+    "verification_uri": "https://idp.example/device",
+    "verification_uri_complete": "https://idp.example/device?user_code=WDJB-MJHT",
+    "expires_in": 1800,
+    "interval": 9,
+}
+REQUEST = DeviceRequest(
+    "WDJB-MJHT", "https://idp.example/device", "", 900, 5, Secret('{"device_code": "CANARY-device"}')
+)
+
+
+@asynccontextmanager
+async def asking(
+    directory: Path, answer: Answer, flow: Flow, authentication: ClientAuthentication = ClientAuthentication.BODY
+) -> AsyncIterator[tuple[Provider, Raw]]:
+    """The adapter for this flow, before a server that gives one answer to everything."""
+    ca_file, context = certificates(directory)
+    with serving(answer, ca_file, context) as raw:
+        config = GenericProvider(
+            kind="oauth2",
+            client_id="mail-bridge",
+            client_secret=Secret(SECRET),
+            authorization_url=raw.url,
+            device_url=raw.url,
+            token_url=raw.url,
+            scopes=("mail",),
+            flow=flow,
+            client_authentication=authentication,
+            ca_file=ca_file,
+        )
+        provider = registry.create("own", config, SystemClock(), limits=Limits(2.0, 1.0, 4.0))
+        try:
+            yield provider, raw
+        finally:
+            await provider.close()
+
+
+async def begun(directory: Path, **changes: object) -> DeviceRequest:
+    answer = {name: value for name, value in (GOOD | changes).items() if value is not None}
+    async with asking(directory, http(json.dumps(answer).encode()), Flow.DEVICE) as (provider, _):
+        assert isinstance(provider, DeviceProvider)
+        return await provider.begin_device()
+
+
+async def polled(directory: Path, answer: dict[str, object], status: str) -> TokenSet | DevicePending:
+    async with asking(directory, http(json.dumps(answer).encode(), status), Flow.DEVICE) as (provider, _):
+        assert isinstance(provider, DeviceProvider)
+        return await provider.poll(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("changes", "interval", "lifetime"),
+    [
+        ({}, 9, 1800),
+        ({"interval": None}, 5, 1800),  # RFC 8628 section 3.2
+        ({"interval": 0}, 0, 1800),
+        ({"interval": "2", "expires_in": "600"}, 2, 600),
+        ({"interval": -3, "expires_in": -1}, 5, 300),
+        ({"interval": "soon", "expires_in": None}, 5, 300),
+        ({"interval": float("nan"), "expires_in": float("inf")}, 5, 300),
+        ({"interval": [], "expires_in": {}}, 5, 300),
+    ],
+)
+async def test_what_a_server_leaves_out_of_its_times_has_a_default(
+    tmp_path: Path, changes: dict[str, object], interval: float, lifetime: float
+) -> None:
+    request = await begun(tmp_path, **changes)
+    assert (request.interval, request.lifetime) == (interval, lifetime)
+
+
+@pytest.mark.parametrize(
+    ("changes", "url", "complete"),
+    [
+        ({}, GOOD["verification_uri"], GOOD["verification_uri_complete"]),
+        ({"verification_uri_complete": None}, GOOD["verification_uri"], ""),
+        ({"verification_uri_complete": "javascript:alert(1)"}, GOOD["verification_uri"], ""),
+        ({"verification_uri_complete": "https://"}, GOOD["verification_uri"], ""),
+        (
+            {"verification_uri": None, "verification_url": "https://www.google.com/device"},
+            "https://www.google.com/device",
+            GOOD["verification_uri_complete"],
+        ),
+    ],
+)
+async def test_the_address_is_read_under_both_its_names_and_the_complete_one_is_optional(
+    tmp_path: Path, changes: dict[str, object], url: str, complete: str
+) -> None:
+    request = await begun(tmp_path, **changes)
+    assert (request.verification_url, request.complete_url) == (url, complete)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device_code": None},
+        {"device_code": ""},
+        {"device_code": 7},
+        {"user_code": None},
+        {"user_code": ""},
+        {"user_code": "A" * 65},
+        {"user_code": "A\x1b[2J"},
+        {"user_code": "A\r\nB"},
+        {"verification_uri": None},
+        {"verification_uri": "http://idp.example/device"},
+        {"verification_uri": "javascript:alert(1)"},
+        {"verification_uri": "https://idp.example/\nSet-Cookie: x"},
+        {"verification_uri": "https://[::1"},
+        {"verification_uri": 7},
+    ],
+)
+async def test_what_cannot_be_shown_to_a_person_is_no_device_request(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    with pytest.raises(ProviderUnavailable) as caught:
+        await begun(tmp_path, **changes)
+    assert caught.type is ProviderUnavailable
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "status", ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "428 Precondition Required"]
+)
+@pytest.mark.parametrize(("error", "slow_down"), [("authorization_pending", False), ("slow_down", True)])
+async def test_the_error_says_pending_and_not_the_status(
+    tmp_path: Path, status: str, error: str, slow_down: bool
+) -> None:
+    assert await polled(tmp_path, {"error": error}, status) == DevicePending(slow_down)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind", "code"),
+    [
+        ("access_denied", "400 Bad Request", AuthorizationFailed, "denied"),
+        ("access_denied", "403 Forbidden", AuthorizationFailed, "denied"),
+        ("expired_token", "400 Bad Request", AuthorizationFailed, "expired"),
+        ("invalid_grant", "400 Bad Request", AuthorizationFailed, "provider"),
+        ("unheard_of", "400 Bad Request", AuthorizationFailed, "provider"),
+        ("invalid_client", "401 Unauthorized", ProviderRefused, None),
+        ("unsupported_grant_type", "400 Bad Request", ProviderRefused, None),
+        ("authorization_pending", "503 Service Unavailable", ProviderUnavailable, None),
+        ("slow_down", "429 Too Many Requests", ProviderUnavailable, None),
+        ("temporarily_unavailable", "400 Bad Request", ProviderUnavailable, None),
+    ],
+)
+async def test_each_end_of_a_device_code_is_told_apart(
+    tmp_path: Path, error: str, status: str, kind: type[BridgeError], code: str | None
+) -> None:
+    description = "the code CANARY-device is not good"
+    with pytest.raises(kind) as caught:
+        await polled(tmp_path, {"error": error, "error_description": description}, status)
+    assert caught.type is kind
+    assert getattr(caught.value, "code", None) == code
+    assert "CANARY" not in str(caught.value)
+
+
+async def test_a_device_sign_in_without_a_refresh_token_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(AuthorizationFailed) as caught:
+        await polled(tmp_path, {"access_token": "CANARY-access", "token_type": "Bearer"}, "200 OK")
+    assert caught.value.code == "no_grant"
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "interaction_required", "consent_required", "invalid_client"])
+async def test_an_app_is_never_told_that_a_person_must_sign_in(tmp_path: Path, error: str) -> None:
+    answer = http(json.dumps({"error": error}).encode(), "400 Bad Request")
+    async with asking(tmp_path, answer, Flow.CLIENT_CREDENTIALS) as (provider, _):
+        with pytest.raises(ProviderRefused) as caught:
+            await provider.refresh(Secret(""), subject="alice@example.com")
+    assert "administrator" in str(caught.value)
+    assert "Sign in again" not in str(caught.value)
+    assert error in str(caught.value)
+
+
+async def test_a_refresh_token_for_an_app_is_not_kept(tmp_path: Path) -> None:
+    """RFC 6749 section 4.4.3 says that there should be none, and some servers send one all the same."""
+    answer = {"access_token": "CANARY-access", "token_type": "bearer", "refresh_token": "CANARY-refresh"}
+    async with asking(tmp_path, http(json.dumps(answer).encode()), Flow.CLIENT_CREDENTIALS) as (provider, _):
+        tokens = await provider.refresh(Secret(""), subject="alice@example.com")
+    assert not tokens.grant
+    assert tokens.access.value.reveal() == "CANARY-access"
+    assert tokens.scopes == {"mail"}
+
+
+@pytest.mark.parametrize("authentication", list(ClientAuthentication))
+@pytest.mark.parametrize("flow", [Flow.DEVICE, Flow.CLIENT_CREDENTIALS])
+async def test_a_server_that_repeats_what_it_was_sent_does_not_make_us_tell_it(
+    tmp_path: Path, flow: Flow, authentication: ClientAuthentication
+) -> None:
+    header = base64.b64encode(f"mail-bridge:{SECRET}".encode()).decode()
+    description = f"bad client: {SECRET} or Basic {header}"
+    answer = http(json.dumps({"error": "invalid_client", "error_description": description}).encode(), "401 No")
+    async with asking(tmp_path, answer, flow, authentication) as (provider, raw):
+        with pytest.raises(ProviderRefused) as caught:
+            if isinstance(provider, DeviceProvider):
+                await provider.begin_device()
+            else:
+                await provider.refresh(Secret(""), subject="alice@example.com")
+    assert "CANARY" not in str(caught.value)
+    if authentication is ClientAuthentication.BASIC:
+        assert header not in str(caught.value)
+        assert b"Authorization: Basic " + header.encode() in raw.requests[0]
+        assert b"client_secret" not in raw.requests[0]
+        assert b"client_id" not in raw.requests[0]
+    else:
+        assert b"client_secret=CANARY" in raw.requests[0]
