@@ -317,7 +317,7 @@ async def test_an_app_that_nobody_has_let_in_is_the_admins_turn(
     authorization_server: AuthorizationServer, own: Section
 ) -> None:
     authorization_server.apps.clear()
-    authorization_server.delegations.clear()
+    authorization_server.delegations = {account: set() for account in authorization_server.service_accounts}
     async with adapter(own) as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)

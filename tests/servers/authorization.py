@@ -154,7 +154,8 @@ class AuthorizationServer:
     service_accounts: dict[str, str] = field(default_factory=dict)
     """Google: client_email to the PEM public key of its key file; see service_accounts.py."""
     delegations: dict[str, set[str]] = field(default_factory=dict)
-    """client_email to the scopes with which it may act for everybody in `people` (domain-wide delegation)."""
+    """client_email to the scopes with which it may act for everybody in `people` (domain-wide delegation); for mail,
+    if it is not in here."""
     clock_ahead: float = 0.0
     """Seconds by which this server's clock differs from the one that signs assertions."""
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -523,7 +524,7 @@ class AuthorizationServer:
             )
         if claims.get("aud") != GOOGLE_AUDIENCE:
             return _google_error("invalid_grant", "Invalid JWT: Failed audience check.")
-        if not set(str(claims.get("scope", "")).split()) <= self.delegations.get(issuer, set()):
+        if not set(str(claims.get("scope", "")).split()) <= self.delegations.get(issuer, {GOOGLE_SCOPES.split()[0]}):
             return _google_error(
                 "unauthorized_client",
                 "Client is unauthorized to retrieve access tokens using this method, or client not authorized for any "
