@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
@@ -151,39 +152,57 @@ async def test_an_old_key_is_told_from_a_missing_delegation(
 
 # --- the key file ---------------------------------------------------------------------------------------------------
 
-PRIVATE = key_pair(1)[0]
-CURVE = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-)
-LOCKED = serialization.load_pem_private_key(PRIVATE.encode(), None).private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"CANARY")
-)
+
+def made(**changes: object) -> str:
+    """A key file's text; the key itself takes too long to be made while tests are collected."""
+    return json.dumps(key_file(private(), **changes))
+
+
+def private() -> str:
+    return key_pair(1)[0]
+
+
+def curve() -> str:
+    """A key of another kind than Google's."""
+    return _pem(ec.generate_private_key(ec.SECP256R1()), serialization.NoEncryption())
+
+
+def locked() -> str:
+    """A key with a password."""
+    key = serialization.load_pem_private_key(private().encode(), None)
+    return _pem(key, serialization.BestAvailableEncryption(b"CANARY"))
+
+
+def _pem(key: PrivateKeyTypes, encryption: serialization.KeySerializationEncryption) -> str:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption).decode()
+
+
 CLIENT_FILE = {"installed": {"client_id": "1.apps.googleusercontent.com", "client_secret": "CANARY-secret"}}
 
-BAD_FILES = {
-    "empty": ("", "is not JSON"),
-    "cut short": (json.dumps(key_file(PRIVATE))[:900], "is not JSON"),
-    "not JSON": (PRIVATE, "is not JSON"),
-    "brackets": ("[" * 60_000, "is not JSON"),
-    "a list": ("[]", "is not the key of a service account"),
-    "an OAuth client": (json.dumps(CLIENT_FILE), "is not the key of a service account"),
-    "no key": (json.dumps(key_file(PRIVATE, private_key=None)), "lacks client_email or private_key"),
-    "no name": (json.dumps(key_file(PRIVATE, client_email=None)), "lacks client_email or private_key"),
-    "a number for a key": (json.dumps(key_file(PRIVATE, private_key=7)), "lacks client_email or private_key"),
-    "a damaged key": (json.dumps(key_file(PRIVATE[:200] + PRIVATE[300:])), "cannot be used"),
-    "a curve's key": (json.dumps(key_file(CURVE.decode())), "cannot be used"),
-    "a locked key": (json.dumps(key_file(LOCKED.decode())), "cannot be used"),
-    "in clear": (json.dumps(key_file(PRIVATE, token_uri="http://oauth2.googleapis.com/token")), "https://"),
-    "too large": (json.dumps(key_file(PRIVATE, padding="x" * 70_000)), "too large"),
+BAD_FILES: dict[str, tuple[Callable[[], str], str]] = {
+    "empty": (lambda: "", "is not JSON"),
+    "cut short": (lambda: made()[:900], "is not JSON"),
+    "not JSON": (private, "is not JSON"),
+    "brackets": (lambda: "[" * 60_000, "is not JSON"),
+    "a list": (lambda: "[]", "is not the key of a service account"),
+    "an OAuth client": (lambda: json.dumps(CLIENT_FILE), "is not the key of a service account"),
+    "no key": (lambda: made(private_key=None), "lacks client_email or private_key"),
+    "no name": (lambda: made(client_email=None), "lacks client_email or private_key"),
+    "a number for a key": (lambda: made(private_key=7), "lacks client_email or private_key"),
+    "a damaged key": (lambda: made(private_key=private()[:200] + private()[300:]), "cannot be used"),
+    "a curve's key": (lambda: made(private_key=curve()), "cannot be used"),
+    "a locked key": (lambda: made(private_key=locked()), "cannot be used"),
+    "in clear": (lambda: made(token_uri="http://oauth2.googleapis.com/token"), "https://"),
+    "too large": (lambda: made(padding="x" * 70_000), "too large"),
 }
 
 
 @pytest.mark.parametrize(("content", "words"), BAD_FILES.values(), ids=BAD_FILES.keys())
 async def test_a_bad_key_file_is_the_admins_turn_and_a_good_one_in_its_place_is_used_at_once(
-    authorization_server: AuthorizationServer, file: Path, content: str, words: str
+    authorization_server: AuthorizationServer, file: Path, content: Callable[[], str], words: str
 ) -> None:
     good = file.read_text("utf-8")
-    file.write_text(content, "utf-8")
+    file.write_text(content(), "utf-8")
     async with adapter(authorization_server, file) as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
@@ -228,15 +247,15 @@ async def test_what_is_signed_goes_to_google_whatever_a_key_file_says(
     authorization_server: AuthorizationServer, file: Path
 ) -> None:
     """Without token_url in the configuration a stranger's address is refused before anything is sent."""
-    file.write_text(json.dumps(key_file(PRIVATE, token_uri=STRANGER)), "utf-8")
-    async with adapter(authorization_server, file, token_url=None) as provider:
+    file.write_text(made(token_uri=STRANGER), "utf-8")
+    async with adapter(authorization_server, file, token_url=None, proxy="http://127.0.0.1:9") as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert "not Google's" in str(caught.value)
 
 
 async def test_the_configurations_token_url_wins(authorization_server: AuthorizationServer, file: Path) -> None:
-    file.write_text(json.dumps(key_file(PRIVATE, token_uri=STRANGER)), "utf-8")
+    file.write_text(made(token_uri=STRANGER), "utf-8")
     async with adapter(authorization_server, file) as provider:
         await provider.refresh(NOTHING, subject=ALICE)
     assert len(authorization_server.requests) == 1
@@ -249,7 +268,7 @@ async def test_key_files_of_earlier_years_are_good(
     authorization_server: AuthorizationServer, file: Path, uri: str | None
 ) -> None:
     """Nobody listens at the proxy, so that no test asks Google: to get as far as the network is the proof."""
-    file.write_text(json.dumps(key_file(PRIVATE, token_uri=uri, universe_domain="elsewhere.example")), "utf-8")
+    file.write_text(made(token_uri=uri, universe_domain="elsewhere.example"), "utf-8")
     async with adapter(authorization_server, file, token_url=None, proxy="http://127.0.0.1:9") as provider:
         with refusal(ProviderUnavailable, authorization_server):
             await provider.refresh(NOTHING, subject=ALICE)
