@@ -54,7 +54,7 @@ class TokenEndpoint:
         """POST a form as this client. Raises: ProviderUnavailable."""
         headers = {"Accept": "application/json"}
         if self._basic is not None:
-            headers["Authorization"] = self._basic.reveal()
+            headers["Authorization"] = f"Basic {self._basic.reveal()}"
             return await self._send(url, form, headers)
         secret = self._config.client_secret
         client = {"client_id": self._config.client_id, **({"client_secret": secret.reveal()} if secret else {})}
@@ -69,9 +69,10 @@ class TokenEndpoint:
 
 
 def _basic(config: GenericProvider) -> Secret[str] | None:
-    """The Authorization header, where that is the way. Id and secret are form-encoded first, which many programs forget
-    (RFC 6749 section 2.3.1): without it a colon in the id, or a % in the secret, makes another client of us."""
+    """What the Authorization header proves us with, where that is the way. Id and secret are form-encoded first, which
+    many programs forget (RFC 6749 section 2.3.1): a colon in the id, or a % in the secret, would make another client
+    of us."""
     if config.client_secret is None or config.client_authentication is not ClientAuthentication.BASIC:
         return None
     pair = f"{quote_plus(config.client_id)}:{quote_plus(config.client_secret.reveal())}"
-    return Secret("Basic " + base64.b64encode(pair.encode("ascii")).decode("ascii"))
+    return Secret(base64.b64encode(pair.encode("ascii")).decode("ascii"))
