@@ -28,6 +28,7 @@ class Generic:
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
         self._name = name
         self._config = config
+        self._clock = clock
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 
     @property

@@ -8,20 +8,19 @@ from bridge.model import TokenSet
 from bridge.oauth import answers
 from bridge.oauth.threads import Limits
 from bridge.oauth.token_endpoint import TokenEndpoint
-from bridge.oauth.unattended import NO_GRANT, Unattended, unattended_problem
-from bridge.secret import Secret
+from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 
 
-class GenericApp(Unattended):
+class GenericApp(AppToken):
     """With `flow: client_credentials`: one kind of token for all mailboxes, so the mail server must say which ones."""
 
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity)
+        super().__init__(name, config.grant_identity, clock)
         self._config = config
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 
-    async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
-        """A new access token (RFC 6749 section 4.4.2). A refresh token, which section 4.4.3 advises against, is not
+    async def _ask(self) -> TokenSet:
+        """RFC 6749 section 4.4.2. A refresh token, which section 4.4.3 advises against, is not
         kept: it could do nothing that the secret cannot."""
         form = {"grant_type": "client_credentials", "scope": " ".join(self._config.effective_scopes)}
         answer = await self._endpoint.ask(form)

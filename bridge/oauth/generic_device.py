@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-from bridge.config.values import is_loopback
-from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.errors import ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth.base import DevicePending, DeviceRequest
+from bridge.oauth.device import LONGEST_LIFE, SHORTEST_INTERVAL, expired, is_link
 from bridge.oauth.failures import sign_in_problem
 from bridge.oauth.generic import Generic
 from bridge.oauth.token_endpoint import Answer
@@ -42,7 +41,10 @@ class GenericDevice(Generic):
 
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         """Ask once (RFC 8628 sections 3.4, 3.5); when to ask again is the caller's, by `interval` and `slow_down`."""
-        code = json.loads(request.kept.reveal())["device_code"]
+        kept = json.loads(request.kept.reveal())
+        if self._clock.now() >= kept["expires_at"]:
+            raise expired()
+        code = kept["device_code"]
         answer = await self._endpoint.ask({"grant_type": GRANT_TYPE, "device_code": code})
         if answer.failure is None:
             return self._signed_in(answer)
@@ -50,7 +52,7 @@ class GenericDevice(Generic):
         if (pending := _PENDING.get(answer.failure.error)) is not None:
             return pending
         if answer.failure.error == "expired_token":
-            raise AuthorizationFailed("The code was not typed in time. Start the sign-in again.", code="expired")
+            raise expired()
         raise sign_in_problem(answer.failure, hide=(Secret(code), *self._endpoint.secrets))
 
 
@@ -61,31 +63,21 @@ def _request(answer: Answer) -> DeviceRequest:
     """
     values = answer.values
     code, user_code = values.get("device_code"), values.get("user_code")
-    url = _url(values.get("verification_uri")) or _url(values.get("verification_url"))  # the second: Google's, older
-    if not isinstance(code, str) or not code or not isinstance(user_code, str) or not url:
+    url = values.get("verification_uri") or values.get("verification_url")  # the second: Google's, older
+    if not isinstance(code, str) or not code or not isinstance(user_code, str) or not is_link(url):
         raise ProviderUnavailable("The provider's answer holds no device code, no user code or no https address.")
     if not 0 < len(user_code) <= LONGEST_USER_CODE or not user_code.isprintable():
         raise ProviderUnavailable("The provider's user code is nothing that a person could type.")
+    complete = values.get("verification_uri_complete")
+    life = min(_seconds(values, "expires_in", DEFAULT_LIFE), LONGEST_LIFE)
     return DeviceRequest(
         user_code,
-        url,
-        _url(values.get("verification_uri_complete")),
-        _seconds(values, "expires_in", DEFAULT_LIFE),
-        _seconds(values, "interval", DEFAULT_INTERVAL),
-        Secret(json.dumps({"device_code": code})),
+        str(url),
+        str(complete) if is_link(complete) else "",
+        life,
+        max(_seconds(values, "interval", DEFAULT_INTERVAL), SHORTEST_INTERVAL),
+        Secret(json.dumps({"device_code": code, "expires_at": answer.asked_at + life})),
     )
-
-
-def _url(value: object) -> str:
-    """An address that a person can be sent to, else an empty text; http only on this machine."""
-    if not isinstance(value, str) or not value.isprintable() or " " in value:
-        return ""
-    try:
-        url = urlsplit(value)
-    except ValueError:
-        return ""
-    is_safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
-    return value if is_safe and url.hostname else ""
 
 
 def _seconds(values: Mapping[str, Any], name: str, default: float) -> float:

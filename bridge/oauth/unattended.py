@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+from bridge.clock import Clock
 from bridge.config.providers import GrantIdentity
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
 from bridge.model import TokenSet
@@ -11,16 +14,24 @@ from bridge.oauth import answers
 from bridge.oauth.failures import Failure, refresh_problem, without_secrets
 from bridge.secret import Secret
 
+NO_CONSENT = 65001
+"""Microsoft's AADSTS: consent is missing, which otherwise a person may give."""
+
 NO_GRANT: Secret[str] = Secret("")
 """What stands for the grant where there is none."""
+
+SHARED_FOR = 5.0
+"""Seconds after an answer in which it serves every other account too: one token opens all mailboxes of the app, and a
+CRM logs in to all of them at once. A mail server's no to a token this young is about the mailbox, not the token."""
 
 
 class Unattended:
     """The part of a Provider that is the same for all of them."""
 
-    def __init__(self, name: str, identity: GrantIdentity) -> None:
+    def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
         self._name = name
         self._identity = identity
+        self._clock = clock
 
     @property
     def name(self) -> str:
@@ -29,7 +40,7 @@ class Unattended:
 
     @property
     def fingerprint(self) -> str:
-        """Of what a kept token depends on."""
+        """Of what a stored token depends on."""
         return answers.fingerprint(self._identity)
 
     @property
@@ -38,20 +49,77 @@ class Unattended:
         return True
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
-        """Raises: AuthorizationFailed(no_grant)."""
-        raise AuthorizationFailed("With this provider nobody signs in: there is no sign-in to adopt.", code="no_grant")
+        """There is nothing to adopt. Raises: AuthorizationFailed(no_grant)."""
+        raise AuthorizationFailed(
+            "Nobody signs in here: the app has its own right to the mailboxes, and no refresh token.", code="no_grant"
+        )
 
     async def revoke(self, grant: Secret[str]) -> bool:
         """Always False: there is no grant that could be ended."""
         return False
 
 
-def unattended_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
-    """The error to raise when the app's own request was refused. Never GrantRevoked: nobody could sign in again."""
+class AppToken(Unattended, ABC):
+    """Client credentials (RFC 6749 section 4.4): one token for every mailbox of the app, so one request for all."""
+
+    def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
+        super().__init__(name, identity, clock)
+        self._shared: tuple[float, TokenSet] | None = None
+        """When it came, by the monotonic clock, and what it was."""
+        self._flight: asyncio.Future[TokenSet | BridgeError | None] | None = None
+
+    @abstractmethod
+    async def _ask(self) -> TokenSet:
+        """Ask for a token, whatever is known. Raises: ProviderUnavailable, ProviderRefused."""
+
+    async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
+        """A new access token, which is the same for every mailbox: who asks at the same time shares one request and
+        its outcome, who asks right after it the answer."""
+        while True:
+            if (answer := self._young_answer()) is not None:
+                return answer
+            if self._flight is None:
+                return await self._lead()
+            outcome = await asyncio.shield(self._flight)
+            if isinstance(outcome, BridgeError):
+                raise outcome.with_traceback(None)  # many may raise it: each with its own traceback
+            if outcome is not None:
+                return outcome
+
+    def _young_answer(self) -> TokenSet | None:
+        if self._shared is None or self._clock.monotonic() - self._shared[0] >= SHARED_FOR:
+            return None
+        answer = self._shared[1]
+        return answer if answer.access.is_fresh(self._clock.now()) else None  # a suspend stops the monotonic clock
+
+    async def _lead(self) -> TokenSet:
+        """Ask for all who wait; one who leads and is cancelled leaves the question to the next."""
+        flight = self._flight = asyncio.get_running_loop().create_future()
+        outcome: TokenSet | BridgeError | None = None
+        try:
+            outcome = await self._ask()
+            self._shared = (self._clock.monotonic(), outcome)
+            return outcome
+        except BridgeError as problem:
+            outcome = problem
+            raise
+        finally:
+            self._flight = None
+            flight.set_result(outcome)
+
+
+def unattended_problem(
+    failure: Failure,
+    advice: str = "The provider refuses the app: its administrator must act.",
+    *,
+    hide: Iterable[Secret[str]] = (),
+) -> BridgeError:
+    """The error to raise when the app's own request was refused. `advice` stands for whatever a person would be told
+    to do: nobody could sign in again, so this is never GrantRevoked."""
     problem = refresh_problem(failure, hide=hide)
-    if not isinstance(problem, GrantRevoked):
-        return problem
-    return refused(failure, "The provider refuses the app: its administrator must act.", hide=hide)
+    if isinstance(problem, GrantRevoked) or (not failure.is_temporary and NO_CONSENT in failure.codes):
+        return refused(failure, advice, hide=hide)
+    return problem
 
 
 def refused(failure: Failure, sentence: str, *, hide: Iterable[Secret[str]] = ()) -> ProviderRefused:

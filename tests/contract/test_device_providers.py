@@ -31,6 +31,7 @@ DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 SECTIONS: dict[str, Callable[[AuthorizationServer], dict[str, Any]]] = {
     "microsoft": lambda server: {**server.microsoft_config(PUBLIC_CLIENT), "flow": "device"},
+    "oauth2": lambda server: {**server.generic_config(), "flow": "device", "device_url": f"{server.url}/device/code"},
 }
 """By name: the section of the configuration."""
 
@@ -148,7 +149,9 @@ async def test_who_asks_too_soon_is_told_to_slow_down(authorization_server: Auth
         request = await trial.provider.begin_device()
         assert await trial.provider.poll(request) == DevicePending()
         assert await trial.provider.poll(request) == DevicePending(slow_down=True)
-        authorization_server.device_interval = 0
+        (device,) = authorization_server.devices.values()
+        assert device.interval == 65  # from now on (RFC 8628 section 3.5)
+        device.polled_at = 0.0  # a minute and more ago
         authorization_server.approve_device(request.user_code, ALICE)
         assert tokens_of(await trial.provider.poll(request)).grant
 

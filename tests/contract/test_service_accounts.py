@@ -23,7 +23,8 @@ from bridge.model import Subject
 from bridge.oauth import registry
 from bridge.oauth.base import Provider
 from bridge.secret import Secret
-from tests.contract.test_providers import ALICE, QUICK, no_secret_is_told, refusal
+from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
+from tests.contract.test_providers import ALICE, QUICK
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.service_accounts import (
     ACCOUNT,
@@ -34,8 +35,6 @@ from tests.servers.service_accounts import (
     key_pair,
     service_account_config,
 )
-
-__all__ = ["no_secret_is_told"]  # a fixture of every test here
 
 BOB = "bob@example.com"
 NOTHING = Secret("")

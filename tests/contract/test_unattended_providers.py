@@ -15,15 +15,16 @@ from pydantic import TypeAdapter
 
 from bridge.config.providers import ProviderConfig
 from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
-from bridge.model import TokenSet
+from bridge.model import Subject, TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.servers.authorization import CERTIFIED_CLIENT, MICROSOFT_CLIENT, AuthorizationServer, Fault
+from tests.servers.authorization import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, AuthorizationServer, Fault
 from tests.servers.ca import self_signed
+from tests.servers.service_accounts import add_service_account, service_account_config
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 NOTHING = Secret("")
@@ -43,6 +44,16 @@ def by_certificate(server: AuthorizationServer) -> dict[str, Any]:
     return {**section, "flow": "client_credentials"}
 
 
+def generic(server: AuthorizationServer) -> dict[str, Any]:
+    server.apps[GOOGLE_CLIENT] = {ALICE, BOB}
+    return {**server.generic_config(), "flow": "client_credentials"}
+
+
+def service_account(server: AuthorizationServer) -> dict[str, Any]:
+    file = add_service_account(server, Path(server.authority.ca_file).with_name("service-account.json"))
+    return service_account_config(server, file)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One way to get a token without a person."""
@@ -53,13 +64,18 @@ class Kind:
     """As the token endpoint sees it."""
     wrong: str = "client_secret"
     """A key of the section that holds a secret as text; empty if it is in a file."""
+    subject: Subject | None = None
+    """Whose mailbox the token opens, where it is for one."""
 
 
 KINDS = {
     "microsoft secret": Kind(by_secret),
     "microsoft certificate": Kind(by_certificate, wrong=""),
+    "oauth2": Kind(generic),
+    "google": Kind(service_account, "urn:ietf:params:oauth:grant-type:jwt-bearer", wrong="", subject=Subject(ALICE)),
 }
-MICROSOFT = ["microsoft secret", "microsoft certificate"]
+ONE_FOR_ALL = ["microsoft secret", "microsoft certificate", "oauth2"]
+"""Client credentials: a token is for the app, and opens whatever the app may open."""
 
 
 @pytest.fixture(params=list(KINDS))
@@ -106,7 +122,7 @@ async def test_nobody_signs_in_and_there_is_a_token(authorization_server: Author
         assert tokens.access.value.reveal() in authorization_server.access
         assert tokens.access.obtained_at == trial.clock.now()
         assert 3500 < tokens.access.remaining(trial.clock.now()) <= 3600
-        assert (tokens.grant, tokens.subject) == (NOTHING, None)
+        assert (tokens.grant, tokens.subject) == (NOTHING, KINDS[kind].subject)
 
 
 async def test_a_stored_grant_of_another_time_does_no_harm(
@@ -197,7 +213,7 @@ async def test_trap_28_a_wrong_secret_is_the_admins_turn(authorization_server: A
 # --- one token for all mailboxes of an app --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", MICROSOFT)
+@pytest.mark.parametrize("kind", ONE_FOR_ALL)
 async def test_fifty_mailboxes_at_once_are_one_request(authorization_server: AuthorizationServer, kind: str) -> None:
     async with adapter(authorization_server, kind) as trial:
         found = await asyncio.gather(*(trial.token(f"box{number}@example.com") for number in range(50)))
@@ -208,7 +224,7 @@ async def test_fifty_mailboxes_at_once_are_one_request(authorization_server: Aut
         assert trial.asked == 1
 
 
-@pytest.mark.parametrize("kind", MICROSOFT)
+@pytest.mark.parametrize("kind", ONE_FOR_ALL)
 async def test_an_answer_from_before_a_suspend_is_not_young(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
@@ -219,7 +235,7 @@ async def test_an_answer_from_before_a_suspend_is_not_young(
         assert trial.asked == 2
 
 
-@pytest.mark.parametrize("kind", MICROSOFT)
+@pytest.mark.parametrize("kind", ONE_FOR_ALL)
 async def test_fifty_mailboxes_share_a_failure_and_nobody_after_them(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
@@ -231,7 +247,7 @@ async def test_fifty_mailboxes_share_a_failure_and_nobody_after_them(
         assert (await trial.token()).access.value.reveal() in authorization_server.access
 
 
-@pytest.mark.parametrize("kind", MICROSOFT)
+@pytest.mark.parametrize("kind", ONE_FOR_ALL)
 async def test_who_waits_for_somebody_that_gives_up_asks_itself(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:

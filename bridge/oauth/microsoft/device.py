@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth.base import DevicePending, DeviceRequest
+from bridge.oauth.device import LONGEST_LIFE, SHORTEST_INTERVAL, expired, is_link
 from bridge.oauth.failures import Failure, sign_in_problem, without_secrets
 from bridge.oauth.microsoft.library import new_cache
 from bridge.oauth.microsoft.person import Person
 from bridge.secret import Secret
-
-LONGEST_LIFE = 900.0
-"""Seconds; Microsoft's own. A user code that somebody was talked into typing signs a stranger in, so whatever an answer
-says, none is good for longer here (RFC 8628 section 5.4)."""
-
-SHORTEST_INTERVAL = 0.2
-"""Seconds between two polls: an answer of 0 must not become a loop without a pause."""
 
 NOT_PUBLIC = 7000218
 """AADSTS: a secret is missing. Device sign-in has none, so it is the registration's switch that is wrong."""
@@ -43,20 +36,20 @@ class Device(Person):
             raise problem if isinstance(problem, ProviderUnavailable) else ProviderRefused(str(problem))
         code, user_code, url = flow["device_code"], flow["user_code"], flow["verification_uri"]
         life = min(float(flow["expires_in"]), LONGEST_LIFE)
-        if not (all(isinstance(text, str) and text for text in (code, user_code)) and life > 0 and _is_link(url)):
+        if not (all(isinstance(text, str) and text for text in (code, user_code)) and life > 0 and is_link(url)):
             raise ProviderUnavailable("Microsoft's answer holds no code that a person could type.")
         complete = flow.get("verification_uri_complete", "")  # Microsoft has none
         interval = max(float(flow["interval"]), SHORTEST_INTERVAL)
         kept = {"device_code": code, "user_code": user_code, "expires_at": asked_at + life}
         return DeviceRequest(
-            user_code, url, complete if _is_link(complete) else "", life, interval, Secret(json.dumps(kept))
+            user_code, url, complete if is_link(complete) else "", life, interval, Secret(json.dumps(kept))
         )
 
     def _poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         kept = json.loads(request.kept.reveal())
         asked_at = self._clock.now()
         if asked_at >= kept["expires_at"]:
-            raise _expired()
+            raise expired()
         cache = new_cache()
         # msal loops, and sleeps between its questions, while exit_condition says no. It looks at it only if the
         # interval is not 0: then it asks without a pause and without an end. And it warns if it finds the time of an
@@ -80,7 +73,7 @@ def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
         case "authorization_declined":
             return AuthorizationFailed("The sign-in was declined in the browser. Try it again.", code="denied")
         case "expired_token":
-            return _expired()
+            return expired()
     if NOT_PUBLIC in failure.codes:
         theirs = without_secrets(f"{failure.error}: {failure.description}", hide)
         return ProviderRefused(
@@ -88,12 +81,3 @@ def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
             f"without it nobody can sign in with a code. ({theirs})"
         )
     return sign_in_problem(failure, hide=hide)
-
-
-def _expired() -> AuthorizationFailed:
-    return AuthorizationFailed("The code has expired before it was used. Start the sign-in again.", code="expired")
-
-
-def _is_link(url: Any) -> bool:
-    """It is shown to people as a link, so it must be one."""
-    return isinstance(url, str) and url.startswith("https://")
