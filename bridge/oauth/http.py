@@ -27,6 +27,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 
 from bridge.config.values import is_loopback
 from bridge.errors import ProviderUnavailable
+from bridge.oauth.retry_after import RetryAfter
 from bridge.oauth.threads import Limits, Threads
 
 T = TypeVar("T")
@@ -165,6 +166,7 @@ class _Transport(HTTPAdapter):
         self._context = context
         self._proxy = proxy
         self._limits = limits
+        self._retry_after = RetryAfter()
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -190,10 +192,12 @@ class _Transport(HTTPAdapter):
     ) -> requests.Response:
         """Send and read the whole answer; what the caller says about time, trust and proxies does not count.
 
-        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, and redirects that we do not follow.
+        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, redirects that we do not follow, and, without any
+        request, for as long as the host has asked for (Retry-After).
         """
         url = request.url or ""
         host = urlsplit(url).hostname or "the provider"
+        self._retry_after.check(host)
         deadline = time.monotonic() + self._limits.overall
         limits = (self._limits.connect, self._limits.read)
         try:
@@ -207,7 +211,13 @@ class _Transport(HTTPAdapter):
         except (requests.RequestException, HTTPError, OSError) as problem:
             raise ProviderUnavailable(_in_words(host, problem, self._limits)) from problem
         response.raw = io.BytesIO(body)
-        _check_status(response, request.method or "", url, host)
+        if response.status_code >= 500 or response.status_code in BUSY:
+            wait = self._retry_after.note(host, response.headers)
+            later = f"; it asks to wait {wait:.0f} seconds" if wait else ""
+            raise ProviderUnavailable(
+                f"{host} is in trouble or busy (HTTP {response.status_code}){later}. Nobody has to act."
+            )
+        _check_redirect(response, request.method or "", url, host)
         return response
 
     def _proxies_for(self, url: str) -> dict[str, str]:
@@ -228,12 +238,7 @@ class _Transport(HTTPAdapter):
             yield piece
 
 
-def _check_status(response: requests.Response, method: str, url: str, host: str) -> None:
-    status = response.status_code
-    if status >= 500 or status in BUSY:
-        wait = response.headers.get("Retry-After", "")
-        later = f"; it asks to wait {wait} seconds" if wait.isdecimal() else ""
-        raise ProviderUnavailable(f"{host} is in trouble or busy (HTTP {status}){later}. Nobody has to act.")
+def _check_redirect(response: requests.Response, method: str, url: str, host: str) -> None:
     if response.is_redirect:
         target = urlsplit(urljoin(url, response.headers["location"]))
         origin = urlsplit(url)

@@ -158,6 +158,8 @@ class AuthorizationServer:
     if it is not in here."""
     clock_ahead: float = 0.0
     """Seconds by which this server's clock differs from the one that signs assertions."""
+    retry_after: int | None = None
+    """Seconds, for Fault.STATUS_429."""
     faults: dict[str, Fault] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     waiting: threading.Event = field(default_factory=threading.Event)
@@ -654,7 +656,8 @@ class AuthorizationServer:
             case Fault.STATUS_500:
                 return web.json_response({"error": "server_error"}, status=500)
             case Fault.STATUS_429:
-                return web.json_response({"error": "throttled"}, status=429, headers={"Retry-After": "7"})
+                asks = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+                return web.json_response({"error": "throttled"}, status=429, headers=asks)
             case Fault.HTML:
                 return web.Response(text="<html>Log in to the hotel's network</html>", content_type="text/html")
             case Fault.TEMPORARY_400:

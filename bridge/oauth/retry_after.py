@@ -1,0 +1,52 @@
+"""Retry-After (RFC 9110 section 10.2.3): hosts that asked to be left alone, and until when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+
+from bridge.errors import ProviderUnavailable
+
+LONGEST = 900.0
+"""Seconds. Whoever asks for more is asked again after these: a header that a gateway made up must not stop the mail."""
+
+
+class RetryAfter:
+    """What one provider's hosts have asked for; safe for threads. Kept in memory: a restart may ask once more."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._until: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def check(self, host: str) -> None:
+        """Raises: ProviderUnavailable while the host wants no request."""
+        with self._lock:
+            left = self._until.get(host, 0.0) - self._monotonic()
+        if left > 0:
+            raise ProviderUnavailable(
+                f"{host} has asked to be left alone for a while: it is asked again in {left:.0f} seconds. "
+                "Nobody has to act."
+            )
+
+    def note(self, host: str, headers: Mapping[str, str]) -> float:
+        """Remember what an error answer of this host asks for. Returns: the seconds, 0 where it asks for none."""
+        seconds = min(_seconds(headers), LONGEST)
+        if seconds > 0:
+            with self._lock:
+                self._until[host] = max(self._until.get(host, 0.0), self._monotonic() + seconds)
+        return max(seconds, 0.0)
+
+
+def _seconds(headers: Mapping[str, str]) -> float:
+    """From now; a date is compared with the answer's own, so that our clock may be wrong."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        until = parsedate_to_datetime(value)
+        return (until - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
+    except (ValueError, TypeError):  # the second: one date with a zone, the other without
+        return 0.0
