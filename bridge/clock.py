@@ -1,4 +1,4 @@
-"""Wall and monotonic seconds, sleep_until; tests bring their own."""
+"""Wall and monotonic seconds, pause, sleep_until; tests bring their own."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ class Clock(Protocol):
         """Return once now() has reached `wall`, also after a suspend or a clock step."""
         ...
 
+    async def pause(self, seconds: float) -> None:
+        """Return after these seconds, whatever happens to the wall clock meanwhile: set back by an hour, it would make
+        sleep_until() an hour longer."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -41,3 +46,7 @@ class SystemClock:
         """Sleep in short pieces, looking at the wall clock after each."""
         while (left := wall - time.time()) > 0:  # noqa: ASYNC110  the wall clock sends no events
             await asyncio.sleep(min(left, WAKE_AT_LEAST_EVERY))
+
+    async def pause(self, seconds: float) -> None:
+        """By the loop's monotonic clock; where that one stands still during a suspend, it goes on afterwards."""
+        await asyncio.sleep(seconds)

@@ -12,6 +12,9 @@ class ManualClock:
         self._now = now
         self._monotonic = 1000.0
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        """Deadlines by the wall clock."""
+        self._pauses: list[tuple[float, asyncio.Future[None]]] = []
+        """Deadlines by the monotonic clock."""
         self._fell_asleep = asyncio.Event()
 
     def now(self) -> float:
@@ -25,36 +28,48 @@ class ManualClock:
     async def sleep_until(self, wall: float) -> None:
         """Return once now() has reached `wall`."""
         while self._now < wall:
-            sleeper = (wall, asyncio.get_running_loop().create_future())
-            self._sleepers.append(sleeper)
-            self._fell_asleep.set()
-            try:
-                await sleeper[1]
-            finally:
-                if sleeper in self._sleepers:
-                    self._sleepers.remove(sleeper)
+            await self._sleep(self._sleepers, wall)
+
+    async def pause(self, seconds: float) -> None:
+        """Return once monotonic() is so much later."""
+        deadline = self._monotonic + seconds
+        while self._monotonic < deadline:
+            await self._sleep(self._pauses, deadline)
+
+    async def _sleep(self, sleepers: list[tuple[float, asyncio.Future[None]]], deadline: float) -> None:
+        sleeper = (deadline, asyncio.get_running_loop().create_future())
+        sleepers.append(sleeper)
+        self._fell_asleep.set()
+        try:
+            await sleeper[1]
+        finally:
+            sleepers.remove(sleeper)
 
     def advance(self, seconds: float) -> None:
         """Let time pass on both clocks; wakes those whose time has come."""
         if seconds < 0:
             raise ValueError("time does not go back; step() sets the wall clock")
         self._monotonic += seconds
+        self._wake(self._pauses, self._monotonic)
         self.step(seconds)
 
     def step(self, seconds: float) -> None:
         """Set the wall clock forward or back, as an administrator does; the monotonic one does not notice."""
         self._now += seconds
-        for wall, woken in self._sleepers:
-            if wall <= self._now and not woken.done():
+        self._wake(self._sleepers, self._now)
+
+    def _wake(self, sleepers: list[tuple[float, asyncio.Future[None]]], now: float) -> None:
+        for deadline, woken in sleepers:
+            if deadline <= now and not woken.done():
                 woken.set_result(None)
 
     @property
     def sleepers(self) -> int:
-        """How many wait in sleep_until()."""
-        return sum(not woken.done() for _, woken in self._sleepers)
+        """How many wait in sleep_until() and pause()."""
+        return sum(not woken.done() for _, woken in (*self._sleepers, *self._pauses))
 
     async def until_asleep(self, count: int = 1) -> None:
-        """Return once so many wait in sleep_until(): only then does advance() mean something to them."""
+        """Return once so many wait: only then does advance() mean something to them."""
         while self.sleepers < count:
             self._fell_asleep.clear()
             await self._fell_asleep.wait()

@@ -37,3 +37,17 @@ async def test_a_past_time_is_not_waited_for_and_a_cancelled_sleeper_is_forgotte
     assert clock.sleepers == 0
     with pytest.raises(ValueError, match="does not go back"):
         clock.advance(-1)
+
+
+async def test_a_pause_takes_no_notice_of_the_wall_clock() -> None:
+    manual = ManualClock()
+    clock: Clock = manual
+    async with asyncio.TaskGroup() as group:
+        pausing = group.create_task(clock.pause(30))
+        await manual.until_asleep()
+        manual.step(3600)
+        manual.step(-7200)
+        manual.advance(29)
+        assert manual.sleepers == 1
+        manual.advance(1)
+    assert pausing.done()
