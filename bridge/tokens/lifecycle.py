@@ -1,10 +1,12 @@
-"""pure: what to do for an account that wants a token, from what is stored, the time and the configuration."""
+"""pure: Absent, Pending, Fresh, Stale, Revoked, and the table of moves between them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never, overload
 
-from bridge.model import AccessToken, Account
+from bridge.errors import GrantRevoked, ProviderRefused, ProviderUnavailable, StoreUnavailable
+from bridge.model import AccessToken, Account, TokenSet
 from bridge.tokens.vault import Entry
 
 CLOCK_TOLERANCE = 300.0
@@ -21,19 +23,110 @@ SPARE = 60.0
 """Seconds of life that make a stale token worth using while the provider cannot give a new one."""
 
 
+# --- states: what an account's record amounts to, today ---------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
-class Use:
-    """The stored access token is good."""
+class Absent:
+    """Nobody has signed in yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """What is stored gives no more tokens: the provider has ended it, or the configuration asks for something else."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The access token is good for a session."""
+
+    token: AccessToken
+    is_new: bool
+    """So young that another one would fare no better where this one is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A new access token is due, and the provider gives it without a person."""
+
+    token: AccessToken | None
+    """The old one if it is alive: to be used while the provider is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The provider has been asked."""
+
+    version: int
+    """Of the record that the answer replaces. If another one is stored by then, the answer is late."""
+    fallback: AccessToken | None
+    """As Stale.token."""
+    is_attended: bool = True
+    """False where nobody signs in, so that there is nobody to ask."""
+
+
+Settled = Absent | Revoked | Fresh | Stale
+State = Settled | Pending
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A mail program, or the renewal, wants a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The upstream has just rejected this token; another one is wanted."""
 
     token: AccessToken
 
 
 @dataclass(frozen=True, slots=True)
-class Refresh:
-    """Ask the provider for a new one."""
+class Answered:
+    """The provider has given new tokens."""
+
+    tokens: TokenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """There is no answer now: trouble on the way, at the provider, with our registration, or with the store."""
+
+    problem: ProviderUnavailable | StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The provider will not renew the grant: invalid_grant and its kin."""
+
+    problem: GrantRevoked
+
+
+Request = Wanted | Refused
+Answer = Answered | Away | Ended
+Event = Request | Answer
+
+
+# --- moves: what to do ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Hand out this token."""
+
+    token: AccessToken
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the provider: the account becomes Pending."""
 
     fallback: AccessToken | None
-    """Still alive: to be used if the provider is not there to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +136,137 @@ class SignIn:
     reason: str
 
 
-Move = Use | Refresh | SignIn
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Wait for the answer that is on its way."""
 
 
-def next_move(
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Store the tokens in place of this version, and only then hand them out."""
+
+    tokens: TokenSet
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Note in place of this version that the grant has ended; it stays in the record."""
+
+    reason: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Say that it may work later; nothing changes."""
+
+    problem: ProviderUnavailable | StoreUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The answer is late: somebody has signed in or out meanwhile, and what they did counts."""
+
+
+Move = Use | Ask | SignIn | Join | Save | End | Later | Drop
+
+
+def state_of(
     entry: Entry | None,
     account: Account,
     fingerprint: str,
     now: float,
-    refused: AccessToken | None = None,
     *,
     share: float = ENOUGH,
-) -> Move:
-    """Decide.
+    is_attended: bool = True,
+) -> Settled:
+    """What a record amounts to.
 
-    Args: entry, what the vault holds; fingerprint, the provider's of today; now, seconds since the epoch; refused, an
-    access token that the upstream has just rejected; share, how much of a token's life must be left.
+    Args: entry, what the vault holds; fingerprint, the provider's of today; now, seconds since the epoch; share, how
+    much of a token's life must be left; is_attended, False where tokens are given to the program itself: what stands in
+    the way of others is there only a reason to ask for a new one.
     """
-    if entry is None:
-        return SignIn("nobody has signed in yet")
-    if entry.ended:
-        return SignIn(entry.ended)
-    if (entry.provider, entry.fingerprint) != (account.provider, fingerprint):
-        return SignIn("the provider's settings have changed since the last sign-in")
-    if not belongs(entry, account):
-        return SignIn(f"the configuration now wants {account.subject} to sign in")
+    obstacle = _obstacle(entry, account, fingerprint)
+    if entry is None or obstacle is not None:
+        return (obstacle or Absent()) if is_attended else Stale(None)
     token = entry.tokens.access
-    is_from_future = token.obtained_at > now + CLOCK_TOLERANCE
-    if refused is not None and refused.value == token.value:
-        is_new = not is_from_future and now - token.obtained_at < FORCED_EVERY
-        return Use(token) if is_new else Refresh(None)
-    if token.is_fresh(now, share) and not is_from_future:
-        return Use(token)
-    return Refresh(token if token.remaining(now) > SPARE and not is_from_future else None)
+    if token.obtained_at > now + CLOCK_TOLERANCE:
+        return Stale(None)
+    if token.is_fresh(now, share):
+        return Fresh(token, is_new=now - token.obtained_at < FORCED_EVERY)
+    return Stale(token if token.remaining(now) > SPARE else None)
+
+
+@overload
+def next_move(state: Absent | Revoked, event: Request) -> SignIn: ...
+@overload
+def next_move(state: Settled, event: Request) -> Use | Ask | SignIn: ...
+@overload
+def next_move(state: Settled, event: Answer) -> Drop: ...
+@overload
+def next_move(state: Pending, event: Request) -> Join: ...
+@overload
+def next_move(state: Pending, event: Away) -> Use | Later: ...
+@overload
+def next_move(state: Pending, event: Answered | Ended) -> Save | End | Later: ...
+@overload
+def next_move(state: State, event: Answered | Ended) -> Save | End | Later | Drop: ...
+def next_move(state: State, event: Event) -> Move:
+    """The table: docs/architecture.md, "One token", shows it."""
+    match event:
+        case Wanted() | Refused():
+            return _on_request(state, event.token if isinstance(event, Refused) else None)
+        case Answered() | Away() | Ended():
+            return _on_answer(state, event) if isinstance(state, Pending) else Drop()
+        case _:
+            assert_never(event)
+
+
+def _on_request(state: State, refused: AccessToken | None) -> Use | Ask | SignIn | Join:
+    match state:
+        case Absent():
+            return SignIn("nobody has signed in yet")
+        case Revoked(reason):
+            return SignIn(reason)
+        case Fresh(token, is_new):
+            return Use(token) if is_new or not _is_same(token, refused) else Ask(None)
+        case Stale(token):
+            return Ask(None if _is_same(token, refused) else token)
+        case Pending():
+            return Join()
+        case _:
+            assert_never(state)
+
+
+def _on_answer(pending: Pending, answer: Answer) -> Save | End | Use | Later:
+    match answer:
+        case Answered(tokens):
+            return Save(tokens, pending.version)
+        case Away(problem):
+            return Later(problem) if pending.fallback is None else Use(pending.fallback)
+        case Ended(problem) if pending.is_attended:
+            return End(str(problem), pending.version)
+        case Ended(problem):  # to the program itself the provider says so when its rights are gone: an admin's turn
+            return Later(ProviderRefused(str(problem)))
+        case _:
+            assert_never(answer)
+
+
+def _obstacle(entry: Entry | None, account: Account, fingerprint: str) -> Absent | Revoked | None:
+    if entry is None:
+        return Absent()
+    if entry.ended:
+        return Revoked(entry.ended)
+    if (entry.provider, entry.fingerprint) != (account.provider, fingerprint):
+        return Revoked("the provider's settings have changed since the last sign-in")
+    if not belongs(entry, account):
+        return Revoked(f"the configuration now wants {account.subject} to sign in")
+    return None
+
+
+def _is_same(token: AccessToken | None, refused: AccessToken | None) -> bool:
+    return token is not None and refused is not None and token.value == refused.value
 
 
 def belongs(entry: Entry, account: Account) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ from bridge.observe.logs import detail
 from bridge.tokens.service import TokenService
 
 LOOK_EVERY = 30.0
-"""Seconds between two looks; the clock's sleep survives a suspend, and the first look after it renews what is due."""
+"""Seconds between two looks, by the monotonic clock: a wall clock that is set back does not stop them, and the first
+look after a suspend or a step ahead renews what is due by then."""
 EARLIEST, SPREAD = 0.58, 0.10
 """A token is renewed with 58 to 68 % of its life left, each account at its own point, so that an office that signed in
 at nine does not ask its provider for a hundred tokens at half past; a login never has to wait for a refresh."""
@@ -37,19 +39,28 @@ class Renewal:
         """Until cancelled."""
         while True:
             await self.look()
-            await self._clock.sleep_until(self._clock.now() + LOOK_EVERY)
+            await self._clock.pause(LOOK_EVERY)
 
     async def look(self) -> None:
-        """Renew what is due now, one after the other."""
+        """Renew what is due now; at each provider one after the other, so that one that hangs holds up only its own."""
+        await self._tokens.save_unsaved()
+        by_provider: dict[str, list[Account]] = {}
         for address in self._tokens.used_within(IN_USE):
-            account = self._find(address)
-            not_before, wait = self._waits.get(address, (0.0, BACKOFF_FIRST))
-            if account is None or self._clock.monotonic() < not_before:
+            if (account := self._find(address)) is not None:
+                by_provider.setdefault(account.provider, []).append(account)
+        async with asyncio.TaskGroup() as group:
+            for accounts in by_provider.values():
+                group.create_task(self._renew(accounts))
+
+    async def _renew(self, accounts: list[Account]) -> None:
+        for account in accounts:
+            not_before, wait = self._waits.get(account.address, (0.0, BACKOFF_FIRST))
+            if self._clock.monotonic() < not_before:
                 continue
             if await self._is_renewed(account):
-                self._waits.pop(address, None)
+                self._waits.pop(account.address, None)
             else:
-                self._waits[address] = (self._clock.monotonic() + wait, min(2 * wait, BACKOFF_LAST))
+                self._waits[account.address] = (self._clock.monotonic() + wait, min(2 * wait, BACKOFF_LAST))
 
     async def _is_renewed(self, account: Account) -> bool:
         """False if it has to be tried again; the service has told why."""

@@ -1,14 +1,16 @@
-"""A provider in memory that rotates strictly, a store that can fail, and a clock that is moved by hand."""
+"""A provider in memory, strict in its rotation or unattended; a store that can fail; a clock moved by hand."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreUnavailable
 from bridge.model import AccessToken, Account, Subject, TokenSet
 from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest
 from bridge.secret import Secret
+from bridge.stores.base import Record
 from bridge.stores.memory import MemoryStore
 
 LIFE = 3600.0
@@ -41,6 +43,10 @@ class HandClock:
         await asyncio.sleep(0)
         self.advance(max(0.0, wall - self._now))
 
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+        self.advance(seconds)
+
 
 class StrictProvider:
     """Each grant works once; its successor comes with the next access token."""
@@ -50,9 +56,12 @@ class StrictProvider:
 
     def __init__(self, clock: HandClock, subject: Subject | None = None) -> None:
         self.fingerprint = "one"
+        self.is_unattended = False
         self.clock = clock
         self.subject: Subject | None = subject or Subject("alice@example.com", "id-1")
         self.refreshes = 0
+        self.subjects: list[str] = []
+        """Whom refresh() was asked for."""
         self.revoked: list[str] = []
         self.problem: BridgeError | None = None
         self.gate = asyncio.Event()
@@ -86,10 +95,13 @@ class StrictProvider:
 
     async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
         self.refreshes += 1
+        self.subjects.append(subject)
         self.entered.set()
         await self.gate.wait()
         if self.problem is not None:
             raise self.problem
+        if self.is_unattended:
+            return replace(self.issue(), grant=Secret(""), subject=None)
         if grant.reveal() != self._good:
             raise GrantRevoked("this grant was used before, or has ended")
         tokens = self.issue()
@@ -110,11 +122,17 @@ class StrictProvider:
 
 
 class FailingStore(MemoryStore):
-    """A disk that is full for as long as the test says so."""
+    """A disk that is full, or away, for as long as the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_full = False
+        self.is_away = False
+
+    async def get(self, key: str) -> Record | None:
+        if self.is_away:
+            raise StoreUnavailable("the disk is away")
+        return await super().get(key)
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         if self.is_full:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from bridge.errors import ProviderUnavailable
-from bridge.model import Account
-from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, SPREAD, Renewal, share_of
-from tests.tokens.fakes import ALICE
+from bridge.model import Account, Subject
+from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, LOOK_EVERY, SPREAD, Renewal, share_of
+from tests.clocks import ManualClock
+from tests.tokens.fakes import ALICE, StrictProvider
 from tests.tokens.test_service import World, world
 
 
@@ -55,6 +58,41 @@ async def test_after_a_suspend_the_first_look_renews() -> None:
         it.clock.set_wall(8 * 3600)  # the monotonic clock stood still meanwhile, as on Linux
         await renewal(it).look()
         assert it.provider.refreshes == 1
+
+
+async def test_the_looks_go_on_when_the_wall_clock_is_set_back() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        clock = ManualClock()
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(Renewal(it.service, {ALICE.address: ALICE}.get, clock).run())
+            await clock.until_asleep()
+            it.clock.advance(2000)
+            clock.step(-3600)
+            clock.advance(LOOK_EVERY)
+            await it.provider.entered.wait()
+            looking.cancel()
+        assert it.provider.refreshes == 1
+
+
+async def test_a_provider_that_hangs_holds_up_nobody_elses_renewal() -> None:
+    async with world() as it:
+        other = StrictProvider(it.clock, Subject("bob@example.com"))
+        it.providers["other"] = other
+        bob = Account("bob@example.com", "other", "bob@example.com", {})
+        await it.sign_in()
+        await it.service.keep(bob, other.issue())
+        for account in (ALICE, bob):
+            await it.service.access_token(account)
+        it.clock.advance(2000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Renewal(it.service, {ALICE.address: ALICE, bob.address: bob}.get, it.clock).look())
+            await other.entered.wait()
+            assert await it.service.access_token(bob)
+            it.provider.gate.set()
+        assert (it.provider.refreshes, other.refreshes) == (1, 1)
 
 
 async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:

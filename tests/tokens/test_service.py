@@ -12,14 +12,17 @@ import pytest
 from bridge.errors import (
     AuthorizationFailed,
     AuthorizationRequired,
+    BridgeError,
+    ProviderRefused,
     ProviderUnavailable,
     StoreUnavailable,
     UpstreamRefused,
 )
 from bridge.model import AccessToken, Account, Subject
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, NoticeBus, RefreshFailed
+from bridge.oauth.base import Provider
 from bridge.secret import Secret
-from bridge.tokens import service as service_module
+from bridge.tokens import refresh
 from bridge.tokens.service import TokenService, Verify
 from bridge.tokens.vault import Vault
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
@@ -33,6 +36,7 @@ class World:
     vault: Vault
     service: TokenService
     notices: list[Notice]
+    providers: dict[str, Provider]
 
     async def sign_in(self, account: Account = ALICE) -> AccessToken:
         tokens = self.provider.issue()
@@ -64,9 +68,10 @@ async def world(
     provider, bus, vault = StrictProvider(clock), NoticeBus(), Vault(store)
     notices: list[Notice] = []
     bus.on_notice(notices.append)
-    service = TokenService(vault, {"acme": provider}, clock, bus, sign_in_url, verify)
+    providers: dict[str, Provider] = {"acme": provider}
+    service = TokenService(vault, providers, clock, bus, sign_in_url, verify)
     async with service.running():
-        yield World(clock, provider, store, vault, service, notices)
+        yield World(clock, provider, store, vault, service, notices, providers)
 
 
 async def test_nobody_has_signed_in_yet() -> None:
@@ -136,6 +141,118 @@ async def test_a_full_disk_loses_nothing_and_hands_out_nothing() -> None:
         assert it.provider.refreshes == 1
 
 
+async def test_a_disk_that_is_free_again_gets_what_it_did_not_take_also_without_a_login() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        await it.service.save_unsaved()
+        it.store.is_full = False
+        await it.service.save_unsaved()
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.grant.reveal() == "CANARY-grant-2"
+    assert it.provider.refreshes == 1
+
+
+async def test_the_last_thing_before_the_end_is_to_save_what_the_disk_did_not_take() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        it.store.is_full = False
+    async with world(it.store, it.clock) as again:
+        assert (await again.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+        assert again.provider.refreshes == 0
+
+
+async def test_a_stale_token_serves_while_the_store_is_away() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.clock.advance(2000)
+        it.store.is_away = True
+        assert await it.service.access_token(ALICE) == token
+        it.clock.advance(2000)
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 0
+        it.store.is_away = False
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+
+
+async def test_a_sign_in_is_not_overwritten_by_what_waits_for_the_disk() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        it.store.is_full = False
+        newest = await it.sign_in()
+        await it.service.save_unsaved()
+        assert await it.service.access_token(ALICE) == newest
+
+
+async def test_a_sign_out_while_the_provider_is_asked_counts() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(_asked(it))
+            await it.provider.entered.wait()
+            await it.service.forget(ALICE)
+            it.provider.gate.set()
+        assert isinstance(late.result(), AuthorizationRequired)
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_a_grant_that_ended_late_does_not_end_a_new_sign_in() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        await it.sign_in()
+        it.clock.advance(4000)
+        for service in (it.service, other.service):  # by this process, and by another one on the same store
+            it.provider.entered.clear()
+            it.provider.gate.clear()
+            async with asyncio.TaskGroup() as group:
+                late = group.create_task(it.service.access_token(ALICE))
+                await it.provider.entered.wait()
+                newest = it.provider.issue()
+                await service.keep(ALICE, newest)
+                it.provider.end()
+                it.provider.gate.set()
+            assert late.result() == newest.access
+            assert await it.service.access_token(ALICE) == newest.access
+            it.clock.advance(4000)
+
+
+async def test_a_registration_that_is_refused_is_tried_again_rarely_and_at_once_when_it_was_changed() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.problem = ProviderRefused("the secret has expired")
+        for _ in range(50):
+            with pytest.raises(ProviderRefused):
+                await it.service.access_token(ALICE)
+            it.clock.advance(1)
+        assert it.provider.refreshes == 1
+        changed = StrictProvider(it.clock)
+        changed._good = "CANARY-grant-1"
+        it.providers["acme"] = changed
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-1"
+        assert changed.refreshes == 1
+
+
+async def _asked(it: World) -> BridgeError:
+    with pytest.raises(BridgeError) as caught:
+        await it.service.access_token(ALICE)
+    return caught.value
+
+
 async def test_a_restart_goes_on_with_what_is_stored() -> None:
     clock, store = HandClock(), FailingStore()
     async with world(store, clock) as it:
@@ -155,7 +272,7 @@ async def test_a_provider_that_is_away_costs_no_token_and_is_not_asked_by_everyb
         assert it.provider.refreshes == 1
         assert it.heard(RefreshFailed) == 1
         it.provider.problem = None
-        it.clock.advance(service_module.RETRY_AFTER)
+        it.clock.advance(refresh.RETRY_AFTER)
         assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
         assert (await it.service.standing(ALICE)).detail == ""
 
@@ -182,7 +299,7 @@ async def test_trap_20_a_revoked_grant_asks_the_person_once_and_the_provider_no_
         stored = await it.vault.load(ALICE.address)
         assert stored.entry is not None
         assert "has ended" in stored.entry.ended
-        it.clock.advance(service_module.REMIND_EVERY)
+        it.clock.advance(refresh.REMIND_EVERY)
         with pytest.raises(AuthorizationRequired):
             await it.service.access_token(ALICE)
         assert it.heard(AuthorizationNeeded) == 2
@@ -298,12 +415,17 @@ async def test_adopt_tries_the_token_before_it_is_stored() -> None:
         assert (await it.vault.load(ALICE.address)).entry is not None
 
 
-async def test_a_clock_set_back_by_an_hour_does_not_stretch_a_token() -> None:
+@pytest.mark.parametrize("step", [3600, -3600])
+async def test_a_clock_an_hour_off_costs_one_refresh_when_it_is_set_and_none_after(step: float) -> None:
     async with world() as it:
         await it.sign_in()
-        it.clock.set_wall(-3600)
-        await it.service.access_token(ALICE)
-        assert it.provider.refreshes == 1
+        for times, seconds in enumerate((step, -step), 1):
+            it.clock.set_wall(seconds)
+            for _ in range(5):
+                token = await it.service.access_token(ALICE)
+                assert token.is_fresh(it.clock.now())
+                it.clock.advance(60)
+            assert it.provider.refreshes == times
 
 
 async def test_standing_tells_who_and_why() -> None:

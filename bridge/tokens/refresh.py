@@ -1,0 +1,268 @@
+"""one refresh: read, take the lease, read again, ask the provider, save, and only then hand out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from bridge.clock import Clock
+from bridge.errors import (
+    AuthorizationRequired,
+    GrantRevoked,
+    ProviderRefused,
+    ProviderUnavailable,
+    StoreUnavailable,
+    VersionConflict,
+)
+from bridge.model import AccessToken, Account, TokenSet
+from bridge.notices import AuthorizationNeeded, NoticeBus, Refreshed, RefreshFailed
+from bridge.oauth.base import Provider
+from bridge.observe.logs import detail, event, trouble
+from bridge.secret import Secret
+from bridge.tokens.leases import Leases
+from bridge.tokens.lifecycle import (
+    ENOUGH,
+    Absent,
+    Answered,
+    Ask,
+    Away,
+    Drop,
+    End,
+    Ended,
+    Later,
+    Pending,
+    Request,
+    Revoked,
+    Save,
+    Settled,
+    SignIn,
+    Use,
+    Wanted,
+    next_move,
+    state_of,
+)
+from bridge.tokens.vault import Entry, Stored, Vault
+
+RETRY_AFTER = 5.0
+"""Seconds after a failed refresh in which nobody asks the provider again: a CRM opens many connections at once."""
+REFUSED_RETRY_AFTER = 60.0
+"""The same where the provider refuses our registration. Only an admin can change that; what is changed in the
+configuration counts at once."""
+REMIND_EVERY = 600.0
+"""Seconds between two notices for one account: a CRM tries every minute, a person wants to hear it once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A provider that gave no answer is left alone for a moment."""
+
+    problem: ProviderUnavailable
+    until: float
+    """Monotonic."""
+    provider: Provider | None
+    """A changed configuration brings another one, and that one has not failed yet."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What this process knows of an account."""
+
+    stored: Stored | None = None
+    unsaved: Stored | None = None
+    """A refreshed entry that the store did not take, and the version it replaces: saved first of all the next time, and
+    used by nobody until then."""
+    failure: Failure | None = None
+    reminded_at: float | None = None
+    """Monotonic."""
+    used_at: float | None = None
+    """Monotonic; when a mail program last wanted a token."""
+
+    def replace_stored(self, stored: Stored | None) -> None:
+        """Somebody has signed in or out: what was known of the record before is past."""
+        self.stored, self.unsaved, self.failure, self.reminded_at = stored, None, None, None
+
+
+class Refresher:
+    """Carries out the moves of tokens.lifecycle; whoever calls it sees to it that an account has one refresh at a
+    time in this process."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        providers: Mapping[str, Provider],
+        clock: Clock,
+        bus: NoticeBus,
+        sign_in_url: Callable[[str], str],
+    ) -> None:
+        self._vault = vault
+        self._providers = providers
+        self._clock = clock
+        self._bus = bus
+        self._sign_in_url = sign_in_url
+        self._leases = Leases(vault, clock)
+
+    async def fetch(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
+        """A token with at least `share` of its life left; a stale one while no other can be had.
+
+        Raises: AuthorizationRequired, ProviderUnavailable, StoreUnavailable, StoreCorrupt.
+        """
+        match await self._settled(account, memory, request, share):
+            case Use(token):
+                return token
+            case SignIn(reason):
+                raise self._required(account, memory, reason)
+            case Later(problem):
+                raise problem.with_traceback(None)
+
+    def state(self, account: Account, stored: Stored, share: float = ENOUGH) -> Settled:
+        """What is stored amounts to this. Raises: ProviderUnavailable if the provider left the configuration."""
+        provider = self.provider(account)
+        return state_of(
+            stored.entry,
+            account,
+            provider.fingerprint,
+            self._clock.now(),
+            share=share,
+            is_attended=not provider.is_unattended,
+        )
+
+    def provider(self, account: Account) -> Provider:
+        """The account's. Raises: ProviderUnavailable for a session that began before the configuration changed."""
+        try:
+            return self._providers[account.provider]
+        except KeyError:
+            raise ProviderUnavailable(f"the provider {account.provider} is no longer configured") from None
+
+    async def save_unsaved(self, address: str, memory: Memory) -> None:
+        """Write what a refresh gave. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
+        unsaved = memory.unsaved
+        if unsaved is None or unsaved.entry is None:
+            return
+        try:
+            version = await self._vault.save(address, unsaved.entry, expected=unsaved.version)
+            memory.stored = Stored(unsaved.entry, version)
+        except VersionConflict:
+            # Somebody signed in, or removed the sign-in, while we were asking: theirs is newer, ours is dropped.
+            detail("answer.late", account=address)
+            memory.stored = await self._vault.load(address)
+        memory.unsaved = None
+
+    async def _settled(self, account: Account, memory: Memory, request: Request, share: float) -> Use | SignIn | Later:
+        """The move that is left once everything is done that can be done now."""
+        try:
+            await self.save_unsaved(account.address, memory)
+            move = await self._look(account, memory, request, share)
+            if not isinstance(move, Ask):
+                return move
+            self._check_pause(account, memory)
+            async with self._leases.held(account.address):
+                move = await self._look(account, memory, request, share)  # another process may have done it
+                settled = await self._ask(account, memory) if isinstance(move, Ask) else move
+        except (ProviderUnavailable, StoreUnavailable) as problem:
+            return self._fall_back(account, memory, request, share, problem)
+        else:
+            return settled
+
+    async def _look(self, account: Account, memory: Memory, request: Request, share: float) -> Use | Ask | SignIn:
+        memory.stored = await self._vault.load(account.address)
+        return next_move(self.state(account, memory.stored, share), request)
+
+    def _check_pause(self, account: Account, memory: Memory) -> None:
+        """Raises: the provider's last trouble, for as long as it is left alone."""
+        failure = memory.failure
+        if failure is None or failure.provider is not self.provider(account):
+            return
+        if self._clock.monotonic() < failure.until:
+            raise failure.problem.with_traceback(None)
+
+    async def _ask(self, account: Account, memory: Memory) -> Use | SignIn:
+        """Ask, and do what the answer means for what is stored by then."""
+        before = memory.stored or Stored(None, 0)
+        provider = self.provider(account)
+        answer: Answered | Ended
+        try:
+            grant = before.entry.tokens.grant if before.entry is not None else Secret("")
+            answer = Answered(await provider.refresh(grant, subject=account.subject))
+        except GrantRevoked as ended:
+            answer = Ended(ended)
+        stored = memory.stored or await self._vault.load(account.address)
+        pending = Pending(before.version, None, is_attended=not provider.is_unattended)
+        match next_move(pending if stored.version == before.version else self.state(account, stored), answer):
+            case Save(tokens, version):
+                memory.unsaved = Stored(_renewed(account, provider, before.entry, tokens), version)
+                await self.save_unsaved(account.address, memory)
+                memory.failure = None
+            case End(reason, version):
+                await self._end(account, memory, before, reason, version)
+            case Later(problem):
+                raise problem
+            case Drop():
+                detail("answer.late", account=account.address)
+        return await self._handed_out(account, memory)
+
+    async def _handed_out(self, account: Account, memory: Memory) -> Use | SignIn:
+        """From what is stored now: our answer, or what somebody else has stored meanwhile."""
+        stored = memory.stored or await self._vault.load(account.address)
+        state = self.state(account, stored)
+        if isinstance(state, Absent | Revoked):
+            return next_move(state, Wanted())
+        if stored.entry is None:
+            raise StoreUnavailable(f"the record of {account.address} was removed just now; try again")
+        token = stored.entry.tokens.access
+        event("token.refreshed", account=account.address, seconds=round(token.remaining(self._clock.now())))
+        self._bus.publish(Refreshed(account.address, token.expires_at))
+        return Use(token)
+
+    async def _end(self, account: Account, memory: Memory, before: Stored, reason: str, version: int) -> None:
+        """Note that the provider has ended the grant, so that nobody asks again, also after a restart."""
+        assert before.entry is not None  # noqa: S101  only a stored grant can end
+        ended = replace(before.entry, ended=reason)
+        try:
+            memory.stored = Stored(ended, await self._vault.save(account.address, ended, expected=version))
+        except VersionConflict:
+            memory.stored = await self._vault.load(account.address)
+        self._bus.publish(RefreshFailed(account.address, reason, temporary=False))
+
+    def _fall_back(
+        self,
+        account: Account,
+        memory: Memory,
+        request: Request,
+        share: float,
+        problem: ProviderUnavailable | StoreUnavailable,
+    ) -> Use | Later:
+        """No new token now: one that is only stale will do."""
+        if isinstance(problem, ProviderUnavailable):
+            self._remember(account, memory, problem)
+        stored = memory.stored or Stored(None, 0)
+        due = next_move(self.state(account, stored, share), request)
+        move = next_move(Pending(stored.version, due.fallback if isinstance(due, Ask) else None), Away(problem))
+        if isinstance(move, Use):
+            detail("refresh.postponed", account=account.address)
+        return move
+
+    def _remember(self, account: Account, memory: Memory, problem: ProviderUnavailable) -> None:
+        """Leave the provider alone for a moment, and tell of it once."""
+        if memory.failure is not None and memory.failure.problem is problem:
+            return
+        pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
+        provider = self._providers.get(account.provider)
+        memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
+        trouble("refresh.failed", account=account.address, reason=str(problem))
+        self._bus.publish(RefreshFailed(account.address, str(problem), temporary=True))
+
+    def _required(self, account: Account, memory: Memory, reason: str) -> AuthorizationRequired:
+        """The error for the mail client, and a notice for the person, the latter not too often."""
+        url = self._sign_in_url(account.address)
+        now = self._clock.monotonic()
+        if memory.reminded_at is None or now - memory.reminded_at >= REMIND_EVERY:
+            memory.reminded_at = now
+            self._bus.publish(AuthorizationNeeded(account.address, url, reason))
+        return AuthorizationRequired(account.address, url, reason)
+
+
+def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:
+    """The record with what the provider gave; a refresh rarely tells again who had signed in."""
+    if before is None or provider.is_unattended:
+        return Entry(account.provider, provider.fingerprint, account.subject, tokens)
+    return replace(before, tokens=replace(tokens, subject=tokens.subject or before.tokens.subject))
