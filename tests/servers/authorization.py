@@ -58,6 +58,8 @@ class Fault(Enum):
     SLOW = "slow"
     """Waits until the fault is over."""
     TEMPORARY_400 = "temporarily_unavailable"
+    HELD = "held"
+    """Does everything that was asked for, and answers when the fault is over."""
 
 
 @dataclass
@@ -158,6 +160,8 @@ class AuthorizationServer:
     if it is not in here."""
     clock_ahead: float = 0.0
     """Seconds by which this server's clock differs from the one that signs assertions."""
+    presented: list[str] = field(default_factory=list)
+    """Refresh tokens, as they came."""
     retry_after: int | None = None
     """Seconds, for Fault.STATUS_429."""
     faults: dict[str, Fault] = field(default_factory=dict)
@@ -438,7 +442,10 @@ class AuthorizationServer:
         if form.get("grant_type") == "authorization_code":
             return self._redeem(form, request)
         if form.get("grant_type") == "refresh_token":
-            return self._refresh(form, request)
+            answer = self._refresh(form, request)
+            if self.faults.get("token") is Fault.HELD:
+                await asyncio.to_thread(self.over.wait, 60)
+            return answer
         if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:device_code":
             return self._poll(form, request)
         if form.get("grant_type") == "client_credentials":
@@ -555,6 +562,7 @@ class AuthorizationServer:
 
     def _refresh(self, form: Mapping[str, str], request: web.Request) -> web.Response:
         token = form.get("refresh_token", "")
+        self.presented.append(token)
         grant = self.refresh.get(token)
         if grant is None or grant.client_id not in ("*", form["client_id"]):
             return _error("invalid_grant", 50173, "the provided grant has expired or was revoked")
@@ -665,6 +673,8 @@ class AuthorizationServer:
             case Fault.SLOW:
                 self.waiting.set()
                 await asyncio.to_thread(self.over.wait, 60)
+                return None
+            case Fault.HELD:
                 return None
             case Fault.RESET:
                 assert request.transport is not None
