@@ -29,6 +29,7 @@ _SIGNS: Final[dict[str, str]] = {
     "dbus-x11": "dbus-launch",
     "ca-certificates": "update-ca-certificates",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
+    "libfaketime": "/usr/lib/*/faketime/libfaketimeMT.so.1",
 }
 APT_PACKAGES: Final = tuple(_SIGNS)
 

@@ -1,0 +1,76 @@
+"""A machine whose clock is wrong, or is set while the bridge runs (libfaketime: the wall clock alone)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_token_life import imap_says
+from tests.servers.packages import needs, program
+
+pytestmark = pytest.mark.servers
+
+HOUR = 3600
+
+Set = Callable[[int], None]
+"""Seconds that the bridge's clock is ahead of the world's, from now on."""
+
+
+@pytest.fixture
+def stepped(world: World, tmp_path: Path) -> tuple[Bridge, Set]:
+    """A bridge that has not been started, and its clock."""
+    needs("libfaketime")
+    file = tmp_path / "clock"
+    bridge = world.bridge(tmp_path)
+    bridge.environment |= {
+        "LD_PRELOAD": str(program("/usr/lib/*/faketime/libfaketimeMT.so.1")),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+    def set_clock(seconds: int) -> None:
+        beside = tmp_path / "clock.new"
+        beside.write_text(f"{seconds:+d}\n")
+        beside.replace(file)
+
+    set_clock(0)
+    return bridge, set_clock
+
+
+def test_a_clock_that_is_set_while_the_bridge_runs_costs_one_refresh_each_time(
+    world: World, stepped: tuple[Bridge, Set]
+) -> None:
+    bridge, set_clock = stepped
+    with running(bridge):
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        logins = [bridge.login(address) for address in (ALICE, BOB)]
+        for ahead in (HOUR, 0, -HOUR, 0, -HOUR, HOUR):
+            set_clock(ahead)
+            before = world.provider.count("refresh_token")
+            for login in logins * 3:
+                assert imap_says(login).startswith("1 OK"), bridge.log
+            assert world.provider.count("refresh_token") - before == len(logins), (ahead, bridge.log)
+        assert "sign_in.needed" not in bridge.log
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_with_a_clock_an_hour_off_people_sign_in_and_mail_flows(
+    world: World, stepped: tuple[Bridge, Set], ahead: int
+) -> None:
+    bridge, set_clock = stepped
+    set_clock(ahead)
+    with running(bridge):
+        before = world.provider.count("refresh_token")
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+            login = bridge.login(address)
+            for _ in range(3):
+                assert imap_says(login).startswith("1 OK"), bridge.log
+        assert world.provider.count("refresh_token") == before
+        assert "Traceback" not in bridge.log
