@@ -51,6 +51,8 @@ class Bridge:
     directory: Path
     config: Section
     environment: dict[str, str] = field(default_factory=dict)
+    launcher: list[str] = field(default_factory=list)
+    """Words before the command of `run`: the surroundings that it needs."""
     process: subprocess.Popen[str] | None = None
     _log: list[str] = field(default_factory=list)
     _up: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +70,11 @@ class Bridge:
         self.write_config()
         self._up.clear()
         self.process = subprocess.Popen(
-            self._command("run", *options), stderr=subprocess.PIPE, text=True, env=self._environment, cwd=self.directory
+            [*self.launcher, *self._command("run", *options)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            cwd=self.directory,
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()

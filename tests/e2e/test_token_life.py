@@ -17,7 +17,6 @@ import pytest
 from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import BOB, World
-from tests.e2e.test_faults import replies
 from tests.servers.authorization import Fault
 
 pytestmark = pytest.mark.servers
@@ -45,15 +44,6 @@ def imap_says(login: Login) -> str:
         return line.decode()
 
 
-def wait_until_mail_flows(bridge: Bridge, login: Login) -> None:
-    """A failed refresh is not repeated for five seconds; then all must be well."""
-    for _ in range(60):
-        if imap_says(login).startswith("1 OK"):
-            return
-        threading.Event().wait(0.2)
-    raise AssertionError(f"mail does not flow again:\n{bridge.log}")
-
-
 def test_trap_15_fifty_logins_at_once_on_an_expired_token_make_one_refresh(fresh: Bridge, world: World) -> None:
     with ever_expired(world):
         fresh.sign_in(world.provider, BOB)
@@ -65,36 +55,6 @@ def test_trap_15_fifty_logins_at_once_on_an_expired_token_make_one_refresh(fresh
         answers = list(pool.map(lambda _: imap_says(login), range(50)))
     assert all(answer.startswith("1 OK") for answer in answers)
     assert world.provider.count("refresh_token") - before == 1
-
-
-@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.SLOW])
-def test_an_outage_is_told_costs_nothing_and_is_over_when_it_is_over(fresh: Bridge, world: World, fault: Fault) -> None:
-    with ever_expired(world):
-        fresh.sign_in(world.provider, BOB)
-        fresh.stop()
-        fresh.start()
-        login = fresh.login(BOB)
-        with world.provider.failing("token", fault):
-            for text in replies(login).values():
-                assert any(code in text for code in ("[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")), text
-                assert "must sign in" not in text
-        assert "sign_in.needed" not in fresh.log
-    wait_until_mail_flows(fresh, login)
-
-
-def test_a_name_that_cannot_be_looked_up_costs_nothing(fresh: Bridge, world: World) -> None:
-    """The name is a proxy's: to change the provider's own would be another provider, and ask the person."""
-    with ever_expired(world):
-        fresh.sign_in(world.provider, BOB)
-    fresh.stop()
-    fresh.config["providers"]["office365"]["proxy"] = "http://proxy.invalid:3128"
-    fresh.start()
-    login = fresh.login(BOB)
-    assert "[UNAVAILABLE]" in imap_says(login)
-    del fresh.config["providers"]["office365"]["proxy"]
-    fresh.write_config()
-    fresh.wait_for_log("provider office365 changed")
-    wait_until_mail_flows(fresh, login)
 
 
 def test_an_ended_grant_is_one_prompt_and_the_old_session_lives_on(fresh: Bridge, world: World) -> None:

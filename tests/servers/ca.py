@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-NAMES = ("localhost", "127.0.0.1")
+NAMES = ("localhost", "127.0.0.1", "login.bridge.test")
 
 
 class Authority:
