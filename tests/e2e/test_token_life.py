@@ -7,21 +7,24 @@ import imaplib
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from bridge.tokens.leases import LEASE_SECONDS
 from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import BOB, World
+from tests.servers import postgresql
 from tests.servers.authorization import Fault
 
 pytestmark = pytest.mark.servers
 
-KILLS = 6
+KILLS = 2
 
 
 @contextmanager
@@ -74,24 +77,61 @@ def test_an_ended_grant_is_one_prompt_and_the_old_session_lives_on(fresh: Bridge
         assert session.noop()[0] == "OK"
 
 
-def test_two_bridges_on_one_store_refresh_once(fresh: Bridge, world: World, tmp_path: Path) -> None:
-    with ever_expired(world):
-        fresh.sign_in(world.provider, BOB)
-    fresh.stop()
-    fresh.start()
-    other_home = tmp_path / "other"
-    other_home.mkdir()
-    accounts = fresh.config["accounts"]
-    other = Bridge(other_home, configuration(other_home, world.providers(), accounts, store=fresh.config["store"]))
-    world.provider.allow_redirect(f"http://localhost:{other.console_port}/")
-    with running(other):
-        password = fresh.password(BOB)
-        before = world.provider.count("refresh_token")
-        logins = [bridge.login(BOB, password) for bridge in (fresh, other) for _ in range(10)]
-        with ThreadPoolExecutor(len(logins)) as pool:
-            answers = list(pool.map(imap_says, logins))
+@pytest.fixture(params=["sqlite", "postgresql"])
+def pair(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[tuple[Bridge, Bridge]]:
+    """Two running bridges on one store, in which Bob has signed in; his token has ended."""
+    with ExitStack() as stack:
+        one = world.bridge(tmp_path)
+        if request.param == "postgresql":
+            database = stack.enter_context(postgresql.running())
+            one.config["store"] = {"url": database.new_database().reveal(), "key_file": str(tmp_path / "key")}
+        other_home = tmp_path / "other"
+        other_home.mkdir()
+        accounts, store = one.config["accounts"], one.config["store"]
+        two = Bridge(other_home, configuration(other_home, world.providers(), accounts, store=store))
+        world.provider.allow_redirect(f"http://localhost:{two.console_port}/")
+        stack.enter_context(ever_expired(world))
+        with running(one):
+            one.sign_in(world.provider, BOB)
+        stack.enter_context(running(one))
+        stack.enter_context(running(two))
+        yield one, two
+
+
+def test_two_bridges_on_one_store_refresh_once(pair: tuple[Bridge, Bridge], world: World) -> None:
+    password = pair[0].password(BOB)
+    world.provider.lifetime = 3600
+    before = world.provider.count("refresh_token")
+    logins = [bridge.login(BOB, password) for bridge in pair for _ in range(10)]
+    with ThreadPoolExecutor(len(logins)) as pool:
+        answers = list(pool.map(imap_says, logins))
     assert all(answer.startswith("1 OK") for answer in answers), answers
     assert world.provider.count("refresh_token") - before == 1
+
+
+def test_a_bridge_that_is_killed_in_a_refresh_holds_the_other_up_for_no_longer_than_its_lease(
+    pair: tuple[Bridge, Bridge], world: World
+) -> None:
+    one, two = pair
+    password = one.password(BOB)
+    world.provider.rotates = False
+    before = world.provider.count("refresh_token")
+    with world.provider.failing("token", Fault.HELD), ThreadPoolExecutor(1) as pool:
+        with socket.create_connection(("localhost", one.login(BOB, password).imap)) as sock:
+            sock.sendall(f'1 LOGIN {BOB} "{password}"\r\n'.encode())
+            for _ in range(1000):
+                if world.provider.count("refresh_token") > before:
+                    break
+                threading.Event().wait(0.01)
+            one.stop_hard()
+        waiting = pool.submit(imap_says, two.login(BOB, password))
+        world.provider.over.set()
+        began = time.monotonic()
+        assert waiting.result().startswith("1 OK"), two.log
+        assert time.monotonic() - began < LEASE_SECONDS + 3
+    world.provider.rotates = True
+    assert world.provider.count("refresh_token") - before == 2
+    print(f"after {time.monotonic() - began:.1f} s")
 
 
 @pytest.mark.timeout(300)
@@ -110,7 +150,7 @@ def test_a_kill_at_any_moment_of_a_refresh_loses_no_grant_and_breaks_no_record(w
             blob = base64.b64encode(f"\0{BOB}\0{password}".encode()).decode()
             for kill in range(KILLS):
                 bridge.start()
-                held = kill % 3 == 0
+                held = kill % 2 == 0
                 fault = world.provider.failing("token", Fault.SLOW) if held else nullcontext()
                 asked = world.provider.count("refresh_token")
                 with fault, socket.create_connection(("localhost", login.imap), timeout=30) as sock:
