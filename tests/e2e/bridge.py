@@ -56,6 +56,8 @@ class Bridge:
     process: subprocess.Popen[str] | None = None
     _log: list[str] = field(default_factory=list)
     _up: threading.Event = field(default_factory=threading.Event)
+    """Up, or over."""
+    _is_up: bool = False
     _reader: threading.Thread | None = None
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -69,6 +71,7 @@ class Bridge:
     def start(self, *options: str) -> None:
         self.write_config()
         self._up.clear()
+        self._is_up = False
         self.process = subprocess.Popen(
             [*self.launcher, *self._command("run", *options)],
             stderr=subprocess.PIPE,
@@ -78,7 +81,7 @@ class Bridge:
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
-        if not self._up.wait(START_SECONDS) or self.process.poll() is not None:
+        if not self._up.wait(START_SECONDS) or not self._is_up:
             self.stop()
             raise AssertionError(f"the bridge did not start:\n{self.log}")
 
@@ -128,6 +131,7 @@ class Bridge:
         for line in process.stderr:
             self._log.append(line)
             if "bridge.up" in line:
+                self._is_up = True
                 self._up.set()
         self._up.set()
 

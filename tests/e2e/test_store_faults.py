@@ -1,0 +1,208 @@
+"""A store that is locked, full, gone, read-only or damaged, and keyrings of all sorts, under the running program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import running
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_faults import replies
+from tests.e2e.test_token_life import ever_expired, imap_says
+from tests.servers.needed import absent
+from tests.servers.packages import needs
+
+pytestmark = pytest.mark.servers
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """By another program, which has begun to write."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("ROLLBACK")
+
+
+@contextmanager
+def gone(store: Path) -> Iterator[None]:
+    store.rename(store.with_name("elsewhere"))
+    yield
+    store.with_name("elsewhere").rename(store)
+
+
+@contextmanager
+def full(store: Path) -> Iterator[None]:
+    """Nothing more fits on the disk; what is there can be read."""
+    filler = store.with_name("filler")
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            pass
+    yield
+    filler.unlink()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small one of its own."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(directory)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        absent("the right to mount")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (locked, "is locked by another program"),
+        (full, "cannot be written: the disk is full"),
+        (gone, "is gone; put it back, or restart to begin anew"),
+    ],
+)
+def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
+    world: World, disk: Path, tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]], words: str
+) -> None:
+    bridge = world.bridge(tmp_path)
+    store = disk / "store.sqlite"
+    bridge.config["store"]["path"] = str(store)
+    with ever_expired(world), running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        login = bridge.login(BOB)
+        asked = world.provider.count("refresh_token")
+        with fault(store):
+            assert imap_says(login).startswith("1 NO [UNAVAILABLE] The bridge cannot open its token store just now.")
+            bridge.wait_for_log(f"{store} {words}")
+            assert world.provider.count("refresh_token") == asked  # what could not be saved is not asked for
+        assert imap_says(login).startswith("1 OK"), bridge.log
+        assert world.provider.count("refresh_token") == asked + 1
+        assert "sign_in.needed" not in bridge.log
+        assert "Traceback" not in bridge.log
+
+
+def test_a_store_on_a_read_only_disk_ends_the_start_and_stays_as_it_is(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    home = tmp_path / "read-only"
+    home.mkdir(mode=0o700)
+    store = home / "store.sqlite"
+    bridge.config["store"]["path"] = str(store)
+    with running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        login = bridge.login(BOB)
+    before = store.read_bytes()
+    mounts = f"mount --bind '{home}' '{home}' && mount -o remount,bind,ro '{home}' && exec \"$@\""
+    bridge.launcher = ["unshare", "--mount", "sh", "-c", mounts, "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*bridge.launcher, "true"], check=False).returncode != 0:
+        absent("the right to a mount namespace")
+    with pytest.raises(AssertionError, match="did not start"):
+        bridge.start()
+    assert f"cannot start: {store} cannot be opened: Read-only file system" in bridge.log
+    assert "Traceback" not in bridge.log
+    assert store.read_bytes() == before
+    bridge.launcher = []
+    with running(bridge):
+        assert imap_says(login).startswith("1 OK"), bridge.log
+
+
+@pytest.mark.parametrize("damage", ["head", "middle"])
+def test_a_damaged_store_is_told_and_not_written_to(world: World, tmp_path: Path, damage: str) -> None:
+    bridge = world.bridge(tmp_path)
+    store = tmp_path / "store.sqlite"
+    with running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        login = bridge.login(BOB)
+    good = store.read_bytes()
+    bad = b"\xa5" * 100 + good[100:] if damage == "head" else good[:4096] + b"\xa5" * (len(good) - 4096)
+    store.write_bytes(bad)
+    said = bridge.run("run", code=2)
+    assert f"{store} is " in said
+    assert "move it away" in said
+    assert "Traceback" not in said
+    assert store.read_bytes() == bad
+    store.write_bytes(good)
+    with running(bridge):
+        assert imap_says(login).startswith("1 OK"), bridge.log
+
+
+def test_trap_39_a_keyring_that_keeps_plain_text_gets_no_key(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.environment["PYTHON_KEYRING_BACKEND"] = "tests.servers.plaintext_keyring.PlaintextKeyring"
+    del bridge.config["store"]["key_file"]
+    for command in ("check", "run"):
+        said = bridge.run(command, code=2)
+        assert "PlaintextKeyring, does not protect what it keeps" in said
+        assert "store: {key_file:" in said
+    assert not (tmp_path / "plaintext-keyring.json").exists()
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A session bus of its own, and what programs need to find it; its keyring daemons end with it."""
+    needs("gnome-keyring", "dbus")
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    environment = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "data"), "XDG_RUNTIME_DIR": str(runtime)}
+    command = ["dbus-daemon", "--session", "--nofork", "--print-address=1"]
+    path = {"PATH": os.environ["PATH"]}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=path | environment
+    ) as bus:
+        assert bus.stdout is not None
+        yield environment | {"DBUS_SESSION_BUS_ADDRESS": bus.stdout.readline().strip()}
+        bus.terminate()
+
+
+def keyring_daemon(session: dict[str, str], *, unlocked: bool) -> None:
+    """Start it, in place of one that runs already."""
+    how = ["--replace", "--unlock"] if unlocked else ["--replace", "--daemonize"]
+    subprocess.run(
+        ["gnome-keyring-daemon", *how, "--components=secrets"],
+        input=b"CANARY-login" if unlocked else b"",
+        env={"PATH": os.environ["PATH"], **session},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        timeout=30,
+    )
+
+
+@pytest.mark.keyring_daemon
+def test_a_keyring_that_is_locked_at_the_start_is_waited_for_and_its_key_is_kept(
+    world: World, tmp_path: Path, session: dict[str, str]
+) -> None:
+    bridge = world.bridge(tmp_path)
+    del bridge.config["store"]["key_file"]
+    bridge.environment |= session
+    keyring_daemon(session, unlocked=True)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        login = bridge.login(ALICE)
+        assert imap_says(login).startswith("1 OK")
+    keyring_daemon(session, unlocked=False)
+    with running(bridge):
+        assert "store.unavailable" in bridge.log
+        for protocol, text in replies(login).items():
+            assert "The bridge cannot open its token store just now" in text, protocol
+        bridge.wait_for_log("unlock it, or keep the key in a file")
+        keyring_daemon(session, unlocked=True)
+        until = time.monotonic() + 30
+        while not imap_says(login).startswith("1 OK"):
+            assert time.monotonic() < until, bridge.log
+            threading.Event().wait(0.2)
+        keyring_daemon(session, unlocked=False)
+        assert imap_says(login).startswith("1 OK")  # the key is known by now
+    assert "CANARY" not in bridge.log
