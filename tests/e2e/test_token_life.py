@@ -116,7 +116,7 @@ def test_a_bridge_that_is_killed_in_a_refresh_holds_the_other_up_for_no_longer_t
     password = one.password(BOB)
     world.provider.rotates = False
     before = world.provider.count("refresh_token")
-    with world.provider.failing("token", Fault.HELD), ThreadPoolExecutor(1) as pool:
+    with world.provider.holding_back(), ThreadPoolExecutor(1) as pool:
         with socket.create_connection(("localhost", one.login(BOB, password).imap)) as sock:
             sock.sendall(f'1 LOGIN {BOB} "{password}"\r\n'.encode())
             for _ in range(1000):
@@ -125,7 +125,7 @@ def test_a_bridge_that_is_killed_in_a_refresh_holds_the_other_up_for_no_longer_t
                 threading.Event().wait(0.01)
             one.stop_hard()
         waiting = pool.submit(imap_says, two.login(BOB, password))
-        world.provider.over.set()
+        world.provider.release()
         began = time.monotonic()
         assert waiting.result().startswith("1 OK"), two.log
         assert time.monotonic() - began < LEASE_SECONDS + 3

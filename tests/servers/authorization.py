@@ -58,8 +58,6 @@ class Fault(Enum):
     SLOW = "slow"
     """Waits until the fault is over."""
     TEMPORARY_400 = "temporarily_unavailable"
-    HELD = "held"
-    """Does everything that was asked for, and answers when the fault is over."""
 
 
 @dataclass
@@ -160,6 +158,8 @@ class AuthorizationServer:
     if it is not in here."""
     clock_ahead: float = 0.0
     """Seconds by which this server's clock differs from the one that signs assertions."""
+    is_holding_back: bool = False
+    """See holding_back()."""
     presented: list[str] = field(default_factory=list)
     """Refresh tokens, as they came."""
     retry_after: int | None = None
@@ -226,6 +226,21 @@ class AuthorizationServer:
         finally:
             del self.faults[kind]
             self.over.set()
+
+    @contextmanager
+    def holding_back(self) -> Iterator[None]:
+        """Refreshes are carried out, and answered when this is over, or after release()."""
+        self.over.clear()
+        self.is_holding_back = True
+        try:
+            yield
+        finally:
+            self.is_holding_back = False
+            self.release()
+
+    def release(self) -> None:
+        """Answer those who wait."""
+        self.over.set()
 
     def consent(self, url: str, address: str, answer: str = "accept") -> dict[str, str]:
         """What a person and a browser do: open the page, choose, press. Returns: the callback's parameters."""
@@ -443,7 +458,7 @@ class AuthorizationServer:
             return self._redeem(form, request)
         if form.get("grant_type") == "refresh_token":
             answer = self._refresh(form, request)
-            if self.faults.get("token") is Fault.HELD:
+            if self.is_holding_back:
                 await asyncio.to_thread(self.over.wait, 60)
             return answer
         if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:device_code":
@@ -673,8 +688,6 @@ class AuthorizationServer:
             case Fault.SLOW:
                 self.waiting.set()
                 await asyncio.to_thread(self.over.wait, 60)
-                return None
-            case Fault.HELD:
                 return None
             case Fault.RESET:
                 assert request.transport is not None

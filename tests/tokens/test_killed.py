@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from bridge.secret import Secret
-from tests.servers.authorization import AuthorizationServer, Fault
+from tests.servers.authorization import AuthorizationServer
 from tests.tokens import killed
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
@@ -175,7 +175,7 @@ def test_with_a_strict_provider_one_window_is_left_and_it_ends_in_one_prompt(tri
 @pytest.mark.parametrize("rotates", [False, True])
 def test_a_kill_while_the_provider_holds_its_answer_back(trial: Trial, rotates: bool) -> None:
     trial.server.rotates = rotates
-    with trial.server.failing("token", Fault.HELD):
+    with trial.server.holding_back():
         asked = len(trial.server.presented)
         process = trial.begin()
         for _ in range(2000):
