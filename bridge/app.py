@@ -31,12 +31,12 @@ from bridge.model import AccessToken, Account, Login, Protocol, TokenSet
 from bridge.notices import FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
 from bridge.oauth.base import AuthorizationRequest, DeviceRequest, Provider
-from bridge.observe.logs import event, trouble
+from bridge.observe.logs import event, report
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine, server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
-from bridge.relay.flight import fly
+from bridge.relay.flight import Leg, fly
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Serve, socket_name
@@ -200,6 +200,11 @@ class App:
             return port
         return self._loaded.config.console.port
 
+    @property
+    def language(self) -> str:
+        """Of the configuration: en, fr or auto."""
+        return self._loaded.config.language
+
     def sign_in_url(self, address: str) -> str:
         """The console's page that starts a sign-in; short enough to type."""
         return f"http://localhost:{self.console_port}/sign-in/{quote(address, safe='@')}"
@@ -350,15 +355,13 @@ class App:
         try:
             await self._try_servers(account)
         except BridgeError as problem:
-            trouble("flight.cancelled", account=account.address, reason=str(problem))
+            report("flight.cancelled", problem, account=account.address)
             self._bus.publish(FlightChecked(account.address, ""))
 
     async def _try_servers(self, account: Account) -> None:
         token = await self._tokens.access_token(account)
         legs = await fly(self._upstreams, account, token)
-        self._checks[account.address] = tuple(
-            ProtocolCheck(leg.protocol.value, leg.is_ok, leg.turn.value, leg.sentence) for leg in legs
-        )
+        self._checks[account.address] = tuple(_check_of(leg) for leg in legs)
         failed = ", ".join(leg.protocol.value for leg in legs if not leg.is_ok)
         self._bus.publish(FlightChecked(account.address, failed))
 
@@ -389,7 +392,15 @@ class App:
             standing.expires_at,
             self.sign_in_url(account.address),
             self._checks.get(account.address, ()),
+            standing.diagnosis,
         )
+
+
+def _check_of(leg: Leg) -> ProtocolCheck:
+    if leg.diagnosis is None:
+        return ProtocolCheck(leg.protocol.value, is_ok=True)
+    found = leg.diagnosis
+    return ProtocolCheck(leg.protocol.value, False, found.advice.turn, found.told(), found)
 
 
 def _machine_factory(protocol: Protocol) -> Callable[[Credentials, bool, str], ClientMachine]:

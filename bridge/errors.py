@@ -1,12 +1,14 @@
 """Every exception we raise on purpose: one tree; each class fixes `temporary` and a short `public` text.
 
-`str(error)` is for the log and for the admin's console; `public` is ASCII, safe to send to a mail client,
-and never names a secret, a path or a library.
+`str(error)` is English, for the log; `diagnosis`, where the table of advice has a row, is what people are told in their
+own language; `public` is ASCII, safe to send to a mail client, and never names a secret, a path or a library.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from bridge.advice.diagnosis import Diagnosis
 
 
 class BridgeError(Exception):
@@ -14,6 +16,11 @@ class BridgeError(Exception):
 
     temporary: ClassVar[bool] = False
     public_text: ClassVar[str] = "The mail bridge cannot do this."
+
+    def __init__(self, text: str = "", *, diagnosis: Diagnosis | None = None) -> None:
+        """Args: text, English, for the log; diagnosis, for people in their language, where the table has a row."""
+        super().__init__(text)
+        self.diagnosis = diagnosis
 
     @property
     def public(self) -> str:
@@ -33,8 +40,8 @@ class AuthorizationRequired(BridgeError):
     temporary = True
     public_text = "A sign-in is needed."
 
-    def __init__(self, address: str, url: str, reason: str = "") -> None:
-        super().__init__(f"{address} must sign in: {url}" + (f" ({reason})" if reason else ""))
+    def __init__(self, address: str, url: str, reason: str = "", *, diagnosis: Diagnosis | None = None) -> None:
+        super().__init__(f"{address} must sign in: {url}" + (f" ({reason})" if reason else ""), diagnosis=diagnosis)
         self.address = address
         self.url = url
         self.reason = reason
@@ -69,8 +76,8 @@ class AuthorizationFailed(BridgeError):
 
     public_text = "The sign-in did not succeed."
 
-    def __init__(self, reason: str, *, code: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, *, code: str, diagnosis: Diagnosis | None = None) -> None:
+        super().__init__(reason, diagnosis=diagnosis)
         self.code = code
         """denied, wrong_person, unknown_state, expired, cancelled, no_grant, missing_scope, unattended or provider."""
 
@@ -93,8 +100,8 @@ class UpstreamRefused(BridgeError):
 
     public_text = "The mail server refuses this account."
 
-    def __init__(self, reason: str, *, text: str = "") -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, *, text: str = "", diagnosis: Diagnosis | None = None) -> None:
+        super().__init__(reason, diagnosis=diagnosis)
         self.text = text
         """The server's own words, as received."""
 

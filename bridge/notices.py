@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from bridge.advice.diagnosis import Diagnosis
+
 QUEUE_LIMIT = 256
 """Facts kept for one slow subscriber; beyond it the oldest is dropped, since a UI can always ask for status."""
 
@@ -18,6 +20,8 @@ class AuthorizationNeeded:
     address: str
     url: str
     reason: str
+    """English; `diagnosis` can be told in any language."""
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class AuthorizationEnded:
     address: str
     code: str
     reason: str
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class RefreshFailed:
     address: str
     reason: str
     temporary: bool
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, slots=True)

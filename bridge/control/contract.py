@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
 from bridge.notices import Notice
 from bridge.secret import Secret
 
@@ -30,10 +32,12 @@ class ProtocolCheck:
 
     protocol: str
     is_ok: bool
-    turn: str = "nobody"
-    """Who can mend it: nobody, person or admin."""
+    turn: Turn = Turn.NOBODY
+    """Who can mend it."""
     sentence: str = ""
-    """What happened and who must do what; empty when all is well."""
+    """What happened and who must do what, in English; empty when all is well."""
+    diagnosis: Diagnosis | None = None
+    """The same, to be told in any language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,15 @@ class AccountStatus:
     subject: str
     state: AccountState
     detail: str = ""
-    """The last error in one sentence, or empty."""
+    """The last error in one English sentence, or empty."""
     expires_at: float | None = None
     """End of the access token's life, seconds since the epoch."""
     sign_in_url: str = ""
     """The local page that starts a sign-in."""
     checks: tuple[ProtocolCheck, ...] = ()
     """Of the last sign-in, while the bridge remembers."""
+    diagnosis: Diagnosis | None = None
+    """`detail`, to be told in any language, where the table of advice has a row for it."""
 
 
 @dataclass(frozen=True, slots=True)

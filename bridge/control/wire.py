@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from bridge import errors
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationFailed, AuthorizationRequired, BridgeError, ConfigError, UpstreamRefused
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -85,8 +86,12 @@ def _decode(kind: Any, data: object, place: str) -> Any:
         return _decode_fields(kind, data, place)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(data, list):
-        return tuple(_decode(arguments[0], item, f"{place}[{index}]") for index, item in enumerate(data))
-    if origin is types.UnionType:  # `float | None` is the only kind of union in the contract
+        kinds = arguments if arguments[-1] is not Ellipsis else arguments[:1] * len(data)
+        if len(kinds) != len(data):
+            raise WireError(f"{place} is of another length")
+        pairs = enumerate(zip(kinds, data, strict=True))
+        return tuple(_decode(item_kind, item, f"{place}[{index}]") for index, (item_kind, item) in pairs)
+    if origin is types.UnionType:  # `float | None`: the contract has no other kind of union
         return None if data is None else _decode(arguments[0], data, place)
     if isinstance(kind, type) and issubclass(kind, Enum):
         try:
@@ -107,7 +112,11 @@ def _decode_fields(kind: Any, data: object, place: str) -> Any:
     names = {field.name for field in dataclasses.fields(kind)}
     if names != data.keys():
         raise WireError(f"{place} has other fields: {', '.join(sorted(map(str, names ^ data.keys())))[:200]}")
-    return kind(**{name: _decode(hints[name], data[name], f"{place}.{name}") for name in names})
+    values = {name: _decode(hints[name], data[name], f"{place}.{name}") for name in names}
+    try:
+        return kind(**values)
+    except ValueError as problem:  # a Diagnosis of which this version has no row; its text repeats nothing
+        raise WireError(f"{place} has {problem}") from None
 
 
 def decode_notice(line: str | bytes) -> Notice:
@@ -154,7 +163,8 @@ def encode_error(problem: BridgeError | ValueError) -> dict[str, Any]:
             fields = {"text": problem.text}
         case ConfigError():
             fields = {"problems": list(problem.problems)}
-    return {"error": name, "text": str(problem), "fields": fields}
+    diagnosis = encode(problem.diagnosis) if isinstance(problem, BridgeError) else None
+    return {"error": name, "text": str(problem), "fields": fields, "diagnosis": diagnosis}
 
 
 def decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
@@ -167,22 +177,25 @@ def decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
 
 def _decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
     name, text, fields = take_text(data, "error"), take_text(data, "text"), data.get("fields")
-    if not isinstance(fields, dict):
+    if not isinstance(fields, dict) or "diagnosis" not in data:
         raise WireError("an error without fields")
+    diagnosis: Diagnosis | None = _decode(Diagnosis | None, data["diagnosis"], "diagnosis")
     if name == "ValueError":
         return ValueError(text)
     kind = _ERRORS.get(name)
     if kind is None:
         raise WireError("an error of an unknown class")
     if issubclass(kind, AuthorizationRequired):
-        return kind(take_text(fields, "address"), take_text(fields, "url"), take_text(fields, "reason"))
+        return kind(
+            take_text(fields, "address"), take_text(fields, "url"), take_text(fields, "reason"), diagnosis=diagnosis
+        )
     if issubclass(kind, AuthorizationFailed):
-        return kind(text, code=take_text(fields, "code"))
+        return kind(text, code=take_text(fields, "code"), diagnosis=diagnosis)
     if issubclass(kind, UpstreamRefused):
-        return kind(text, text=take_text(fields, "text"))
+        return kind(text, text=take_text(fields, "text"), diagnosis=diagnosis)
     if issubclass(kind, ConfigError):
         return kind(_decode(tuple[str, ...], fields.get("problems"), "problems"))
-    return kind(text)
+    return kind(text, diagnosis=diagnosis)
 
 
 def proof(token: Secret[str], nonce: str) -> str:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import structlog
+
+from bridge.advice.base import Level as AdviceLevel
+from bridge.advice.diagnosis import Diagnosis
+from bridge.errors import BridgeError
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -30,6 +34,8 @@ LOUD_LIBRARIES = (
     "asyncio",
 )
 """Never below INFO, whatever the level: msal's DEBUG prints the authorization code and the verifier."""
+
+_LEVELS: Mapping[AdviceLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _logger = structlog.stdlib.get_logger("bridge")
 
@@ -59,6 +65,22 @@ def connection(conn: str) -> Iterator[None]:
 def trouble(name: str, **fields: object) -> None:
     """Something failed that somebody may have to look at (WARNING)."""
     _logger.warning(name, **fields)
+
+
+def report(name: str, problem: BridgeError, **fields: object) -> None:
+    """One of our errors: as loud as the table of advice has it, with its row and whose turn it is."""
+    fields |= {"error": type(problem).__name__, "reason": str(problem)}
+    if problem.diagnosis is None:
+        trouble(name, **fields)
+    else:
+        told(name, problem.diagnosis, **fields)
+
+
+def told(name: str, diagnosis: Diagnosis, **fields: object) -> None:
+    """What the table of advice has a row for, in English, as loud as that row has it."""
+    advice = diagnosis.advice
+    fields = {"advice": advice.key, "turn": advice.turn.value, "reason": diagnosis.told()} | fields
+    _logger.log(_LEVELS[advice.level], name, **fields)
 
 
 def fault(name: str, *, error: BaseException, **fields: object) -> None:

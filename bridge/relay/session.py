@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 
 from bridge.errors import BridgeError, LimitReached, PeerGone, TokenRefused
 from bridge.model import AccessToken, Account, Login, Protocol
-from bridge.observe.logs import connection, event, trouble
+from bridge.observe.logs import connection, event, report
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend
 from bridge.relay.limits import ConnectionCap, Turns
@@ -90,7 +90,7 @@ class Session:
         except PeerGone as gone:
             event("session.closed", conn=self._conn, reason=str(gone))
         except BridgeError as problem:
-            trouble("session.ended", conn=self._conn, error=type(problem).__name__, reason=str(problem))
+            report("session.ended", problem, conn=self._conn)
         finally:
             await self._client.finish()
 
@@ -114,13 +114,7 @@ class Session:
         except PeerGone:
             raise
         except BridgeError as problem:
-            trouble(
-                "login.refused",
-                conn=self._conn,
-                username=login.username,
-                error=type(problem).__name__,
-                reason=str(problem),
-            )
+            report("login.refused", problem, conn=self._conn, username=login.username)
             await frontend.refuse(problem)
             return False
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import aiohappyeyeballs
 
+from bridge.advice import mail
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import PeerGone, ProtocolViolation, TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.observe.logs import detail, is_detailed
@@ -137,7 +139,7 @@ class Upstream:
             async with asyncio.timeout(self._login_seconds):
                 if endpoint.tls is TlsMode.IMPLICIT:
                     await self._start_tls(channel, endpoint)
-                ready = await self._drive(channel, machine, endpoint)
+                ready = await self._drive(channel, machine, endpoint, account)
         except TimeoutError:
             channel.close()
             raise UpstreamUnavailable(
@@ -163,9 +165,10 @@ class Upstream:
                 session=self._contexts.session(endpoint),
             )
         except TlsFailed as problem:
-            raise TlsFailed(f"{endpoint.host}:{endpoint.port}: {problem}") from problem
+            sentence = f"{endpoint.host}:{endpoint.port}: {problem}"
+            raise TlsFailed(sentence, diagnosis=Diagnosis.of("mail.tls", sentence)) from problem
 
-    async def _drive(self, channel: Channel, machine: ClientMachine, endpoint: Endpoint) -> Ready:
+    async def _drive(self, channel: Channel, machine: ClientMachine, endpoint: Endpoint, account: Account) -> Ready:
         """Carry out the machine's events until the upstream has decided."""
         events: deque[Event] = deque(machine.start())
         while True:
@@ -183,7 +186,7 @@ class Upstream:
                     case Ready() as ready:
                         return ready
                     case Refused(kind, text):
-                        raise _refusal(endpoint, kind, text)
+                        raise self._refusal(endpoint, account, kind, text)
                     case Hangup(farewell):
                         await channel.send(farewell)
                         raise UpstreamUnavailable(f"{endpoint.host} cannot be used")
@@ -192,12 +195,18 @@ class Upstream:
             data = await channel.receive()
             events.extend(machine.receive(data) if data else machine.closed())
 
-
-def _refusal(endpoint: Endpoint, kind: RefusalKind, text: str) -> UpstreamUnavailable | UpstreamRefused:
-    """The upstream's "no" as one of our errors: only BUSY is temporary."""
-    sentence = f"{endpoint.host} refuses the login: {text}"
-    if kind is RefusalKind.BUSY:
-        return UpstreamUnavailable(sentence)
-    if kind is RefusalKind.TOKEN:
-        return TokenRefused(sentence, text=text)
-    return UpstreamRefused(sentence, text=text)
+    def _refusal(
+        self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str
+    ) -> UpstreamUnavailable | UpstreamRefused:
+        """The upstream's "no" as one of our errors: only BUSY is temporary."""
+        sentence = f"{endpoint.host} refuses the login: {text}"
+        diagnosis = mail.diagnosis(
+            text, protocol=self._protocol.value.upper(), mailbox=account.address, person=account.subject
+        )
+        if kind is RefusalKind.BUSY:
+            if not diagnosis.advice.is_temporary:  # by the reply's class, or the place in the dialogue
+                diagnosis = Diagnosis.of("mail.busy", text)
+            return UpstreamUnavailable(sentence, diagnosis=diagnosis)
+        if kind is RefusalKind.TOKEN:
+            return TokenRefused(sentence, text=text, diagnosis=diagnosis)
+        return UpstreamRefused(sentence, text=text, diagnosis=diagnosis)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationFailed,
@@ -27,7 +28,7 @@ from bridge.oauth.base import (
     DeviceRequest,
     Provider,
 )
-from bridge.observe.logs import detail, event, trouble
+from bridge.observe.logs import detail, event, report
 from bridge.tasks import task_group
 
 LIFE = 600.0
@@ -174,7 +175,9 @@ class Authorizations:
             yield
         except BridgeError as problem:
             code = problem.code if isinstance(problem, AuthorizationFailed) else "provider"
-            self._end(address, code, str(problem))
+            if code not in {"cancelled", "expired"}:
+                report("sign_in.failed", problem, account=address, code=code)
+            self._bus.publish(AuthorizationEnded(address, code, str(problem), problem.diagnosis))
             raise
 
     async def _follow(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
@@ -212,7 +215,7 @@ class Authorizations:
     def cancel(self, address: str) -> None:
         """End the sign-in under way, if any."""
         if self._forget(address):
-            self._end(address, "cancelled", "The sign-in was cancelled.")
+            self._end(address, "cancelled", Diagnosis.of("sign_in.cancelled"))
 
     def drop_changed(self, find: Callable[[str], Account | None]) -> None:
         """End the sign-ins of accounts that a new configuration has changed or removed: their answer would not fit."""
@@ -250,13 +253,11 @@ class Authorizations:
             poll.cancel()
         return self._pending.pop(address, None) is not None
 
-    def _end(self, address: str, code: str, reason: str) -> None:
-        if code not in {"cancelled", "expired"}:
-            trouble("sign_in.failed", account=address, code=code, reason=reason)
-        self._bus.publish(AuthorizationEnded(address, code, reason))
+    def _end(self, address: str, code: str, diagnosis: Diagnosis) -> None:
+        self._bus.publish(AuthorizationEnded(address, code, diagnosis.told(), diagnosis))
 
     def _drop_expired(self) -> None:
         now = self._clock.monotonic()
         for address in [address for address, deadline in self._deadlines.items() if deadline <= now]:
             self._forget(address)
-            self._end(address, "expired", "Nobody signed in in time.")
+            self._end(address, "expired", Diagnosis.of("sign_in.expired"))

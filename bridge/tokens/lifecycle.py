@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never, overload
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import GrantRevoked, ProviderRefused, ProviderUnavailable, StoreUnavailable
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.tokens.vault import Entry
@@ -36,6 +37,14 @@ class Revoked:
     """What is stored gives no more tokens: the provider has ended it, or the configuration asks for something else."""
 
     reason: str
+    diagnosis: Diagnosis | None
+    """The reason, to be told in any language; None where a provider's adapter had words of its own."""
+
+    @classmethod
+    def because(cls, key: str, **arguments: str) -> Revoked:
+        """By a row of the table of advice."""
+        diagnosis = Diagnosis.of(key, **arguments)
+        return cls(diagnosis.told(), diagnosis)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +143,8 @@ class SignIn:
     """Only a person can help."""
 
     reason: str
+    diagnosis: Diagnosis | None
+    """As Revoked.diagnosis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +164,7 @@ class Save:
 class End:
     """Note in place of this version that the grant has ended; it stays in the record."""
 
-    reason: str
+    problem: GrantRevoked
     version: int
 
 
@@ -226,9 +237,10 @@ def next_move(state: State, event: Event) -> Move:
 def _on_request(state: State, refused: AccessToken | None) -> Use | Ask | SignIn | Join:
     match state:
         case Absent():
-            return SignIn("nobody has signed in yet")
-        case Revoked(reason):
-            return SignIn(reason)
+            first = Diagnosis.of("sign_in.first")
+            return SignIn(first.told(), first)
+        case Revoked(reason, diagnosis):
+            return SignIn(reason, diagnosis)
         case Fresh(token, is_new):
             return Use(token) if is_new or not _is_same(token, refused) else Ask(None)
         case Stale(token):
@@ -246,9 +258,9 @@ def _on_answer(pending: Pending, answer: Answer) -> Save | End | Use | Later:
         case Away(problem):
             return Later(problem) if pending.fallback is None else Use(pending.fallback)
         case Ended(problem) if pending.is_attended:
-            return End(str(problem), pending.version)
+            return End(problem, pending.version)
         case Ended(problem):  # to the program itself the provider says so when its rights are gone: an admin's turn
-            return Later(ProviderRefused(str(problem)))
+            return Later(ProviderRefused(str(problem), diagnosis=problem.diagnosis))
         case _:
             assert_never(answer)
 
@@ -257,11 +269,11 @@ def _obstacle(entry: Entry | None, account: Account, fingerprint: str) -> Absent
     if entry is None:
         return Absent()
     if entry.ended:
-        return Revoked(entry.ended)
+        return Revoked(entry.ended, entry.diagnosis)
     if (entry.provider, entry.fingerprint) != (account.provider, fingerprint):
-        return Revoked("the provider's settings have changed since the last sign-in")
+        return Revoked.because("sign_in.settings_changed")
     if not belongs(entry, account):
-        return Revoked(f"the configuration now wants {account.subject} to sign in")
+        return Revoked.because("sign_in.other_person", person=account.subject)
     return None
 
 

@@ -17,7 +17,7 @@ from bridge.errors import (
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import AuthorizationNeeded, NoticeBus, Refreshed, RefreshFailed
 from bridge.oauth.base import Provider
-from bridge.observe.logs import detail, event, trouble
+from bridge.observe.logs import detail, event, report
 from bridge.secret import Secret
 from bridge.tokens.leases import Leases
 from bridge.tokens.lifecycle import (
@@ -109,8 +109,8 @@ class Refresher:
         match await self._settled(account, memory, request, share):
             case Use(token):
                 return token
-            case SignIn(reason):
-                raise self._required(account, memory, reason)
+            case SignIn() as move:
+                raise self._required(account, memory, move)
             case Later(problem):
                 raise problem.with_traceback(None)
 
@@ -192,10 +192,10 @@ class Refresher:
                 memory.unsaved = Stored(_renewed(account, provider, before.entry, tokens), version)
                 await self.save_unsaved(account.address, memory)
                 memory.failure = None
-            case End(reason, version):
-                await self._end(account, memory, before, reason, version)
-            case Later(problem):
-                raise problem
+            case End(problem, version):
+                await self._end(account, memory, before, problem, version)
+            case Later(trouble):
+                raise trouble
             case Drop():
                 detail("answer.late", account=account.address)
         return await self._handed_out(account, memory)
@@ -213,15 +213,17 @@ class Refresher:
         self._bus.publish(Refreshed(account.address, token.expires_at))
         return Use(token)
 
-    async def _end(self, account: Account, memory: Memory, before: Stored, reason: str, version: int) -> None:
+    async def _end(
+        self, account: Account, memory: Memory, before: Stored, problem: GrantRevoked, version: int
+    ) -> None:
         """Note that the provider has ended the grant, so that nobody asks again, also after a restart."""
         assert before.entry is not None  # noqa: S101  only a stored grant can end
-        ended = replace(before.entry, ended=reason)
+        ended = replace(before.entry, ended=str(problem), diagnosis=problem.diagnosis)
         try:
             memory.stored = Stored(ended, await self._vault.save(account.address, ended, expected=version))
         except VersionConflict:
             memory.stored = await self._vault.load(account.address)
-        self._bus.publish(RefreshFailed(account.address, reason, temporary=False))
+        self._bus.publish(RefreshFailed(account.address, str(problem), False, problem.diagnosis))
 
     def _fall_back(
         self,
@@ -248,17 +250,17 @@ class Refresher:
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
         provider = self._providers.get(account.provider)
         memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
-        trouble("refresh.failed", account=account.address, reason=str(problem))
-        self._bus.publish(RefreshFailed(account.address, str(problem), temporary=True))
+        report("refresh.failed", problem, account=account.address)
+        self._bus.publish(RefreshFailed(account.address, str(problem), True, problem.diagnosis))
 
-    def _required(self, account: Account, memory: Memory, reason: str) -> AuthorizationRequired:
+    def _required(self, account: Account, memory: Memory, move: SignIn) -> AuthorizationRequired:
         """The error for the mail client, and a notice for the person, the latter not too often."""
         url = self._sign_in_url(account.address)
         now = self._clock.monotonic()
         if memory.reminded_at is None or now - memory.reminded_at >= REMIND_EVERY:
             memory.reminded_at = now
-            self._bus.publish(AuthorizationNeeded(account.address, url, reason))
-        return AuthorizationRequired(account.address, url, reason)
+            self._bus.publish(AuthorizationNeeded(account.address, url, move.reason, move.diagnosis))
+        return AuthorizationRequired(account.address, url, move.reason, diagnosis=move.diagnosis)
 
 
 def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:

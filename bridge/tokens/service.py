@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreUnavailable, VersionConflict
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Authorized, Forgotten, NoticeBus
 from bridge.oauth.base import Provider
-from bridge.observe.logs import event, trouble
+from bridge.observe.logs import event, report
 from bridge.secret import Secret
 from bridge.tasks import task_group
 from bridge.tokens.lifecycle import ENOUGH, Absent, Refused, Request, Revoked, Use, Wanted, next_move
@@ -35,6 +36,8 @@ class Standing:
     """Why a sign-in is needed, or what went wrong last; empty when all is well."""
     expires_at: float | None
     signed_in_as: str
+    diagnosis: Diagnosis | None = None
+    """`detail`, to be told in any language."""
 
 
 class TokenService:
@@ -133,7 +136,10 @@ class TokenService:
         try:
             tokens = await provider.adopt(refresh_token)
         except GrantRevoked as problem:
-            raise AuthorizationFailed(f"the provider does not take this token: {problem}", code="no_grant") from problem
+            sentence = f"the provider does not take this token: {problem}"
+            theirs = problem.diagnosis.words if problem.diagnosis is not None else str(problem)
+            diagnosis = Diagnosis.of("sign_in.not_adopted", theirs)
+            raise AuthorizationFailed(sentence, code="no_grant", diagnosis=diagnosis) from problem
         return await self.keep(account, tokens)
 
     async def forget(self, account: Account) -> None:
@@ -158,16 +164,18 @@ class TokenService:
             stored = await self._vault.load(account.address)
             state = self._refresher.state(account, stored)
         except BridgeError as problem:
-            return Standing(False, str(problem), None, "")
+            return Standing(False, str(problem), None, "", problem.diagnosis)
         memory.stored = stored if memory.stored is None or stored.version > memory.stored.version else memory.stored
         if isinstance(state, Absent | Revoked):
-            return Standing(False, next_move(state, Wanted()).reason, None, "")
-        failure = str(memory.failure.problem) if memory.failure is not None else ""
+            move = next_move(state, Wanted())
+            return Standing(False, move.reason, None, "", move.diagnosis)
+        away = memory.failure.problem if memory.failure is not None else None
+        failure, diagnosis = (str(away), away.diagnosis) if away is not None else ("", None)
         if stored.entry is None:  # nobody signs in there, and no mail program has come yet
-            return Standing(True, failure, None, account.subject)
+            return Standing(True, failure, None, account.subject, diagnosis)
         subject = stored.entry.tokens.subject
         who = subject.address if subject is not None else stored.entry.signed_in_as
-        return Standing(True, failure, stored.entry.tokens.access.expires_at, who)
+        return Standing(True, failure, stored.entry.tokens.access.expires_at, who, diagnosis)
 
     # --- one flight for each account ----------------------------------------------------------------------------
 
@@ -220,11 +228,8 @@ class TokenService:
             await self._verify(account, tokens.access)
             return account.subject
         if not subject.is_named(account.subject):
-            raise AuthorizationFailed(
-                f"{subject.address} has signed in, but {account.subject} was asked to. Nothing was stored. "
-                f"Sign in again as {account.subject}; a private browser window lets you choose the account.",
-                code="wrong_person",
-            )
+            found = Diagnosis.of("sign_in.wrong_person", somebody=subject.address, person=account.subject)
+            raise AuthorizationFailed(found.told(), code="wrong_person", diagnosis=found)
         return subject.address
 
     async def _revoke(self, account: Account, entry: Entry) -> None:
@@ -234,6 +239,6 @@ class TokenService:
         try:
             revoked = await self._refresher.provider(account).revoke(entry.tokens.grant)
         except BridgeError as problem:
-            trouble("revocation.failed", account=account.address, reason=str(problem))
+            report("revocation.failed", problem, account=account.address)
         else:
             event("grant.forgotten", account=account.address, revoked_at_provider=revoked)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import StoreCorrupt
 from bridge.model import AccessToken, Subject, TokenSet
 from bridge.secret import Secret
@@ -31,7 +32,9 @@ class Entry:
     """Whom the configuration asked to sign in then."""
     tokens: TokenSet
     ended: str = ""
-    """Why the provider will not renew it; empty while it is good."""
+    """Why the provider will not renew it, in English; empty while it is good."""
+    diagnosis: Diagnosis | None = None
+    """The same, to be told in any language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def _encoded(entry: Entry) -> bytes:
             "fingerprint": entry.fingerprint,
             "signed_in_as": entry.signed_in_as,
             "ended": entry.ended,
+            "diagnosis": entry.diagnosis and [entry.diagnosis.key, entry.diagnosis.arguments, entry.diagnosis.words],
             "grant": tokens.grant.reveal(),
             "scopes": sorted(tokens.scopes),
             "access": [tokens.access.value.reveal(), tokens.access.expires_at, tokens.access.obtained_at],
@@ -115,7 +119,17 @@ def _decoded(content: bytes, address: str) -> Entry:
                 Subject(subject[0], subject[1], frozenset(subject[2])) if subject else None,
             ),
             str(record["ended"]),
+            _diagnosis(record.get("diagnosis")),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         # from None: the cause's text would quote the record
         raise StoreCorrupt(f"the stored sign-in of {address} makes no sense ({type(error).__name__})") from None
+
+
+def _diagnosis(value: Any) -> Diagnosis | None:
+    """None too for one that another version wrote in its own way: the English text is there beside it."""
+    try:
+        key, arguments, words = value
+        return Diagnosis(str(key), tuple((str(name), str(text)) for name, text in arguments), str(words))
+    except (ValueError, TypeError):
+        return None

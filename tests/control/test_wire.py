@@ -8,8 +8,17 @@ from typing import Any
 import pytest
 
 from bridge import errors
+from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
 from bridge.control import wire
-from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, SignInStarted, Status
+from bridge.control.contract import (
+    AccountState,
+    AccountStatus,
+    ListenerStatus,
+    ProtocolCheck,
+    SignInStarted,
+    Status,
+)
 from bridge.notices import (
     AuthorizationEnded,
     AuthorizationNeeded,
@@ -25,6 +34,9 @@ from bridge.notices import (
 )
 from bridge.secret import Secret
 
+FULL = Diagnosis("mail.full", (("mailbox", "c@example.com {0} é"),), "554 5.2.2")
+REVOKED = Diagnosis("microsoft.revoked", words="AADSTS50173")
+
 STATUS = Status(
     "1.2.3",
     "C:\\bridge\\config.yaml",
@@ -32,6 +44,15 @@ STATUS = Status(
     (
         AccountStatus("a@example.com", "p", "a@example.com", AccountState.READY, "", 1.5, "http://localhost:1/x"),
         AccountStatus('b\n\ud800"@example.com', "p", "", AccountState.SIGN_IN),
+        AccountStatus(
+            "c@example.com",
+            "p",
+            "",
+            AccountState.TROUBLE,
+            detail="x",
+            checks=(ProtocolCheck("imap", False, Turn.USER, "full", FULL), ProtocolCheck("smtp", True)),
+            diagnosis=REVOKED,
+        ),
     ),
     (ListenerStatus("imap", "[::1]:1143", "starttls", 3),),
     (),
@@ -43,6 +64,8 @@ NOTICES: list[Notice] = [
     FlightChecked("a@example.com", "smtp"),
     Refreshed("a@example.com", 12.25),
     RefreshFailed("a@example.com", "", True),
+    RefreshFailed("a@example.com", "x", False, REVOKED),
+    AuthorizationNeeded("a@example.com", "http://localhost:1/x", "x", REVOKED),
     Forgotten("a@example.com"),
     ListenerUp("imap", "127.0.0.1:1143"),
     SecretExpiring("office365", "2027-01-31", -3),
@@ -86,6 +109,13 @@ def test_every_kind_of_notice_is_tried_here() -> None:
         (("accounts", 0, "more"), "1"),
         (("listeners", 0, "sessions"), 1.5),
         (("listeners", 0, "sessions"), True),
+        (("accounts", 2, "diagnosis"), "microsoft.revoked"),
+        (("accounts", 2, "diagnosis"), {"key": "microsoft.revoked", "arguments": []}),
+        (("accounts", 2, "diagnosis"), {"key": "of.tomorrow", "arguments": [], "words": ""}),
+        (("accounts", 2, "diagnosis"), {"key": "mail.full", "arguments": [], "words": ""}),
+        (("accounts", 2, "diagnosis"), {"key": "mail.full", "arguments": [["mailbox"]], "words": ""}),
+        (("accounts", 2, "diagnosis"), {"key": "mail.full", "arguments": [["mailbox", 1]], "words": ""}),
+        (("accounts", 2, "checks", 0, "turn"), "postman"),
         (("patterns",), [1]),
         (("more",), 1),
     ],
@@ -136,7 +166,13 @@ def every_error() -> list[errors.BridgeError]:
         errors.ConfigError: errors.ConfigError(("one", "two")),
     }
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.BridgeError)]
-    return [special[kind] if kind in special else kind("words é") for kind in kinds]
+    explained: list[errors.BridgeError] = [
+        errors.GrantRevoked("x", diagnosis=REVOKED),
+        errors.AuthorizationRequired("a@example.com", "http://localhost/", "why", diagnosis=REVOKED),
+        errors.AuthorizationFailed("no", code="provider", diagnosis=REVOKED),
+        errors.UpstreamRefused("no", text="554 5.2.2", diagnosis=FULL),
+    ]
+    return [special[kind] if kind in special else kind("words é") for kind in kinds] + explained
 
 
 @pytest.mark.parametrize("problem", every_error(), ids=lambda problem: type(problem).__name__)
@@ -159,9 +195,15 @@ def test_an_error_of_a_class_that_only_one_side_knows_comes_back_as_its_base() -
     assert type(wire.decode_error(wire.encode_error(ValueError("too short")))) is ValueError
 
 
+BROKEN = (
+    *(("error", "OSError"), ("error", 1), ("text", None), ("fields", []), ("fields", {})),
+    *(("diagnosis", "x"), ("diagnosis", {"key": "of.tomorrow", "arguments": [], "words": ""})),
+)
+
+
 def test_a_broken_error_is_an_error_too() -> None:
     sound = wire.encode_error(errors.AuthorizationFailed("no", code="denied"))
-    for name, value in (("error", "OSError"), ("error", 1), ("text", None), ("fields", []), ("fields", {})):
+    for name, value in BROKEN:
         broken = copy.deepcopy(sound)
         broken[name] = value
         assert isinstance(wire.decode_error(broken), wire.WireError)

@@ -1,9 +1,13 @@
 """From a provider's error answer to one of our errors."""
 
+from collections.abc import Callable
+
 import pytest
 
+from bridge.advice import provider
+from bridge.advice.base import Turn
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused, ProviderUnavailable
-from bridge.oauth.failures import TEXT_LIMIT, Failure, refresh_problem, sign_in_problem
+from bridge.oauth.failures import TEXT_LIMIT, Failure, app_only_problem, refresh_problem, sign_in_problem
 from bridge.secret import Secret
 
 REVOKED, REFUSED, UNAVAILABLE = GrantRevoked, ProviderRefused, ProviderUnavailable
@@ -72,6 +76,165 @@ def test_a_sign_in_that_meets_an_outage_can_be_tried_again() -> None:
 def test_trap_28_an_expired_secret_is_explained_to_the_admin() -> None:
     assert "secret has expired: the administrator" in str(refresh_problem(aadsts("invalid_client", 7000222)))
     assert "Value, not its Secret ID" in str(refresh_problem(aadsts("invalid_client", 7000215)))
+
+
+USER, APP_ADMIN, TENANT_ADMIN, NOBODY = Turn.USER, Turn.APP_ADMIN, Turn.TENANT_ADMIN, Turn.NOBODY
+
+NUMBERS = [
+    ("invalid_grant", (50076, 50079, 50072, 50074, 50078), "microsoft.second_factor", USER),
+    ("invalid_grant", (65001,), "microsoft.consent", USER),
+    ("access_denied", (65004,), "microsoft.cancelled", USER),
+    ("access_denied", (90094, 90095), "microsoft.admin_consent", TENANT_ADMIN),
+    ("invalid_grant", (70008, 700082), "microsoft.unused", USER),
+    ("invalid_grant", (50173, 50132, 50133, 50089), "microsoft.revoked", USER),
+    ("invalid_grant", (70043,), "microsoft.frequency", USER),
+    ("access_denied", (53000, 53001, 53002, 53003, 530032, 50131), "microsoft.conditional_access", TENANT_ADMIN),
+    ("invalid_grant", (50105,), "microsoft.assignment", TENANT_ADMIN),
+    ("invalid_request", (50011, 900971), "microsoft.redirect_uri", APP_ADMIN),
+    ("invalid_client", (7000215,), "microsoft.wrong_secret", APP_ADMIN),
+    ("invalid_client", (7000222,), "microsoft.secret_expired", APP_ADMIN),
+    ("invalid_client", (7000218,), "microsoft.secret_missing", APP_ADMIN),
+    ("invalid_client", (700025,), "microsoft.public_client", APP_ADMIN),
+    ("invalid_client", (700027,), "microsoft.certificate", APP_ADMIN),
+    ("invalid_request", (700084, 9002327, 9002326), "microsoft.single_page", APP_ADMIN),
+    ("unauthorized_client", (700016,), "microsoft.unknown_app", APP_ADMIN),
+    ("invalid_request", (90002, 50194), "microsoft.tenant", APP_ADMIN),
+    ("invalid_grant", (50020, 50034, 500208), "microsoft.other_tenant", USER),
+    ("invalid_scope", (70011, 700022, 28000, 28002, 28003), "microsoft.scope", APP_ADMIN),
+    ("invalid_resource", (650057, 500011), "microsoft.scope", APP_ADMIN),
+    ("invalid_grant", (54005, 501481, 70000), "microsoft.not_valid", USER),
+    ("invalid_request", (50196,), "microsoft.loop", NOBODY),
+    ("invalid_grant", (50053,), "microsoft.locked", USER),
+    ("invalid_grant", (50055, 50126), "microsoft.password", USER),
+    ("invalid_grant", (50057,), "microsoft.disabled", TENANT_ADMIN),
+    ("invalid_grant", (90033, 90006, 90024, 50033, 50087), "microsoft.temporary", NOBODY),
+]
+
+
+@pytest.mark.parametrize("decide", [refresh_problem, sign_in_problem], ids=["refresh", "sign-in"])
+@pytest.mark.parametrize(
+    ("error", "code", "key", "turn"),
+    [(error, code, key, turn) for error, codes, key, turn in NUMBERS for code in codes],
+)
+def test_peer_14_each_number_of_microsofts_is_explained(
+    decide: Callable[[Failure], BridgeError], error: str, code: int, key: str, turn: Turn
+) -> None:
+    problem = decide(aadsts(error, code))
+    assert problem.diagnosis is not None
+    assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
+    assert problem.diagnosis.advice.is_temporary is (turn is NOBODY)
+    assert (type(problem) is UNAVAILABLE) is (turn is NOBODY)
+    assert f"AADSTS{code}: Something happened." in problem.diagnosis.words
+    assert str(problem) == problem.diagnosis.told()
+
+
+def test_every_number_is_tried_here() -> None:
+    assert {code for _, codes, _, _ in NUMBERS for code in codes} == set(provider._BY_CODE)
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "key", "turn"),
+    [
+        (Failure("invalid_grant"), REVOKED, "oauth.ended", USER),
+        (Failure("invalid_grant", "Token has been expired or revoked."), REVOKED, "google.ended", USER),
+        (Failure("invalid_grant", "Bad Request"), REVOKED, "google.ended", USER),
+        (Failure("invalid_grant", suberror="invalid_rapt"), REVOKED, "google.reauthentication", USER),
+        (Failure("invalid_grant", suberror="rapt_required"), REVOKED, "google.reauthentication", USER),
+        (Failure("invalid_grant", suberror="message_only"), REFUSED, "oauth.policy", TENANT_ADMIN),
+        (Failure("org_internal", status=403), REFUSED, "google.org_internal", APP_ADMIN),
+        (Failure("admin_policy_enforced"), REFUSED, "google.admin_policy", TENANT_ADMIN),
+        (Failure("deleted_client", status=401), REFUSED, "google.deleted_client", APP_ADMIN),
+        (Failure("disabled_client", status=401), REFUSED, "google.disabled_client", APP_ADMIN),
+        (
+            Failure("invalid_request", "You can't sign in because this app doesn't comply with OAuth 2.0 policy."),
+            REFUSED,
+            "google.app_policy",
+            APP_ADMIN,
+        ),
+        (Failure("invalid_client"), REFUSED, "oauth.invalid_client", APP_ADMIN),
+        (Failure("unauthorized_client"), REFUSED, "oauth.unauthorized_client", APP_ADMIN),
+        (Failure("redirect_uri_mismatch"), REFUSED, "oauth.redirect_uri", APP_ADMIN),
+        (Failure("invalid_scope"), REFUSED, "oauth.scope", APP_ADMIN),
+        (Failure("invalid_request"), REFUSED, "oauth.invalid_request", APP_ADMIN),
+        (Failure("unsupported_grant_type"), REFUSED, "oauth.unsupported_grant", APP_ADMIN),
+        (Failure("unsupported_response_type"), REFUSED, "oauth.unsupported_response", APP_ADMIN),
+        (Failure("invalid_tenant"), REFUSED, "oauth.tenant", APP_ADMIN),
+        (Failure("temporarily_unavailable"), UNAVAILABLE, "oauth.temporary", NOBODY),
+        (Failure("slow_down"), UNAVAILABLE, "device.slow_down", NOBODY),
+        (Failure("authorization_pending"), UNAVAILABLE, "device.pending", USER),
+        (Failure("never_heard_of"), UNAVAILABLE, "oauth.unknown", APP_ADMIN),
+    ],
+)
+def test_a_refused_refresh_is_explained(failure: Failure, kind: type[BridgeError], key: str, turn: Turn) -> None:
+    problem = refresh_problem(failure)
+    assert type(problem) is kind
+    assert problem.diagnosis is not None
+    assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "key"),
+    [
+        (Failure("access_denied"), "denied", "oauth.declined"),
+        (Failure("expired_token"), "expired", "device.expired"),
+        (Failure("invalid_grant"), "provider", "oauth.code_spent"),
+        (Failure("invalid_grant", "Bad Request"), "provider", "oauth.code_spent"),
+        (Failure("login_required"), "provider", "oauth.not_completed"),
+        (Failure("never_heard_of"), "provider", "oauth.not_completed"),
+    ],
+)
+def test_a_failed_sign_in_is_explained(failure: Failure, code: str, key: str) -> None:
+    problem = sign_in_problem(failure)
+    assert isinstance(problem, AuthorizationFailed)
+    assert problem.diagnosis is not None
+    assert (problem.code, problem.diagnosis.key) == (code, key)
+
+
+@pytest.mark.parametrize(
+    ("failure", "key", "turn"),
+    [
+        (aadsts("invalid_grant", 65001), "app_only.consent", TENANT_ADMIN),
+        (aadsts("unauthorized_client", 700016), "microsoft.unknown_app", APP_ADMIN),
+        (aadsts("invalid_client", 7000215), "microsoft.wrong_secret", APP_ADMIN),
+        (aadsts("invalid_client", 7000222), "microsoft.secret_expired", APP_ADMIN),
+        (aadsts("invalid_client", 700027), "microsoft.certificate", APP_ADMIN),
+        (aadsts("invalid_resource", 500011), "microsoft.scope", APP_ADMIN),
+        (aadsts("access_denied", 53003), "microsoft.conditional_access", TENANT_ADMIN),
+        (
+            Failure("unauthorized_client", "Client is unauthorized to retrieve tokens"),
+            "google.delegation",
+            TENANT_ADMIN,
+        ),
+        (Failure("invalid_grant", "Invalid email or User ID"), "google.no_such_user", APP_ADMIN),
+        (Failure("invalid_grant", "Invalid JWT Signature."), "google.key", APP_ADMIN),
+        (
+            Failure("invalid_grant", "Invalid JWT: Token must be a short-lived token (60 minutes)"),
+            "google.clock",
+            APP_ADMIN,
+        ),
+        (Failure("invalid_grant", "Bad Request"), "app_only.refused", APP_ADMIN),
+        (Failure("never_heard_of"), "app_only.refused", APP_ADMIN),
+    ],
+)
+def test_where_the_app_signs_in_by_itself_nobody_is_asked_to_sign_in(failure: Failure, key: str, turn: Turn) -> None:
+    problem = app_only_problem(failure)
+    assert type(problem) is ProviderRefused
+    assert problem.diagnosis is not None
+    assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
+
+
+def test_an_outage_while_the_app_signs_in_by_itself_is_waited_for() -> None:
+    assert type(app_only_problem(Failure("invalid_client", status=503))) is ProviderUnavailable
+
+
+@pytest.mark.parametrize("code", [50173, 7000222])
+@pytest.mark.parametrize("status", [429, 503])
+def test_nobody_is_sent_to_sign_in_by_the_body_of_a_gateways_error(code: int, status: int) -> None:
+    answer = {"error": "invalid_grant", "error_description": f"AADSTS{code}: x", "error_codes": [code]}
+    problem = refresh_problem(Failure.of(answer, status))
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.advice.turn is NOBODY
+    assert "Sign in" not in str(problem)
 
 
 def test_googles_session_control_is_explained_without_its_command_line_tool() -> None:

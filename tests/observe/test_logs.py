@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
+from bridge.errors import BridgeError, GrantRevoked, LoginRefused, ProviderRefused, UpstreamUnavailable
 from bridge.observe import logs
 from bridge.secret import Secret
 
@@ -80,3 +82,27 @@ def test_ordinary_words_are_left_alone(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream)
     logs.event("login.refused", username="alice@example.com", reason="User name or local password is wrong.")
     assert json.loads(stream.getvalue())["reason"] == "User name or local password is wrong."
+
+
+@pytest.mark.parametrize(
+    ("problem", "level", "told"),
+    [
+        (UpstreamUnavailable("x", diagnosis=Diagnosis("mail.too_many")), "info", ("mail.too_many", "nobody")),
+        (GrantRevoked("x", diagnosis=Diagnosis("oauth.ended")), "warning", ("oauth.ended", "user")),
+        (
+            ProviderRefused("x", diagnosis=Diagnosis("microsoft.secret_expired")),
+            "error",
+            ("microsoft.secret_expired", "app-admin"),
+        ),
+        (LoginRefused("x"), "warning", (None, None)),
+    ],
+)
+def test_a_problem_is_as_loud_as_its_row_of_the_table(
+    stream: io.StringIO, problem: BridgeError, level: str, told: tuple[str | None, str | None]
+) -> None:
+    logs.configure("info", "json", stream)
+    logs.report("login.refused", problem, conn="c1")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["conn"], line["reason"]) == ("login.refused", "c1", "x")
+    assert (line["level"], line["error"]) == (level, type(problem).__name__)
+    assert (line.get("advice"), line.get("turn")) == told

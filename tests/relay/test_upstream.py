@@ -554,6 +554,9 @@ async def test_a_refusal_is_temporary_about_the_token_or_about_a_setting(
     assert str(problem) == f"localhost refuses the login: {said}"
     if isinstance(problem, UpstreamRefused):
         assert problem.text == said
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.advice.is_temporary is problem.temporary
+    assert problem.diagnosis.words == said
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import GrantRevoked, ProviderRefused, ProviderUnavailable
 from bridge.model import AccessToken, Subject, TokenSet
 from bridge.secret import Secret
@@ -43,12 +44,12 @@ OTHER = AccessToken(Secret("other"), NOW + 3600, NOW)
 TOKENS = TokenSet(TOKEN, Secret("g"), subject=Subject("alice@example.com"))
 ENTRY = Entry("acme", "one", "alice@example.com", TOKENS)
 
-AWAY = ProviderUnavailable("HTTP 500")
+AWAY, GONE = ProviderUnavailable("HTTP 500"), GrantRevoked("gone")
 NEXT = TokenSet(OTHER, Secret("rotated"))
 
 STATES: dict[str, State] = {
     "absent": Absent(),
-    "revoked": Revoked("it has ended"),
+    "revoked": Revoked("it has ended", None),
     "new": Fresh(TOKEN, is_new=True),
     "fresh": Fresh(TOKEN, is_new=False),
     "stale": Stale(TOKEN),
@@ -63,9 +64,10 @@ EVENTS: dict[str, Event] = {
     "another refused": Refused(OTHER),
     "answered": Answered(NEXT),
     "away": Away(AWAY),
-    "ended": Ended(GrantRevoked("gone")),
+    "ended": Ended(GONE),
 }
-FIRST, ENDED = SignIn("nobody has signed in yet"), SignIn("it has ended")
+WHY = Diagnosis.of("sign_in.first")
+FIRST, ENDED = SignIn(WHY.told(), WHY), SignIn("it has ended", None)
 USE, LATE, ALONE = Use(TOKEN), Drop(), Later(AWAY)
 TABLE: dict[str, tuple[object, ...]] = {
     # state                     wanted       refused    another     answered       away   ended
@@ -75,8 +77,8 @@ TABLE: dict[str, tuple[object, ...]] = {
     "fresh": (                  USE,         Ask(None), USE,        LATE,          LATE,  LATE),
     "stale": (                  Ask(TOKEN),  Ask(None), Ask(TOKEN), LATE,          LATE,  LATE),
     "expired": (                Ask(None),   Ask(None), Ask(None),  LATE,          LATE,  LATE),
-    "pending": (                Join(),      Join(),    Join(),     Save(NEXT, 7), ALONE, End("gone", 7)),
-    "pending over a stale one": (Join(),     Join(),    Join(),     Save(NEXT, 7), USE,   End("gone", 7)),
+    "pending": (                Join(),      Join(),    Join(),     Save(NEXT, 7), ALONE, End(GONE, 7)),
+    "pending over a stale one": (Join(),     Join(),    Join(),     Save(NEXT, 7), USE,   End(GONE, 7)),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
@@ -120,14 +121,21 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 def _announce(notice: Notice) -> None:
     """What a person at the terminal or a reader of the log wants to know at once."""
     match notice:
-        case AuthorizationNeeded(address, url, reason):
-            logs.trouble("sign_in.needed", account=address, url=url, reason=reason)
+        case AuthorizationNeeded(address, url, reason, diagnosis):
+            _log("sign_in.needed", reason, diagnosis, account=address, url=url)
         case Authorized(address, subject):
             logs.event("sign_in.done", account=address, subject=subject)
-        case AuthorizationEnded(address, code, reason):
-            logs.trouble("sign_in.ended", account=address, code=code, reason=reason)
+        case AuthorizationEnded(address, code, reason, diagnosis):
+            _log("sign_in.ended", reason, diagnosis, account=address, code=code)
         case _:
             pass
+
+
+def _log(name: str, reason: str, diagnosis: Diagnosis | None, **fields: str) -> None:
+    if diagnosis is None:
+        logs.trouble(name, reason=reason, **fields)
+    else:
+        logs.told(name, diagnosis, reason=reason, **fields)
 
 
 # --- demo ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,51 @@
+"""Diagnosis: a row of the table, what it is about in this case, and the other side's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.advice.base import Advice
+from bridge.advice.table import ADVICE
+
+Translate = Callable[[str], str]
+"""An English sentence to the same in the reader's language, its {placeholders} untouched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One case of a problem; every user interface can tell it in the reader's language."""
+
+    key: str
+    """Of the advice."""
+    arguments: tuple[tuple[str, str], ...] = ()
+    """Name and value for each placeholder of the sentence, by name."""
+    words: str = ""
+    """The provider's or the mail server's own, without secrets; for forwarding, and all there is to an unknown code."""
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for an unknown key, or arguments that do not fit its sentence."""
+        if self.key not in ADVICE:
+            raise ValueError("unknown advice")
+        names = [name for name, _ in self.arguments]
+        if names != sorted(self.advice.placeholders):
+            raise ValueError("arguments that do not fit the advice")
+
+    @classmethod
+    def of(cls, key: str, words: str = "", **known: str) -> Diagnosis:
+        """With those of the known arguments that the sentence wants. Raises: ValueError if one is missing."""
+        wanted = sorted(ADVICE[key].placeholders)
+        return cls(key, tuple((name, known[name]) for name in wanted if name in known), words)
+
+    @property
+    def advice(self) -> Advice:
+        """The row of the table."""
+        return ADVICE[self.key]
+
+    def sentence(self, translate: Translate = str) -> str:
+        """Our sentence alone."""
+        return translate(self.advice.sentence).format_map(dict(self.arguments))
+
+    def told(self, translate: Translate = str) -> str:
+        """Our sentence, then their own words in brackets."""
+        return f"{self.sentence(translate)} ({self.words})" if self.words else self.sentence(translate)

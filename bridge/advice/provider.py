@@ -1,0 +1,133 @@
+"""OAuth errors, suberrors, AADSTS numbers and Google's texts to rows of the table.
+
+`error` and `suberror` decide what happens to a grant (oauth.failures does that, by the sets in here). Microsoft asks
+programs not to decide by its AADSTS numbers, and Google's descriptions have changed before: both only explain, that is,
+choose a better sentence, with the exceptions of TEMPORARY_CODES, which keep a grant, and DECLINED_CODES.
+Sources: RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, OpenID Connect Core 3.1.2.6, docs/quirks.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from bridge.advice.base import Advice
+from bridge.advice.table import ADVICE
+
+TEMPORARY: Final[Mapping[str, str]] = {
+    "server_error": "oauth.temporary",
+    "temporarily_unavailable": "oauth.temporary",
+    "internal_failure": "oauth.temporary",
+    "rate_limit_exceeded": "oauth.temporary",
+    "quota_exceeded": "oauth.temporary",
+    "slow_down": "device.slow_down",
+    "authorization_pending": "device.pending",
+}
+"""OAuth errors that mean: the same again, later."""
+
+TEMPORARY_CODES: Final = frozenset({90033, 90006, 90024, 50033, 50087, 50196})
+"""Microsoft's `later`, whatever `error` is beside it; 50196 is its loop protection, which ends once we are quiet."""
+
+ENDED: Final = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
+"""The grant is over, or the provider wants to see the person: only a sign-in helps."""
+
+ADMIN_SUBERRORS: Final = frozenset({"message_only", "protection_policy_required"})
+"""Microsoft: the person can do nothing. A policy (place, device, assignment) is in the way, and once it is not, the
+same refresh token works again: so it is kept."""
+
+REGISTRATION: Final[Mapping[str, str]] = {
+    "invalid_client": "oauth.invalid_client",
+    "unauthorized_client": "oauth.unauthorized_client",
+    "deleted_client": "google.deleted_client",
+    "disabled_client": "google.disabled_client",
+    "redirect_uri_mismatch": "oauth.redirect_uri",
+    "invalid_scope": "oauth.scope",
+    "invalid_resource": "oauth.scope",
+    "invalid_target": "oauth.scope",  # RFC 8707
+    "invalid_request": "oauth.invalid_request",
+    "unsupported_grant_type": "oauth.unsupported_grant",
+    "unsupported_response_type": "oauth.unsupported_response",
+    "invalid_tenant": "oauth.tenant",
+    "org_internal": "google.org_internal",
+    "admin_policy_enforced": "google.admin_policy",
+    "access_denied": "oauth.policy",
+}
+"""Our registration or the organization's rules are at fault. None of these says anything about the grant."""
+
+DECLINED_CODES: Final = frozenset({65004})
+"""Microsoft's `access_denied` comes with this number, or without any, if it was the person who said no."""
+
+_SUBERRORS: Final[Mapping[str, str]] = {
+    "invalid_rapt": "google.reauthentication",
+    "rapt_required": "google.reauthentication",
+}
+
+MISLEADING: Final = frozenset(_SUBERRORS)
+"""Beside these, Google's own text talks of a command line tool that nobody here has: it is not repeated."""
+
+_CODES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
+    ("microsoft.second_factor", (50076, 50079, 50072, 50074, 50078)),
+    ("microsoft.consent", (65001,)),
+    ("microsoft.cancelled", (65004,)),
+    ("microsoft.admin_consent", (90094, 90095)),
+    ("microsoft.unused", (70008, 700082)),
+    ("microsoft.revoked", (50173, 50132, 50133, 50089)),
+    ("microsoft.frequency", (70043,)),
+    ("microsoft.conditional_access", (53000, 53001, 53002, 53003, 530032, 50131)),
+    ("microsoft.assignment", (50105,)),
+    ("microsoft.redirect_uri", (50011, 900971)),
+    ("microsoft.wrong_secret", (7000215,)),
+    ("microsoft.secret_expired", (7000222,)),
+    ("microsoft.secret_missing", (7000218,)),
+    ("microsoft.public_client", (700025,)),
+    ("microsoft.single_page", (700084, 9002327, 9002326)),
+    ("microsoft.certificate", (700027,)),
+    ("microsoft.unknown_app", (700016,)),
+    ("microsoft.tenant", (90002, 50194)),
+    ("microsoft.other_tenant", (50020, 50034, 500208)),
+    ("microsoft.scope", (70011, 700022, 28000, 28002, 28003, 650057, 500011)),
+    ("microsoft.not_valid", (54005, 501481, 70000)),
+    ("microsoft.loop", (50196,)),
+    ("microsoft.locked", (50053,)),
+    ("microsoft.password", (50055, 50126)),
+    ("microsoft.disabled", (50057,)),
+    ("microsoft.temporary", (90033, 90006, 90024, 50033, 50087)),
+)
+
+_BY_CODE: Final = {code: ADVICE[key] for key, codes in _CODES for code in codes}
+
+_APP_ONLY: Final[Mapping[str, str]] = {
+    "microsoft.consent": "app_only.consent",
+    "microsoft.admin_consent": "app_only.consent",
+    "microsoft.not_valid": "app_only.refused",
+    "oauth.unauthorized_client": "google.delegation",
+}
+"""Where no person signs in the same answer means something else; the last is how Google words it."""
+
+_TEXTS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), ADVICE[key])
+    for pattern, key in (
+        (r"^(?:token has been expired or revoked|bad request)\.?$", "google.ended"),
+        (r"\binvalid email or user id\b", "google.no_such_user"),
+        (r"\binvalid jwt signature\b", "google.key"),
+        (r"\binvalid jwt: token must be a short-lived\b", "google.clock"),
+        (r"oauth 2\.0 policy|app is blocked", "google.app_policy"),
+    )
+)
+"""Descriptions in which Google says more than its `error` does."""
+
+
+def explanations(error: str, suberror: str, codes: Iterable[int], description: str) -> Iterator[Advice]:
+    """What is known beyond `error`, the most telling first. May be empty, and may not fit what was decided."""
+    yield from (_BY_CODE[code] for code in codes if code in _BY_CODE)
+    if suberror in _SUBERRORS:
+        yield ADVICE[_SUBERRORS[suberror]]
+    if error in TEMPORARY:
+        yield ADVICE[TEMPORARY[error]]
+    yield from (advice for pattern, advice in _TEXTS if pattern.search(description))
+
+
+def without_person(advice: Advice) -> Advice:
+    """The row that says the same where the app signs in by itself (client credentials, service account)."""
+    return ADVICE[_APP_ONLY.get(advice.key, advice.key)]

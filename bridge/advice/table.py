@@ -1,0 +1,342 @@
+"""The table: every problem of a provider or mail server that we know, whose turn it is, and one sentence for people.
+
+Which answer leads to which row: `provider` for OAuth, `mail` for mail servers. Sources: docs/quirks.md. Each sentence
+is a msgid of the catalogues in ui/locale: after a change run scripts/translate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from bridge.advice.base import Advice, Level, Turn
+
+_WAITING_HELPS_THOUGH = frozenset({"device.pending"})
+"""A person's turn, and yet the program has only to ask again."""
+
+_GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
+    (
+        Turn.NOBODY,
+        "info",
+        {
+            "device.slow_down": "The sign-in service wants to be asked less often. Nobody has to act.",
+            "mail.too_many": "The mailbox has too many connections just now. Nobody has to act.",
+            "mail.throttled": "The mail server asks for a pause. Nobody has to act.",
+            "mail.token_expired": (
+                "The mail server has ended the session because its sign-in was an hour old. Nobody has to act: the "
+                "mail program connects again."
+            ),
+            "mail.session_over": (
+                "The mail server has ended the session because of its age. Nobody has to act: the mail program "
+                "connects again."
+            ),
+        },
+    ),
+    (
+        Turn.NOBODY,
+        "warning",
+        {
+            "oauth.temporary": "The sign-in service has trouble of its own. Nobody has to act.",
+            "microsoft.loop": "Microsoft asks this program to be quiet for a while. Nobody has to act.",
+            "microsoft.temporary": "Microsoft has trouble of its own. Nobody has to act.",
+            "mail.busy": "The mail server has trouble of its own. Nobody has to act.",
+            "mail.unreachable": "The mail server cannot be used just now. Nobody has to act.",
+            "mail.slow": "The mail server has not answered within {seconds} s. Nobody has to act.",
+        },
+    ),
+    (
+        Turn.USER,
+        "info",
+        {
+            "sign_in.cancelled": "The sign-in was cancelled.",
+            "sign_in.expired": "Nobody signed in in time.",
+            "oauth.declined": "The sign-in was declined in the browser. Try it again.",
+            "device.pending": "Nobody has entered the code on the provider's page yet.",
+            "device.expired": "The code has expired before anybody entered it. Start the sign-in again.",
+            "microsoft.cancelled": "The sign-in was cancelled in the browser. Try it again.",
+        },
+    ),
+    (
+        Turn.USER,
+        "warning",
+        {
+            "sign_in.first": "Nobody has signed in yet. Sign in, please.",
+            "sign_in.removed": "The sign-in was removed. Sign in again, please.",
+            "sign_in.not_adopted": "The provider does not take this token. Sign in instead, please.",
+            "sign_in.settings_changed": (
+                "The provider's settings have changed since the last sign-in. Sign in again, please."
+            ),
+            "sign_in.other_person": "The configuration now wants {person} to sign in. Sign in again, please.",
+            "sign_in.wrong_person": (
+                "{somebody} has signed in, but {person} was asked to. Nothing was stored. Sign in again as {person}; "
+                "a private browser window lets you choose the account."
+            ),
+            "oauth.ended": "The provider has ended this sign-in. Sign in again, please.",
+            "oauth.code_spent": "The sign-in's answer was too old, or was used twice. Start the sign-in again.",
+            "oauth.not_completed": (
+                "The provider did not let this sign-in succeed. Start the sign-in again; if it fails again, forward "
+                "this text to the administrator of mail-bridge."
+            ),
+            "google.ended": (
+                "The provider has ended this sign-in. With Google this happens after a change of password, when the "
+                "access was removed in the account, after six months without use, and 7 days after each sign-in while "
+                "the app's status is Testing. Sign in again, please."
+            ),
+            "google.reauthentication": (
+                "The organization asks for a new sign-in from time to time. Sign in again, please."
+            ),
+            "microsoft.second_factor": "A second factor is asked for. Sign in again, please.",
+            "microsoft.consent": (
+                "Consent is missing. Sign in again, please. If that is not possible, an Entra administrator must "
+                "grant it."
+            ),
+            "microsoft.unused": "The sign-in was not used for 90 days. Sign in again, please.",
+            "microsoft.revoked": (
+                "The sign-in was ended (password changed, or sessions revoked). Sign in again, please."
+            ),
+            "microsoft.frequency": "The organization asks for a new sign-in from time to time. Sign in again, please.",
+            "microsoft.other_tenant": (
+                "This person is not in the app's tenant. Choose the work account in the browser; if it is the right "
+                "one, the administrator of mail-bridge must check tenant and URLs."
+            ),
+            "microsoft.not_valid": "The sign-in is not valid any more, or was used twice. Start the sign-in again.",
+            "microsoft.locked": (
+                "The account is locked after too many wrong passwords. Wait a while, or ask your administrator to "
+                "unlock it."
+            ),
+            "microsoft.password": (
+                "The account's password is wrong or has expired. Set it right in the browser, then sign in again."
+            ),
+            "mail.protocol_off": (
+                "{protocol} is switched off in the mailbox's own settings: switch it on there (Gmail: Settings, "
+                "Forwarding and POP/IMAP), or ask the administrator of the domain."
+            ),
+            "mail.not_authenticated": (
+                "The mail server wants a login before it takes mail: switch on authentication for outgoing mail in "
+                "the mail program."
+            ),
+            "mail.web_login": "The provider wants this person to log in to the mailbox in a web browser once.",
+            "mail.full": "The mailbox {mailbox} is full: delete or move messages, or ask for more room.",
+        },
+    ),
+    (
+        Turn.APP_ADMIN,
+        "warning",
+        {
+            "oauth.unknown": (
+                "The provider answers with an error that mail-bridge does not know. The sign-in is kept and tried "
+                "again; if this lasts, the administrator of mail-bridge must look at it."
+            ),
+            "google.no_such_user": (
+                "Google knows no person with this address: the administrator of mail-bridge must correct it in the "
+                "configuration."
+            ),
+        },
+    ),
+    (
+        Turn.APP_ADMIN,
+        "error",
+        {
+            "oauth.invalid_client": (
+                "The provider does not accept client_id and client_secret: the administrator of mail-bridge must "
+                "correct them."
+            ),
+            "oauth.unauthorized_client": (
+                "The provider does not know the app registration, or does not allow it this kind of sign-in: the "
+                "administrator of mail-bridge must check it."
+            ),
+            "oauth.redirect_uri": (
+                "The redirect URI is not the registered one: the administrator of mail-bridge must register it "
+                "exactly as the configuration has it."
+            ),
+            "oauth.scope": (
+                "The provider does not know one of the `scopes`, or the service that they name: the administrator of "
+                "mail-bridge must correct them."
+            ),
+            "oauth.invalid_request": (
+                "The provider finds the request wrong: the administrator of mail-bridge must compare client_id, "
+                "redirect_uri and the URLs with the registration."
+            ),
+            "oauth.unsupported_grant": (
+                "The provider's token_url does not do this kind of sign-in: the administrator of mail-bridge must "
+                "check it."
+            ),
+            "oauth.unsupported_response": (
+                "The provider does not do this kind of sign-in: the administrator of mail-bridge must check "
+                "authorization_url."
+            ),
+            "oauth.tenant": (
+                "The tenant does not exist: the administrator of mail-bridge must check it in the configuration."
+            ),
+            "app_only.refused": (
+                "The provider does not accept the app's own sign-in: the administrator of mail-bridge must check its "
+                "secret, certificate or key."
+            ),
+            "google.org_internal": (
+                "The app is for another organization only: the administrator of mail-bridge must use a client of this "
+                "one."
+            ),
+            "google.app_policy": (
+                "Google blocks the app because it does not follow Google's policy: the administrator of mail-bridge "
+                "must complete its consent screen and verification, or make it Internal."
+            ),
+            "google.deleted_client": (
+                "The app registration was deleted at the provider: the administrator of mail-bridge must make a new "
+                "one and put its client_id and client_secret into the configuration."
+            ),
+            "google.disabled_client": (
+                "The app registration is disabled at the provider: the administrator of mail-bridge must enable it."
+            ),
+            "google.key": (
+                "Google does not accept the service account's key: the administrator of mail-bridge must make a new "
+                "one."
+            ),
+            "google.clock": (
+                "Google finds the request too old or too new: the administrator of mail-bridge must set this "
+                "computer's clock."
+            ),
+            "microsoft.redirect_uri": (
+                "The redirect URI is not the registered one: the administrator of mail-bridge must register it "
+                "exactly as the configuration has it."
+            ),
+            "microsoft.wrong_secret": (
+                "The client secret is wrong: the administrator of mail-bridge must configure the secret's Value, not "
+                "its Secret ID."
+            ),
+            "microsoft.secret_expired": (
+                "The client secret has expired: the administrator of mail-bridge must make a new one and put it in "
+                "place."
+            ),
+            "microsoft.secret_missing": (
+                "The app is registered as type Web, which needs a client_secret: the administrator of mail-bridge "
+                "must configure one."
+            ),
+            "microsoft.public_client": (
+                "The app is registered as a public client, which takes no client_secret: the administrator of "
+                "mail-bridge must remove it, or register the redirect URI as type Web."
+            ),
+            "microsoft.single_page": (
+                "The redirect URI is registered as a single-page application: the administrator of mail-bridge must "
+                "register it as type Web."
+            ),
+            "microsoft.certificate": (
+                "Microsoft does not accept the app's certificate: the administrator of mail-bridge must upload it to "
+                "the app registration, or configure the one that is there and has not expired."
+            ),
+            "microsoft.unknown_app": (
+                "This tenant does not know the app: the administrator of mail-bridge must check client_id and tenant."
+            ),
+            "microsoft.tenant": (
+                "The tenant is not the right one for this app: the administrator of mail-bridge must check tenant and "
+                "URLs."
+            ),
+            "microsoft.scope": (
+                "The administrator of mail-bridge must correct `scopes`, or add these permissions to the app "
+                "registration."
+            ),
+            "mail.basic_off": (
+                "The mail server takes no passwords any more, only OAuth sign-ins: the mail program must send through "
+                "mail-bridge, and the administrator of mail-bridge must check this account's mail server."
+            ),
+            "mail.bad_credentials_form": (
+                "The mail server cannot read the sign-in that mail-bridge sends: the administrator of mail-bridge "
+                "must check the spelling of the address {mailbox} in the configuration."
+            ),
+            "mail.tls": (
+                "There is no secure connection to the mail server. A security program or a proxy on this network may "
+                "replace its certificate: the administrator of mail-bridge must exempt mail-bridge there, or name the "
+                "certificate as ca_file."
+            ),
+        },
+    ),
+    (
+        Turn.TENANT_ADMIN,
+        "warning",
+        {
+            "oauth.policy": (
+                "The organization's rules forbid this sign-in: its administrator must allow this app, person or place."
+            ),
+            "microsoft.conditional_access": (
+                "Conditional Access blocks this sign-in: an Entra administrator must allow this app, device or place."
+            ),
+            "microsoft.assignment": "This person is not assigned to the app: an Entra administrator must assign them.",
+            "microsoft.disabled": "The account is disabled: an Entra administrator must enable it.",
+            "mail.not_accepted": (
+                "The mail server takes the sign-in but not this mailbox: {protocol} is switched off for it, its "
+                "address is not {mailbox}, or the app lacks the permission. Its administrator must check these three."
+            ),
+            "mail.not_connected": (
+                "The mail server takes the sign-in but does not open the mailbox {mailbox}: {protocol} is switched "
+                "off for it, or {person} has no right to it. An Exchange administrator must check both; if both are "
+                "well, the server has trouble of its own."
+            ),
+            "mail.no_right": (
+                "{person} has signed in, but may not open the mailbox {mailbox}. Its administrator must give full "
+                "access, and for sending the right to send as it."
+            ),
+            "mail.unknown": (
+                "The mail server refuses the mailbox {mailbox} in words that mail-bridge does not know: its "
+                "administrator must look at them."
+            ),
+            "mail.forbidden": (
+                "The mail server does not let the mailbox {mailbox} in over {protocol}: its administrator must allow "
+                "it."
+            ),
+            "mail.protocol_off_domain": (
+                "{protocol} is switched off for the whole domain: its administrator must allow it."
+            ),
+            "mail.smtp_off_mailbox": (
+                "Authenticated SMTP is switched off for this mailbox. An Exchange administrator can allow it: "
+                "Set-CASMailbox {mailbox} -SmtpClientAuthenticationDisabled $false."
+            ),
+            "mail.policy": (
+                "The organization's sign-in rules (Conditional Access or an authentication policy) do not let mail "
+                "programs in. Its administrator must allow this app or this protocol."
+            ),
+            "mail.send_as": (
+                "The sender's address is not the mailbox {mailbox}: the mail program must use that address, or an "
+                "Exchange administrator must give the right to send as the other one."
+            ),
+        },
+    ),
+    (
+        Turn.TENANT_ADMIN,
+        "error",
+        {
+            "app_only.consent": (
+                "The organization has not allowed this app to open mailboxes by itself: an Entra administrator must "
+                "grant consent to its application permissions (IMAP.AccessAsApp, POP.AccessAsApp, SMTP.SendAsApp)."
+            ),
+            "google.admin_policy": (
+                "The organization does not allow this app: its Google Workspace administrator must trust it (Admin "
+                "console, Security, API controls)."
+            ),
+            "google.delegation": (
+                "The service account may not act for the people of this domain: a Google Workspace administrator must "
+                "give its client ID domain-wide delegation for https://mail.google.com/."
+            ),
+            "microsoft.admin_consent": "An Entra administrator must grant consent to this app for the organization.",
+            "mail.smtp_off_tenant": (
+                "Authenticated SMTP is switched off for the whole organization. An Exchange administrator can allow "
+                "it for this mailbox (Set-CASMailbox {mailbox} -SmtpClientAuthenticationDisabled $false) or for all "
+                "(Set-TransportConfig -SmtpClientAuthenticationDisabled $false)."
+            ),
+            "mail.security_defaults": (
+                "The organization's security defaults do not let mail programs in: an Entra administrator must "
+                "replace them by Conditional Access rules that allow this app."
+            ),
+        },
+    ),
+)
+
+
+def _rows() -> Iterator[Advice]:
+    for turn, level, sentences in _GROUPS:
+        for key, sentence in sentences.items():
+            yield Advice(key, turn, turn is Turn.NOBODY or key in _WAITING_HELPS_THOUGH, level, sentence)
+
+
+ROWS: Final = tuple(_rows())
+
+ADVICE: Final[Mapping[str, Advice]] = {advice.key: advice for advice in ROWS}
+"""By key."""

@@ -1,0 +1,75 @@
+"""The table holds together, and a diagnosis is only ever one of its rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import bridge
+from bridge.advice.base import Advice, Turn
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.table import ADVICE, ROWS
+
+SOURCES = {
+    path: path.read_text("utf-8") for path in Path(bridge.__file__).parent.rglob("*.py") if path.name != "table.py"
+}
+
+
+def test_no_key_is_there_twice() -> None:
+    assert len(ROWS) == len(ADVICE)
+
+
+@pytest.mark.parametrize("advice", ROWS, ids=lambda advice: advice.key)
+def test_each_row_is_reached_by_some_answer(advice: Advice) -> None:
+    assert any(f'"{advice.key}"' in text for text in SOURCES.values())
+
+
+@pytest.mark.parametrize("advice", ROWS, ids=lambda advice: advice.key)
+def test_each_sentence_says_who_acts_on_one_line_of_ascii(advice: Advice) -> None:
+    sentence = advice.sentence
+    assert sentence.isascii()
+    assert sentence.isprintable()
+    assert sentence.endswith(".")
+    assert not re.search(r"AADSTS|invalid_grant|Exception", sentence)
+    if advice.turn is Turn.APP_ADMIN:
+        assert "administrator of mail-bridge" in sentence
+    if advice.turn is Turn.TENANT_ADMIN:
+        assert "administrator" in sentence
+        assert "administrator of mail-bridge" not in sentence
+
+
+def test_waiting_helps_exactly_where_it_is_nobodys_turn() -> None:
+    temporary = {advice.key for advice in ROWS if advice.is_temporary}
+    assert temporary == {advice.key for advice in ROWS if advice.turn is Turn.NOBODY} | {"device.pending"}
+
+
+def test_what_stops_everybody_is_loud_and_what_mends_itself_is_not() -> None:
+    assert {advice.turn for advice in ROWS if advice.level == "error"} == {Turn.APP_ADMIN, Turn.TENANT_ADMIN}
+    assert {advice.turn for advice in ROWS if advice.level == "info"} == {Turn.NOBODY, Turn.USER}
+
+
+def test_a_diagnosis_takes_the_arguments_that_its_sentence_wants() -> None:
+    found = Diagnosis.of("mail.no_right", "NO {0} %s", protocol="IMAP", mailbox="s@x.org", person="{a}@x.org")
+    assert found.arguments == (("mailbox", "s@x.org"), ("person", "{a}@x.org"))
+    assert found.sentence().startswith("{a}@x.org has signed in, but may not open the mailbox s@x.org.")
+    assert found.told().endswith("send as it. (NO {0} %s)")
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments"),
+    [
+        ("no.such_row", ()),
+        ("mail.full", ()),
+        ("mail.full", (("person", "x"),)),
+        ("mail.full", (("mailbox", "x"), ("person", "x"))),
+        ("mail.full", (("mailbox", "x"), ("mailbox", "y"))),
+        ("mail.busy", (("mailbox", "x"),)),
+    ],
+)
+def test_a_diagnosis_without_a_row_or_with_other_arguments_is_refused(
+    key: str, arguments: tuple[tuple[str, str], ...]
+) -> None:
+    with pytest.raises(ValueError, match="advice"):
+        Diagnosis(key, arguments)
