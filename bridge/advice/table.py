@@ -11,14 +11,18 @@ from typing import Final
 
 from bridge.advice.base import Advice, Level, Turn
 
-_WAITING_HELPS_THOUGH = frozenset({"device.pending"})
-"""A person's turn, and yet the program has only to ask again."""
+_EXCEPTIONS = frozenset({"device.pending", "sign_in.unattended"})
+"""To the rule that waiting helps exactly where it is nobody's turn: a person enters a code while the program only asks
+again; and where nobody has to sign in there is nothing to wait for."""
 
 _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
     (
         Turn.NOBODY,
         "info",
         {
+            "sign_in.unattended": (
+                "Nobody has to sign in for {mailbox}: the provider {provider} lets mail-bridge itself open mailboxes."
+            ),
             "device.slow_down": "The sign-in service wants to be asked less often. Nobody has to act.",
             "mail.too_many": "The mailbox has too many connections just now. Nobody has to act.",
             "mail.throttled": "The mail server asks for a pause. Nobody has to act.",
@@ -333,7 +337,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
 def _rows() -> Iterator[Advice]:
     for turn, level, sentences in _GROUPS:
         for key, sentence in sentences.items():
-            yield Advice(key, turn, turn is Turn.NOBODY or key in _WAITING_HELPS_THOUGH, level, sentence)
+            yield Advice(key, turn, (turn is Turn.NOBODY) is not (key in _EXCEPTIONS), level, sentence)
 
 
 ROWS: Final = tuple(_rows())

@@ -134,11 +134,8 @@ class Authorizations:
                 )
                 return pending
             case _:
-                raise AuthorizationFailed(
-                    f"Nobody has to sign in for {account.address}: the provider {account.provider} lets mail-bridge "
-                    "itself open mailboxes.",
-                    code="unattended",
-                )
+                nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
+                raise AuthorizationFailed(nobody.told(), code="unattended", diagnosis=nobody)
 
     def _note(self, account: Account, request: AuthorizationRequest | DeviceRequest, life: float) -> Pending:
         self._forget(account.address)  # one of an older configuration

@@ -195,7 +195,7 @@ def test_an_error_of_a_class_that_only_one_side_knows_comes_back_as_its_base() -
     assert type(wire.decode_error(wire.encode_error(ValueError("too short")))) is ValueError
 
 
-BROKEN = (
+BROKEN: tuple[tuple[str, object], ...] = (
     *(("error", "OSError"), ("error", 1), ("text", None), ("fields", []), ("fields", {})),
     *(("diagnosis", "x"), ("diagnosis", {"key": "of.tomorrow", "arguments": [], "words": ""})),
 )

@@ -12,6 +12,7 @@ import click
 from bridge.control.contract import AccountState, ProtocolCheck
 from bridge.secret import Secret
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, reach, with_settings
+from bridge.ui.i18n import forwarding, say, tell
 
 SECRET_LIMIT = 16 * 1024
 """Octets read from standard input; Microsoft's refresh tokens have some 1,500 characters."""
@@ -44,7 +45,8 @@ def list_accounts(settings: Settings, as_json: bool) -> int:
         width = max((len(account.address) for account in status.accounts), default=0)
         for account in status.accounts:
             line = f"{DOTS[account.state]} {account.address:<{width}}  {account.state.value:<8}  {account.provider}"
-            click.echo(line + (f"  {account.detail}" if account.detail else ""))
+            detail = tell(account.detail, account.diagnosis)
+            click.echo(line + (f"  {detail}" if detail else ""))
         for pattern in status.patterns:
             click.echo(f"  {pattern}: everybody of this domain, from the first sign-in on")
         return DONE
@@ -139,10 +141,16 @@ def check(settings: Settings, address: str, as_json: bool) -> int:
 
 def lines_of(checks: Sequence[ProtocolCheck]) -> str:
     """A line for each mail server that was tried."""
-    return "\n".join(
-        f"{check.protocol.upper():<5} " + ("works" if check.is_ok else f"does not work: {check.sentence}")
-        for check in checks
-    )
+    return "\n".join(_line_of(check) for check in checks)
+
+
+def _line_of(check: ProtocolCheck) -> str:
+    name = f"{check.protocol.upper():<5}"
+    if check.is_ok:
+        return say("{name} works").format(name=name)
+    sentence = tell(check.sentence, check.diagnosis)
+    line = say("{name} does not work: {sentence}").format(name=name, sentence=sentence)
+    return f"{line}\n      {forwarding(check.turn)}" if forwarding(check.turn) else line
 
 
 def _secret_from_stdin(what: str) -> Secret[str]:

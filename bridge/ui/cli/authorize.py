@@ -14,6 +14,7 @@ from bridge.errors import AuthorizationFailed, BridgeError
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, read_line, with_settings
+from bridge.ui.i18n import say, tell, tell_problem
 
 
 @click.command()
@@ -43,13 +44,14 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
         try:
             async for notice in control.notices():
                 if isinstance(notice, Authorized) and notice.address == address.lower():
-                    click.echo(f"{notice.address} is signed in as {notice.subject}. Trying the mail servers …")
+                    sentence = say("{address} is signed in as {subject}. Trying the mail servers …")
+                    click.echo(sentence.format(address=notice.address, subject=notice.subject))
                 elif (ending := _ending(notice, address)) is not None and not ended.done():
                     ended.set_result(ending)
                     return
         except BridgeError as problem:  # the running bridge has gone away
             if not ended.done():
-                ended.set_result((FAILED, f"mail-bridge: {problem}"))
+                ended.set_result((FAILED, f"mail-bridge: {tell_problem(problem)}"))
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(listen())]
@@ -64,11 +66,12 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
             if code == DONE:
                 sentence = await _servers(control, begun.address) or sentence
         except TimeoutError:
-            code, sentence = FAILED, f"Nobody signed in for {address} in time. Run the command again for a new link."
+            late = say("Nobody signed in for {address} in time. Run the command again for a new link.")
+            code, sentence = FAILED, late.format(address=address)
         except AuthorizationFailed as problem:
             code, sentence = await _unattended(control, address, problem)
         except BridgeError as problem:
-            code, sentence = FAILED, f"mail-bridge: {problem}"
+            code, sentence = FAILED, f"mail-bridge: {tell_problem(problem)}"
         finally:
             for task in tasks:
                 task.cancel()
@@ -84,7 +87,7 @@ async def _unattended(control: Control, address: str, problem: AuthorizationFail
     try:
         checks = (await control.check_account(address)).checks
     except BridgeError as trouble:
-        return FAILED, f"mail-bridge: {trouble}"
+        return FAILED, f"mail-bridge: {tell_problem(trouble)}"
     return DONE if all(check.is_ok for check in checks) else FAILED, lines_of(checks)
 
 
@@ -100,44 +103,45 @@ async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> No
         try:
             await control.complete_authorization(pasted(line))
         except ValueError as problem:
-            again = str(problem)
+            again = say(str(problem))
         except AuthorizationFailed as problem:
             if problem.code != "unknown_state":
                 return  # told by the notice
-            again = str(problem)
+            again = tell_problem(problem)
         except BridgeError:
             return  # the same
         else:
             return
-        click.echo(f"{again}\nAddress: ", err=True, nl=False)
+        click.echo(f"{again}\n{say('Address:')} ", err=True, nl=False)
     if not ended.done():
         ended.set_result((FAILED, "mail-bridge: standard input has ended before the address came."))
 
 
 def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
     if begun.user_code:
-        click.echo(
-            f"To sign in for {begun.address}, open this page in a browser on any computer:\n\n  {begun.url}\n\n"
-            f"and enter this code, which is for you alone:\n\n  {begun.user_code}\n"
-        )
+        invitation = say("To sign in for {address}, open this page in a browser on any computer:")
+        click.echo(f"{invitation.format(address=begun.address)}\n\n  {begun.url}\n")
+        click.echo(say("and enter this code, which is for you alone:") + f"\n\n  {begun.user_code}\n")
         return
-    click.echo(f"To sign in for {begun.address}, open this page in your browser:\n\n  {begun.url}\n")
+    invitation = say("To sign in for {address}, open this page in your browser:").format(address=begun.address)
+    click.echo(f"{invitation}\n\n  {begun.url}\n")
     if paste:
-        click.echo(
+        sentence = say(
             "At the end that browser shows an address that begins with http://localhost and cannot be opened. Copy all "
-            "of it and paste it here:\nAddress: ",
-            nl=False,
+            "of it and paste it here:"
         )
+        click.echo(f"{sentence}\n{say('Address:')} ", nl=False)
     if open_browser and not webbrowser.open(begun.url):
-        click.echo("No browser could be started here; copy the link to one on this machine.", err=True)
+        click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
 
 
 def _ending(notice: Notice, address: str) -> tuple[int, str] | None:
     """Exit code and sentence that end the wait, if this notice is about our account and final."""
     match notice:
         case FlightChecked(found, _) if found == address.lower():
-            return DONE, "The mail servers were not tried; the log says why."
-        case AuthorizationEnded(found, _, reason) if found == address.lower():
-            return FAILED, f"The sign-in for {found} did not succeed: {reason}"
+            return DONE, say("The mail servers were not tried; the log says why.")
+        case AuthorizationEnded(found, _, reason, diagnosis) if found == address.lower():
+            sentence = say("The sign-in for {address} did not succeed: {reason}")
+            return FAILED, sentence.format(address=found, reason=tell(reason, diagnosis))
         case _:
             return None

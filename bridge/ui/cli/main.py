@@ -15,6 +15,7 @@ import click
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError
 from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart
+from bridge.ui.i18n import tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
@@ -96,7 +97,7 @@ def run_command_line(arguments: list[str]) -> int:
         click.echo(f"mail-bridge cannot start: {problem}", err=True)
         return UNUSABLE
     except BridgeError as problem:
-        click.echo(f"mail-bridge: {problem}", err=True)
+        click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)
         return FAILED
     except BrokenPipeError:  # `mail-bridge … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

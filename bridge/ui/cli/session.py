@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bridge.config.language import configured_language
 from bridge.errors import BridgeError, ConfigError
+from bridge.host.language import system_language
 from bridge.secret import Secret
+from bridge.ui import i18n
 
 if TYPE_CHECKING:  # a command that only asks a running bridge does not import one
     from bridge.app import App
@@ -60,9 +63,18 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(ctx: click.Context, /, config: Path | None, log_level: Level | None, **options: Any) -> Any:
         before = ctx.find_root().obj or {}
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
+        i18n.speak(i18n.choose(_language(settings), system_language()))
         return command(settings, **options)
 
     return wrapped
+
+
+def _language(settings: Settings) -> str:
+    """Of the configuration, if there is one."""
+    from bridge.host.paths import config_candidates
+
+    places = [settings.config] if settings.config is not None else config_candidates()
+    return next((configured_language(path) for path in places if path.exists()), "auto")
 
 
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
@@ -158,7 +170,8 @@ async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[st
     token = Secret(secrets.token_urlsafe(32))
     port = app.console_port
     hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
-    async with Console(app, admin_token=token, hosts=hosts).serving(app.console_sockets):
+    console_of_app = Console(app, admin_token=token, hosts=hosts, language=lambda: app.language)
+    async with console_of_app.serving(app.console_sockets):
         url = f"http://localhost:{port}"
         if known_as is None:
             yield f"{url}/admin/{token.reveal()}"

@@ -10,6 +10,7 @@ import click
 from bridge.control.contract import AccountState, Status
 from bridge.ui.cli.accounts import DOTS
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_running, with_settings
+from bridge.ui.i18n import tell
 
 
 @click.command()
@@ -43,7 +44,7 @@ def render(found: Status) -> str:
     for account in found.accounts:
         line = f"{DOTS[account.state]} {account.address}: {account.state.value}"
         if account.detail:
-            line += f" ({account.detail})"
+            line += f" ({tell(account.detail, account.diagnosis)})"
         if account.state is AccountState.SIGN_IN:
             line += f" → {account.sign_in_url}"
         lines.append(line)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from aiohttp import web
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
 from bridge.control.contract import Control, ProtocolCheck, SignInStarted
 from bridge.control.redirect import accepted, fields_of
@@ -24,6 +25,7 @@ from bridge.errors import (
     UpstreamUnavailable,
 )
 from bridge.observe.logs import event
+from bridge.ui.i18n import forwarding, tell
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
 from bridge.ui.web.rendering import not_found, page, see_other
@@ -46,6 +48,8 @@ class Outcome:
     address: str
     """Empty where a sign-in that we did not begin has failed."""
     detail: str
+    """English; `diagnosis` is told in the reader's language."""
+    diagnosis: Diagnosis | None = None
     checks: tuple[ProtocolCheck, ...] = ()
     """How the mail servers took the new sign-in."""
 
@@ -89,11 +93,11 @@ class Callback:
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
-            outcome = Outcome("ready", address, "", await self.checks(address))
+            outcome = Outcome("ready", address, "", checks=await self.checks(address))
         except BridgeError as problem:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
                 return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
-            outcome = Outcome(_kind(problem), address, str(problem))
+            outcome = Outcome(_kind(problem), address, str(problem), problem.diagnosis)
         return see_other(self.result(outcome))
 
     def result(self, outcome: Outcome) -> str:
@@ -121,9 +125,13 @@ class Callback:
             "done.html",
             kind=outcome.kind,
             address=outcome.address,
-            detail=outcome.detail,
+            detail=tell(outcome.detail, outcome.diagnosis),
+            forwarding=forwarding(outcome.diagnosis.advice.turn) if outcome.diagnosis is not None else "",
             retry=retry,
-            checks=outcome.checks,
+            checks=[
+                (check.protocol, check.is_ok, tell(check.sentence, check.diagnosis), forwarding(check.turn))
+                for check in outcome.checks
+            ],
         )
 
 

@@ -12,6 +12,7 @@ from bridge.clock import Clock
 from bridge.control.contract import AccountState, AccountStatus, Control, ListenerStatus, SignInStarted, Status
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
+from bridge.ui.i18n import say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.callback import Callback, sign_in_path
 from bridge.ui.web.rendering import ICON, STYLE, not_found, page, see_other
@@ -87,7 +88,7 @@ class Pages:
         try:
             status = await (self._control.status() if is_administrator else self._public_status())
         except BridgeError as problem:
-            detail = str(problem) if is_administrator else problem.public
+            detail = tell_problem(problem) if is_administrator else problem.public
             return page("problem.html", 503, kind="bridge", detail=detail)
         settings = [_setting(listener) for listener in status.listeners]
         if not is_administrator:
@@ -135,11 +136,11 @@ class Pages:
         except LoginRefused:
             return self._sign_in_page(request, address, 404, "unknown")
         except AuthorizationFailed as problem:  # nobody has to sign in for it
-            return self._sign_in_page(request, address, 409, "unattended", str(problem))
+            return self._sign_in_page(request, address, 409, "unattended", tell_problem(problem))
         except ProviderRefused as problem:
-            return self._sign_in_page(request, address, 503, "registration", str(problem))
+            return self._sign_in_page(request, address, 503, "registration", tell_problem(problem))
         except BridgeError as problem:
-            return self._sign_in_page(request, address, 503, "unavailable", str(problem))
+            return self._sign_in_page(request, address, 503, "unavailable", tell_problem(problem))
         if "elsewhere" in fields and not started.user_code:
             self._callback.remember(started)
             return self._elsewhere_page(request, address=started.address, url=started.url)
@@ -153,7 +154,7 @@ class Pages:
         try:
             parameters = pasted(fields.get("address", ""))
         except ValueError as problem:
-            return self._elsewhere_page(request, 400, problem=str(problem))
+            return self._elsewhere_page(request, 400, problem=say(str(problem)))
         return await self._callback.complete(parameters)
 
     def _elsewhere_page(
@@ -164,7 +165,9 @@ class Pages:
     def _leave(self, request: web.Request, started: SignInStarted) -> web.StreamResponse:
         target = urlsplit(started.url)
         if target.scheme not in {"http", "https"} or not target.hostname:
-            return self._sign_in_page(request, started.address, 503, "registration", "The sign-in page is no web page.")
+            return self._sign_in_page(
+                request, started.address, 503, "registration", say("The sign-in page is no web page.")
+            )
         if started.user_code:
             return self._waiting.open(started)
         self._callback.remember(started)
@@ -214,7 +217,7 @@ def _row(account: AccountStatus) -> _Row:
         _WORDS[account.state],
         account.address[:TEXT_LIMIT],
         account.subject[:TEXT_LIMIT] if account.subject.lower() != account.address.lower() else "",
-        account.detail[:TEXT_LIMIT],
+        tell(account.detail, account.diagnosis)[:TEXT_LIMIT],
         sign_in_path(account.address),  # not its sign_in_url: the link stays at the host that the browser is at
     )
 

@@ -9,6 +9,7 @@ import jinja2
 from aiohttp import web
 
 from bridge import __version__
+from bridge.ui import i18n
 
 HEADERS: Final = {
     # No script, nothing from elsewhere, no frame around us. `form-action` stops at this console on purpose: Chromium
@@ -36,7 +37,11 @@ _templates = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    extensions=["jinja2.ext.i18n"],
 )
+_templates.policies["ext.i18n.trimmed"] = True  # a sentence is one line to translators, however it is wrapped here
+_templates.install_gettext_callables(i18n.say, i18n.say_number, newstyle=True)  # type: ignore[attr-defined]  # by it
+_templates.globals["spoken"] = i18n.spoken
 _templates.globals["version"] = __version__
 
 

@@ -16,6 +16,7 @@ from bridge.control.contract import Control
 from bridge.control.wire import KEEP_ALIVE
 from bridge.observe.logs import fault, trouble
 from bridge.secret import Secret
+from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
@@ -41,7 +42,8 @@ class Console:
 
     Args: hosts, the exact values of the Host header that mean this console, such as `localhost:3017`; anything else
     gets an empty 404. admin_token opens the list of accounts (/admin/TOKEN) and the control interface (/api/).
-    keep_alive, seconds of silence in the stream of notices before an empty line.
+    keep_alive, seconds of silence in the stream of notices before an empty line. language, the configured one (en, fr
+    or auto), asked for each request since the configuration may change.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Console:
         hosts: frozenset[str],
         clock: Clock | None = None,
         keep_alive: float = KEEP_ALIVE,
+        language: Callable[[], str] = lambda: "auto",
     ) -> None:
         self._control = control
         self._token = admin_token
         self._hosts = frozenset(host.lower() for host in hosts)
         self._clock = clock or SystemClock()
         self._keep_alive = keep_alive
+        self._language = language
 
     @asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
@@ -92,7 +96,9 @@ class Console:
         administrators = guards.Administrators(self._token, self._clock)
         pages = Pages(self._control, callback, waiting, administrators, forms, self._clock)
         api = Api(self._control, self._token, self._hosts, callback.remember, self._keep_alive)
-        application = web.Application(middlewares=[self._supervise, self._admit], client_max_size=BODY_LIMIT)
+        application = web.Application(
+            middlewares=[self._speak, self._supervise, self._admit], client_max_size=BODY_LIMIT
+        )
         application.on_response_prepare.append(_add_headers)
         application.on_shutdown.append(_closer(api))
         application.add_routes(
@@ -112,6 +118,11 @@ class Console:
             ]
         )
         return application
+
+    @web.middleware
+    async def _speak(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
+        i18n.speak(i18n.choose(self._language(), request.headers.get("Accept-Language", "")))
+        return await handler(request)
 
     @web.middleware
     async def _supervise(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:

@@ -101,11 +101,11 @@ class Waiting:
     async def _take(self, notice: Notice) -> None:
         match notice:
             case FlightChecked(address):
-                outcome = Outcome("ready", address, "", await self._callback.checks(address))
-            case AuthorizationEnded(address, "denied" | "wrong_person" as code, reason):
-                outcome = Outcome(code, address, reason)
-            case AuthorizationEnded(address, _, reason):
-                outcome = Outcome("failed", address, reason)
+                outcome = Outcome("ready", address, "", checks=await self._callback.checks(address))
+            case AuthorizationEnded(address, "denied" | "wrong_person" as code, reason, diagnosis):
+                outcome = Outcome(code, address, reason, diagnosis)
+            case AuthorizationEnded(address, _, reason, diagnosis):
+                outcome = Outcome("failed", address, reason, diagnosis)
             case _:
                 return
         for wait in self._by_address.pop(address, []):
