@@ -11,6 +11,8 @@ from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization import authorization_server as serve
 from tests.servers.ca import Authority
 
+os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the developer's system speaks
+
 COVERAGE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
 """How a child process is measured: only for the program itself, not for children that tests kill in the middle."""
 

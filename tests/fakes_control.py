@@ -7,8 +7,16 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock, SystemClock
-from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, SignInStarted, Status
+from bridge.control.contract import (
+    AccountState,
+    AccountStatus,
+    ListenerStatus,
+    ProtocolCheck,
+    SignInStarted,
+    Status,
+)
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Forgotten, Notice, NoticeBus
 from bridge.secret import Secret
@@ -23,6 +31,8 @@ class FakeControl:
     def __init__(self, *addresses: str, clock: Clock | None = None) -> None:
         self.states = dict.fromkeys(addresses, AccountState.SIGN_IN)
         self.details: dict[str, str] = {}
+        self.diagnoses: dict[str, Diagnosis] = {}
+        self.checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self.passwords: dict[str, Secret[str]] = {}
         self.listeners: tuple[ListenerStatus, ...] = (
             ListenerStatus("imap", "127.0.0.1:1143", "", 2),
@@ -152,8 +162,17 @@ class FakeControl:
     def _status_of(self, address: str) -> AccountStatus:
         state = self.states[address]
         expires_at = 1_800_000_000.5 if state is AccountState.READY else None
-        detail = self.details.get(address, "")
-        return AccountStatus(address, "acme", address, state, detail, expires_at, "javascript:alert(1)")
+        return AccountStatus(
+            address,
+            "acme",
+            address,
+            state,
+            self.details.get(address, ""),
+            expires_at,
+            "javascript:alert(1)",
+            self.checks.get(address, ()),
+            self.diagnoses.get(address),
+        )
 
     def _known(self, address: str) -> str:
         address = address.lower()

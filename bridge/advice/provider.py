@@ -105,6 +105,10 @@ _APP_ONLY: Final[Mapping[str, str]] = {
 }
 """Where no person signs in the same answer means something else; the last is how Google words it."""
 
+ABOUT_OLD_GRANTS: Final = frozenset({"google.ended", "microsoft.unused", "microsoft.not_valid"})
+"""What providers say of a refresh token and of an authorization code alike. Of a code, which lives for minutes, it only
+means that it was too old or used already."""
+
 _TEXTS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), ADVICE[key])
     for pattern, key in (

@@ -76,7 +76,7 @@ def sign_in_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> Br
     if failure.error == "expired_token":
         return _failed(_explained(failure, "device.expired", hide), "expired")
     if failure.error == "invalid_grant":
-        return _failed(_explained(failure, "oauth.code_spent", hide, besides={"google.ended"}), "provider")
+        return _failed(_explained(failure, "oauth.code_spent", hide, besides=provider.ABOUT_OLD_GRANTS), "provider")
     if failure.error in provider.REGISTRATION:
         return _told(ProviderRefused, _explained(failure, provider.REGISTRATION[failure.error], hide))
     return _failed(_explained(failure, "oauth.not_completed", hide), "provider")
@@ -90,7 +90,7 @@ def app_only_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> B
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
     default = provider.REGISTRATION.get(failure.error, "app_only.refused")
-    diagnosis = _explained(failure, default, hide, besides={"google.ended"})
+    diagnosis = _explained(failure, default, hide, besides={"google.ended", "microsoft.unused"})
     key = provider.without_person(diagnosis.advice).key
     return _told(ProviderRefused, Diagnosis(key, words=diagnosis.words))
 

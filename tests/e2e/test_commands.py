@@ -135,7 +135,7 @@ def test_every_mail_server_is_tried_after_the_consent(world: World, tmp_path: Pa
         said = bridge.sign_in(world.provider, ALICE, person=BOB)
         assert f"IMAP  does not work: {BOB} has signed in, but may not open the mailbox {ALICE}" in said
         (alice, *_) = bridge.json("accounts", "list")
-        assert [check["turn"] for check in alice["checks"]] == ["admin"] * 3
+        assert [check["turn"] for check in alice["checks"]] == ["tenant-admin"] * 3
 
 
 def test_authorize_names_the_wrong_person_and_stores_nothing(fresh: Bridge, world: World) -> None:

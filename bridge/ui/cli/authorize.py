@@ -112,7 +112,8 @@ async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> No
             return  # the same
         else:
             return
-        click.echo(f"{again}\n{say('Address:')} ", err=True, nl=False)
+        label = say("Address:")
+        click.echo(f"{again}\n{label} ", err=True, nl=False)
     if not ended.done():
         ended.set_result((FAILED, "mail-bridge: standard input has ended before the address came."))
 
@@ -130,7 +131,8 @@ def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
             "At the end that browser shows an address that begins with http://localhost and cannot be opened. Copy all "
             "of it and paste it here:"
         )
-        click.echo(f"{sentence}\n{say('Address:')} ", nl=False)
+        label = say("Address:")
+        click.echo(f"{sentence}\n{label} ", nl=False)
     if open_browser and not webbrowser.open(begun.url):
         click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
 

@@ -57,11 +57,13 @@ class Browser:
 
 
 @asynccontextmanager
-async def serving(control: FakeControl, clock: HandClock | None = None) -> AsyncIterator[Browser]:
+async def serving(
+    control: FakeControl, clock: HandClock | None = None, language: str = "auto"
+) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
-    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts, clock=clock)
+    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts, clock=clock, language=lambda: language)
     async with console.serving([sock]), browsing(port) as browser:
         yield browser
 

@@ -1,0 +1,168 @@
+"""Which language is spoken, and that the French catalogue is whole and written as French is."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from babel.messages.pofile import read_po
+
+from bridge.advice.base import Advice, Turn, placeholders
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.table import ROWS
+from bridge.config.language import configured_language
+from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked, StoreUnavailable
+from bridge.host.language import system_language
+from bridge.ui import i18n
+
+ROOT = Path(__file__).parent.parent.parent
+LOCALE = ROOT / "bridge" / "ui" / "locale"
+NO_BREAK = "\u00a0"
+
+
+@pytest.fixture
+def french() -> Iterator[None]:
+    i18n.speak("fr")
+    yield
+    i18n.speak("en")
+
+
+def translations() -> list[str]:
+    with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
+        strings = [message.string or "" for message in read_po(stream) if message.id]
+    return [text for string in strings for text in ([string] if isinstance(string, str) else string)]
+
+
+@pytest.mark.parametrize(
+    ("configured", "wanted", "spoken"),
+    [
+        ("auto", "", "en"),
+        ("auto", "fr", "fr"),
+        ("auto", "fr-CA,fr;q=0.9,en;q=0.8", "fr"),
+        ("auto", "en-US,en;q=0.9,fr;q=0.8", "en"),
+        ("auto", "de,fr;q=0.5,en;q=0.4", "fr"),
+        ("auto", "en;q=0.3, fr;q=0.7", "fr"),
+        ("auto", "FR;Q=0.7", "fr"),
+        ("auto", "fr;q=0, en;q=0.1", "en"),
+        ("auto", "fr;q=0", "en"),
+        ("auto", "*", "en"),
+        ("auto", "fry, frr;q=1", "en"),
+        ("auto", "french", "en"),
+        ("auto", "fr;q=nonsense", "en"),
+        ("auto", "fr;q=", "en"),
+        ("auto", ",;,;;q=1,\x00", "en"),
+        ("auto", "de," * 20 + "fr", "en"),
+        ("auto", "fr_FR.UTF-8", "fr"),
+        ("auto", "fr_BE@euro", "fr"),
+        ("auto", "French_France.1252", "en"),
+        ("fr", "en", "fr"),
+        ("en", "fr", "en"),
+    ],
+)
+def test_the_configuration_decides_then_the_reader(configured: str, wanted: str, spoken: str) -> None:
+    assert i18n.choose(configured, wanted) == spoken
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, ""),
+        ({"LANG": "fr_FR.UTF-8"}, "fr_FR.UTF-8"),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "fr_FR"}, "fr_FR"),
+        ({"LANG": "fr_FR", "LC_ALL": "C.UTF-8"}, ""),
+        ({"LANG": "fr_FR", "LC_ALL": ""}, "fr_FR"),
+        ({"LC_ALL": "POSIX"}, ""),
+    ],
+)
+def test_the_systems_language_is_the_first_variable_that_says_something(environment: dict[str, str], name: str) -> None:
+    assert system_language(environment) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("language: fr\n", "fr"),
+        ("\ufeffproviders:\r\n  a: 1\r\nlanguage: 'en'  # for us\r\nlog: {}\r\n", "en"),
+        ('language:   "fr"', "fr"),
+        ("language: auto\n", "auto"),
+        ("# language: fr\nlanguage: de\n", "auto"),
+        ("accounts:\n  language: fr\n", "auto"),
+        ("", "auto"),
+    ],
+)
+def test_the_configured_language_is_read_without_the_rest(tmp_path: Path, text: str, language: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode())
+    assert configured_language(path) == language
+
+
+def test_a_configuration_that_cannot_be_read_has_no_language(tmp_path: Path) -> None:
+    assert configured_language(tmp_path / "missing.yaml") == "auto"
+
+
+@pytest.mark.usefixtures("french")
+@pytest.mark.parametrize("advice", ROWS, ids=lambda advice: advice.key)
+def test_each_sentence_of_the_table_has_its_french_with_the_same_placeholders(advice: Advice) -> None:
+    translated = i18n.say(advice.sentence)
+    assert translated != advice.sentence
+    assert placeholders(translated) == advice.placeholders
+    assert ("administrateur" in translated) is ("administrator" in advice.sentence)
+    assert ("administrateur de mail-bridge" in translated) is ("administrator of mail-bridge" in advice.sentence)
+
+
+@pytest.mark.parametrize("text", translations())
+def test_the_french_is_set_as_french_is(text: str) -> None:
+    prose = re.sub(r"https?://\S*|localhost:\d+|<[^>]*>|%\(\w+\)s", "x", text)
+    assert "'" not in prose
+    assert '"' not in prose
+    assert "..." not in prose
+    assert not re.search(rf"[^{NO_BREAK}:][:;?!](?:\s|$)", prose)
+    assert not re.search(rf"«(?!{NO_BREAK})|(?<!{NO_BREAK})»", prose)
+
+
+@pytest.mark.usefixtures("french")
+def test_a_problem_is_told_in_french_with_the_others_own_words() -> None:
+    found = Diagnosis.of("mail.no_right", "NO x", mailbox="sales@example.com", person="alice@example.com")
+    problem = GrantRevoked("in the log", diagnosis=found)
+    assert i18n.tell_problem(problem).startswith("alice@example.com s’est connecté, mais n’a pas le droit d’ouvrir")
+    assert i18n.tell_problem(problem).endswith("(NO x)")
+    assert str(problem) == "in the log"
+
+
+@pytest.mark.usefixtures("french")
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (StoreUnavailable("the disk is full"), "the disk is full"),
+        (
+            AuthorizationRequired("a@b.c", "http://localhost/", "x", diagnosis=Diagnosis("sign_in.removed")),
+            f"a@b.c doit se connecter{NO_BREAK}: ouvrez http://localhost/ (La connexion a été supprimée. Veuillez vous "
+            "reconnecter.)",
+        ),
+        (AuthorizationRequired("a@b.c", "http://localhost/", "x"), "a@b.c must sign in: http://localhost/ (x)"),
+    ],
+)
+def test_what_the_table_does_not_know_is_told_as_it_is(problem: BridgeError, told: str) -> None:
+    assert i18n.tell_problem(problem) == told
+
+
+@pytest.mark.usefixtures("french")
+def test_what_nobody_has_translated_is_said_in_english() -> None:
+    assert i18n.say("no such sentence") == "no such sentence"
+    assert i18n.say("") == ""
+
+
+def test_only_what_the_reader_cannot_mend_is_forwarded() -> None:
+    assert {turn for turn in Turn if i18n.forwarding(turn)} == {Turn.APP_ADMIN, Turn.TENANT_ADMIN}
+
+
+def test_the_compiled_catalogues_are_in_the_wheel() -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    patterns = package["tool"]["setuptools"]["package-data"]["bridge"]
+    packed = {path for pattern in patterns for path in (ROOT / "bridge").glob(pattern)}
+    compiled = set(LOCALE.rglob("*.mo"))
+    assert compiled
+    assert compiled <= packed

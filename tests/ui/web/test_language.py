@@ -1,0 +1,161 @@
+"""The pages of a sign-in speak the reader's language, or the configured one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
+from bridge.control.contract import AccountState, ProtocolCheck
+from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, StoreUnavailable, UpstreamRefused
+from tests.fakes_control import FakeControl, state_of
+from tests.ui.web.conftest import Browser, serving
+
+ALICE = "alice@example.com"
+FRENCH = {"Accept-Language": "fr-FR,fr;q=0.9,en;q=0.5"}
+NO_BREAK = "\u00a0"
+SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
+
+
+async def result(
+    browser: Browser, control: FakeControl, problem: BridgeError | None = None, headers: dict[str, str] = FRENCH
+) -> str:
+    """The page that tells how a sign-in went."""
+    state = state_of((await control.begin_authorization(ALICE)).url)
+    control.problem = problem
+    async with browser.get(f"/?code=CANARY-c&state={state}", headers=headers) as response:
+        return await response.text()
+
+
+async def test_a_good_sign_in_is_told_in_french(browser: Browser, control: FakeControl) -> None:
+    control.checks[ALICE] = (ProtocolCheck("imap", True), ProtocolCheck("smtp", True))
+    text = await result(browser, control)
+    assert '<html lang="fr">' in text
+    assert "<title>Vous êtes connecté · mail-bridge</title>" in text
+    assert f"<strong>{ALICE}</strong> est connecté. Vous pouvez fermer cette page." in text
+    assert f"Essayés à l’instant{NO_BREAK}: IMAP, SMTP." in text
+    assert "signed in" not in text
+
+
+async def test_the_flight_check_says_in_french_who_must_act(browser: Browser, control: FakeControl) -> None:
+    failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
+    control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
+    text = await result(browser, control)
+    assert f"<strong>IMAP</strong>{NO_BREAK}: fonctionne" in text
+    assert f"<strong>SMTP</strong>{NO_BREAK}: L’envoi SMTP authentifié est désactivé" in text
+    assert f"Set-CASMailbox {ALICE} -SmtpClientAuthenticationDisabled $false" in text
+    assert "(535 5.7.139 &lt;no&gt;)" in text
+    assert "<em>Veuillez transmettre ce message à l’administrateur de la messagerie de votre organisation.</em>" in text
+
+
+@pytest.mark.parametrize(
+    ("problem", "title", "words"),
+    [
+        (
+            ProviderRefused("x", diagnosis=Diagnosis("microsoft.secret_expired", words="AADSTS7000222: <b>")),
+            "L’administrateur doit intervenir",
+            "Le secret client a expiré",
+        ),
+        (
+            AuthorizationFailed("x", code="provider", diagnosis=Diagnosis("microsoft.admin_consent")),
+            "La connexion a échoué",
+            "Un administrateur Entra doit accorder",
+        ),
+        (
+            AuthorizationFailed(
+                "x", code="wrong_person", diagnosis=Diagnosis.of("sign_in.wrong_person", person=ALICE, somebody="b@c.d")
+            ),
+            "Une autre personne s’est connectée",
+            f"b@c.d s’est connecté, alors que c’était à {ALICE} de le faire.",
+        ),
+        (UpstreamRefused("x", diagnosis=SMTP_OFF), "Le serveur de messagerie refuse ce compte", "Set-CASMailbox"),
+        (StoreUnavailable("the disk is full"), "La connexion n’a pas pu être enregistrée", "the disk is full"),
+    ],
+)
+async def test_a_failed_sign_in_is_told_in_french(
+    browser: Browser, control: FakeControl, problem: BridgeError, title: str, words: str
+) -> None:
+    text = await result(browser, control, problem)
+    assert f"<title>{title} · mail-bridge</title>" in text
+    assert words in text
+    assert "<b>" not in text
+
+
+async def test_every_kind_of_failure_says_whom_to_forward_it_to(browser: Browser, control: FakeControl) -> None:
+    problem = AuthorizationFailed(
+        "x", code="provider", diagnosis=Diagnosis("microsoft.admin_consent", words="AADSTS90094")
+    )
+    text = await result(browser, control, problem, {})
+    assert "An Entra administrator must grant consent to this app for the organization. (AADSTS90094)" in text
+    assert "Please forward this to your organization&#39;s mail administrator." in text
+
+
+async def test_two_readers_at_once_are_each_spoken_to_in_their_language(browser: Browser) -> None:
+    async def title(language: str) -> str:
+        async with browser.get(f"/sign-in/{ALICE}", headers={"Accept-Language": language}) as response:
+            return (await response.text()).partition("<title>")[2].partition("<")[0]
+
+    asked = ["fr", "en", "fr", "de"] * 5
+    assert await asyncio.gather(*map(title, asked)) == [
+        "Se connecter · mail-bridge" if language == "fr" else "Sign in · mail-bridge" for language in asked
+    ]
+
+
+@pytest.mark.parametrize(("configured", "title"), [("en", "Sign in"), ("fr", "Se connecter"), ("auto", "Se connecter")])
+async def test_the_configured_language_wins(control: FakeControl, configured: str, title: str) -> None:
+    async with (
+        serving(control, language=configured) as browser,
+        browser.get(f"/sign-in/{ALICE}", headers=FRENCH) as response,
+    ):
+        assert f"<title>{title} · mail-bridge</title>" in await response.text()
+
+
+async def test_the_list_tells_an_accounts_problem_in_french(browser: Browser, control: FakeControl) -> None:
+    control.states[ALICE] = AccountState.TROUBLE
+    control.details[ALICE] = "english"
+    control.diagnoses[ALICE] = Diagnosis("microsoft.temporary")
+    await browser.as_administrator()
+    async with browser.get("/", headers=FRENCH) as response:
+        text = await response.text()
+    assert '<span class="detail" lang="fr">Microsoft rencontre un problème. Personne n’a rien à faire.</span>' in text
+
+
+ENGLISH = {"the", "this", "and", "sign", "to", "of", "is", "was", "you", "again", "with"}
+
+
+async def press(browser: Browser, *more: str) -> str:
+    field = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
+    assert field is not None
+    data = {"form": field[1], **dict.fromkeys(more, "1")}
+    async with browser.post(f"/sign-in/{ALICE}", data=data, headers=FRENCH | {"Origin": "null"}) as response:
+        return await response.text()
+
+
+async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
+    match name:
+        case "done":
+            return await result(browser, control)
+        case "leaving":
+            return await press(browser)
+        case "elsewhere":
+            return await press(browser, "elsewhere")
+        case "device":
+            control.user_code = "ABCD"
+            return await press(browser)
+        case "sign_in":
+            path = f"/sign-in/{ALICE}"
+        case _:
+            path = "/nowhere"
+    async with browser.get(path, headers=FRENCH) as response:
+        return await response.text()
+
+
+@pytest.mark.parametrize("name", ["done", "problem", "sign_in", "leaving", "device", "elsewhere"])
+async def test_a_page_of_the_sign_in_has_no_english_left(browser: Browser, control: FakeControl, name: str) -> None:
+    text = await page_of(browser, control, name)
+    assert '<html lang="fr">' in text
+    visible = re.sub(r"<[^>]*>", " ", text.partition("<body>")[2])
+    assert not set(re.findall(r"[a-z]+", visible.lower())) & ENGLISH, visible
