@@ -17,9 +17,14 @@ class BridgeError(Exception):
     temporary: ClassVar[bool] = False
     public_text: ClassVar[str] = "The mail bridge cannot do this."
 
+    advice: ClassVar[str] = ""
+    """Row of the table for an error that brings no diagnosis of its own; its text then stands for the others' words."""
+
     def __init__(self, text: str = "", *, diagnosis: Diagnosis | None = None) -> None:
         """Args: text, English, for the log; diagnosis, for people in their language, where the table has a row."""
         super().__init__(text)
+        if diagnosis is None and self.advice:
+            diagnosis = Diagnosis(self.advice, words=text)
         self.diagnosis = diagnosis
 
     @property
@@ -57,12 +62,14 @@ class ProviderUnavailable(BridgeError):
 
     temporary = True
     public_text = "The sign-in service cannot be reached just now. Try again later."
+    advice = "oauth.unreachable"
 
 
 class ProviderRefused(ProviderUnavailable):
     """The provider rejects our registration (secret expired, client unknown): the admin's turn, no token is lost."""
 
     public_text = "The sign-in service refuses the bridge's registration. Its administrator must act."
+    advice = "oauth.registration"
 
 
 class GrantRevoked(BridgeError):
@@ -87,12 +94,14 @@ class UpstreamUnavailable(BridgeError):
 
     temporary = True
     public_text = "The mail server cannot be reached just now. Try again later."
+    advice = "mail.unreachable"
 
 
 class TlsFailed(UpstreamUnavailable):
     """The TLS handshake failed: certificate, name, protocol version; mail or a token never goes out then."""
 
     public_text = "A secure connection to the mail server is not possible just now."
+    advice = "mail.tls"
 
 
 class UpstreamRefused(BridgeError):

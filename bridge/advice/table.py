@@ -40,6 +40,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         Turn.NOBODY,
         "warning",
         {
+            "oauth.unreachable": "The sign-in service cannot be used just now. Nobody has to act.",
             "oauth.temporary": "The sign-in service has trouble of its own. Nobody has to act.",
             "microsoft.loop": "Microsoft asks this program to be quiet for a while. Nobody has to act.",
             "microsoft.temporary": "Microsoft has trouble of its own. Nobody has to act.",
@@ -66,6 +67,15 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         {
             "sign_in.first": "Nobody has signed in yet. Sign in, please.",
             "sign_in.removed": "The sign-in was removed. Sign in again, please.",
+            "sign_in.unknown_state": (
+                "This answer belongs to no sign-in that is under way: it was used already, or is too old. Start the "
+                "sign-in again."
+            ),
+            "sign_in.configuration_changed": "The configuration has changed. Start the sign-in again.",
+            "sign_in.missing_scope": (
+                "The sign-in does not allow {scopes}. Sign in again and leave every box ticked; if there is none, the "
+                "administrator of mail-bridge must add this permission to the app."
+            ),
             "sign_in.not_adopted": "The provider does not take this token. Sign in instead, please.",
             "sign_in.settings_changed": (
                 "The provider's settings have changed since the last sign-in. Sign in again, please."
@@ -141,6 +151,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         Turn.APP_ADMIN,
         "error",
         {
+            "oauth.registration": (
+                "The provider cannot be used with the app registration or the settings that mail-bridge has: the "
+                "administrator of mail-bridge must correct them."
+            ),
             "oauth.invalid_client": (
                 "The provider does not accept client_id and client_secret: the administrator of mail-bridge must "
                 "correct them."

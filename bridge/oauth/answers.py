@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.config.providers import GrantIdentity
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import AccessToken, Subject
@@ -51,11 +52,8 @@ def check_scopes(granted: Iterable[str], needed: Iterable[str]) -> None:
     have = {scope.lower().rstrip("/") for scope in granted}
     missing = sorted(scope for scope in needed if scope.lower().rstrip("/") not in have)
     if missing:
-        raise AuthorizationFailed(
-            f"The sign-in does not allow {', '.join(missing)}. Sign in again and leave every box ticked; "
-            "if there is none, the administrator must add this permission to the app.",
-            code="missing_scope",
-        )
+        found = Diagnosis.of("sign_in.missing_scope", scopes=", ".join(missing))
+        raise AuthorizationFailed(found.told(), code="missing_scope", diagnosis=found)
 
 
 def claims(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,9 +54,4 @@ async def _leg(upstream: Upstream, protocol: Protocol, account: Account, token: 
     except TimeoutError:
         return Leg(protocol, Diagnosis.of("mail.slow", seconds=f"{SECONDS:.0f}"))
     except BridgeError as problem:
-        return Leg(protocol, diagnosis(problem))
-
-
-def diagnosis(problem: BridgeError) -> Diagnosis:
-    """A failed login as who must do what; the server's own words, or the network's, are kept for forwarding."""
-    return problem.diagnosis or Diagnosis.of("mail.unreachable", str(problem))
+        return Leg(protocol, problem.diagnosis or Diagnosis("mail.unreachable", words=str(problem)))

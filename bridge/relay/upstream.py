@@ -165,8 +165,7 @@ class Upstream:
                 session=self._contexts.session(endpoint),
             )
         except TlsFailed as problem:
-            sentence = f"{endpoint.host}:{endpoint.port}: {problem}"
-            raise TlsFailed(sentence, diagnosis=Diagnosis.of("mail.tls", sentence)) from problem
+            raise TlsFailed(f"{endpoint.host}:{endpoint.port}: {problem}") from problem
 
     async def _drive(self, channel: Channel, machine: ClientMachine, endpoint: Endpoint, account: Account) -> Ready:
         """Carry out the machine's events until the upstream has decided."""

@@ -161,7 +161,8 @@ class Authorizations:
         with self._telling(account.address):
             provider = self._providers.get(account.provider)
             if not isinstance(provider, BrowserProvider):  # a new configuration came in between
-                raise AuthorizationFailed("The configuration has changed. Start the sign-in again.", code="provider")
+                changed = Diagnosis.of("sign_in.configuration_changed")
+                raise AuthorizationFailed(changed.told(), code="provider", diagnosis=changed)
             await self._keep(account, await provider.redeem(request, parameters))
         return account.address
 
@@ -234,11 +235,8 @@ class Authorizations:
             if isinstance(pending.request, AuthorizationRequest) and is_it:
                 found = pending, pending.request
         if found is None:
-            raise AuthorizationFailed(
-                "This answer belongs to no sign-in that is under way: it was used already, or is too old. "
-                "Start the sign-in again.",
-                code="unknown_state",
-            )
+            nothing = Diagnosis.of("sign_in.unknown_state")
+            raise AuthorizationFailed(nothing.told(), code="unknown_state", diagnosis=nothing)
         self._forget(found[0].account.address)
         return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import bridge
+from bridge import errors
 from bridge.advice.base import Advice, Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.table import ADVICE, ROWS
@@ -74,3 +75,17 @@ def test_a_diagnosis_without_a_row_or_with_other_arguments_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="advice"):
         Diagnosis(key, arguments)
+
+
+@pytest.mark.parametrize(
+    ("problem", "key"),
+    [
+        (errors.ProviderUnavailable("login.example does not answer"), "oauth.unreachable"),
+        (errors.ProviderRefused("the host is none of Microsoft's"), "oauth.registration"),
+        (errors.UpstreamUnavailable("mail.example:993 does not answer"), "mail.unreachable"),
+        (errors.TlsFailed("mail.example: certificate verify failed"), "mail.tls"),
+    ],
+)
+def test_an_error_without_a_diagnosis_gets_the_row_of_its_class(problem: errors.BridgeError, key: str) -> None:
+    assert problem.diagnosis == Diagnosis(key, words=str(problem))
+    assert problem.diagnosis.told().endswith(f" ({problem})")

@@ -1,29 +1,108 @@
-"""What a mail server that does not open becomes: who must do what."""
+"""Every mail server is tried, and each that does not open becomes: who must do what."""
 
 from __future__ import annotations
+
+import io
+import json
+import logging
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from bridge.advice.base import Turn
-from bridge.advice.diagnosis import Diagnosis
-from bridge.errors import BridgeError, TlsFailed, TokenRefused, UpstreamUnavailable
-from bridge.relay.flight import diagnosis
+from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.observe import logs
+from bridge.protocols.base import ClientMachine, Credentials
+from bridge.protocols.registry import client_machine
+from bridge.relay.flight import Leg, fly
+from bridge.relay.tls import UpstreamContexts
+from bridge.relay.upstream import Dialer, Upstream
+from bridge.secret import Secret
+from tests.e2e.bridge import free_ports
+from tests.relay.scripted import Trust, accepts, refuses, scripted
 
-BUSY = Diagnosis.of("mail.too_many", "[ALERT] Too many simultaneous connections.")
-RIGHTS = Diagnosis.of("mail.no_right", "AUTHENTICATE failed.", mailbox="sales@example.com", person="alice@example.com")
-TLS = Diagnosis.of("mail.tls", "mail.example: certificate verify failed")
+ADDRESS = "alice@example.com"
+TOKEN = AccessToken(Secret("CANARY-access-token"), 2e9, 1e9)
+IMPLICIT = TlsMode.IMPLICIT
 
 
-@pytest.mark.parametrize(
-    ("problem", "turn", "words"),
-    [
-        (UpstreamUnavailable("x", diagnosis=BUSY), Turn.NOBODY, "too many connections"),
-        (UpstreamUnavailable("mail.example:993 does not answer"), Turn.NOBODY, "mail.example:993 does not answer"),
-        (TokenRefused("x", text="no", diagnosis=RIGHTS), Turn.TENANT_ADMIN, "may not open the mailbox sales@example"),
-        (TlsFailed("x", diagnosis=TLS), Turn.APP_ADMIN, "ca_file"),
-    ],
-)
-def test_trouble_on_the_way_is_told_apart(problem: BridgeError, turn: Turn, words: str) -> None:
-    found = diagnosis(problem)
-    assert found.advice.turn is turn
-    assert words in found.told()
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    return Trust(tmp_path_factory.mktemp("trust"))
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("info", "json", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+def upstream(protocol: Protocol, dialer: Dialer) -> Upstream:
+    def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
+        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
+
+    return Upstream(protocol, machine, dialer, UpstreamContexts())
+
+
+async def flown(trust: Trust, refusals: dict[Protocol, bytes | None], subject: str = ADDRESS) -> tuple[Leg, ...]:
+    """Against servers that refuse in these words, or accept (None); a protocol that is not named has a closed port."""
+    with ExitStack() as stack:
+        dialer = Dialer()
+        stack.callback(dialer.close)
+        endpoints: dict[Protocol, Endpoint] = {}
+        for protocol in Protocol:
+            if protocol in refusals:
+                words = refusals[protocol]
+                script = (
+                    accepts(protocol, IMPLICIT, trust.good)
+                    if words is None
+                    else refuses(protocol, IMPLICIT, trust.good, words)
+                )
+                endpoints[protocol] = trust.endpoint(stack.enter_context(scripted(script)).port, IMPLICIT)
+            else:
+                endpoints[protocol] = trust.endpoint(free_ports(1)[0], IMPLICIT)
+        upstreams = {protocol: upstream(protocol, dialer) for protocol in Protocol}
+        return await fly(upstreams, Account(ADDRESS, "own", subject, endpoints), TOKEN)
+
+
+async def test_each_server_is_told_apart_and_as_loud_as_the_table_has_it(trust: Trust, log: io.StringIO) -> None:
+    off = b"535 5.7.139 SmtpClientAuthentication is disabled for the Tenant"
+    imap, pop3, smtp = await flown(trust, {Protocol.IMAP: None, Protocol.SMTP: off})
+    assert (imap.is_ok, imap.diagnosis) == (True, None)
+    assert pop3.diagnosis is not None
+    assert (pop3.diagnosis.key, pop3.diagnosis.advice.turn) == ("mail.unreachable", Turn.NOBODY)
+    assert smtp.diagnosis is not None
+    assert (smtp.diagnosis.key, smtp.diagnosis.words) == ("mail.smtp_off_tenant", off.decode())
+    assert f"Set-CASMailbox {ADDRESS}" in smtp.diagnosis.sentence()
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(line["protocol"], line["ok"], line["level"], line.get("turn")) for line in lines] == [
+        ("imap", True, "info", None),
+        ("pop3", False, "warning", "nobody"),
+        ("smtp", False, "error", "tenant-admin"),
+    ]
+
+
+async def test_a_shared_mailbox_names_both_addresses(trust: Trust) -> None:
+    words = b"[AUTHENTICATIONFAILED] AUTHENTICATE failed."
+    imap, *_ = await flown(trust, {Protocol.IMAP: words}, subject="bob@example.com")
+    assert imap.diagnosis is not None
+    assert imap.diagnosis.key == "mail.no_right"
+    assert "bob@example.com has signed in, but may not open the mailbox alice@example.com" in imap.diagnosis.told()
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_the_administrators_turn(trust: Trust) -> None:
+    with scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server, ExitStack() as stack:
+        dialer = Dialer()
+        stack.callback(dialer.close)
+        stranger = Endpoint("localhost", server.port, IMPLICIT, ssl.get_default_verify_paths().cafile)
+        account = Account(ADDRESS, "own", ADDRESS, {Protocol.IMAP: stranger})
+        (leg,) = await fly({Protocol.IMAP: upstream(Protocol.IMAP, dialer)}, account, TOKEN)
+    assert leg.diagnosis is not None
+    assert (leg.diagnosis.key, leg.diagnosis.advice.turn) == ("mail.tls", Turn.APP_ADMIN)
+    assert f"localhost:{server.port}" in leg.diagnosis.words

@@ -172,7 +172,7 @@ async def test_an_answer_that_ends_a_device_sign_in_is_told_once(answer: BridgeE
     it = World(WAIT, answer)
     await device_ends(it)
     assert it.kept == []
-    assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer))]
+    assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer), answer.diagnosis)]
     assert len(it.device.polls) == 2
 
 

@@ -82,8 +82,8 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
 async def _unattended(control: Control, address: str, problem: AuthorizationFailed) -> tuple[int, str]:
     """Where nobody signs in there is still something to try."""
     if problem.code != "unattended":
-        return FAILED, f"mail-bridge: {problem}"
-    click.echo(f"{problem} Trying the mail servers …")
+        return FAILED, f"mail-bridge: {tell_problem(problem)}"
+    click.echo(say("{reason} Trying the mail servers …").format(reason=tell_problem(problem)))
     try:
         checks = (await control.check_account(address)).checks
     except BridgeError as trouble:
