@@ -21,7 +21,9 @@ from bridge.ui.web.waiting import Waiting
 ROWS = 40
 """Accounts on one page: below 50 KB even with a long error text for each."""
 TEXT_LIMIT = 300
-"""Characters of an address or an error text in the list."""
+"""Characters of an address in the list."""
+DETAIL_LIMIT = 400
+"""Characters of a problem in the list: the longest sentence of ours, in French, and some of the provider's words."""
 ADDRESS_LIMIT = 254
 """Characters (RFC 5321 section 4.5.3.1.3, without its brackets)."""
 
@@ -217,7 +219,7 @@ def _row(account: AccountStatus) -> _Row:
         _WORDS[account.state],
         account.address[:TEXT_LIMIT],
         account.subject[:TEXT_LIMIT] if account.subject.lower() != account.address.lower() else "",
-        tell(account.detail, account.diagnosis)[:TEXT_LIMIT],
+        tell(account.detail, account.diagnosis)[:DETAIL_LIMIT],
         sign_in_path(account.address),  # not its sign_in_url: the link stays at the host that the browser is at
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -137,6 +138,11 @@ async def press(browser: Browser, *more: str) -> str:
 async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
     match name:
         case "done":
+            control.checks[ALICE] = (ProtocolCheck("imap", True),)
+            return await result(browser, control)
+        case "failed":
+            failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), replace(SMTP_OFF, words=""))
+            control.checks[ALICE] = (failed,)
             return await result(browser, control)
         case "leaving":
             return await press(browser)
@@ -153,9 +159,11 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
         return await response.text()
 
 
-@pytest.mark.parametrize("name", ["done", "problem", "sign_in", "leaving", "device", "elsewhere"])
+@pytest.mark.parametrize("name", ["done", "failed", "problem", "sign_in", "leaving", "device", "elsewhere"])
 async def test_a_page_of_the_sign_in_has_no_english_left(browser: Browser, control: FakeControl, name: str) -> None:
     text = await page_of(browser, control, name)
     assert '<html lang="fr">' in text
-    visible = re.sub(r"<[^>]*>", " ", text.partition("<body>")[2])
+    visible = re.sub(r"</?(?:p|h1|h2|li|section|div|button|a)\b[^>]*>", " ", text.partition("<body>")[2])
+    visible = re.sub(r"<[^>]*>", "", visible)
+    assert not re.search(r"\w[.:][A-ZÀÉ]", visible), visible
     assert not set(re.findall(r"[a-z]+", visible.lower())) & ENGLISH, visible
