@@ -218,8 +218,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "exactly as the configuration has it."
             ),
             "microsoft.wrong_secret": (
-                "The client secret is wrong: the administrator of mail-bridge must configure the secret's Value, not "
-                "its Secret ID."
+                "The client secret is wrong: the administrator of mail-bridge must set client_secret to the secret's "
+                "Value, not its Secret ID."
             ),
             "microsoft.secret_expired": (
                 "The client secret has expired: the administrator of mail-bridge must make a new one and put it in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationFailed
 
 LONGEST_LIFE = 900.0
@@ -14,7 +15,8 @@ SHORTEST_INTERVAL = 0.2
 
 def expired() -> AuthorizationFailed:
     """Nobody has typed the code in time: by our own clock, or by the provider's word (`expired_token`)."""
-    return AuthorizationFailed("The code has expired before it was used. Start the sign-in again.", code="expired")
+    diagnosis = Diagnosis("device.expired")
+    return AuthorizationFailed(diagnosis.told(), code="expired", diagnosis=diagnosis)
 
 
 def is_link(url: object) -> bool:

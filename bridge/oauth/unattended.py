@@ -6,12 +6,13 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
 from bridge.config.providers import GrantIdentity
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
 from bridge.model import TokenSet
 from bridge.oauth import answers
-from bridge.oauth.failures import Failure, refresh_problem, without_secrets
+from bridge.oauth.failures import Failure, app_only_problem, refresh_problem, without_secrets
 from bridge.secret import Secret
 
 NO_CONSENT = 65001
@@ -123,6 +124,8 @@ def unattended_problem(
 
 
 def refused(failure: Failure, sentence: str, *, hide: Iterable[Secret[str]] = ()) -> ProviderRefused:
-    """Our sentence, then the provider's own words in brackets."""
+    """Our sentence, then the provider's own words in brackets; people get the row of the table that fits, and these."""
     theirs = ": ".join(part for part in (failure.error, failure.suberror, failure.description) if part)
-    return ProviderRefused(f"{sentence} ({without_secrets(theirs, hide)})")
+    text = f"{sentence} ({without_secrets(theirs, hide)})"
+    known = app_only_problem(failure, hide=hide).diagnosis
+    return ProviderRefused(text, diagnosis=Diagnosis(known.key, words=text) if known is not None else None)

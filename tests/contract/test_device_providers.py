@@ -293,7 +293,7 @@ async def test_a_client_that_the_provider_does_not_know_is_the_admins_turn(
     async with adapter(authorization_server, kind, client_id="nobody") as trial:
         with refusal(ProviderRefused, authorization_server) as caught:
             await trial.provider.begin_device()
-        assert "administrator must" in str(caught.value)
+        assert "administrator of mail-bridge must" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["microsoft"])

@@ -207,7 +207,7 @@ async def test_trap_28_a_wrong_secret_is_the_admins_turn(authorization_server: A
     async with adapter(authorization_server, kind, **{KINDS[kind].wrong: "CANARY-wrong"}) as trial:
         with refusal(ProviderRefused, authorization_server) as caught:
             await trial.token()
-        assert "administrator must" in str(caught.value)
+        assert "administrator of mail-bridge must" in str(caught.value)
 
 
 # --- one token for all mailboxes of an app --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth.base import DevicePending, DeviceRequest
@@ -33,7 +34,11 @@ class Device(Person):
         flow = self._library.application(new_cache()).initiate_device_flow(self._scopes)
         if "error" in flow:
             problem = _problem(Failure.of(flow))
-            raise problem if isinstance(problem, ProviderUnavailable) else ProviderRefused(str(problem))
+            raise (
+                problem
+                if isinstance(problem, ProviderUnavailable)
+                else ProviderRefused(str(problem), diagnosis=problem.diagnosis)
+            )
         code, user_code, url = flow["device_code"], flow["user_code"], flow["verification_uri"]
         life = min(float(flow["expires_in"]), LONGEST_LIFE)
         if not (all(isinstance(text, str) and text for text in (code, user_code)) and life > 0 and is_link(url)):
@@ -71,7 +76,8 @@ def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
     """The error to raise for RFC 8628's errors (section 3.5) and Microsoft's name for one of them."""
     match failure.error:
         case "authorization_declined":
-            return AuthorizationFailed("The sign-in was declined in the browser. Try it again.", code="denied")
+            diagnosis = Diagnosis("oauth.declined")
+            return AuthorizationFailed(diagnosis.told(), code="denied", diagnosis=diagnosis)
         case "expired_token":
             return expired()
     if NOT_PUBLIC in failure.codes:
