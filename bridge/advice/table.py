@@ -66,7 +66,6 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         "warning",
         {
             "sign_in.first": "Nobody has signed in yet. Sign in, please.",
-            "sign_in.removed": "The sign-in was removed. Sign in again, please.",
             "sign_in.unknown_state": (
                 "This answer belongs to no sign-in that is under way: it was used already, or is too old. Start the "
                 "sign-in again."

@@ -213,9 +213,7 @@ class Refresher:
         self._bus.publish(Refreshed(account.address, token.expires_at))
         return Use(token)
 
-    async def _end(
-        self, account: Account, memory: Memory, before: Stored, problem: GrantRevoked, version: int
-    ) -> None:
+    async def _end(self, account: Account, memory: Memory, before: Stored, problem: GrantRevoked, version: int) -> None:
         """Note that the provider has ended the grant, so that nobody asks again, also after a restart."""
         assert before.entry is not None  # noqa: S101  only a stored grant can end
         ended = replace(before.entry, ended=str(problem), diagnosis=problem.diagnosis)
