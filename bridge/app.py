@@ -371,13 +371,17 @@ class App:
 
     def _account(self, address: str) -> Account:
         account = self._directory.find(address)
+        if account is None and address in self._directory.patterns:
+            raise LoginRefused(f"{address} stands for everybody of its domain; name one address of it")
         if account is None:
             raise LoginRefused(f"{address} is in no account of the configuration")
         return account
 
     async def _account_status(self, account: Account) -> AccountStatus:
         standing = await self._tokens.standing(account)
-        if standing.is_signed_in:
+        if not standing.is_readable:
+            state = AccountState.TROUBLE
+        elif standing.is_signed_in:
             state = AccountState.TROUBLE if standing.detail else AccountState.READY
         elif self._authorizations.find(account.address) is not None:
             state = AccountState.PENDING

@@ -18,17 +18,22 @@ def main() -> int:
     interpreter = str(prepare())
     arguments = sys.argv[1:]
     if not arguments:
-        arguments = ["run"]
-        if subprocess.run([interpreter, "-c", FIND_CONFIG], cwd=ROOT).returncode != 0:
-            print(
-                "There is no configuration yet, so this is the demo. For real mail see README.md, 'For real'.",
-                flush=True,
-            )
-            arguments = ["run", "--demo"]
+        arguments = ["run"] if has_config(interpreter) else ["run", "--demo"]
     command = [interpreter, "-m", "bridge", *arguments]
     if os.name == "nt":
         return subprocess.run(command).returncode  # Windows' exec would give the console back before the end
     return os.execv(interpreter, command)
+
+
+def has_config(interpreter: str) -> bool:
+    """True if `run` will find a configuration; README puts it here, wherever the caller stands."""
+    if os.environ.get("MAIL_BRIDGE_CONFIG"):
+        return True
+    os.chdir(ROOT)
+    if subprocess.run([interpreter, "-c", FIND_CONFIG]).returncode == 0:
+        return True
+    print("There is no configuration yet, so this is the demo. For real mail see README.md, 'For real'.", flush=True)
+    return False
 
 
 if __name__ == "__main__":

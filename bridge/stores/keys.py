@@ -37,8 +37,8 @@ behind our back, and a later one finds the keyring unlocked."""
 LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, and the path may name anything."""
 
-_KEY_REMEDY = "or keep the key in a file: `store: {key_file: …}`"
-_NAMED_REMEDY = "or use ${file:…} or an environment variable in place of ${keyring:…}"
+_KEY_REMEDY = "A file may hold the key instead: `store: {key_file: …}`"
+_NAMED_REMEDY = "Or use ${file:…} or an environment variable in place of ${keyring:…}"
 
 R = TypeVar("R")
 
@@ -121,9 +121,9 @@ def _answered(work: Callable[[], R], limit: float, remedy: str) -> R:
     try:
         return _keyring.call(work, limit)
     except TimeoutError as error:
-        raise StoreUnavailable(f"the OS keyring does not answer; unlock it, {remedy}") from error
+        raise StoreUnavailable(f"the OS keyring does not answer; unlock it. {remedy}") from error
     except StoreUnavailable as error:
-        raise type(error)(f"{error}, {remedy}") from error
+        raise type(error)(f"{error}. {remedy}") from error
 
 
 def _from_keyring(has_records: bool) -> Secret[bytes]:

@@ -38,6 +38,8 @@ class Standing:
     signed_in_as: str
     diagnosis: Diagnosis | None = None
     """`detail`, to be told in any language."""
+    is_readable: bool = True
+    """False while the store does not say: a new sign-in would not help then."""
 
 
 class TokenService:
@@ -164,7 +166,7 @@ class TokenService:
             stored = await self._vault.load(account.address)
             state = self._refresher.state(account, stored)
         except BridgeError as problem:
-            return Standing(False, str(problem), None, "", problem.diagnosis)
+            return Standing(False, str(problem), None, "", problem.diagnosis, is_readable=False)
         memory.stored = stored if memory.stored is None or stored.version > memory.stored.version else memory.stored
         if isinstance(state, Absent | Revoked):
             move = next_move(state, Wanted())

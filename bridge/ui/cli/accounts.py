@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from bridge.control.contract import AccountState, ProtocolCheck
+from bridge.control.contract import AccountState, ProtocolCheck, Status
 from bridge.secret import Secret
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, reach, with_settings
 from bridge.ui.i18n import forwarding, say, tell
@@ -30,7 +30,7 @@ def accounts() -> None:
     """List accounts; show passwords; try the mail servers; forget or adopt a sign-in."""
 
 
-@accounts.command("list")
+@accounts.command("list", short_help="One line for each account and its state.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @with_settings
 def list_accounts(settings: Settings, as_json: bool) -> int:
@@ -42,19 +42,28 @@ def list_accounts(settings: Settings, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps([dataclasses.asdict(account) for account in status.accounts], indent=2))
             return DONE
-        width = max((len(account.address) for account in status.accounts), default=0)
-        for account in status.accounts:
-            line = f"{DOTS[account.state]} {account.address:<{width}}  {account.state.value:<8}  {account.provider}"
-            detail = tell(account.detail, account.diagnosis)
-            click.echo(line + (f"  {detail}" if detail else ""))
-        for pattern in status.patterns:
-            click.echo(f"  {pattern}: everybody of this domain, from the first sign-in on")
+        click.echo(table(status))
         return DONE
 
     return in_loop(work())
 
 
-@accounts.command()
+def table(status: Status) -> str:
+    """The accounts as lines for a terminal."""
+    address = max((len(account.address) for account in status.accounts), default=0)
+    provider = max((len(account.provider) for account in status.accounts), default=0)
+    lines = [
+        f"{DOTS[account.state]} {account.address:<{address}}  {account.state.value:<8}  "
+        f"{account.provider:<{provider}}  {tell(account.detail, account.diagnosis)}".rstrip()
+        for account in status.accounts
+    ]
+    lines += [f"  {pattern}: everybody of this domain, from the first sign-in on" for pattern in status.patterns]
+    if any(account.state is AccountState.SIGN_IN for account in status.accounts):
+        lines += ["", "To sign in: mail-bridge authorize ADDRESS"]
+    return "\n".join(lines)
+
+
+@accounts.command(short_help="Show or change the local password of an account.")
 @click.argument("address")
 @click.option("--rotate", is_flag=True, help="Make a new one; the old one works for a week longer.")
 @click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives.")
@@ -82,13 +91,15 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
     return in_loop(work())
 
 
-@accounts.command()
+@accounts.command(short_help="Remove a sign-in, here and at the provider.")
 @click.argument("address")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
 @with_settings
 def forget(settings: Settings, address: str, yes: bool) -> int:
     """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays."""
-    if not yes and sys.stdin.isatty() and not click.confirm(f"{address} must sign in again afterwards. Go on?"):
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; --yes means that you are sure")
+    if not yes and not click.confirm(f"{address} must sign in again afterwards. Go on?"):
         return FAILED
 
     async def work() -> int:
@@ -100,7 +111,7 @@ def forget(settings: Settings, address: str, yes: bool) -> int:
     return in_loop(work())
 
 
-@accounts.command()
+@accounts.command(short_help="Take over a refresh token from another program.")
 @click.argument("address")
 @with_settings
 def adopt(settings: Settings, address: str) -> int:

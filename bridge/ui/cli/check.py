@@ -13,7 +13,7 @@ import click
 from bridge.config.expiry import expiring
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import DONE, UNUSABLE, Settings, in_loop, load, opened, reach_running, with_settings
+from bridge.ui.cli.session import DONE, UNUSABLE, Settings, in_loop, load, opened, reach_running, warn, with_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         for line in problem.problems:
             yield Finding("configuration", False, line)
         return
+    warn(loaded)
     config = loaded.config
     accounts, providers = len(config.accounts), len(config.providers)
     yield Finding("configuration", True, f"{loaded.name}, {accounts} account(s), {providers} provider(s)")

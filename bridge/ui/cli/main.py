@@ -14,7 +14,7 @@ import click
 
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart
+from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, log_level_option
 from bridge.ui.i18n import tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -63,10 +63,11 @@ class _Commands(click.Group):
     "--config",
     "-c",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     envvar="MAIL_BRIDGE_CONFIG",
-    help="The YAML file. [default: the user's, the machine's, then ./config.yaml]",
+    help="The YAML file. Default: $MAIL_BRIDGE_CONFIG, then the user's, the machine's, ./config.yaml.",
 )
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Wins over the file.")
+@log_level_option
 @click.version_option(__version__, prog_name="mail-bridge")
 @click.pass_context
 def main(ctx: click.Context, /, **options: Any) -> None:
@@ -74,6 +75,8 @@ def main(ctx: click.Context, /, **options: Any) -> None:
 
     The mail program logs in here with a user name and a local password. The bridge signs in upstream with a token
     and passes the bytes. Each person signs in once, in the browser.
+
+    Exit codes: 0 done, 1 failed, 2 usage or configuration.
     """
     ctx.obj = options
 

@@ -28,6 +28,7 @@ from bridge.ui.cli.session import (
     in_loop,
     load,
     opened,
+    warn,
     with_settings,
 )
 
@@ -45,6 +46,7 @@ def run(settings: Settings, demo: bool) -> int:
 
 async def _serve(settings: Settings) -> int:
     loaded = load(settings)
+    warn(loaded)
     logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
     async with opened(loaded) as app:
         await _check_store(app, loaded)
@@ -192,7 +194,7 @@ mail-bridge demo: a play provider and play mail servers, all in this process's m
      {curl} {bob}:{bobs.reveal()} 'imap://localhost:{imap}/INBOX;MAILINDEX=2'
 
 All accounts at a glance: {admin_url}
-Ctrl-C ends the demo. For real mail: copy config.example.yaml to config.yaml, edit it, then: mail-bridge run
+Ctrl-C ends the demo. For real mail: copy config.example.yaml to config.yaml, edit it, and start mail-bridge again.
 """
 
 

@@ -53,16 +53,31 @@ class Settings:
     log_level: Level | None
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --config and --log-level, also where they stand before its name; it gets Settings first."""
+config_option = click.option("--config", "-c", type=click.Path(path_type=Path), metavar="FILE", help="The YAML file.")
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    metavar="LEVEL",
+    help="debug, info, warning or error; wins over the file.",
+)
 
-    @click.option("--config", "-c", type=click.Path(path_type=Path), help="The YAML file.")
-    @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Wins over the file.")
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --config and --log-level, also where they stand before its name; it gets Settings first.
+
+    The log goes to standard error, whatever the command: standard output is for what was asked for.
+    """
+
+    @config_option
+    @log_level_option
     @click.pass_context
     @functools.wraps(command)
     def wrapped(ctx: click.Context, /, config: Path | None, log_level: Level | None, **options: Any) -> Any:
+        from bridge.observe import logs
+
         before = ctx.find_root().obj or {}
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
+        logs.configure(settings.log_level or "warning")
         i18n.speak(i18n.choose(_language(settings), system_language()))
         return command(settings, **options)
 
@@ -108,6 +123,8 @@ def find_config(settings: Settings) -> Path:
     from bridge.host.paths import config_candidates
 
     if settings.config is not None:
+        if not settings.config.exists():  # else `status --config tpyo.yaml` would say that no bridge is running
+            raise ConfigError((f"{settings.config}: there is no such file",))
         return settings.config
     candidates = config_candidates()
     for path in candidates:
@@ -124,14 +141,17 @@ def find_config(settings: Settings) -> Path:
 
 
 def load(settings: Settings) -> LoadedConfig:
-    """The configuration, checked; its warnings go to standard error. Raises: ConfigError with all its problems."""
+    """The configuration, checked. Raises: ConfigError with all its problems."""
     from bridge.config.load import load_config
     from bridge.stores.keys import read_named_secret
 
-    loaded = load_config(find_config(settings), read_keyring=read_named_secret)
+    return load_config(find_config(settings), read_keyring=read_named_secret)
+
+
+def warn(loaded: LoadedConfig) -> None:
+    """What works and should be changed all the same, on standard error; for the commands that are about the file."""
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    return loaded
 
 
 @asynccontextmanager

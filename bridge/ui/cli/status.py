@@ -37,7 +37,7 @@ def render(found: Status) -> str:
     lines.append(f"configuration: {found.config_file}")
     lines += [f"warning: {warning}" for warning in found.warnings]
     lines += [
-        f"{listener.protocol:<5} {listener.address:<21} {listener.sessions} sessions"
+        f"{listener.protocol:<5} {listener.address:<21} {listener.sessions} session{'' if listener.sessions == 1 else 's'}"
         + (f", TLS {listener.tls}" if listener.tls else "")
         for listener in found.listeners
     ]
