@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization import authorization_server as serve
 from tests.servers.ca import Authority
+from tests.whole_files import drop_damaged
 
 os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the developer's system speaks
 
 COVERAGE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
 """How a child process is measured: only for the program itself, not for children that tests kill in the middle."""
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # before pytest-cov's own end of the loop, which reads what is there
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Of a process that died while it wrote its coverage, the numbers are missing; the run is not."""
+    try:
+        return (yield)
+    finally:
+        drop_damaged(Path(os.environ.get("COVERAGE_FILE", session.config.rootpath / ".coverage")))
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,7 @@ PEER = 18
 NOT_FOR_A_TEST = {
     "trap_19": "Google ends the sign-ins of an app in status Testing after 7 days: README says to choose Internal",
     "trap_26": "two registered redirect URIs that differ in the port alone: README asks for exactly one",
-    "trap_32": "SendAsDenied comes after DATA: after the login nothing is parsed, the mail program gets it as it is",
-    "trap_33": "providers keep a copy of sent mail themselves: the mail program's setting, not the bridge's",
-    "trap_40": "a Windows service has no user's keyring: nothing to run here; a key file is named instead",
+    "trap_33": "providers keep a copy of sent mail themselves: the mail program's setting, which README names",
     "trap_47": "a date",
 }
 

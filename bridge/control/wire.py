@@ -98,7 +98,7 @@ def _decode(kind: Any, data: object, place: str) -> Any:
             return kind(data)
         except ValueError:
             raise WireError(f"{place} has an unknown value") from None
-    if kind is float and type(data) is int:
+    if kind is float and type(data) is int and abs(data) < 2**53:
         return float(data)
     if isinstance(kind, type) and type(data) is kind:  # not isinstance: True is an int
         return data

@@ -184,9 +184,6 @@ class ImapConnection(Connection):
             self._say_size()
             await self.writer.drain()
 
-    def _say(self, *lines: str) -> None:
-        self.writer.write("".join(f"{line}\r\n" for line in lines).encode())
-
 
 def _items(wanted: str, message: Message) -> list[bytes]:
     """The data items of one message that `wanted` names."""

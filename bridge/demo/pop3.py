@@ -86,9 +86,6 @@ class Pop3Connection(Connection):
             stuffed = b"".join((b"." if line.startswith(b".") else b"") + line + b"\r\n" for line in lines)
             self.writer.write(b"+OK\r\n" + stuffed + b".\r\n")
 
-    def _say(self, *lines: str) -> None:
-        self.writer.write("".join(f"{line}\r\n" for line in lines).encode())
-
 
 def _chosen(messages: list[Message], number: str) -> Message | None:
     return messages[int(number) - 1] if number.isdecimal() and 1 <= int(number) <= len(messages) else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.control.redirect import NO_ANSWER, VALUE_LIMIT, pasted
+from bridge.control.redirect import FIELDS, NO_ANSWER, PARAMETERS, VALUE_LIMIT, accepted, fields_of, pasted
 
 GOOD = "http://localhost:3017/?code=CANARY%2Fa&state=s-1&session_state=x"
 
@@ -50,6 +52,28 @@ def test_anything_else_is_explained_without_repeating_it(text: str) -> None:
     with pytest.raises(ValueError, match="begins with the redirect URI") as caught:
         pasted(text)
     assert str(caught.value) == NO_ANSWER
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(PARAMETERS)), st.text(max_size=50)), st.dictionaries(st.text(), st.text())
+)
+def test_what_a_provider_sends_arrives_as_it_was_and_nothing_else_does(
+    sent: dict[str, str], more: dict[str, str]
+) -> None:
+    others = {name: value for name, value in more.items() if name not in PARAMETERS}
+    try:
+        query = urlencode({**others, **sent})
+    except UnicodeEncodeError:
+        return
+    found = accepted(fields_of(query))
+    is_answer = sent.get("state", "") != "" and not {"code", "error"}.isdisjoint(sent)
+    assert found == (sent if is_answer and len(others) + len(sent) <= FIELDS else None)
+
+
+@given(st.text(alphabet="codestar=&%;+ \xff0x1é?", max_size=60))
+def test_any_query_is_an_answer_or_none(query: str) -> None:
+    found = accepted(fields_of(query))
+    assert found is None or (found["state"] != "" and set(found) <= PARAMETERS)
 
 
 @given(st.text())

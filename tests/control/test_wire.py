@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge import errors
 from bridge.advice.base import Turn
@@ -19,6 +23,7 @@ from bridge.control.contract import (
     SignInStarted,
     Status,
 )
+from bridge.errors import BridgeError
 from bridge.notices import (
     AuthorizationEnded,
     AuthorizationNeeded,
@@ -212,3 +217,34 @@ def test_a_broken_error_is_an_error_too() -> None:
 def test_the_proof_depends_on_token_and_nonce() -> None:
     proofs = {wire.proof(Secret(token), nonce) for token in ("CANARY-1", "CANARY-2") for nonce in ("a", "b")}
     assert len(proofs) == 4
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
+)
+NAMES = st.sampled_from(["error", "text", "fields", "notice", "address", "code", "problems", "reason", "url"])
+
+
+@given(data=st.dictionaries(NAMES, JSON | st.sampled_from(sorted(wire._ERRORS)), max_size=6))
+def test_any_object_is_an_error_of_ours_and_raises_none(data: dict[str, Any]) -> None:
+    assert isinstance(wire.decode_error(data), BridgeError | ValueError)
+
+
+@given(line=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_line_is_a_notice_or_misunderstood(line: bytes) -> None:
+    with contextlib.suppress(wire.WireError):
+        assert wire.decode_notice(line) is not None
+
+
+@given(data=JSON, kind=st.sampled_from([Status, AccountStatus, SignInStarted]))
+def test_any_value_is_of_its_kind_or_misunderstood(data: object, kind: type) -> None:
+    with contextlib.suppress(wire.WireError):
+        assert isinstance(wire.decode(kind, data), kind)
+
+
+def test_a_number_that_no_clock_has_is_misunderstood() -> None:
+    started = wire.encode(SignInStarted("a", "b", "c", 4.0))
+    with pytest.raises(wire.WireError, match="expires_at"):
+        wire.decode(SignInStarted, {**started, "expires_at": 10**400})

@@ -73,10 +73,10 @@ class Bridge:
         self._up.clear()
         self._is_up = False
         self.process = subprocess.Popen(
-            [*self.launcher, *self._command("run", *options)],
+            [*self.launcher, *self.command("run", *options)],
             stderr=subprocess.PIPE,
             text=True,
-            env=self._environment,
+            env=self.environ,
             cwd=self.directory,
         )
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
@@ -141,11 +141,11 @@ class Bridge:
         """One command of the program. Returns: what it printed, standard error behind standard output."""
         self.write_config()
         done = subprocess.run(
-            self._command(*arguments),
+            self.command(*arguments),
             input=stdin,
             capture_output=True,
             text=True,
-            env=self._environment,
+            env=self.environ,
             cwd=self.directory,
             timeout=60,
             check=False,
@@ -176,12 +176,12 @@ class Bridge:
         """A command that waits for a person: `act` gets each line that it prints. Returns: all of them."""
         self.write_config()
         command = subprocess.Popen(
-            self._command(*arguments),
+            self.command(*arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=self._environment,
+            env=self.environ,
             cwd=self.directory,
         )
         assert command.stdout is not None
@@ -238,11 +238,11 @@ class Bridge:
 
     # --- how it is called ---------------------------------------------------------------------------------------
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "bridge", "--config", str(self.directory / "config.yaml"), *arguments]
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LC_ALL", "REQUESTS_CA_BUNDLE") if name in os.environ}
         home = {"HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory / "data")}
         return {**COVERAGE, **kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}

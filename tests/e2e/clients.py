@@ -94,16 +94,15 @@ def mbsync(login: Login, directory: Path) -> list[bytes]:
     return [file.read_bytes() for file in files]
 
 
-def msmtp(login: Login, recipient: str, message: bytes, directory: Path) -> None:
-    """msmtp: AUTH by whatever it likes best of what is offered."""
+def msmtp(login: Login, recipient: str, message: bytes, directory: Path, mechanism: str) -> None:
+    """msmtp, with AUTH by `plain` or `login`."""
     config = directory / "msmtprc"
     config.write_text(
         f"account default\nhost localhost\nport {login.smtp}\nauth on\ntls off\nuser {login.username}\n"
         f"password {login.password}\nfrom {login.username}\n"
     )
     config.chmod(0o600)
-    run(["msmtp", "-C", str(config), "--auth=plain", recipient], stdin=message)
-    run(["msmtp", "-C", str(config), "--auth=login", recipient], stdin=message)
+    run(["msmtp", "-C", str(config), f"--auth={mechanism}", recipient], stdin=message)
 
 
 def swaks(login: Login, recipient: str, subject: str, *more: str) -> bytes:

@@ -5,9 +5,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.errors import AuthorizationFailed, BridgeError, ProviderUnavailable
 from bridge.oauth import answers
+from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
 
 
 def id_token(**claims: Any) -> dict[str, str]:
@@ -101,3 +104,41 @@ def test_the_fingerprint_is_of_everything_that_a_grant_depends_on() -> None:
     first = answers.fingerprint(("google", "id", "a", "x"))
     assert first == answers.fingerprint(("google", "id", "a", "x"))
     assert first != answers.fingerprint(("google", "id", "ax"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(
+    ["access_token", "token_type", "expires_in", "scope", "id_token", "aud", "sub", "email", "email_verified"]
+    + ["error", "error_description", "error_codes", "suberror"]
+)
+ANSWERS = st.dictionaries(NAMES, JSON, max_size=8)
+
+
+@given(answer=ANSWERS)
+def test_any_answer_is_a_token_or_the_providers_trouble(answer: dict[str, Any]) -> None:
+    try:
+        token = answers.access_token(answer, asked_at=100.0)
+    except ProviderUnavailable:
+        return
+    assert token.value.reveal() == answer["access_token"]
+    assert abs(token.expires_at) < float("inf")
+
+
+@given(answer=ANSWERS, body=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_id_token_has_claims_or_none_and_names_a_person_or_nobody(answer: dict[str, Any], body: bytes) -> None:
+    encoded = base64.urlsafe_b64encode(body).rstrip(b"=").decode()
+    found = answers.claims({**answer, "id_token": f"e30.{encoded}.c2ln"})
+    subject = answers.subject_by_email({**found, **answer}, unsaid=True)
+    assert subject is None or "@" in subject.address
+    assert answers.is_for({**found, **answer}, "client") in {True, False}
+
+
+@given(answer=ANSWERS, status=st.integers(100, 599))
+def test_any_failure_is_one_of_our_errors(answer: dict[str, Any], status: int) -> None:
+    failure = Failure.of(answer, status)
+    assert isinstance(refresh_problem(failure), BridgeError)
+    assert isinstance(sign_in_problem(failure), BridgeError)

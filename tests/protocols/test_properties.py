@@ -10,13 +10,27 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.errors import LoginRefused, ProtocolViolation
+from bridge.errors import LoginRefused, ProtocolViolation, UpstreamRefused
 from bridge.model import Mechanism, Protocol
 from bridge.protocols import sasl
-from bridge.protocols.base import Credentials, Event, Hangup, LoginRequested, Ready, Refused, Send, ServerMachine
+from bridge.protocols.base import (
+    ClientMachine,
+    Credentials,
+    Event,
+    Hangup,
+    LoginRequested,
+    Ready,
+    RefusalKind,
+    Refused,
+    Send,
+    ServerMachine,
+    StartTLS,
+)
 from bridge.protocols.imap import syntax
 from bridge.protocols.lines import LineBuffer
+from bridge.protocols.refusals import kind_of_refusal, public_line
 from bridge.protocols.registry import client_machine, server_machine
+from bridge.protocols.smtp.extensions import NOT_PASSED_ON, offered_extensions, upstream_extensions
 from bridge.secret import Secret
 
 SERVERS = [(protocol, starttls) for protocol in (Protocol.IMAP, Protocol.POP3) for starttls in (False, True)]
@@ -59,6 +73,29 @@ WORDS = st.sampled_from(
         b"STLS\r\n",
     ]
 )
+ANSWERS = st.sampled_from(
+    [
+        b"* OK ready\r\n",
+        b"* OK [CAPABILITY SASL-IR AUTH=XOAUTH2] ready\r\n",
+        b"* CAPABILITY IMAP4rev1 STARTTLS\r\nB1 OK\r\n",
+        b"* CAPABILITY AUTH=XOAUTH2\r\nB1 OK done\r\n",
+        b"B1 OK [CAPABILITY IMAP4rev1] in\r\n",
+        b"B2 OK in\r\n",
+        b"B3 NO [ALERT] too many\r\n",
+        b"* BYE gone\r\n",
+        b"+ \r\n",
+        b"+OK ready\r\n",
+        b"-ERR [SYS/TEMP] later\r\n",
+        b"220 ready\r\n",
+        b"250-x\r\n250-SIZE 1\r\n250 STARTTLS\r\n",
+        b"250-x\r\n250 AUTH XOAUTH2\r\n",
+        b"334 \r\n",
+        b"235 in\r\n",
+        b"535-5.7.8 no\r\n535 5.7.8 really\r\n",
+        b"421 bye\r\n",
+    ]
+)
+"""Lines in the order of which a login may come about."""
 STREAMS = st.lists(st.one_of(WORDS, st.binary(max_size=40)), max_size=30).map(b"".join)
 CUTS = st.lists(st.integers(1, 50), max_size=60)
 
@@ -127,6 +164,75 @@ def test_random_bytes_make_a_client_machine_raise_nothing_but_protocol_violation
         machine.closed()
     except ProtocolViolation as problem:
         assert "CANARY" not in str(problem)
+
+
+def client_says(machine: ClientMachine, chunks: list[bytes]) -> list[str]:
+    """Bytes sent and facts reported, up to the end; what is behind the end belongs to the mail client."""
+    said: list[str] = []
+    events = machine.start()
+    for number, chunk in enumerate([*chunks, b""]):
+        try:
+            events = machine.receive(chunk) if chunk else machine.closed()
+            while events:
+                match event := events.pop(0):
+                    case Send(data):
+                        said.append(data.decode("latin-1"))
+                    case StartTLS():
+                        said.append("StartTLS")
+                        events = machine.tls_started()
+                    case Ready(leftover, text, untagged):
+                        behind = leftover + b"".join(chunks[number + 1 :])
+                        return [*said, f"Ready {text!r} {untagged!r} {behind!r}"]
+                    case Refused(kind, words):
+                        return [*said, f"{kind.name} {words}"]
+                    case _:
+                        said.append(type(event).__name__)
+        except ProtocolViolation as problem:
+            return [*said, f"Violation {problem}"]
+    return said
+
+
+@pytest.mark.parametrize(("protocol", "starttls"), CLIENTS)
+@given(answers=st.lists(st.one_of(ANSWERS, ANSWERS, WORDS, st.binary(max_size=20)), max_size=12), cuts=CUTS)
+@example(
+    answers=[b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n", b"B1 OK [CAPABILITY A] in\r\n", b"* 1"], cuts=[9, 30]
+)
+@example(answers=[b"+OK\r\n", b"+ \r\n", b"+OK in\r\n", b"more"], cuts=[1] * 12)
+@example(
+    answers=[b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"334 \r\n", b"535-5.7.8 a\r\n535 b\r\n"], cuts=[3] * 20
+)
+def test_a_client_machine_says_the_same_for_any_cut(
+    protocol: Protocol, starttls: bool, answers: list[bytes], cuts: list[int]
+) -> None:
+    def machine() -> ClientMachine:
+        return client_machine(protocol, Credentials("a@example.com", Secret("CANARY")), starttls=starttls)
+
+    stream = b"".join(answers)
+    whole = client_says(machine(), [stream] if stream else [])
+    cut = client_says(machine(), pieces(stream, cuts))
+    if "StartTLS" in cut and "plaintext" in whole[-1]:
+        return  # behind STARTTLS nothing may be there yet: in one piece it is a violation
+    if whole[-1].startswith("Violation"):  # and what would have been said before, in the same piece, is not
+        whole, cut = whole[-1:], cut[-1:]
+    assert whole == cut
+
+
+@given(lines=st.lists(st.lists(st.text(max_size=20), max_size=6), max_size=4))
+def test_what_is_offered_is_what_every_upstream_has(lines: list[list[str]]) -> None:
+    upstreams = [upstream_extensions(each) for each in lines]
+    for line in offered_extensions(upstreams):
+        keyword = line.split(" ")[0]
+        assert all(keyword in {each.split(" ", 1)[0].upper() for each in upstream} for upstream in upstreams)
+        assert keyword not in NOT_PASSED_ON
+
+
+@given(text=st.text(max_size=200))
+def test_any_words_of_a_refusal_have_one_meaning_and_one_printable_line(text: str) -> None:
+    assert kind_of_refusal(text) in RefusalKind
+    line = public_line(UpstreamRefused("x", text=text))
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) <= 400
 
 
 @given(chunks=st.lists(st.binary(max_size=30), max_size=20), limit=st.integers(1, 60))

@@ -623,6 +623,29 @@ async def test_a_client_that_leaves_while_it_waits_does_not_keep_the_turn(trust:
             assert await third.ask(b"bye") == b"farewell"
 
 
+async def test_trap_32_a_refusal_after_the_message_reaches_the_mail_program_as_it_is(trust: Trust) -> None:
+    refusal = b"554 5.2.252 SendAsDenied; alice@example.com not allowed to send as boss@example.com"
+    script = [
+        *accepts(Protocol.SMTP, IMPLICIT, trust.good),
+        Expect(b"MAIL FROM:<boss@example.com>"),
+        Say(b"250 2.1.0 Sender OK\r\n"),
+        Expect(b"DATA"),
+        Say(b"354 Start mail input\r\n"),
+        Expect(b"Subject: x"),
+        Expect(b"\\."),
+        Say(refusal + b"\r\n"),
+        *BYE,
+    ]
+    with scripted(script) as server, bridge_to(server, Protocol.SMTP, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, Protocol.SMTP)
+            await log_in(client, Protocol.SMTP)
+            assert await client.ask(b"MAIL FROM:<boss@example.com>") == b"250 2.1.0 Sender OK"
+            assert await client.ask(b"DATA") == b"354 Start mail input"
+            assert await client.ask(b"Subject: x", b".") == refusal
+            assert await client.ask(b"bye") == b"farewell"
+
+
 # --- the log --------------------------------------------------------------------------------------------------------
 
 

@@ -320,7 +320,9 @@ async def test_an_entry_that_is_no_key_is_named_and_not_replaced(text: str) -> N
 )
 async def test_trap_39_a_keyring_that_cannot_be_trusted_gets_no_key(backend: KeyringBackend, reason: str) -> None:
     use(backend)
-    with pytest.raises(StoreUnavailable, match=rf"{reason}.*\. A file may hold the key instead: `store: {{key_file") as caught:
+    with pytest.raises(
+        StoreUnavailable, match=rf"{reason}.*\. A file may hold the key instead: `store: {{key_file"
+    ) as caught:
         await open_key(IN_KEYRING, has_records=False)
     assert "CANARY" not in str(caught.value)
     assert (KEY_SERVICE, KEY_USER) not in getattr(backend, "entries", {})
@@ -343,7 +345,9 @@ async def test_on_windows_the_key_does_not_roam() -> None:
 async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unlocked() -> None:
     use(backend := Hanging())
     for _ in range(2):  # the second time at once: one call at a time
-        with pytest.raises(StoreUnavailable, match=r"the OS keyring does not answer; unlock it\. A file may hold the key"):
+        with pytest.raises(
+            StoreUnavailable, match=r"the OS keyring does not answer; unlock it\. A file may hold the key"
+        ):
             await open_key(IN_KEYRING, has_records=False, limit=0.05)
     (thread,) = [one for one in threading.enumerate() if one.name == "keyring"]
     backend.unlocked.set()
@@ -372,5 +376,7 @@ def test_a_named_secret_is_read_or_absent() -> None:
 
 def test_a_named_secret_has_its_own_remedy() -> None:
     use(Failing(KeyringLocked()))
-    with pytest.raises(StoreUnavailable, match=r"is locked; unlock it\. Or use \$\{file:…\} or an environment variable"):
+    with pytest.raises(
+        StoreUnavailable, match=r"is locked; unlock it\. Or use \$\{file:…\} or an environment variable"
+    ):
         read_named_secret("office365")

@@ -37,7 +37,7 @@ def render(found: Status) -> str:
     lines.append(f"configuration: {found.config_file}")
     lines += [f"warning: {warning}" for warning in found.warnings]
     lines += [
-        f"{listener.protocol:<5} {listener.address:<21} {listener.sessions} session{'' if listener.sessions == 1 else 's'}"
+        f"{listener.protocol:<5} {listener.address:<21} {_counted(listener.sessions, 'session')}"
         + (f", TLS {listener.tls}" if listener.tls else "")
         for listener in found.listeners
     ]
@@ -49,3 +49,7 @@ def render(found: Status) -> str:
             line += f" → {account.sign_in_url}"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

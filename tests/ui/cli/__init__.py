@@ -1,0 +1,1 @@
+"""Mirrors bridge/ui/cli."""

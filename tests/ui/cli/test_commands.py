@@ -1,0 +1,362 @@
+"""The commands as an admin meets them, mistakes included; no mail server and no provider is needed for these."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.ui.cli.main import run_command_line
+from tests.e2e.bridge import Bridge, configuration, running
+
+ALICE, BOB = "alice@example.com", "bob@contoso.com"
+PATTERN = "*@fabrikam.com"
+COMMANDS = ("run", "check", "authorize", "accounts", "status", "schema")
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Bridge:
+    """A configuration, its key in a file; nothing runs."""
+    providers = {
+        "gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"},
+        "office365": {"kind": "microsoft", "tenant": "contoso.com", "client_id": "1111"},
+    }
+    accounts = [
+        {"address": ALICE, "provider": "gmail"},
+        {"address": BOB, "provider": "office365"},
+        {"address": PATTERN, "provider": "office365"},
+    ]
+    return Bridge(tmp_path, configuration(tmp_path, providers, accounts))
+
+
+def separate(bridge: Bridge, *arguments: str, stdin: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
+    """One command: exit code, standard output, standard error."""
+    bridge.write_config()
+    done = subprocess.run(
+        bridge.command(*arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=bridge.environ,
+        cwd=cwd or bridge.directory,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def without_config(bridge: Bridge, *arguments: str) -> tuple[int, str]:
+    """One command that has to look for its configuration. Returns: exit code, everything that it printed."""
+    done = subprocess.run(
+        [*bridge.command()[:3], *arguments],
+        capture_output=True,
+        text=True,
+        env=bridge.environ,
+        cwd=bridge.directory,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+# --- no configuration, or not that one ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "check", "status", f"authorize {ALICE}"])
+def test_where_there_is_no_configuration_the_places_are_named(admin: Bridge, command: str) -> None:
+    code, said = without_config(admin, *command.split())
+    assert code == 2
+    assert "there is no configuration yet" in said
+    assert str(admin.directory / "config.yaml") in said
+    assert "run --demo" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["run", "check", "status", f"authorize {ALICE}"])
+def test_a_file_that_does_not_exist_is_said_to_be_missing(admin: Bridge, command: str) -> None:
+    code, said = without_config(admin, *command.split(), "--config", "tpyo.yaml")
+    assert code == 2
+    assert "tpyo.yaml: there is no such file" in said
+
+
+def test_the_environment_may_name_the_file(admin: Bridge) -> None:
+    elsewhere = admin.directory / "elsewhere.yaml"
+    admin.write_config().rename(elsewhere)
+    admin.environment["MAIL_BRIDGE_CONFIG"] = str(elsewhere)
+    code, said = without_config(admin, "accounts", "list")
+    assert code == 0
+    assert ALICE in said
+
+
+@pytest.mark.parametrize("command", ["run", "check", "accounts list", f"authorize {BOB}"])
+def test_all_errors_of_a_configuration_are_printed_by_every_command(admin: Bridge, command: str) -> None:
+    admin.config["accounts"][0]["provider"] = "gmial"
+    admin.config["listenerz"] = {}
+    said = admin.run(*command.split(), code=2)
+    assert "accounts[0].provider: no provider named 'gmial' (did you mean 'gmail'?)" in said
+    assert "listenerz: unknown key (did you mean 'listeners'?)" in said
+    assert "Traceback" not in said
+
+
+# --- usage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (f"accounts password {ALICE} --rotate --set-from-stdin", "do not go together"),
+        (f"accounts forget {ALICE}", "--yes means that you are sure"),
+        (f"accounts adopt {ALICE}", "standard input must give a refresh token"),
+    ],
+)
+def test_wrong_usage_is_explained_with_exit_code_2(admin: Bridge, arguments: str, words: str) -> None:
+    assert words in admin.run(*arguments.split(), code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "Usage: mail-bridge [OPTIONS] COMMAND"),
+        ("nonsense", "No such command 'nonsense'"),
+        ("authorize", "Missing argument 'ADDRESS'"),
+        ("run --nonsense", "No such option"),
+        ("--log-level loud check", "is not one of 'debug', 'info', 'warning', 'error'"),
+    ],
+)
+def test_what_is_no_command_is_explained(capsys: pytest.CaptureFixture[str], arguments: str, words: str) -> None:
+    assert run_command_line(arguments.split()) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_lists_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {command} " in said for command in COMMANDS)
+    assert "0 done, 1 failed, 2 usage or configuration" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert run_command_line([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: mail-bridge {command}")
+    assert "Options:" in said
+    assert "..." not in said.partition("Options:")[2]  # no sentence is cut
+
+
+def test_output_into_a_pipe_that_closes_ends_quietly(admin: Bridge) -> None:
+    with subprocess.Popen(
+        admin.command("schema"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=admin.environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+
+
+# --- accounts -----------------------------------------------------------------------------------------------------
+
+
+def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
+    lines = admin.run("accounts", "list").splitlines()
+    assert lines[0] == f"○ {ALICE}  sign-in   gmail      nobody has signed in yet"
+    assert lines[1] == f"○ {BOB}    sign-in   office365  nobody has signed in yet"
+    assert lines[2].strip().startswith(PATTERN)
+    assert lines[-1] == "To sign in: mail-bridge authorize ADDRESS"
+
+
+def test_a_password_is_all_that_is_on_standard_output(admin: Bridge) -> None:
+    code, shown, _ = separate(admin, "--log-level", "debug", "accounts", "password", ALICE)
+    assert code == 0
+    assert len(shown.split()) == 1
+    assert len(shown.strip()) >= 22  # 128 bits and more
+    assert separate(admin, "accounts", "password", ALICE.upper())[1] == shown
+    assert separate(admin, "accounts", "password", "anna@fabrikam.com")[1] not in {"", shown}
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("nobody@example.com", "nobody@example.com is in no account of the configuration"),
+        (PATTERN, f"{PATTERN} stands for everybody of its domain; name one address of it"),
+    ],
+)
+@pytest.mark.parametrize("command", ["accounts password", "accounts forget --yes"])
+def test_an_address_that_is_no_account_is_a_failure(admin: Bridge, command: str, address: str, words: str) -> None:
+    said = admin.run(*command.split(), address, code=1)
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Bridge) -> None:
+    said = admin.run("accounts", "password", ALICE, "--set-from-stdin", stdin="chosen by an admin\r\n")
+    assert "works for a week longer" in said
+    assert admin.password(ALICE) == "chosen by an admin"
+    assert "at least 12" in admin.run("accounts", "password", ALICE, "--set-from-stdin", stdin="short\n", code=2)
+    assert admin.password(ALICE) == "chosen by an admin"
+    assert admin.run("accounts", "password", ALICE, "--rotate").strip() != "chosen by an admin"
+
+
+# --- the store ----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_no_database_is_trouble_and_no_reason_to_sign_in(admin: Bridge) -> None:
+    store = admin.directory / "store.sqlite"
+    store.write_text("CANARY")
+    (listed, *_) = admin.json("accounts", "list")
+    assert listed["state"] == "trouble"
+    assert "is not a database; move it away" in listed["detail"]
+    for command in (["run"], ["check"]):
+        assert "is not a database; move it away" in admin.run(*command, code=2)
+    assert "is not a database" in admin.run("accounts", "password", ALICE, code=1)
+    assert store.read_text() == "CANARY"
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("no key\n", "holds 7 bytes; a key has 32 bytes"), (None, "does not exist; put it back")]
+)
+def test_a_key_that_is_damaged_or_gone_is_named_by_every_command(admin: Bridge, key: str | None, words: str) -> None:
+    admin.password(ALICE)
+    file = admin.directory / "key"
+    good = file.read_text()
+    file.unlink()
+    if key is not None:
+        file.write_text(key)
+        file.chmod(0o600)
+    for command, code in (("run", 2), ("check", 2), (f"accounts password {ALICE}", 1), ("accounts list", 0)):
+        assert words in admin.run(*command.split(), code=code), command
+    assert [account["state"] for account in admin.json("accounts", "list")] == ["trouble", "trouble"]
+    file.write_text(good)
+    file.chmod(0o600)
+    assert [account["state"] for account in admin.json("accounts", "list")] == ["sign-in", "sign-in"]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program writes, and does not come to an end."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_a_store_that_another_program_has_locked_is_said_to_be_and_nothing_changes(admin: Bridge) -> None:
+    before = admin.password(ALICE)
+    with locked(admin.directory / "store.sqlite"):
+        said = admin.run("accounts", "password", ALICE, "--rotate", code=1)
+    assert "lock" in said
+    assert "Traceback" not in said
+    assert admin.password(ALICE) == before
+
+
+def test_without_a_keyring_the_remedy_is_a_sentence(admin: Bridge) -> None:
+    admin.environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
+    del admin.config["store"]["key_file"]
+    for command in ("run", "check"):
+        said = admin.run(command, code=2)
+        assert "there is no OS keyring here" in said
+        assert ". A file may hold the key instead: `store: {key_file: …}`" in said
+
+
+# --- beside a running bridge, and without one ---------------------------------------------------------------------
+
+
+def test_check_names_the_port_that_is_taken(admin: Bridge) -> None:
+    taken = int(admin.config["listeners"]["pop3"].rsplit(":", 1)[1])
+    with socket.create_server(("127.0.0.1", taken)):
+        said = admin.run("check", code=2)
+        assert f"FAILED  ports: 127.0.0.1:{taken} (listeners.pop3) is in use by another program" in said
+        assert "ok      store" in said
+
+
+def test_authorize_needs_the_consoles_port_and_says_so(admin: Bridge) -> None:
+    with socket.create_server(("127.0.0.1", admin.console_port)):
+        said = admin.run("authorize", ALICE, "--no-browser", code=2)
+    assert f"127.0.0.1:{admin.console_port} (console) is in use by another program" in said
+
+
+@pytest.mark.parametrize("is_beside", [True, False], ids=["beside a bridge", "alone"])
+def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridge, is_beside: bool) -> None:
+    with running(admin) if is_beside else contextlib.nullcontext():
+        admin.write_config()
+        with subprocess.Popen(
+            admin.command("authorize", ALICE, "--no-browser"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=admin.environ,
+            cwd=admin.directory,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"To sign in for {ALICE}, open this page in your browser:\n"
+            assert process.stdout.readline() == "\n"
+            assert process.stdout.readline().startswith("  https://accounts.google.com/o/oauth2/v2/auth?")
+            process.send_signal(signal.SIGINT)
+            said, problems = process.communicate(timeout=20)
+            assert process.returncode == 1
+        assert "Traceback" not in problems
+        assert said.strip() == ""
+    assert admin.json("accounts", "list")[0]["state"] == "sign-in"
+
+
+def test_status_and_accounts_ask_the_running_bridge(admin: Bridge) -> None:
+    assert "is not running" in admin.run("status", code=1)
+    with running(admin):
+        said = admin.run("status")
+        assert "is running" in said
+        assert f"imap  {admin.config['listeners']['imap']}" in said
+        assert "0 sessions" in said
+        with socket.create_connection(("127.0.0.1", int(admin.config["listeners"]["imap"].rsplit(":", 1)[1]))) as sock:
+            sock.recv(100)
+            assert "1 session\n" in admin.run("status")
+        assert f"/sign-in/{ALICE}" in said
+        assert admin.json("status")["listeners"][0]["protocol"] == "imap"
+        assert len(admin.json("accounts", "list")) == 2
+        assert "holds them" in admin.run("check")
+        assert "is in use by another program" in admin.run("run", code=2)
+
+
+def test_a_second_bridge_with_the_same_file_does_not_take_the_first_ones_place(admin: Bridge) -> None:
+    with running(admin):
+        admin.run("run", code=2)
+        assert "is running" in admin.run("status")
+
+
+def test_a_warning_comes_with_the_commands_that_are_about_the_file(admin: Bridge) -> None:
+    if os.name != "posix":
+        pytest.skip("file modes are POSIX's")
+    admin.write_config().chmod(0o644)
+    for arguments, is_warned in ((["check"], True), (["accounts", "list"], False)):
+        done = subprocess.run(
+            admin.command(*arguments), capture_output=True, text=True, env=admin.environ, timeout=60, check=False
+        )
+        assert done.returncode == 0
+        assert ("every user of this machine can read this secret" in done.stderr) is is_warned
+        assert "every user" not in done.stdout
+
+
+def test_the_schema_is_json_that_knows_every_section(admin: Bridge) -> None:
+    schema = json.loads(admin.run("schema"))
+    assert {"providers", "accounts", "listeners", "console", "store", "log"} <= set(schema["properties"])
+
+
+def test_two_commands_at_once_make_one_password(admin: Bridge) -> None:
+    admin.write_config()
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(separate(admin, "accounts", "password", ALICE)[1])) for _ in "123"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert found[0].strip()
