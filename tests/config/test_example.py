@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,17 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(directory: Path, text: str) -> LoadedConfig:
+def write(directory: Path, text: str) -> Path:
     path = directory / "config.yaml"
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
-    return load_config(path, environ=ENVIRON, read_keyring={"company": "CANARY-4", "exchange": "CANARY-5"}.get)
+    return path
+
+
+def load(directory: Path, text: str) -> LoadedConfig:
+    return load_config(
+        write(directory, text), environ=ENVIRON, read_keyring={"company": "CANARY-4", "exchange": "CANARY-5"}.get
+    )
 
 
 def uncommented(*, alternatives: bool) -> str:
@@ -112,3 +119,12 @@ def test_every_key_of_the_schema_is_explained() -> None:
 
 def test_the_first_line_tells_editors_where_the_schema_is() -> None:
     assert EXAMPLE.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=./config.schema.json\n")
+
+
+def test_the_ten_lines_of_readme_are_a_whole_configuration(directory: Path) -> None:
+    readme = (EXAMPLE.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^ *```yaml\n(.*?)^ *```$", readme, re.MULTILINE | re.DOTALL)
+    loaded = load_config(
+        write(directory, textwrap.dedent(block)), environ=ENVIRON, read_keyring={"office365": "CANARY-5"}.get
+    )
+    assert [account.address for account in loaded.config.accounts] == ["alice@example.com", "bob@contoso.com"]

@@ -86,17 +86,14 @@ async def test_a_message_sent_to_bob_is_in_bobs_inbox() -> None:
                 smtp.ehlo()
                 smtp.auth("XOAUTH2", lambda _=None: xoauth2(token))
                 smtp.sendmail("alice@example.com", ["alice@example.com"], b"Subject: hi\r\n\r\n.dot\r\nend\r\n")
-            imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context())
-            imap.authenticate("XOAUTH2", lambda _: xoauth2(token).encode())
+            imap = imap_to(signer, token)
             imap.select()
             _, found = imap.search(None, "ALL")
             _, fetched = imap.fetch(found[0].split()[-1].decode(), "(RFC822)")
             imap.append("INBOX", None, None, b"Subject: appended\r\n\r\nbody\r\n")
             _, sizes = imap.status("INBOX", "(MESSAGES)")
             imap.logout()
-            pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context())
-            pop._shortcmd("AUTH XOAUTH2")  # type: ignore[attr-defined]  # poplib has no SASL
-            pop._shortcmd(base64.b64encode(xoauth2(token).encode()).decode())  # type: ignore[attr-defined]
+            pop = pop3_to(signer, token)
             lines = pop.retr(2)[1]
             count = pop.stat()[0]
             pop.quit()
@@ -109,6 +106,150 @@ async def test_a_message_sent_to_bob_is_in_bobs_inbox() -> None:
     assert by_imap == b"Subject: hi\r\n\r\n.dot\r\nend\r\n"
     assert by_pop == b"Subject: hi\r\n\r\n.dot\r\nend"
     assert count == 3
+
+
+def imap_to(signer: Signer, token: str) -> imaplib.IMAP4_SSL:
+    imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context(), timeout=10)
+    imap.authenticate("XOAUTH2", lambda _: xoauth2(token).encode())
+    return imap
+
+
+def pop3_to(signer: Signer, token: str) -> poplib.POP3_SSL:
+    pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context(), timeout=10)
+    pop._shortcmd("AUTH XOAUTH2")  # type: ignore[attr-defined]  # poplib has no SASL
+    pop._shortcmd(base64.b64encode(xoauth2(token).encode()).decode())  # type: ignore[attr-defined]
+    return pop
+
+
+async def test_a_mail_program_finds_its_way_about_by_imap() -> None:
+    async with demo_world() as world:
+        signer = Signer(world)
+        token = (await signer.tokens())["access_token"]
+
+        def talk() -> None:
+            imap = imap_to(signer, token)
+            assert imap.namespace()[0] == "OK"
+            assert imap.list()[1] == [b'() "/" INBOX']
+            assert imap.lsub()[0] == "OK"
+            assert imap.select("INBOX", readonly=True)[1] == [b"1"]
+            _, found = imap.fetch("1:*", "(FLAGS RFC822.SIZE INTERNALDATE ENVELOPE)")
+            described = b"".join(part if isinstance(part, bytes) else part[0] for part in found if part)
+            assert b"RFC822.SIZE" in described
+            assert b"INTERNALDATE" in described
+            assert b'"Welcome to the demo"' in described
+            assert imap.uid("SEARCH", "ALL")[1] == [b"1"]
+            _, headers = imap.uid("FETCH", "1", "(BODY.PEEK[HEADER])")
+            assert isinstance(headers[0], tuple)
+            assert headers[0][1].endswith(b"\r\n\r\n")
+            _, text = imap.fetch("1", "(BODY[TEXT])")
+            assert isinstance(text[0], tuple)
+            assert text[0][1] == b"This message came over XOAUTH2, to a program that can only do LOGIN.\r\n"
+            assert b"\\Seen" in (imap.fetch("1", "(FLAGS)")[1][0] or b"")  # not peeked at: read
+            assert b"\\Flagged" in (imap.uid("STORE", "1", "+FLAGS", "(\\Flagged)")[1][0] or b"")
+            assert b"\\Flagged" not in (imap.store("1", "-FLAGS", "(\\Flagged)")[1][0] or b"")
+            assert imap.fetch("nonsense", "(FLAGS)")[1] == [None]
+            assert imap.noop()[0] == imap.check()[0] == imap.expunge()[0] == imap.close()[0] == "OK"
+            with pytest.raises(imaplib.IMAP4.error, match="does not know"):
+                imap.create("Elsewhere")
+            imap.logout()
+
+        await asyncio.to_thread(talk)
+
+
+async def test_an_idling_mail_program_is_told_of_a_new_message() -> None:
+    async with demo_world() as world:
+        signer = Signer(world)
+        token = (await signer.tokens())["access_token"]
+
+        def talk() -> None:
+            idling, other = imap_to(signer, token), imap_to(signer, token)
+            idling.select()
+            idling.send(b"x IDLE\r\n")
+            assert idling.readline() == b"+ idling\r\n"
+            other.append("INBOX", None, None, b"Subject: new\r\n\r\nbody\r\n")
+            assert idling.readline() == b"* 2 EXISTS\r\n"
+            idling.send(b"DONE\r\n")
+            assert idling.readline() == b"x OK done\r\n"
+            idling.logout()
+            other.logout()
+
+        await asyncio.to_thread(talk)
+
+
+async def test_nothing_is_read_before_the_login() -> None:
+    async with demo_world() as world:
+        signer = Signer(world)
+
+        def talk() -> None:
+            imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context(), timeout=10)
+            imap.send(b"1 SELECT INBOX\r\n")
+            assert imap.readline() == b"1 NO log in first\r\n"
+            with pytest.raises(imaplib.IMAP4.error, match="only XOAUTH2"):
+                imap.authenticate("PLAIN", lambda _: b"")
+            imap.logout()
+            pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context(), timeout=10)
+            assert pop.capa()["SASL"] == ["XOAUTH2"]
+            for command in ("STAT", "AUTH PLAIN"):
+                with pytest.raises(poplib.error_proto):
+                    pop._shortcmd(command)  # type: ignore[attr-defined]
+            pop.quit()
+            with smtplib.SMTP_SSL("localhost", signer.port("smtp"), context=signer.context(), timeout=10) as smtp:
+                assert smtp.helo()[0] == 250
+                assert smtp.docmd("MAIL", "FROM:<alice@example.com>")[0] == 530
+                assert smtp.docmd("AUTH", "PLAIN")[0] == 504
+                assert (
+                    smtp.docmd("AUTH", "XOAUTH2 " + base64.b64encode(xoauth2("nonsense").encode()).decode())[0] == 334
+                )
+                assert smtp.docmd("")[0] == 535
+
+        await asyncio.to_thread(talk)
+
+
+async def test_a_mail_program_finds_its_way_about_by_pop3() -> None:
+    async with demo_world() as world:
+        signer = Signer(world)
+        token = (await signer.tokens())["access_token"]
+
+        def talk() -> None:
+            pop = pop3_to(signer, token)
+            count, size = pop.stat()
+            assert count == 1
+            assert pop.list()[1] == [f"1 {size}".encode()]
+            assert pop.list(1) == f"+OK 1 {size}".encode()  # type: ignore[comparison-overlap]  # of one message it is a line
+            assert pop.uidl()[1] == [b"1 1"]
+            headers, body = pop.top(1, 0)[1], pop.top(1, 1)[1]
+            assert headers[-1] == b""
+            assert body[-1].startswith(b"This message came over XOAUTH2")
+            assert b"kept" in pop.dele(1)
+            assert pop.rset().startswith(b"+OK")
+            assert pop.noop().startswith(b"+OK")
+            for command in (lambda: pop.retr(2), lambda: pop.list(7), lambda: pop.apop("alice", "x")):
+                with pytest.raises(poplib.error_proto):
+                    command()
+            pop.quit()
+
+        await asyncio.to_thread(talk)
+
+
+async def test_mail_goes_to_the_demos_own_addresses_only() -> None:
+    async with demo_world() as world:
+        signer = Signer(world)
+        token = (await signer.tokens())["access_token"]
+
+        def talk() -> None:
+            with smtplib.SMTP_SSL("localhost", signer.port("smtp"), context=signer.context(), timeout=10) as smtp:
+                smtp.ehlo()
+                smtp.auth("XOAUTH2", lambda _=None: xoauth2(token))
+                assert smtp.mail("alice@example.com")[0] == 250
+                assert smtp.rcpt("somebody@elsewhere.example")[0] == 550
+                assert smtp.docmd("DATA")[0] == 503
+                assert smtp.rcpt("bob@example.com")[0] == 250
+                assert smtp.rset()[0] == 250
+                assert smtp.docmd("DATA")[0] == 503  # forgotten with the rest
+                assert smtp.docmd("VRFY", "bob")[0] == 502
+                assert smtp.noop()[0] == 250
+
+        await asyncio.to_thread(talk)
 
 
 async def test_a_wrong_token_and_a_foreign_mailbox_are_refused() -> None:
