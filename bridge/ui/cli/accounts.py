@@ -131,7 +131,7 @@ def adopt(settings: Settings, address: str) -> int:
     return in_loop(work())
 
 
-@accounts.command()
+@accounts.command(short_help="Log in to each mail server of an account.")
 @click.argument("address")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @with_settings

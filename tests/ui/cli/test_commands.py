@@ -20,7 +20,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
-COMMANDS = ("run", "check", "authorize", "accounts", "status", "schema")
+COMMANDS = ("run", "check", "authorize", "accounts", "status", "import", "schema")
 
 
 @pytest.fixture
