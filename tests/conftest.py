@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers.authorization import AuthorizationServer
@@ -17,6 +18,12 @@ os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the
 
 COVERAGE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
 """How a child process is measured: only for the program itself, not for children that tests kill in the middle."""
+
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")  # else a busy machine fails a property that holds
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # before pytest-cov's own end of the loop, which reads what is there

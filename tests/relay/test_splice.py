@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import socket
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bridge.errors import PeerGone
 from bridge.relay import splice as splice_module
 from bridge.relay.channel import Channel
 from bridge.relay.completion import CompletionChannel
@@ -117,9 +119,60 @@ async def test_a_client_that_is_reset_ends_the_session_at_once(
         session = group.create_task(scene.splice())
         await scene.client.send(b"x")
         await receive_exactly(scene.upstream, 1)
-        scene.client._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        scene.client._socket.close()
+        reset(scene.client)
         assert await scene.upstream.receive() == b""
+    assert session.result().ended_by == "client lost"
+    scene.upstream.close()
+
+
+def reset(channel: ReadinessChannel) -> None:
+    """As a program that is killed, or a firewall that has had enough."""
+    channel._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    channel._socket.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_upstream_that_is_reset_ends_the_session_at_once(
+    kind: Callable[..., Channel], contexts: Contexts
+) -> None:
+    scene = await Scene(kind).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await scene.client.send(b"x")
+        await receive_exactly(scene.upstream, 1)
+        reset(scene.upstream)
+        assert await scene.client.receive() == b""
+    assert session.result().ended_by in {"upstream lost", "upstream"}  # OpenSSL may take a reset for the end
+    scene.client.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_session(
+    kind: Callable[..., Channel], contexts: Contexts
+) -> None:
+    """What it has not read is dropped, and the upstream is not read any further."""
+    scene = await Scene(kind).with_tls(contexts)
+    sent = asyncio.Event()
+
+    async def flood() -> None:
+        with contextlib.suppress(PeerGone):
+            while True:
+                await scene.upstream.send(b"x" * 65536)
+                sent.set()
+
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        flooding = group.create_task(flood())
+        while True:  # until nothing goes any more
+            sent.clear()
+            try:
+                async with asyncio.timeout(0.2):
+                    await sent.wait()
+            except TimeoutError:
+                break
+        assert not session.done()
+        reset(scene.client)
+        await flooding
     assert session.result().ended_by == "client lost"
     scene.upstream.close()
 
