@@ -113,7 +113,6 @@ class App:
                 stack.push_async_callback(self._store.close)
                 for provider in (*self._providers.values(), *self._retired_providers):
                     stack.push_async_callback(provider.close)
-                stack.callback(self._dialer.close)
 
     def bind(self, *, console_only: bool = False) -> None:
         """Open all ports, or none. Raises: BridgeError naming port and remedy; ConfigError for a certificate."""

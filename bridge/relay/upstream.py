@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohappyeyeballs
@@ -29,6 +28,7 @@ from bridge.protocols.base import (
 )
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
+from bridge.relay.resolver import Lookup, Resolver, look_up
 from bridge.relay.tls import UpstreamContexts
 
 CONNECT_SECONDS = 10.0
@@ -37,19 +37,6 @@ LOGIN_SECONDS = 15.0
 """TLS, greeting and the token together."""
 NEXT_ADDRESS_SECONDS = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
-RESOLVER_THREADS = 16
-"""Lookups under way at once; a name server that hangs then delays only those who need it."""
-
-AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
-"""As getaddrinfo gives it."""
-Lookup = Callable[[str, int], Sequence[AddressInfo]]
-"""Host and port to addresses; blocks. Raises: OSError, UnicodeError."""
-
-
-def look_up(host: str, port: int) -> Sequence[AddressInfo]:
-    """Ask the operating system: hosts file, DNS and what else it is configured for."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]  # stubs allow bytes
-
 
 MachineFactory = Callable[[Credentials, bool, str], ClientMachine]
 """Credentials, whether STARTTLS is wanted, and the SMTP client name, to a client machine."""
@@ -67,9 +54,8 @@ class Dialer:
     """TCP to an endpoint: asynchronous name lookup, then the addresses of both families in a race (RFC 8305)."""
 
     def __init__(self, *, lookup: Lookup = look_up, connect_seconds: float = CONNECT_SECONDS) -> None:
-        self._lookup = lookup
+        self._resolver = Resolver(lookup)
         self._connect_seconds = connect_seconds
-        self._resolver = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
 
     async def dial(self, endpoint: Endpoint) -> Channel:
         """Connect. Raises: UpstreamUnavailable with a sentence that names the server."""
@@ -77,7 +63,7 @@ class Dialer:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_seconds):
-                found = await loop.run_in_executor(self._resolver, self._lookup, endpoint.host, endpoint.port)
+                found = await self._resolver.addresses(endpoint.host, endpoint.port)
                 sock = await aiohappyeyeballs.start_connection(
                     found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1
                 )
@@ -90,10 +76,6 @@ class Dialer:
         except OSError as problem:
             raise UpstreamUnavailable(f"{place} cannot be reached: {problem}") from problem
         return open_channel(sock, loop, peer=place)
-
-    def close(self) -> None:
-        """Give the threads up; a lookup under way ends by itself."""
-        self._resolver.shutdown(wait=False, cancel_futures=True)
 
 
 class Upstream:

@@ -159,12 +159,8 @@ def bridge_to(
     connections: int | None = None,
     most: int = 10,
 ) -> Iterator[Bridge]:
-    dialer = Dialer()
-    try:
-        endpoint = Endpoint("localhost", server.port, mode, trust.ca_file, connections=connections)
-        yield Bridge(protocol, endpoint, dialer, most)
-    finally:
-        dialer.close()
+    endpoint = Endpoint("localhost", server.port, mode, trust.ca_file, connections=connections)
+    yield Bridge(protocol, endpoint, Dialer(), most)
 
 
 async def greeted(client: MailClient, protocol: Protocol) -> None:

@@ -11,6 +11,7 @@ import logging
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import warnings
@@ -28,8 +29,9 @@ from bridge.observe import logs
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine
 from bridge.relay.channel import Channel
+from bridge.relay.resolver import AddressInfo, look_up
 from bridge.relay.tls import UpstreamContexts
-from bridge.relay.upstream import AddressInfo, Dialer, Opened, Upstream, look_up
+from bridge.relay.upstream import Dialer, Opened, Upstream
 from bridge.secret import Secret
 from tests.relay.scripted import (
     ACCEPTED,
@@ -96,11 +98,7 @@ def upstream_of(
     def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
         return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
 
-    dialer = dialer or Dialer()
-    try:
-        yield Upstream(protocol, machine, dialer, contexts or UpstreamContexts(), login_seconds=seconds)
-    finally:
-        dialer.close()
+    yield Upstream(protocol, machine, dialer or Dialer(), contexts or UpstreamContexts(), login_seconds=seconds)
 
 
 @asynccontextmanager
@@ -461,6 +459,20 @@ async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust
         answer.set()
 
 
+def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
+    script = (
+        "import asyncio, threading\n"
+        "from bridge.model import Endpoint, TlsMode\n"
+        "from bridge.relay.upstream import Dialer\n"
+        "dialer = lambda: Dialer(lookup=lambda host, port: threading.Event().wait(), connect_seconds=0.1)\n"
+        "async def main():\n"
+        "    await dialer().dial(Endpoint('mail.example', 993, TlsMode.IMPLICIT, None))\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert "UpstreamUnavailable: mail.example:993 does not answer within 0.1 s" in done.stderr
+
+
 # --- servers that stop ----------------------------------------------------------------------------------------------
 
 
@@ -653,4 +665,3 @@ async def test_a_channel_is_named_by_its_server(trust: Trust) -> None:
         channel: Channel = await dialer.dial(trust.endpoint(server.port, IMPLICIT))
         assert channel.peer == f"localhost:{server.port}"
         channel.close()
-        dialer.close()
