@@ -206,6 +206,30 @@ def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Br
     assert admin.run("accounts", "password", ALICE, "--rotate").strip() != "chosen by an admin"
 
 
+@pytest.mark.parametrize(("answer", "code", "words"), [("n", 1, "Go on?"), ("y", 0, "is removed")])
+def test_forget_asks_on_a_terminal(admin: Bridge, answer: str, code: int, words: str) -> None:
+    pty = pytest.importorskip("pty", reason="there are terminals of this kind on POSIX only")
+    keyboard, terminal = pty.openpty()
+    try:
+        os.write(keyboard, f"{answer}\n".encode())
+        admin.write_config()
+        done = subprocess.run(
+            admin.command("accounts", "forget", ALICE),
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            env=admin.environ,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(keyboard)
+        os.close(terminal)
+    assert done.returncode == code
+    assert "must sign in again afterwards" in done.stdout
+    assert words in done.stdout
+
+
 # --- the store ----------------------------------------------------------------------------------------------------
 
 
