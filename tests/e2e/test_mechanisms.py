@@ -30,11 +30,7 @@ def upstream_of(protocol: Protocol) -> Iterator[Upstream]:
     def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
         return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
 
-    dialer = Dialer()
-    try:
-        yield Upstream(protocol, machine, dialer, UpstreamContexts())
-    finally:
-        dialer.close()
+    yield Upstream(protocol, machine, Dialer(), UpstreamContexts())
 
 
 def mailbox(world: World, protocol: Protocol, mechanism: Mechanism, tls: TlsMode) -> Account:

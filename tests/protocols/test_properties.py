@@ -78,7 +78,7 @@ ANSWERS = st.sampled_from(
         b"* OK ready\r\n",
         b"* OK [CAPABILITY SASL-IR AUTH=XOAUTH2] ready\r\n",
         b"* CAPABILITY IMAP4rev1 STARTTLS\r\nB1 OK\r\n",
-        b"* CAPABILITY AUTH=XOAUTH2\r\nB1 OK done\r\n",
+        b"* CAPABILITY AUTH=XOAUTH2 AUTH=OAUTHBEARER\r\nB1 OK done\r\n",
         b"B1 OK [CAPABILITY IMAP4rev1] in\r\n",
         b"B2 OK in\r\n",
         b"B3 NO [ALERT] too many\r\n",
@@ -88,7 +88,7 @@ ANSWERS = st.sampled_from(
         b"-ERR [SYS/TEMP] later\r\n",
         b"220 ready\r\n",
         b"250-x\r\n250-SIZE 1\r\n250 STARTTLS\r\n",
-        b"250-x\r\n250 AUTH XOAUTH2\r\n",
+        b"250-x\r\n250 AUTH XOAUTH2 OAUTHBEARER\r\n",
         b"334 \r\n",
         b"235 in\r\n",
         b"535-5.7.8 no\r\n535 5.7.8 really\r\n",
@@ -192,6 +192,7 @@ def client_says(machine: ClientMachine, chunks: list[bytes]) -> list[str]:
     return said
 
 
+@pytest.mark.parametrize("mechanism", list(Mechanism))
 @pytest.mark.parametrize(("protocol", "starttls"), CLIENTS)
 @given(answers=st.lists(st.one_of(ANSWERS, ANSWERS, WORDS, st.binary(max_size=20)), max_size=12), cuts=CUTS)
 @example(
@@ -202,10 +203,11 @@ def client_says(machine: ClientMachine, chunks: list[bytes]) -> list[str]:
     answers=[b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"334 \r\n", b"535-5.7.8 a\r\n535 b\r\n"], cuts=[3] * 20
 )
 def test_a_client_machine_says_the_same_for_any_cut(
-    protocol: Protocol, starttls: bool, answers: list[bytes], cuts: list[int]
+    protocol: Protocol, mechanism: Mechanism, starttls: bool, answers: list[bytes], cuts: list[int]
 ) -> None:
     def machine() -> ClientMachine:
-        return client_machine(protocol, Credentials("a@example.com", Secret("CANARY")), starttls=starttls)
+        credentials = Credentials("a@example.com", Secret("CANARY"), mechanism, "mail.example.com", 993)
+        return client_machine(protocol, credentials, starttls=starttls)
 
     stream = b"".join(answers)
     whole = client_says(machine(), [stream] if stream else [])
