@@ -192,8 +192,7 @@ def client_says(machine: ClientMachine, chunks: list[bytes]) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("mechanism", list(Mechanism))
-@pytest.mark.parametrize(("protocol", "starttls"), CLIENTS)
+@pytest.mark.parametrize(("protocol", "starttls", "mechanism"), CLIENTS)
 @given(answers=st.lists(st.one_of(ANSWERS, ANSWERS, WORDS, st.binary(max_size=20)), max_size=12), cuts=CUTS)
 @example(
     answers=[b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n", b"B1 OK [CAPABILITY A] in\r\n", b"* 1"], cuts=[9, 30]
