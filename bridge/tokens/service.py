@@ -95,7 +95,7 @@ class TokenService:
             try:
                 await self._refresher.save_unsaved(address, memory)
             except BridgeError as problem:
-                trouble("grant.unsaved", account=address, reason=str(problem))
+                report("grant.unsaved", problem, account=address)
 
     def used_within(self, seconds: float) -> list[str]:
         """Addresses that a mail program has wanted a token for lately."""

@@ -54,7 +54,6 @@ async def flown(trust: Trust, refusals: dict[Protocol, bytes | None], subject: s
     """Against servers that refuse in these words, or accept (None); a protocol that is not named has a closed port."""
     with ExitStack() as stack:
         dialer = Dialer()
-        stack.callback(dialer.close)
         endpoints: dict[Protocol, Endpoint] = {}
         for protocol in Protocol:
             if protocol in refusals:
@@ -97,9 +96,8 @@ async def test_a_shared_mailbox_names_both_addresses(trust: Trust) -> None:
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_the_administrators_turn(trust: Trust) -> None:
-    with scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server, ExitStack() as stack:
+    with scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server:
         dialer = Dialer()
-        stack.callback(dialer.close)
         stranger = Endpoint("localhost", server.port, IMPLICIT, ssl.get_default_verify_paths().cafile)
         account = Account(ADDRESS, "own", ADDRESS, {Protocol.IMAP: stranger})
         (leg,) = await fly({Protocol.IMAP: upstream(Protocol.IMAP, dialer)}, account, TOKEN)

@@ -168,8 +168,8 @@ def test_output_into_a_pipe_that_closes_ends_quietly(admin: Bridge) -> None:
 
 def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
     lines = admin.run("accounts", "list").splitlines()
-    assert lines[0] == f"○ {ALICE}  sign-in   gmail      nobody has signed in yet"
-    assert lines[1] == f"○ {BOB}    sign-in   office365  nobody has signed in yet"
+    assert lines[0] == f"○ {ALICE}  sign-in   gmail      Nobody has signed in yet. Sign in, please."
+    assert lines[1] == f"○ {BOB}    sign-in   office365  Nobody has signed in yet. Sign in, please."
     assert lines[2].strip().startswith(PATTERN)
     assert lines[-1] == "To sign in: mail-bridge authorize ADDRESS"
 
