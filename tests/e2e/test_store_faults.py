@@ -197,7 +197,7 @@ def test_a_keyring_that_is_locked_at_the_start_is_waited_for_and_its_key_is_kept
         assert "store.unavailable" in bridge.log
         for protocol, text in replies(login).items():
             assert "The bridge cannot open its token store just now" in text, protocol
-        bridge.wait_for_log("unlock it, or keep the key in a file")
+        bridge.wait_for_log("unlock it. A file may hold the key instead")
         keyring_daemon(session, unlocked=True)
         until = time.monotonic() + 30
         while not imap_says(login).startswith("1 OK"):

@@ -80,7 +80,7 @@ def test_an_unlocked_keyring_gets_the_key_and_has_it_in_the_next_session_too(tmp
 def test_a_keyring_that_was_never_set_up_says_so_in_time(tmp_path: Path) -> None:
     for said in session(tmp_path, LOCKED):
         assert said.startswith("StoreUnavailable: the OS keyring ")
-        assert "unlock it, or keep the key in a file: `store: {key_file" in said
+        assert "unlock it. A file may hold the key instead: `store: {key_file" in said
 
 
 def test_a_locked_keyring_says_so_in_time_and_keeps_the_key(tmp_path: Path) -> None:
@@ -89,5 +89,5 @@ def test_a_locked_keyring_says_so_in_time_and_keeps_the_key(tmp_path: Path) -> N
     assert len(said) == 2
     for line in said:
         assert line.startswith("StoreUnavailable: the OS keyring ")
-        assert "unlock it, or keep the key in a file" in line
+        assert "unlock it. A file may hold the key instead" in line
     assert session(tmp_path, UNLOCKED) == [first, first]

@@ -373,14 +373,13 @@ def test_the_schema_is_json_that_knows_every_section(admin: Bridge) -> None:
 
 
 def test_two_commands_at_once_make_one_password(admin: Bridge) -> None:
-    admin.write_config()
-    found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(separate(admin, "accounts", "password", ALICE)[1])) for _ in "123"
-    ]
+    config = str(admin.write_config())  # once: nobody may find it half written
+    found: list[tuple[int, str]] = []
+    command = ("accounts", "password", ALICE, "--config", config)
+    threads = [threading.Thread(target=lambda: found.append(without_config(admin, *command))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(found)) == 1
-    assert found[0].strip()
+    assert len(set(found)) == 1, found
+    assert found[0][0] == 0
