@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote
 
 from bridge import __version__
@@ -21,11 +22,16 @@ from bridge.config.values import is_loopback
 from bridge.control.contract import (
     AccountState,
     AccountStatus,
+    Finding,
     ListenerStatus,
     ProtocolCheck,
     SignInStarted,
     Status,
 )
+from bridge.doctor.accounts import Clinic
+from bridge.doctor.examination import Examination
+from bridge.doctor.machine import NOT_TOLD, Machine
+from bridge.doctor.ports import OURS
 from bridge.errors import BridgeError, LoginRefused, UpstreamRefused
 from bridge.model import AccessToken, Account, Login, Protocol, TokenSet
 from bridge.notices import FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
@@ -63,6 +69,10 @@ class Surroundings:
     bind: Bind
     clock: Clock = field(default_factory=SystemClock)
     is_demo: bool = False
+    machine: Machine = NOT_TOLD
+    """For the doctor."""
+    store_place: Path | None = None
+    """The store's file, which need not be there yet; None where it is in no file."""
 
 
 class App:
@@ -71,6 +81,7 @@ class App:
     def __init__(self, loaded: LoadedConfig, surroundings: Surroundings) -> None:
         config = loaded.config
         self._loaded = loaded
+        self._surroundings = surroundings
         self._bind = surroundings.bind
         self._clock = surroundings.clock
         self._store = surroundings.store
@@ -348,6 +359,31 @@ class App:
         account = self._account(address)
         await self._try_servers(account)
         return await self._account_status(account)
+
+    async def diagnose(self) -> tuple[Finding, ...]:
+        """See Control."""
+        return await self.examination(held_ports=OURS if self.console_sockets else "").everything()
+
+    def examination(self, *, held_ports: str = "") -> Examination:
+        """What the doctor can look at; `held_ports` as there."""
+
+        async def try_servers(account: Account) -> AccountStatus:
+            await self._try_servers(account)
+            return await self._account_status(account)
+
+        return Examination(
+            self._loaded,
+            self._surroundings.machine,
+            self._bind,
+            held_ports,
+            self._surroundings.store_place,
+            self._store.check,
+            self._directory.accounts,
+            Clinic(self._account_status, self._renewed, try_servers, self._clock.now),
+        )
+
+    async def _renewed(self, account: Account) -> AccessToken:
+        return await self._tokens.renew(account, 1.0)  # no token has all of its life left: the provider is asked
 
     async def _fly(self, account: Account) -> None:
         """Try the mail servers now, so that what an administrator must change is told today and not by the CRM."""

@@ -12,10 +12,13 @@ from bridge.clock import Clock, SystemClock
 from bridge.control.contract import (
     AccountState,
     AccountStatus,
+    Finding,
     ListenerStatus,
+    Outcome,
     ProtocolCheck,
     SignInStarted,
     Status,
+    Turn,
 )
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Forgotten, Notice, NoticeBus
@@ -39,6 +42,10 @@ class FakeControl:
             ListenerStatus("smtp", "[::1]:1587", "starttls", 0),
         )
         self.warnings: tuple[str, ...] = ()
+        self.findings: tuple[Finding, ...] = (
+            Finding("ports", "127.0.0.1:1143", Outcome.OK, "open"),
+            Finding("clock", "", Outcome.FAILED, "off by {seconds} s", (("seconds", "900"),), Turn.APP_ADMIN),
+        )
         self.bus = NoticeBus()
         self.problem: BridgeError | None = None
         """Raised by the next call of any method, before anything changes."""
@@ -116,6 +123,10 @@ class FakeControl:
     async def check_account(self, address: str) -> AccountStatus:
         self._fail()
         return self._status_of(self._known(address))
+
+    async def diagnose(self) -> tuple[Finding, ...]:
+        self._fail()
+        return self.findings
 
     async def local_password(self, address: str) -> Secret[str]:
         self._fail()

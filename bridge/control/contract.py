@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -104,6 +104,41 @@ class SignInStarted:
     """The same page with the code in it, for a link; empty where the provider has none."""
 
 
+class Outcome(str, Enum):
+    """How one check went."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """Not tried; the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's."""
+
+    check: str
+    """What was looked at: configuration, ports, connection, clock…"""
+    subject: str
+    """Which one: a host and port, an account; empty where there is only one."""
+    outcome: Outcome
+    sentence: str
+    """English, for people, with {placeholders}: what was found, and what to do. The msgid of the catalogues."""
+    arguments: tuple[tuple[str, str], ...] = ()
+    """Name and value for each placeholder; no secrets."""
+    turn: Turn = Turn.NOBODY
+    """Whose turn it is; also where all is well today and somebody should see to it."""
+
+    @property
+    def detail(self) -> str:
+        """The sentence with its arguments, in English."""
+        return self.told()
+
+    def told(self, translate: Callable[[str], str] = str) -> str:
+        """The same in the reader's language: `translate` gets the sentence with its placeholders."""
+        return translate(self.sentence).format_map(dict(self.arguments))
+
+
 class Control(Protocol):
     """The running bridge, in this process or over loopback HTTP. All methods raise BridgeError only."""
 
@@ -146,6 +181,13 @@ class Control(Protocol):
         """Log in to each of the account's mail servers now; the status holds how it went.
 
         Raises: LoginRefused; AuthorizationRequired, ProviderUnavailable, StoreUnavailable where there is no token.
+        """
+        ...
+
+    async def diagnose(self) -> tuple[Finding, ...]:
+        """Look at everything that can be wrong, from the ports to each account's mail servers: within a minute.
+
+        It asks nobody to sign in. Raises: nothing; what goes wrong is a finding.
         """
         ...
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 
 from bridge.control import rendezvous, wire
-from bridge.control.contract import AccountStatus, SignInStarted, Status
+from bridge.control.contract import AccountStatus, Finding, SignInStarted, Status
 from bridge.errors import BridgeError
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -107,6 +107,10 @@ class RemoteControl:
         """See Control."""
         return wire.decode(AccountStatus, await self._call("POST", "check", address=address))
 
+    async def diagnose(self) -> tuple[Finding, ...]:
+        """See Control."""
+        return wire.decode_findings(await self._call("POST", "diagnose"))
+
     async def local_password(self, address: str) -> Secret[str]:
         """See Control."""
         return _password(await self._call("POST", "local-password", address=address))
@@ -138,7 +142,7 @@ class RemoteControl:
         raise self._not_running()
 
     async def _call(self, method: str, path: str, **body: object) -> dict[str, Any]:
-        content = wire.dumps(body).encode() if body else None
+        content = wire.dumps(body).encode() if method == "POST" else None
         headers = self._headers() | ({"Content-Type": "application/json"} if content else {})
         try:
             async with self._session.request(

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from bridge import errors
 from bridge.advice.diagnosis import Diagnosis
+from bridge.control.contract import Finding
 from bridge.errors import AuthorizationFailed, AuthorizationRequired, BridgeError, ConfigError, UpstreamRefused
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -117,6 +118,22 @@ def _decode_fields(kind: Any, data: object, place: str) -> Any:
         return kind(**values)
     except ValueError as problem:  # a Diagnosis of which this version has no row; its text repeats nothing
         raise WireError(f"{place} has {problem}") from None
+
+
+def decode_findings(data: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What encode_findings() made. Raises: WireError, also for arguments that do not fit their sentence."""
+    findings: tuple[Finding, ...] = _decode(tuple[Finding, ...], data.get("findings"), "findings")
+    for finding in findings:
+        try:
+            finding.told()
+        except (KeyError, ValueError, IndexError, AttributeError):
+            raise WireError("a finding whose sentence does not fit its arguments") from None
+    return findings
+
+
+def encode_findings(findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """As an object: an answer is never a bare list."""
+    return {"findings": encode(findings)}
 
 
 def decode_notice(line: str | bytes) -> Notice:

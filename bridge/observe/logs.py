@@ -148,5 +148,10 @@ def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> Mutable
     """Replace what looks like a secret, in every text of the event (structlog processor)."""
     for key, value in fields.items():
         if isinstance(value, str) and not key.startswith("_"):
-            fields[key] = _SUSPICIOUS.sub(lambda m: (m["name"] or "") + "…", value)
+            fields[key] = scrubbed(value)
     return fields
+
+
+def scrubbed(text: str) -> str:
+    """The text without what looks like a secret."""
+    return _SUSPICIOUS.sub(lambda m: (m["name"] or "") + "…", text)

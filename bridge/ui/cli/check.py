@@ -1,49 +1,67 @@
-"""`mail-bridge check` and `mail-bridge schema`: the configuration, and whether a bridge could start with it."""
+"""`mail-bridge check` and `mail-bridge schema`: whether a bridge could start and, with --online, whether mail flows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
-from datetime import datetime
+import os
 from pathlib import Path
 
 import click
 
-from bridge.config.expiry import expiring
 from bridge.config.load import LoadedConfig, json_schema
+from bridge.control.contract import Finding, Outcome
+from bridge.doctor.configuration import problem_findings
+from bridge.doctor.ports import RUNNING
+from bridge.doctor.report import Case, line_of, report
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import DONE, UNUSABLE, Settings, in_loop, load, opened, reach_running, warn, with_settings
+from bridge.ui.cli.session import (
+    DONE,
+    FAILED,
+    UNUSABLE,
+    Settings,
+    find_config,
+    in_loop,
+    load,
+    opened,
+    reach_running,
+    warn,
+    with_settings,
+)
 
+ESSENTIAL = frozenset({"configuration", "client secret", "port", "store"})
+"""What must change before a bridge can start: exit code 2. All else is 1."""
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    what: str
-    is_ok: bool
-    detail: str
+WORDS = {Outcome.OK: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
 
 
 @click.command()
+@click.option("--online", is_flag=True, help="Try the providers, the mail servers and every account's sign-in, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write one file that can be forwarded, without secrets.",
+)
+@click.option("--full", is_flag=True, help="With --report: leave mail addresses as they are.")
 @with_settings
-def check(settings: Settings, as_json: bool) -> int:
-    """Read the configuration, try the store and the ports; change nothing.
+def check(settings: Settings, online: bool, as_json: bool, report_file: Path | None, full: bool) -> int:
+    """Read the configuration, try the store and the ports; with --online everything that mail has to pass.
 
-    Exit code 0 if the bridge could start, 2 if something must change first.
+    Asks nobody to sign in. Beside a running bridge the latter is what that bridge finds.
+    Exit code 0 if nothing has failed, 2 if something must change before the bridge can start, else 1.
     """
-
-    async def work() -> list[Finding]:
-        return [finding async for finding in _findings(settings)]
-
-    found = in_loop(work())
+    if full and report_file is None:
+        raise click.UsageError("--full goes with --report FILE")
+    loaded, findings = in_loop(_look(settings, online))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
+        click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
     else:
-        for finding in found:
-            click.echo(f"{'ok' if finding.is_ok else 'FAILED':<7} {finding.what}: {finding.detail}")
-    return DONE if all(finding.is_ok for finding in found) else UNUSABLE
+        for finding in findings:
+            click.echo(line_of(finding).replace(finding.outcome.value, WORDS[finding.outcome], 1))
+    if report_file is not None:
+        _write_report(report_file, settings, loaded, findings, is_full=full)
+    return _exit_code(findings)
 
 
 @click.command()
@@ -53,52 +71,58 @@ def schema() -> int:
     return DONE
 
 
-async def _findings(settings: Settings) -> AsyncIterator[Finding]:
+async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, tuple[Finding, ...]]:
     try:
         loaded = load(settings)
     except ConfigError as problem:
-        for line in problem.problems:
-            yield Finding("configuration", False, line)
-        return
+        return None, problem_findings(problem.problems)
     warn(loaded)
-    config = loaded.config
-    accounts, providers = len(config.accounts), len(config.providers)
-    yield Finding("configuration", True, f"{loaded.name}, {accounts} account(s), {providers} provider(s)")
-    for one in expiring(config, datetime.now().date()):
-        yield Finding("client secret", not one.is_over, one.sentence)
-    yield await _store(loaded)
     async with reach_running(settings) as control:
-        if control is not None:
-            yield Finding("ports", True, "a bridge is running with this configuration and holds them")
-            return
-    yield await _ports(loaded)
-
-
-async def _store(loaded: LoadedConfig) -> Finding:
-    """A store that is not there yet is not made: its first record and its key come with the first run."""
-    from bridge.host.paths import store_file
-    from bridge.stores.keys import check_key_home
-
-    config = loaded.config.store
-    place = Path(config.path) if config.path else store_file()
-    try:
-        if config.url is None and not place.exists():
-            home = await check_key_home(config)
-            return Finding("store", True, f"{place} will be made by the first run, its key in {home}")
+        if control is not None and online:
+            return loaded, await control.diagnose()
         async with opened(loaded) as app:
-            await app.check_store()
-    except BridgeError as problem:
-        return Finding("store", False, str(problem))
-    return Finding(
-        "store", True, "opens, and the key fits" if config.url is not None else f"{place} opens, the key fits"
-    )
+            examination = app.examination(held_ports=RUNNING if control is not None else "")
+            return loaded, await (examination.everything() if online else examination.basics())
 
 
-async def _ports(loaded: LoadedConfig) -> Finding:
+def _row(finding: Finding) -> dict[str, object]:
+    return {
+        "check": finding.check,
+        "subject": finding.subject,
+        "outcome": finding.outcome.value,
+        "turn": finding.turn.value,
+        "detail": finding.detail,
+    }
+
+
+def _exit_code(findings: tuple[Finding, ...]) -> int:
+    failed = {finding.check for finding in findings if finding.outcome is Outcome.FAILED}
+    if failed & ESSENTIAL:
+        return UNUSABLE
+    return FAILED if failed else DONE
+
+
+def _write_report(
+    file: Path, settings: Settings, loaded: LoadedConfig | None, findings: tuple[Finding, ...], *, is_full: bool
+) -> None:
+    """For its owner alone: a person decides whom it is forwarded to. Raises: BridgeError."""
+    name = loaded.name if loaded is not None else find_config(settings).name
+    case = Case(findings, loaded.config if loaded is not None else None, name, _log_file())
     try:
-        async with opened(loaded) as app:
-            app.bind()
-            names = app.close_ports()
-    except BridgeError as problem:
-        return Finding("ports", False, str(problem))
-    return Finding("ports", True, f"free: {', '.join(names)}")
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(report(case, is_full=is_full))
+    except OSError as problem:
+        raise BridgeError(f"the report {file} cannot be written: {problem.strerror}") from problem
+    click.echo(f"The report is in {file}.", err=True)
+
+
+def _log_file() -> Path | None:
+    """The newest file where logs go, if somebody has redirected them there."""
+    from bridge.host.paths import log_dir
+
+    try:
+        files = sorted(log_dir().glob("*.log"), key=lambda file: file.stat().st_mtime)
+    except OSError:
+        return None
+    return files[-1] if files else None

@@ -19,7 +19,11 @@ from bridge.ui.i18n import tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
-    "check": ("bridge.ui.cli.check", "check", "Read the configuration, try the store and the ports; change nothing."),
+    "check": (
+        "bridge.ui.cli.check",
+        "check",
+        "Read the configuration, try store and ports; with --online everything that mail passes.",
+    ),
     "authorize": ("bridge.ui.cli.authorize", "authorize", "Sign in for one account in the browser."),
     "accounts": (
         "bridge.ui.cli.accounts",

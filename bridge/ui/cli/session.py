@@ -160,11 +160,19 @@ async def opened(
 ) -> AsyncIterator[App]:
     """A bridge in this process, without ports; `store` in place of the configured one."""
     from bridge.app import App, Surroundings
+    from bridge.host.machine import this_machine
     from bridge.host.paths import store_file
     from bridge.stores.registry import open_store
 
-    store = store or open_store(loaded.config.store, default_path=store_file())
-    app = App(loaded, Surroundings(store=store, bind=_bind, is_demo=is_demo))
+    place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
+    surroundings = Surroundings(
+        store=store or open_store(loaded.config.store, default_path=store_file()),
+        bind=_bind,
+        is_demo=is_demo,
+        machine=this_machine(),
+        store_place=None if store is not None or loaded.config.store.url is not None else place,
+    )
+    app = App(loaded, surroundings)
     async with app.opened():
         yield app
 

@@ -52,6 +52,7 @@ class Api:
             "forget": self._forget,
             "adopt": self._adopt,
             "check": self._check,
+            "diagnose": self._diagnose,
             "local-password": self._local_password,
             "local-password/rotate": self._rotate_local_password,
             "local-password/set": self._set_local_password,
@@ -135,6 +136,9 @@ class Api:
 
     async def _check(self, body: Body) -> dict[str, Any]:
         return dict(wire.encode(await self._control.check_account(wire.take_text(body, "address"))))
+
+    async def _diagnose(self, body: Body) -> dict[str, Any]:
+        return wire.encode_findings(await self._control.diagnose())
 
     async def _local_password(self, body: Body) -> dict[str, Any]:
         return {"password": (await self._control.local_password(wire.take_text(body, "address"))).reveal()}

@@ -1,0 +1,143 @@
+"""Each account: its token, renewed without asking anybody, and a log-in to each of its mail servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from bridge.control.contract import AccountState, AccountStatus, Finding, Turn
+from bridge.doctor.findings import failed, ok, skipped
+from bridge.errors import AuthorizationRequired, BridgeError
+from bridge.model import AccessToken, Account
+
+MOST = 20
+"""Accounts that are tried: each costs its provider one request and its mail servers three connections."""
+AT_ONCE = 4
+"""A mailbox's provider counts connections, and a network may be slow."""
+SECONDS = 30.0
+"""For one account: a refresh and the log-ins, which have limits of their own."""
+ALL_SECONDS = 50.0
+"""For all accounts together."""
+
+RENEWED = "signed in as {subject}; its token was renewed just now"
+HELD = (
+    "signed in as {subject}; its token works for {minutes} min yet, but the provider has not renewed it just now: "
+    "{problem}"
+)
+SIGN_IN = "somebody must sign in: {url} ({reason})"
+SIGN_IN_FIRST = "somebody must sign in: {url}"
+PENDING = "not tried: a sign-in is under way"
+VERBATIM = "{problem}"
+SLOW = "nothing came of it within {seconds} s"
+OUT_OF_TIME = "not tried: {seconds} s were over before its turn; `mail-bridge accounts check {address}` tries it"
+TOO_MANY = "{count} more accounts were not tried; `mail-bridge accounts check ADDRESS` tries one"
+OPENS = "the mailbox opens"
+NO_STORE = "not tried: nobody can have signed in, since there is no store yet"
+STORE_CLOSED = "not tried: the store does not open"
+
+
+@dataclass(frozen=True, slots=True)
+class Clinic:
+    """What can be done with an account; each may raise a BridgeError."""
+
+    status: Callable[[Account], Awaitable[AccountStatus]]
+    """From what is stored; asks nobody."""
+    renew: Callable[[Account], Awaitable[AccessToken]]
+    """A new token now; the one that is stored while the provider is away."""
+    try_servers: Callable[[Account], Awaitable[AccountStatus]]
+    """Log in to each mail server."""
+    now: Callable[[], float]
+    """Seconds since the epoch."""
+
+
+async def account_findings(
+    accounts: Sequence[Account], clinic: Clinic, *, unattended: frozenset[str] = frozenset()
+) -> tuple[Finding, ...]:
+    """Of the first MOST accounts, side by side.
+
+    Args: unattended, the providers where nobody signs in: a token can be had there without a grant.
+    """
+    tried, rest = accounts[:MOST], len(accounts) - MOST
+    places = asyncio.Semaphore(AT_ONCE)
+    found: dict[str, tuple[Finding, ...]] = {}
+
+    async def visit(account: Account) -> None:
+        async with places:
+            found[account.address] = await _within_limit(account, clinic, account.provider in unattended)
+
+    try:
+        async with asyncio.timeout(ALL_SECONDS), asyncio.TaskGroup() as group:
+            for account in tried:
+                group.create_task(visit(account))
+    except TimeoutError:
+        for account in tried:
+            late = skipped("token", account.address, OUT_OF_TIME, seconds=round(ALL_SECONDS), address=account.address)
+            found.setdefault(account.address, (late,))
+    findings = [finding for account in tried for finding in found[account.address]]
+    if rest > 0:
+        findings.append(skipped("token", "", TOO_MANY, count=rest))
+    return tuple(findings)
+
+
+async def _within_limit(account: Account, clinic: Clinic, is_unattended: bool) -> tuple[Finding, ...]:
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await _visited(account, clinic, is_unattended)
+    except TimeoutError:
+        return (failed("token", account.address, SLOW, turn=Turn.NOBODY, seconds=round(SECONDS)),)
+
+
+async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tuple[Finding, ...]:
+    address = account.address
+    try:
+        before = await clinic.status(account)
+        if not is_unattended and before.state is AccountState.PENDING:
+            return (skipped("token", address, PENDING),)
+        if not is_unattended and before.state is AccountState.SIGN_IN:
+            # Not asked for a token: that would tell the person, and a check asks nobody.
+            return (_sign_in(before),)
+        asked_at = clinic.now()
+        token = await clinic.renew(account)
+        status = await clinic.try_servers(account)
+    except AuthorizationRequired as problem:
+        return (failed("token", address, SIGN_IN, turn=Turn.USER, url=problem.url, reason=problem.reason),)
+    except BridgeError as problem:
+        turn = Turn.NOBODY if problem.temporary else Turn.APP_ADMIN
+        return (failed("token", address, VERBATIM, turn=turn, problem=problem),)
+    return _token(status, token, asked_at, clinic.now()), *_servers(status)
+
+
+def _sign_in(status: AccountStatus) -> Finding:
+    if status.detail:
+        reason = status.detail
+        return failed("token", status.address, SIGN_IN, turn=Turn.USER, url=status.sign_in_url, reason=reason)
+    return failed("token", status.address, SIGN_IN_FIRST, turn=Turn.USER, url=status.sign_in_url)
+
+
+def _token(status: AccountStatus, token: AccessToken, asked_at: float, now: float) -> Finding:
+    subject = status.subject or status.address
+    if token.obtained_at >= asked_at - 1:  # a provider's adapter may round
+        return ok("token", status.address, RENEWED, subject=subject)
+    minutes = max(round(token.remaining(now) / 60), 0)
+    problem = status.detail or "?"
+    return failed("token", status.address, HELD, turn=Turn.NOBODY, subject=subject, minutes=minutes, problem=problem)
+
+
+def _servers(status: AccountStatus) -> list[Finding]:
+    return [
+        ok(f"{check.protocol} log-in", status.address, OPENS)
+        if check.is_ok
+        else failed(
+            f"{check.protocol} log-in",
+            status.address,
+            VERBATIM,
+            turn=_turn(check.turn),
+            problem=check.sentence,
+        )
+        for check in status.checks
+    ]
+
+
+def _turn(word: str) -> Turn:
+    return {"nobody": Turn.NOBODY, "person": Turn.USER, "admin": Turn.TENANT_ADMIN}.get(word, Turn.APP_ADMIN)

@@ -1,0 +1,120 @@
+"""Who issued a certificate, and whether that is a program that opens the encryption on the way."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from datetime import date
+
+import certifi
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+INTERCEPTORS: tuple[tuple[str, str], ...] = (
+    ("adguard", "AdGuard"),
+    ("avast", "Avast"),
+    ("avg ", "AVG"),
+    ("avira", "Avira"),
+    ("barracuda", "Barracuda"),
+    ("bitdefender", "Bitdefender"),
+    ("blue coat", "Blue Coat (Symantec ProxySG)"),
+    ("bluecoat", "Blue Coat (Symantec ProxySG)"),
+    ("charles proxy", "Charles"),
+    ("check point", "Check Point"),
+    ("cisco umbrella", "Cisco Umbrella"),
+    ("cloudflare for teams", "Cloudflare Gateway"),
+    ("gateway ca - cloudflare", "Cloudflare Gateway"),
+    ("do_not_trust_fiddlerroot", "Fiddler"),
+    ("dr.web", "Dr.Web"),
+    ("eset ssl filter", "ESET"),
+    ("eset, spol", "ESET"),
+    ("f-secure", "F-Secure"),
+    ("fireware", "WatchGuard"),
+    ("watchguard", "WatchGuard"),
+    ("forcepoint", "Forcepoint"),
+    ("websense", "Forcepoint"),
+    ("fortigate", "Fortinet"),
+    ("fortinet", "Fortinet"),
+    ("g data", "G DATA"),
+    ("iboss", "iboss"),
+    ("kaspersky", "Kaspersky"),
+    ("lightspeed", "Lightspeed"),
+    ("mcafee", "McAfee (Skyhigh, Trellix)"),
+    ("skyhigh", "McAfee (Skyhigh, Trellix)"),
+    ("mitmproxy", "mitmproxy"),
+    ("netskope", "Netskope"),
+    ("norton", "Norton"),
+    ("palo alto", "Palo Alto Networks"),
+    ("securly", "Securly"),
+    ("smoothwall", "Smoothwall"),
+    ("sonicwall", "SonicWall"),
+    ("sophos", "Sophos"),
+    ("squid", "Squid"),
+    ("pfsense", "pfSense"),
+    ("stormshield", "Stormshield"),
+    ("trend micro", "Trend Micro"),
+    ("untangle", "Untangle"),
+    ("zscaler", "Zscaler"),
+)
+"""A part of the issuer's name, in lower case, and whose product has it. Only looked at where no public authority stands
+behind the certificate, so that a maker's own public certificates are no matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a person wants to know of a server's certificate."""
+
+    issuer: str
+    """Organization and name, as far as it has them."""
+    names: tuple[str, ...]
+    """What it is for (RFC 6125 section 6.4)."""
+    first_day: date
+    last_day: date
+
+    @property
+    def interceptor(self) -> str:
+        """The product that made it on the way; empty if its issuer is none that we know."""
+        issuer = f"{self.issuer.lower()} "
+        return next((product for part, product in INTERCEPTORS if part in issuer), "")
+
+
+def read_certificate(der: bytes) -> Certificate | None:
+    """Parse a certificate that need not be trusted; None if it cannot be read."""
+    try:
+        found = x509.load_der_x509_certificate(der)
+        issuer = _name(found.issuer)
+        return Certificate(issuer, _names(found), found.not_valid_before_utc.date(), found.not_valid_after_utc.date())
+    except ValueError:
+        return None
+
+
+def public_authorities() -> ssl.SSLContext:
+    """A context that trusts what browsers trust, and nothing that was added to this machine."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def no_verification() -> ssl.SSLContext:
+    """Only to look at a certificate that was refused: nothing is sent over such a connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _name(name: x509.Name) -> str:
+    kinds = (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
+    parts = [str(part.value) for kind in kinds for part in name.get_attributes_for_oid(kind)]
+    text = ", ".join(dict.fromkeys(parts)) or name.rfc4514_string()
+    return "".join(c for c in text if c.isprintable())[:120] or "?"
+
+
+def _names(found: x509.Certificate) -> tuple[str, ...]:
+    try:
+        extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    names = [*extension.get_values_for_type(x509.DNSName)]
+    names += [str(address) for address in extension.get_values_for_type(x509.IPAddress)]
+    return tuple("".join(c for c in name if c.isprintable())[:253] for name in names[:20])

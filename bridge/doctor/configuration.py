@@ -1,0 +1,40 @@
+"""The configuration itself: that it is right, and which client secrets are about to end (pure)."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from bridge.config.expiry import expiring
+from bridge.config.load import LoadedConfig
+from bridge.control.contract import Finding, Turn
+from bridge.doctor.findings import failed, ok
+
+RIGHT = "{name}: accounts: {accounts}, providers: {providers}"
+VERBATIM = "{sentence}"
+WARNED = "{warning}"
+
+
+def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, ...]:
+    """One for the file, one for each of its warnings, one for each client secret in its last days."""
+    config = loaded.config
+    right = ok(
+        "configuration",
+        "",
+        RIGHT,
+        name=loaded.name,
+        accounts=len(config.accounts),
+        providers=len(config.providers),
+    )
+    warned = [ok("configuration", "", WARNED, turn=Turn.APP_ADMIN, warning=one) for one in loaded.warnings]
+    secrets = [
+        (failed if one.is_over else ok)(
+            "client secret", one.provider, VERBATIM, turn=Turn.APP_ADMIN, sentence=one.sentence
+        )
+        for one in expiring(config, today)
+    ]
+    return right, *warned, *secrets
+
+
+def problem_findings(problems: tuple[str, ...]) -> tuple[Finding, ...]:
+    """A configuration that cannot be used: one finding for each thing to change."""
+    return tuple(failed("configuration", "", VERBATIM, sentence=problem) for problem in problems)

@@ -1,0 +1,127 @@
+"""All checks of one bridge, side by side, each with its time limit; nothing that hangs holds the others up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bridge.config.load import LoadedConfig
+from bridge.control.contract import Finding, Outcome, Turn
+from bridge.doctor import accounts
+from bridge.doctor.accounts import Clinic, account_findings
+from bridge.doctor.clock import clock_finding
+from bridge.doctor.configuration import configuration_findings
+from bridge.doctor.discovery import discovery_findings
+from bridge.doctor.findings import failed, skipped
+from bridge.doctor.keys import has_store, keyring_finding, store_finding
+from bridge.doctor.machine import Machine, machine_findings
+from bridge.doctor.network import network_report
+from bridge.doctor.ports import Bind, port_findings
+from bridge.errors import ProviderUnavailable
+from bridge.model import Account
+from bridge.oauth.threads import Threads
+
+SECONDS = 55.0
+"""For any one check; all run side by side, so that this is the limit of the whole."""
+MACHINE_SECONDS = 20.0
+"""For what the operating system is asked: programs such as netsh or tasklist."""
+
+SLOW = "nothing came of it within {seconds} s"
+
+Findings = tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What there is to look at, and the means."""
+
+    loaded: LoadedConfig
+    machine: Machine
+    bind: Bind
+    held_ports: str
+    """Empty: nobody of ours has the ports, so they are tried. Else the sentence that is true of them."""
+    store_place: Path | None
+    """The store's file; None where it is in no file."""
+    check_store: Callable[[], Awaitable[None]]
+    """Opens store and key. Raises: BridgeError."""
+    accounts: Sequence[Account]
+    clinic: Clinic
+
+    async def basics(self) -> Findings:
+        """Configuration, ports, store: whether a bridge could start. No other machine is asked."""
+        async with asyncio.TaskGroup() as group:
+            ports = group.create_task(self._ports())
+            store = group.create_task(self._store())
+        return (*self._configuration(), *ports.result(), store.result())
+
+    async def everything(self) -> Findings:
+        """That, and what only the network and the providers can tell."""
+        async with asyncio.TaskGroup() as group:
+            basics = group.create_task(self._basics_then_accounts())
+            machine = group.create_task(self._of_machine())
+            keyring = group.create_task(_bounded("keyring", _one(keyring_finding(self.loaded.config.store))))
+            network = group.create_task(self._network())
+            tenants = group.create_task(_bounded("tenant", discovery_findings(self.loaded.config)))
+        first, of_accounts = basics.result()
+        return (
+            *first, *keyring.result(), *machine.result(), *network.result(), *tenants.result(), *of_accounts
+        )  # fmt: skip
+
+    async def _basics_then_accounts(self) -> tuple[Findings, Findings]:
+        first = await self.basics()
+        store = first[-1]
+        if store.outcome is Outcome.FAILED:
+            return first, (skipped("token", "", accounts.STORE_CLOSED),)
+        if not has_store(self.store_place):
+            return first, (skipped("token", "", accounts.NO_STORE),)
+        unattended = frozenset(
+            name for name, provider in self.loaded.config.providers.items() if provider.flow.is_unattended
+        )
+        return first, await account_findings(self.accounts, self.clinic, unattended=unattended)
+
+    def _configuration(self) -> Findings:
+        return configuration_findings(self.loaded, datetime.now().date())
+
+    async def _store(self) -> Finding:
+        config = self.loaded.config.store
+        (found,) = await _bounded("store", _one(store_finding(config, self.store_place, self.check_store)))
+        return found
+
+    async def _ports(self) -> Findings:
+        def work() -> Findings:
+            return port_findings(self.loaded.config, self.bind, self.machine, held=self.held_ports)
+
+        return await _in_thread("port", work)
+
+    async def _of_machine(self) -> Findings:
+        return await _in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))
+
+    async def _network(self) -> Findings:
+        async def look() -> Findings:
+            report = await network_report(self.loaded.config)
+            return (*report.findings, clock_finding(report.skews))
+
+        return await _bounded("connection", look())
+
+
+async def _in_thread(check: str, work: Callable[[], Findings]) -> Findings:
+    """In a daemon thread: one that hangs does not hold the process at its end."""
+    try:
+        return await Threads(check, limit=MACHINE_SECONDS).run(work)
+    except ProviderUnavailable:  # that class's word for a thread that did not come back in time
+        return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(MACHINE_SECONDS)),)
+
+
+async def _bounded(check: str, work: Awaitable[Findings]) -> Findings:
+    try:
+        async with asyncio.timeout(SECONDS):
+            return await work
+    except TimeoutError:
+        return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(SECONDS)),)
+
+
+async def _one(work: Awaitable[Finding]) -> Findings:
+    return (await work,)

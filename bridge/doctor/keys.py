@@ -1,0 +1,50 @@
+"""Where the store's key lives, and whether the store opens with it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bridge.config.schema import StoreConfig
+from bridge.control.contract import Finding
+from bridge.doctor.findings import failed, ok, skipped
+from bridge.errors import BridgeError
+from bridge.stores.keys import check_key_home
+
+KEPT = "{home}: an entry was written, read back and removed"
+KEY_FILE = "not tried: the store's key is in the file {file}"
+VERBATIM = "{problem}"
+OPENS = "opens, and the key fits"
+OPENS_AT = "{place} opens, and the key fits"
+LATER = "{place} will be made by the first run, its key in {home}"
+
+
+async def keyring_finding(config: StoreConfig) -> Finding:
+    """A round trip to the OS keyring, where it is used."""
+    if config.key_file is not None:
+        return skipped("keyring", "", KEY_FILE, file=config.key_file)
+    try:
+        home = await check_key_home(config)
+    except BridgeError as problem:
+        return failed("keyring", "", VERBATIM, problem=problem)
+    return ok("keyring", "", KEPT, home=home)
+
+
+async def store_finding(config: StoreConfig, place: Path | None, check: Callable[[], Awaitable[None]]) -> Finding:
+    """Open the store and its key.
+
+    Args: place, its file, None where it is in no file; check, which opens it and makes it if need be: a store that is
+    not there yet is not made, since its first record and its key come with the first run.
+    """
+    try:
+        if not has_store(place):
+            return ok("store", "", LATER, place=place, home=await check_key_home(config))
+        await check()
+    except BridgeError as problem:
+        return failed("store", "", VERBATIM, problem=problem)
+    return ok("store", "", OPENS) if place is None else ok("store", "", OPENS_AT, place=place)
+
+
+def has_store(place: Path | None) -> bool:
+    """False while the first run is still to come."""
+    return place is None or place.exists()

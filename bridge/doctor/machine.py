@@ -1,0 +1,100 @@
+"""What only the operating system can tell: handed in by whoever knows the platform, and what we make of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.config.providers import Flow
+from bridge.config.schema import Config
+from bridge.config.values import is_loopback
+from bridge.control.contract import Finding
+from bridge.doctor.findings import ok, skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The program that listens on a port, as far as the system tells us."""
+
+    name: str = ""
+    pid: int | None = None
+    user: str = ""
+    """Known where the program is another user's, of which Linux tells no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The calls may block for some seconds, and raise nothing."""
+
+    holder_of: Callable[[int], Holder | None]
+    """Who listens on this TCP port; None if nobody does, or nobody tells."""
+    excluded_ports: Callable[[], tuple[range, ...]]
+    """What Windows keeps for itself (Hyper-V, WSL, Docker): nobody can listen there."""
+    descriptor_limit: Callable[[], int | None]
+    """Sockets and files that this process may have open; None where there is no such limit."""
+    browser: Callable[[], str | None]
+    """The default browser's name; None if there is none to start here."""
+    platform: str = sys.platform
+
+
+NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
+"""For a bridge that nobody has told about its machine."""
+
+PER_SESSION = 2
+"""Descriptors of a mail session: the mail program's and the mail server's."""
+BESIDE = 64
+"""Descriptors for everything else: listeners, the store, requests to providers."""
+FEW_SESSIONS = 200
+"""Some 40 people with a handful of connections each."""
+
+ENOUGH = "{limit} open files and sockets: enough for some {sessions} mail sessions at once"
+TOO_FEW = (
+    "{limit} open files and sockets are enough for some {sessions} mail sessions at once only; for more people, raise "
+    "the limit (`ulimit -n`, or LimitNOFILE= of the systemd unit)"
+)
+NO_LIMIT = "this system has no limit on open files that a program could run into"
+BROWSER = "{name} opens the sign-in page"
+NO_BROWSER = (
+    "no browser can be started here (a service, or no desktop): people open the link of the sign-in page themselves, "
+    "and on another computer `mail-bridge authorize ADDRESS --paste` helps"
+)
+NOBODY_SIGNS_IN = "nobody signs in in a browser with this configuration"
+LOOPBACK_ONLY = "all ports are on loopback, which firewalls leave alone"
+LOOPBACK_ON_WINDOWS = (
+    "all ports are on loopback, which Windows' firewall leaves alone; a question about access at the first start can "
+    "be answered with Cancel"
+)
+OPEN_TO_OTHERS = (
+    "whether a firewall lets other machines reach {addresses} can only be tried from one of them; the firewall of this "
+    "machine must allow it"
+)
+
+
+def machine_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
+    """Descriptors, browser, firewall. May block for some seconds."""
+    return _descriptors(machine), _browser(config, machine), _firewall(config, machine)
+
+
+def _descriptors(machine: Machine) -> Finding:
+    limit = machine.descriptor_limit()
+    if limit is None:
+        return skipped("open files", "", NO_LIMIT)
+    sessions = max(limit - BESIDE, 0) // PER_SESSION
+    return ok("open files", "", ENOUGH if sessions >= FEW_SESSIONS else TOO_FEW, limit=limit, sessions=sessions)
+
+
+def _browser(config: Config, machine: Machine) -> Finding:
+    if all(provider.flow is not Flow.BROWSER for provider in config.providers.values()):
+        return skipped("browser", "", NOBODY_SIGNS_IN)
+    name = machine.browser()
+    return skipped("browser", "", NO_BROWSER) if name is None else ok("browser", "", BROWSER, name=name)
+
+
+def _firewall(config: Config, machine: Machine) -> Finding:
+    doors = [config.console, *config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
+    others = [door.address for door in doors if not is_loopback(door.host)]
+    if others:
+        return skipped("firewall", "", OPEN_TO_OTHERS, addresses=", ".join(others))
+    # Not "ok": no firewall was asked.
+    return skipped("firewall", "", LOOPBACK_ON_WINDOWS if machine.platform == "win32" else LOOPBACK_ONLY)

@@ -1,0 +1,296 @@
+"""Every host that the configuration leads to: providers and mail servers, connected to as a session would.
+
+A certificate that was made on the way is named by its maker: an antivirus program, or a company's proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from bridge.config.endpoints import effective_endpoint
+from bridge.config.providers import Flow, MicrosoftProvider, ProviderConfig
+from bridge.config.schema import Config
+from bridge.config.values import is_loopback
+from bridge.control.contract import Finding, Turn
+from bridge.doctor.certificates import Certificate, no_verification, public_authorities, read_certificate
+from bridge.doctor.clock import skew
+from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
+from bridge.errors import ProviderUnavailable, UpstreamUnavailable
+from bridge.model import Endpoint, Protocol, TlsMode
+from bridge.oauth.http import trust
+from bridge.oauth.threads import Threads
+from bridge.relay.tls import UpstreamContexts
+
+SECONDS = 10.0
+"""For one connection, from the name to the answer; good ones take a tenth of one."""
+LOOK_SECONDS = 4.0
+"""For one more connection that only looks at a certificate."""
+OVERALL = 20.0
+"""For all of that, a name server that does not answer included."""
+AT_ONCE = 32
+"""Connections side by side."""
+
+PLAIN = "reached at {address} in {milliseconds} ms, without TLS, which never leaves this machine"
+SECURE = "reached at {address} in {milliseconds} ms: {version}, certificate issued by {issuer}, good until {day}"
+OPENED_TRUSTED = (
+    "reached, but {product} opens the encryption on the way (certificate issued by {issuer}), which this machine "
+    "trusts; if sign-ins or mail fail nevertheless, exempt mail-bridge there"
+)
+FOREIGN_TRUSTED = (
+    "reached, but the certificate was issued by {issuer}, which is no public authority that we know: a security "
+    "program or a company's proxy may open the encryption on the way; this machine trusts it"
+)
+NO_NAME = (
+    "the name {host} cannot be looked up ({reason}): there is no network, no name server, or the name in the "
+    "configuration is wrong"
+)
+NAME_SLOW = "nothing came of it within {seconds} s: most likely the name server does not answer"
+REFUSED = "cannot be connected to ({reason}): the network, a firewall, or the port in the configuration"
+SILENT = (
+    "does not answer within {seconds} s: a firewall drops what is sent there, or there is no network; the "
+    "administrator of the network must let this machine reach port {port}"
+)
+PROXY = (
+    "the proxy {proxy} does not lead there ({reason}): the administrator must check its address, and that it lets this "
+    "machine reach {host}"
+)
+PROXY_TLS = "not tried: the proxy itself speaks TLS (https://), which this check does not; a sign-in does"
+NOT_MAIL = (
+    "answers, but TLS cannot be started there ({reason}): the port or `tls` in the configuration may be wrong, or a "
+    "security program takes STARTTLS out of the answers"
+)
+NOT_TLS = (
+    "TLS fails ({reason}): the port or `tls` in the configuration may be wrong, or something on the way interferes"
+)
+TLS_SILENT = (
+    "connects, but does not answer the TLS handshake within {seconds} s: something on the way swallows it, or the port "
+    "or `tls` in the configuration is wrong"
+)
+NO_ANSWER = "TLS works, but no answer comes ({reason}): a proxy on the way, or trouble of the provider's"
+EXPIRED = (
+    "the certificate ended on {day} (issued by {issuer}): the administrator of that server must renew it, unless this "
+    "machine's clock is wrong"
+)
+NOT_YET = "the certificate is good from {day} on only (issued by {issuer}): this machine's clock may be wrong"
+OTHER_NAME = (
+    "the certificate is for {names}, not for this name: the host in the configuration is wrong, or something else "
+    "answers in its place"
+)
+OPENED = (
+    "{product} opens the encryption on the way (certificate issued by {issuer}), and this machine does not trust it: "
+    "exempt mail-bridge there, or name its root certificate as `ca_file` of the provider"
+)
+FOREIGN = (
+    "the certificate is not trusted ({reason}): issued by {issuer}, which is no public authority that we know. If a "
+    "company's proxy opens the encryption on the way, its administrator must exempt mail-bridge, or you name its CA "
+    "certificate as `ca_file` of the provider"
+)
+NOT_FROM_CA_FILE = (
+    "the certificate is not trusted ({reason}): it was issued by {issuer}, while `ca_file` of the provider names "
+    "another authority"
+)
+NOT_TRUSTED = "the certificate is not trusted: {reason}"
+
+_EXPIRED, _NOT_YET, _OTHER_NAME = 10, 9, {62, 64}
+"""OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, _CERT_NOT_YET_VALID, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkReport:
+    """What was found, and by how much our clock is ahead of each server that told the time."""
+
+    findings: tuple[Finding, ...]
+    skews: tuple[float, ...] = ()
+
+
+async def network_report(config: Config) -> NetworkReport:
+    """Connect to everything, side by side; takes at most OVERALL seconds for each AT_ONCE of them."""
+    threads = Threads("the connection", limit=OVERALL, at_once=AT_ONCE)
+    found = list(targets(config).items())
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_examined(threads, target, what)) for target, what in found]
+    results = [task.result() for task in tasks]
+    return NetworkReport(
+        tuple(finding for finding, _ in results),
+        tuple(ahead for _, ahead in results if ahead is not None),
+    )
+
+
+def targets(config: Config) -> dict[Target, str]:
+    """Each place once, in the order of the file, with what it is for."""
+    found: dict[Target, str] = {}
+    for name, provider in config.providers.items():
+        for url in _urls(provider):
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            tls = TlsMode.IMPLICIT if parts.scheme == "https" else None
+            target = Target(parts.hostname or "", port, tls, None, provider.ca_file, _proxy(parts, provider.proxy))
+            found.setdefault(target, f"sign-in of {name}")
+        for protocol in Protocol:
+            endpoint = effective_endpoint(provider, protocol)
+            if endpoint is not None:
+                target = Target(endpoint.host, endpoint.port, endpoint.tls, protocol, endpoint.ca_file)
+                found.setdefault(target, f"{protocol.value} of {name}")
+    return found
+
+
+def _urls(provider: ProviderConfig) -> Iterator[str]:
+    """What the bridge or the person's browser asks."""
+    if isinstance(provider, MicrosoftProvider):
+        yield provider.authority
+        return
+    if provider.flow is Flow.BROWSER and provider.authorization_url:
+        yield provider.authorization_url
+    if provider.flow is Flow.DEVICE and (device_url := getattr(provider, "device_url", None)):
+        yield str(device_url)
+    yield provider.token_url
+    if provider.revocation_url and not provider.flow.is_unattended:
+        yield provider.revocation_url
+
+
+_TLS_PROXY = ("", 0)
+"""Stands for a proxy that this check cannot go through."""
+
+
+def _proxy(url: SplitResult, configured: str | None) -> tuple[str, int] | None:
+    """The one that requests to this URL go through: the provider's, or the environment's, as requests reads it."""
+    host = url.hostname or ""
+    if configured is None and (is_loopback(host) or proxy_bypass(host)):
+        return None
+    written = configured or getproxies().get(url.scheme) or getproxies().get("all") or ""
+    if not written:
+        return None
+    try:
+        proxy = urlsplit(written if "://" in written else f"http://{written}")
+        if proxy.scheme != "http":
+            return _TLS_PROXY
+        return proxy.hostname or "", proxy.port or 80
+    except ValueError:
+        return _TLS_PROXY
+
+
+# --- one connection -------------------------------------------------------------------------------------------------
+
+
+async def _examined(threads: Threads, target: Target, what: str) -> tuple[Finding, float | None]:
+    subject = f"{target.place} ({what})"
+    if target.proxy == _TLS_PROXY:
+        return skipped("connection", subject, PROXY_TLS), None
+    try:
+        return await threads.run(lambda: _connect(target, subject))
+    except ProviderUnavailable:  # the thread has not come back: a lookup is the one step without a limit of its own
+        return failed("connection", subject, NAME_SLOW, seconds=round(OVERALL)), None
+
+
+def _connect(target: Target, subject: str) -> tuple[Finding, float | None]:
+    """In a thread."""
+    try:
+        reached = probe(target, _trust(target), SECONDS)
+    except (ProviderUnavailable, UpstreamUnavailable) as problem:  # of the CA file
+        return failed("connection", subject, NOT_TRUSTED, reason=problem), None
+    except Stopped as stopped:
+        return _stopped(target, subject, stopped), None
+    ahead = skew(reached.date, reached.asked, reached.answered) if reached.date else None
+    return _reached(target, subject, reached), None if is_loopback(target.host) and target.tls is None else ahead
+
+
+def _trust(target: Target) -> ssl.SSLContext | None:
+    """As sign-ins and sessions have it."""
+    if target.tls is None:
+        return None
+    if target.protocol is None:
+        return trust(target.ca_file)
+    return UpstreamContexts().context(Endpoint(target.host, target.port, target.tls, target.ca_file))
+
+
+def _reached(target: Target, subject: str, reached: Reached) -> Finding:
+    address, milliseconds = reached.address, reached.milliseconds
+    if target.tls is None:
+        return ok("connection", subject, PLAIN, address=address, milliseconds=milliseconds)
+    certificate = read_certificate(reached.certificate)
+    issuer = certificate.issuer if certificate is not None else "?"
+    if target.ca_file is None and certificate is not None and not _is_public(target):
+        if certificate.interceptor:
+            product = certificate.interceptor
+            return ok("connection", subject, OPENED_TRUSTED, turn=Turn.APP_ADMIN, product=product, issuer=issuer)
+        return ok("connection", subject, FOREIGN_TRUSTED, issuer=issuer)
+    return ok(
+        "connection",
+        subject,
+        SECURE,
+        address=address,
+        milliseconds=milliseconds,
+        version=reached.tls_version,
+        issuer=issuer,
+        day=certificate.last_day if certificate is not None else "?",
+    )
+
+
+def _is_public(target: Target) -> bool:
+    """Would it be trusted on a machine to which nothing was added? Unknown is taken for yes: the first try was good."""
+    try:
+        probe(target, public_authorities(), LOOK_SECONDS, only_look=True)
+    except Stopped as stopped:
+        return stopped.verify_code == 0
+    except (OSError, ssl.SSLError):  # certifi's file is not there
+        return True
+    return True
+
+
+def _stopped(target: Target, subject: str, stopped: Stopped) -> Finding:
+    reason = stopped.reason
+    match stopped.stage:
+        case Stage.NAME:
+            host = target.proxy[0] if target.proxy is not None else target.host
+            return failed("connection", subject, NO_NAME, host=host, reason=reason)
+        case Stage.CONNECT if stopped.timed_out:
+            return failed("connection", subject, SILENT, seconds=round(SECONDS), port=target.port)
+        case Stage.CONNECT if target.proxy is None:
+            return failed("connection", subject, REFUSED, reason=reason)
+        case Stage.CONNECT | Stage.PROXY:
+            proxy = "{}:{}".format(*(target.proxy or ("", 0)))
+            return failed("connection", subject, PROXY, proxy=proxy, reason=reason, host=target.host)
+        case Stage.GREETING:
+            return failed("connection", subject, NOT_MAIL, reason=reason)
+        case Stage.ANSWER:
+            return failed("connection", subject, NO_ANSWER, reason=reason)
+        case Stage.TLS if stopped.verify_code:
+            return _refused(target, subject, stopped, _seen(target))
+        case _ if stopped.timed_out:
+            return failed("connection", subject, TLS_SILENT, seconds=round(SECONDS))
+        case _:
+            return failed("connection", subject, NOT_TLS, reason=reason)
+
+
+def _seen(target: Target) -> Certificate | None:
+    """The certificate that was refused, on a second connection over which nothing is sent."""
+    try:
+        der = probe(target, no_verification(), LOOK_SECONDS, only_look=True).certificate
+    except Stopped:
+        return None
+    return read_certificate(der)
+
+
+def _refused(target: Target, subject: str, stopped: Stopped, certificate: Certificate | None) -> Finding:
+    """Which certificate it was, and whose turn it is."""
+    reason = stopped.reason
+    if certificate is None:
+        return failed("connection", subject, NOT_TRUSTED, reason=reason)
+    issuer = certificate.issuer
+    if stopped.verify_code == _EXPIRED:
+        day = certificate.last_day
+        return failed("connection", subject, EXPIRED, turn=Turn.TENANT_ADMIN, day=day, issuer=issuer)
+    if stopped.verify_code == _NOT_YET:
+        return failed("connection", subject, NOT_YET, day=certificate.first_day, issuer=issuer)
+    if stopped.verify_code in _OTHER_NAME:
+        return failed("connection", subject, OTHER_NAME, names=", ".join(certificate.names) or "?")
+    if certificate.interceptor:
+        return failed("connection", subject, OPENED, product=certificate.interceptor, issuer=issuer)
+    sentence = FOREIGN if target.ca_file is None else NOT_FROM_CA_FILE
+    return failed("connection", subject, sentence, reason=reason, issuer=issuer)

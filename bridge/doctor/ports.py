@@ -1,0 +1,79 @@
+"""The local ports: free, ours, or held by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from socket import socket
+
+from bridge.config.diff import configured_listeners
+from bridge.config.schema import Config, ListenAddress
+from bridge.config.values import is_loopback
+from bridge.control.contract import Finding
+from bridge.doctor.findings import failed, ok
+from bridge.doctor.machine import Holder, Machine
+from bridge.errors import BridgeError
+
+Bind = Callable[[str, int, str], list[socket]]
+"""Host, port and what for, to listening sockets. Raises: BridgeError naming the remedy."""
+
+OURS = "open: this bridge listens here"
+RUNNING = "a bridge is running with this configuration and holds it"
+FREE = "free"
+HELD = (
+    "in use by {program} (process {pid}): stop it, or choose another port under `listeners` or `console` in the "
+    "configuration"
+)
+HELD_BY_USER = (
+    "in use by a program of the user {user}: stop it (another mail-bridge?), or choose another port under `listeners` "
+    "or `console` in the configuration"
+)
+EXCLUDED = (
+    "Windows keeps the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "
+    "another port under `listeners` or `console` in the configuration"
+)
+VERBATIM = "{problem}"
+
+
+def port_findings(config: Config, bind: Bind, machine: Machine, *, held: str = "") -> tuple[Finding, ...]:
+    """One for each configured port: opened and closed again, or `held` as the sentence says (OURS, RUNNING).
+
+    May block for some seconds to find out who holds one.
+    """
+    return tuple(
+        ok("port", _subject(what, door), held) if held else _tried(what, door, bind, machine)
+        for what, door in _doors(config)
+    )
+
+
+def _doors(config: Config) -> Iterator[tuple[str, ListenAddress]]:
+    for listener in configured_listeners(config):
+        yield listener.protocol.value, listener.address
+    yield "console", config.console
+
+
+def _subject(what: str, door: ListenAddress) -> str:
+    return f"{what} {door.address}"
+
+
+def _tried(what: str, door: ListenAddress, bind: Bind, machine: Machine) -> Finding:
+    # The console takes both 127.0.0.1 and ::1, as a browser may look for localhost at either.
+    host = "localhost" if what == "console" and is_loopback(door.host) else door.host
+    subject = _subject(what, door)
+    try:
+        for sock in bind(host, door.port, what):
+            sock.close()
+    except BridgeError as problem:
+        return _refused(subject, door.port, machine, str(problem))
+    return ok("port", subject, FREE)
+
+
+def _refused(subject: str, port: int, machine: Machine, problem: str) -> Finding:
+    match machine.holder_of(port):
+        case Holder(name=name, pid=int(pid)):
+            return failed("port", subject, HELD, program=name or "?", pid=pid)
+        case Holder(user=user) if user:
+            return failed("port", subject, HELD_BY_USER, user=user)
+    for one in machine.excluded_ports():
+        if port in one:
+            return failed("port", subject, EXCLUDED, first=one.start, last=one.stop - 1)
+    return failed("port", subject, VERBATIM, problem=problem)

@@ -1,0 +1,180 @@
+"""One text that can be forwarded: versions, configuration and findings, without anything that is secret."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from bridge import __version__
+from bridge.config.schema import Config
+from bridge.control.contract import Finding
+from bridge.observe.logs import scrubbed
+from bridge.secret import Secret
+
+LOG_LINES = 200
+LOG_OCTETS = 64 * 1024
+"""Of the end of a log file: some hours of a small bridge."""
+
+TITLE = "mail-bridge report of {time}"
+NO_SECRETS = "Without passwords, tokens and client secrets; addresses are shortened. Read it before you forward it."
+NO_SECRETS_FULL = "Without passwords, tokens and client secrets; addresses are complete. Read it before you forward it."
+NO_LOG = (
+    "There is no log file: mail-bridge logs to standard error. A service manager keeps that: journalctl -u "
+    "mail-bridge, or docker logs."
+)
+NO_CONFIGURATION = "It cannot be used; the findings say why."
+
+_ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)+)")
+_SECRET_KEY = re.compile(r"(?i)secret|password|token$|^key$")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a report is about."""
+
+    findings: Sequence[Finding]
+    config: Config | None
+    """None if it cannot be used."""
+    config_name: str
+    log_file: Path | None = None
+
+
+def report(case: Case, *, is_full: bool = False, environ: Mapping[str, str] = os.environ) -> str:
+    """The whole text; `is_full` leaves addresses as they are."""
+    lines = [
+        TITLE.format(time=datetime.now().astimezone().isoformat(timespec="seconds")),
+        NO_SECRETS_FULL if is_full else NO_SECRETS,
+        *("", "== versions", *_versions(environ)),
+        *("", "== findings", *(line_of(finding) for finding in case.findings)),
+        *("", f"== configuration ({case.config_name})", *_configuration(case.config)),
+        *("", "== log", *_log(case.log_file)),
+    ]
+    return redacted("\n".join(lines) + "\n", _secrets(case.config), is_full=is_full)
+
+
+def line_of(finding: Finding) -> str:
+    """One finding as a line for a terminal: outcome, what was looked at, the sentence, whose turn it is."""
+    subject = f" {finding.subject}" if finding.subject else ""
+    turn = f"  [{finding.turn.value}]" if finding.turn.value != "nobody" else ""
+    return f"{finding.outcome.value:<7} {finding.check}{subject}: {finding.detail}{turn}"
+
+
+def redacted(text: str, secrets: Sequence[Secret[str]] = (), *, is_full: bool = False) -> str:
+    """Without these secrets, without what looks like one, without the home directory; addresses as a…e@example.com."""
+    for secret in secrets:
+        if len(secret.reveal()) > 3:  # shorter ones are no secrets, and would tear words apart
+            text = text.replace(secret.reveal(), "…")
+    text = "\n".join(scrubbed(line) for line in text.split("\n"))
+    for home in sorted(_homes(), key=len, reverse=True):
+        text = text.replace(home, "~")
+    return text if is_full else _ADDRESS.sub(lambda found: shortened(found[1]) + found[2] + found[3], text)
+
+
+def shortened(name: str) -> str:
+    """The part of an address before the @: `a…e`; what is short anyway shows its first letter."""
+    return f"{name[0]}…{name[-1]}" if len(name) > 2 else f"{name[0]}…"
+
+
+def _homes() -> Iterator[str]:
+    for variable in ("HOME", "USERPROFILE"):
+        home = os.environ.get(variable, "").rstrip("/\\")
+        if len(home) > 3:  # not "/" or "C:"
+            yield home
+
+
+def _versions(environ: Mapping[str, str]) -> Iterator[str]:
+    yield f"mail-bridge {__version__}"
+    yield f"Python {platform.python_version()} ({platform.python_implementation()}), {sys.platform}"
+    yield f"{platform.system()} {platform.release()} {platform.version()}, {platform.machine()}"
+    yield "standard encoding {}, locale {}".format(sys.getfilesystemencoding(), environ.get("LANG") or "not set")
+    proxies = sorted(name for name in environ if name.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+    yield f"proxies of the environment: {', '.join(proxies) or 'none'}"
+    for name in _dependencies():
+        try:
+            yield f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            yield f"{name} is not installed"
+
+
+def _dependencies() -> list[str]:
+    """As declared by our own distribution; nothing where it was not installed as one."""
+    try:
+        declared = metadata.requires("mail-bridge") or []
+    except metadata.PackageNotFoundError:
+        return []
+    names = (re.match(r"[\w.-]+", line) for line in declared if "extra ==" not in line)
+    return sorted(name[0] for name in names if name is not None)
+
+
+def _configuration(config: Config | None) -> Iterator[str]:
+    if config is None:
+        yield NO_CONFIGURATION
+        return
+    yield from _lines(config, "")
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    """Like the YAML: what was set, with what it is set to, unless that is secret."""
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields if name in value.model_fields_set}
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            if isinstance(child, (BaseModel, Mapping)):
+                yield f"{indent}{key}:"
+                yield from _lines(child, indent + "  ")
+            elif isinstance(child, tuple) and child and isinstance(child[0], BaseModel):
+                yield f"{indent}{key}:"
+                for item in child:
+                    yield f"{indent}  -"
+                    yield from _lines(item, indent + "    ")
+            else:
+                yield f"{indent}{key}: {_shown(str(key), child)}"
+
+
+def _shown(key: str, value: Any) -> str:
+    if isinstance(value, Secret):
+        return "(set)"
+    if _SECRET_KEY.search(key) and isinstance(value, str):
+        return "(set)"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_shown(key, item) for item in value)}]"
+    text = str(getattr(value, "value", value))
+    if "://" in text and (parts := urlsplit(text)).query:
+        return f"{parts.scheme}://{parts.netloc}{parts.path}?…"
+    return text
+
+
+def _secrets(value: Any) -> list[Secret[str]]:
+    """All that the configuration holds, however deep."""
+    if isinstance(value, Secret):
+        return [value]
+    if isinstance(value, BaseModel):
+        return [found for name in type(value).model_fields for found in _secrets(getattr(value, name))]
+    if isinstance(value, Mapping):
+        return [found for item in value.values() for found in _secrets(item)]
+    if isinstance(value, tuple):
+        return [found for item in value for found in _secrets(item)]
+    return []
+
+
+def _log(file: Path | None) -> list[str]:
+    if file is None:
+        return [NO_LOG]
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(file.stat().st_size - LOG_OCTETS, 0))
+            content = stream.read(LOG_OCTETS)
+    except OSError as problem:
+        return [f"{file.name} cannot be read: {problem.strerror}"]
+    return [f"the last lines of {file.name}:", *content.decode("utf-8", "replace").splitlines()[-LOG_LINES:]]

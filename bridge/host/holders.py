@@ -1,0 +1,151 @@
+"""Who listens on a port, and which ports the system keeps for itself: by /proc, lsof, netstat and netsh."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bridge.doctor.machine import Holder
+
+ASK_SECONDS = 5.0
+"""For one of the system's own programs; netstat takes one on a busy server."""
+LISTENING = "0A"
+"""TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)."""
+
+
+def holder_of(port: int) -> Holder | None:
+    """The program that listens there; None if nobody does or the system does not tell. Blocks for seconds at most."""
+    if sys.platform == "linux":
+        return _by_proc(port, Path("/proc"))
+    if sys.platform == "win32":
+        pid = netstat_pid(_output("netstat", "-ano", "-p", "TCP"), port) or netstat_pid(
+            _output("netstat", "-ano", "-p", "TCPv6"), port
+        )
+        if pid is None:
+            return None
+        return Holder(tasklist_name(_output("tasklist", "/FI", f"PID eq {pid}", "/FO", "CSV", "/NH")), pid)
+    return lsof_holder(_output("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"))
+
+
+def excluded_ports() -> tuple[range, ...]:
+    """Windows' excluded ranges; empty elsewhere. Blocks for seconds at most."""
+    if sys.platform != "win32":
+        return ()
+    return netsh_ranges(_output("netsh", "int", "ipv4", "show", "excludedportrange", "tcp"))
+
+
+def netsh_ranges(text: str) -> tuple[range, ...]:
+    """Of `netsh int ipv4 show excludedportrange tcp`, in whatever language: lines that begin with two numbers."""
+    found = (re.match(r"\s*(\d{1,5})\s+(\d{1,5})\b", line) for line in text.splitlines())
+    return tuple(range(int(line[1]), int(line[2]) + 1) for line in found if line is not None)
+
+
+def netstat_pid(text: str, port: int) -> int | None:
+    """Of `netstat -ano`: whose far side has port 0 listens, whatever the state is called in this language."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 4 and words[0] == "TCP" and words[1].endswith(f":{port}") and words[2].endswith(":0"):
+            return int(words[-1]) if words[-1].isdecimal() else None
+    return None
+
+
+def tasklist_name(text: str) -> str:
+    """Of `tasklist /FO CSV /NH`: the first field; empty if there is no such process."""
+    for row in csv.reader(text.splitlines()):
+        if len(row) > 1:
+            return row[0]
+    return ""
+
+
+def lsof_holder(text: str) -> Holder | None:
+    """Of `lsof -Fpc`: a line `p` with the process, then a line `c` with its name."""
+    found = {line[0]: line[1:] for line in reversed(text.splitlines()) if line}
+    if not found.get("p", "").isdecimal():
+        return None
+    return Holder(found.get("c", ""), int(found["p"]))
+
+
+def _output(*command: str) -> str:
+    """What a program of the system prints; empty if it is not there, fails or takes too long."""
+    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    try:
+        done = subprocess.run(  # noqa: S603  fixed words and numbers, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ASK_SECONDS,
+            check=False,
+            creationflags=hidden,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+# --- Linux ----------------------------------------------------------------------------------------------------------
+
+
+def _by_proc(port: int, proc: Path) -> Holder | None:
+    for inode, uid in _sockets(port, proc):
+        for pid in _processes(proc):
+            if _has_socket(pid, inode):
+                return Holder(_name(pid), int(pid.name))
+        return Holder(user=_user(uid))  # another user's: its descriptors are not for us
+    return None
+
+
+def _sockets(port: int, proc: Path) -> Iterator[tuple[str, int]]:
+    """Inode and user of each socket that listens on the port (proc_net_tcp.txt of the kernel's documentation)."""
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / name).read_text("ascii", "replace").splitlines()
+        except OSError:
+            continue
+        for line in lines[1:]:
+            words = line.split()
+            if len(words) > 9 and words[3] == LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                yield words[9], int(words[7])
+
+
+def _processes(proc: Path) -> list[Path]:
+    try:
+        return [path for path in proc.iterdir() if path.name.isdecimal()]
+    except OSError:
+        return []
+
+
+def _has_socket(process: Path, inode: str) -> bool:
+    try:
+        return any(_link(descriptor) == f"socket:[{inode}]" for descriptor in (process / "fd").iterdir())
+    except OSError:  # it has ended, or is another user's
+        return False
+
+
+def _link(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except OSError:
+        return ""
+
+
+def _name(process: Path) -> str:
+    try:
+        return (process / "comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _user(uid: int) -> str:
+    if sys.platform == "win32":
+        return str(uid)
+    import pwd  # not on Windows
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
