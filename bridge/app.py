@@ -33,6 +33,8 @@ from bridge.doctor.examination import Examination
 from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.doctor.ports import OURS
 from bridge.errors import BridgeError, LoginRefused, UpstreamRefused
+from bridge.hooks.delivery import RunProgram, no_programs
+from bridge.hooks.dispatch import Hooks
 from bridge.model import AccessToken, Account, Login, Protocol, TokenSet
 from bridge.notices import FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
@@ -73,6 +75,8 @@ class Surroundings:
     """For the doctor."""
     store_place: Path | None = None
     """The store's file, which need not be there yet; None where it is in no file."""
+    run_program: RunProgram = no_programs
+    """For `notify: {command: …}`."""
 
 
 class App:
@@ -106,6 +110,8 @@ class App:
         }
         self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
         self._secrets = SecretWatch(lambda: self._loaded.config, self._clock, self._bus)
+        self._hooks = Hooks(lambda: self._loaded.config.notify, surroundings.run_program, self._clock)
+        self._bus.on_notice(self._hooks.take)
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(surroundings.bind, self._serving)
         self.console_sockets: list[socket.socket] = []
@@ -157,6 +163,7 @@ class App:
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(Renewal(self._tokens, self._find, self._clock).run()),
+                group.create_task(self._hooks.run()),
                 group.create_task(self._secrets.run()),
             ]
             for listener in self._ports.listeners:

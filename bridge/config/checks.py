@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.nodes import Keys, path_of
 from bridge.config.providers import GoogleProvider, MicrosoftProvider, ProviderConfig
-from bridge.config.schema import Config, ListenAddress, Listeners
+from bridge.config.schema import Config, ListenAddress, Listeners, NotifyConfig
 from bridge.config.sentences import did_you_mean
 from bridge.config.source import Source
 from bridge.config.values import is_loopback, same_name
@@ -37,6 +37,8 @@ class Parts:
     providers: Mapping[str, ProviderConfig]
     doors: tuple[tuple[Keys, ListenAddress], ...]
     """Listeners and, last, the console: where local programs connect."""
+    notify: NotifyConfig | None
+    """None if it is wrong by itself."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any], context: Mapping[str, Any]) -> Parts:
@@ -47,6 +49,7 @@ class Parts:
             tuple(named),
             {name: part for name, value in named.items() if (part := _valid(_PROVIDER, value, context)) is not None},
             tuple(_doors(values, context)),
+            _valid(TypeAdapter(NotifyConfig), values.get("notify", {}), context),
         )
 
     @property
@@ -59,6 +62,8 @@ def check(source: Source, parts: Parts) -> None:
     """Report all that is found to `source`."""
     _check_accounts(source, parts)
     _check_doors(source, parts)
+    if parts.notify is not None and parts.notify.ca_file is not None:
+        _check_certificates(source, ("notify", "ca_file"), parts.notify.ca_file)
     for name, provider in parts.providers.items():
         keys: Keys = ("providers", name)
         if all(effective_endpoint(provider, protocol) is None for protocol in Protocol):

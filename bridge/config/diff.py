@@ -39,6 +39,7 @@ class Plan:
     """Providers whose stored sign-ins are of no use any more: every person of theirs is asked again."""
     store_changed: bool = False
     """Applies with a restart only: sessions and refreshes under way belong to the old store."""
+    notify_changed: bool = False
     log_changed: bool = False
     language_changed: bool = False
 
@@ -76,6 +77,7 @@ def plan(old: Config, new: Config) -> Plan:
         providers_changed=tuple(name for name in providers.changed if name not in invalidated),
         grants_invalidated=invalidated,
         store_changed=old.store != new.store,
+        notify_changed=old.notify != new.notify,
         log_changed=old.log != new.log,
         language_changed=old.language != new.language,
     )
@@ -93,6 +95,7 @@ def summary_of(change: Plan) -> str:
         *(f"provider {name} removed" for name in change.providers_removed),
         *(f"provider {name} changed" for name in change.providers_changed),
         *(f"provider {name} changed: everybody signs in again" for name in change.grants_invalidated),
+        *(["notify changed"] if change.notify_changed else []),
         *(["log changed"] if change.log_changed else []),
         *(["language changed"] if change.language_changed else []),
         *(["console: takes effect after a restart"] if change.console_changed else []),

@@ -8,9 +8,10 @@ checks.py.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic_core import CoreSchema
 
 from bridge.config.providers import ProviderConfig
@@ -20,7 +21,9 @@ from bridge.config.values import (
     MailAddress,
     Part,
     PersonAddress,
+    ProxyUrl,
     SecretText,
+    SecretUrl,
     Username,
     is_host,
     is_loopback,
@@ -186,6 +189,39 @@ class LogConfig(Part):
     format: Literal["text", "json"] = "text"
 
 
+class NotifyConfig(Part):
+    """Who is told, besides the console and the log, when somebody must act."""
+
+    command: tuple[str, ...] = Field(
+        (), description="A program and its arguments; it finds what has happened in MAIL_BRIDGE_* of its environment."
+    )
+    webhook: SecretUrl | None = Field(None, description="A URL to which what has happened is sent, as JSON by POST.")
+    proxy: ProxyUrl | None = Field(None, description="http://host:port for the webhook.")
+    ca_file: FilePath | None = Field(
+        None, description="PEM file for the webhook, instead of the system's certificates."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _program(cls, command: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """A name is looked for in PATH; a path is relative to the YAML's directory, like all others."""
+        if not command:
+            return command
+        program, *arguments = command
+        if not program.strip():
+            raise ValueError("must begin with a program")
+        directory = (info.context or {}).get("directory")
+        if directory is not None and ("/" in program or "\\" in program):
+            program = str(Path(directory) / Path(program).expanduser())
+        return program, *arguments
+
+    @model_validator(mode="after")
+    def _webhooks_own(self) -> NotifyConfig:
+        if self.webhook is None and (self.proxy or self.ca_file):
+            raise ValueError("proxy and ca_file belong to `webhook`")
+        return self
+
+
 class Config(Part):
     """The whole file."""
 
@@ -194,5 +230,6 @@ class Config(Part):
     listeners: Listeners = Field(default_factory=Listeners)
     console: ListenAddress = Field(default_factory=lambda: ListenAddress(address="127.0.0.1:3017"))
     store: StoreConfig = Field(default_factory=StoreConfig)
+    notify: NotifyConfig = Field(default_factory=NotifyConfig)
     log: LogConfig = Field(default_factory=LogConfig)
     language: Literal["en", "fr", "auto"] = "auto"

@@ -110,6 +110,14 @@ def _https_url(value: str) -> str:
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
 
 
+def _secret_url(value: Secret[str]) -> Secret[str]:
+    return Secret(_https_url(value.reveal()))
+
+
+SecretUrl = Annotated[SecretText, AfterValidator(_secret_url)]
+"""Whoever knows it may use it: chat services put the key into the path."""
+
+
 def _proxy_url(value: str) -> str:
     text = value.strip()
     try:

@@ -9,11 +9,11 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.providers import Flow, MicrosoftProvider, ProviderConfig
+from bridge.config.proxies import environment_proxy
 from bridge.config.schema import Config
 from bridge.config.values import is_loopback
 from bridge.control.contract import Finding, Turn
@@ -31,10 +31,8 @@ SECONDS = 10.0
 """For one connection, from the name to the answer; good ones take a tenth of one."""
 LOOK_SECONDS = 4.0
 """For one more connection that only looks at a certificate."""
-OVERALL = 20.0
-"""For all of that, a name server that does not answer included."""
-AT_ONCE = 32
-"""Connections side by side."""
+AT_ONCE = 64
+"""Connections side by side; a dozen is usual."""
 
 PLAIN = "reached at {address} in {milliseconds} ms, without TLS, which never leaves this machine"
 SECURE = "reached at {address} in {milliseconds} ms: {version}, certificate issued by {issuer}, good until {day}"
@@ -109,12 +107,12 @@ class NetworkReport:
     skews: tuple[float, ...] = ()
 
 
-async def network_report(config: Config) -> NetworkReport:
-    """Connect to everything, side by side; takes at most OVERALL seconds for each AT_ONCE of them."""
-    threads = Threads("the connection", limit=OVERALL, at_once=AT_ONCE)
+async def network_report(config: Config, *, seconds: float = SECONDS) -> NetworkReport:
+    """Connect to everything, side by side, each connection within `seconds`; takes at most twice as long."""
+    threads = Threads("the connection", limit=2 * seconds, at_once=AT_ONCE)
     found = list(targets(config).items())
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_examined(threads, target, what)) for target, what in found]
+        tasks = [group.create_task(_examined(threads, target, what, seconds)) for target, what in found]
     results = [task.result() for task in tasks]
     return NetworkReport(
         tuple(finding for finding, _ in results),
@@ -130,7 +128,7 @@ def targets(config: Config) -> dict[Target, str]:
             parts = urlsplit(url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
             tls = TlsMode.IMPLICIT if parts.scheme == "https" else None
-            target = Target(parts.hostname or "", port, tls, None, provider.ca_file, _proxy(parts, provider.proxy))
+            target = Target(parts.hostname or "", port, tls, None, provider.ca_file, _proxy(url, provider.proxy))
             found.setdefault(target, f"sign-in of {name}")
         for protocol in Protocol:
             endpoint = effective_endpoint(provider, protocol)
@@ -158,16 +156,13 @@ _TLS_PROXY = ("", 0)
 """Stands for a proxy that this check cannot go through."""
 
 
-def _proxy(url: SplitResult, configured: str | None) -> tuple[str, int] | None:
+def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
     """The one that requests to this URL go through: the provider's, or the environment's, as requests reads it."""
-    host = url.hostname or ""
-    if configured is None and (is_loopback(host) or proxy_bypass(host)):
-        return None
-    written = configured or getproxies().get(url.scheme) or getproxies().get("all") or ""
-    if not written:
+    written = configured or environment_proxy(url)
+    if written is None:
         return None
     try:
-        proxy = urlsplit(written if "://" in written else f"http://{written}")
+        proxy = urlsplit(written)
         if proxy.scheme != "http":
             return _TLS_PROXY
         return proxy.hostname or "", proxy.port or 80
@@ -178,24 +173,24 @@ def _proxy(url: SplitResult, configured: str | None) -> tuple[str, int] | None:
 # --- one connection -------------------------------------------------------------------------------------------------
 
 
-async def _examined(threads: Threads, target: Target, what: str) -> tuple[Finding, float | None]:
+async def _examined(threads: Threads, target: Target, what: str, seconds: float) -> tuple[Finding, float | None]:
     subject = f"{target.place} ({what})"
     if target.proxy == _TLS_PROXY:
         return skipped("connection", subject, PROXY_TLS), None
     try:
-        return await threads.run(lambda: _connect(target, subject))
+        return await threads.run(lambda: _connect(target, subject, seconds))
     except ProviderUnavailable:  # the thread has not come back: a lookup is the one step without a limit of its own
-        return failed("connection", subject, NAME_SLOW, seconds=round(OVERALL)), None
+        return failed("connection", subject, NAME_SLOW, seconds=round(2 * seconds)), None
 
 
-def _connect(target: Target, subject: str) -> tuple[Finding, float | None]:
+def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, float | None]:
     """In a thread."""
     try:
-        reached = probe(target, _trust(target), SECONDS)
+        reached = probe(target, _trust(target), seconds)
     except (ProviderUnavailable, UpstreamUnavailable) as problem:  # of the CA file
         return failed("connection", subject, NOT_TRUSTED, reason=problem), None
     except Stopped as stopped:
-        return _stopped(target, subject, stopped), None
+        return _stopped(target, subject, stopped, seconds), None
     ahead = skew(reached.date, reached.asked, reached.answered) if reached.date else None
     return _reached(target, subject, reached), None if is_loopback(target.host) and target.tls is None else ahead
 
@@ -243,14 +238,14 @@ def _is_public(target: Target) -> bool:
     return True
 
 
-def _stopped(target: Target, subject: str, stopped: Stopped) -> Finding:
+def _stopped(target: Target, subject: str, stopped: Stopped, seconds: float) -> Finding:
     reason = stopped.reason
     match stopped.stage:
         case Stage.NAME:
             host = target.proxy[0] if target.proxy is not None else target.host
             return failed("connection", subject, NO_NAME, host=host, reason=reason)
         case Stage.CONNECT if stopped.timed_out:
-            return failed("connection", subject, SILENT, seconds=round(SECONDS), port=target.port)
+            return failed("connection", subject, SILENT, seconds=round(seconds), port=target.port)
         case Stage.CONNECT if target.proxy is None:
             return failed("connection", subject, REFUSED, reason=reason)
         case Stage.CONNECT | Stage.PROXY:
@@ -263,7 +258,7 @@ def _stopped(target: Target, subject: str, stopped: Stopped) -> Finding:
         case Stage.TLS if stopped.verify_code:
             return _refused(target, subject, stopped, _seen(target))
         case _ if stopped.timed_out:
-            return failed("connection", subject, TLS_SILENT, seconds=round(SECONDS))
+            return failed("connection", subject, TLS_SILENT, seconds=round(seconds))
         case _:
             return failed("connection", subject, NOT_TLS, reason=reason)
 

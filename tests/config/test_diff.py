@@ -103,6 +103,7 @@ KEPT = (IMAP, SMTP)
         ("tenant: contoso.com", "tenant: contoso.com\n    proxy: http://p:1", Plan(providers_changed=("office365",))),
         ("/var/lib", "/srv", Plan(store_changed=True)),
         ("store:", "log: {level: debug}\nstore:", Plan(log_changed=True)),
+        ("store:", "notify: {command: [true]}\nstore:", Plan(notify_changed=True)),
         ("store:", "language: fr\nstore:", Plan(language_changed=True)),
     ],
 )

@@ -15,6 +15,7 @@ from bridge.config.load import LoadedConfig, json_schema, load_config
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 ENVIRON = {"GMAIL_CLIENT_ID": "1234.apps", "GMAIL_CLIENT_SECRET": "CANARY-1", "DATABASE_PASSWORD": "CANARY-2"}
+KEYRING = {"company": "CANARY-4", "exchange": "CANARY-5", "chat": "https://chat.example/CANARY-7"}
 SETTING = re.compile(r"^( *)#([:|]) (.*)$")
 
 
@@ -44,9 +45,7 @@ def write(directory: Path, text: str) -> Path:
 
 
 def load(directory: Path, text: str) -> LoadedConfig:
-    return load_config(
-        write(directory, text), environ=ENVIRON, read_keyring={"company": "CANARY-4", "exchange": "CANARY-5"}.get
-    )
+    return load_config(write(directory, text), environ=ENVIRON, read_keyring=KEYRING.get)
 
 
 def uncommented(*, alternatives: bool) -> str:

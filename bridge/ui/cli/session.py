@@ -162,6 +162,7 @@ async def opened(
     from bridge.app import App, Surroundings
     from bridge.host.machine import this_machine
     from bridge.host.paths import store_file
+    from bridge.host.programs import run_program
     from bridge.stores.registry import open_store
 
     place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
@@ -170,6 +171,7 @@ async def opened(
         bind=_bind,
         is_demo=is_demo,
         machine=this_machine(),
+        run_program=run_program,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
     )
     app = App(loaded, surroundings)

@@ -1,0 +1,37 @@
+"""What a delivery can end with, and the seam to the platform that starts programs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bridge.errors import BridgeError
+
+
+class HookFailed(BridgeError):
+    """A script or a URL was not told."""
+
+    def __init__(self, reason: str, *, temporary: bool) -> None:
+        super().__init__(reason)
+        self.is_worth_another_try = temporary
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that has ended by itself."""
+
+    code: int
+    output: str
+    """The beginning of what it printed, standard error too."""
+
+
+RunProgram = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Ended]]
+"""Program and arguments, what its environment gets besides the few names that programs need, and seconds.
+
+Raises: HookFailed if it cannot be started, or has not ended in time and was killed with all that it started.
+"""
+
+
+async def no_programs(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
+    """Where nobody has said how programs are started."""
+    raise HookFailed("programs cannot be started here", temporary=False)

@@ -1,0 +1,105 @@
+"""Notices on their way to scripts: a bounded queue, a few at a time, each within its time limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from bridge.clock import Clock
+from bridge.config.schema import NotifyConfig
+from bridge.hooks.delivery import HookFailed, RunProgram
+from bridge.hooks.events import HookEvent, event_of
+from bridge.hooks.webhook import post
+from bridge.notices import Notice
+from bridge.observe.logs import detail, event, trouble
+from bridge.secret import Secret
+
+AT_ONCE = 4
+"""A company whose 500 people must all sign in starts no 500 programs at once."""
+WAITING = 2000
+"""Events that wait for their turn; beyond it a new one is dropped and counted."""
+SECONDS = 10.0
+"""For a program, and for each attempt at the webhook."""
+RETRY_AFTER = 3.0
+"""Seconds before the webhook's second and last attempt."""
+
+
+class Hooks:
+    """Takes notices from the bus; run() delivers them. While it does not run, nothing is kept."""
+
+    def __init__(self, config: Callable[[], NotifyConfig], run_program: RunProgram, clock: Clock) -> None:
+        """`config` is asked anew for each notice: a reload applies."""
+        self._config = config
+        self._run_program = run_program
+        self._clock = clock
+        self._queue: asyncio.Queue[HookEvent] = asyncio.Queue(WAITING)
+        self._is_running = False
+        self._dropped = 0
+
+    def take(self, notice: Notice) -> None:
+        """For the bus; never blocks."""
+        config = self._config()
+        found = event_of(notice) if self._is_running and (config.command or config.webhook) else None
+        if found is None:
+            return
+        try:
+            self._queue.put_nowait(found)
+        except asyncio.QueueFull:
+            self._dropped += 1
+
+    async def run(self) -> None:
+        """Deliver until cancelled; a program under way is killed then."""
+        self._is_running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(AT_ONCE):
+                    group.create_task(self._work())
+        finally:
+            self._is_running = False
+
+    async def _work(self) -> None:
+        while True:
+            found = await self._queue.get()
+            if self._dropped:
+                trouble("hook.dropped", count=self._dropped)
+                self._dropped = 0
+            await self._deliver(found)
+
+    async def _deliver(self, found: HookEvent) -> None:
+        """Both ways, side by side; that one fails does not stop the other."""
+        config = self._config()
+        async with asyncio.TaskGroup() as group:
+            if config.command:
+                group.create_task(self._command(found, config.command))
+            if config.webhook is not None:
+                group.create_task(self._webhook(found, config, config.webhook))
+
+    async def _command(self, found: HookEvent, command: tuple[str, ...]) -> None:
+        try:
+            ended = await self._run_program(command, found.environment, SECONDS)
+        except HookFailed as problem:
+            _failed("command", found, str(problem))
+            return
+        if ended.output:
+            detail("hook.output", hook="command", text=ended.output)
+        if ended.code != 0:
+            _failed("command", found, f"it ended with code {ended.code}")
+            return
+        event("hook.done", hook="command", event_name=found.event, account=found.account or None)
+
+    async def _webhook(self, found: HookEvent, config: NotifyConfig, webhook: Secret[str]) -> None:
+        for is_last in (False, True):
+            try:
+                await post(found, config, webhook, SECONDS)
+            except HookFailed as problem:
+                if is_last or not problem.is_worth_another_try:
+                    _failed("webhook", found, str(problem))
+                    return
+                await self._clock.sleep_until(self._clock.now() + RETRY_AFTER)
+            else:
+                event("hook.done", hook="webhook", event_name=found.event, account=found.account or None)
+                return
+
+
+def _failed(hook: str, found: HookEvent, reason: str) -> None:
+    trouble("hook.failed", hook=hook, event_name=found.event, account=found.account or None, reason=reason)

@@ -1,0 +1,62 @@
+"""Which facts are for scripts, and what these are told of them (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from bridge.config.expiry import SecretExpiry
+from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Notice, RefreshFailed, SecretExpiring
+
+REASON_LIMIT = 1000
+"""Characters; a provider's own words are among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookEvent:
+    """One fact on which somebody has to act; no secrets in it."""
+
+    event: str
+    account: str = ""
+    provider: str = ""
+    reason: str = ""
+    url: str = ""
+    """The console's page that helps; empty where none does."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """For a program."""
+        return {f"MAIL_BRIDGE_{name.upper()}": value for name, value in self.content.items()}
+
+    @property
+    def content(self) -> dict[str, str]:
+        """For JSON."""
+        return {
+            "event": self.event,
+            "account": self.account,
+            "provider": self.provider,
+            "reason": self.reason,
+            "url": self.url,
+        }
+
+
+def event_of(notice: Notice) -> HookEvent | None:
+    """What scripts are told of a notice; None for what needs nobody."""
+    match notice:
+        case AuthorizationNeeded(address, url, reason):
+            return HookEvent("authorization-needed", account=address, reason=_line(reason), url=url)
+        case AuthorizationEnded(address, code, reason) if code != "cancelled":
+            return HookEvent("authorization-ended", account=address, reason=_line(reason))
+        case RefreshFailed(address, reason, temporary=False):
+            return HookEvent("refresh-failed", account=address, reason=_line(reason))
+        case SecretExpiring(provider, day, days):
+            sentence = SecretExpiry(provider, date.fromisoformat(day), days).sentence
+            return HookEvent("secret-expiring", provider=provider, reason=_line(sentence))
+        case _:
+            return None
+
+
+def _line(text: str) -> str:
+    """One printable line: scripts are careless, and an environment takes no NUL."""
+    return "".join(c if c.isprintable() else " " for c in text)[:REASON_LIMIT]

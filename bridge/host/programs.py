@@ -1,0 +1,104 @@
+"""Programs of the administrator's: a few names of our environment, no input, bounded output, killed whole when late."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from bridge.hooks.delivery import Ended, HookFailed
+
+OUTPUT_LIMIT = 4 * 1024
+"""Octets of output that are kept; the rest is read and thrown away, so that the program does not wait for us."""
+KILL_SECONDS = 5.0
+"""For taskkill; the kernel ends a killed POSIX process within milliseconds."""
+
+KEPT = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"),
+        *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),  # notify-send
+        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME", "USERPROFILE"),
+        *("APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES", "PROGRAMFILES(X86)"),
+    }
+)
+"""What a program needs to run at all. Everything else stays with us: client secrets come by environment variables."""
+
+
+async def run_program(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
+    """See hooks.delivery.RunProgram. What it starts in the background must close its output, or counts as it does."""
+    process = await _started(command, environment)
+    try:
+        async with asyncio.timeout(seconds):
+            output = await _read(process)
+            code = await process.wait()
+    except TimeoutError:
+        raise HookFailed(f"it has not ended within {seconds:g} s and was stopped", temporary=False) from None
+    finally:
+        # Also where the program itself has ended, but not what it started: that holds the pipe.
+        if process.returncode is None or (process.stdout is not None and not process.stdout.at_eof()):
+            await _kill_whole(process)
+    text = output.decode("utf-8", "replace")
+    return Ended(code, " ".join("".join(c if c.isprintable() else " " for c in text).split()))
+
+
+async def _started(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    kept = {name: value for name, value in os.environ.items() if name.upper() in KEPT}
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**kept, **environment},
+            start_new_session=os.name == "posix",  # a group of its own, to be killed whole
+            creationflags=_new_group(),
+        )
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else type(problem).__name__
+        raise HookFailed(f"{command[0]} cannot be started: {reason}", temporary=False) from problem
+
+
+def _new_group() -> int:
+    if sys.platform == "win32":
+        return subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    return 0
+
+
+async def _read(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None  # noqa: S101  PIPE above
+    kept = bytearray()
+    while data := await process.stdout.read(OUTPUT_LIMIT):
+        kept += data[: OUTPUT_LIMIT - len(kept)]
+    return bytes(kept)
+
+
+async def _kill_whole(process: asyncio.subprocess.Process) -> None:
+    """The program and all that it started, and wait until it is gone."""
+    if sys.platform == "win32":
+        await asyncio.to_thread(_taskkill, process.pid)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    if process.stdout is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_SECONDS):
+                await _read(process)
+
+
+def _taskkill(pid: int) -> None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(  # noqa: S603  a number, no shell
+            ["taskkill", "/T", "/F", "/PID", str(pid)],  # noqa: S607  in System32, which PATH has on every Windows
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=KILL_SECONDS,
+            check=False,
+            creationflags=_new_group(),
+        )
