@@ -52,7 +52,12 @@ class Clinic:
 
 
 async def account_findings(
-    accounts: Sequence[Account], clinic: Clinic, *, unattended: frozenset[str] = frozenset()
+    accounts: Sequence[Account],
+    clinic: Clinic,
+    *,
+    unattended: frozenset[str] = frozenset(),
+    seconds: float = SECONDS,
+    all_seconds: float = ALL_SECONDS,
 ) -> tuple[Finding, ...]:
     """Of the first MOST accounts, side by side.
 
@@ -64,15 +69,15 @@ async def account_findings(
 
     async def visit(account: Account) -> None:
         async with places:
-            found[account.address] = await _within_limit(account, clinic, account.provider in unattended)
+            found[account.address] = await _within_limit(account, clinic, account.provider in unattended, seconds)
 
     try:
-        async with asyncio.timeout(ALL_SECONDS), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(all_seconds), asyncio.TaskGroup() as group:
             for account in tried:
                 group.create_task(visit(account))
     except TimeoutError:
         for account in tried:
-            late = skipped("token", account.address, OUT_OF_TIME, seconds=round(ALL_SECONDS), address=account.address)
+            late = skipped("token", account.address, OUT_OF_TIME, seconds=round(all_seconds), address=account.address)
             found.setdefault(account.address, (late,))
     findings = [finding for account in tried for finding in found[account.address]]
     if rest > 0:
@@ -80,12 +85,12 @@ async def account_findings(
     return tuple(findings)
 
 
-async def _within_limit(account: Account, clinic: Clinic, is_unattended: bool) -> tuple[Finding, ...]:
+async def _within_limit(account: Account, clinic: Clinic, is_unattended: bool, seconds: float) -> tuple[Finding, ...]:
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             return await _visited(account, clinic, is_unattended)
     except TimeoutError:
-        return (failed("token", account.address, SLOW, turn=Turn.NOBODY, seconds=round(SECONDS)),)
+        return (failed("token", account.address, SLOW, turn=Turn.NOBODY, seconds=round(seconds)),)
 
 
 async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tuple[Finding, ...]:

@@ -12,7 +12,7 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel
 
@@ -73,12 +73,22 @@ def line_of(finding: Finding) -> str:
 def redacted(text: str, secrets: Sequence[Secret[str]] = (), *, is_full: bool = False) -> str:
     """Without these secrets, without what looks like one, without the home directory; addresses as a…e@example.com."""
     for secret in secrets:
-        if len(secret.reveal()) > 3:  # shorter ones are no secrets, and would tear words apart
-            text = text.replace(secret.reveal(), "…")
+        for part in _telling_parts(secret.reveal()):
+            text = text.replace(part, "…")
     text = "\n".join(scrubbed(line) for line in text.split("\n"))
     for home in sorted(_homes(), key=len, reverse=True):
         text = text.replace(home, "~")
     return text if is_full else _ADDRESS.sub(lambda found: shortened(found[1]) + found[2] + found[3], text)
+
+
+def _telling_parts(secret: str) -> Iterator[str]:
+    """The whole and, of a URL, what libraries quote of it; a word of three letters is no secret, and is in others."""
+    found = [secret]
+    if "://" in secret:
+        url = urlsplit(secret)
+        found += [url.password or "", unquote(url.password or "")]
+        found += [url.path.strip("/"), url.query] if url.scheme.startswith("http") else []
+    yield from (part for part in found if len(part) > 3)
 
 
 def shortened(name: str) -> str:

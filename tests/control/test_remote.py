@@ -19,7 +19,7 @@ import pytest
 
 from bridge import errors
 from bridge.control import rendezvous, wire
-from bridge.control.contract import AccountState, Control
+from bridge.control.contract import AccountState, Control, Finding, Outcome
 from bridge.control.remote import BridgeNotRunning, RemoteControl, connect
 from bridge.notices import Forgotten, ListenerUp, Notice, Reloaded
 from bridge.secret import Secret
@@ -67,6 +67,18 @@ async def test_the_status_arrives_whole(remote: RemoteControl, control: FakeCont
     control.states["zoe@example.com"] = AccountState.READY
     control.details[ALICE] = "Déjà vu\n\u2028\"'<"
     assert await remote.status() == await control.status()
+
+
+async def test_the_doctors_findings_arrive_whole(remote: RemoteControl, control: FakeControl) -> None:
+    findings = await remote.diagnose()
+    assert findings == control.findings
+    assert findings[1].told() == "off by 900 s"
+
+
+async def test_a_finding_that_cannot_be_told_is_refused(remote: RemoteControl, control: FakeControl) -> None:
+    control.findings = (Finding("clock", "", Outcome.FAILED, "off by {seconds.__class__} {}"),)
+    with pytest.raises(wire.WireError, match="does not fit"):
+        await remote.diagnose()
 
 
 async def test_a_sign_in_is_begun_and_completed(remote: RemoteControl, control: FakeControl) -> None:

@@ -154,7 +154,13 @@ class Bridge:
         return done.stdout + done.stderr
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments, "--json"))
+        return self.json_of(*arguments)
+
+    def json_of(self, *arguments: str, code: int = 0) -> Any:
+        """What a command prints with --json; it may end with another code. Lines of its log do not count."""
+        printed = self.run(*arguments, "--json", code=code)
+        value, _ = json.JSONDecoder().raw_decode(printed[min(map(printed.index, filter(printed.__contains__, "[{"))) :])
+        return value
 
     def password(self, address: str) -> str:
         return self.run("accounts", "password", address).strip()

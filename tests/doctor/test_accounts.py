@@ -1,0 +1,138 @@
+"""Accounts: renewed without asking anybody; who must sign in is told, and is not asked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from bridge.control.contract import AccountState, AccountStatus, Finding, Outcome, ProtocolCheck, Turn
+from bridge.doctor import accounts as texts
+from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings
+from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
+from bridge.model import AccessToken, Account
+from bridge.secret import Secret
+
+NOW = 1_750_000_000.0
+ALICE = "alice@example.com"
+
+
+@dataclass
+class Office:
+    """Accounts with a state each; notes who was asked for a token."""
+
+    states: dict[str, AccountState] = field(default_factory=dict)
+    problem: BridgeError | None = None
+    obtained_at: float = NOW
+    checks: tuple[ProtocolCheck, ...] = (ProtocolCheck("imap", True),)
+    asked: list[str] = field(default_factory=list)
+    hanging: asyncio.Event | None = None
+    busy: int = 0
+    busiest: int = 0
+
+    async def status(self, account: Account) -> AccountStatus:
+        state = self.states.get(account.address, AccountState.READY)
+        detail = "the provider is away" if self.obtained_at < NOW else ""
+        url = f"http://localhost:3017/sign-in/{account.address}"
+        return AccountStatus(account.address, "it", account.subject, state, detail, NOW + 1800, url, self.checks)
+
+    async def renew(self, account: Account) -> AccessToken:
+        self.asked.append(account.address)
+        self.busy += 1
+        self.busiest = max(self.busiest, self.busy)
+        try:
+            await (self.hanging.wait() if self.hanging is not None else asyncio.sleep(0))
+        finally:
+            self.busy -= 1
+        if self.problem is not None:
+            raise self.problem
+        return AccessToken(Secret("CANARY"), NOW + 1800, self.obtained_at)
+
+    def clinic(self) -> Clinic:
+        return Clinic(self.status, self.renew, self.status, lambda: NOW)
+
+
+def account(address: str = ALICE) -> Account:
+    return Account(address, "it", address, {})
+
+
+async def found(office: Office, unattended: bool = False) -> tuple[Finding, ...]:
+    names = frozenset({"it"} if unattended else ())
+    return await account_findings([account()], office.clinic(), unattended=names)
+
+
+async def test_a_renewed_token_and_an_open_mailbox_are_ok() -> None:
+    token, server = await found(Office())
+    assert (token.outcome, token.sentence) == (Outcome.OK, texts.RENEWED)
+    assert (server.check, server.outcome, server.sentence) == ("imap log-in", Outcome.OK, texts.OPENS)
+
+
+async def test_who_must_sign_in_is_told_and_not_asked() -> None:
+    office = Office({ALICE: AccountState.SIGN_IN})
+    (token,) = await found(office)
+    assert (token.outcome, token.turn) == (Outcome.FAILED, Turn.USER)
+    assert f"http://localhost:3017/sign-in/{ALICE}" in token.detail
+    (pending,) = await found(Office({ALICE: AccountState.PENDING}))
+    assert pending.outcome is Outcome.SKIPPED
+    assert office.asked == []
+
+
+async def test_where_nobody_signs_in_a_token_is_asked_for_all_the_same() -> None:
+    office = Office({ALICE: AccountState.SIGN_IN})
+    token, _ = await found(office, unattended=True)
+    assert token.outcome is Outcome.OK
+    assert office.asked == [ALICE]
+
+
+async def test_a_token_that_could_not_be_renewed_is_not_ok() -> None:
+    token, server = await found(Office(obtained_at=NOW - 1800))
+    assert (token.outcome, token.sentence, token.turn) == (Outcome.FAILED, texts.HELD, Turn.NOBODY)
+    assert "works for 30 min yet" in token.detail
+    assert "the provider is away" in token.detail
+    assert server.outcome is Outcome.OK
+
+
+@pytest.mark.parametrize(
+    ("problem", "turn"),
+    [
+        (AuthorizationRequired(ALICE, "http://localhost:3017/", "revoked"), Turn.USER),
+        (ProviderUnavailable("away"), Turn.NOBODY),
+        (StoreCorrupt("broken"), Turn.APP_ADMIN),
+    ],
+)
+async def test_each_problem_has_somebody_whose_turn_it_is(problem: BridgeError, turn: Turn) -> None:
+    (token,) = await found(Office(problem=problem))
+    assert (token.outcome, token.turn) == (Outcome.FAILED, turn)
+
+
+async def test_a_mail_server_that_refuses_is_told_with_its_sentence() -> None:
+    refused = ProtocolCheck("smtp", False, "admin", "Authenticated SMTP is switched off.")
+    _, server = await found(Office(checks=(refused,)))
+    assert (server.check, server.outcome, server.turn) == ("smtp log-in", Outcome.FAILED, Turn.TENANT_ADMIN)
+    assert server.detail == "Authenticated SMTP is switched off."
+
+
+async def test_of_many_accounts_the_first_are_tried_a_few_at_a_time_and_the_rest_is_counted() -> None:
+    office = Office()
+    findings = await account_findings([account(f"p{n}@example.com") for n in range(MOST + 7)], office.clinic())
+    assert len(office.asked) == MOST
+    assert office.busiest <= AT_ONCE
+    assert (findings[-1].outcome, dict(findings[-1].arguments)["count"]) == (Outcome.SKIPPED, "7")
+
+
+def limits(account_seconds: float, all_seconds: float) -> dict[str, float]:
+    return {"seconds": account_seconds, "all_seconds": all_seconds}
+
+
+@pytest.mark.parametrize(
+    ("pace", "sentence", "outcome"),
+    [
+        (limits(0.05, 5.0), texts.SLOW, Outcome.FAILED),
+        (limits(5.0, 0.05), texts.OUT_OF_TIME, Outcome.SKIPPED),
+    ],
+)
+async def test_an_account_that_hangs_is_given_up(pace: dict[str, float], sentence: str, outcome: Outcome) -> None:
+    office = Office(hanging=asyncio.Event())
+    (token,) = await account_findings([account()], office.clinic(), **pace)  # type: ignore[arg-type]
+    assert (token.sentence, token.outcome) == (sentence, outcome)

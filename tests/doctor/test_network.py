@@ -1,0 +1,234 @@
+"""Connections to what goes wrong in real networks: each is named, within its time, and with whose turn it is."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bridge.config.load import parse_config
+from bridge.config.schema import Config
+from bridge.control.contract import Finding, Outcome, Turn
+from bridge.doctor import network
+from bridge.doctor.clock import clock_finding
+from bridge.doctor.network import NetworkReport, network_report
+from tests.doctor.servers import https, imap_without_starttls, server_context, serving, silent, tunnel
+
+TEXT = """\
+providers:
+  it:
+    kind: oauth2
+    client_id: c
+    authorization_url: https://{host}:{port}/a
+    token_url: https://{host}:{port}/t
+    scopes: [mail]
+    {more}
+    imap: {{host: {imap_host}, port: {imap_port}, tls: {tls}}}
+accounts:
+  - {{address: alice@example.com, provider: it}}
+"""
+NOBODY = 9
+"""A port where nobody listens (discard)."""
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def config(
+    host: str = "127.0.0.1",
+    port: int = NOBODY,
+    more: str = "",
+    imap: tuple[str, int, str] = ("127.0.0.1", NOBODY, "implicit"),
+) -> Config:
+    imap_host, imap_port, tls = imap
+    text = TEXT.format(host=host, port=port, more=more, imap_host=imap_host, imap_port=imap_port, tls=tls)
+    return parse_config(text, directory=Path("/nowhere"), environ={}).config
+
+
+async def sign_in(config: Config, seconds: float = 5.0) -> Finding:
+    """What is said of the provider."""
+    return (await network_report(config, seconds=seconds)).findings[0]
+
+
+async def mail(config: Config, seconds: float = 5.0) -> Finding:
+    """What is said of the mail server."""
+    return (await network_report(config, seconds=seconds)).findings[-1]
+
+
+def with_authority(tmp_path: Path, authority: trustme.CA) -> str:
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    return f"ca_file: {file}"
+
+
+def assert_failed(finding: Finding, sentence: str, turn: Turn = Turn.APP_ADMIN) -> None:
+    assert finding.sentence == sentence, finding.detail
+    assert (finding.outcome, finding.turn) == (Outcome.FAILED, turn)
+
+
+async def test_one_place_is_asked_once_and_each_mail_server_for_itself(tmp_path: Path, stack: ExitStack) -> None:
+    authority, requests = trustme.CA(), list[bytes]()
+    port = stack.enter_context(serving(https(server_context(authority), requests=requests)))
+    report = await network_report(config(port=port, more=with_authority(tmp_path, authority)))
+    assert [finding.subject for finding in report.findings] == [
+        f"127.0.0.1:{port} (sign-in of it)",
+        f"127.0.0.1:{NOBODY} (imap of it)",
+    ]
+    good, refused = report.findings
+    assert good.outcome is Outcome.OK
+    assert "TLSv1.3" in good.detail
+    assert "trustme" in good.detail
+    assert_failed(refused, network.REFUSED)
+    assert len(requests) == 1
+    assert requests[0].startswith(b"HEAD / HTTP/1.1\r\n")
+
+
+async def test_an_authority_that_this_machine_does_not_know_is_named(stack: ExitStack) -> None:
+    context = server_context(trustme.CA(organization_name="Example Corp IT"))
+    requests = list[bytes]()
+    port = stack.enter_context(serving(https(context, requests=requests)))
+    finding = await sign_in(config(port=port))
+    assert_failed(finding, network.FOREIGN)
+    assert "issued by Example Corp IT, which is no public authority" in finding.detail
+    assert not any(requests)  # over a connection that is not trusted, nothing was sent
+
+
+async def test_an_authority_other_than_the_ca_file_is_named(tmp_path: Path, stack: ExitStack) -> None:
+    port = stack.enter_context(serving(https(server_context(trustme.CA(organization_name="Other")))))
+    finding = await sign_in(config(port=port, more=with_authority(tmp_path, trustme.CA())))
+    assert_failed(finding, network.NOT_FROM_CA_FILE)
+    assert "issued by Other" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("organization", "product"),
+    [("Kaspersky Lab ZAO", "Kaspersky"), ("ESET, spol. s r. o.", "ESET"), ("Zscaler Inc.", "Zscaler")],
+)
+async def test_a_program_that_opens_the_encryption_is_named(stack: ExitStack, organization: str, product: str) -> None:
+    port = stack.enter_context(serving(https(server_context(trustme.CA(organization_name=organization)))))
+    finding = await sign_in(config(port=port))
+    assert_failed(finding, network.OPENED)
+    assert finding.detail.startswith(f"{product} opens the encryption on the way")
+
+
+async def test_one_that_this_machine_trusts_is_named_too(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = trustme.CA(organization_name="Example Corp IT"), trustme.CA(organization_name="Fortinet")
+    bundle = tmp_path / "system.pem"
+    bundle.write_bytes(ours.cert_pem.bytes() + theirs.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))  # what OpenSSL takes for the system's
+    port = stack.enter_context(serving(https(server_context(ours))))
+    other = stack.enter_context(serving(https(server_context(theirs))))
+    foreign, opened = (await network_report(config(port=port, imap=("127.0.0.1", other, "implicit")))).findings
+    assert (foreign.sentence, foreign.outcome) == (network.FOREIGN_TRUSTED, Outcome.OK)
+    assert "Example Corp IT" in foreign.detail
+    assert (opened.sentence, opened.outcome, opened.turn) == (network.OPENED_TRUSTED, Outcome.OK, Turn.APP_ADMIN)
+
+
+async def test_a_wrong_name_tells_for_whom_the_certificate_is(tmp_path: Path, stack: ExitStack) -> None:
+    authority = trustme.CA()
+    port = stack.enter_context(serving(https(server_context(authority, "mail.example.org"))))
+    finding = await sign_in(config(port=port, more=with_authority(tmp_path, authority)))
+    assert_failed(finding, network.OTHER_NAME)
+    assert "mail.example.org" in finding.detail
+
+
+async def test_an_expired_certificate_tells_its_last_day(tmp_path: Path, stack: ExitStack) -> None:
+    authority = trustme.CA()
+    past = {"not_before": datetime.datetime(2020, 1, 1), "not_after": datetime.datetime(2021, 2, 3)}
+    port = stack.enter_context(serving(https(server_context(authority, **past))))
+    finding = await sign_in(config(port=port, more=with_authority(tmp_path, authority)))
+    assert_failed(finding, network.EXPIRED, Turn.TENANT_ADMIN)
+    assert "ended on 2021-02-03" in finding.detail
+
+
+async def test_a_certificate_of_the_future_points_at_the_clock(tmp_path: Path, stack: ExitStack) -> None:
+    authority = trustme.CA()
+    future = {"not_before": datetime.datetime(2200, 1, 1), "not_after": datetime.datetime(2300, 1, 1)}
+    port = stack.enter_context(serving(https(server_context(authority, **future))))
+    assert_failed(await sign_in(config(port=port, more=with_authority(tmp_path, authority))), network.NOT_YET)
+
+
+async def test_a_silent_server_is_given_up_in_time(stack: ExitStack) -> None:
+    port = stack.enter_context(serving(silent))
+    started = time.monotonic()
+    report = await network_report(config(port=port, imap=("127.0.0.1", port, "starttls")), seconds=0.5)
+    assert time.monotonic() - started < 1.5
+    assert_failed(report.findings[0], network.TLS_SILENT)
+    assert_failed(report.findings[1], network.NOT_MAIL)
+
+
+async def test_a_server_that_drips_is_given_up_too(stack: ExitStack) -> None:
+    def drip(sock: socket.socket) -> None:
+        while True:
+            sock.sendall(b"* OK hello\r\n")
+            sock.settimeout(0.05)
+            try:
+                sock.recv(10)
+            except TimeoutError:
+                continue
+
+    port = stack.enter_context(serving(drip))
+    started = time.monotonic()
+    finding = await mail(config(imap=("127.0.0.1", port, "starttls")), seconds=0.5)
+    assert finding.outcome is Outcome.FAILED
+    assert time.monotonic() - started < 2
+
+
+async def test_a_name_that_nobody_knows_is_said_so() -> None:
+    finding = await sign_in(config(host="login.nowhere.invalid"))
+    assert_failed(finding, network.NO_NAME)
+    assert "login.nowhere.invalid" in finding.detail
+
+
+async def test_a_mail_server_without_starttls_is_said_so(stack: ExitStack) -> None:
+    port = stack.enter_context(serving(imap_without_starttls))
+    assert_failed(await mail(config(imap=("127.0.0.1", port, "starttls"))), network.NOT_MAIL)
+
+
+async def test_tls_where_there_is_none_is_said_so(stack: ExitStack) -> None:
+    port = stack.enter_context(serving(imap_without_starttls))
+    assert_failed(await mail(config(imap=("127.0.0.1", port, "implicit"))), network.NOT_TLS)
+
+
+async def test_a_proxy_is_gone_through_and_one_that_refuses_is_named(tmp_path: Path, stack: ExitStack) -> None:
+    authority, asked = trustme.CA(), list[str]()
+    port = stack.enter_context(serving(https(server_context(authority, "idp.example"))))
+    trusted = with_authority(tmp_path, authority)
+    good = stack.enter_context(serving(tunnel(port, asked)))
+    finding = await sign_in(config(host="idp.example", port=443, more=f"{trusted}\n    proxy: http://127.0.0.1:{good}"))
+    assert finding.outcome is Outcome.OK, finding.detail
+    assert asked == ["CONNECT idp.example:443 HTTP/1.1"]
+    bad = stack.enter_context(serving(tunnel(port, asked, answer="407 Proxy Authentication Required")))
+    finding = await sign_in(config(host="idp.example", port=443, more=f"{trusted}\n    proxy: http://127.0.0.1:{bad}"))
+    assert_failed(finding, network.PROXY)
+    assert "407 Proxy Authentication Required" in finding.detail
+    finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: http://127.0.0.1:{NOBODY}"))
+    assert_failed(finding, network.PROXY)
+    finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: https://127.0.0.1:{NOBODY}"))
+    assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, network.PROXY_TLS)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "word"), [(900.0, "900 s behind"), (-900.0, "900 s ahead"), (20.0, "as good as right")]
+)
+async def test_the_clock_is_compared_with_the_providers(
+    tmp_path: Path, stack: ExitStack, ahead: float, word: str
+) -> None:
+    authority = trustme.CA()
+    port = stack.enter_context(serving(https(server_context(authority), ahead=ahead)))
+    report: NetworkReport = await network_report(config(port=port, more=with_authority(tmp_path, authority)))
+    finding = clock_finding(report.skews)
+    assert word.split()[-1] in finding.detail
+    assert (finding.outcome is Outcome.FAILED) == (abs(ahead) > 300)
+    assert abs(float(dict(finding.arguments)["seconds"]) - abs(ahead)) <= 2

@@ -1,0 +1,86 @@
+"""Free, ours, or held: by whom."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bridge.config.load import parse_config
+from bridge.config.schema import Config
+from bridge.control.contract import Finding, Outcome
+from bridge.doctor import ports
+from bridge.doctor.machine import NOT_TOLD, Holder, Machine
+from bridge.doctor.ports import port_findings
+from bridge.host.machine import this_machine
+from bridge.host.sockets import bind
+
+LISTEN = """
+import socket
+sock = socket.create_server(("127.0.0.1", 0))
+print(sock.getsockname()[1], flush=True)
+input()
+"""
+
+
+def listening(host: str, port: int, what: str) -> list[socket.socket]:
+    return bind(host, port, what=what)
+
+
+def config(port: int, console: int = 0) -> Config:
+    text = f"""
+providers:
+  it: {{kind: google, client_id: c, client_secret: CANARY}}
+accounts: [{{address: alice@example.com, provider: it}}]
+listeners: {{imap: "127.0.0.1:{port}", pop3: off, smtp: off}}
+console: 127.0.0.1:{console}
+"""
+    return parse_config(text, directory=Path("/nowhere"), environ={}).config
+
+
+def found(port: int, machine: Machine = NOT_TOLD) -> Finding:
+    imap, console = port_findings(config(port), listening, machine)
+    assert (console.outcome, console.sentence) == (Outcome.OK, ports.FREE)
+    return imap
+
+
+def test_a_free_port_is_free_and_is_free_again_afterwards() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        port = sock.getsockname()[1]
+    assert found(port).sentence == ports.FREE
+    with closing(socket.create_server(("127.0.0.1", port))):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_the_program_that_holds_a_port_is_named() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        finding = found(int(other.stdout.readline()), this_machine())
+        other.communicate("\n")
+    assert finding.outcome is Outcome.FAILED
+    assert "in use by python" in finding.detail
+    assert f"(process {other.pid})" in finding.detail
+
+
+def test_another_users_program_is_told_by_its_user_and_an_unknown_one_by_the_systems_words() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        port = sock.getsockname()[1]
+        by_user = Machine(lambda _: Holder(user="www-data"), lambda: (), lambda: None, lambda: None)
+        assert "a program of the user www-data" in found(port, by_user).detail
+        excluded = Machine(lambda _: None, lambda: (range(1, 5), range(port - 3, port + 4)), lambda: None, lambda: None)
+        assert f"Windows keeps the ports {port - 3} to {port + 3} for itself" in found(port, excluded).detail
+        assert "choose another port" in found(port).detail
+
+
+def test_a_running_bridges_ports_are_not_tried() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        findings = port_findings(config(sock.getsockname()[1]), listening, NOT_TOLD, held=ports.RUNNING)
+    assert {finding.sentence for finding in findings} == {ports.RUNNING}
+    assert {finding.outcome for finding in findings} == {Outcome.OK}

@@ -1,0 +1,180 @@
+"""`check --online` on the running program and without it: what is wrong is named, what was not tried is not ok."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.doctor.servers import https, server_context, serving, silent
+from tests.e2e.bridge import Bridge, Section, configuration, running
+from tests.e2e.conftest import ALICE, BOB, CAROL, World
+
+pytestmark = pytest.mark.servers
+
+Rows = list[dict[str, Any]]
+
+
+def of(rows: Rows, check: str, subject: str = "") -> dict[str, Any]:
+    """The one row about this."""
+    (row,) = [row for row in rows if row["check"] == check and subject in row["subject"]]
+    return row
+
+
+def test_beside_a_running_bridge_everything_is_tried_and_nobody_is_asked(bridge: Bridge, world: World) -> None:
+    asked = world.provider.count("refresh_token")
+    noted = bridge.log.count("sign_in.needed")
+    rows: Rows = bridge.json_of("check", "--online", code=1)
+    assert of(rows, "port", "imap")["detail"] == "open: this bridge listens here"
+    assert {row["outcome"] for row in rows if row["check"] == "connection"} == {"ok"}
+    assert of(rows, "clock")["outcome"] == "ok"
+    assert of(rows, "tenant", "office365")["outcome"] == "ok"
+    assert of(rows, "keyring")["outcome"] == "skipped"  # a key file is configured
+    for address in (ALICE, BOB):
+        assert of(rows, "token", address)["detail"].endswith("its token was renewed just now")
+        assert {row["outcome"] for row in rows if row["check"].endswith("log-in") and row["subject"] == address} == {
+            "ok"
+        }
+    carol = of(rows, "token", CAROL)
+    assert (carol["outcome"], carol["turn"]) == ("failed", "user")
+    assert world.provider.count("refresh_token") == asked + 2
+    assert bridge.log.count("sign_in.needed") == noted
+
+
+def test_without_a_bridge_nothing_is_made_and_accounts_are_not_called_ok(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    rows: Rows = bridge.json_of("check", "--online")
+    assert of(rows, "token")["outcome"] == "skipped"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+
+
+def test_a_port_of_another_program_is_named(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        other = world.bridge(tmp_path / "other")
+        (tmp_path / "other").mkdir()
+        other.config["listeners"]["imap"] = bridge.config["listeners"]["imap"]
+        rows: Rows = other.json_of("check", code=2)
+        assert f"(process {bridge.pid})" in of(rows, "port", "imap")["detail"]
+        assert of(rows, "port", "smtp")["outcome"] == "ok"
+
+
+def test_an_unknown_tenant_is_named(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    section = world.provider.microsoft_config(tenant="contoso.example")
+    bridge.config["providers"]["office365"] |= {key: section[key] for key in ("authorization_url", "token_url")}
+    tenant = of(bridge.json_of("check", "--online", code=1), "tenant")
+    assert (tenant["outcome"], tenant["turn"]) == ("failed", "app-admin")
+    assert "contoso.example does not exist" in tenant["detail"]
+
+
+def provider(port: int, ca_file: Path | None, host: str = "localhost") -> Section:
+    """Where something answers that should not be trusted, or nothing at all."""
+    section = {
+        "kind": "oauth2",
+        "client_id": "c",
+        "client_secret": "CANARY-client-secret",
+        "authorization_url": f"https://{host}:{port}/a",
+        "token_url": f"https://{host}:{port}/t",
+        "scopes": ["mail"],
+        "imap": {"host": "127.0.0.1", "port": 9},
+    }
+    return section | ({"ca_file": str(ca_file)} if ca_file is not None else {})
+
+
+def test_everything_that_is_wrong_on_the_way_is_named_in_one_go(tmp_path: Path) -> None:
+    authority, opened = trustme.CA(organization_name="Example Corp"), trustme.CA(organization_name="Kaspersky Lab")
+    ca_file, bundle = tmp_path / "ca.pem", tmp_path / "system.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    opened.cert_pem.write_to_path(bundle)
+    past = {"not_before": datetime.datetime(2020, 1, 1), "not_after": datetime.datetime(2021, 2, 3)}
+    with ExitStack() as stack:
+
+        def port(talk: Callable[[socket.socket], None]) -> int:
+            return stack.enter_context(serving(talk))
+
+        def tls(by: trustme.CA, *names: str, **options: Any) -> ssl.SSLContext:
+            return server_context(by, *names, **options)
+
+        providers = {
+            "unknown": provider(port(https(tls(authority))), None),
+            "opened": provider(port(https(tls(opened))), None),
+            "misnamed": provider(port(https(tls(authority, "else.example"))), ca_file),
+            "expired": provider(port(https(tls(authority, **past))), ca_file),
+            "silent": provider(port(silent), ca_file),
+            "nameless": provider(443, ca_file, host="idp.nowhere.invalid"),
+            "late": provider(port(https(tls(authority), ahead=-1800.0)), ca_file),
+        }
+        bridge = Bridge(tmp_path, configuration(tmp_path, providers, [{"address": ALICE, "provider": "late"}]))
+        bridge.environment["SSL_CERT_FILE"] = str(bundle)
+        started = time.monotonic()
+        rows: Rows = bridge.json_of("check", "--online", code=1)
+        assert time.monotonic() - started < 45
+    found = {
+        row["subject"].rpartition("sign-in of ")[2].rstrip(")"): row for row in rows if "sign-in" in row["subject"]
+    }
+    for name, words in {
+        "unknown": "issued by Example Corp, which is no public authority",
+        "misnamed": "the certificate is for else.example",
+        "expired": "the certificate ended on 2021-02-03",
+        "silent": "does not answer the TLS handshake",
+        "nameless": "the name idp.nowhere.invalid cannot be looked up",
+    }.items():
+        assert words in found[name]["detail"]
+        assert found[name]["outcome"] == "failed"
+    assert "Kaspersky opens the encryption on the way" in found["opened"]["detail"]
+    assert found["opened"]["outcome"] == "ok"  # this machine trusts it, and so does the bridge
+
+
+def test_a_clock_that_is_wrong_is_told_by_how_much(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca_file)
+    with serving(https(server_context(authority), ahead=-1800.0)) as port:
+        section = provider(port, ca_file)
+        bridge = Bridge(tmp_path, configuration(tmp_path, {"it": section}, [{"address": ALICE, "provider": "it"}]))
+        clock = of(bridge.json_of("check", "--online", code=1), "clock")
+    assert clock["outcome"] == "failed"
+    assert "s ahead of the time of the providers" in clock["detail"]
+    assert 1797 <= int(clock["detail"].split()[0]) <= 1803
+
+
+def test_the_report_can_be_forwarded(fresh: Bridge, world: World, tmp_path: Path) -> None:
+    fresh.sign_in(world.provider, ALICE)
+    password = fresh.password(ALICE)
+    file = tmp_path / "report.txt"
+    assert "report is in" in fresh.run("check", "--online", "--report", str(file), code=1)
+    text = file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    for secret in [password, (tmp_path / "key").read_text().strip(), "CANARY", *world.provider.secrets]:
+        assert secret not in text
+    assert ALICE not in text
+    assert "a…e@example.com: signed in" in text
+    assert str(tmp_path) not in text.replace(str(world.authority.ca_file), "")
+    fresh.run("check", "--report", str(file), "--full")
+    assert ALICE in file.read_text()
+    assert "--report" in fresh.run("check", "--full", code=2)
+    assert "cannot be written" in fresh.run("check", "--report", str(tmp_path / "none" / "x"), code=1)
+
+
+def test_a_configuration_that_is_wrong_has_a_report_too(tmp_path: Path) -> None:
+    bridge = Bridge(tmp_path, {"providers": {"it": {"kind": "google", "client_secret": "CANARY"}}})
+    file = tmp_path / "report.txt"
+    bridge.run("check", "--online", "--report", str(file), code=2)
+    assert "config.yaml:" in file.read_text()
+    assert "CANARY" not in file.read_text()
+
+
+def test_nothing_is_left_behind_on_the_ports(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.run("check")
+    with closing(socket.create_server(("127.0.0.1", bridge.console_port))):
+        pass

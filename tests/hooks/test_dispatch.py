@@ -1,0 +1,237 @@
+"""Notices on their way: real programs, a real HTTP server, slow, failing and silent ones."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import ssl
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from aiohttp import web
+
+from bridge.config.schema import NotifyConfig
+from bridge.hooks.delivery import Ended, HookFailed
+from bridge.hooks.dispatch import AT_ONCE, RETRY_AFTER, WAITING, Hooks
+from bridge.hooks.events import HookEvent
+from bridge.hooks.webhook import post
+from bridge.host.programs import run_program
+from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
+from bridge.observe import logs
+from bridge.secret import Secret
+from tests.clocks import ManualClock
+
+URL = "http://localhost:3017/sign-in/alice@example.com"
+EVENT = HookEvent("authorization-needed", "alice@example.com", "", "ended", URL)
+
+
+def needed(address: str = "alice@example.com") -> Notice:
+    return AuthorizationNeeded(address, URL, "ended")
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("debug", "text", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+class Receiver:
+    """An HTTP server that answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        """Of the next answers; then 204."""
+        self.received: list[dict[str, str]] = []
+        self.came = asyncio.Event()
+        self.hanging: asyncio.Event | None = None
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.received.append(await request.json())
+        self.came.set()
+        if self.hanging is not None:
+            await self.hanging.wait()
+        headers = {"Location": "http://127.0.0.1:9/elsewhere"}
+        return web.Response(status=self.statuses.pop(0) if self.statuses else 204, headers=headers)
+
+    async def until(self, count: int) -> None:
+        while len(self.received) < count:
+            self.came.clear()
+            await self.came.wait()
+
+
+@asynccontextmanager
+async def receiving(context: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.add_routes([web.post("/hook", receiver.answer)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    receiver.url = f"{'https' if context else 'http'}://localhost:{runner.addresses[0][1]}/hook?key=CANARY-query"
+    try:
+        yield receiver
+    finally:
+        if receiver.hanging is not None:
+            receiver.hanging.set()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def running(hooks: Hooks) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hooks.run())
+        await asyncio.sleep(0)
+        yield
+        task.cancel()
+
+
+def webhook(url: str, **more: str) -> NotifyConfig:
+    return NotifyConfig.model_validate({"webhook": url, **more})
+
+
+async def until_logged(log: io.StringIO, words: str) -> str:
+    async with asyncio.timeout(10):
+        while words not in log.getvalue():
+            await asyncio.to_thread(threading.Event().wait, 0.01)
+    return log.getvalue()
+
+
+async def test_a_program_finds_what_happened_in_its_environment(tmp_path: Path, log: io.StringIO) -> None:
+    code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['MAIL_BRIDGE_URL']); print('CANARY-free words')"
+    config = NotifyConfig(command=(sys.executable, "-c", code, str(tmp_path / "told")))
+    hooks = Hooks(lambda: config, run_program, ManualClock())
+    hooks.take(needed())  # before it runs, nothing is kept
+    async with running(hooks):
+        hooks.take(needed())
+        said = await until_logged(log, "hook.done")
+    assert (tmp_path / "told").read_text() == URL
+    assert said.count("hook.done") == 1
+    assert "text=" in said
+    assert "free words" in said
+
+
+async def test_a_program_that_fails_is_one_line_and_the_next_is_told_all_the_same(log: io.StringIO) -> None:
+    config = NotifyConfig(command=(sys.executable, "-c", "import sys; sys.exit(4)"))
+    hooks = Hooks(lambda: config, run_program, ManualClock())
+    async with running(hooks):
+        hooks.take(needed())
+        said = await until_logged(log, "it ended with code 4")
+        assert said.count("hook.failed") == 1
+        config = NotifyConfig(command=("/nowhere/at-all",))  # a reload applies
+        hooks.take(needed())
+        await until_logged(log, "/nowhere/at-all cannot be started")
+
+
+async def test_a_webhook_gets_json() -> None:
+    async with receiving() as receiver:
+        await post(EVENT, webhook(receiver.url), Secret(receiver.url), 10)
+        assert receiver.received == [EVENT.content]
+
+
+async def test_a_webhook_that_is_in_trouble_is_tried_once_more(log: io.StringIO) -> None:
+    clock = ManualClock()
+    async with receiving() as receiver:
+        hooks = Hooks(lambda: webhook(receiver.url), run_program, clock)
+        async with running(hooks):
+            receiver.statuses = [503]
+            hooks.take(needed())
+            await clock.until_asleep()
+            clock.advance(RETRY_AFTER)
+            await until_logged(log, "hook.done")
+            receiver.statuses = [503, 500]
+            hooks.take(needed())
+            await clock.until_asleep()
+            clock.advance(RETRY_AFTER)
+            said = await until_logged(log, "answers HTTP 500")
+    assert len(receiver.received) == 4
+    assert said.count("hook.failed") == 1
+    assert "CANARY" not in said
+
+
+@pytest.mark.parametrize("status", [400, 404, 302])
+async def test_a_no_is_a_no_and_no_redirect_is_followed(status: int) -> None:
+    async with receiving() as receiver:
+        receiver.statuses = [status]
+        with pytest.raises(HookFailed, match=f"answers HTTP {status}") as caught:
+            await post(EVENT, webhook(receiver.url), Secret(receiver.url), 10)
+    assert not caught.value.is_worth_another_try
+    assert "CANARY" not in str(caught.value)
+
+
+async def test_one_that_hangs_is_given_up_in_time() -> None:
+    async with receiving() as receiver:
+        receiver.hanging = asyncio.Event()
+        with pytest.raises(HookFailed, match=r"did not answer within 0\.2 s") as caught:
+            await post(EVENT, webhook(receiver.url), Secret(receiver.url), 0.2)
+    assert caught.value.is_worth_another_try
+
+
+async def test_nobody_there_is_worth_another_try_and_names_the_host_only() -> None:
+    url = "http://localhost:9/CANARY-path?key=CANARY-query"
+    with pytest.raises(HookFailed, match="localhost cannot be reached") as caught:
+        await post(EVENT, webhook(url), Secret(url), 5)
+    assert caught.value.is_worth_another_try
+    assert "CANARY" not in str(caught.value)
+
+
+async def test_https_is_verified_by_the_ca_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    async with receiving(context) as receiver:
+        with pytest.raises(HookFailed, match="certificate of localhost is not trusted"):
+            await post(EVENT, webhook(receiver.url), Secret(receiver.url), 10)
+        config = webhook(receiver.url, ca_file=str(tmp_path / "ca.pem"))
+        await post(EVENT, config, Secret(receiver.url), 10)
+        assert len(receiver.received) == 1
+
+
+async def test_many_at_once_are_queued_a_few_run_and_what_is_too_much_is_counted(log: io.StringIO) -> None:
+    started: list[str] = []
+    go, full, all_started = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def program(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
+        started.append(environment["MAIL_BRIDGE_ACCOUNT"])
+        if len(started) >= AT_ONCE:
+            full.set()
+        if len(started) >= WAITING:
+            all_started.set()
+        await go.wait()
+        return Ended(0, "")
+
+    hooks = Hooks(lambda: NotifyConfig(command=("tell",)), program, ManualClock())
+    async with running(hooks):
+        for number in range(WAITING + 100):
+            hooks.take(needed(f"p{number}@example.com"))
+        await full.wait()
+        assert len(started) == AT_ONCE
+        go.set()
+        said = await until_logged(log, "hook.dropped")
+        assert "count=100" in said
+        async with asyncio.timeout(20):
+            await all_started.wait()
+    assert len(set(started)) == WAITING
+
+
+async def test_where_nobody_is_to_be_told_nothing_is_kept() -> None:
+    config = NotifyConfig()
+    hooks = Hooks(lambda: config, run_program, ManualClock())
+    async with running(hooks):
+        hooks.take(needed())
+        async with receiving() as receiver:
+            config = webhook(receiver.url)
+            hooks.take(RefreshFailed("bob@example.com", "revoked", temporary=False))
+            await receiver.until(1)
+    assert [content["account"] for content in receiver.received] == ["bob@example.com"]

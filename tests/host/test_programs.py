@@ -1,0 +1,103 @@
+"""Programs of the administrator's, started for real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge.hooks.delivery import HookFailed
+from bridge.host.programs import OUTPUT_LIMIT, run_program
+
+SHOW = "import os; print(*sorted(os.environ)); print(os.environ['MAIL_BRIDGE_EVENT'])"
+HANG = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(60)
+"""
+LEAVE = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[1], "w").write(str(child.pid))
+"""
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", code, *arguments]
+
+
+async def test_it_gets_a_small_environment_and_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GMAIL_CLIENT_SECRET", "CANARY")
+    ended = await run_program(python(SHOW), {"MAIL_BRIDGE_EVENT": "refresh-failed"}, 10)
+    assert ended.code == 0
+    assert ended.output.endswith(" refresh-failed")
+    assert "PATH" in ended.output
+    assert "GMAIL_CLIENT_SECRET" not in ended.output
+    silent = await run_program(python("import sys; print(repr(sys.stdin.read()))"), {}, 10)
+    assert silent.output == "''"
+
+
+async def test_arguments_are_no_shells() -> None:
+    ended = await run_program(python("import sys; print(sys.argv[1])", "$(id); `id` | x"), {}, 10)
+    assert ended.output == "$(id); `id` | x"
+
+
+async def test_its_code_and_the_beginning_of_its_output_are_kept() -> None:
+    ended = await run_program(
+        python("import sys; print('x' * 1_000_000); sys.stderr.write('end'); sys.exit(3)"), {}, 10
+    )
+    assert ended.code == 3
+    assert len(ended.output) == OUTPUT_LIMIT
+
+
+@pytest.mark.parametrize("command", [["/nowhere/program"], [str(Path(__file__))], ["nul\0"]])
+async def test_what_cannot_be_started_is_said_so(command: list[str]) -> None:
+    with pytest.raises(HookFailed, match="cannot be started"):
+        await run_program(command, {}, 10)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def gone(pid: int) -> bool:
+    deadline = time.monotonic() + 5
+    while is_alive(pid) and time.monotonic() < deadline:
+        await asyncio.to_thread(threading.Event().wait, 0.01)
+    return not is_alive(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("code", [HANG, LEAVE])
+async def test_one_that_is_late_is_killed_with_all_that_it_started(code: str, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    started = time.monotonic()
+    with pytest.raises(HookFailed, match="has not ended within"):
+        await run_program(python(code, str(file)), {}, 1.5)
+    assert time.monotonic() - started < 5
+    assert await gone(int(file.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+async def test_a_cancelled_one_is_killed_too(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run_program(python(HANG, str(file)), {}, 60))
+        while not file.exists() or not file.read_text():
+            await asyncio.to_thread(threading.Event().wait, 0.01)
+        task.cancel()
+    assert await gone(int(file.read_text()))
