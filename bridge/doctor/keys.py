@@ -16,7 +16,7 @@ KEY_FILE = "not tried: the store's key is in the file {file}"
 VERBATIM = "{problem}"
 OPENS = "opens, and the key fits"
 OPENS_AT = "{place} opens, and the key fits"
-LATER = "{place} will be made by the first run, its key in {home}"
+LATER = "not there yet: the first run makes {place}, its key in {home}"
 
 
 async def keyring_finding(config: StoreConfig) -> Finding:
@@ -38,7 +38,7 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
     """
     try:
         if not has_store(place):
-            return ok("store", "", LATER, place=place, home=await check_key_home(config))
+            return skipped("store", "", LATER, place=place, home=await check_key_home(config))
         await check()
     except BridgeError as problem:
         return failed("store", "", VERBATIM, problem=problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ def _homes() -> Iterator[str]:
 def _versions(environ: Mapping[str, str]) -> Iterator[str]:
     yield f"mail-bridge {__version__}"
     yield f"Python {platform.python_version()} ({platform.python_implementation()}), {sys.platform}"
+    yield ssl.OPENSSL_VERSION
     yield f"{platform.system()} {platform.release()} {platform.version()}, {platform.machine()}"
     yield "standard encoding {}, locale {}".format(sys.getfilesystemencoding(), environ.get("LANG") or "not set")
     proxies = sorted(name for name in environ if name.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"})

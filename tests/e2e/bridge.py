@@ -154,12 +154,11 @@ class Bridge:
         return done.stdout + done.stderr
 
     def json(self, *arguments: str) -> Any:
-        return self.json_of(*arguments)
+        return json.loads(self.run(*arguments, "--json"))
 
     def json_of(self, *arguments: str, code: int = 0) -> Any:
-        """What a command prints with --json; it may end with another code. Lines of its log do not count."""
-        printed = self.run(*arguments, "--json", code=code)
-        value, _ = json.JSONDecoder().raw_decode(printed[min(map(printed.index, filter(printed.__contains__, "[{"))) :])
+        """What a command prints with --json where it ends with another code; its log comes behind that."""
+        value, _ = json.JSONDecoder().raw_decode(self.run(*arguments, "--json", code=code))
         return value
 
     def password(self, address: str) -> str:
