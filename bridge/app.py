@@ -112,6 +112,7 @@ class App:
         self._secrets = SecretWatch(lambda: self._loaded.config, self._clock, self._bus)
         self._hooks = Hooks(lambda: self._loaded.config.notify, surroundings.run_program, self._clock)
         self._bus.on_notice(self._hooks.take)
+        self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(surroundings.bind, self._serving)
         self.console_sockets: list[socket.socket] = []
@@ -369,7 +370,8 @@ class App:
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """See Control."""
-        return await self.examination(held_ports=OURS if self.console_sockets else "").everything()
+        async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
+            return await self.examination(held_ports=OURS if self.console_sockets else "").everything()
 
     def examination(self, *, held_ports: str = "") -> Examination:
         """What the doctor can look at; `held_ports` as there."""

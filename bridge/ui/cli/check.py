@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -14,6 +13,8 @@ from bridge.doctor.configuration import problem_findings
 from bridge.doctor.ports import RUNNING
 from bridge.doctor.report import Case, line_of, report
 from bridge.errors import BridgeError, ConfigError
+from bridge.host.files import write_private
+from bridge.observe import logs
 from bridge.ui.cli.session import (
     DONE,
     FAILED,
@@ -53,6 +54,7 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     """
     if full and report_file is None:
         raise click.UsageError("--full goes with --report FILE")
+    logs.configure(settings.log_level or "warning")  # to standard error: standard output is for what was asked for
     loaded, findings = in_loop(_look(settings, online))
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
@@ -109,9 +111,7 @@ def _write_report(
     name = loaded.name if loaded is not None else find_config(settings).name
     case = Case(findings, loaded.config if loaded is not None else None, name, _log_file())
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(report(case, is_full=is_full))
+        write_private(file, report(case, is_full=is_full), overwrite=True)
     except OSError as problem:
         raise BridgeError(f"the report {file} cannot be written: {problem.strerror}") from problem
     click.echo(f"The report is in {file}.", err=True)
