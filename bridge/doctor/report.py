@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from bridge import __version__
 from bridge.config.schema import Config
-from bridge.control.contract import Finding
+from bridge.control.contract import Finding, Turn
 from bridge.observe.logs import scrubbed
 from bridge.secret import Secret
 
@@ -35,6 +35,12 @@ NO_LOG = (
     "mail-bridge, or docker logs."
 )
 NO_CONFIGURATION = "It cannot be used; the findings say why."
+
+WHOSE_TURN = {
+    Turn.USER: "the person's turn",
+    Turn.APP_ADMIN: "the turn of who keeps mail-bridge",
+    Turn.TENANT_ADMIN: "the turn of who keeps the organization's mail",
+}
 
 _ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)+)")
 _SECRET_KEY = re.compile(r"(?i)secret|password|token$|^key$")
@@ -67,7 +73,7 @@ def report(case: Case, *, is_full: bool = False, environ: Mapping[str, str] = os
 def line_of(finding: Finding) -> str:
     """One finding as a line for a terminal: outcome, what was looked at, the sentence, whose turn it is."""
     subject = f" {finding.subject}" if finding.subject else ""
-    turn = f"  [{finding.turn.value}]" if finding.turn.value != "nobody" else ""
+    turn = f"  [{WHOSE_TURN[finding.turn]}]" if finding.turn in WHOSE_TURN else ""
     return f"{finding.outcome.value:<7} {finding.check}{subject}: {finding.detail}{turn}"
 
 

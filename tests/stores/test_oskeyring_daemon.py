@@ -41,11 +41,11 @@ UNLOCKED = 'printf "CANARY-login\\n" | gnome-keyring-daemon --unlock --component
 LOCKED = 'gnome-keyring-daemon --start --components=secrets >/dev/null; exec "$0" -c "$1"'
 
 
-def session(home: Path, shell: str) -> list[str]:
-    """What OPEN_KEY says in a new session of the user whose home this is."""
-    for program in ("dbus-run-session", "gnome-keyring-daemon"):
-        if shutil.which(program) is None:
-            absent(program)
+def session(home: Path, shell: str, program: str = OPEN_KEY) -> list[str]:
+    """What the program says in a new session of the user whose home this is."""
+    for needed in ("dbus-run-session", "gnome-keyring-daemon"):
+        if shutil.which(needed) is None:
+            absent(needed)
     runtime = home / "run"
     runtime.mkdir(mode=0o700, exist_ok=True)
     strange = (
@@ -59,7 +59,7 @@ def session(home: Path, shell: str) -> list[str]:
     environment |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
     environment |= {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("DATA", "CONFIG", "CACHE", "STATE")}
     run = subprocess.run(
-        ["dbus-run-session", "--", "sh", "-c", shell, sys.executable, OPEN_KEY],
+        ["dbus-run-session", "--", "sh", "-c", shell, sys.executable, program],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,0 +1,61 @@
+"""The keyring's round trip and the store: ok only for what was opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.config.schema import StoreConfig
+from bridge.control.contract import Outcome
+from bridge.doctor import keys
+from bridge.doctor.keys import keyring_finding, store_finding
+from bridge.errors import StoreCorrupt
+from tests.stores.test_oskeyring_daemon import LOCKED, UNLOCKED, session
+
+ROUND_TRIP = """
+import asyncio
+from bridge.config.schema import StoreConfig
+from bridge.doctor.keys import keyring_finding
+finding = asyncio.run(keyring_finding(StoreConfig(path=None, url=None, key_file=None)))
+print(finding.outcome.value, finding.detail, sep="|")
+"""
+
+
+@pytest.mark.keyring_daemon
+def test_an_unlocked_keyring_is_written_read_and_cleaned(tmp_path: Path) -> None:
+    (line,) = session(tmp_path, UNLOCKED, ROUND_TRIP)
+    assert line == "ok|SecretService keyring: an entry was written, read back and removed"
+
+
+@pytest.mark.keyring_daemon
+def test_a_locked_keyring_is_not_ok(tmp_path: Path) -> None:
+    session(tmp_path, UNLOCKED)
+    (line,) = session(tmp_path, LOCKED, ROUND_TRIP)
+    assert line.startswith("failed|the OS keyring ")
+
+
+async def test_a_keyring_that_is_not_used_is_not_tried() -> None:
+    finding = await keyring_finding(StoreConfig(path=None, url=None, key_file="/etc/key"))
+    assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, keys.KEY_FILE)
+
+
+async def test_a_store_is_opened_if_it_is_there_and_never_made(tmp_path: Path) -> None:
+    config = StoreConfig(path=None, url=None, key_file=str(tmp_path / "key"))
+    opened: list[bool] = []
+
+    async def check() -> None:
+        opened.append(True)
+
+    async def broken() -> None:
+        raise StoreCorrupt("the key does not fit")
+
+    place = tmp_path / "store.sqlite"
+    later = await store_finding(config, place, check)
+    assert (later.outcome, later.sentence, opened) == (Outcome.SKIPPED, keys.LATER, [])
+    place.touch()
+    assert (await store_finding(config, place, check)).sentence == keys.OPENS_AT
+    assert (await store_finding(config, None, check)).sentence == keys.OPENS
+    assert len(opened) == 2
+    finding = await store_finding(config, place, broken)
+    assert (finding.outcome, finding.detail) == (Outcome.FAILED, "the key does not fit")
