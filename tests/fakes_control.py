@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock, SystemClock
 from bridge.control.contract import (
@@ -18,7 +19,6 @@ from bridge.control.contract import (
     ProtocolCheck,
     SignInStarted,
     Status,
-    Turn,
 )
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Forgotten, Notice, NoticeBus

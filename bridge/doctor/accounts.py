@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bridge.control.contract import AccountState, AccountStatus, Finding, Turn
+from bridge.advice.base import Turn
+from bridge.control.contract import AccountState, AccountStatus, Finding
 from bridge.doctor.findings import failed, ok, skipped
 from bridge.errors import AuthorizationRequired, BridgeError
 from bridge.model import AccessToken, Account
@@ -108,9 +109,15 @@ async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tup
     except AuthorizationRequired as problem:
         return (failed("token", address, SIGN_IN, turn=Turn.USER, url=problem.url, reason=problem.reason),)
     except BridgeError as problem:
-        turn = Turn.NOBODY if problem.temporary else Turn.APP_ADMIN
-        return (failed("token", address, VERBATIM, turn=turn, problem=problem),)
+        return (failed("token", address, VERBATIM, turn=_turn(problem), problem=problem),)
     return _token(status, token, asked_at, clinic.now()), *_servers(status)
+
+
+def _turn(problem: BridgeError) -> Turn:
+    """By the table of advice, where it has a row."""
+    if problem.diagnosis is not None:
+        return problem.diagnosis.advice.turn
+    return Turn.NOBODY if problem.temporary else Turn.APP_ADMIN
 
 
 def _sign_in(status: AccountStatus) -> Finding:
@@ -137,14 +144,8 @@ def _servers(status: AccountStatus) -> list[Finding]:
             f"{check.protocol} log-in",
             status.address,
             VERBATIM,
-            turn=_turn(check.turn),
+            turn=check.turn,
             problem=check.sentence,
         )
         for check in status.checks
     ]
-
-
-def _turn(word: str) -> Turn:
-    """A protocol check's word in our terms; the flight check knows one kind of administrator."""
-    known = {"person": Turn.USER, "admin": Turn.TENANT_ADMIN}
-    return known[word] if word in known else Turn(word)

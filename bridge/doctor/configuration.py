@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
+from bridge.advice.base import Turn
 from bridge.config.expiry import expiring
 from bridge.config.load import LoadedConfig
-from bridge.control.contract import Finding, Turn
+from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok
 
 RIGHT = "{name}: accounts: {accounts}, providers: {providers}"

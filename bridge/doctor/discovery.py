@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from bridge.advice.base import Turn
 from bridge.config.providers import MicrosoftProvider
 from bridge.config.schema import Config
-from bridge.control.contract import Finding, Turn
+from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https, json_object

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bridge.advice.base import Turn
 from bridge.config.load import LoadedConfig
-from bridge.control.contract import Finding, Outcome, Turn
+from bridge.control.contract import Finding, Outcome
 from bridge.doctor import accounts
 from bridge.doctor.accounts import Clinic, account_findings
 from bridge.doctor.clock import clock_finding

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.control.contract import Finding, Outcome, Turn
+from bridge.advice.base import Turn
+from bridge.control.contract import Finding, Outcome
 
 
 def ok(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.NOBODY, **arguments: object) -> Finding:

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bridge.advice.base import Turn
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.providers import Flow, MicrosoftProvider, ProviderConfig
 from bridge.config.proxies import environment_proxy
 from bridge.config.schema import Config
 from bridge.config.values import is_loopback
-from bridge.control.contract import Finding, Turn
+from bridge.control.contract import Finding
 from bridge.doctor.certificates import Certificate, no_verification, public_authorities, read_certificate
 from bridge.doctor.clock import skew
 from bridge.doctor.findings import failed, ok, skipped
@@ -58,7 +59,7 @@ PROXY = (
     "the proxy {proxy} does not lead there ({reason}): the administrator must check its address, and that it lets this "
     "machine reach {host}"
 )
-PROXY_TLS = "not tried: the proxy itself speaks TLS (https://), which this check does not; a sign-in does"
+OTHER_PROXY = "not tried: the proxy speaks TLS itself or wants a password, which this check does not do; a sign-in does"
 NOT_MAIL = (
     "answers, but TLS cannot be started there ({reason}): the port or `tls` in the configuration may be wrong, or a "
     "security program takes STARTTLS out of the answers"
@@ -152,7 +153,7 @@ def _urls(provider: ProviderConfig) -> Iterator[str]:
         yield provider.revocation_url
 
 
-_TLS_PROXY = ("", 0)
+_OTHER_PROXY = ("", 0)
 """Stands for a proxy that this check cannot go through."""
 
 
@@ -163,11 +164,11 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
         return None
     try:
         proxy = urlsplit(written)
-        if proxy.scheme != "http":
-            return _TLS_PROXY
+        if proxy.scheme != "http" or proxy.username is not None:
+            return _OTHER_PROXY
         return proxy.hostname or "", proxy.port or 80
     except ValueError:
-        return _TLS_PROXY
+        return _OTHER_PROXY
 
 
 # --- one connection -------------------------------------------------------------------------------------------------
@@ -175,8 +176,8 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
 
 async def _examined(threads: Threads, target: Target, what: str, seconds: float) -> tuple[Finding, float | None]:
     subject = f"{target.place} ({what})"
-    if target.proxy == _TLS_PROXY:
-        return skipped("connection", subject, PROXY_TLS), None
+    if target.proxy == _OTHER_PROXY:
+        return skipped("connection", subject, OTHER_PROXY), None
     try:
         return await threads.run(lambda: _connect(target, subject, seconds))
     except ProviderUnavailable:  # the thread has not come back: a lookup is the one step without a limit of its own

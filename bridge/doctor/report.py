@@ -18,8 +18,9 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel
 
 from bridge import __version__
+from bridge.advice.base import Turn
 from bridge.config.schema import Config
-from bridge.control.contract import Finding, Turn
+from bridge.control.contract import Finding
 from bridge.observe.logs import scrubbed
 from bridge.secret import Secret
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bridge.control.contract import AccountState, AccountStatus, Finding, Outcome, ProtocolCheck, Turn
+from bridge.advice.base import Turn
+from bridge.control.contract import AccountState, AccountStatus, Finding, Outcome, ProtocolCheck
 from bridge.doctor import accounts as texts
 from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
@@ -107,7 +108,7 @@ async def test_each_problem_has_somebody_whose_turn_it_is(problem: BridgeError, 
 
 
 async def test_a_mail_server_that_refuses_is_told_with_its_sentence() -> None:
-    refused = ProtocolCheck("smtp", False, "admin", "Authenticated SMTP is switched off.")
+    refused = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, "Authenticated SMTP is switched off.")
     _, server = await found(Office(checks=(refused,)))
     assert (server.check, server.outcome, server.turn) == ("smtp log-in", Outcome.FAILED, Turn.TENANT_ADMIN)
     assert server.detail == "Authenticated SMTP is switched off."

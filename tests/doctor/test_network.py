@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bridge.advice.base import Turn
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
-from bridge.control.contract import Finding, Outcome, Turn
+from bridge.control.contract import Finding, Outcome
 from bridge.doctor import network
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
@@ -216,7 +217,7 @@ async def test_a_proxy_is_gone_through_and_one_that_refuses_is_named(tmp_path: P
     finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: http://127.0.0.1:{NOBODY}"))
     assert_failed(finding, network.PROXY)
     finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: https://127.0.0.1:{NOBODY}"))
-    assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, network.PROXY_TLS)
+    assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, network.OTHER_PROXY)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bridge.advice.base import Turn
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
-from bridge.control.contract import Finding, Outcome, Turn
+from bridge.control.contract import Finding, Outcome
 from bridge.doctor.report import NO_CONFIGURATION, NO_LOG, Case, line_of, redacted, report
 from bridge.secret import Secret
 

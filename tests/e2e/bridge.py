@@ -57,7 +57,6 @@ class Bridge:
     _log: list[str] = field(default_factory=list)
     _up: threading.Event = field(default_factory=threading.Event)
     """Up, or over."""
-    """It has said so, or has ended."""
     _is_up: bool = False
     _reader: threading.Thread | None = None
 
