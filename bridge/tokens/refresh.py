@@ -45,7 +45,7 @@ from bridge.tokens.vault import Entry, Stored, Vault
 
 RETRY_AFTER = 5.0
 """Seconds after a failed refresh in which nobody asks the provider again: a CRM opens many connections at once."""
-REFUSED_RETRY_AFTER = 60.0
+REFUSED_RETRY_AFTER = 15.0
 """The same where the provider refuses our registration. Only an admin can change that; what is changed in the
 configuration counts at once."""
 REMIND_EVERY = 600.0

@@ -13,7 +13,7 @@ from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreU
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Authorized, Forgotten, NoticeBus
 from bridge.oauth.base import Provider
-from bridge.observe.logs import event, report
+from bridge.observe.logs import event, report, trouble
 from bridge.secret import Secret
 from bridge.tasks import task_group
 from bridge.tokens.lifecycle import ENOUGH, Absent, Refused, Request, Revoked, Use, Wanted, next_move
@@ -131,8 +131,8 @@ class TokenService:
         provider = self._refresher.provider(account)
         if provider.is_unattended:
             raise AuthorizationFailed(
-                f"{account.address} needs no refresh token: the provider {account.provider} gives its tokens to "
-                "mail-bridge itself.",
+                f"Nobody signs in for {account.address}: the provider {account.provider} gives its tokens to "
+                "mail-bridge itself, and there is no refresh token to adopt.",
                 code="no_grant",
             )
         try:

@@ -72,8 +72,6 @@ def stale(fresh: Bridge, world: World) -> Iterator[Bridge]:
     """Bob has signed in, and his token has ended."""
     with ever_expired(world):
         fresh.sign_in(world.provider, BOB)
-        fresh.stop()
-        fresh.start()
         yield fresh
     world.provider.rotates = True
 

@@ -96,7 +96,7 @@ async def test_a_no_is_the_admins_turn_and_never_a_prompt(problem: BridgeError, 
 
 async def test_nothing_can_be_adopted_and_the_sentence_says_why() -> None:
     async with unattended() as it:
-        with pytest.raises(AuthorizationFailed, match=r"alice@example\.com needs no refresh token: the provider acme"):
+        with pytest.raises(AuthorizationFailed, match=r"Nobody signs in for alice@example\.com: the provider acme"):
             await it.service.adopt(ALICE, Secret("CANARY-foreign"))
         assert it.provider.refreshes == 0
         assert (await it.vault.load(ALICE.address)).entry is None
