@@ -13,7 +13,7 @@ from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreU
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Authorized, Forgotten, NoticeBus
 from bridge.oauth.base import Provider
-from bridge.observe.logs import event, report, trouble
+from bridge.observe.logs import event, report
 from bridge.secret import Secret
 from bridge.tasks import task_group
 from bridge.tokens.lifecycle import ENOUGH, Absent, Refused, Request, Revoked, Use, Wanted, next_move
