@@ -95,7 +95,7 @@ class Hooks:
                 if is_last or not problem.is_worth_another_try:
                     _failed("webhook", found, str(problem))
                     return
-                await self._clock.sleep_until(self._clock.now() + RETRY_AFTER)
+                await self._clock.pause(RETRY_AFTER)
             else:
                 event("hook.done", hook="webhook", event_name=found.event, account=found.account or None)
                 return

@@ -194,7 +194,7 @@ class Authorizations:
         """RFC 8628 section 3.5; None once the sign-in has expired here. Raises: what else ends it."""
         interval = pause = request.interval
         while True:
-            await self._clock.sleep_until(self._clock.now() + pause)
+            await self._clock.pause(pause)
             if self.find(pending.account.address) is not pending:
                 return None
             try:

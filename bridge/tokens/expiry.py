@@ -30,7 +30,7 @@ class SecretWatch:
         """Until cancelled."""
         while True:
             self.look()
-            await self._clock.sleep_until(self._clock.now() + LOOK_EVERY)
+            await self._clock.pause(LOOK_EVERY)
 
     def look(self) -> None:
         """Tell what has not been told yet."""

@@ -19,7 +19,7 @@ SALES = Account("sales@example.com", "acme", "alice@example.com", {})
 
 
 class HandClock:
-    """Seconds move when a test says so; sleep_until moves them too."""
+    """Seconds move when a test says so; a pause moves them too."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -38,10 +38,6 @@ class HandClock:
     def set_wall(self, seconds: float) -> None:
         """A step of the wall clock alone."""
         self._now += seconds
-
-    async def sleep_until(self, wall: float) -> None:
-        await asyncio.sleep(0)
-        self.advance(max(0.0, wall - self._now))
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(0)

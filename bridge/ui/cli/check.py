@@ -14,7 +14,6 @@ from bridge.doctor.ports import RUNNING
 from bridge.doctor.report import Case, line_of, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
-from bridge.observe import logs
 from bridge.ui.cli.session import (
     DONE,
     FAILED,
@@ -25,7 +24,6 @@ from bridge.ui.cli.session import (
     load,
     opened,
     reach_running,
-    warn,
     with_settings,
 )
 
@@ -54,7 +52,6 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     """
     if full and report_file is None:
         raise click.UsageError("--full goes with --report FILE")
-    logs.configure(settings.log_level or "warning")  # to standard error: standard output is for what was asked for
     loaded, findings = in_loop(_look(settings, online))
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
@@ -78,7 +75,6 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
         loaded = load(settings)
     except ConfigError as problem:
         return None, problem_findings(problem.problems)
-    warn(loaded)
     async with reach_running(settings) as control:
         if control is not None and online:
             return loaded, await control.diagnose()
