@@ -23,7 +23,8 @@ from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.servers.authorization import MICROSOFT_CLIENT, PUBLIC_CLIENT, AuthorizationServer, Fault
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import MICROSOFT_CLIENT, PUBLIC_CLIENT, Fault
 
 ALICE = "alice@example.com"
 QUICK = Limits(connect=2.0, read=1.0, overall=4.0)

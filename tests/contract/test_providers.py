@@ -31,7 +31,8 @@ from bridge.oauth.base import AuthorizationRequest, BrowserProvider
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 from tests.contract.silence import check_silence, no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.servers.authorization import PUBLIC_CLIENT, REDIRECT, TENANT, AuthorizationServer, Fault
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import PUBLIC_CLIENT, REDIRECT, TENANT, Fault
 from tests.servers.ca import Authority
 
 ALICE = "alice@example.com"

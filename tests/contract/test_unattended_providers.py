@@ -22,7 +22,8 @@ from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.servers.authorization import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, AuthorizationServer, Fault
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, Fault
 from tests.servers.ca import self_signed
 from tests.servers.service_accounts import add_service_account, service_account_config
 

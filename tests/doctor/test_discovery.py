@@ -14,7 +14,8 @@ from bridge.control.contract import Finding, Outcome
 from bridge.doctor import discovery
 from bridge.doctor.discovery import discovery_findings
 from tests.doctor.servers import Talk, server_context, serving
-from tests.servers.authorization import TENANT, AuthorizationServer
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import TENANT
 
 
 async def found(url: str, ca_file: Path) -> Finding:

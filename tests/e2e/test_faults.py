@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.bridge import Bridge, free_ports, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
-from tests.servers.authorization import Fault
+from tests.servers.authorization_controls import Fault
 from tests.servers.ca import Authority
 
 pytestmark = pytest.mark.servers

@@ -17,7 +17,7 @@ from tests.e2e.bridge import Bridge, Section, configuration, running
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import assert_replies, replies
 from tests.e2e.test_token_life import ever_expired
-from tests.servers.authorization import PUBLIC_CLIENT, Fault
+from tests.servers.authorization_controls import PUBLIC_CLIENT, Fault
 
 pytestmark = pytest.mark.servers
 

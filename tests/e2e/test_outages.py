@@ -18,7 +18,8 @@ from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import replies
 from tests.e2e.test_token_life import ever_expired
-from tests.servers.authorization import AuthorizationServer, Fault
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import Fault
 from tests.servers.needed import absent
 
 pytestmark = pytest.mark.servers

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.bridge import running
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import replies
-from tests.servers.authorization import Fault
+from tests.servers.authorization_controls import Fault
 
 pytestmark = pytest.mark.servers
 

@@ -20,7 +20,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import BOB, World
 from tests.servers import postgresql
-from tests.servers.authorization import Fault
+from tests.servers.authorization_controls import Fault
 
 pytestmark = pytest.mark.servers
 

@@ -18,14 +18,8 @@ from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
-from tests.servers.authorization import (
-    CLOUD_HOSTS,
-    MICROSOFT_CLIENT,
-    PUBLIC_CLIENT,
-    REDIRECT,
-    TENANT,
-    AuthorizationServer,
-)
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import CLOUD_HOSTS, MICROSOFT_CLIENT, PUBLIC_CLIENT, REDIRECT, TENANT
 from tests.servers.tunnel import Tunnel, tunnel
 
 ALICE = "alice@example.com"

@@ -11,297 +11,41 @@ import base64
 import hashlib
 import hmac
 import html
-import http.client
-import json
-import re
 import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode
 
 from aiohttp import web
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
 
-from tests.servers.ca import NAMES, Authority
-
-TENANT = "11111111-aaaa-bbbb-cccc-222222222222"
-JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-CERTIFIED_CLIENT = "certified-client"
-"""Registered by certified_config()."""
-CLOUD_HOSTS = (
-    *("login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"),
-    *("login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"),
+from tests.servers.authorization_controls import (
+    CLOUD_HOSTS,
+    GOOGLE_AUDIENCE,
+    GOOGLE_CLIENT,
+    GOOGLE_SCOPES,
+    JWT_BEARER,
+    MICROSOFT_CLIENT,
+    PUBLIC_CLIENT,
+    REDIRECT,
+    TENANT,
+    Client,
+    Code,
+    Controls,
+    Device,
+    Fault,
+    Grant,
 )
-"""Microsoft's sign-in hosts, which the server's certificate names too: tests.servers.tunnel leads them here."""
-GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
-GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
-REDIRECT = "http://localhost:3017/"
-GOOGLE_AUDIENCE = "https://oauth2.googleapis.com/token"
-"""Of a service account's assertion, whatever token_uri says."""
+from tests.servers.ca import NAMES, Authority
+from tests.servers.jwt import claims_of, encoded, header_of, signed_claims
 
 
-class Fault(Enum):
-    """What a request meets instead of an answer."""
-
-    STATUS_500 = "500"
-    STATUS_429 = "429"
-    HTML = "html"
-    RESET = "reset"
-    SLOW = "slow"
-    """Waits until the fault is over."""
-    TEMPORARY_400 = "temporarily_unavailable"
-
-
-@dataclass
-class Client:
-    secret: str | None
-    redirect_uris: set[str]
-
-
-@dataclass
-class Code:
-    client_id: str
-    redirect_uri: str
-    address: str
-    scope: str
-    challenge: str
-    nonce: str
-    wants_refresh: bool
-    expires_at: float
-
-
-@dataclass
-class Grant:
-    client_id: str
-    address: str
-    scope: str
-
-
-@dataclass
-class Device:
-    """A sign-in by device code (RFC 8628)."""
-
-    client_id: str
-    user_code: str
-    scope: str
-    address: str = ""
-    """Who has approved; empty while nobody has."""
-    is_denied: bool = False
-    expires_at: float = 0.0
-    interval: float = 0.0
-    """Grows with each slow_down."""
-    polled_at: float = 0.0
-
-
-@dataclass
-class AuthorizationServer:
-    """Controls for tests; all attributes may be changed from any thread."""
-
-    authority: Authority
-    url: str = ""
-    introspection_url: str = ""
-    lifetime: int = 3600
-    """Seconds of an access token; with 0 every login needs a refresh, and mail servers take the token all the same."""
-    code_lifetime: float = 60.0
-    """Seconds in which a code can be redeemed."""
-    tenants: set[str] = field(default_factory=lambda: {TENANT})
-    """Microsoft's personality: who else is asked for does not exist."""
-    auto_consent: str | None = None
-    """A person who consents to everything at once: the authorization page is not shown, the browser goes straight on.
-    A query with `auto=1` does the same for the person in its login_hint."""
-    people: set[str] = field(default_factory=lambda: {"alice@example.com", "bob@example.com"})
-    rotates: bool = True
-    """Microsoft's personality: a refresh token works once. Google's never rotates."""
-    rotates_elsewhere: bool = False
-    """The other personality: rotate there too, as servers that are not Google's do."""
-    consented: set[tuple[str, str]] = field(default_factory=set)
-    """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
-    requests: list[dict[str, str]] = field(default_factory=list)
-    """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `authentication` (body, basic or both),
-    `time` (seconds since the epoch)."""
-    secrets: list[str] = field(default_factory=list)
-    """Everything that no log may show: secrets, codes, tokens."""
-    clients: dict[str, Client] = field(default_factory=dict)
-    codes: dict[str, Code] = field(default_factory=dict)
-    access: dict[str, tuple[str, float]] = field(default_factory=dict)
-    refresh: dict[str, Grant] = field(default_factory=dict)
-    devices: dict[str, Device] = field(default_factory=dict)
-    """By device code."""
-    device_lifetime: float = 900.0
-    device_interval: int = 0
-    """Seconds between two polls, as told and as enforced (slow_down); a test's clock is not this server's."""
-    device_changes: dict[str, Any] = field(default_factory=dict)
-    """Fields of the device authorization response that differ, as other servers have them; None leaves one out."""
-    refuses_pkce: bool = False
-    """As old servers do with parameters that they do not know."""
-    is_rfc7009: bool = False
-    """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
-    apps: dict[str, set[str]] = field(default_factory=dict)
-    """App-only (client credentials): client_id to the mailboxes that its tokens open."""
-    app_tokens: dict[str, set[str]] = field(default_factory=dict)
-    client_certificates: dict[str, str] = field(default_factory=dict)
-    """client_id to the PEM certificates, one or more, whose keys may sign its assertions (RFC 7523 section 2.2)."""
-    refusals: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """grant_type to the error and the AADSTS number with which the token endpoint answers it, whatever is right."""
-    service_accounts: dict[str, str] = field(default_factory=dict)
-    """Google: client_email to the PEM public key of its key file; see service_accounts.py."""
-    delegations: dict[str, set[str]] = field(default_factory=dict)
-    """client_email to the scopes with which it may act for everybody in `people` (domain-wide delegation); for mail,
-    if it is not in here."""
-    clock_ahead: float = 0.0
-    """Seconds by which this server's clock differs from the one that signs assertions."""
-    is_holding_back: bool = False
-    """See holding_back()."""
-    presented: list[str] = field(default_factory=list)
-    """Refresh tokens, as they came."""
-    retry_after: int | None = None
-    """Seconds, for Fault.STATUS_429."""
-    faults: dict[str, Fault] = field(default_factory=dict)
-    over: threading.Event = field(default_factory=threading.Event)
-    waiting: threading.Event = field(default_factory=threading.Event)
-    """Set once a request has met SLOW."""
-
-    # --- what tests call ----------------------------------------------------------------------------------------
-
-    def register(self, client_id: str, secret: str | None, *redirect_uris: str) -> None:
-        """Register an app; without a secret it is a public client."""
-        self.clients[client_id] = Client(secret, set(redirect_uris))
-        if secret:
-            self.secrets.append(secret)
-
-    def allow_redirect(self, uri: str) -> None:
-        """Add a redirect URI to every app."""
-        for client in self.clients.values():
-            client.redirect_uris.add(uri)
-
-    def count(self, grant_type: str) -> int:
-        """How many token requests of this type have come."""
-        return sum(request.get("grant_type") == grant_type for request in list(self.requests))
-
-    def issue(self, address: str) -> str:
-        """An access token without any ceremony."""
-        token = self._secret("access")
-        self.access[token] = (address, time.time() + self.lifetime)
-        return token
-
-    def issue_refresh_token(self, address: str) -> str:
-        """A refresh token as another program with the same client ids would have."""
-        token = self._secret("refresh")
-        self.refresh[token] = Grant("*", address, "")
-        return token
-
-    def expire_all_access(self) -> None:
-        """Access tokens end; refresh tokens go on."""
-        self.access.clear()
-
-    def approve_device(self, user_code: str, address: str, answer: str = "accept") -> None:
-        """What a person does with the code that a program shows: type it, choose, press."""
-        body = urlencode({"user_code": user_code, "account": address, "answer": answer})
-        status, _, page = self._browse("POST", f"{self.url}/device", body)
-        if status != 200:
-            raise AssertionError(f"the device page answers {status}: {page}")
-
-    def revoke_person(self, address: str) -> None:
-        """As after a changed password: no token of this person is good any more."""
-        self.refresh = {token: grant for token, grant in list(self.refresh.items()) if grant.address != address}
-        self.access = {token: held for token, held in list(self.access.items()) if held[0] != address}
-        self.consented = {pair for pair in list(self.consented) if pair[1] != address}
-
-    @contextmanager
-    def failing(self, kind: str, fault: Fault) -> Iterator[None]:
-        """Every request of this kind (token, discovery, authorize) meets the fault."""
-        self.over.clear()
-        self.waiting.clear()
-        self.faults[kind] = fault
-        try:
-            yield
-        finally:
-            del self.faults[kind]
-            self.over.set()
-
-    @contextmanager
-    def holding_back(self) -> Iterator[None]:
-        """Refreshes are carried out, and answered when this is over, or after release()."""
-        self.over.clear()
-        self.is_holding_back = True
-        try:
-            yield
-        finally:
-            self.is_holding_back = False
-            self.release()
-
-    def release(self) -> None:
-        """Answer those who wait."""
-        self.over.set()
-
-    def consent(self, url: str, address: str, answer: str = "accept") -> dict[str, str]:
-        """What a person and a browser do: open the page, choose, press. Returns: the callback's parameters."""
-        status, location, page = self._browse("GET", url)
-        if status == 302:
-            return dict(parse_qsl(urlsplit(location).query, keep_blank_values=True))
-        if status != 200:
-            raise AssertionError(f"the authorization page answers {status}: {page}")
-        fields = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', page))
-        fields = {name: html.unescape(value) for name, value in fields.items()}
-        body = urlencode({**fields, "account": address, "answer": answer})
-        status, location, page = self._browse("POST", f"{self.url}/consent", body)
-        if status == 302:
-            return dict(parse_qsl(urlsplit(location).query, keep_blank_values=True))
-        return {name: html.unescape(value) for name, value in re.findall(r'name="([^"]+)" value="([^"]*)"', page)}
-
-    def microsoft_config(self, client_id: str = MICROSOFT_CLIENT, *, tenant: str = TENANT) -> dict[str, Any]:
-        """A `kind: microsoft` section for this server."""
-        secret = self.clients[client_id].secret
-        return {
-            "kind": "microsoft",
-            "client_id": client_id,
-            **({"client_secret": secret} if secret else {}),
-            "authorization_url": f"{self.url}/{tenant}/oauth2/v2.0/authorize",
-            "token_url": f"{self.url}/{tenant}/oauth2/v2.0/token",
-            "discovery": False,
-            "redirect_uri": REDIRECT,
-            "ca_file": str(self.authority.ca_file),
-        }
-
-    def certified_config(self, *, tenant: str = TENANT) -> dict[str, Any]:
-        """A `kind: microsoft` section for this server, of a client with a certificate in place of a secret."""
-        certificate, key = self.authority.client_pair()
-        if CERTIFIED_CLIENT not in self.clients:
-            self.register(CERTIFIED_CLIENT, None, REDIRECT)
-            self.client_certificates[CERTIFIED_CLIENT] = certificate.read_text()
-            self.secrets += [line for line in key.read_text().splitlines() if "-----" not in line]
-        files = {"client_certificate": str(certificate), "client_certificate_key": str(key)}
-        return {**self.microsoft_config(CERTIFIED_CLIENT, tenant=tenant), **files}
-
-    def google_config(self) -> dict[str, Any]:
-        """A `kind: google` section for this server."""
-        return {
-            "kind": "google",
-            "client_id": GOOGLE_CLIENT,
-            "client_secret": self.clients[GOOGLE_CLIENT].secret,
-            "authorization_url": f"{self.url}/o/oauth2/v2/auth",
-            "token_url": f"{self.url}/token",
-            "revocation_url": f"{self.url}/revoke",
-            "redirect_uri": REDIRECT,
-            "ca_file": str(self.authority.ca_file),
-        }
-
-    def generic_config(self) -> dict[str, Any]:
-        """A `kind: oauth2` section for this server."""
-        return {
-            **self.google_config(),
-            "kind": "oauth2",
-            "authorization_url": f"{self.url}/o/oauth2/v2/auth?access_type=offline&prompt=consent",
-            "scopes": GOOGLE_SCOPES.split(),
-        }
+class AuthorizationServer(Controls):
+    """The endpoints and pages; see Controls for what tests may change, from any thread."""
 
     # --- pages --------------------------------------------------------------------------------------------------
 
@@ -520,11 +264,11 @@ class AuthorizationServer:
         self.secrets.append(assertion)
         if pem is None or form.get("client_assertion_type") != JWT_BEARER:
             return False
-        named = _header_of(assertion).get("x5t#S256", "").rstrip("=")
+        named = header_of(assertion).get("x5t#S256", "").rstrip("=")
         for certificate in x509.load_pem_x509_certificates(pem.encode()):
             print_of = base64.urlsafe_b64encode(certificate.fingerprint(hashes.SHA256())).rstrip(b"=").decode()
             if print_of == named:
-                claims = _signed_claims(assertion, certificate.public_key())
+                claims = signed_claims(assertion, certificate.public_key())
                 who, where = {claims.get("iss"), claims.get("sub")}, f"https://{request.host}{request.path}"
                 return who == {form["client_id"]} and claims.get("aud") == where and claims["exp"] > time.time()
         return False
@@ -533,11 +277,11 @@ class AuthorizationServer:
         """Google's service accounts with domain-wide delegation (RFC 7523 section 2.1), in Google's words."""
         assertion = form.get("assertion", "")
         self.secrets.append(assertion)
-        issuer = str(_claims_of(assertion).get("iss", ""))
+        issuer = str(claims_of(assertion).get("iss", ""))
         pem = self.service_accounts.get(issuer)
         if pem is None:
             return _google_error("invalid_grant", "Invalid grant: account not found")
-        claims = _signed_claims(assertion, serialization.load_pem_public_key(pem.encode()))
+        claims = signed_claims(assertion, serialization.load_pem_public_key(pem.encode()))
         if not claims:
             return _google_error("invalid_grant", "Invalid JWT Signature.")
         if not claims["iat"] - 300 <= time.time() + self.clock_ahead <= claims["exp"]:
@@ -618,7 +362,7 @@ class AuthorizationServer:
             claims |= {"email": grant.address, "email_verified": True}
             if nonce:
                 claims["nonce"] = nonce
-        token = ".".join([_base64({"alg": "none", "typ": "JWT"}), _base64(claims), "c2lnbmF0dXJl"])
+        token = ".".join([encoded({"alg": "none", "typ": "JWT"}), encoded(claims), "c2lnbmF0dXJl"])
         self.secrets.append(token)
         return token
 
@@ -699,11 +443,6 @@ class AuthorizationServer:
         self.refresh[token] = grant
         return token
 
-    def _secret(self, what: str) -> str:
-        token = f"CANARY-{what}-{secrets.token_urlsafe(24)}"
-        self.secrets.append(token)
-        return token
-
     def _note(self, kind: str, form: Mapping[str, str]) -> None:
         names = ("grant_type", "client_id", "scope", "login_hint", "authentication")
         kept = {name: form[name] for name in names if name in form}
@@ -715,19 +454,6 @@ class AuthorizationServer:
 
     def _has_tenant(self, request: web.Request) -> bool:
         return not _is_microsoft(request) or request.match_info["tenant"] in self.tenants
-
-    def _browse(self, method: str, url: str, body: str | None = None) -> tuple[int, str, str]:
-        parts = urlsplit(url)
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, context=self.authority.client_context(), timeout=30
-        )
-        try:
-            headers = {"Content-Type": "application/x-www-form-urlencoded"} if body is not None else {}
-            connection.request(method, f"{parts.path}?{parts.query}", body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.headers.get("Location", ""), answer.read().decode()
-        finally:
-            connection.close()
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -770,47 +496,12 @@ def _same(secret: str, other: str) -> bool:
     return hmac.compare_digest(secret.encode(), other.encode())
 
 
-def _claims_of(token: str) -> dict[str, Any]:
-    """Of a JWT, believed or not."""
-    body = token.split(".")[1]
-    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return found
-
-
-def _header_of(token: str) -> dict[str, Any]:
-    """Of a JWT."""
-    head = token.split(".")[0]
-    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    return found
-
-
-def _signed_claims(token: str, key: Any) -> dict[str, Any]:
-    """The claims of a JWT if RS256 or PS256 by this key holds; none otherwise."""
-    head, body, signature = token.split(".")
-    algorithm = _header_of(token)["alg"]
-    pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
-    try:
-        key.verify(
-            base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)),
-            f"{head}.{body}".encode(),
-            pss if algorithm == "PS256" else padding.PKCS1v15(),
-            hashes.SHA256(),
-        )
-    except InvalidSignature:
-        return {}
-    return _claims_of(token)
-
-
 def _identifier(address: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()[:32]
 
 
 def _client_info(address: str) -> str:
-    return _base64({"uid": _identifier(address), "utid": TENANT})
-
-
-def _base64(value: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+    return encoded({"uid": _identifier(address), "utid": TENANT})
 
 
 def _google_error(error: str, text: str, status: int = 400) -> web.Response:

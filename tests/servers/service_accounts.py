@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.servers.authorization import GOOGLE_AUDIENCE, AuthorizationServer
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import GOOGLE_AUDIENCE
 
 ACCOUNT = "mail-bridge@project.iam.gserviceaccount.com"
 CLIENT_ID = "103456789012345678901"
