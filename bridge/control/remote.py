@@ -5,9 +5,10 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -123,6 +124,11 @@ class RemoteControl:
         """See Control."""
         await self._call("POST", "local-password/set", address=address, password=password.reveal())
 
+    async def console_link(self) -> str:
+        """The console's page with all accounts, for a browser on this machine; works once, within a minute."""
+        ticket = wire.take_text(await self._call("POST", "console-ticket"), "ticket")
+        return f"http://localhost:{urlsplit(self._url).port}/admin/{ticket}"
+
     async def notices(self) -> AsyncIterator[Notice]:
         """See Control. Raises: BridgeNotRunning once the bridge has stopped; iterate anew to follow the next one."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=HELLO_SECONDS, sock_read=SILENCE_SECONDS)
@@ -177,15 +183,30 @@ async def connect(directory: Path) -> AsyncIterator[RemoteControl | None]:
 
     Gives None when none is running: no file, nobody at its port, or somebody who does not know its token.
     """
-    async with AsyncExitStack() as stack:
-        control = None
-        if (found := rendezvous.find(directory)) is not None:
-            control = await stack.enter_async_context(RemoteControl.opened(*found))
-            try:
-                await control.hello()
-            except BridgeNotRunning:
-                control = None
+    async with _connected(rendezvous.find(directory)) as control:
         yield control
+
+
+@asynccontextmanager
+async def connect_given(file: Path) -> AsyncIterator[RemoteControl | None]:
+    """The same for the published file of a bridge of another user, which its administrator lets us read."""
+    async with _connected(rendezvous.find_given(file)) as control:
+        yield control
+
+
+@asynccontextmanager
+async def _connected(found: tuple[str, Secret[str]] | None) -> AsyncIterator[RemoteControl | None]:
+    if found is None:
+        yield None
+        return
+    async with RemoteControl.opened(*found) as control:
+        try:
+            await control.hello()
+        except BridgeNotRunning:
+            is_alive = False
+        else:
+            is_alive = True
+        yield control if is_alive else None
 
 
 def _password(answer: Mapping[str, Any]) -> Secret[str]:

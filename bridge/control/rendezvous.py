@@ -71,6 +71,16 @@ def find(directory: Path) -> tuple[str, Secret[str]] | None:
     return None if content is None else (content["url"], Secret(content["token"]))
 
 
+def find_given(path: Path) -> tuple[str, Secret[str]] | None:
+    """The same for a file that the person has named, of a bridge that runs as somebody else.
+
+    Its owner may be anybody and a group may read it: that is how an administrator hands it to some people only. All
+    others may still not read it, and nobody but the owner may write it.
+    """
+    content = _read(path, shared=True)
+    return None if content is None else (content["url"], Secret(content["token"]))
+
+
 def is_loopback_url(url: str) -> bool:
     """True for `http://` with a host and a port of this machine, and nothing after it."""
     try:
@@ -83,13 +93,13 @@ def is_loopback_url(url: str) -> bool:
     return bool(port) and host in LOOPBACK and url == f"http://{written}:{port}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, *, shared: bool = False) -> dict[str, Any] | None:
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:
         return None
     try:
-        if not _is_private(os.fstat(handle)):
+        if not _is_private(os.fstat(handle), shared):
             return None
         content = json.loads(os.read(handle, SIZE_LIMIT))
     except (OSError, ValueError, RecursionError):
@@ -99,11 +109,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if _is_sound(content) else None
 
 
-def _is_private(found: os.stat_result) -> bool:
+def _is_private(found: os.stat_result, shared: bool) -> bool:
     if not stat.S_ISREG(found.st_mode):
         return False
     if not hasattr(os, "geteuid"):
         return True  # Windows: st_mode and st_uid say nothing; the user's profile has an ACL of its own
+    if shared:
+        return not found.st_mode & 0o027
     return found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 

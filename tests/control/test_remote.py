@@ -234,6 +234,7 @@ METHODS = [
     "local-password",
     "local-password/rotate",
     "local-password/set",
+    "console-ticket",
 ]
 
 

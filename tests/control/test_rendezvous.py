@@ -65,6 +65,24 @@ def test_a_file_of_another_user_is_ignored(tmp_path: Path) -> None:
 
 
 @on_posix
+@pytest.mark.parametrize(("mode", "is_found"), [(0o600, True), (0o640, True), (0o604, False), (0o660, False)])
+def test_a_file_that_the_person_names_may_be_shared_with_a_group_only(
+    tmp_path: Path, mode: int, is_found: bool
+) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    file = (tmp_path / "control.json").rename(tmp_path / "for-alice.json")
+    file.chmod(mode)
+    assert rendezvous.find_given(file) == ((URL, TOKEN) if is_found else None)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_the_person_names_may_be_of_another_user(tmp_path: Path) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    os.chown(tmp_path / "control.json", 12345, 12345)
+    assert rendezvous.find_given(tmp_path / "control.json") == (URL, TOKEN)
+
+
+@on_posix
 def test_what_is_no_plain_file_is_ignored(tmp_path: Path) -> None:
     rendezvous.publish(tmp_path / "real", URL, TOKEN, 1)
     for name, make in (("link", os.symlink), ("pipe", None), ("directory", None)):

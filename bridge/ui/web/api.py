@@ -32,7 +32,9 @@ class Api:
         control: Control,
         token: Secret[str],
         hosts: frozenset[str],
+        *,
         remember: Callable[[SignInStarted], None],
+        issue_ticket: Callable[[], Secret[str]],
         keep_alive: float,
     ) -> None:
         """`remember` is told of each sign-in that begins here; `keep_alive` as in Console."""
@@ -40,6 +42,7 @@ class Api:
         self._token = token
         self._hosts = hosts
         self._remember = remember
+        self._issue_ticket = issue_ticket
         self._keep_alive = keep_alive
         self._closing = asyncio.Event()
 
@@ -56,6 +59,7 @@ class Api:
             "local-password": self._local_password,
             "local-password/rotate": self._rotate_local_password,
             "local-password/set": self._set_local_password,
+            "console-ticket": self._console_ticket,
         }
         return [
             web.get("/api/hello", self._hello, allow_head=False),
@@ -153,6 +157,11 @@ class Api:
         except ValueError as problem:
             raise _Unsuitable(str(problem)) from problem
         return {}
+
+    async def _console_ticket(self, body: Body) -> dict[str, Any]:
+        if body:
+            raise wire.WireError("this takes nothing")
+        return {"ticket": self._issue_ticket().reveal()}
 
     # --- notices ------------------------------------------------------------------------------------------------
 

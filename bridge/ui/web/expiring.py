@@ -34,3 +34,9 @@ class Expiring(Generic[V]):
             self._entries.popitem(last=False)
         entry = self._entries.get(key)
         return None if entry is None else entry[1]
+
+    def take(self, key: str) -> V | None:
+        """The same, for the last time."""
+        value = self.get(key)
+        self._entries.pop(key, None)
+        return value

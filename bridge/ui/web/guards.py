@@ -22,6 +22,11 @@ SESSION_SECONDS = 8 * 3600.0
 SESSIONS = 100
 """Browsers in which the administrator's link was opened within that time."""
 
+TICKET_SECONDS = 60.0
+"""For a browser to start and open the console: on a slow machine, after an update, that takes half of it."""
+TICKETS = 100
+"""Links to the console that were asked for and not opened yet."""
+
 BODY_SECONDS = 10.0
 """For the body of a form to arrive: it was typed, or comes from a provider's page, and is below 64 KiB."""
 
@@ -116,10 +121,19 @@ class Administrators:
     def __init__(self, token: Secret[str], clock: Clock) -> None:
         self._token = token
         self._sessions: Expiring[bool] = Expiring(clock, limit=SESSIONS, life=SESSION_SECONDS)
+        self._tickets: Expiring[bool] = Expiring(clock, limit=TICKETS, life=TICKET_SECONDS)
 
-    def is_token(self, text: str) -> bool:
-        """Compares in constant time."""
-        return bool(self._token) and self._token.matches(Secret(text))
+    def issue_ticket(self) -> Secret[str]:
+        """Opens one session, soon: what a browser is started with can be read in the list of processes."""
+        ticket = secrets.token_urlsafe(32)
+        self._tickets.add(ticket, True)
+        return Secret(ticket)
+
+    def admits(self, text: str) -> bool:
+        """True for the token, which is compared in constant time, and for a ticket, once."""
+        if bool(self._token) and self._token.matches(Secret(text)):
+            return True
+        return self._tickets.take(text) is not None
 
     def open_session(self) -> str:
         """The value of a new cookie."""

@@ -105,8 +105,8 @@ class Pages:
         return self._glance[1]
 
     async def administrator(self, request: web.Request) -> web.StreamResponse:
-        """The administrator's link: shows the list in this browser from now on."""
-        if not self._administrators.is_token(request.match_info["token"]):
+        """The administrator's link, or one that works once: shows the list in this browser from now on."""
+        if not self._administrators.admits(request.match_info["token"]):
             return page("problem.html", 403, kind="administrator", detail="")
         response = see_other("/")  # takes the token out of the address bar
         guards.set_cookie(response, guards.cookie_name("admin", request), self._administrators.open_session())

@@ -95,7 +95,14 @@ class Console:
         forms = guards.Forms(self._hosts)
         administrators = guards.Administrators(self._token, self._clock)
         pages = Pages(self._control, callback, waiting, administrators, forms, self._clock)
-        api = Api(self._control, self._token, self._hosts, callback.remember, self._keep_alive)
+        api = Api(
+            self._control,
+            self._token,
+            self._hosts,
+            remember=callback.remember,
+            issue_ticket=administrators.issue_ticket,
+            keep_alive=self._keep_alive,
+        )
         application = web.Application(
             middlewares=[self._speak, self._supervise, self._admit], client_max_size=BODY_LIMIT
         )

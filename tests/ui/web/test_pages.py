@@ -9,10 +9,12 @@ from urllib.parse import quote
 import pytest
 
 from bridge.control.contract import AccountState, ListenerStatus
+from bridge.control.remote import RemoteControl
 from bridge.errors import LimitReached, ProviderRefused, ProviderUnavailable, StoreUnavailable
+from bridge.secret import Secret
 from tests.fakes_control import FakeControl, state_of
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import TOKEN, Browser, browsing
+from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
 HOSTILE = "\"><script>alert('x')</script>@example.com"
@@ -52,6 +54,19 @@ async def test_the_administrators_link_shows_the_list_and_leaves_the_address_bar
     assert "/etc/mail-bridge/config.yaml" in text
     assert f'href="/sign-in/{ALICE}"' in text
     assert "javascript:" not in text  # a link of ours, not the one of the status
+
+
+async def test_a_link_for_one_browser_works_once_and_not_for_long(control: FakeControl, clock: HandClock) -> None:
+    async with serving(control, clock) as browser, RemoteControl.opened(browser.base, Secret(TOKEN)) as remote:
+        used, late = await remote.console_link(), await remote.console_link()
+        assert TOKEN not in used
+        async with browser.session.get(used) as response:
+            assert ALICE in await response.text()
+        async with browser.session.get(used) as response:
+            assert response.status == 403
+        clock.advance(61)
+        async with browser.session.get(late) as response:
+            assert response.status == 403
 
 
 async def test_what_an_administrator_must_see_to_is_on_top_of_the_list_only(
