@@ -29,7 +29,7 @@ def main() -> int:
     rest = [argument for argument in arguments if argument not in {"--fix", "--quick"}]
     if not quick:
         install_servers()
-    interpreter = str(prepare("dev", "postgresql"))
+    interpreter = str(prepare("dev", "postgresql", "tray"))
 
     def module(*words: str) -> list[str]:
         return [interpreter, "-m", *words]
@@ -49,7 +49,7 @@ def main() -> int:
     if not rest:
         tests += ["-q", "-n", str(workers()), "--dist", "worksteal", "--cov", "--cov-report=term"]
     if quick:
-        tests += ["-m", "not servers and not browser and not keyring_daemon"]
+        tests += ["-m", "not servers and not browser and not keyring_daemon and not desktop"]
     if failed:
         print(f"\nFAILED before the tests: {', '.join(failed)}\n", flush=True)
     # Last, so that its closing line is the last line.

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+
+Order = Callable[[], None]
 
 
 @contextlib.contextmanager
@@ -27,8 +31,7 @@ def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
 def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` on the running loop for SIGTERM, Ctrl-C and (Windows) Ctrl-Break; a second one ends at once."""
     loop = asyncio.get_running_loop()
-    names = ["SIGINT", "SIGTERM", *(["SIGBREAK"] if sys.platform == "win32" else [])]
-    numbers = [getattr(signal, name) for name in names]
+    numbers = [getattr(signal, name) for name in _stop_names()]
     if sys.platform == "win32":
         # The Proactor loop has no add_signal_handler; the loop may be asleep in a system call, so it is woken too.
         before = {n: signal.signal(n, lambda *_: loop.call_soon_threadsafe(stop)) for n in numbers}
@@ -45,3 +48,94 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+class Relay:
+    """The same for a loop in another thread, while the main thread sits in a toolkit's own loop.
+
+    Python runs a signal's handler in the main thread, between two of its instructions, and a toolkit written in C may
+    not run one for hours. The octet that Python's C part writes at once (signal.set_wakeup_fd) arrives in any case.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a second signal's handler may interrupt that of the first
+        self._orders: tuple[Order, Order] | None = None
+        self._missed: list[int] = []
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        """In the main thread: around the toolkit's loop."""
+        before = {number: signal.getsignal(number) for number in _numbers()}
+        receiving, sending = socket.socketpair()
+        with receiving, sending:
+            sending.setblocking(False)
+            old = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+            reader = threading.Thread(target=self._read, args=(receiving,), name="signals", daemon=True)
+            reader.start()
+            self.rearm()
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(old)
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                sending.shutdown(socket.SHUT_WR)
+                reader.join()
+
+    def rearm(self) -> None:
+        """In the main thread: after the toolkit has set handlers of its own."""
+        for number in _numbers():
+            signal.signal(number, lambda number, frame: self._pass_on(number))
+
+    @contextlib.contextmanager
+    def heard(self, stop: Order, reload: Order) -> Iterator[None]:
+        """On the loop in the other thread: what came before counts too."""
+        loop = asyncio.get_running_loop()
+
+        def on_loop(order: Order) -> Order:
+            def call() -> None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(order)
+
+            return call
+
+        with self._lock:
+            self._orders = on_loop(stop), on_loop(reload)
+            missed, self._missed = self._missed, []
+        for number in missed:
+            self._pass_on(number)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._orders = None
+
+    def _read(self, receiving: socket.socket) -> None:
+        while octets := receiving.recv(64):
+            for number in octets:
+                self._pass_on(number)
+
+    def _pass_on(self, number: int) -> None:
+        """Twice for one signal, where the handler runs too: both orders only set an event."""
+        if number not in _numbers():
+            return
+        with self._lock:
+            orders = self._orders
+            if orders is None:
+                self._missed.append(number)
+                return
+        stop, reload = orders
+        (reload if number == _reload_number() else stop)()
+
+
+def _numbers() -> list[int]:
+    return [*(int(getattr(signal, name)) for name in _stop_names()), *filter(None, [_reload_number()])]
+
+
+def _stop_names() -> list[str]:
+    return ["SIGINT", "SIGTERM", *(["SIGBREAK"] if sys.platform == "win32" else [])]
+
+
+def _reload_number() -> int | None:
+    number = getattr(signal, "SIGHUP", None)  # which Windows has not
+    return None if number is None else int(number)

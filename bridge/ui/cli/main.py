@@ -19,6 +19,7 @@ from bridge.ui.i18n import tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
+    "tray": ("bridge.ui.cli.tray", "tray", "Show an icon beside the clock for a bridge that runs."),
     "check": (
         "bridge.ui.cli.check",
         "check",

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 import click
 
@@ -14,7 +17,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
-from bridge.host.signals import reload_on_signal, stop_on_signal
+from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
 from bridge.secret import Secret
@@ -22,12 +25,14 @@ from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.ui.cli.session import (
     DONE,
     CannotStart,
+    Served,
     Settings,
     console,
     find_config,
     in_loop,
     load,
     opened,
+    own_config,
     warn,
     with_settings,
 )
@@ -38,21 +43,54 @@ LOOK_SECONDS = 2.0
 
 @click.command()
 @click.option("--demo", is_flag=True, help="Bring an identity provider and mail servers along; no account needed.")
+@click.option("--tray", "with_tray", is_flag=True, help="Show an icon beside the clock, too.")
 @with_settings
-def run(settings: Settings, demo: bool) -> int:
+def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     """Start the bridge and serve mail programs until Ctrl-C."""
-    return in_loop(_serve_demo(settings) if demo else _serve(settings))
+    serve = _serve_demo if demo else _serve
+    if not with_tray:
+        return in_loop(serve(settings, Terminal()))
+    from bridge.ui.cli.tray import Companion
+
+    companion = Companion(["run", "--tray", *(["--demo"] if demo else own_config(settings))], is_alone=False)
+    return companion.around(lambda: serve(settings, companion))
 
 
-async def _serve(settings: Settings) -> int:
+class Beside(Protocol):
+    """What the bridge shares its process with: who gives it orders, and what runs along."""
+
+    def orders(self, stop: Order, reload: Order) -> AbstractContextManager[None]:
+        """Both are called on the running loop, from now on."""
+        ...
+
+    async def run(self, served: Served) -> None:
+        """Until it is cancelled; returning stops the bridge."""
+        ...
+
+
+class Terminal:
+    """Nothing but signals."""
+
+    @contextlib.contextmanager
+    def orders(self, stop: Order, reload: Order) -> Iterator[None]:
+        """See Beside."""
+        with stop_on_signal(stop), reload_on_signal(reload):
+            yield
+
+    async def run(self, served: Served) -> None:
+        """See Beside."""
+        await asyncio.Event().wait()
+
+
+async def _serve(settings: Settings, beside: Beside) -> int:
     loaded = load(settings)
     warn(loaded)
     logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
     async with opened(loaded) as app:
         await _check_store(app, loaded)
         app.bind()
-        async with console(app, known_as=loaded.path):
-            await _until_stopped(app, settings)
+        async with console(app, known_as=loaded.path) as served:
+            await _until_stopped(app, served, beside, settings)
     return DONE
 
 
@@ -68,21 +106,28 @@ async def _check_store(app: App, loaded: LoadedConfig) -> None:
         logs.trouble("store.unavailable", reason=str(problem))
 
 
-async def _until_stopped(app: App, settings: Settings | None = None) -> None:
+async def _until_stopped(app: App, served: Served, beside: Beside, settings: Settings | None = None) -> None:
     """Serve; follow changes of the configuration if there is a file (`settings`)."""
     stop, reload = asyncio.Event(), asyncio.Event()
     app.on_notice(_announce)
-    with stop_on_signal(stop.set), reload_on_signal(reload.set):
+    with beside.orders(stop.set, reload.set):
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(app.serve())
-            following = group.create_task(_follow(app, settings, reload)) if settings is not None else None
+            others = [group.create_task(_run_beside(beside, served, stop))]
+            if settings is not None:
+                others.append(group.create_task(_follow(app, settings, reload)))
             logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
             await stop.wait()
             logs.event("bridge.stopping")
-            if following is not None:
-                following.cancel()
+            for task in others:
+                task.cancel()
             app.stop()
             await serving
+
+
+async def _run_beside(beside: Beside, served: Served, stop: asyncio.Event) -> None:
+    await beside.run(served)
+    stop.set()
 
 
 async def _follow(app: App, settings: Settings, reload: asyncio.Event) -> None:
@@ -143,7 +188,7 @@ def _log(name: str, reason: str, diagnosis: Diagnosis | None, **fields: str) -> 
 # --- demo ---------------------------------------------------------------------------------------------------------
 
 
-async def _serve_demo(settings: Settings) -> int:
+async def _serve_demo(settings: Settings, beside: Beside) -> int:
     from bridge.demo.world import demo_world
     from bridge.stores.memory import MemoryStore
 
@@ -154,10 +199,10 @@ async def _serve_demo(settings: Settings) -> int:
         store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
         async with opened(loaded, store, is_demo=True) as app:
             app.bind()
-            async with console(app) as admin_url:
+            async with console(app) as served:
                 passwords = {address: await app.local_password(address) for address in world.addresses}
-                click.echo(_demo_guide(app, passwords, ports, admin_url))
-                await _until_stopped(app)
+                click.echo(_demo_guide(app, passwords, ports, served.admin_url))
+                await _until_stopped(app, served, beside)
     click.echo("The demo is over; nothing of it is left.")
     return DONE
 

@@ -140,6 +140,11 @@ def find_config(settings: Settings) -> Path:
     )
 
 
+def own_config(settings: Settings) -> list[str]:
+    """The option that names the same file from any directory; nothing where it is found by itself."""
+    return ["--config", str(settings.config.resolve())] if settings.config is not None else []
+
+
 def load(settings: Settings) -> LoadedConfig:
     """The configuration, checked. Raises: ConfigError with all its problems."""
     from bridge.config.load import load_config
@@ -188,28 +193,45 @@ def _bind(host: str, port: int, what: str) -> list[socket.socket]:
         raise CannotStart(str(problem)) from problem
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A console that answers."""
+
+    port: int
+    token: Secret[str]
+    """The administrator's."""
+
+    @property
+    def admin_url(self) -> str:
+        """The link that shows all accounts; it holds the token."""
+        return f"http://localhost:{self.port}/admin/{self.token.reveal()}"
+
+    @property
+    def control_url(self) -> str:
+        """Where control.remote asks: by number, whatever localhost means here."""
+        return f"http://127.0.0.1:{self.port}"
+
+
 @asynccontextmanager
-async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[str]:
-    """Serve the console on the sockets that the app has bound; gives the administrator's link.
+async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[Served]:
+    """Serve the console on the sockets that the app has bound.
 
     Args: known_as, the configuration file by which other commands find this bridge; None to stay unknown.
     """
     from bridge.control import rendezvous
     from bridge.ui.web.server import Console
 
-    token = Secret(secrets.token_urlsafe(32))
-    port = app.console_port
-    hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
-    console_of_app = Console(app, admin_token=token, hosts=hosts, language=lambda: app.language)
+    served = Served(app.console_port, Secret(secrets.token_urlsafe(32)))
+    hosts = frozenset(f"{name}:{served.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+    console_of_app = Console(app, admin_token=served.token, hosts=hosts, language=lambda: app.language)
     async with console_of_app.serving(app.console_sockets):
-        url = f"http://localhost:{port}"
         if known_as is None:
-            yield f"{url}/admin/{token.reveal()}"
+            yield served
             return
         directory = meeting_place(known_as)
-        rendezvous.publish(directory, f"http://127.0.0.1:{port}", token, os.getpid())
+        rendezvous.publish(directory, served.control_url, served.token, os.getpid())
         try:
-            yield f"{url}/admin/{token.reveal()}"
+            yield served
         finally:
             rendezvous.withdraw(directory, os.getpid())
 

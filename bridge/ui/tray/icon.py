@@ -1,0 +1,256 @@
+"""The icon itself: only importer of pystray and Pillow. Runs in the main thread, as macOS demands of everybody.
+
+Import this file late: pystray opens the display when it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from importlib import resources
+from typing import IO, Any, Final
+
+from bridge.errors import BridgeError
+from bridge.ui.tray.view import RULE, Action, Entry, Picture, View
+from bridge.ui.tray.words import Notification, Words
+
+NAME: Final = "mail-bridge"
+
+SIZES: Final = (16, 20, 24, 32, 40, 48, 64, 96, 128)
+"""Pixels; the files in pictures/, made by scripts/icons.py."""
+PANEL_SIZE: Final = 64
+"""Given to panels of Linux (22 to 32 pixels, at twice the density up to 64) and macOS (22 points), which scale it."""
+
+LIMITS: Final = {"win32": (63, 255, 127)}
+"""Characters of a notification's title and text and of the line: NOTIFYICONDATAW's fields, less their end."""
+
+PER_MONITOR_AWARE_V2: Final = -4
+"""DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: else Windows gives us 32 pixels and stretches them."""
+
+
+class NoTray(BridgeError):
+    """There can be no icon here; the text says why and what helps."""
+
+
+class Icon:
+    """A tray.Shell. Order of life: show() and run() in the main thread, stop() from any."""
+
+    def __init__(self, words: Words) -> None:
+        """Raises: NoTray."""
+        self._pystray = _import_pystray(words)
+        self._choose: Callable[[Action], None] | None = None
+        self._pictures = {picture: _Drawing(picture) for picture in Picture}
+        self._icon: Any = None
+        self._lock = threading.Lock()
+
+    def show(self, seen: View) -> None:
+        """See Shell."""
+        with self._lock:
+            drawing = self._pictures[seen.picture].for_system()
+            line = _clipped(seen.line, 2)
+            menu = self._pystray.Menu(*self._items(seen.menu))
+            if self._icon is None:
+                self._icon = self._pystray.Icon(NAME, drawing, line, menu)
+            else:
+                _in_main_thread(lambda: self._update(drawing, line, menu))
+
+    def _update(self, drawing: Any, line: str, menu: Any) -> None:
+        if self._icon.icon is not drawing:
+            self._icon.icon = drawing
+        self._icon.title = line
+        self._icon.menu = menu
+
+    def notify(self, said: Notification) -> None:
+        """See Shell."""
+        title, text = _clipped(said.title, 0), _clipped(said.text, 1)
+        _in_main_thread(lambda: self._icon.notify(text, title))
+
+    def run(self, choose: Callable[[Action], None], ready: Callable[[], None], rearm: Callable[[], None]) -> None:
+        """Show the icon until stop().
+
+        Args: choose, called in this thread with what the person chooses; ready, called once the icon can be seen, in a
+        thread of its own; rearm, called in this thread when the toolkit has put its handlers for signals over ours.
+        """
+        self._choose = choose
+
+        def shown(icon: Any) -> None:
+            icon.visible = True
+            ready()
+
+        if sys.platform == "linux":
+            _run_with_glib(self._icon, shown, rearm)
+        elif sys.platform == "darwin":
+            self._icon.run_detached(shown)  # its run() would take Ctrl-C and end the process at once
+            importlib.import_module("AppKit").NSApplication.sharedApplication().run()
+        else:
+            self._icon.run(shown)
+
+    def stop(self) -> None:
+        """Let run() return; from any thread."""
+        _in_main_thread(self._icon.stop)
+
+    @property
+    def has_place(self) -> bool:
+        """False if this desktop shows no icons now."""
+        return sys.platform != "linux" or _has_watcher() or _has_system_tray()
+
+    def _items(self, entries: Iterable[Entry]) -> Iterable[Any]:
+        for entry in entries:
+            if entry == RULE:
+                yield self._pystray.Menu.SEPARATOR
+                continue
+            yield self._pystray.MenuItem(
+                _label(entry.label),
+                self._pystray.Menu(*self._items(entry.children)) if entry.children else self._chooser(entry),
+                checked=None if entry.is_checked is None else _always(entry.is_checked),
+                default=entry.is_default,
+                enabled=entry.action is not None or bool(entry.children),
+            )
+
+    def _chooser(self, entry: Entry) -> Callable[[], None]:
+        def chosen() -> None:
+            if entry.action is not None and self._choose is not None:
+                self._choose(entry.action)
+
+        return chosen
+
+
+class _Drawing:
+    """One picture at all sizes, as pystray wants it."""
+
+    def __init__(self, picture: Picture) -> None:
+        from PIL import Image
+
+        files = resources.files("bridge.ui.tray").joinpath("pictures")
+        self._images: dict[int, Any] = {}
+        for size in SIZES:
+            with files.joinpath(f"{picture.value}-{size}.png").open("rb") as file:
+                self._images[size] = Image.open(file).convert("RGBA")
+
+    def for_system(self) -> Any:
+        """The same object each time."""
+        return self if sys.platform == "win32" else self._images[PANEL_SIZE]
+
+    def save(self, file: IO[bytes], kind: str) -> None:
+        """pystray asks for a Windows icon file: one with every drawn size, where Pillow would scale a single one."""
+        largest = self._images[max(SIZES)]
+        others = [self._images[size] for size in SIZES]
+        largest.save(file, kind, sizes=[(size, size) for size in SIZES], append_images=others)
+
+
+def _import_pystray(words: Words) -> Any:
+    """Raises: NoTray with the sentence that fits."""
+    if sys.platform == "linux" and "PYSTRAY_BACKEND" not in os.environ:
+        os.environ["PYSTRAY_BACKEND"] = _linux_backend(words)
+    if sys.platform == "win32":
+        ctypes.windll.user32.SetProcessDpiAwarenessContext(ctypes.c_void_p(PER_MONITOR_AWARE_V2))
+    try:
+        importlib.import_module("PIL")
+        pystray = importlib.import_module("pystray")
+    except ModuleNotFoundError as error:
+        raise NoTray(words.no_extra()) from error
+    except ImportError as error:  # pystray's word for a toolkit that does not start
+        raise NoTray(words.no_display()) from error
+    return pystray
+
+
+# --- Linux ----------------------------------------------------------------------------------------------------------
+
+
+def _linux_backend(words: Words) -> str:
+    """pystray's own choice ends in a traceback without AppIndicator, and in an icon without a menu without GTK."""
+    try:
+        gi: Any = importlib.import_module("gi")
+        gi.require_version("Gtk", "3.0")
+    except (ImportError, ValueError) as error:
+        raise NoTray(words.no_toolkit()) from error
+    try:
+        _gio()
+    except OSError as error:
+        raise NoTray(words.no_display()) from error
+    for name in ("AyatanaAppIndicator3", "AppIndicator3"):
+        with contextlib.suppress(ValueError):
+            gi.require_version(name, "0.1")
+            return "appindicator"
+    return "gtk"
+
+
+def _gio() -> tuple[Any, Any]:
+    """Gio and the session's bus. Raises: OSError if there is none: pystray cannot do without."""
+    gio: Any = importlib.import_module("gi.repository.Gio")
+    glib: Any = importlib.import_module("gi.repository.GLib")
+    try:
+        return gio, gio.bus_get_sync(gio.BusType.SESSION, None)
+    except glib.Error as error:
+        raise OSError(error.message) from error
+
+
+def _run_with_glib(icon: Any, shown: Callable[[Any], None], rearm: Callable[[], None]) -> None:
+    glib: Any = importlib.import_module("gi.repository.GLib")
+    glib.idle_add(lambda: rearm())  # once, since it returns nothing; pystray lets Ctrl-C end the process at once
+    with contextlib.suppress(glib.Error):  # at its end it takes back a notification, also where nobody shows any
+        icon.run(shown)
+
+
+def _has_watcher() -> bool:
+    """KDE, Xfce, Cinnamon, and GNOME with its extension (StatusNotifierItem, org.kde.StatusNotifierWatcher)."""
+    gio, bus = _gio()
+    glib: Any = importlib.import_module("gi.repository.GLib")
+    answer = bus.call_sync(
+        "org.freedesktop.DBus",
+        "/org/freedesktop/DBus",
+        "org.freedesktop.DBus",
+        "NameHasOwner",
+        glib.Variant("(s)", ("org.kde.StatusNotifierWatcher",)),
+        None,
+        gio.DBusCallFlags.NONE,
+        -1,
+        None,
+    )
+    return bool(answer.unpack()[0])
+
+
+def _has_system_tray() -> bool:
+    """Older panels (freedesktop.org System Tray Protocol: whoever owns the selection shows icons)."""
+    display: Any = importlib.import_module("Xlib.display")
+    error: Any = importlib.import_module("Xlib.error")
+    try:
+        server = display.Display()
+    except (error.DisplayError, OSError):
+        return False
+    with contextlib.closing(server):
+        atom = server.intern_atom(f"_NET_SYSTEM_TRAY_S{server.get_default_screen()}")
+        return bool(server.get_selection_owner(atom))
+
+
+# --- what differs ---------------------------------------------------------------------------------------------------
+
+
+def _in_main_thread(call: Callable[[], object]) -> None:
+    """AppKit wants its own thread; pystray's other two systems take calls from any."""
+    if sys.platform == "darwin":
+        importlib.import_module("PyObjCTools.AppHelper").callAfter(call)
+    else:
+        call()
+
+
+def _label(text: str) -> str:
+    """Windows underlines what follows an ampersand."""
+    return text.replace("&", "&&") if sys.platform == "win32" else text
+
+
+def _clipped(text: str, which: int) -> str:
+    """What Windows has room for; a longer text would be an error there."""
+    limits = LIMITS.get(sys.platform)
+    if limits is None or len(text) <= limits[which]:
+        return text
+    return text[: limits[which] - 1] + "…"
+
+
+def _always(value: bool) -> Callable[[object], bool]:
+    return lambda item: value

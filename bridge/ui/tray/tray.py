@@ -1,0 +1,284 @@
+"""Follows a bridge, shows it, tells people in time, and does what they choose; in a loop that is not the icon's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import webbrowser
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from bridge.clock import Clock, SystemClock
+from bridge.control.contract import Control, Status
+from bridge.errors import BridgeError
+from bridge.notices import ListenerUp
+from bridge.ui.tray.reminders import Memory, decide
+from bridge.ui.tray.view import (
+    Action,
+    CopyPassword,
+    OpenConsole,
+    OpenPage,
+    Quit,
+    SetAutostart,
+    View,
+    view,
+    waiting,
+)
+from bridge.ui.tray.words import Notification, Words
+
+R = TypeVar("R")
+
+LOOK_SECONDS: Final = 30.0
+"""Between two looks at the status, for what sends no notice: a sign-in that begins, or is given up."""
+SETTLE_SECONDS: Final = 0.3
+"""After a notice, before looking: they come in bursts, and a status of many accounts is no small question."""
+RETRY_SECONDS: Final = 2.0
+"""Between two attempts to find a bridge: while it restarts, somebody looks at the icon."""
+
+
+class Bridge(Control, Protocol):
+    """A running bridge, as control.remote gives it."""
+
+    async def console_link(self) -> str:
+        """The console for a browser here; works once."""
+        ...
+
+
+class Shell(Protocol):
+    """The icon; both methods may be called from any thread."""
+
+    def show(self, seen: View) -> None:
+        """Picture, line and menu from now on."""
+        ...
+
+    def notify(self, said: Notification) -> None:
+        """Tell the person, wherever the desktop shows such things."""
+        ...
+
+
+class Autostart(Protocol):
+    """Whether the program starts when the person logs in. Both methods raise OSError."""
+
+    def is_on(self) -> bool:
+        """As it is set now."""
+        ...
+
+    def turn(self, on: bool) -> None:
+        """From the next login on."""
+        ...
+
+
+Connect = Callable[[], AbstractAsyncContextManager[Bridge | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Desktop:
+    """What the person's session offers. `copy` raises OSError where it cannot, `browse` returns False."""
+
+    autostart: Autostart
+    copy: Callable[[str], None]
+    browse: Callable[[str], bool] = field(default=webbrowser.open)
+
+
+class Tray:
+    """One icon's life. choose() comes from the icon's thread, all else happens in run()'s loop."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        desktop: Desktop,
+        words: Words,
+        *,
+        clock: Clock | None = None,
+        is_alone: bool = True,
+    ) -> None:
+        """Shows at once that nothing is known yet; `is_alone` as in view()."""
+        self._shell = shell
+        self._desktop = desktop
+        self._words = words
+        self._clock = clock or SystemClock()
+        self._is_alone = is_alone
+        self._bridge: Bridge | None = None
+        self._status: Status | None = None
+        self._shown: View | None = None
+        self._starts_at_login = False
+        self._memory = Memory()
+        self._chosen: deque[Action] = deque()
+        self._woken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._show()
+
+    def choose(self, action: Action) -> None:
+        """The person has chosen this; from any thread, also before run() has begun."""
+        self._chosen.append(action)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is over, and so is the choice
+                self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def run(self, connect: Connect) -> None:
+        """Show the bridge that `connect` finds, and do what is chosen, until that is Quit."""
+        self._loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._follow_always(connect))]
+            while True:
+                self._woken.clear()
+                while self._chosen:
+                    action = self._chosen.popleft()
+                    if isinstance(action, Quit):
+                        for task in tasks:
+                            task.cancel()
+                        return
+                    tasks = [*(task for task in tasks if not task.done()), group.create_task(self._do(action))]
+                await self._woken.wait()
+
+    # --- the bridge ---------------------------------------------------------------------------------------------
+
+    async def _follow_always(self, connect: Connect) -> None:
+        self._starts_at_login = await self._is_autostart_on()
+        while True:
+            with contextlib.suppress(BridgeError):  # it has stopped, or is of another version: the icon says so
+                async with connect() as bridge:
+                    if bridge is not None:
+                        await self._follow(bridge)
+            self._bridge = self._status = None
+            self._show()
+            await self._clock.sleep_until(self._clock.now() + RETRY_SECONDS)
+
+    async def _follow(self, bridge: Bridge) -> None:
+        """Raises: BridgeError once it does not answer any more."""
+        self._bridge = bridge
+        changed = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(bridge, changed))
+                group.create_task(self._look(bridge, changed))
+        except* BridgeError as problems:
+            raise problems.exceptions[0] from None
+
+    async def _listen(self, bridge: Bridge, changed: asyncio.Event) -> None:
+        notices = bridge.notices()
+        try:
+            async for notice in notices:
+                if not isinstance(notice, ListenerUp):
+                    changed.set()
+        finally:
+            if isinstance(notices, AsyncGenerator):  # else its connection lasts until the garbage is collected
+                await notices.aclose()
+
+    async def _look(self, bridge: Bridge, changed: asyncio.Event) -> None:
+        while True:
+            changed.clear()
+            self._status = await bridge.status()
+            self._show()
+            until = self._clock.now() + LOOK_SECONDS
+            if (reminder_at := self._remind(self._status)) is not None:
+                until = min(until, reminder_at)
+            if await self._wait(changed, until):
+                await self._clock.sleep_until(self._clock.now() + SETTLE_SECONDS)
+
+    async def _wait(self, changed: asyncio.Event, until: float) -> bool:
+        """True once something has changed, False once it is time."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(changed.wait()), group.create_task(self._clock.sleep_until(until))]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                task.cancel()
+        return changed.is_set()
+
+    def _show(self) -> None:
+        seen = view(self._status, self._words, starts_at_login=self._starts_at_login, is_alone=self._is_alone)
+        if seen != self._shown:  # a menu that is open closes when it is replaced
+            self._shown = seen
+            self._shell.show(seen)
+
+    def _remind(self, status: Status) -> float | None:
+        """Tell those who are needed, if it is time. Returns: when it may be again."""
+        urls = {account.address: account.sign_in_url for account in waiting(status)}
+        needing = [account.address for account in waiting(status) if account.state.value == "sign-in"]
+        pending = urls.keys() - set(needing)
+        decision = decide(needing, pending, self._memory, self._clock.now())
+        self._memory = decision.memory
+        match decision.addresses:
+            case ():
+                pass
+            case (address,):
+                self._shell.notify(self._words.needed_by(address, urls[address]))
+            case addresses:
+                self._shell.notify(self._words.needed_by_many(len(addresses)))
+        return decision.look_again_at
+
+    # --- what was chosen ----------------------------------------------------------------------------------------
+
+    async def _do(self, action: Action) -> None:
+        try:
+            match action:
+                case OpenPage(url):
+                    await self._open(url)
+                case OpenConsole():
+                    await self._open_console()
+                case CopyPassword(address):
+                    await self._copy_password(address)
+                case SetAutostart(on):
+                    await self._set_autostart(on)
+                case Quit():
+                    pass  # run() has seen it
+        except BridgeError as problem:
+            self._shell.notify(self._words.failed(str(problem)))
+
+    async def _open(self, url: str) -> None:
+        """Only ever a page of this machine: the URL may come from another process."""
+        is_page = urlsplit(url).scheme == "http" and urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+        if not is_page or not await _in_thread(lambda: self._desktop.browse(url)):
+            self._shell.notify(self._words.no_browser(url))
+
+    async def _open_console(self) -> None:
+        if self._bridge is None:
+            self._shell.notify(self._words.failed(self._words.not_connected()))
+            return
+        await self._open(await self._bridge.console_link())
+
+    async def _copy_password(self, address: str) -> None:
+        if self._bridge is None:
+            self._shell.notify(self._words.failed(self._words.not_connected()))
+            return
+        password = await self._bridge.local_password(address)
+        try:
+            await _in_thread(lambda: self._desktop.copy(password.reveal()))
+        except OSError:
+            self._shell.notify(self._words.no_clipboard())
+        else:
+            self._shell.notify(self._words.copied(address))
+
+    async def _set_autostart(self, on: bool) -> None:
+        try:
+            await _in_thread(lambda: self._desktop.autostart.turn(on))
+        except OSError as problem:
+            self._shell.notify(self._words.no_autostart(problem.strerror or type(problem).__name__))
+        self._starts_at_login = await self._is_autostart_on()
+        self._show()
+
+    async def _is_autostart_on(self) -> bool:
+        with contextlib.suppress(OSError):  # unreadable: nothing of it will work at login either
+            return await _in_thread(self._desktop.autostart.is_on)
+        return False
+
+
+async def _in_thread(call: Callable[[], R]) -> R:
+    """The result of a call that may block, for as long as a browser is open: the loop's own threads are waited for."""
+    outcome: Future[R] = Future()
+
+    def work() -> None:
+        outcome.set_running_or_notify_cancel()  # from here on nobody but us settles it
+        try:
+            outcome.set_result(call())
+        except OSError as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name="tray", daemon=True).start()
+    return await asyncio.wrap_future(outcome)
