@@ -30,6 +30,13 @@ _SIGNS: Final[dict[str, str]] = {
     "ca-certificates": "update-ca-certificates",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "libfaketime": "/usr/lib/*/faketime/libfaketimeMT.so.1",
+    "xvfb": "Xvfb",
+    "trayer": "trayer",
+    "xdotool": "xdotool",
+    "xclip": "xclip",
+    "python3-gi": "/usr/lib/python3/dist-packages/gi/__init__.py",
+    "gir1.2-gtk-3.0": "/usr/lib/*/girepository-1.0/Gtk-3.0.typelib",
+    "gir1.2-ayatanaappindicator3-0.1": "/usr/lib/*/girepository-1.0/AyatanaAppIndicator3-0.1.typelib",
 }
 APT_PACKAGES: Final = tuple(_SIGNS)
 

@@ -173,6 +173,7 @@ def _linux_backend(words: Words) -> str:
         _gio()
     except OSError as error:
         raise NoTray(words.no_display()) from error
+    importlib.import_module("gi.repository.GLib").set_prgname(NAME)  # how panels and notifications call us
     for name in ("AyatanaAppIndicator3", "AppIndicator3"):
         with contextlib.suppress(ValueError):
             gi.require_version(name, "0.1")

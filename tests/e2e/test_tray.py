@@ -1,0 +1,288 @@
+"""The tray as people meet it: the program itself, a running bridge, a desktop's bus, clicks by a menu's words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bridge.ui.tray.view import Picture
+from tests.e2e.bridge import Bridge, configuration, running
+from tests.servers.authorization import AuthorizationServer, authorization_server
+from tests.servers.ca import Authority
+from tests.servers.desktop import SECONDS, Panel, Session, panel, session, trayer, until_drawn, until_window
+from tests.servers.packages import needs
+
+pytestmark = pytest.mark.desktop
+
+ALICE, BOB = "alice@example.com", "bob_b@example.com"
+
+LOGIN = """
+import os, sys
+from gi.repository import Gio
+for stream in (1, 2):  # else the program that is started keeps our caller waiting for their end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+assert Gio.DesktopAppInfo.new_from_filename(sys.argv[1]).launch([], None)
+"""
+
+
+@pytest.fixture(scope="module")
+def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    with session(tmp_path_factory.mktemp("desktop")) as found:
+        yield found
+
+
+@pytest.fixture
+async def shown(desktop: Session) -> AsyncIterator[Panel]:
+    async with panel(desktop) as found:
+        yield found
+
+
+@contextmanager
+def serving(server: AuthorizationServer, desktop: Session, directory: Path) -> Iterator[Bridge]:
+    """Two accounts, nobody signed in; known to the person's other commands."""
+    provider = server.google_config() | {
+        # Nothing listens there: the tray has to do with sign-ins, not with mail.
+        protocol: {"host": "localhost", "port": 9, "tls": "implicit"}
+        for protocol in ("imap", "pop3", "smtp")
+    }
+    accounts = [{"address": address, "provider": "gmail"} for address in (ALICE, BOB)]
+    made = Bridge(directory, configuration(directory, {"gmail": provider}, accounts))
+    made.environment["XDG_DATA_HOME"] = str(desktop.directory / "data")
+    server.allow_redirect(f"http://localhost:{made.console_port}/")
+    server.people |= {ALICE, BOB}
+    with running(made):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bridge(authority: Authority, desktop: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """Shared by tests that leave it as it is."""
+    with authorization_server(authority) as server, serving(server, desktop, tmp_path_factory.mktemp("bridge")) as made:
+        yield made
+
+
+@contextmanager
+def program(desktop: Session, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    process = desktop.start(*arguments, **environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code, and what it complained of. In a thread: it still talks to the panel, which is in this loop."""
+    _, complaints = await asyncio.to_thread(process.communicate, timeout=SECONDS)
+    return process.returncode, complaints
+
+
+def config_of(bridge: Bridge) -> str:
+    return str(bridge.directory / "config.yaml")
+
+
+async def test_from_the_prompt_to_a_sign_in_and_through_a_restart(
+    desktop: Session, shown: Panel, authority: Authority, tmp_path: Path
+) -> None:
+    with (
+        authorization_server(authority) as server,
+        serving(server, desktop, tmp_path) as bridge,
+        program(desktop, "--config", config_of(bridge), "tray") as tray,
+    ):
+        await shown.until_icon()
+        notice = await shown.until_notice("Mail: 2 accounts need a sign-in")
+        assert notice.text == "The menu of the mail-bridge icon lists them."
+        assert await picture(shown) == Picture.SIGN_IN
+        await shown.click(f"Sign in as {BOB}")
+        await shown.until_visit(f"http://localhost:{bridge.console_port}/sign-in/{BOB}")
+
+        await asyncio.to_thread(bridge.sign_in, server, BOB)
+        await shown.until_entry(f"{BOB} is signed in")
+        await shown.until_line("mail-bridge: one account needs a sign-in")
+
+        await asyncio.to_thread(bridge.stop)
+        await shown.until_line("mail-bridge is not running, or cannot be reached")
+        assert await picture(shown) == Picture.ABSENT
+        assert (await shown.menu()).labels()[1:] == ["Start at login", "Quit"]
+        await asyncio.to_thread(bridge.start)
+        await shown.until_entry(f"Sign in as {ALICE}")
+
+        await shown.click("Quit")
+        assert await ended(tray) == (0, "")
+    assert len(shown.notices) == 1, "nobody is told again because the bridge was restarted"
+
+
+async def test_the_console_opens_with_a_link_that_works_once(desktop: Session, shown: Panel, bridge: Bridge) -> None:
+    with program(desktop, "--config", config_of(bridge), "tray") as tray:
+        await shown.until_icon()
+        await shown.click("Open console")
+        link = await shown.until_visit(f"http://localhost:{bridge.console_port}/admin/")
+        token = json.loads(published(desktop).read_text())["token"]
+        assert token not in link
+        path = link.removeprefix(f"http://localhost:{bridge.console_port}")
+        status, page = await asyncio.to_thread(bridge.get, path)
+        assert status == 200
+        assert "mail-bridge" in page
+        status, _ = await asyncio.to_thread(bridge.get, path)
+        assert status == 403
+        tray.send_signal(signal.SIGTERM)
+        assert await ended(tray) == (0, "")
+
+
+async def test_the_local_password_is_in_the_clipboard(desktop: Session, shown: Panel, bridge: Bridge) -> None:
+    needs("xclip")
+    with program(desktop, "--config", config_of(bridge), "tray"):
+        await shown.until_icon()
+        await shown.until_entry("Copy local password")
+        await shown.click(ALICE)
+        notice = await shown.until_notice("Local password copied")
+        pasted = desktop.run("xclip", "-selection", "clipboard", "-out")
+        assert pasted == await asyncio.to_thread(bridge.password, ALICE)
+        assert pasted not in notice.text
+        assert ALICE in notice.text
+
+
+async def test_start_at_login_writes_what_a_desktop_can_start(desktop: Session, shown: Panel, bridge: Bridge) -> None:
+    file = desktop.directory / "config" / "autostart" / "mail-bridge.desktop"
+    with program(desktop, "--config", config_of(bridge), "tray") as tray:
+        await shown.until_icon()
+        await shown.click("Start at login")
+
+        async def is_ticked() -> bool:
+            entry = (await shown.menu()).find("Start at login")
+            return entry is not None and entry.is_ticked
+
+        await shown.until(is_ticked, "the tick")
+        assert file.exists()
+        await shown.click("Quit")
+        assert await ended(tray) == (0, "")
+
+    desktop.run(sys.executable, "-c", LOGIN, str(file))  # as a session does with every file of that directory
+    await shown.until_icon(2)
+    await shown.until_entry(f"Sign in as {ALICE}")
+    await shown.click("Start at login")
+
+    async def is_gone() -> bool:
+        entry = (await shown.menu()).find("Start at login")
+        return entry is not None and not entry.is_ticked and not file.exists()
+
+    await shown.until(is_gone, "the end of the tick")
+    await shown.click("Quit")
+    await shown.until_left()
+
+
+async def test_a_bridge_of_somebody_else_is_found_by_the_file_that_its_administrator_shares(
+    desktop: Session, shown: Panel, bridge: Bridge, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared.json"
+    shared.write_bytes(published(desktop).read_bytes())
+    shared.chmod(0o640)
+    with program(desktop, "tray", "--control", str(shared), XDG_DATA_HOME=str(tmp_path / "of another user")) as tray:
+        await shown.until_icon()
+        await shown.until_entry(f"Sign in as {ALICE}")
+        await shown.click("Quit")
+        assert await ended(tray) == (0, "")
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "Quit"])
+async def test_bridge_and_icon_in_one_process_end_together(desktop: Session, shown: Panel, how: str) -> None:
+    with program(desktop, "run", "--demo", "--tray") as both:
+        await shown.until_icon()
+        await shown.until_entry("Sign in as alice@example.com")
+        if how == "Ctrl-C":
+            both.send_signal(signal.SIGINT)
+        else:
+            await shown.click("Quit, and stop mail-bridge")
+        printed, complaints = await asyncio.to_thread(both.communicate, timeout=SECONDS)
+    assert both.returncode == 0
+    assert complaints == ""
+    assert "The demo is over" in printed
+
+
+async def test_a_desktop_without_a_place_for_icons_still_shows_notifications(desktop: Session, bridge: Bridge) -> None:
+    async with panel(desktop, has_place=False) as shown:
+        with program(desktop, "--config", config_of(bridge), "tray") as tray:
+            await shown.until_notice("Mail: 2 accounts need a sign-in")
+            tray.send_signal(signal.SIGINT)
+            code, said = await ended(tray)
+    assert code == 0
+    assert said.startswith("This desktop has no place for icons")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "sentence"),
+    [
+        ({"DISPLAY": ""}, "there is no desktop here"),
+        ({"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}, "there is no desktop here"),
+        ({"PYTHONPATH": str(Path(__file__).parents[2])}, "the icon needs GTK and its Python binding"),
+    ],
+)
+@pytest.mark.parametrize("command", [["tray"], ["run", "--demo", "--tray"]])
+async def test_without_a_desktop_one_sentence_says_what_is_missing(
+    desktop: Session, tmp_path: Path, command: list[str], lacks: dict[str, str], sentence: str
+) -> None:
+    (tmp_path / "config.yaml").touch()
+    with program(desktop, "--config", str(tmp_path / "config.yaml"), *command, **lacks) as tried:
+        code, said = await ended(tried)
+    assert code == 2
+    assert said.startswith(f"mail-bridge cannot start: {sentence}")
+    assert said.count("\n") == 1
+
+
+async def test_without_the_extra_one_sentence_says_how_to_get_it(desktop: Session) -> None:
+    without = "import sys; sys.modules['pystray'] = None; from bridge.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", without, "run", "--demo", "--tray"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=desktop.environment, cwd=desktop.directory, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("mail-bridge cannot start: the icon needs the extra “tray”: pip install")
+    assert done.stderr.count("\n") == 1
+
+
+async def test_a_click_on_the_icon_of_a_real_panel(desktop: Session, bridge: Bridge, tmp_path: Path) -> None:
+    """The older kind of panel. The screenshots are for people: in MAIL_BRIDGE_ARTIFACTS, if that is set."""
+    artifacts = Path(os.environ.get("MAIL_BRIDGE_ARTIFACTS", tmp_path))
+    artifacts.mkdir(parents=True, exist_ok=True)
+    with trayer(desktop):
+        async with panel(desktop, has_place=False) as shown:
+            with program(desktop, "--config", config_of(bridge), "tray") as tray:
+                await shown.until_notice("Mail: 2 accounts need a sign-in")
+                icon = await until_window(desktop, "^mail-bridge: 2 accounts need a sign-in$")
+                (await until_drawn(desktop, icon)).save(artifacts / "tray-icon.png")
+                desktop.run("xdotool", "mousemove", str(icon.x + 16), str(icon.y + 16), "click", "3")
+                menu = await until_window(desktop, "^mail-bridge$")
+                (await until_drawn(desktop, menu)).save(artifacts / "tray-menu.png")
+                desktop.run("xdotool", "key", "Down", "Return")  # the first line can only be read
+                await shown.until_visit(f"http://localhost:{bridge.console_port}/sign-in/{ALICE}")
+                tray.send_signal(signal.SIGINT)
+                code, _ = await ended(tray)  # GTK 3 itself may complain of its status icon
+                assert code == 0
+
+
+def published(desktop: Session) -> Path:
+    """Where the bridge says how it is reached; the newest, since others have run here."""
+    return max(desktop.directory.glob("data/mail-bridge/run/*/control.json"), key=lambda file: file.stat().st_mtime)
+
+
+async def picture(shown: Panel) -> Picture | None:
+    """What the icon's file shows: compared pixel by pixel with what was drawn."""
+    name = await shown.property("IconName")
+    with Image.open(name) as found:
+        for each in Picture:
+            file = resources.files("bridge.ui.tray").joinpath(f"pictures/{each.value}-64.png")
+            with file.open("rb") as stream, Image.open(stream) as drawn:
+                if drawn.convert("RGBA").tobytes() == found.convert("RGBA").tobytes():
+                    return each
+    return None

@@ -1,0 +1,415 @@
+"""A person's session: a real D-Bus daemon, a screen without glass, and either a panel of ours or a real one.
+
+`Panel` is what KDE, Xfce or GNOME's extension are to a program: StatusNotifierWatcher (freedesktop.org,
+StatusNotifierItem), reader of menus (com.canonical.dbusmenu) and server of notifications (Desktop Notifications
+Specification 1.2). It sees and clicks what a person would, without pixels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from dbus_fast import Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
+from PIL import Image, ImageGrab
+
+from tests.conftest import COVERAGE
+from tests.servers.daemons import Daemon
+from tests.servers.needed import absent
+from tests.servers.packages import needs, program
+
+WATCHER: Final = "org.kde.StatusNotifierWatcher"
+NOTIFICATIONS: Final = "org.freedesktop.Notifications"
+MENU: Final = "com.canonical.dbusmenu"
+ITEM: Final = "org.kde.StatusNotifierItem"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+DEBIAN_PYTHON: Final = Path("/usr/lib/python3/dist-packages")
+SECONDS: Final = 20.0
+"""For a program to start, or to show something; it takes one or two, but a loaded machine runs many tests at once."""
+
+BROWSER: Final = f"""#!/bin/sh
+exec dbus-send --session --type=method_call --dest={NOTIFICATIONS} / org.example.Browser.Visit "string:$1"
+"""
+"""Tells the panel which page it was asked to show."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a program of this person runs."""
+
+    directory: Path
+    bus_address: str
+    display: str
+    environment: dict[str, str]
+
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        """The program itself."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "bridge", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**self.environment, **more},
+            cwd=self.directory,
+        )
+
+    def run(self, *command: str) -> str:
+        """Another program of this person. Returns: what it printed."""
+        done = subprocess.run(
+            command, env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=SECONDS
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@contextmanager
+def session(directory: Path) -> Iterator[Session]:
+    """A bus and a screen, for as long as the context is open."""
+    needs("dbus", "xvfb", "python3-gi", "gir1.2-gtk-3.0", "gir1.2-ayatanaappindicator3-0.1")
+    browser = directory / "browser"
+    browser.write_text(BROWSER)
+    browser.chmod(0o755)
+    with _bus(directory) as address, _screen(directory) as display:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        environment = {
+            **COVERAGE,
+            **kept,
+            "HOME": str(directory),
+            "XDG_DATA_HOME": str(directory / "data"),
+            "XDG_CONFIG_HOME": str(directory / "config"),
+            "PYTHONPATH": os.pathsep.join((str(Path(__file__).parents[2]), str(_binding(directory)))),
+            "DBUS_SESSION_BUS_ADDRESS": address,
+            "DISPLAY": display,
+            "BROWSER": f"{browser} %s",
+            "NO_AT_BRIDGE": "1",  # else GTK starts the accessibility bus, which outlives the tests
+        }
+        yield Session(directory, address, display, environment)
+
+
+def _binding(directory: Path) -> Path:
+    """A directory with Debian's GTK binding alone: built for Debian's Python, it serves any other of that version."""
+    place = directory / "debian"
+    place.mkdir()
+    (place / "gi").symlink_to(DEBIAN_PYTHON / "gi")
+    check = [sys.executable, "-c", "import gi; gi.require_version('Gtk', '3.0')"]
+    done = subprocess.run(check, env={**os.environ, "PYTHONPATH": str(place)}, capture_output=True, text=True)
+    if done.returncode != 0:
+        absent(f"a GTK binding for Python {sys.version_info.major}.{sys.version_info.minor}")
+    return place
+
+
+@contextmanager
+def _bus(directory: Path) -> Iterator[str]:
+    socket = directory / "bus"
+    daemon = Daemon(["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address=unix:path={socket}"], directory)
+    daemon.wait_until(socket.exists, str)
+    try:
+        yield f"unix:path={socket}"
+    finally:
+        daemon.stop()
+
+
+@contextmanager
+def _screen(directory: Path) -> Iterator[str]:
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x480x24", "-nolisten", "tcp", "-noreset"],
+        pass_fds=[writing],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        with open(reading) as pipe:
+            number = pipe.readline().strip()  # Xvfb chooses one that is free, and writes it once it serves
+        assert number.isdigit(), "Xvfb did not start"
+        yield f":{number}"
+    finally:
+        server.terminate()
+        server.wait(SECONDS)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A notification as the desktop got it."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of a menu."""
+
+    id: int
+    label: str
+    is_enabled: bool
+    is_ticked: bool
+    children: tuple[Item, ...]
+
+    def find(self, label: str) -> Item | None:
+        """Itself, or a line below it, with this label."""
+        found = (child.find(label) for child in self.children)
+        return self if self.label == label else next((item for item in found if item is not None), None)
+
+    def labels(self) -> list[str]:
+        """Of the lines directly below, without rules."""
+        return [child.label for child in self.children if child.label]
+
+
+@dataclass
+class Panel:
+    """Icons that have registered, newest last; what was notified; which pages the browser was asked to show."""
+
+    bus: MessageBus
+    icons: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    visits: list[str] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # --- what a person does ---------------------------------------------------------------------------------------
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
+        """Wait for it; looks anew whenever a program has told the desktop anything."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                self.changed.clear()
+                while not await holds():
+                    await self.changed.wait()
+                    self.changed.clear()
+        except TimeoutError:
+            menu = (await self.menu()).labels() if self.icons else "no icon"
+            raise AssertionError(f"{what} did not happen; menu: {menu}; notices: {self.notices}") from None
+
+    async def until_icon(self, count: int = 1) -> None:
+        """So many programs have shown one so far."""
+
+        async def holds() -> bool:
+            return len(self.icons) >= count
+
+        await self.until(holds, f"icon {count}")
+
+    async def until_entry(self, label: str) -> Item:
+        """The newest icon's menu has this line."""
+        found: list[Item] = []
+
+        async def holds() -> bool:
+            found[:] = filter(None, [(await self.menu()).find(label)])
+            return bool(found)
+
+        await self.until(holds, f"the entry {label!r}")
+        return found[0]
+
+    async def until_notice(self, title: str) -> Notice:
+        """A notification with this title has arrived."""
+
+        async def holds() -> bool:
+            return any(notice.title == title for notice in self.notices)
+
+        await self.until(holds, f"the notice {title!r}")
+        return next(notice for notice in self.notices if notice.title == title)
+
+    async def until_visit(self, beginning: str) -> str:
+        """The browser was asked to show a page whose URL begins so."""
+
+        async def holds() -> bool:
+            return any(url.startswith(beginning) for url in self.visits)
+
+        await self.until(holds, f"the visit to {beginning!r}")
+        return next(url for url in self.visits if url.startswith(beginning))
+
+    async def until_line(self, line: str) -> None:
+        """What stands under the pointer, and on top of the menu."""
+
+        async def holds() -> bool:
+            return bool(await self.property("Title") == line)
+
+        await self.until(holds, f"the line {line!r}")
+
+    async def until_left(self) -> None:
+        """The newest icon's program has left the bus."""
+        sender, _ = self.icons[-1]
+
+        async def holds() -> bool:
+            (has_owner,) = await self._call(*_BUS, "NameHasOwner", "s", [sender])
+            return not has_owner
+
+        await self.until(holds, "the end of the program")
+
+    async def click(self, label: str) -> None:
+        """By its words: a program may rebuild its menu at any time, with other numbers."""
+        item = await self.until_entry(label)
+        assert item.is_enabled, f"{label!r} can only be read"
+        sender, _ = self.icons[-1]
+        await self._call(
+            sender, await self._menu_path(), MENU, "Event", "isvu", [item.id, "clicked", Variant("s", ""), 0]
+        )
+
+    async def menu(self) -> Item:
+        """The newest icon's."""
+        sender, _ = self.icons[-1]
+        try:
+            _, root = await self._call(sender, await self._menu_path(), MENU, "GetLayout", "iias", [0, -1, []])
+        except _Gone:
+            return Item(0, "", False, False, ())
+        return _item(root)
+
+    async def property(self, name: str) -> Any:
+        """Of the newest icon: Title, IconName, Status…"""
+        sender, path = self.icons[-1]
+        (value,) = await self._call(sender, path, PROPERTIES, "Get", "ss", [ITEM, name])
+        return value.value
+
+    # --- what programs see ----------------------------------------------------------------------------------------
+
+    def answer(self, message: Message) -> Message | None:
+        """One call or signal of another program."""
+        self.changed.set()
+        if message.message_type is not MessageType.METHOD_CALL:
+            return None
+        match message.interface, message.member:
+            case str(interface), "RegisterStatusNotifierItem" if interface == WATCHER:
+                self.icons.append((str(message.sender), str(message.body[0])))
+                return Message.new_method_return(message)
+            case str(interface), "Notify" if interface == NOTIFICATIONS:
+                self.notices.append(Notice(message.body[3], message.body[4]))
+                return Message.new_method_return(message, "u", [len(self.notices)])
+            case "org.example.Browser", "Visit":
+                self.visits.append(message.body[0])
+            case str(interface), "CloseNotification" if interface == NOTIFICATIONS:
+                return Message.new_method_return(message)
+            case str(interface), "Get" if interface == PROPERTIES:
+                return Message.new_method_return(message, "v", [_WATCHER_PROPERTIES[message.body[1]]])
+            case str(interface), "GetAll" if interface == PROPERTIES:
+                known = _WATCHER_PROPERTIES if message.body[0] == WATCHER else {}
+                return Message.new_method_return(message, "a{sv}", [known])
+        return None
+
+    async def _menu_path(self) -> str:
+        return str(await self.property("Menu"))
+
+    async def _call(
+        self, destination: str, path: str, interface: str, member: str, signature: str, body: list[Any]
+    ) -> list[Any]:
+        reply = await self.bus.call(
+            Message(
+                destination=destination, path=path, interface=interface, member=member, signature=signature, body=body
+            )
+        )
+        assert reply is not None
+        if reply.message_type is MessageType.ERROR:
+            raise _Gone(f"{interface}.{member}: {reply.error_name} {reply.body}")
+        return list(reply.body)
+
+
+_BUS: Final = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+
+class _Gone(Exception):
+    """The program has left the bus."""
+
+
+_WATCHER_PROPERTIES: Final = {
+    "IsStatusNotifierHostRegistered": Variant("b", True),
+    "ProtocolVersion": Variant("i", 0),
+    "RegisteredStatusNotifierItems": Variant("as", []),
+}
+
+
+def _item(node: Any) -> Item:
+    number, properties, children = node
+    values = {name: value.value for name, value in properties.items()}
+    return Item(
+        number,
+        str(values.get("label", "")).replace("__", "_"),  # one underline marks a key, as everywhere in GTK
+        bool(values.get("enabled", True)),
+        values.get("toggle-state", -1) == 1,
+        tuple(_item(child.value) for child in children),
+    )
+
+
+@asynccontextmanager
+async def panel(session: Session, *, has_place: bool = True) -> AsyncIterator[Panel]:
+    """A desktop with a place for icons; or, as GNOME is, with notifications only."""
+    bus = await MessageBus(bus_address=session.bus_address).connect()
+    try:
+        shown = Panel(bus)
+        bus.add_message_handler(shown.answer)
+        for interface in (MENU, ITEM, "org.freedesktop.DBus"):
+            await shown._call(*_BUS, "AddMatch", "s", [f"type='signal',interface='{interface}'"])
+        for name in (NOTIFICATIONS, *([WATCHER] if has_place else [])):
+            await bus.request_name(name)
+        yield shown
+    finally:
+        bus.disconnect()
+
+
+@contextmanager
+def trayer(session: Session) -> Iterator[None]:
+    """A real panel of the older kind (System Tray Protocol), at the bottom of the screen on the right."""
+    needs("trayer", "xdotool")
+    where = [
+        "--edge",
+        "bottom",
+        "--align",
+        "right",
+        "--widthtype",
+        "request",
+        "--height",
+        "32",
+        "--transparent",
+        "false",
+    ]
+    daemon = Daemon([str(program("trayer")), *where], session.directory, {"DISPLAY": session.display, "HOME": "/"})
+    try:
+        daemon.wait_until(lambda: find_windows(session, "^panel$") != [], str)
+        yield
+    finally:
+        daemon.stop()
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window on the screen, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def find_windows(session: Session, name: str) -> list[Window]:
+    """Windows that can be seen and whose title is `name` (a regular expression); there may be none yet."""
+    command = ["xdotool", "search", "--onlyvisible", "--name", name, "getwindowgeometry", "--shell", "%@"]
+    found = subprocess.run(command, env=session.environment, capture_output=True, text=True, timeout=SECONDS)
+    wanted = ("X=", "Y=", "WIDTH=", "HEIGHT=")  # in this order, among others
+    values = [int(line.partition("=")[2]) for line in found.stdout.splitlines() if line.startswith(wanted)]
+    return [Window(*values[start : start + 4]) for start in range(0, len(values), 4)]
+
+
+async def until_window(session: Session, name: str) -> Window:
+    """The first such window that a person would notice; X tells nobody of ours when one appears, so we ask again."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            for window in await asyncio.to_thread(find_windows, session, name):
+                if window.width > 20 and window.x >= 0:
+                    return window
+
+
+async def until_drawn(session: Session, window: Window) -> Image.Image:
+    """The whole screen, once there is more than one colour in the window."""
+    box = (window.x, window.y, window.x + window.width, window.y + window.height)
+    async with asyncio.timeout(SECONDS):
+        while True:
+            screen = await asyncio.to_thread(ImageGrab.grab, xdisplay=session.display)
+            if len(screen.crop(box).convert("RGB").getcolors(100_000) or []) > 2:
+                return screen
