@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bridge.host.autostart import desktop_entry
 from bridge.ui.tray.view import Picture
 from tests.e2e.bridge import Bridge, configuration, running
 from tests.servers.authorization import AuthorizationServer, authorization_server
@@ -180,6 +181,14 @@ async def test_start_at_login_writes_what_a_desktop_can_start(desktop: Session, 
     await shown.until(is_gone, "the end of the tick")
     await shown.click("Quit")
     await shown.until_left()
+
+
+async def test_a_desktop_reads_a_path_with_any_character_as_it_was_written(desktop: Session, shown: Panel) -> None:
+    path = '/home/é/a "b" $HOME `id` 100% %u \\n \\\\x.yaml'
+    file = desktop.directory / "any.desktop"
+    file.write_bytes(desktop_entry([str(desktop.directory / "browser"), path]))  # which tells us its first argument
+    desktop.run(sys.executable, "-c", LOGIN, str(file))
+    assert await shown.until_visit("/home/") == path
 
 
 async def test_a_bridge_of_somebody_else_is_found_by_the_file_that_its_administrator_shares(

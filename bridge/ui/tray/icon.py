@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -26,8 +27,11 @@ SIZES: Final = (16, 20, 24, 32, 40, 48, 64, 96, 128)
 PANEL_SIZE: Final = 64
 """Given to panels of Linux (22 to 32 pixels, at twice the density up to 64) and macOS (22 points), which scale it."""
 
-LIMITS: Final = {"win32": (63, 255, 127)}
-"""Characters of a notification's title and text and of the line: NOTIFYICONDATAW's fields, less their end."""
+TITLE_LIMIT, TEXT_LIMIT, LINE_LIMIT = (63, 255, 127) if sys.platform == "win32" else (1000, 1000, 1000)
+"""Characters of a notification and of the line under the pointer: NOTIFYICONDATAW's fields, less their end."""
+
+RETRY_SECONDS: Final = 2.0
+"""Between two attempts to become visible."""
 
 PER_MONITOR_AWARE_V2: Final = -4
 """DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: else Windows gives us 32 pixels and stretches them."""
@@ -44,15 +48,16 @@ class Icon:
         """Raises: NoTray."""
         self._pystray = _import_pystray(words)
         self._choose: Callable[[Action], None] | None = None
-        self._pictures = {picture: _Drawing(picture) for picture in Picture}
+        self._pictures = {picture: Drawing(picture) for picture in Picture}
         self._icon: Any = None
         self._lock = threading.Lock()
+        self._is_over = threading.Event()
 
     def show(self, seen: View) -> None:
         """See Shell."""
         with self._lock:
             drawing = self._pictures[seen.picture].for_system()
-            line = _clipped(seen.line, 2)
+            line = clipped(seen.line, LINE_LIMIT)
             menu = self._pystray.Menu(*self._items(seen.menu))
             if self._icon is None:
                 self._icon = self._pystray.Icon(NAME, drawing, line, menu)
@@ -60,15 +65,21 @@ class Icon:
                 _in_main_thread(lambda: self._update(drawing, line, menu))
 
     def _update(self, drawing: Any, line: str, menu: Any) -> None:
-        if self._icon.icon is not drawing:
-            self._icon.icon = drawing
-        self._icon.title = line
+        with contextlib.suppress(OSError):  # Windows, while the taskbar starts anew: it asks for all of this again
+            if self._icon.icon is not drawing:
+                self._icon.icon = drawing
+            self._icon.title = line
         self._icon.menu = menu
 
     def notify(self, said: Notification) -> None:
         """See Shell."""
-        title, text = _clipped(said.title, 0), _clipped(said.text, 1)
-        _in_main_thread(lambda: self._icon.notify(text, title))
+        title, text = clipped(said.title, TITLE_LIMIT), clipped(said.text, TEXT_LIMIT)
+
+        def tell() -> None:
+            with contextlib.suppress(OSError, subprocess.SubprocessError):  # nobody shows them here just now
+                self._icon.notify(text, title)
+
+        _in_main_thread(tell)
 
     def run(self, choose: Callable[[Action], None], ready: Callable[[], None], rearm: Callable[[], None]) -> None:
         """Show the icon until stop().
@@ -79,8 +90,10 @@ class Icon:
         self._choose = choose
 
         def shown(icon: Any) -> None:
-            icon.visible = True
+            is_visible = self._become_visible()
             ready()
+            while not is_visible and not self._is_over.wait(RETRY_SECONDS):
+                is_visible = self._become_visible()
 
         if sys.platform == "linux":
             _run_with_glib(self._icon, shown, rearm)
@@ -92,7 +105,14 @@ class Icon:
 
     def stop(self) -> None:
         """Let run() return; from any thread."""
+        self._is_over.set()
         _in_main_thread(self._icon.stop)
+
+    def _become_visible(self) -> bool:
+        with contextlib.suppress(OSError):  # Windows, early at login: there is no taskbar yet
+            self._icon.visible = True
+            return True
+        return False
 
     @property
     def has_place(self) -> bool:
@@ -120,7 +140,7 @@ class Icon:
         return chosen
 
 
-class _Drawing:
+class Drawing:
     """One picture at all sizes, as pystray wants it."""
 
     def __init__(self, picture: Picture) -> None:
@@ -148,7 +168,9 @@ def _import_pystray(words: Words) -> Any:
     if sys.platform == "linux" and "PYSTRAY_BACKEND" not in os.environ:
         os.environ["PYSTRAY_BACKEND"] = _linux_backend(words)
     if sys.platform == "win32":
-        ctypes.windll.user32.SetProcessDpiAwarenessContext(ctypes.c_void_p(PER_MONITOR_AWARE_V2))
+        set_awareness = getattr(ctypes.windll.user32, "SetProcessDpiAwarenessContext", None)  # not on Server 2016
+        if set_awareness is not None:
+            set_awareness(ctypes.c_void_p(PER_MONITOR_AWARE_V2))
     try:
         importlib.import_module("PIL")
         pystray = importlib.import_module("pystray")
@@ -245,12 +267,11 @@ def _label(text: str) -> str:
     return text.replace("&", "&&") if sys.platform == "win32" else text
 
 
-def _clipped(text: str, which: int) -> str:
-    """What Windows has room for; a longer text would be an error there."""
-    limits = LIMITS.get(sys.platform)
-    if limits is None or len(text) <= limits[which]:
+def clipped(text: str, limit: int) -> str:
+    """What there is room for, in UTF-16 as Windows counts; a longer text would be an error there."""
+    if len(text.encode("utf-16-le")) // 2 <= limit:
         return text
-    return text[: limits[which] - 1] + "…"
+    return text.encode("utf-16-le")[: 2 * (limit - 1)].decode("utf-16-le", "ignore") + "…"
 
 
 def _always(value: bool) -> Callable[[object], bool]:

@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from bridge.clock import Clock, SystemClock
-from bridge.control.contract import Control, Status
+from bridge.control.contract import AccountState, Control, Status
 from bridge.errors import BridgeError
 from bridge.notices import ListenerUp
 from bridge.ui.tray.reminders import Memory, decide
@@ -200,7 +200,7 @@ class Tray:
     def _remind(self, status: Status) -> float | None:
         """Tell those who are needed, if it is time. Returns: when it may be again."""
         urls = {account.address: account.sign_in_url for account in waiting(status)}
-        needing = [account.address for account in waiting(status) if account.state.value == "sign-in"]
+        needing = [account.address for account in waiting(status) if account.state is AccountState.SIGN_IN]
         pending = urls.keys() - set(needing)
         decision = decide(needing, pending, self._memory, self._clock.now())
         self._memory = decision.memory

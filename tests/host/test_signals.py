@@ -1,0 +1,74 @@
+"""Signals for a loop that is not in the main thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+
+PROGRAM = """
+import asyncio, ctypes, os, signal, sys, threading
+from bridge.host.signals import Relay
+
+relay = Relay()
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+async def work():
+    stop, reload = asyncio.Event(), asyncio.Event()
+    with relay.heard(stop.set, reload.set):
+        print("ready", flush=True)
+        await reload.wait()
+        print("reload", flush=True)
+        await stop.wait()
+        print("stop", flush=True)
+
+def run():
+    asyncio.run(work())
+    if sys.argv[1] == "toolkit":
+        os._exit(0)
+
+def toolkit():
+    "A loop in C that never lets Python run: a mutex that its own thread has locked already."
+    mutex = ctypes.create_string_buffer(256)
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    lock(mutex)
+
+thread = threading.Thread(target=run)
+with relay.caught():
+    if sys.argv[1] == "early":
+        os.kill(os.getpid(), signal.SIGHUP)
+    thread.start()
+    toolkit() if sys.argv[1] == "toolkit" else thread.join()
+assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+print("put back", flush=True)
+"""
+
+
+def lines(how: str, *numbers: int) -> list[str]:
+    """What the program says when it gets these signals, each after its answer to the one before."""
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, how], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().strip()]
+        for number in numbers:
+            process.send_signal(number)
+            said.append(process.stdout.readline().strip())
+        said += process.stdout.read().split("\n")
+        assert process.wait(20) == 0
+    return [line for line in said if line]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_they_arrive_while_a_toolkit_lets_no_python_run(ending: int) -> None:
+    assert lines("toolkit", signal.SIGHUP, ending) == ["ready", "reload", "stop"]
+
+
+def test_one_that_comes_before_anybody_listens_is_kept_and_handlers_are_put_back() -> None:
+    assert lines("early", signal.SIGTERM)[0:2] == ["ready", "reload"]
+    assert lines("plain", signal.SIGHUP, signal.SIGINT) == ["ready", "reload", "stop", "put back"]

@@ -1,0 +1,55 @@
+"""The drawings, at the sizes that systems ask for. The icon itself is tried in tests/e2e/test_tray.py."""
+
+from __future__ import annotations
+
+import io
+import runpy
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.IcoImagePlugin import IcoImageFile
+
+from bridge.ui.tray.icon import SIZES, Drawing, clipped
+from bridge.ui.tray.view import Picture
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+
+
+def test_every_picture_is_made_from_its_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    script = runpy.run_path(str(SCRIPTS / "icons.py"))
+    assert script["SIZES"] == SIZES
+    assert sorted(path.stem for path in script["PICTURES"].glob("*.svg")) == sorted(each.value for each in Picture)
+    assert list(script["outdated"]()) == []
+
+
+@pytest.mark.parametrize("picture", list(Picture))
+def test_windows_gets_each_size_as_it_was_drawn(picture: Picture) -> None:
+    file = io.BytesIO()
+    Drawing(picture).save(file, "ICO")
+    file.seek(0)
+    with IcoImageFile(file) as icon:
+        assert icon.info["sizes"] == {(size, size) for size in SIZES}
+        for size in SIZES:
+            frame = icon.ico.getimage((size, size)).convert("RGBA")
+            path = SCRIPTS.parent / f"bridge/ui/tray/pictures/{picture.value}-{size}.png"
+            with Image.open(path) as drawn:
+                assert frame.tobytes() == drawn.convert("RGBA").tobytes(), size
+
+
+def test_the_four_pictures_differ_at_the_smallest_size() -> None:
+    seen = set()
+    for picture in Picture:
+        with Image.open(SCRIPTS.parent / f"bridge/ui/tray/pictures/{picture.value}-16.png") as drawn:
+            seen.add(drawn.convert("L").tobytes())  # without colours: for those who do not see them
+    assert len(seen) == len(Picture)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "shown"),
+    [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("a😀", 3, "a😀"), ("ab😀", 3, "ab…"), ("a😀c", 3, "a…")],
+)
+def test_what_windows_has_no_room_for_is_cut_between_characters(text: str, limit: int, shown: str) -> None:
+    assert clipped(text, limit) == shown
+    assert len(clipped(text, limit).encode("utf-16-le")) <= 2 * limit

@@ -1,0 +1,35 @@
+"""Every sentence goes through the translation, as a whole."""
+
+from __future__ import annotations
+
+import inspect
+
+from bridge.ui.tray.words import Notification, Words
+
+ARGUMENTS = {
+    "address": "alice@example.com",
+    "url": "http://localhost:3017/sign-in/alice@example.com",
+    "count": 7,
+    "reason": "Permission denied",
+}
+
+
+def test_every_sentence_can_be_translated_and_its_places_are_filled() -> None:
+    asked: list[str] = []
+
+    def say(sentence: str) -> str:
+        asked.append(sentence)
+        return f"«{sentence}»"
+
+    words = Words(say, lambda one, many, number: say(many))
+    names = [name for name, _ in inspect.getmembers(Words, inspect.isfunction) if not name.startswith("_")]
+    assert len(names) > 20
+    for name in names:
+        method = getattr(words, name)
+        asked.clear()
+        said = method(**{parameter: ARGUMENTS[parameter] for parameter in inspect.signature(method).parameters})
+        texts = [said.title, said.text] if isinstance(said, Notification) else [said]
+        for text in texts:
+            assert "{" not in text, name
+            assert (text.startswith("«") and text.endswith("»") and text.count("«") == 1) or text == "Permission denied"
+        assert len(asked) == sum(text.startswith("«") for text in texts), "a sentence in pieces"
