@@ -156,11 +156,11 @@ class Drawing:
         """The same object each time."""
         return self if sys.platform == "win32" else self._images[PANEL_SIZE]
 
-    def save(self, file: IO[bytes], kind: str) -> None:
+    def save(self, file: IO[bytes], format: str) -> None:
         """pystray asks for a Windows icon file: one with every drawn size, where Pillow would scale a single one."""
         largest = self._images[max(SIZES)]
         others = [self._images[size] for size in SIZES]
-        largest.save(file, kind, sizes=[(size, size) for size in SIZES], append_images=others)
+        largest.save(file, format, sizes=[(size, size) for size in SIZES], append_images=others)
 
 
 def _import_pystray(words: Words) -> Any:

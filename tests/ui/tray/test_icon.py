@@ -26,15 +26,15 @@ def test_every_picture_is_made_from_its_drawing(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("picture", list(Picture))
 def test_windows_gets_each_size_as_it_was_drawn(picture: Picture) -> None:
-    file = io.BytesIO()
-    Drawing(picture).save(file, "ICO")
-    file.seek(0)
-    with IcoImageFile(file) as icon:
+    content = io.BytesIO()
+    Drawing(picture).save(content, format="ICO")  # as pystray calls it there
+    content.seek(0)
+    with IcoImageFile(content) as icon:
         assert icon.info["sizes"] == {(size, size) for size in SIZES}
         for size in SIZES:
             frame = icon.ico.getimage((size, size)).convert("RGBA")
-            path = SCRIPTS.parent / f"bridge/ui/tray/pictures/{picture.value}-{size}.png"
-            with Image.open(path) as drawn:
+            file = SCRIPTS.parent / f"bridge/ui/tray/pictures/{picture.value}-{size}.png"
+            with Image.open(file) as drawn:
                 assert frame.tobytes() == drawn.convert("RGBA").tobytes(), size
 
 
