@@ -15,8 +15,8 @@ FIND_CONFIG = "from bridge.host.paths import config_candidates as c; raise Syste
 
 
 def main() -> int:
-    interpreter = str(prepare())
     arguments = sys.argv[1:]
+    interpreter = str(prepare(*(["tray"] if {"tray", "--tray"} & set(arguments) else [])))
     if not arguments:
         arguments = ["run"] if has_config(interpreter) else ["run", "--demo"]
     command = [interpreter, "-m", "bridge", *arguments]

@@ -105,6 +105,8 @@ class Companion:
                 begun.append(pool.submit(lambda: in_loop(work())))
                 begun[0].add_done_callback(lambda done: self._icon.stop())
 
-            self._icon.run(self._tray.choose, begin, self._relay.rearm)
-            self.quit()  # the desktop has ended the icon: nothing can be chosen any more
+            try:
+                self._icon.run(self._tray.choose, begin, self._relay.rearm)
+            finally:
+                self.quit()  # without an icon nothing could be chosen any more
             return begun[0].result() if begun else DONE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import html
 import importlib
 import os
 import subprocess
@@ -74,6 +75,8 @@ class Icon:
     def notify(self, said: Notification) -> None:
         """See Shell."""
         title, text = clipped(said.title, TITLE_LIMIT), clipped(said.text, TEXT_LIMIT)
+        if sys.platform == "linux":
+            text = html.escape(text, quote=False)  # a body is markup there: Desktop Notifications 1.2, "Markup"
 
         def tell() -> None:
             with contextlib.suppress(OSError, subprocess.SubprocessError):  # nobody shows them here just now

@@ -38,6 +38,8 @@ LOOK_SECONDS: Final = 30.0
 """Between two looks at the status, for what sends no notice: a sign-in that begins, or is given up."""
 SETTLE_SECONDS: Final = 0.3
 """After a notice, before looking: they come in bursts, and a status of many accounts is no small question."""
+REST: Final = 20
+"""Times as long as the answer took, until the next question: a bridge with 50,000 accounts has better things to do."""
 RETRY_SECONDS: Final = 2.0
 """Between two attempts to find a bridge: while it restarts, somebody looks at the icon."""
 
@@ -174,13 +176,15 @@ class Tray:
     async def _look(self, bridge: Bridge, changed: asyncio.Event) -> None:
         while True:
             changed.clear()
+            began = self._clock.monotonic()
             self._status = await bridge.status()
+            rest = (self._clock.monotonic() - began) * REST
             self._show()
-            until = self._clock.now() + LOOK_SECONDS
+            until = self._clock.now() + max(LOOK_SECONDS, rest)
             if (reminder_at := self._remind(self._status)) is not None:
                 until = min(until, reminder_at)
             if await self._wait(changed, until):
-                await self._clock.sleep_until(self._clock.now() + SETTLE_SECONDS)
+                await self._clock.sleep_until(self._clock.now() + max(SETTLE_SECONDS, rest))
 
     async def _wait(self, changed: asyncio.Event, until: float) -> bool:
         """True once something has changed, False once it is time."""
