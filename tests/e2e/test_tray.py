@@ -19,7 +19,8 @@ from PIL import Image
 from bridge.host.autostart import desktop_entry
 from bridge.ui.tray.view import Picture
 from tests.e2e.bridge import Bridge, configuration, running
-from tests.servers.authorization import AuthorizationServer, authorization_server
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization import authorization_server as serve
 from tests.servers.ca import Authority
 from tests.servers.desktop import SECONDS, Panel, Session, panel, session, trayer, until_drawn, until_window
 from tests.servers.packages import needs
@@ -49,8 +50,7 @@ async def shown(desktop: Session) -> AsyncIterator[Panel]:
         yield found
 
 
-@contextmanager
-def serving(server: AuthorizationServer, desktop: Session, directory: Path) -> Iterator[Bridge]:
+def configured(server: AuthorizationServer, desktop: Session, directory: Path) -> Bridge:
     """Two accounts, nobody signed in; known to the person's other commands."""
     provider = server.google_config() | {
         # Nothing listens there: the tray has to do with sign-ins, not with mail.
@@ -62,14 +62,20 @@ def serving(server: AuthorizationServer, desktop: Session, directory: Path) -> I
     made.environment["XDG_DATA_HOME"] = str(desktop.directory / "data")
     server.allow_redirect(f"http://localhost:{made.console_port}/")
     server.people |= {ALICE, BOB}
-    with running(made):
-        yield made
+    return made
+
+
+@contextmanager
+def serving(server: AuthorizationServer, desktop: Session, directory: Path) -> Iterator[Bridge]:
+    """The same, and it runs."""
+    with running(configured(server, desktop, directory)) as bridge:
+        yield bridge
 
 
 @pytest.fixture(scope="module")
 def bridge(authority: Authority, desktop: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
     """Shared by tests that leave it as it is."""
-    with authorization_server(authority) as server, serving(server, desktop, tmp_path_factory.mktemp("bridge")) as made:
+    with serve(authority) as server, serving(server, desktop, tmp_path_factory.mktemp("bridge")) as made:
         yield made
 
 
@@ -78,6 +84,11 @@ def program(desktop: Session, *arguments: str, **environment: str) -> Iterator[s
     process = desktop.start(*arguments, **environment)
     try:
         yield process
+    except BaseException:
+        print(f"state before the end: {process.poll()}")  # pytest shows both with a failure
+        process.send_signal(signal.SIGABRT)  # with PYTHONFAULTHANDLER: where each of its threads is
+        print(process.communicate(timeout=SECONDS)[1])
+        raise
     finally:
         process.kill()
         process.communicate()
@@ -97,7 +108,7 @@ async def test_from_the_prompt_to_a_sign_in_and_through_a_restart(
     desktop: Session, shown: Panel, authority: Authority, tmp_path: Path
 ) -> None:
     with (
-        authorization_server(authority) as server,
+        serve(authority) as server,
         serving(server, desktop, tmp_path) as bridge,
         program(desktop, "--config", config_of(bridge), "tray") as tray,
     ):
@@ -205,18 +216,26 @@ async def test_a_bridge_of_somebody_else_is_found_by_the_file_that_its_administr
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "Quit"])
-async def test_bridge_and_icon_in_one_process_end_together(desktop: Session, shown: Panel, how: str) -> None:
-    with program(desktop, "run", "--demo", "--tray") as both:
+async def test_bridge_and_icon_in_one_process_end_together(
+    desktop: Session, shown: Panel, authorization_server: AuthorizationServer, tmp_path: Path, how: str
+) -> None:
+    bridge = configured(authorization_server, desktop, tmp_path)
+    bridge.write_config()
+    with program(desktop, "--config", config_of(bridge), "run", "--tray") as both:
         await shown.until_icon()
-        await shown.until_entry("Sign in as alice@example.com")
+        await shown.click(f"Sign in as {ALICE}")
+        page = await shown.until_visit(f"http://localhost:{bridge.console_port}/sign-in/")
+        assert (await asyncio.to_thread(bridge.get, page.removeprefix(f"http://localhost:{bridge.console_port}")))[
+            0
+        ] == 200
         if how == "Ctrl-C":
             both.send_signal(signal.SIGINT)
         else:
             await shown.click("Quit, and stop mail-bridge")
-        printed, complaints = await asyncio.to_thread(both.communicate, timeout=SECONDS)
-    assert both.returncode == 0
-    assert complaints == ""
-    assert "The demo is over" in printed
+        code, said = await ended(both)
+    assert code == 0, said
+    assert "bridge.stopping" in said
+    assert "Traceback" not in said
 
 
 async def test_a_desktop_without_a_place_for_icons_still_shows_notifications(desktop: Session, bridge: Bridge) -> None:

@@ -90,6 +90,7 @@ def session(directory: Path) -> Iterator[Session]:
             "DBUS_SESSION_BUS_ADDRESS": address,
             "DISPLAY": display,
             "BROWSER": f"{browser} %s",
+            "PYTHONFAULTHANDLER": "1",
             "NO_AT_BRIDGE": "1",  # else GTK starts the accessibility bus, which outlives the tests
         }
         yield Session(directory, address, display, environment)
