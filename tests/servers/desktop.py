@@ -32,7 +32,7 @@ MENU: Final = "com.canonical.dbusmenu"
 ITEM: Final = "org.kde.StatusNotifierItem"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 DEBIAN_PYTHON: Final = Path("/usr/lib/python3/dist-packages")
-SECONDS: Final = 20.0
+SECONDS: Final = 45.0
 """For a program to start, or to show something; it takes one or two, but a loaded machine runs many tests at once."""
 
 BROWSER: Final = f"""#!/bin/sh
