@@ -121,7 +121,7 @@ async def test_from_the_prompt_to_a_sign_in_and_through_a_restart(
 
         await asyncio.to_thread(bridge.sign_in, server, BOB)
         await shown.until_entry(f"{BOB} is signed in")
-        await shown.until_line("mail-bridge: one account needs a sign-in")
+        await shown.until_line("mail-bridge: 1 account needs a sign-in")
 
         await asyncio.to_thread(bridge.stop)
         await shown.until_line("mail-bridge is not running, or cannot be reached")

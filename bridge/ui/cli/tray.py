@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bridge.ui.cli.session import (
     own_config,
     with_settings,
 )
+from bridge.ui.i18n import say, say_number
 from bridge.ui.tray.tray import Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit
 from bridge.ui.tray.words import Words
@@ -69,7 +71,7 @@ class Companion:
         """Args: arguments, of this very program, for the next login. Raises: CannotStart if there can be no icon."""
         from bridge.ui.tray.icon import Icon, NoTray
 
-        words = Words()
+        words = Words(say, say_number)
         try:
             self._icon = Icon(words)
         except NoTray as problem:
@@ -99,10 +101,11 @@ class Companion:
     def around(self, work: Work) -> int:
         """In the main thread: show the icon, and do the work in another, until either ends. Returns: what it does."""
         begun: list[Future[int]] = []
+        context = copy_context()  # the language belongs to it
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bridge") as pool, self._relay.caught():
 
             def begin() -> None:
-                begun.append(pool.submit(lambda: in_loop(work())))
+                begun.append(pool.submit(context.run, lambda: in_loop(work())))
                 begun[0].add_done_callback(lambda done: self._icon.stop())
 
             try:

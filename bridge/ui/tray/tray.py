@@ -150,7 +150,7 @@ class Tray:
                         await self._follow(bridge)
             self._bridge = self._status = None
             self._show()
-            await self._clock.sleep_until(self._clock.now() + RETRY_SECONDS)
+            await self._clock.pause(RETRY_SECONDS)
 
     async def _follow(self, bridge: Bridge) -> None:
         """Raises: BridgeError once it does not answer any more."""
@@ -180,16 +180,16 @@ class Tray:
             self._status = await bridge.status()
             rest = (self._clock.monotonic() - began) * REST
             self._show()
-            until = self._clock.now() + max(LOOK_SECONDS, rest)
+            pause = max(LOOK_SECONDS, rest)
             if (reminder_at := self._remind(self._status)) is not None:
-                until = min(until, reminder_at)
-            if await self._wait(changed, until):
-                await self._clock.sleep_until(self._clock.now() + max(SETTLE_SECONDS, rest))
+                pause = min(pause, max(0.0, reminder_at - self._clock.now()))
+            if await self._wait(changed, pause):
+                await self._clock.pause(max(SETTLE_SECONDS, rest))
 
-    async def _wait(self, changed: asyncio.Event, until: float) -> bool:
+    async def _wait(self, changed: asyncio.Event, seconds: float) -> bool:
         """True once something has changed, False once it is time."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(changed.wait()), group.create_task(self._clock.sleep_until(until))]
+            tasks = [group.create_task(changed.wait()), group.create_task(self._clock.pause(seconds))]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()

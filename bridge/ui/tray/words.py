@@ -40,13 +40,13 @@ class Words:
     def sign_ins_needed(self, count: int) -> str:
         """Somebody has to sign in."""
         return self.say_number(
-            "mail-bridge: one account needs a sign-in", "mail-bridge: {count} accounts need a sign-in", count
+            "mail-bridge: {count} account needs a sign-in", "mail-bridge: {count} accounts need a sign-in", count
         ).format(count=count)
 
     def troubles(self, count: int) -> str:
         """Something does not work that a sign-in does not mend."""
         return self.say_number(
-            "mail-bridge: one account has trouble", "mail-bridge: {count} accounts have trouble", count
+            "mail-bridge: {count} account has trouble", "mail-bridge: {count} accounts have trouble", count
         ).format(count=count)
 
     def not_connected(self) -> str:
@@ -74,7 +74,7 @@ class Words:
     def more_in_console(self, count: int) -> str:
         """The menu has no room for them."""
         return self.say_number(
-            "One more account: open the console", "{count} more accounts: open the console", count
+            "{count} more account: open the console", "{count} more accounts: open the console", count
         ).format(count=count)
 
     def admin_warning(self) -> str:
@@ -117,9 +117,9 @@ class Words:
     def needed_by_many(self, count: int) -> Notification:
         """Several do, at once."""
         return Notification(
-            self.say_number("Mail: one account needs a sign-in", "Mail: {count} accounts need a sign-in", count).format(
-                count=count
-            ),
+            self.say_number(
+                "Mail: {count} account needs a sign-in", "Mail: {count} accounts need a sign-in", count
+            ).format(count=count),
             self.say("The menu of the mail-bridge icon lists them."),
         )
 

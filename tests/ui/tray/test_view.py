@@ -48,9 +48,9 @@ def menu(found: Status | None, *, starts_at_login: bool = False, is_alone: bool 
         (None, Picture.ABSENT, "mail-bridge is not running, or cannot be reached"),
         (status(), Picture.READY, "mail-bridge: everybody is signed in"),
         (status(READY, READY), Picture.READY, "mail-bridge: everybody is signed in"),
-        (status(READY, SIGN_IN), Picture.SIGN_IN, "mail-bridge: one account needs a sign-in"),
+        (status(READY, SIGN_IN), Picture.SIGN_IN, "mail-bridge: 1 account needs a sign-in"),
         (status(PENDING, SIGN_IN, TROUBLE), Picture.SIGN_IN, "mail-bridge: 2 accounts need a sign-in"),
-        (status(READY, TROUBLE), Picture.TROUBLE, "mail-bridge: one account has trouble"),
+        (status(READY, TROUBLE), Picture.TROUBLE, "mail-bridge: 1 account has trouble"),
         (status(TROUBLE, TROUBLE), Picture.TROUBLE, "mail-bridge: 2 accounts have trouble"),
     ],
 )
