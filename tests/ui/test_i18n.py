@@ -138,7 +138,7 @@ def test_a_problem_is_told_in_french_with_the_others_own_words() -> None:
     [
         (StoreUnavailable("the disk is full"), "the disk is full"),
         (
-            AuthorizationRequired("a@b.c", "http://localhost/", "x", diagnosis=Diagnosis("sign_in.removed")),
+            AuthorizationRequired("a@b.c", "http://localhost/", "x", diagnosis=Diagnosis("sign_in.settings_changed")),
             f"a@b.c doit se connecter{NO_BREAK}: ouvrez http://localhost/ (La connexion a été supprimée. Veuillez vous "
             "reconnecter.)",
         ),
