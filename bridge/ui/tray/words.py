@@ -164,7 +164,7 @@ class Words:
     def no_extra(self) -> str:
         """The libraries are not installed."""
         return self.say(
-            "the icon needs the extra “tray”: pip install 'mail-bridge[tray]' (everything else works without it: "
+            'the icon needs the extra “tray”: pip install "mail-bridge[tray]" (everything else works without it: '
             "mail-bridge run, and the console in the browser)"
         )
 
