@@ -80,7 +80,7 @@ class Https:
         self._ca_file = ca_file
         self._proxy = proxy
         self._limits = limits or Limits()
-        self._threads = Threads(name, limit=self._limits.overall)
+        self._threads = Threads(name, limit=self._limits.call, wait=self._limits.overall)
         self._lock = threading.Lock()
         self._transport: _Transport | None = None
 
@@ -198,8 +198,9 @@ class _Transport(HTTPAdapter):
         url = request.url or ""
         host = urlsplit(url).hostname or "the provider"
         self._retry_after.check(host)
-        deadline = time.monotonic() + self._limits.overall
-        limits = (self._limits.connect, self._limits.read)
+        silence, whole = self._patience(request.method or "")
+        deadline = time.monotonic() + whole
+        limits = (self._limits.connect, silence)
         try:
             response = super().send(request, stream=True, timeout=limits, verify=True, proxies=self._proxies_for(url))
             try:
@@ -209,7 +210,7 @@ class _Transport(HTTPAdapter):
         except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
             raise ProviderUnavailable(f"{host}: the URL or the proxy's URL cannot be used") from None
         except (requests.RequestException, HTTPError, OSError) as problem:
-            raise ProviderUnavailable(_in_words(host, problem, self._limits)) from problem
+            raise ProviderUnavailable(_in_words(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
         if response.status_code >= 500 or response.status_code in BUSY:
             wait = self._retry_after.note(host, response.headers)
@@ -227,6 +228,12 @@ class _Transport(HTTPAdapter):
             return {}
         return dict(get_environ_proxies(url, no_proxy=None))  # https_proxy and no_proxy; on Windows the registry too
 
+    def _patience(self, method: str) -> tuple[float, float]:
+        """Seconds between two pieces of an answer, and for all of it."""
+        if method == "POST":
+            return self._limits.answer, self._limits.overall + self._limits.answer
+        return self._limits.read, self._limits.overall
+
     def _pieces(self, response: requests.Response, host: str, deadline: float) -> Iterator[bytes]:
         size = 0
         while piece := response.raw.read1(CHUNK, decode_content=True):
@@ -234,7 +241,7 @@ class _Transport(HTTPAdapter):
             if size > BODY_LIMIT:
                 raise ProviderUnavailable(f"{host}: the answer is larger than {BODY_LIMIT} octets")
             if time.monotonic() > deadline:
-                raise ProviderUnavailable(f"{host}: the answer takes longer than {self._limits.overall:g} seconds")
+                raise ProviderUnavailable(f"{host}: the answer takes too long")
             yield piece
 
 
@@ -247,7 +254,7 @@ def _check_redirect(response: requests.Response, method: str, url: str, host: st
             raise ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
 
 
-def _in_words(host: str, problem: BaseException, limits: Limits) -> str:
+def _in_words(host: str, problem: BaseException, silence: float) -> str:
     """What went wrong on the way, in a sentence for the admin; without the library's text, which may hold the proxy's
     password."""
     for cause in _causes(problem):
@@ -265,7 +272,7 @@ def _in_words(host: str, problem: BaseException, limits: Limits) -> str:
         if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
             return f"{host} cannot be reached: no network, or a firewall."
         if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
-            return f"{host} did not answer within {limits.read:g} seconds."
+            return f"{host} did not answer within {silence:g} seconds."
         if isinstance(cause, ssl.SSLError):
             return f"TLS with {host} failed ({cause.reason or 'no reason given'})."
     return f"The connection to {host} was lost."

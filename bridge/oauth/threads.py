@@ -17,15 +17,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds that we wait for a provider. A CRM gives up a login after 30 to 60; msal and google-auth would wait
-    for ever and for two minutes."""
+    """Seconds that we wait for a provider; msal and google-auth would wait for ever and for two minutes."""
 
     connect: float = 5.0
     """For each address of the host: a SYN that is not answered by then has met a firewall."""
     read: float = 10.0
-    """Between two pieces of the answer. Token endpoints answer in well under a second; some take five on a bad day."""
+    """Between two pieces of the answer to a GET."""
     overall: float = 25.0
-    """For one call of ours, all of its requests, and the wait for a free thread."""
+    """For a GET, and for the wait for a free thread."""
+    answer: float = 60.0
+    """Between two pieces of the answer to a POST, and by how much longer one may take in all. Token endpoints answer in
+    well under a second; but who hangs up on a refresh loses the refresh token that comes a moment later. Mail programs
+    need not wait so long: see tokens.service."""
+
+    @property
+    def call(self) -> float:
+        """For one call of ours once it has a thread: a GET and a POST at most."""
+        return 2 * self.overall + self.answer
 
 
 AT_ONCE = 8
@@ -42,9 +50,11 @@ class Threads:
     TLS handshake that follows.
     """
 
-    def __init__(self, name: str, *, limit: float, at_once: int = AT_ONCE) -> None:
+    def __init__(self, name: str, *, limit: float, wait: float | None = None, at_once: int = AT_ONCE) -> None:
+        """`limit`: seconds for a call; `wait`: seconds for a free place, by default as many."""
         self._name = name
         self._limit = limit
+        self._wait = limit if wait is None else wait
         self._free = asyncio.Semaphore(at_once)
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -52,11 +62,16 @@ class Threads:
 
         A call that is given up (time limit, cancellation) goes on in its thread until its own time limits end it;
         nobody sees its outcome. So whoever must not lose a rotated token shields this call.
-        Raises: ProviderUnavailable after the time limit, waiting for a free place included.
+        The two waits have a limit each: a call that had to wait for its turn is not cut short for it.
+        Raises: ProviderUnavailable after either.
         """
         try:
-            async with asyncio.timeout(self._limit):
+            async with asyncio.timeout(self._wait):
                 await self._free.acquire()
+        except TimeoutError:
+            raise ProviderUnavailable(f"{self._name}: too many requests are waiting for an answer") from None
+        try:
+            async with asyncio.timeout(self._limit):
                 answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
                 self._start(work, answer)
                 return await answer

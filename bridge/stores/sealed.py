@@ -36,6 +36,9 @@ CHECK = "seal/check"
 
 SET_UP_LIMIT = 30.0
 """Seconds; more than a keyring takes to answer or to be given up, with the writes behind it."""
+SET_UP_PATIENCE, SET_UP_POLL = 5.0, 0.1
+"""Seconds to wait for another process that does it just now, and between two looks: it takes a moment, unless a keyring
+waits for a person."""
 
 ASIDE = "aside/"
 """What could not be opened waits here for the admin, sealed as it was found."""
@@ -187,8 +190,11 @@ class SealedStore:
     async def _set_up(self) -> Seals:
         """Open an empty store, which may make a key: one process at a time, since a keyring lets the last one win."""
         holder = secrets.token_hex(8)
-        if not await self._store.acquire_lease(CHECK, holder, SET_UP_LIMIT):
-            raise StoreUnavailable("another mail-bridge is setting up this store just now")
+        give_up_at = self._clock.monotonic() + SET_UP_PATIENCE
+        while not await self._store.acquire_lease(CHECK, holder, SET_UP_LIMIT):
+            if self._clock.monotonic() >= give_up_at:
+                raise StoreUnavailable("another mail-bridge is setting up this store just now")
+            await self._clock.pause(SET_UP_POLL)
         try:
             return await self._checked_seals(await self._store.keys(""))
         finally:

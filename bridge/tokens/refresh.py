@@ -231,9 +231,19 @@ class Refresher:
         share: float,
         problem: ProviderUnavailable | StoreUnavailable,
     ) -> Use | Later:
-        """No new token now: one that is only stale will do."""
         if isinstance(problem, ProviderUnavailable):
             self._remember(account, memory, problem)
+        return self.meanwhile(account, memory, request, share, problem)
+
+    def meanwhile(
+        self,
+        account: Account,
+        memory: Memory,
+        request: Request,
+        share: float,
+        problem: ProviderUnavailable | StoreUnavailable,
+    ) -> Use | Later:
+        """No new token now: one that is only stale will do."""
         stored = memory.stored or Stored(None, 0)
         due = next_move(self.state(account, stored, share), request)
         move = next_move(Pending(stored.version, due.fallback if isinstance(due, Ask) else None), Away(problem))

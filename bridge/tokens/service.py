@@ -9,19 +9,33 @@ from dataclasses import dataclass
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
-from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreUnavailable, VersionConflict
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    GrantRevoked,
+    ProviderUnavailable,
+    StoreUnavailable,
+    VersionConflict,
+)
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Authorized, Forgotten, NoticeBus
 from bridge.oauth.base import Provider
 from bridge.observe.logs import event, report
 from bridge.secret import Secret
 from bridge.tasks import task_group
-from bridge.tokens.lifecycle import ENOUGH, Absent, Refused, Request, Revoked, Use, Wanted, next_move
+from bridge.tokens.lifecycle import ENOUGH, Absent, Later, Refused, Request, Revoked, Use, Wanted, next_move
 from bridge.tokens.refresh import Memory, Refresher
 from bridge.tokens.vault import Entry, Stored, Vault
 
 ROUNDS = 10
 """Compare-and-swap attempts; each lost one means that somebody else's change went in."""
+
+PATIENCE = 15.0
+"""Seconds that a login waits for its provider: a mail program gives up after 30 and has to be told before, and the
+lease of a bridge that has died lasts for 10. The refresh goes on: its answer may hold a refresh token that is nowhere
+else."""
+STOP_SECONDS = 20.0
+"""For refreshes under way when the bridge stops; service managers wait for 30 to 90 s."""
 
 Verify = Callable[[Account, AccessToken], Awaitable[None]]
 """Logs in to the mailbox. Raises: UpstreamRefused, UpstreamUnavailable."""
@@ -53,11 +67,15 @@ class TokenService:
         bus: NoticeBus,
         sign_in_url: Callable[[str], str],
         verify: Verify,
+        *,
+        patience: float = PATIENCE,
     ) -> None:
+        """`patience`: seconds that a login waits for its provider."""
         self._vault = vault
         self._clock = clock
         self._bus = bus
         self._verify = verify
+        self._patience = patience
         self._refresher = Refresher(vault, providers, clock, bus, sign_in_url)
         self._memory: dict[str, Memory] = {}
         self._flights: dict[str, asyncio.Task[AccessToken | BaseException]] = {}
@@ -65,14 +83,18 @@ class TokenService:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Refreshes may run inside; leaving waits for those under way, so that what they got is saved, and tries once
-        more to save what the store did not take."""
+        """Refreshes may run inside; leaving waits a while for those under way, so that what they get is saved, and
+        tries once more to save what the store did not take."""
         async with task_group() as group:
             self._group = group
             try:
                 yield
             finally:
                 self._group = None
+                if self._flights:
+                    _, late = await asyncio.wait(self._flights.values(), timeout=STOP_SECONDS)
+                    for flight in late:
+                        flight.cancel()
         await self.save_unsaved()
 
     async def access_token(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
@@ -187,14 +209,30 @@ class TokenService:
             move = next_move(self._refresher.state(account, memory.stored, share), request)
             if isinstance(move, Use):
                 return move.token
-        flight = self._flights.get(account.address)
-        if flight is not None and isinstance(request, Refused):
-            await asyncio.shield(flight)  # begun before the upstream said no: it may bring the very same token
-            flight = self._flights.get(account.address)
-        outcome = await asyncio.shield(flight or self._take_off(account, memory, request, share))
+        try:
+            async with asyncio.timeout(self._patience):
+                flight = self._flights.get(account.address)
+                if flight is not None and isinstance(request, Refused):
+                    await asyncio.shield(flight)  # begun before the upstream said no: it may bring the very same token
+                    flight = self._flights.get(account.address)
+                outcome = await asyncio.shield(flight or self._take_off(account, memory, request, share))
+        except TimeoutError:
+            return self._instead(account, memory, request, share)
         if isinstance(outcome, BaseException):
             raise outcome.with_traceback(None)  # many may raise it: each with its own traceback
         return outcome
+
+    def _instead(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
+        """A token that is only stale, while the answer is still waited for. Raises: ProviderUnavailable."""
+        problem = ProviderUnavailable(
+            f"The provider {account.provider} has not answered within {self._patience:g} seconds; its answer is waited "
+            "for."
+        )
+        match self._refresher.meanwhile(account, memory, request, share, problem):
+            case Use(token):
+                return token
+            case Later():
+                raise problem
 
     def _take_off(
         self, account: Account, memory: Memory, request: Request, share: float

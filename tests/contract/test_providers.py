@@ -38,7 +38,7 @@ from tests.servers.ca import Authority
 ALICE = "alice@example.com"
 KINDS = ["google", "microsoft", "microsoft public", "microsoft certificate", "oauth2"]
 MICROSOFT = ["microsoft", "microsoft public", "microsoft certificate"]
-QUICK = Limits(connect=2.0, read=1.0, overall=4.0)
+QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
 
 
 @pytest.fixture(params=KINDS)

@@ -29,7 +29,7 @@ from tests.servers.service_accounts import add_service_account, service_account_
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 NOTHING = Secret("")
-QUICK = Limits(connect=2.0, read=1.0, overall=4.0)
+QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
 SHARED = 5.0
 """Seconds in which an app's answer serves its other mailboxes."""
 

@@ -55,7 +55,7 @@ async def asking(
             client_authentication=authentication,
             ca_file=ca_file,
         )
-        provider = registry.create("own", config, SystemClock(), limits=Limits(2.0, 1.0, 4.0))
+        provider = registry.create("own", config, SystemClock(), limits=Limits(2.0, 1.0, 4.0, 1.0))
         try:
             yield provider, raw
         finally:

@@ -68,7 +68,7 @@ def proxy(authorization_server: AuthorizationServer) -> Iterator[Tunnel]:
 async def adapter(server: AuthorizationServer, proxy: Tunnel, **keys: Any) -> AsyncIterator[Provider]:
     section = {"kind": "microsoft", "proxy": proxy.url, "ca_file": str(server.authority.ca_file), **keys}
     config = MicrosoftProvider.model_validate(section)
-    provider = registry.create("trial", config, SystemClock(), limits=Limits(connect=2, read=2, overall=8))
+    provider = registry.create("trial", config, SystemClock(), limits=Limits(connect=2, read=2, overall=8, answer=2))
     try:
         yield provider
     finally:

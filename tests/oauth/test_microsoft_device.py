@@ -49,7 +49,7 @@ async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> Dev
         }
         section = {"kind": "microsoft", "client_id": "id", "flow": "device", "discovery": False, "ca_file": tls[0]}
         config = MicrosoftProvider.model_validate(section | urls)
-        limits = Limits(connect=2, read=2, overall=8)
+        limits = Limits(connect=2, read=2, overall=8, answer=2)
         provider = cast(DeviceProvider, registry.create("trial", config, SystemClock(), limits=limits))
         try:
             return await provider.begin_device()

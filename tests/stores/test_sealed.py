@@ -12,7 +12,9 @@ from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record
 from bridge.stores.memory import MemoryStore
-from bridge.stores.sealed import CHECK, KEY_BYTES, SealedStore, Seals
+from bridge.stores.sealed import CHECK, KEY_BYTES, SET_UP_PATIENCE, SET_UP_POLL, SealedStore, Seals
+from tests.clocks import ManualClock
+from tests.tokens.fakes import HandClock
 
 
 def key(number: int) -> Secret[bytes]:
@@ -196,17 +198,28 @@ async def test_only_one_process_at_a_time_makes_the_key_of_an_empty_store() -> N
         await go.wait()
         return key(1)
 
-    keys = Keys(key(1))
-    second = SealedStore(inner, keys)
+    keys, clock = Keys(key(1)), ManualClock()
+    second = SealedStore(inner, keys, clock=clock)
     async with asyncio.TaskGroup() as group:
         group.create_task(SealedStore(inner, slow).check())
         await asked.wait()
-        with pytest.raises(StoreUnavailable, match="another mail-bridge is setting up this store"):
-            await second.check()
+        patient = group.create_task(second.check())
+        await clock.until_asleep()
         assert keys.asked == []
         go.set()
-    await second.check()
+        while not patient.done():
+            clock.advance(SET_UP_POLL)
+            await asyncio.sleep(0)
     assert keys.asked == [True]
+
+
+async def test_a_set_up_that_takes_another_process_too_long_is_told() -> None:
+    inner, clock = MemoryStore(), HandClock()
+    assert await inner.acquire_lease(CHECK, "another", 60)
+    before = clock.monotonic()
+    with pytest.raises(StoreUnavailable, match="another mail-bridge is setting up this store"):
+        await SealedStore(inner, Keys(key(1)), clock=clock).check()
+    assert clock.monotonic() - before >= SET_UP_PATIENCE
 
 
 async def test_a_set_up_that_fails_or_is_cancelled_is_in_nobodys_way() -> None:

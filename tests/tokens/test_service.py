@@ -23,7 +23,7 @@ from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, N
 from bridge.oauth.base import Provider
 from bridge.secret import Secret
 from bridge.tokens import refresh
-from bridge.tokens.service import TokenService, Verify
+from bridge.tokens.service import PATIENCE, TokenService, Verify
 from bridge.tokens.vault import Vault
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
 
@@ -61,7 +61,10 @@ def sign_in_url(address: str) -> str:
 
 @asynccontextmanager
 async def world(
-    store: FailingStore | None = None, clock: HandClock | None = None, verify: Verify = mailbox_opens
+    store: FailingStore | None = None,
+    clock: HandClock | None = None,
+    verify: Verify = mailbox_opens,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[World]:
     clock = clock or HandClock()
     store = store or FailingStore()
@@ -69,7 +72,7 @@ async def world(
     notices: list[Notice] = []
     bus.on_notice(notices.append)
     providers: dict[str, Provider] = {"acme": provider}
-    service = TokenService(vault, providers, clock, bus, sign_in_url, verify)
+    service = TokenService(vault, providers, clock, bus, sign_in_url, verify, patience=patience)
     async with service.running():
         yield World(clock, provider, store, vault, service, notices, providers)
 
@@ -445,3 +448,44 @@ async def test_no_notice_and_no_error_holds_a_secret() -> None:
         with pytest.raises(AuthorizationRequired) as caught:
             await it.service.access_token(ALICE)
         assert "CANARY" not in repr(it.notices) + repr(caught.value) + str(caught.value.__cause__)
+
+
+# --- a provider that takes longer than a mail program waits ---------------------------------------------------------
+
+
+async def test_an_answer_that_comes_after_the_login_has_given_up_is_kept() -> None:
+    async with world(patience=0.02) as it:
+        await it.sign_in()
+        it.clock.advance(3600)
+        it.provider.gate.clear()
+        for _ in range(3):
+            with pytest.raises(ProviderUnavailable, match=r"has not answered within 0.02 seconds"):
+                await it.service.access_token(ALICE)
+        it.provider.gate.set()
+        token = await it.service.access_token(ALICE)
+        assert it.provider.refreshes == 1
+        assert (await it.service.access_token(ALICE)).value == token.value
+        assert it.heard(RefreshFailed) == 0
+
+
+async def test_a_login_that_does_not_wait_any_longer_uses_the_old_token_while_it_lives() -> None:
+    async with world(patience=0.02) as it:
+        first = await it.sign_in()
+        it.clock.advance(2000)  # less than half of its life is left
+        it.provider.gate.clear()
+        assert (await it.service.access_token(ALICE)).value == first.value
+        it.provider.gate.set()
+        assert (await it.service.access_token(ALICE)).value != first.value
+        assert it.provider.refreshes == 1
+
+
+async def test_leaving_waits_for_an_answer_that_is_late() -> None:
+    async with world(patience=0.02) as it:
+        await it.sign_in()
+        it.clock.advance(3600)
+        it.provider.gate.clear()
+        with pytest.raises(ProviderUnavailable):
+            await it.service.access_token(ALICE)
+        asyncio.get_running_loop().call_soon(it.provider.gate.set)
+        stored = await it.vault.load(ALICE.address)
+    assert (await it.vault.load(ALICE.address)).version > stored.version
