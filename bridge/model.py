@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from bridge.secret import Secret
+
+PASSWORD_OVERLAP: Final = 7 * 24 * 3600.0
+"""Seconds that an old local password goes on working: a week reaches the laptop that is in the office once a week."""
 
 
 class Protocol(str, Enum):

@@ -36,6 +36,8 @@ class FakeControl:
         self.details: dict[str, str] = {}
         self.diagnoses: dict[str, Diagnosis] = {}
         self.checks: dict[str, tuple[ProtocolCheck, ...]] = {}
+        self.checks_found: dict[str, tuple[ProtocolCheck, ...]] = {}
+        """What check_account() finds, and the status shows from then on."""
         self.passwords: dict[str, Secret[str]] = {}
         self.listeners: tuple[ListenerStatus, ...] = (
             ListenerStatus("imap", "127.0.0.1:1143", "", 2),
@@ -122,7 +124,9 @@ class FakeControl:
 
     async def check_account(self, address: str) -> AccountStatus:
         self._fail()
-        return self._status_of(self._known(address))
+        address = self._known(address)
+        self.checks |= {address: self.checks_found[address]} if address in self.checks_found else {}
+        return self._status_of(address)
 
     async def diagnose(self) -> tuple[Finding, ...]:
         self._fail()

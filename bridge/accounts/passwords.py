@@ -21,11 +21,9 @@ from urllib.parse import quote
 
 from bridge.clock import Clock
 from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Store
-
-OVERLAP = 7 * 24 * 3600.0
-"""Seconds that an old password goes on working: a week reaches the laptop that is in the office once a week."""
 
 PREVIOUS_KEPT = 4
 """Old passwords that may overlap: somebody who clicks twice must not lock out the mail client. Also bounds the time."""
@@ -63,7 +61,7 @@ class _Passwords:
         """`new` becomes the current one; the one before works on for the overlap."""
         running = [(text, until) for text, until in self.previous if until > now and text != new]
         if self.current != new:
-            running.insert(0, (self.current, now + OVERLAP))
+            running.insert(0, (self.current, now + PASSWORD_OVERLAP))
         return _Passwords(new, tuple(running[:PREVIOUS_KEPT]))
 
     def to_bytes(self) -> bytes:
@@ -124,11 +122,11 @@ class LocalPasswords:
         return record.current
 
     async def rotate(self, address: str) -> Secret[str]:
-        """Make a new one; the old one works on for OVERLAP. Raises: StoreUnavailable."""
+        """Make a new one; the old one works on for PASSWORD_OVERLAP. Raises: StoreUnavailable."""
         return await self._replace(address.lower(), _random_password())
 
     async def set(self, address: str, password: Secret[str]) -> None:
-        """Use this one; the old one works on for OVERLAP. Raises: ValueError saying what is wrong with it."""
+        """Use this one; the old one works on for PASSWORD_OVERLAP. Raises: ValueError saying what is wrong with it."""
         text = password.reveal()
         if len(text) < SHORTEST:
             raise ValueError(f"the local password must have at least {SHORTEST} characters")

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from bridge.accounts.passwords import CACHED, OVERLAP, PREVIOUS_KEPT, RECHECK_AFTER, SHORTEST, LocalPasswords
+from bridge.accounts.passwords import CACHED, PREVIOUS_KEPT, RECHECK_AFTER, SHORTEST, LocalPasswords
 from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record
 from bridge.stores.memory import MemoryStore
@@ -117,9 +118,9 @@ async def test_the_old_password_works_for_seven_days_beside_the_new_one(
 async def test_each_old_password_has_a_week_of_its_own(passwords: LocalPasswords, clock: ManualClock) -> None:
     first = await passwords.current(ALICE)
     second = await passwords.rotate(ALICE)
-    clock.advance(OVERLAP / 2)
+    clock.advance(PASSWORD_OVERLAP / 2)
     third = await passwords.rotate(ALICE)
-    clock.advance(OVERLAP / 2)
+    clock.advance(PASSWORD_OVERLAP / 2)
     assert not await passwords.check(ALICE, typed(first))
     assert await passwords.check(ALICE, typed(second))
     assert await passwords.check(ALICE, typed(third))
@@ -134,7 +135,7 @@ async def test_of_many_rotations_the_last_ones_overlap(passwords: LocalPasswords
 async def test_setting_the_same_password_again_changes_nothing(passwords: LocalPasswords, clock: ManualClock) -> None:
     await passwords.set(ALICE, Secret(CHOSEN))
     await passwords.set(ALICE, Secret(CHOSEN))
-    clock.advance(OVERLAP)
+    clock.advance(PASSWORD_OVERLAP)
     assert await passwords.check(ALICE, typed(CHOSEN))
 
 
@@ -142,7 +143,7 @@ async def test_an_old_password_can_become_the_current_one_again(passwords: Local
     await passwords.set(ALICE, Secret(CHOSEN))
     other = await passwords.rotate(ALICE)
     await passwords.set(ALICE, Secret(CHOSEN))
-    clock.advance(OVERLAP)
+    clock.advance(PASSWORD_OVERLAP)
     assert await passwords.check(ALICE, typed(CHOSEN))
     assert not await passwords.check(ALICE, typed(other))
 
@@ -236,7 +237,7 @@ async def test_while_the_store_is_away_an_old_password_still_ends_in_time(
     old = await passwords.current(ALICE)
     await passwords.rotate(ALICE)
     store.is_down = True
-    clock.advance(OVERLAP)
+    clock.advance(PASSWORD_OVERLAP)
     assert not await passwords.check(ALICE, typed(old))
 
 

@@ -27,6 +27,9 @@ TICKET_SECONDS = 60.0
 TICKETS = 100
 """Links to the console that were asked for and not opened yet."""
 
+FRESH_SECONDS = 900.0
+"""For how long after the administrator's link was opened its session also shows and changes local passwords."""
+
 BODY_SECONDS = 10.0
 """For the body of a form to arrive: it was typed, or comes from a provider's page, and is below 64 KiB."""
 
@@ -114,14 +117,17 @@ class Forms:
 class Administrators:
     """Browsers in which the administrator's link was opened.
 
-    Their cookie is not the token but a name for a session, which only lets see the list: cookies of localhost go to
-    every port, so that on a shared machine a colleague's program may come to see one.
+    Their cookie is not the token but a name for a session: cookies of localhost go to every port, so that on a shared
+    machine a colleague's program may come to see one. A local password opens a mailbox; so a session shows one only
+    while it is fresh, and after that the link must be opened again.
     """
 
     def __init__(self, token: Secret[str], clock: Clock) -> None:
         self._token = token
         self._sessions: Expiring[bool] = Expiring(clock, limit=SESSIONS, life=SESSION_SECONDS)
         self._tickets: Expiring[bool] = Expiring(clock, limit=TICKETS, life=TICKET_SECONDS)
+
+        self._fresh: Expiring[bool] = Expiring(clock, limit=SESSIONS, life=FRESH_SECONDS)
 
     def issue_ticket(self) -> Secret[str]:
         """Opens one session, soon: what a browser is started with can be read in the list of processes."""
@@ -139,8 +145,17 @@ class Administrators:
         """The value of a new cookie."""
         name = secrets.token_urlsafe(32)
         self._sessions.add(name, True)
+        self._fresh.add(name, True)
         return name
 
     def is_open(self, request: web.Request) -> bool:
         """True if the browser's session is known and not over."""
-        return self._sessions.get(request.cookies.get(cookie_name("admin", request), "")) is not None
+        return self._sessions.get(_session(request)) is not None
+
+    def is_fresh(self, request: web.Request) -> bool:
+        """True if it was opened a moment ago: for what shows or changes a secret."""
+        return self._fresh.get(_session(request)) is not None
+
+
+def _session(request: web.Request) -> str:
+    return request.cookies.get(cookie_name("admin", request), "")

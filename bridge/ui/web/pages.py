@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountState, AccountStatus, Control, ListenerStatus, SignInStarted, Status
+from bridge.control.contract import AccountState, AccountStatus, Control, SignInStarted, Status
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
-from bridge.ui.i18n import say, tell, tell_problem
-from bridge.ui.web import guards
+from bridge.ui.i18n import say, spoken, tell, tell_problem
+from bridge.ui.web import guards, wording
+from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
-from bridge.ui.web.rendering import ICON, STYLE, not_found, page, see_other
+from bridge.ui.web.rendering import ICON, STYLE, form_page, not_found, page, see_other
 from bridge.ui.web.waiting import Waiting
 
 ROWS = 40
@@ -31,14 +32,6 @@ GLANCE_SECONDS = 2.0
 """How old the status behind the public start page may be: anybody may ask for that page, as often as they like."""
 
 _URGENT_FIRST = (AccountState.TROUBLE, AccountState.SIGN_IN, AccountState.PENDING, AccountState.READY)
-_WORDS = {
-    AccountState.READY: "Ready",
-    AccountState.SIGN_IN: "Sign-in needed",
-    AccountState.PENDING: "Sign-in under way",
-    AccountState.TROUBLE: "Trouble",
-}
-_PROTOCOLS = {"imap": "IMAP (incoming)", "pop3": "POP3 (incoming)", "smtp": "SMTP (outgoing)"}
-_SECURITY = {"": "none", "implicit": "SSL/TLS", "starttls": "STARTTLS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +41,10 @@ class _Row:
     address: str
     subject: str
     detail: str
-    link: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Setting:
-    protocol: str
-    host: str
-    port: str
-    security: str
+    language: str
+    """Of the detail: what the table of advice has no row for is English."""
+    account_link: str
+    sign_in_link: str
 
 
 class Pages:
@@ -92,7 +80,7 @@ class Pages:
         except BridgeError as problem:
             detail = tell_problem(problem) if is_administrator else problem.public
             return page("problem.html", 503, kind="bridge", detail=detail)
-        settings = [_setting(listener) for listener in status.listeners]
+        settings = [wording.setting(listener) for listener in status.listeners]
         if not is_administrator:
             return page("start.html", is_demo=status.is_demo, settings=settings)
         listed = _list_fields(status, request.query.get("page"))
@@ -162,7 +150,7 @@ class Pages:
     def _elsewhere_page(
         self, request: web.Request, status: int = 200, *, address: str = "", url: str = "", problem: str = ""
     ) -> web.StreamResponse:
-        return self._form_page(request, "elsewhere.html", status, address=address, url=url, problem=problem)
+        return form_page(self._forms, request, "elsewhere.html", status, address=address, url=url, problem=problem)
 
     def _leave(self, request: web.Request, started: SignInStarted) -> web.StreamResponse:
         target = urlsplit(started.url)
@@ -179,14 +167,7 @@ class Pages:
         self, request: web.Request, address: str, status: int = 200, problem: str = "", detail: str = ""
     ) -> web.StreamResponse:
         fields = {"address": address, "action": sign_in_path(address), "problem": problem, "detail": detail}
-        return self._form_page(request, "sign_in.html", status, **fields)
-
-    def _form_page(self, request: web.Request, template: str, status: int, **fields: str) -> web.StreamResponse:
-        """A page with a form that only this browser can send."""
-        cookie, field = self._forms.issue(request)
-        response = page(template, status, field=field, **fields)
-        guards.set_cookie(response, guards.cookie_name("form", request), cookie)
-        return response
+        return form_page(self._forms, request, "sign_in.html", status, **fields)
 
     async def style(self, request: web.Request) -> web.StreamResponse:
         """The one style sheet."""
@@ -209,26 +190,20 @@ def _list_fields(status: Status, asked: str | None) -> dict[str, Any]:
     number = min(int(asked), last) if asked and asked.isascii() and asked.isdigit() and len(asked) < 9 else 1
     number = max(number, 1)
     rows = [_row(account) for account in ordered[(number - 1) * ROWS : number * ROWS]]
-    counts = [(state.value, _WORDS[state], sum(a.state is state for a in ordered)) for state in _URGENT_FIRST]
+    counts = [
+        (state.value, wording.state_word(state), sum(a.state is state for a in ordered)) for state in _URGENT_FIRST
+    ]
     return {"rows": rows, "number": number, "last": last, "counts": counts}
 
 
 def _row(account: AccountStatus) -> _Row:
     return _Row(
         account.state.value,
-        _WORDS[account.state],
+        wording.state_word(account.state),
         account.address[:TEXT_LIMIT],
-        account.subject[:TEXT_LIMIT] if account.subject.lower() != account.address.lower() else "",
+        wording.somebody_else(account)[:TEXT_LIMIT],
         tell(account.detail, account.diagnosis)[:DETAIL_LIMIT],
+        spoken() if account.diagnosis is not None else "en",
+        account_path(account.address),
         sign_in_path(account.address),  # not its sign_in_url: the link stays at the host that the browser is at
-    )
-
-
-def _setting(listener: ListenerStatus) -> _Setting:
-    host, _, port = listener.address.rpartition(":")
-    return _Setting(
-        _PROTOCOLS.get(listener.protocol, listener.protocol),
-        "the name of this computer" if host in {"0.0.0.0", "[::]"} else host,
-        port,
-        _SECURITY.get(listener.tls, listener.tls),
     )

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge import __version__
 from bridge.ui import i18n
+from bridge.ui.web import guards
 
 HEADERS: Final = {
     # No script, nothing from elsewhere, no frame around us. `form-action` stops at this console on purpose: Chromium
@@ -50,6 +51,16 @@ def page(template: str, status: int = 200, **fields: object) -> web.Response:
     text = _templates.get_template(template).render(fields)
     # A lone surrogate (from a URL, or a provider's text) has no UTF-8 form.
     return web.Response(status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8")
+
+
+def form_page(
+    forms: guards.Forms, request: web.Request, template: str, status: int = 200, **fields: object
+) -> web.Response:
+    """A page with forms that only this browser can send."""
+    cookie, field = forms.issue(request)
+    response = page(template, status, field=field, **fields)
+    guards.set_cookie(response, guards.cookie_name("form", request), cookie)
+    return response
 
 
 def see_other(path: str) -> web.Response:

@@ -18,6 +18,7 @@ from bridge.observe.logs import fault, trouble
 from bridge.secret import Secret
 from bridge.ui import i18n
 from bridge.ui.web import guards
+from bridge.ui.web.accounts import AccountPages
 from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
 from bridge.ui.web.pages import Pages
@@ -95,6 +96,7 @@ class Console:
         forms = guards.Forms(self._hosts)
         administrators = guards.Administrators(self._token, self._clock)
         pages = Pages(self._control, callback, waiting, administrators, forms, self._clock)
+        accounts = AccountPages(self._control, administrators, forms, self._clock)
         api = Api(
             self._control,
             self._token,
@@ -121,6 +123,7 @@ class Console:
                 web.get("/admin/{token}", pages.administrator, allow_head=False),
                 web.get("/style.css", pages.style),
                 web.get("/favicon.ico", pages.icon),
+                *accounts.routes(),
                 *api.routes(),
             ]
         )

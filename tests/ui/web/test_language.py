@@ -1,4 +1,4 @@
-"""The pages of a sign-in speak the reader's language, or the configured one."""
+"""The console speaks the reader's language, or the configured one."""
 
 from __future__ import annotations
 
@@ -135,6 +135,15 @@ async def press(browser: Browser, *more: str) -> str:
         return await response.text()
 
 
+async def administration(browser: Browser, control: FakeControl, name: str) -> str:
+    failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), replace(SMTP_OFF, words=""))
+    control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
+    control.states |= {ALICE: AccountState.TROUBLE, "zoe@example.com": AccountState.READY}
+    control.details[ALICE], control.diagnoses[ALICE] = SMTP_OFF.told(), replace(SMTP_OFF, words="")
+    await browser.as_administrator()
+    return {"list": "/", "account": f"/accounts/{ALICE}", "forget": f"/accounts/{ALICE}/forget"}[name]
+
+
 async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
     match name:
         case "done":
@@ -151,6 +160,10 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
         case "device":
             control.user_code = "ABCD"
             return await press(browser)
+        case "start":
+            path = "/"
+        case "list" | "account" | "forget":
+            path = await administration(browser, control, name)
         case "sign_in":
             path = f"/sign-in/{ALICE}"
         case _:
@@ -159,11 +172,15 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
         return await response.text()
 
 
-@pytest.mark.parametrize("name", ["done", "failed", "problem", "sign_in", "leaving", "device", "elsewhere"])
-async def test_a_page_of_the_sign_in_has_no_english_left(browser: Browser, control: FakeControl, name: str) -> None:
+SIGN_IN_PAGES = ["done", "failed", "problem", "sign_in", "leaving", "device", "elsewhere"]
+BLOCKS = re.compile(r"</?(?:p|h1|h2|li|section|div|button|a|t[hdr]|dt|dd)\b[^>]*>")
+
+
+@pytest.mark.parametrize("name", [*SIGN_IN_PAGES, "start", "list", "account", "forget"])
+async def test_a_page_has_no_english_left(browser: Browser, control: FakeControl, name: str) -> None:
     text = await page_of(browser, control, name)
     assert '<html lang="fr">' in text
-    visible = re.sub(r"</?(?:p|h1|h2|li|section|div|button|a)\b[^>]*>", " ", text.partition("<body>")[2])
+    visible = BLOCKS.sub(" ", text.partition("<body>")[2])
     visible = re.sub(r"<[^>]*>", "", visible)
     assert not re.search(r"\w[.:][A-ZÀÉ]", visible), visible
     assert not set(re.findall(r"[a-z]+", visible.lower())) & ENGLISH, visible

@@ -112,7 +112,11 @@ async def test_the_list_shows_those_first_who_need_somebody(browser: Browser, co
     control.details["zoe@example.com"] = "The mail server cannot be reached."
     await browser.as_administrator()
     text = await browser.text("/")
-    assert re.findall(r"<strong>(.*?)</strong>", text) == ["zoe@example.com", "bob@example.com", ALICE]
+    assert re.findall(r'<strong><a href="/accounts/[^"]*">(.*?)</a></strong>', text) == [
+        "zoe@example.com",
+        "bob@example.com",
+        ALICE,
+    ]
     assert "The mail server cannot be reached." in text
     assert all(word in text for word in ("1 ready", "1 trouble", "1 sign-in needed"))
 

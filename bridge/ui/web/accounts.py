@@ -1,0 +1,154 @@
+"""/accounts/ADDRESS, for the administrator: what is wrong and who must act, settings to copy, password, sign out."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import quote
+
+from aiohttp import web
+
+from bridge.clock import Clock
+from bridge.control.contract import AccountState, AccountStatus, Control, Status
+from bridge.errors import BridgeError, LoginRefused
+from bridge.model import PASSWORD_OVERLAP
+from bridge.observe.logs import event
+from bridge.secret import Secret
+from bridge.ui.i18n import forwarding, say, spoken, tell, tell_problem
+from bridge.ui.web import guards, wording
+from bridge.ui.web.callback import sign_in_path
+from bridge.ui.web.rendering import form_page, not_found, page, see_other
+
+AGAIN = (
+    "Nothing has happened yet: this page had become too old, or your browser keeps no cookies for it. Please press the "
+    "button once more."
+)
+"""As on the pages of the sign-in, from where the catalogues have it."""
+
+Action = Literal["password", "rotate", "check", "forget"]
+
+
+class AccountPages:
+    """One account's page and its buttons. Who is no administrator gets the answer of a page that does not exist."""
+
+    def __init__(
+        self, control: Control, administrators: guards.Administrators, forms: guards.Forms, clock: Clock
+    ) -> None:
+        self._control = control
+        self._administrators = administrators
+        self._forms = forms
+        self._clock = clock
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the application's router."""
+        return [
+            web.get("/accounts/{address}", self.show, allow_head=False),
+            web.get("/accounts/{address}/forget", self.ask_to_forget, allow_head=False),
+            web.post("/accounts/{address}/{action:password|rotate|check|forget}", self.act),
+        ]
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """The account's page, without its password."""
+        return await self._page(request)
+
+    async def ask_to_forget(self, request: web.Request) -> web.StreamResponse:
+        """Signing out cannot be undone by us: one page in between."""
+        return await self._page(request, template="forget.html")
+
+    async def act(self, request: web.Request) -> web.StreamResponse:
+        """A button was pressed. A password is in the answer itself, never behind an address of its own."""
+        action: Action = request.match_info["action"]  # type: ignore[assignment]  # the route allows no other
+        if not self._administrators.is_open(request):
+            return not_found()
+        fields = dict(await guards.form_fields(request) or [])
+        if not self._forms.accept(request, fields.get("form", "")):
+            return await self._page(request, 403, problem=say(AGAIN))
+        if action in {"password", "rotate", "forget"} and not self._administrators.is_fresh(request):
+            return await self._page(request, 403, is_stale=True)
+        address = request.match_info["address"]
+        try:
+            return await self._do(request, action, address)
+        except LoginRefused:
+            return not_found()
+        except BridgeError as problem:
+            turn = forwarding(problem.diagnosis.advice.turn) if problem.diagnosis is not None else ""
+            return await self._page(request, 503, problem=tell_problem(problem), forward=turn)
+
+    async def _do(self, request: web.Request, action: Action, address: str) -> web.StreamResponse:
+        match action:
+            case "password":
+                password = await self._control.local_password(address)
+                event("console.local_password_shown", account=address)
+                return await self._page(request, password=password)
+            case "rotate":
+                password = await self._control.rotate_local_password(address)
+                event("console.local_password_rotated", account=address)
+                until = wording.moment(self._clock.now() + PASSWORD_OVERLAP)
+                return await self._page(request, password=password, until=until)
+            case "check":
+                await self._control.check_account(address)
+            case "forget":
+                await self._control.forget(address)
+        return see_other(account_path(address))
+
+    async def _page(
+        self,
+        request: web.Request,
+        status: int = 200,
+        *,
+        template: str = "account.html",
+        password: Secret[str] | None = None,
+        until: str = "",
+        problem: str = "",
+        forward: str = "",
+        is_stale: bool = False,
+    ) -> web.StreamResponse:
+        if not self._administrators.is_open(request):
+            return not_found()
+        try:
+            bridge = await self._control.status()
+        except BridgeError as trouble:
+            return page("problem.html", 503, kind="bridge", detail=tell_problem(trouble))
+        account = _find(bridge, request.match_info["address"])
+        if account is None:
+            return not_found()
+        return form_page(
+            self._forms,
+            request,
+            template,
+            status,
+            **_fields(account),
+            settings=[wording.setting(listener) for listener in bridge.listeners],
+            password="" if password is None else password.reveal(),
+            until=until,
+            problem=problem,
+            forward=forward,
+            is_stale=is_stale,
+        )
+
+
+def account_path(address: str) -> str:
+    """The administrator's page about an account."""
+    return f"/accounts/{quote(address, safe='@', errors='replace')}"
+
+
+def _find(bridge: Status, address: str) -> AccountStatus | None:
+    return next((account for account in bridge.accounts if account.address.lower() == address.lower()), None)
+
+
+def _fields(account: AccountStatus) -> dict[str, object]:
+    diagnosis = account.diagnosis
+    return {
+        "address": account.address,
+        "path": account_path(account.address),
+        "sign_in": sign_in_path(account.address),
+        "state": account.state.value,
+        "word": wording.state_word(account.state),
+        "sentence": wording.state_sentence(account.state),
+        "subject": account.subject,
+        "provider": account.provider,
+        "is_signed_in": account.state in {AccountState.READY, AccountState.TROUBLE},
+        "detail": tell(account.detail, diagnosis),
+        "detail_language": spoken() if diagnosis is not None else "en",
+        "detail_forward": forwarding(diagnosis.advice.turn) if diagnosis is not None else "",
+        "checks": [wording.check_line(check) for check in account.checks],
+    }

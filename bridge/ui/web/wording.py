@@ -1,0 +1,138 @@
+"""What the console's pages call things, in the reader's language."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from bridge.advice.base import Turn
+from bridge.control.contract import AccountState, AccountStatus, ListenerStatus, ProtocolCheck
+from bridge.ui.i18n import forwarding, say, tell
+
+WILDCARDS = frozenset({"0.0.0.0", "[::]"})
+"""Hosts of a listener that no mail program can be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of what to type into a mail program."""
+
+    protocol: str
+    host: str
+    is_name: bool
+    """False where `host` is a description, and nothing to copy."""
+    port: str
+    security: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """How one of an account's mail servers took the last log-in."""
+
+    protocol: str
+    is_ok: bool
+    sentence: str
+    forward: str
+    """Whom to give the sentence to; empty where the reader can act, or nobody has to."""
+    turn: str
+
+
+def state_word(state: AccountState) -> str:
+    """Beside the dot."""
+    match state:
+        case AccountState.READY:
+            return say("Ready")
+        case AccountState.SIGN_IN:
+            return say("Sign-in needed")
+        case AccountState.PENDING:
+            return say("Sign-in under way")
+        case AccountState.TROUBLE:
+            return say("Trouble")
+
+
+def state_sentence(state: AccountState) -> str:
+    """What the state means to whoever looks after the account."""
+    match state:
+        case AccountState.READY:
+            return say("Mail programs get in with the local password.")
+        case AccountState.SIGN_IN:
+            return say("Mail programs are refused until somebody has signed in for this mailbox.")
+        case AccountState.PENDING:
+            return say("Somebody is signing in just now. Mail programs get in once that is finished.")
+        case AccountState.TROUBLE:
+            return say("Somebody has signed in, but the last attempt to use the mailbox has failed.")
+
+
+def turn_word(turn: Turn) -> str:
+    """Who can mend it."""
+    match turn:
+        case Turn.NOBODY:
+            return say("nobody, waiting helps")
+        case Turn.USER:
+            return say("the person whose mailbox it is")
+        case Turn.APP_ADMIN:
+            return say("the administrator of mail-bridge")
+        case Turn.TENANT_ADMIN:
+            return say("your organization's mail administrator")
+
+
+def setting(listener: ListenerStatus) -> Setting:
+    """Of one open port."""
+    host, _, port = listener.address.rpartition(":")
+    is_name = host not in WILDCARDS
+    return Setting(
+        _protocol(listener.protocol),
+        host if is_name else say("the name of this computer"),
+        is_name,
+        port,
+        _security(listener.tls),
+    )
+
+
+def check_line(check: ProtocolCheck) -> CheckLine:
+    """Of one mail server."""
+    return CheckLine(
+        check.protocol.upper(),
+        check.is_ok,
+        tell(check.sentence, check.diagnosis),
+        "" if check.is_ok else forwarding(check.turn),
+        "" if check.is_ok else turn_word(check.turn),
+    )
+
+
+def somebody_else(account: AccountStatus) -> str:
+    """Who has signed in, where it is not whom the address names, as for a shared mailbox; else empty."""
+    return account.subject if account.subject.lower() != account.address.lower() else ""
+
+
+def moment(seconds: float) -> str:
+    """A point in time as this computer's clock shows it."""
+    local = time.localtime(seconds)
+    return say("{year}-{month}-{day} at {clock}").format(
+        year=local.tm_year,
+        month=f"{local.tm_mon:02}",
+        day=f"{local.tm_mday:02}",
+        clock=f"{local.tm_hour:02}:{local.tm_min:02}",
+    )
+
+
+def _protocol(name: str) -> str:
+    match name:
+        case "imap":
+            return say("IMAP (incoming)")
+        case "pop3":
+            return say("POP3 (incoming)")
+        case "smtp":
+            return say("SMTP (outgoing)")
+    return name
+
+
+def _security(tls: str) -> str:
+    match tls:
+        case "":
+            return say("none")
+        case "implicit":
+            return "SSL/TLS"
+        case "starttls":
+            return "STARTTLS"
+    return tls

@@ -1,0 +1,213 @@
+"""The administrator's page about one account, and what its buttons do."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+
+from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
+from bridge.control.contract import AccountState, ListenerStatus, ProtocolCheck
+from bridge.errors import StoreUnavailable
+from bridge.model import PASSWORD_OVERLAP
+from bridge.secret import Secret
+from tests.fakes_control import FakeControl
+from tests.tokens.fakes import HandClock
+from tests.ui.web.conftest import Browser, browsing
+
+ALICE = "alice@example.com"
+PAGE = f"/accounts/{ALICE}"
+SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
+ACTIONS = ("password", "rotate", "check", "forget")
+FRENCH = {"Accept-Language": "fr"}
+
+
+async def press(browser: Browser, action: str, form: str | None = None, **headers: str) -> tuple[int, str, str]:
+    """One of the page's buttons: status, path and text of where it leads."""
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
+    field = form if form is not None else found[1] if found else ""
+    async with browser.post(f"{PAGE}/{action}", data={"form": field}, headers={"Origin": "null", **headers}) as answer:
+        return answer.status, answer.url.path, await answer.text()
+
+
+async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser, control: FakeControl) -> None:
+    control.states[ALICE] = AccountState.TROUBLE
+    control.details[ALICE] = SMTP_OFF.told()
+    control.diagnoses[ALICE] = SMTP_OFF
+    control.checks[ALICE] = (
+        ProtocolCheck("imap", True),
+        ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF),
+    )
+    await browser.as_administrator()
+    text = await browser.text(PAGE)
+    assert f"<dt>Signed in as</dt><dd>{ALICE}</dd>" in text
+    assert "Somebody has signed in, but the last attempt" in text
+    assert "Opens the mailbox." in text
+    assert text.count("535 5.7.139 &lt;no&gt;") == 2  # once as the last error, once beside the mail server
+    assert "Whose turn it is: your organization&#39;s mail administrator" in text
+    assert text.count("Please forward this to your organization&#39;s mail administrator.") == 2
+    assert f'href="/sign-in/{ALICE}"' in text
+
+
+async def test_the_page_has_the_settings_to_copy(browser: Browser, control: FakeControl) -> None:
+    control.listeners += (ListenerStatus("pop3", "0.0.0.0:1110", "implicit", 0),)
+    await browser.as_administrator()
+    text = await browser.text(PAGE)
+    for copied in ("127.0.0.1", "1143", "[::1]", "1587", "1110", ALICE):
+        assert f'<code class="copy">{copied}</code>' in text
+    assert "the name of this computer</td>" in text  # which is nothing to copy
+    assert "SSL/TLS" in text
+
+
+async def test_the_list_leads_to_the_page(browser: Browser) -> None:
+    await browser.as_administrator()
+    assert f'<a href="{PAGE}">{ALICE}</a>' in await browser.text("/")
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/forget"])
+async def test_for_everybody_else_a_known_address_is_as_good_as_an_unknown_one(browser: Browser, path: str) -> None:
+    async with browser.get(path) as known, browser.get(path.replace(ALICE, "nobody@example.com")) as unknown:
+        assert (known.status, unknown.status) == (404, 404)
+        assert await known.text() == await unknown.text() == await browser.text("/nowhere")
+        assert "Set-Cookie" not in known.headers
+    await browser.as_administrator()
+    async with browser.get(path.replace(ALICE, "nobody@example.com")) as response:
+        assert response.status == 404
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_nobody_else_can_press_a_button(browser: Browser, control: FakeControl, action: str) -> None:
+    control.states[ALICE] = AccountState.READY
+    await browser.as_administrator()
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
+    assert found is not None
+    async with browsing(browser.port) as other:
+        await other.text(f"/sign-in/{ALICE}")  # has a form's cookie, as everybody may
+        status, _, text = await press(other, action, found[1])
+        assert status == 404
+        assert text == await other.text("/nowhere")
+    assert control.passwords == {}
+    assert control.states[ALICE] is AccountState.READY
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    ("form", "headers"),
+    [("", {}), ("0" * 64, {}), (None, {"Origin": "http://localhost:9999"}), (None, {"Sec-Fetch-Site": "same-site"})],
+)
+async def test_a_form_of_another_site_does_nothing(
+    browser: Browser, control: FakeControl, action: str, form: str | None, headers: dict[str, str]
+) -> None:
+    control.states[ALICE] = AccountState.READY
+    await browser.as_administrator()
+    status, _, text = await press(browser, action, form, **headers)
+    assert status == 403
+    assert "press the button once more" in text
+    assert "CANARY" not in text
+    assert control.passwords == {}
+    assert control.states[ALICE] is AccountState.READY
+
+
+async def test_the_password_is_shown_on_request_and_nowhere_else(
+    browser: Browser, control: FakeControl, log: io.StringIO
+) -> None:
+    control.passwords[ALICE] = Secret("CANARY-<password>")
+    await browser.as_administrator()
+    for path in ("/", PAGE, f"{PAGE}/forget", f"/sign-in/{ALICE}"):
+        assert "CANARY-" not in await browser.text(path)
+    status, path, text = await press(browser, "password")
+    assert (status, path) == (200, f"{PAGE}/password")
+    assert "CANARY-&lt;password&gt;" in text
+    assert "CANARY-" not in await browser.text(PAGE)
+    async with browser.get(f"{PAGE}/password") as response:  # what a history leads to
+        assert response.status == 404
+        assert response.headers["Cache-Control"] == "no-store"
+    assert "CANARY" not in log.getvalue()
+    assert "local_password_shown" in log.getvalue()
+
+
+async def test_a_new_password_says_until_when_the_old_one_works(
+    browser: Browser, control: FakeControl, clock: HandClock
+) -> None:
+    control.passwords[ALICE] = Secret("CANARY-old")
+    await browser.as_administrator()
+    status, _, text = await press(browser, "rotate")
+    assert status == 200
+    assert control.passwords[ALICE].reveal() in text
+    assert "CANARY-old" not in text
+    day = time.strftime("%Y-%m-%d at %H:%M", time.localtime(clock.now() + PASSWORD_OVERLAP))
+    assert f"The old one works until {day}" in text
+    _, _, text = await press(browser, "rotate", **FRENCH)
+    assert "fonctionne jusqu’au " + time.strftime("%d/%m/%Y", time.localtime(clock.now() + PASSWORD_OVERLAP)) in text
+
+
+@pytest.mark.parametrize("action", ["password", "rotate", "forget"])
+async def test_a_session_that_is_not_fresh_shows_and_changes_no_secret(
+    browser: Browser, control: FakeControl, clock: HandClock, action: str
+) -> None:
+    control.states[ALICE] = AccountState.READY
+    control.passwords[ALICE] = Secret("CANARY-password")
+    await browser.as_administrator()
+    clock.advance(899)
+    assert (await press(browser, "password"))[0] == 200
+    clock.advance(2)
+    status, _, text = await press(browser, action)
+    assert status == 403
+    assert "CANARY" not in text
+    assert "please open it again" in text
+    assert control.passwords[ALICE].reveal() == "CANARY-password"
+    assert control.states[ALICE] is AccountState.READY
+    await browser.as_administrator()
+    assert (await press(browser, action))[0] == 200
+
+
+async def test_signing_out_asks_first(browser: Browser, control: FakeControl) -> None:
+    control.states[ALICE] = AccountState.READY
+    await browser.as_administrator()
+    assert f'href="{PAGE}/forget"' in await browser.text(PAGE)
+    assert "Sign out?" in await browser.text(f"{PAGE}/forget")
+    assert control.states[ALICE] is AccountState.READY
+    status, path, text = await press(browser, "forget")
+    assert (status, path) == (200, PAGE)
+    assert control.states[ALICE] is AccountState.SIGN_IN
+    assert f'href="{PAGE}/forget"' not in text  # nobody is signed in any more
+
+
+async def test_the_mail_servers_are_tried_on_request(browser: Browser, control: FakeControl) -> None:
+    await browser.as_administrator()
+    assert "Not tried since mail-bridge was started." in await browser.text(PAGE)
+    control.checks_found[ALICE] = (ProtocolCheck("imap", True),)
+    status, path, text = await press(browser, "check")
+    assert (status, path) == (200, PAGE)  # a reload tries nothing again
+    assert "Opens the mailbox." in text
+
+
+async def test_what_a_button_could_not_do_is_told_on_the_page(browser: Browser, control: FakeControl) -> None:
+    control.states[ALICE] = AccountState.READY
+    await browser.as_administrator()
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
+    assert found is not None
+    for action in ACTIONS:
+        control.problem = StoreUnavailable("the store <is> locked")
+        async with browser.post(f"{PAGE}/{action}", data={"form": found[1]}) as response:
+            assert response.status == 503
+            text = await response.text()
+        assert "the store &lt;is&gt; locked" in text
+        assert "CANARY" not in text
+    assert control.states[ALICE] is AccountState.READY
+
+
+async def test_a_persons_own_sign_in_shows_them_no_secret(browser: Browser, control: FakeControl) -> None:
+    control.passwords[ALICE] = Secret("CANARY-password")
+    _, text = await browser.press(f"/sign-in/{ALICE}")
+    state = re.search(r"state=([\w-]+)", text)
+    assert state is not None
+    text = await browser.text(f"/?code=c&state={state[1]}")
+    assert f"<strong>{ALICE}</strong> is signed in" in text
+    assert "CANARY-password" not in text
+    assert "/accounts/" not in text
+    async with browser.get(PAGE) as response:
+        assert response.status == 404
