@@ -1,12 +1,13 @@
 """The catalogues of ui/locale: `python3 scripts/translate.py [--check]`.
 
-Gathers every sentence for people (`say()` in bridge/ui, the templates, the table of advice) into mail-bridge.pot,
-brings each .po up to date and compiles its .mo; fails while a language lacks a translation. --check changes nothing,
-and fails also if one of these files is not what it would write.
+Gathers every sentence for people (`say()` in bridge/ui, the templates, the table of advice, the doctor) into
+mail-bridge.pot, brings each .po up to date and compiles its .mo; fails while a language lacks a translation. --check
+changes nothing, and fails also if one of these files is not what it would write.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import sys
@@ -74,10 +75,24 @@ def gathered() -> Any:
         for _, message, _, _ in found:
             catalog.add(message, locations=[(path.relative_to(ROOT).as_posix(), 1)])
     catalog.add(NO_ANSWER, locations=[("bridge/control/redirect.py", 1)])
+    for path in sorted((ROOT / "bridge" / "doctor").glob("*.py")):
+        for sentence in findings(path):
+            catalog.add(sentence, locations=[(path.relative_to(ROOT).as_posix(), 1)])
     for row in ROWS:
         comment = f"{row.key}: turn of {row.turn.value}"
         catalog.add(row.sentence, locations=[("bridge/advice/table.py", 1)], auto_comments=[comment])
     return catalog
+
+
+def findings(path: Path) -> Iterator[str]:
+    """The doctor's sentences are constants of its modules; the report is for forwarding, and English."""
+    if path.stem == "report":
+        return
+    for statement in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+            value = statement.value.value
+            if isinstance(value, str) and PLACEHOLDER.sub("", value):  # one that is a placeholder alone is not ours
+                yield value
 
 
 def write(template: Any, locale: Path = LOCALE) -> None:

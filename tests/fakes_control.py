@@ -48,6 +48,11 @@ class FakeControl:
             Finding("ports", "127.0.0.1:1143", Outcome.OK, "open"),
             Finding("clock", "", Outcome.FAILED, "off by {seconds} s", (("seconds", "900"),), Turn.APP_ADMIN),
         )
+        self.diagnoses_made = 0
+        self.diagnose_began = asyncio.Event()
+        self.diagnosing = asyncio.Event()
+        """diagnose() ends when this is set, as it is unless a test replaces it."""
+        self.diagnosing.set()
         self.bus = NoticeBus()
         self.problem: BridgeError | None = None
         """Raised by the next call of any method, before anything changes."""
@@ -130,6 +135,9 @@ class FakeControl:
 
     async def diagnose(self) -> tuple[Finding, ...]:
         self._fail()
+        self.diagnoses_made += 1
+        self.diagnose_began.set()
+        await self.diagnosing.wait()
         return self.findings
 
     async def local_password(self, address: str) -> Secret[str]:

@@ -18,12 +18,6 @@ from bridge.ui.web import guards, wording
 from bridge.ui.web.callback import sign_in_path
 from bridge.ui.web.rendering import form_page, not_found, page, see_other
 
-AGAIN = (
-    "Nothing has happened yet: this page had become too old, or your browser keeps no cookies for it. Please press the "
-    "button once more."
-)
-"""As on the pages of the sign-in, from where the catalogues have it."""
-
 Action = Literal["password", "rotate", "check", "forget"]
 
 
@@ -61,7 +55,7 @@ class AccountPages:
             return not_found()
         fields = dict(await guards.form_fields(request) or [])
         if not self._forms.accept(request, fields.get("form", "")):
-            return await self._page(request, 403, problem=say(AGAIN))
+            return await self._page(request, 403, problem=say(guards.AGAIN))
         if action in {"password", "rotate", "forget"} and not self._administrators.is_fresh(request):
             return await self._page(request, 403, is_stale=True)
         address = request.match_info["address"]

@@ -33,6 +33,12 @@ FRESH_SECONDS = 900.0
 BODY_SECONDS = 10.0
 """For the body of a form to arrive: it was typed, or comes from a provider's page, and is below 64 KiB."""
 
+AGAIN = (
+    "Nothing has happened yet: this page had become too old, or your browser keeps no cookies for it. Please press the "
+    "button once more."
+)
+"""Says a page whose form was not accepted; the catalogues have the sentence from the templates of the sign-in."""
+
 _AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 """Headers by which browsers say that nobody has asked for the page yet."""
 

@@ -21,6 +21,7 @@ from bridge.ui.web import guards
 from bridge.ui.web.accounts import AccountPages
 from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
+from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.rendering import HEADERS, not_found, page
 from bridge.ui.web.waiting import Waiting
@@ -124,6 +125,7 @@ class Console:
                 web.get("/style.css", pages.style),
                 web.get("/favicon.ico", pages.icon),
                 *accounts.routes(),
+                *CheckPage(self._control, administrators, forms).routes(),
                 *api.routes(),
             ]
         )

@@ -121,7 +121,10 @@ async def test_the_list_tells_an_accounts_problem_in_french(browser: Browser, co
     await browser.as_administrator()
     async with browser.get("/", headers=FRENCH) as response:
         text = await response.text()
-    assert '<span class="detail" lang="fr">Microsoft rencontre un problème. Personne n’a rien à faire.</span>' in text
+    assert (
+        '<span class="detail trouble" lang="fr">Microsoft rencontre un problème. Personne n’a rien à faire.</span>'
+        in text
+    )
 
 
 ENGLISH = {"the", "this", "and", "sign", "to", "of", "is", "was", "you", "again", "with"}
@@ -141,7 +144,8 @@ async def administration(browser: Browser, control: FakeControl, name: str) -> s
     control.states |= {ALICE: AccountState.TROUBLE, "zoe@example.com": AccountState.READY}
     control.details[ALICE], control.diagnoses[ALICE] = SMTP_OFF.told(), replace(SMTP_OFF, words="")
     await browser.as_administrator()
-    return {"list": "/", "account": f"/accounts/{ALICE}", "forget": f"/accounts/{ALICE}/forget"}[name]
+    account = f"/accounts/{ALICE}"
+    return {"list": "/", "account": account, "forget": f"{account}/forget", "check": "/check"}[name]
 
 
 async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
@@ -162,7 +166,7 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
             return await press(browser)
         case "start":
             path = "/"
-        case "list" | "account" | "forget":
+        case "list" | "account" | "forget" | "check":
             path = await administration(browser, control, name)
         case "sign_in":
             path = f"/sign-in/{ALICE}"
@@ -176,7 +180,7 @@ SIGN_IN_PAGES = ["done", "failed", "problem", "sign_in", "leaving", "device", "e
 BLOCKS = re.compile(r"</?(?:p|h1|h2|li|section|div|button|a|t[hdr]|dt|dd)\b[^>]*>")
 
 
-@pytest.mark.parametrize("name", [*SIGN_IN_PAGES, "start", "list", "account", "forget"])
+@pytest.mark.parametrize("name", [*SIGN_IN_PAGES, "start", "list", "account", "forget", "check"])
 async def test_a_page_has_no_english_left(browser: Browser, control: FakeControl, name: str) -> None:
     text = await page_of(browser, control, name)
     assert '<html lang="fr">' in text

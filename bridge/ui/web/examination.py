@@ -1,0 +1,80 @@
+"""/check, for the administrator: a button tries everything that mail has to pass; one row for each finding."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from bridge.control.contract import Control, Finding, Outcome
+from bridge.errors import BridgeError
+from bridge.ui.i18n import say, tell_problem
+from bridge.ui.web import guards, wording
+from bridge.ui.web.rendering import form_page, not_found
+
+_WORST_FIRST = (Outcome.FAILED, Outcome.OK, Outcome.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    outcome: str
+    word: str
+    check: str
+    subject: str
+    sentence: str
+    turn: str
+    """Empty where nobody has to act."""
+
+
+class CheckPage:
+    """One examination at a time: each asks the providers for tokens."""
+
+    def __init__(self, control: Control, administrators: guards.Administrators, forms: guards.Forms) -> None:
+        self._control = control
+        self._administrators = administrators
+        self._forms = forms
+        self._busy = asyncio.Lock()
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the application's router."""
+        return [web.get("/check", self.ask, allow_head=False), web.post("/check", self.run)]
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """What it is, and a button: looking at the page asks no provider anything."""
+        return self._page(request) if self._administrators.is_open(request) else not_found()
+
+    async def run(self, request: web.Request) -> web.StreamResponse:
+        """Answers within a minute, when everything was tried."""
+        if not self._administrators.is_open(request):
+            return not_found()
+        fields = dict(await guards.form_fields(request) or [])
+        if not self._forms.accept(request, fields.get("form", "")):
+            return self._page(request, 403, problem=say(guards.AGAIN))
+        if self._busy.locked():
+            return self._page(request, 409, problem=say("A check is under way already. Please try again in a minute."))
+        async with self._busy:
+            try:
+                findings = await self._control.diagnose()
+            except BridgeError as problem:  # the bridge is in another process, and has gone
+                return self._page(request, 503, problem=tell_problem(problem))
+        return self._page(request, findings=findings)
+
+    def _page(
+        self, request: web.Request, status: int = 200, *, problem: str = "", findings: tuple[Finding, ...] = ()
+    ) -> web.StreamResponse:
+        ordered = sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.outcome))
+        failures = sum(finding.outcome is Outcome.FAILED for finding in findings)
+        rows = [_row(finding) for finding in ordered]
+        return form_page(self._forms, request, "check.html", status, problem=problem, rows=rows, failures=failures)
+
+
+def _row(finding: Finding) -> _Row:
+    return _Row(
+        finding.outcome.value,
+        wording.outcome_word(finding.outcome),
+        wording.check_name(finding.check),
+        finding.subject,
+        finding.told(say),
+        wording.turn_word(finding.turn) if wording.must_act(finding) else "",
+    )
