@@ -60,6 +60,8 @@ class FakeControl:
         """Raised by status(), as a fault of ours would be."""
         self.completions: list[dict[str, str]] = []
         """The parameters of each attempt to complete, right or wrong."""
+        self.notices_end: BridgeError | None = None
+        """Raised by notices() in place of the next one."""
         self.following = asyncio.Event()
         """Somebody reads the notices."""
         self.abandoned = asyncio.Event()
@@ -160,7 +162,10 @@ class FakeControl:
             self.following.set()
             try:
                 while True:
-                    yield await queue.get()
+                    notice = await queue.get()
+                    if self.notices_end is not None:
+                        raise self.notices_end
+                    yield notice
             finally:
                 self.abandoned.set()
 

@@ -16,7 +16,7 @@ from bridge.ui.i18n import say, spoken, tell, tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
-from bridge.ui.web.rendering import ICON, STYLE, form_page, not_found, page, see_other
+from bridge.ui.web.rendering import ICON, SCRIPT, STYLE, form_page, not_found, page, see_other
 from bridge.ui.web.waiting import Waiting
 
 ROWS = 40
@@ -172,6 +172,10 @@ class Pages:
     async def style(self, request: web.Request) -> web.StreamResponse:
         """The one style sheet."""
         return web.Response(text=STYLE, content_type="text/css", charset="utf-8")
+
+    async def script(self, request: web.Request) -> web.StreamResponse:
+        """The one script, of the administrator's pages."""
+        return web.Response(text=SCRIPT, content_type="text/javascript", charset="utf-8")
 
     async def icon(self, request: web.Request) -> web.StreamResponse:
         """Browsers ask for it unbidden, also right after the redirect."""

@@ -13,10 +13,11 @@ from bridge.ui import i18n
 from bridge.ui.web import guards
 
 HEADERS: Final = {
-    # No script, nothing from elsewhere, no frame around us. `form-action` stops at this console on purpose: Chromium
-    # applies it to the redirects after a form too, so no form's answer redirects to a provider (see pages.Pages.begin).
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
+    # One script of ours, nothing inline, nothing from elsewhere, no frame around us. `form-action` stops at this
+    # console on purpose: Chromium applies it to the redirects after a form too, so no form's answer redirects to a
+    # provider (see pages.Pages.begin).
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
+    "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     "Referrer-Policy": "no-referrer",  # our URLs hold addresses, and for a moment a code
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -27,6 +28,7 @@ HEADERS: Final = {
 }
 
 _FILES = resources.files("bridge.ui.web")
+SCRIPT: Final = _FILES.joinpath("static/console.js").read_text("utf-8")
 STYLE: Final = _FILES.joinpath("static/style.css").read_text("utf-8")
 ICON: Final = _FILES.joinpath("static/favicon.svg").read_text("utf-8")
 

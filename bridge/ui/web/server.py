@@ -21,6 +21,7 @@ from bridge.ui.web import guards
 from bridge.ui.web.accounts import AccountPages
 from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
+from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.rendering import HEADERS, not_found, page
@@ -106,11 +107,12 @@ class Console:
             issue_ticket=administrators.issue_ticket,
             keep_alive=self._keep_alive,
         )
+        events = Events(self._control, administrators, self._hosts, self._keep_alive)
         application = web.Application(
             middlewares=[self._speak, self._supervise, self._admit], client_max_size=BODY_LIMIT
         )
         application.on_response_prepare.append(_add_headers)
-        application.on_shutdown.append(_closer(api))
+        application.on_shutdown.append(_closer(api, events))
         application.add_routes(
             [
                 web.get("/", pages.root),
@@ -123,7 +125,9 @@ class Console:
                 web.post("/paste", pages.paste),
                 web.get("/admin/{token}", pages.administrator, allow_head=False),
                 web.get("/style.css", pages.style),
+                web.get("/console.js", pages.script),
                 web.get("/favicon.ico", pages.icon),
+                *events.routes(),
                 *accounts.routes(),
                 *CheckPage(self._control, administrators, forms).routes(),
                 *api.routes(),
@@ -201,8 +205,9 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     response.headers.update(HEADERS)
 
 
-def _closer(api: Api) -> Callable[[web.Application], Awaitable[None]]:
+def _closer(api: Api, events: Events) -> Callable[[web.Application], Awaitable[None]]:
     async def close(application: web.Application) -> None:
         api.close()
+        events.close()
 
     return close

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from bridge.control.wire import KEEP_ALIVE
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.ui.web.server import Console
@@ -58,12 +59,19 @@ class Browser:
 
 @asynccontextmanager
 async def serving(
-    control: FakeControl, clock: HandClock | None = None, language: str = "auto"
+    control: FakeControl, clock: HandClock | None = None, language: str = "auto", keep_alive: float = KEEP_ALIVE
 ) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
-    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts, clock=clock, language=lambda: language)
+    console = Console(
+        control,
+        admin_token=Secret(TOKEN),
+        hosts=hosts,
+        clock=clock,
+        keep_alive=keep_alive,
+        language=lambda: language,
+    )
     async with console.serving([sock]), browsing(port) as browser:
         yield browser
 

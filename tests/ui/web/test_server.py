@@ -31,8 +31,8 @@ async def raw(port: int, data: bytes) -> tuple[bytes, bytes]:
 
 def assert_headers(headers: str) -> None:
     for line in (
-        "content-security-policy: default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'",
+        "content-security-policy: default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
+        "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
         "referrer-policy: no-referrer",
         "cache-control: no-store",
         "x-content-type-options: nosniff",
@@ -48,6 +48,10 @@ async def test_every_answer_has_the_headers(browser: Browser) -> None:
         ("GET", "/"),
         ("HEAD", "/"),
         ("GET", "/style.css"),
+        ("GET", "/console.js"),
+        ("GET", "/events"),
+        ("GET", "/check"),
+        ("GET", f"/accounts/{ALICE}"),
         ("GET", "/favicon.ico"),
         ("GET", f"/admin/{TOKEN}"),
         ("GET", "/admin/wrong"),

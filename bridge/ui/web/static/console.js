@@ -1,0 +1,49 @@
+// Keeps the administrator's pages up to date while they are in view. Without it they are as good, and reloaded by hand.
+"use strict";
+
+const PAUSE = 1000; // milliseconds between two looks, however much happens
+
+let source = null;
+let timer = 0;
+
+function view() {
+  return document.getElementById("live");
+}
+
+// What has the focus keeps it: the new page has the same controls, known by where they lead.
+function name(element) {
+  return element && (element.getAttribute("href") || element.getAttribute("formaction") || element.id || "");
+}
+
+async function look() {
+  timer = 0;
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
+  const old = view();
+  if (!answer || !answer.ok || !old) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+  if (!fresh || fresh.innerHTML === old.innerHTML) return;
+  const focused = old.contains(document.activeElement) ? name(document.activeElement) : "";
+  old.replaceWith(document.adoptNode(fresh));
+  if (!focused) return;
+  const same = [...fresh.querySelectorAll("a, button")].find((element) => name(element) === focused);
+  if (same) same.focus({ preventScroll: true });
+}
+
+function soon() {
+  if (!timer) timer = setTimeout(look, PAUSE);
+}
+
+// A hidden tab has no stream: a browser keeps six connections to one host, and the pages need some themselves.
+function follow() {
+  if (document.hidden) {
+    if (source) source.close();
+    source = null;
+  } else if (!source && view()) {
+    source = new EventSource("/events");
+    source.onmessage = soon;
+    source.onopen = soon; // what happened while nobody listened
+  }
+}
+
+document.addEventListener("visibilitychange", follow);
+follow();
