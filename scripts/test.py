@@ -30,6 +30,8 @@ def main() -> int:
     if not quick:
         install_servers()
     interpreter = str(prepare("dev", "postgresql", "tray"))
+    if not quick:
+        install_axe_core()
 
     def module(*words: str) -> list[str]:
         return [interpreter, "-m", *words]
@@ -90,6 +92,18 @@ def install_servers() -> None:
     finally:
         if not may_start:
             POLICY.unlink(missing_ok=True)
+
+
+def install_axe_core() -> None:
+    """From npm, into the virtual environment; no code of it runs before a test's browser runs it."""
+    packages = runpy.run_path(str(ROOT / "tests" / "servers" / "packages.py"))
+    npm = shutil.which("npm")
+    if packages["has_axe_core"]() or npm is None:
+        return
+    print(f"installing {packages['AXE_CORE']} …", flush=True)
+    quiet = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    if subprocess.run([npm, "install", *quiet, "--prefix", packages["NPM_PREFIX"], packages["AXE_CORE"]]).returncode:
+        print("npm failed; the tests will say what is missing", flush=True)
 
 
 def _tool(name: str) -> str:

@@ -29,6 +29,7 @@ _SIGNS: Final[dict[str, str]] = {
     "dbus-x11": "dbus-launch",
     "ca-certificates": "update-ca-certificates",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
+    "npm": "npm",
     "libfaketime": "/usr/lib/*/faketime/libfaketimeMT.so.1",
     "xvfb": "Xvfb",
     "trayer": "trayer",
@@ -39,6 +40,11 @@ _SIGNS: Final[dict[str, str]] = {
     "gir1.2-ayatanaappindicator3-0.1": "/usr/lib/*/girepository-1.0/AyatanaAppIndicator3-0.1.typelib",
 }
 APT_PACKAGES: Final = tuple(_SIGNS)
+
+AXE_CORE: Final = "axe-core@4.14.1"
+"""From npm: finds what makes a page hard to use for some people."""
+NPM_PREFIX: Final = Path(__file__).resolve().parents[2] / ".venv"
+_AXE_SCRIPT: Final = NPM_PREFIX / "node_modules" / "axe-core" / "axe.min.js"
 
 # Debian keeps daemons out of an ordinary user's PATH.
 _SYSTEM_PROGRAMS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -55,6 +61,18 @@ def program(name: str) -> Path | None:
 def missing() -> list[str]:
     """Packages of `APT_PACKAGES` that are not installed, in that order."""
     return [package for package, sign in _SIGNS.items() if program(sign) is None]
+
+
+def has_axe_core() -> bool:
+    """True once scripts/test.py has installed it."""
+    return _AXE_SCRIPT.exists()
+
+
+def axe_core() -> Path:
+    """The script; without it the calling test is skipped, or fails in CI, as by needs()."""
+    if not has_axe_core():
+        _absent("axe-core (scripts/test.py installs it, where there is npm)")
+    return _AXE_SCRIPT
 
 
 def needs(*names: str) -> None:

@@ -174,7 +174,7 @@ class Pages:
         return web.Response(text=STYLE, content_type="text/css", charset="utf-8")
 
     async def script(self, request: web.Request) -> web.StreamResponse:
-        """The one script, of the administrator's pages."""
+        """The one script: no page needs it."""
         return web.Response(text=SCRIPT, content_type="text/javascript", charset="utf-8")
 
     async def icon(self, request: web.Request) -> web.StreamResponse:

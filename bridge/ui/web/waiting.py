@@ -25,7 +25,7 @@ PAGES = 1000
 PAGE_SECONDS = 1800.0
 """Longer than any provider's code lives (15 minutes at Microsoft), so that its end can still be shown."""
 LOOK_SECONDS = 4
-"""Between two looks of the page, which reloads itself; it works without JavaScript."""
+"""Between two looks of the page: by console.js, or, without JavaScript, by reloading itself."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
-// Keeps the administrator's pages up to date while they are in view. Without it they are as good, and reloaded by hand.
+// Keeps the administrator's pages up to date while they are in view; without it they are as good, and reloaded by hand.
+// Takes a person whose code was entered elsewhere to the result; without it that page reloads itself.
 "use strict";
 
 const PAUSE = 1000; // milliseconds between two looks, however much happens
@@ -45,5 +46,13 @@ function follow() {
   }
 }
 
+// Not by reloading: that would take a screen reader back to the top every few seconds.
+async function ask() {
+  const answer = await fetch(location.href).catch(() => null);
+  if (answer && answer.redirected) location.replace(answer.url);
+}
+
+const wait = document.getElementById("wait");
+if (wait) setInterval(ask, Number(wait.dataset.seconds) * 1000);
 document.addEventListener("visibilitychange", follow);
 follow();

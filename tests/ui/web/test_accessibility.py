@@ -1,0 +1,178 @@
+"""Every page in a real Chromium: axe-core finds nothing serious, the keyboard reaches everything, nothing overflows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
+from bridge.control.contract import AccountState, Finding, Outcome, ProtocolCheck
+from tests.fakes_control import FakeControl, state_of
+from tests.servers.needed import absent
+from tests.servers.packages import axe_core, needs, program
+from tests.ui.web.conftest import TOKEN, Browser
+
+pytestmark = pytest.mark.browser
+
+try:
+    from playwright.async_api import Browser as Chromium
+    from playwright.async_api import Page, async_playwright
+except ImportError:  # pragma: no cover
+    absent("playwright")
+
+ALICE = "alice@example.com"
+SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
+
+SERIOUS = """async () => (await axe.run(document)).violations
+    .filter(found => ["serious", "critical"].includes(found.impact))
+    .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
+
+CONTROLS = "document.querySelectorAll('main a, main button, main input:not([type=hidden]), main textarea').length"
+
+FOCUSED = """() => { const one = document.activeElement;
+    return one === document.body ? null : [one.closest('main') !== null, one.matches(':focus-visible'),
+        getComputedStyle(one).outlineStyle]; }"""
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Chromium]:
+    needs("chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+def troubled(control: FakeControl) -> FakeControl:
+    """Something of everything that the pages can show."""
+    control.states |= {
+        ALICE: AccountState.TROUBLE,
+        "bob@example.com": AccountState.READY,
+        "carol.with-a-rather-long-name@subsidiary.example.com": AccountState.PENDING,
+        "dave@example.com": AccountState.SIGN_IN,
+    }
+    control.details = {ALICE: SMTP_OFF.told(), "dave@example.com": "Nobody has signed in yet. Sign in, please."}
+    control.diagnoses = {ALICE: SMTP_OFF}
+    failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
+    control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
+    control.warnings = ("The client secret of office365 ends tomorrow.",)
+    control.findings += (Finding("firewall", "", Outcome.SKIPPED, "not tried"),)
+    return control
+
+
+async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
+    """Go there as a person does."""
+    account = f"{base}/accounts/{ALICE}"
+    if name in {"list", "account", "password", "rotated", "forget", "check", "findings"}:
+        await page.goto(f"{base}/admin/{TOKEN}")
+    match name:
+        case "start":
+            await page.goto(base)
+        case "sign-in" | "leaving" | "elsewhere" | "device":
+            control.user_code = "ABCD-EFGH" if name == "device" else ""
+            await page.route("https://login.provider.example/**", lambda route: route.abort())
+            await page.goto(f"{base}/sign-in/{ALICE}")
+            if name == "elsewhere":
+                await page.click("button[name=elsewhere]")
+            elif name != "sign-in":
+                await page.click("main button:not([name])")
+        case "ready" | "denied":
+            state = state_of((await control.begin_authorization(ALICE)).url)
+            await page.goto(f"{base}/?state={state}&{'code=c' if name == 'ready' else 'error=access_denied'}")
+        case "nowhere":
+            await page.goto(f"{base}/nowhere")
+        case "account":
+            await page.goto(account)
+        case "password" | "rotated":
+            await page.goto(account)
+            await page.click("button:text('Show it')" if name == "password" else "button:text('Make a new one')")
+        case "forget":
+            await page.goto(f"{account}/forget")
+        case "check" | "findings":
+            await page.goto(f"{base}/check")
+            if name == "findings":
+                await page.click("main button")
+
+
+PAGES = {
+    "start": "Your mail program, signed in",
+    "sign-in": "Sign in",
+    "elsewhere": "Sign in on another computer",
+    "device": "Sign in with a code",
+    "ready": "You are signed in",
+    "denied": "The sign-in was declined",
+    "nowhere": "There is nothing here",
+    "list": "Accounts",
+    "account": ALICE,
+    "password": ALICE,
+    "rotated": ALICE,
+    "forget": "Sign out?",
+    "check": "Check everything",
+    "findings": "Check everything",
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_page_is_accessible(chromium: Chromium, browser: Browser, troubled: FakeControl, name: str) -> None:
+    script = axe_core().read_text("utf-8")
+    looks: list[dict[str, Any]] = [
+        {"color_scheme": "light", "viewport": {"width": 1000, "height": 800}},
+        {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}},
+    ]
+    for look in looks:
+        context = await chromium.new_context(**look, locale="en-GB")
+        page = await context.new_page()
+        await visit(page, f"http://localhost:{browser.port}", troubled, name)
+        assert await page.inner_text("h1") == PAGES[name]
+        await page.evaluate(script)  # which the page's own policy would not let in
+        assert await page.evaluate(SERIOUS) == []
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await reach_all(page)
+        await context.close()
+
+
+async def reach_all(page: Page) -> None:
+    """With the Tab key alone, and each time it shows where one is."""
+    reached = 0
+    for _ in range(100):
+        await page.keyboard.press("Tab")
+        focused = await page.evaluate(FOCUSED)
+        if focused is None:  # around once
+            break
+        assert focused[1:] == [True, "solid"]
+        reached += focused[0]
+    assert reached == await page.evaluate(CONTROLS)
+
+
+async def test_the_list_follows_what_happens_and_keeps_the_focus(
+    chromium: Chromium, browser: Browser, troubled: FakeControl
+) -> None:
+    page = await chromium.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    await page.goto(f"http://localhost:{browser.port}/admin/{TOKEN}")
+    await troubled.following.wait()
+    link = page.locator("a:text('dave@example.com')")
+    await link.focus()
+    troubled.completed_elsewhere("dave@example.com")
+    await page.wait_for_selector("text=2 ready")
+    assert await link.evaluate("one => one === document.activeElement")
+    assert troubles == []
+
+
+@pytest.mark.parametrize("with_script", [True, False])
+async def test_the_page_with_a_code_knows_by_itself_that_it_was_entered(
+    chromium: Chromium, browser: Browser, troubled: FakeControl, with_script: bool
+) -> None:
+    context = await chromium.new_context(java_script_enabled=with_script)
+    page = await context.new_page()
+    await visit(page, f"http://localhost:{browser.port}", troubled, "device")
+    await troubled.following.wait()
+    troubled.completed_elsewhere(ALICE)
+    await page.wait_for_url("**/done/*")
+    assert await page.inner_text("h1") == "You are signed in"
