@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +52,13 @@ def sign_in(page: Page, bridge: Bridge, address: str, person: str, answer: str =
     page.wait_for_url(f"http://localhost:{bridge.console_port}/**")
 
 
+def administrators_link(bridge: Bridge) -> str:
+    """As its own commands find it."""
+    published = next(bridge.directory.glob("data/mail-bridge/run/*/control.json"))
+    token = json.loads(published.read_text())["token"]
+    return f"http://localhost:{bridge.console_port}/admin/{token}"
+
+
 @pytest.mark.parametrize("address", [ALICE, BOB])
 def test_a_person_signs_in_and_the_mail_program_gets_in(fresh: Bridge, world: World, page: Page, address: str) -> None:
     assert "must sign in" in replies(fresh.login(address))["imap"]
@@ -70,6 +79,48 @@ def test_the_wrong_person_is_told_whom_to_choose_and_may_try_again(fresh: Bridge
     assert fresh.json("accounts", "list")[0]["state"] == "sign-in"
     sign_in(page, fresh, ALICE, ALICE)
     assert fresh.json("accounts", "list")[0]["state"] == "ready"
+
+
+def test_the_whole_story_of_a_mailbox(fresh: Bridge, world: World, page: Page) -> None:
+    """Refused with a link, the wrong person, the right one; then the administrator makes a new password."""
+    refusal = replies(fresh.login(ALICE))["imap"]
+    link = re.search(r"http://localhost:\d+/sign-in/[^ )\]]+", refusal)
+    assert link is not None, refusal
+    page.goto(link[0])
+    assert ALICE in page.inner_text("main")
+    sign_in(page, fresh, ALICE, BOB)
+    assert page.inner_text("h1").strip() == "Somebody else has signed in"
+    assert "must sign in" in replies(fresh.login(ALICE))["imap"]
+    sign_in(page, fresh, ALICE, ALICE)
+    assert page.inner_text("h1").strip() == "You are signed in"
+
+    page.goto(administrators_link(fresh))
+    assert "/admin/" not in page.url
+    page.click(f"a:text-is('{ALICE}')")
+    page.click("text=Show it")
+    old = page.inner_text(".password")
+    assert replies(fresh.login(ALICE, old))["imap"] == "OK"
+    page.click("text=Hide it")
+    assert old not in page.content()
+    page.click("text=Make a new one")
+    new = page.inner_text(".password")
+    assert new != old
+    for password in (old, new):  # the old one for a week longer
+        assert replies(fresh.login(ALICE, password))["imap"] == "OK"
+    page.go_back()
+    assert new not in page.content()
+    assert old not in page.content()
+
+    page.goto(f"http://localhost:{fresh.console_port}/accounts/{ALICE}")
+    page.click("text=Try the mail servers now")
+    tried = page.inner_text("section[aria-labelledby=servers]")
+    assert tried.count("Opens the mailbox.") == len(replies(fresh.login(ALICE)))
+    page.click("text=Sign out")
+    page.click("main button[type=submit]")
+    assert "Sign-in needed" in page.inner_text("main")
+    assert "must sign in" in replies(fresh.login(ALICE, new))["imap"]
+    for secret in (old, new):
+        assert secret not in fresh.log
 
 
 def test_a_person_who_declines_is_told_that_nothing_happened(fresh: Bridge, world: World, page: Page) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountState, AccountStatus, Control, Status
+from bridge.control.contract import AccountStatus, Control, Status
 from bridge.errors import BridgeError, LoginRefused
 from bridge.model import PASSWORD_OVERLAP
 from bridge.observe.logs import event
@@ -140,7 +140,7 @@ def _fields(account: AccountStatus) -> dict[str, object]:
         "sentence": wording.state_sentence(account.state),
         "subject": account.subject,
         "provider": account.provider,
-        "is_signed_in": account.state in {AccountState.READY, AccountState.TROUBLE},
+        "is_signed_in": account.state in wording.SIGNED_IN,
         "detail": tell(account.detail, diagnosis),
         "detail_language": spoken() if diagnosis is not None else "en",
         "detail_forward": forwarding(diagnosis.advice.turn) if diagnosis is not None else "",

@@ -12,6 +12,9 @@ from bridge.ui.i18n import forwarding, say, tell
 WILDCARDS = frozenset({"0.0.0.0", "[::]"})
 """Hosts of a listener that no mail program can be told."""
 
+SIGNED_IN = frozenset({AccountState.READY, AccountState.TROUBLE})
+"""States in which the account's `subject` is who has signed in; else it is who must."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -150,7 +153,8 @@ def must_act(finding: Finding) -> bool:
 
 def somebody_else(account: AccountStatus) -> str:
     """Who has signed in, where it is not whom the address names, as for a shared mailbox; else empty."""
-    return account.subject if account.subject.lower() != account.address.lower() else ""
+    is_else = account.state in SIGNED_IN and account.subject.lower() != account.address.lower()
+    return account.subject if is_else else ""
 
 
 def moment(seconds: float) -> str:

@@ -52,6 +52,14 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
     assert f'href="/sign-in/{ALICE}"' in text
 
 
+async def test_before_the_sign_in_the_page_says_who_must(browser: Browser, control: FakeControl) -> None:
+    await browser.as_administrator()
+    text = await browser.text(PAGE)
+    assert f"<dt>Who must sign in</dt><dd>{ALICE}</dd>" in text
+    assert "Signed in as" not in text
+    assert "Mail programs are refused until somebody has signed in" in text
+
+
 async def test_the_page_has_the_settings_to_copy(browser: Browser, control: FakeControl) -> None:
     control.listeners += (ListenerStatus("pop3", "0.0.0.0:1110", "implicit", 0),)
     await browser.as_administrator()

@@ -130,7 +130,19 @@ async def test_each_page_is_small_also_with_many_accounts(browser: Browser, cont
     async with browser.get("/") as response:
         assert len(await response.read()) < 100_000  # texts of nothing but escaped characters
     control.details = dict.fromkeys(control.details, "The sign-in service cannot be reached just now. " * 20)
-    for path in ("/", "/?page=2", "/?page=26", "/style.css", "/favicon.ico", f"/sign-in/{ALICE}", "/nowhere"):
+    account = "/accounts/person.0001@a-rather-long-name.example.com"
+    for path in (
+        "/",
+        "/?page=2",
+        "/?page=26",
+        account,
+        "/check",
+        "/console.js",
+        "/style.css",
+        "/favicon.ico",
+        f"/sign-in/{ALICE}",
+        "/nowhere",
+    ):
         async with browser.get(path) as response:
             assert len(await response.read()) < 50_000
     assert "Page 26 of 26" in await browser.text("/?page=999")
