@@ -83,7 +83,7 @@ class Pages:
         settings = [wording.setting(listener) for listener in status.listeners]
         if not is_administrator:
             return page("start.html", is_demo=status.is_demo, settings=settings)
-        listed = _list_fields(status, request.query.get("page"))
+        listed = _list_fields(status, request.query.get("page"), request.query.get("find", ""))
         return page("accounts.html", bridge=status, settings=settings, **listed)
 
     async def _public_status(self) -> Status:
@@ -187,9 +187,13 @@ def _is_plausible(address: str) -> bool:
     return 0 < len(address) <= ADDRESS_LIMIT and address.isprintable() and " " not in address
 
 
-def _list_fields(status: Status, asked: str | None) -> dict[str, Any]:
-    """One page of the list, those who need somebody first."""
-    ordered = sorted(status.accounts, key=lambda account: (_URGENT_FIRST.index(account.state), account.address))
+def _list_fields(status: Status, asked: str | None, wanted: str) -> dict[str, Any]:
+    """One page of the list, or of the accounts with these letters in them: those who need somebody first."""
+    find = wanted.strip()[:ADDRESS_LIMIT]
+    found = [
+        account for account in status.accounts if find.casefold() in f"{account.address}\n{account.subject}".casefold()
+    ]
+    ordered = sorted(found, key=lambda account: (_URGENT_FIRST.index(account.state), account.address))
     last = max(1, -(-len(ordered) // ROWS))
     number = min(int(asked), last) if asked and asked.isascii() and asked.isdigit() and len(asked) < 9 else 1
     number = max(number, 1)
@@ -197,7 +201,8 @@ def _list_fields(status: Status, asked: str | None) -> dict[str, Any]:
     counts = [
         (state.value, wording.state_word(state), sum(a.state is state for a in ordered)) for state in _URGENT_FIRST
     ]
-    return {"rows": rows, "number": number, "last": last, "counts": counts}
+    has_find = bool(find) or last > 1
+    return {"rows": rows, "number": number, "last": last, "counts": counts, "find": find, "has_find": has_find}
 
 
 def _row(account: AccountStatus) -> _Row:

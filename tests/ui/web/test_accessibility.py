@@ -67,7 +67,7 @@ def troubled(control: FakeControl) -> FakeControl:
 async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
     """Go there as a person does."""
     account = f"{base}/accounts/{ALICE}"
-    if name in {"list", "account", "password", "rotated", "forget", "check", "findings"}:
+    if name in {"list", "found", "account", "password", "rotated", "forget", "check", "findings"}:
         await page.goto(f"{base}/admin/{TOKEN}")
     match name:
         case "start":
@@ -85,6 +85,8 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
             await page.goto(f"{base}/?state={state}&{'code=c' if name == 'ready' else 'error=access_denied'}")
         case "nowhere":
             await page.goto(f"{base}/nowhere")
+        case "found":
+            await page.goto(f"{base}/?find=example")
         case "account":
             await page.goto(account)
         case "password" | "rotated":
@@ -107,6 +109,7 @@ PAGES = {
     "denied": "The sign-in was declined",
     "nowhere": "There is nothing here",
     "list": "Accounts",
+    "found": "Accounts",
     "account": ALICE,
     "password": ALICE,
     "rotated": ALICE,

@@ -150,6 +150,25 @@ async def test_each_page_is_small_also_with_many_accounts(browser: Browser, cont
         assert "Page 1 of 26" in await browser.text(f"/?page={quote(odd)}")
 
 
+async def test_an_account_is_found_by_some_of_its_letters(browser: Browser, control: FakeControl) -> None:
+    for number in range(100):
+        control.states[f"person.{number:02}@<b>&.example"] = AccountState.SIGN_IN
+    await browser.as_administrator()
+    assert 'name="find"' in await browser.text("/")
+    text = await browser.text(f"/?find={quote(' SON.42@<B>& ')}")
+    assert re.findall(r'<strong><a href="[^"]*">(.*?)</a>', text) == ["person.42@&lt;b&gt;&amp;.example"]
+    assert "<b>" not in text
+    text = await browser.text(f"/?find={quote('@<b>&')}&page=2")
+    assert "Page 2 of 3" in text
+    assert 'href="/?find=%40%3Cb%3E%26&amp;page=3"' in text
+    assert "No account has these letters in it." in await browser.text("/?find=nobody")
+
+
+async def test_a_short_list_has_nothing_to_find(browser: Browser) -> None:
+    await browser.as_administrator()
+    assert 'name="find"' not in await browser.text("/")
+
+
 async def test_the_sign_in_page_looks_the_same_for_an_unknown_address(browser: Browser) -> None:
     known, unknown = await browser.text(f"/sign-in/{ALICE}"), await browser.text("/sign-in/nobody@example.com")
     assert known.replace(ALICE, "nobody@example.com") == unknown
