@@ -32,7 +32,7 @@ def has_config(interpreter: str) -> bool:
     os.chdir(ROOT)
     if subprocess.run([interpreter, "-c", FIND_CONFIG]).returncode == 0:
         return True
-    print("There is no configuration yet, so this is the demo. For real mail see README.md, 'For real'.", flush=True)
+    print("There is no configuration yet, so this is the demo. For real mail: python3 scripts/run.py init", flush=True)
     return False
 
 

@@ -84,6 +84,30 @@ def read_named_secret(name: str, *, limit: float = ANSWER_LIMIT) -> str | None:
     return _answered(read, limit, _NAMED_REMEDY)
 
 
+def check_named_secrets(*, limit: float = ANSWER_LIMIT) -> str:
+    """Try whether the keyring takes and gives back what it is given. Returns: its name. Raises: StoreUnavailable."""
+
+    def probe() -> str:
+        from bridge.stores import oskeyring
+
+        home = oskeyring.open_keyring()
+        home.probe()
+        return home.name
+
+    return _answered(probe, limit)
+
+
+def write_named_secret(name: str, value: Secret[str], *, limit: float = ANSWER_LIMIT) -> None:
+    """Store the entry that `${keyring:name}` reads, in place of one that is there. Raises: StoreUnavailable."""
+
+    def write() -> None:
+        from bridge.stores import oskeyring
+
+        oskeyring.open_keyring().write(NAMED_SERVICE, name, value.reveal())
+
+    _answered(write, limit, _NAMED_REMEDY)
+
+
 class _OneAtATime:
     """Calls into the keyring, each in a daemon thread: one that hangs is left behind, also by the process's exit."""
 
@@ -116,14 +140,15 @@ def _answer(work: Callable[[], R], answer: Future[R]) -> None:
         answer.set_exception(error)
 
 
-def _answered(work: Callable[[], R], limit: float, remedy: str) -> R:
+def _answered(work: Callable[[], R], limit: float, remedy: str = "") -> R:
     """Ask the keyring within the limit; its troubles get the remedy that fits what was asked for."""
+    end = f". {remedy}" if remedy else ""
     try:
         return _keyring.call(work, limit)
     except TimeoutError as error:
-        raise StoreUnavailable(f"the OS keyring does not answer; unlock it. {remedy}") from error
+        raise StoreUnavailable(f"the OS keyring does not answer; unlock it{end}") from error
     except StoreUnavailable as error:
-        raise type(error)(f"{error}. {remedy}") from error
+        raise type(error)(f"{error}{end}") from error
 
 
 def _from_keyring(has_records: bool) -> Secret[bytes]:

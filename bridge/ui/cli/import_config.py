@@ -12,10 +12,9 @@ from bridge.config.importers.emailproxy import Imported, import_emailproxy
 from bridge.config.importers.ini import decoded
 from bridge.config.importers.providers import SecretHome
 from bridge.config.load import load_config
-from bridge.errors import BridgeError, ConfigError
-from bridge.host.files import write_private
-from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
+from bridge.errors import ConfigError
 from bridge.ui.cli.session import DONE
+from bridge.ui.cli.writing import write_configuration
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the other program's file; an account with its tokens has some 6,000."""
@@ -44,7 +43,7 @@ def import_config(file: Path, output: Path | None, force: bool) -> int:
     files = _files(imported, output)
     if not force and (there := [str(path) for path in files if path.exists()]):
         raise click.UsageError(f"{', '.join(there)}: there already; name another file, or add --force to overwrite")
-    _write(files, overwrite=force)
+    write_configuration(files, overwrite=force)
     _report(imported, files)
     _check(output)
     return DONE
@@ -65,21 +64,6 @@ def _files(imported: Imported, output: Path) -> dict[Path, str]:
     """What to write, the YAML last: it never names a file that is not there yet."""
     secrets = {output.parent / kept.place: kept.value.reveal() for kept in imported.kept if kept.value is not None}
     return {**secrets, output: imported.yaml}
-
-
-def _write(files: dict[Path, str], *, overwrite: bool) -> None:
-    path = output = list(files)[-1]
-    try:
-        output.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        for path, text in files.items():
-            if path != output:
-                ensure_private(path.parent, directory=True)
-            write_private(path, text, overwrite=overwrite)
-    except OSError as error:
-        problem = BridgeError(f"{path} cannot be written: {error.strerror or type(error).__name__}")
-    else:
-        return
-    raise problem
 
 
 def _report(imported: Imported, files: Iterable[Path]) -> None:

@@ -18,6 +18,7 @@ from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, log_level_optio
 from bridge.ui.i18n import tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "init": ("bridge.ui.cli.init", "init", "Ask a few questions and write the first configuration."),
     "run": ("bridge.ui.cli.run", "run", "Start the bridge and serve mail programs until Ctrl-C."),
     "tray": ("bridge.ui.cli.tray", "tray", "Show an icon beside the clock for a bridge that runs."),
     "check": (
@@ -62,7 +63,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="First look, without any account: mail-bridge run --demo",
+    epilog="First look, without any account: mail-bridge run --demo. First set-up: mail-bridge init",
 )
 @click.option(
     "--config",

@@ -239,7 +239,7 @@ mail-bridge demo: a play provider and play mail servers, all in this process's m
      {curl} {bob}:{bobs.reveal()} 'imap://localhost:{imap}/INBOX;MAILINDEX=2'
 
 All accounts at a glance: {admin_url}
-Ctrl-C ends the demo. For real mail: copy config.example.yaml to config.yaml, edit it, and start mail-bridge again.
+Ctrl-C ends the demo. For real mail: mail-bridge init
 """
 
 

@@ -131,13 +131,10 @@ def find_config(settings: Settings) -> Path:
         if path.exists():
             return path
     places = "\n  ".join(map(str, candidates))
-    raise ConfigError(
-        (
-            f"there is no configuration yet. Looked for:\n  {places}\n"
-            "Copy config.example.yaml to one of these places and edit it, or name yours with --config FILE.\n"
-            "To look around first: mail-bridge run --demo",
-        )
-    )
+    first = i18n.say("there is no configuration yet. Looked for:")
+    remedy = i18n.say("To make one, by answering a few questions: mail-bridge init")
+    other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
+    raise ConfigError((f"{first}\n  {places}\n{remedy}\n{other}",))
 
 
 def own_config(settings: Settings) -> list[str]:

@@ -1,0 +1,131 @@
+"""`mail-bridge init`: a few questions, then a configuration that works, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bridge.config.load import LoadedConfig, load_config, parse_config
+from bridge.errors import ConfigError, StoreUnavailable
+from bridge.host.paths import config_candidates
+from bridge.model import Protocol
+from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.ui.cli.asking import is_yes
+from bridge.ui.cli.questions import Interview
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, with_settings
+from bridge.ui.cli.writing import write_configuration
+from bridge.ui.i18n import say
+from bridge.ui.setup.document import document
+
+
+@click.command()
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write here. [default: where `run` looks first]")
+@with_settings
+def init(settings: Settings, output: Path | None) -> int:
+    """Ask for the provider, the ids, the secret and the mailboxes, and write config.yaml with comments.
+
+    Every answer is checked at once. Nothing is written before the last question is answered, and nothing that is
+    there is overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own.
+    """
+    output = (output or settings.config or config_candidates()[0]).absolute()
+    try:
+        interview, text = _ask(output)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\n" + say("Nothing was written."), err=True)
+        return FAILED
+    if text is None:
+        click.echo(say("Nothing was written."), err=True)
+        return FAILED
+    _write(interview, output, text)
+    return _finish(output)
+
+
+def _ask(output: Path) -> tuple[Interview, str | None]:
+    """All questions. Returns: the answers and the YAML; None in its place if somebody would rather not."""
+    click.echo(
+        say("The configuration will be in {file}. Ctrl-C ends this; nothing is written before the end.").format(
+            file=output
+        )
+    )
+    interview = Interview(output.parent, _has_keyring())
+    if output.exists() and not is_yes(say("There is one already. Replace it in the end?"), default=False):
+        return interview, None
+    click.echo()
+    text = document(interview.hold())
+    _try(text, interview)
+    click.echo()
+    for path in (output.parent / place for place in interview.files):
+        if path.exists() and not is_yes(say("{file} is there already. Replace it?").format(file=path), default=False):
+            return interview, None
+    for name in interview.entries:
+        question = say("The keyring has an entry mail-bridge/{name} already. Replace it?").format(name=name)
+        if read_named_secret(name) is not None and not is_yes(question, default=False):
+            return interview, None
+    return interview, text if is_yes(say("Write {file}?").format(file=output), default=True) else None
+
+
+def _has_keyring() -> bool:
+    try:
+        check_named_secrets()
+    except StoreUnavailable as problem:
+        click.echo(say("Secrets will be in files that only you can read: {reason}").format(reason=problem.args[0]))
+        return False
+    return True
+
+
+def _try(text: str, interview: Interview) -> None:
+    """Load it before anything is written, the secrets elsewhere. Raises: ConfigError, such as for too many accounts."""
+    shown = text
+    for place in interview.files:
+        shown = shown.replace(f"${{file:{place}}}", "${TRIAL}")
+    parse_config(shown, directory=interview.directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
+
+
+def _write(interview: Interview, output: Path, text: str) -> None:
+    for name, secret in interview.entries.items():
+        write_named_secret(name, secret)
+    secrets = {output.parent / place: secret.reveal() + "\n" for place, secret in interview.files.items()}
+    write_configuration({**secrets, output: text}, overwrite=True)
+
+
+def _finish(output: Path) -> int:
+    """Read it as `run` will, and say what to do next."""
+    try:
+        loaded = load_config(output, read_keyring=read_named_secret)
+    except ConfigError as problem:
+        click.echo(say("Before the bridge can start:"), err=True)
+        for line in problem.problems:
+            click.echo(f"  {line}", err=True)
+        return UNUSABLE
+    click.echo(say("{file} is written, and loads.").format(file=output))
+    click.echo("\n" + say("Next:"))
+    option = "" if output == config_candidates()[0].absolute() else f' --config "{output}"'
+    steps = {
+        f"mail-bridge{option} check --online": say("tries everything that mail has to pass"),
+        f"mail-bridge{option} run": say("serves mail programs until Ctrl-C; who must sign in finds the page there"),
+    }
+    for command, purpose in steps.items():
+        click.echo(f"  {command}\n      {purpose}")
+    click.echo("\n" + say("In the mail program or CRM, for every mailbox alike:"))
+    click.echo(crm_settings(loaded, option))
+    return DONE
+
+
+def crm_settings(loaded: LoadedConfig, option: str = "") -> str:
+    """The table that somebody copies into the mail program, by the ports of the configuration."""
+    heads = (say("protocol"), say("server"), say("port"), say("encryption"))
+    rows = [heads]
+    for protocol in Protocol:
+        for address in loaded.config.listeners.of(protocol):
+            encryption = say("none") if address.tls is None else address.tls.value
+            rows.append((protocol.value.upper(), "localhost", str(address.port), encryption))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    user = say("User name: the mailbox's address. Authentication: password, for SMTP too.")
+    password = say("Password: the one that this command shows, not the mailbox's: {command}").format(
+        command=f"mail-bridge{option} accounts password {say('ADDRESS')}"
+    )
+    return "\n".join([*lines, f"  {user}", f"  {password}"])

@@ -1,0 +1,1 @@
+"""First set-up, whoever asks the questions: answers in, config.yaml out."""

@@ -1,0 +1,110 @@
+"""Answers to the text of config.yaml, with comments in the language of this context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bridge.config.importers.yaml_text import Reference, comment, entry, scalar
+from bridge.config.load import parse_config
+from bridge.errors import ConfigError
+from bridge.ui.i18n import say
+from bridge.ui.setup.answers import AccountAnswer, Answers, Choice, ProviderAnswer, SecretNeed, told
+
+_PLACE = re.compile(r"config\.yaml:[0-9]+:[0-9]+: (?:providers\.trial(?:\.([a-z_]+))?: )?")
+
+
+def document(answers: Answers) -> str:
+    """The file. It loads if every answer was found good and what its references name is in place."""
+    return "\n".join(_lines(answers)) + "\n"
+
+
+def section_problem(choice: Choice, settings: Mapping[str, str], directory: Path) -> str:
+    """What is wrong with a provider's settings together, and with the files that they name; empty if nothing is.
+
+    Tried by loading them, with an account and, where there must be one, with any secret.
+    """
+    secret = {"client_secret": "any"} if choice.secret is SecretNeed.ALWAYS else {}
+    trial = ProviderAnswer(choice, {**settings, **secret})
+    answers = Answers({"trial": trial}, (AccountAnswer("someone@example.com", "trial"),))
+    try:
+        parse_config(document(answers), directory=directory, environ={})
+    except ConfigError as error:
+        problem = error.problems[0]
+        place = _PLACE.match(problem)
+        sentence = told(problem[place.end() :] if place is not None else problem)
+        return f"{place[1]}: {sentence}" if place is not None and place[1] else sentence
+    return ""
+
+
+def _lines(answers: Answers) -> Iterator[str]:
+    yield from comment(
+        [
+            say("Made by `mail-bridge init`. All settings, each with its reason: config.example.yaml."),
+            say("After a change: `mail-bridge check`. A running bridge takes the new file by itself."),
+        ]
+    )
+    yield ""
+    yield from comment([say("Who issues the tokens: the app that you have registered, once for everybody.")])
+    yield "providers:"
+    for index, (name, provider) in enumerate(answers.providers.items()):
+        yield from [""] * bool(index) + _provider(name, provider)
+    yield ""
+    yield from _accounts(answers)
+    yield ""
+    yield from comment([say("Where mail programs connect. These are the defaults; remove the # to change one.")])
+    yield "#listeners:"
+    yield "#  imap: 127.0.0.1:1143"
+    yield "#  pop3: 127.0.0.1:1110"
+    yield "#  smtp: 127.0.0.1:1587"
+    if answers.key_file:
+        yield ""
+        yield from comment(
+            [
+                say(
+                    "There is no keyring of the operating system to trust here: the key of the stored sign-ins is in "
+                    "this file. Keep it as safe as a password; without it everybody signs in again."
+                )
+            ]
+        )
+        yield "store:"
+        yield from entry("key_file", answers.key_file, 2)
+
+
+def _provider(name: str, provider: ProviderAnswer) -> list[str]:
+    lines = [f"  {scalar(name)}:", *comment([_heading(provider.choice)], 4)]
+    for key, value in provider.settings.items():
+        if key != "client_secret_expires":
+            lines += entry(key, value, 4)
+    if provider.secret_reference:
+        lines += entry("client_secret", Reference(provider.secret_reference), 4)
+    if ends := provider.settings.get("client_secret_expires"):
+        lines += comment([say("On this day nobody's mail works any more; you are warned 30 and 7 days ahead.")], 4)
+        lines += entry("client_secret_expires", ends, 4)
+    return lines
+
+
+def _heading(choice: Choice) -> str:
+    if choice.is_unattended:
+        return say("Nobody signs in: the local password is the only lock. Keep the secret, or the key file, safe.")
+    if choice is Choice.MICROSOFT_DEVICE:
+        return say("Each person signs in once, by typing a code into any browser.")
+    return say("Each person signs in once, in the browser; it comes back to http://localhost:3017/.")
+
+
+def _accounts(answers: Answers) -> Iterator[str]:
+    yield from comment(
+        [
+            say("Whose mailboxes. The user name in the mail program picks the account."),
+            say(
+                "Everybody of a domain is one entry (`*@example.com`, in quotes); `sign_in_as` is for shared mailboxes."
+            ),
+        ]
+    )
+    yield "accounts:"
+    for account in answers.accounts:
+        yield f"  - address: {scalar(account.address)}"
+        yield f"    provider: {scalar(account.provider)}"
+        if account.sign_in_as:
+            yield f"    sign_in_as: {scalar(account.sign_in_as)}"
