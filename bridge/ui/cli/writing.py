@@ -27,10 +27,9 @@ def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
                 made.append(path)
             write_private(path, text, overwrite=overwrite)
         is_whole = True
-    except FileExistsError:
-        made = [one for one in made if one != path]  # this one is somebody else's, since a moment ago
-        problem = BridgeError(f"{path} is there already")
     except OSError as error:
+        if isinstance(error, FileExistsError):
+            made = [one for one in made if one != path]  # this one is somebody else's, since a moment ago
         problem = BridgeError(f"{path} cannot be written: {error.strerror or type(error).__name__}")
     finally:
         if not is_whole:

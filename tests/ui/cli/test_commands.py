@@ -20,7 +20,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
-COMMANDS = ("run", "check", "authorize", "accounts", "status", "import", "schema")
+COMMANDS = ("init", "run", "check", "authorize", "accounts", "status", "import", "schema")
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def test_where_there_is_no_configuration_the_places_are_named(admin: Bridge, com
     assert code == 2
     assert "there is no configuration yet" in said
     assert str(admin.directory / "config.yaml") in said
+    assert "mail-bridge init" in said
     assert "run --demo" in said
     assert "Traceback" not in said
 

@@ -1,0 +1,282 @@
+"""`mail-bridge init`, as a process: its answers piped in, and typed at a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bridge.config.load import load_config
+from tests.conftest import COVERAGE
+
+CANARY = "CANARY-secret"
+HOST = "https://login.microsoftonline.com"
+GOOGLE = ["1", "1234.apps.googleusercontent.com", CANARY, ""]
+ALICE = ["1", "alice@example.com", "", ""]
+WRITE = [""]
+SECONDS = 60
+
+
+@dataclass
+class Desk:
+    """A home directory, and where the configuration will be."""
+
+    home: Path
+    language: str = "C"
+    keyring: str = ""
+
+    @property
+    def config(self) -> Path:
+        return self.home / "bridge" / "config.yaml"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        keyring = {"PYTHON_KEYRING_BACKEND": self.keyring or "keyring.backends.fail.Keyring"}
+        home = {"HOME": str(self.home), "USERPROFILE": str(self.home)}
+        kept = {"PATH": os.environ["PATH"], "LC_ALL": self.language, "PYTHONIOENCODING": "utf-8"}
+        return {**COVERAGE, **kept, **home, **keyring, "PYTHONPATH": str(Path(__file__).parents[3])}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
+
+    def init(self, *answers: str, code: int = 0) -> str:
+        """Returns: all that it printed."""
+        done = subprocess.run(
+            self.command("init"),
+            input="".join(f"{answer}\n" for answer in answers).encode(),
+            capture_output=True,
+            env=self.environ,
+            cwd=self.home,
+            timeout=SECONDS,
+            check=False,
+        )
+        said = (done.stdout + done.stderr).decode()
+        assert done.returncode == code, said
+        assert CANARY not in said
+        assert "Traceback" not in said
+        return said
+
+    def files(self) -> list[str]:
+        return sorted(path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_few_answers_make_a_configuration_and_the_next_steps_are_told(desk: Desk) -> None:
+    said = desk.init(*GOOGLE, *ALICE, *WRITE)
+    loaded = load_config(desk.config, environ={})
+    (gmail,) = loaded.config.providers.values()
+    assert gmail.client_secret is not None
+    assert gmail.client_secret.reveal() == CANARY
+    assert not loaded.warnings
+    assert CANARY not in desk.config.read_text("utf-8")
+    assert desk.files() == ["bridge/config.yaml", "bridge/secrets/gmail.txt"]
+    for words in ("check --online", "run\n", "1143", "1110", "1587", "accounts password ADDRESS"):
+        assert words in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has access lists of directories instead")
+def test_what_it_writes_is_for_its_owner_alone(desk: Desk) -> None:
+    desk.init(*GOOGLE, *ALICE, *WRITE)
+    modes = {stat.S_IMODE((desk.home / name).stat().st_mode) for name in desk.files()}
+    assert modes == {0o600}
+    assert stat.S_IMODE((desk.config.parent / "secrets").stat().st_mode) == 0o700
+
+
+def test_a_v1_url_is_refused_at_once_with_the_right_one(desk: Desk) -> None:
+    said = desk.init(
+        *("3", "1111", f"{HOST}/contoso.com/oauth2/authorize", f"{HOST}/contoso.com/oauth2/v2.0/authorize"),
+        *(f"{HOST}/fabrikam.com/oauth2/v2.0/token", f"{HOST}/contoso.com/oauth2/v2.0/token"),
+        *("0a1b2c3d-1111-2222-3333-444455556666", CANARY, "31.1.2027", "2027-01-31", ""),
+        *("1", "alice", "sales@contoso.com", "alice@contoso.com", "SALES@contoso.com", "", *WRITE),
+    )
+    assert f"use the v2 one: {HOST}/contoso.com/oauth2/v2.0/authorize" in said
+    assert "different hosts or tenants" in said
+    assert "Secret ID" in said
+    assert "must be a day such as" in said
+    assert "must be an address such as" in said
+    assert "in the list already" in said
+    config = load_config(desk.config, environ={}).config
+    assert str(config.providers["office365"].client_secret_expires) == "2027-01-31"
+    assert config.accounts[0].sign_in_as == "alice@contoso.com"
+
+
+def test_two_providers_and_a_list_whose_first_version_is_wrong(desk: Desk) -> None:
+    bad, good = desk.home / "bad.csv", desk.home / "good.csv"
+    bad.write_bytes(b"adresse;fournisseur\r\nalice@example.com;gmail\r\nbob@contoso.com;gmial\r\n")
+    good.write_bytes("\ufeffadresse;fournisseur\r\nalice@example.com;gmail\r\nbob@contoso.com;office365\r\n".encode())
+    device = ["4", "1111", "contoso.com", "n"]
+    said = desk.init(*GOOGLE[:3], "y", *device, "2", "no.csv", str(bad), str(good), *WRITE)
+    assert "this file cannot be read" in said
+    assert "line 3: there is no provider of this name; possible here: gmail, office365" in said
+    accounts = load_config(desk.config, environ={}).config.accounts
+    assert [(one.address, one.provider) for one in accounts] == [
+        ("alice@example.com", "gmail"),
+        ("bob@contoso.com", "office365"),
+    ]
+
+
+def test_the_key_file_of_a_service_account_is_looked_into_at_once(desk: Desk) -> None:
+    (desk.home / "empty.json").write_text("{}")
+    key = {"type": "service_account", "client_email": "a@b.example", "private_key": CANARY}
+    (desk.home / "key.json").write_text(json.dumps(key))
+    said = desk.init("2", "empty.json", "key.json", "", "1", "*@example.com", "", *WRITE)
+    assert "service_account_file: " in said
+    assert load_config(desk.config, environ={}).config.accounts[0].is_pattern
+
+
+def test_without_a_keyring_the_stores_key_gets_a_file_and_check_is_content(desk: Desk) -> None:
+    desk.init(*GOOGLE, *ALICE, *WRITE)
+    done = subprocess.run(
+        desk.command("check"), capture_output=True, env=desk.environ, cwd=desk.home, timeout=SECONDS, check=False
+    )
+    assert b"store.key" in done.stdout
+    assert b"FAILED  store" not in done.stdout
+
+
+def test_with_a_keyring_the_secret_goes_there_and_the_file_names_it(desk: Desk) -> None:
+    desk.keyring = "tests.servers.good_keyring.GoodKeyring"
+    desk.init(*GOOGLE[:3], "1", "", *ALICE, *WRITE)
+    assert "client_secret: ${keyring:gmail}" in desk.config.read_text("utf-8")
+    assert "key_file" not in desk.config.read_text("utf-8")
+    assert desk.files() == ["bridge/config.yaml", "keyring.json"]
+    assert json.loads((desk.home / "keyring.json").read_text()) == {"mail-bridge/gmail": CANARY}
+    assert "has an entry mail-bridge/gmail already" in desk.init("y", *GOOGLE[:3], "1", "", *ALICE, "n", code=1)
+
+
+def test_what_is_there_is_kept_unless_somebody_says_yes(desk: Desk) -> None:
+    desk.config.parent.mkdir()
+    desk.config.write_text("mine")
+    assert "Nothing was written" in desk.init("", code=1)
+    assert "Nothing was written" in desk.init("y", *GOOGLE, *ALICE, "n", code=1)
+    assert desk.config.read_text() == "mine"
+    assert desk.files() == ["bridge/config.yaml"]
+    desk.init("y", *GOOGLE, *ALICE, *WRITE)
+    assert desk.config.read_text() != "mine"
+    assert "secrets/gmail.txt is there already" in desk.init("y", *GOOGLE, *ALICE, "n", code=1).replace("\\", "/")
+
+
+@pytest.mark.parametrize("count", range(len([*GOOGLE, *ALICE])))
+def test_the_end_of_input_at_any_question_leaves_nothing(desk: Desk, count: int) -> None:
+    assert "Nothing was written" in desk.init(*[*GOOGLE, *ALICE][:count], code=1)
+    assert desk.files() == []
+
+
+def test_a_place_that_cannot_be_written_leaves_no_secret_behind(desk: Desk) -> None:
+    desk.config.mkdir(parents=True)  # a directory where the file should be
+    assert "cannot be written" in desk.init("y", *GOOGLE, *ALICE, *WRITE, code=1)
+    assert desk.files() == []
+
+
+def test_it_speaks_french_and_takes_oui(desk: Desk) -> None:
+    desk.language = "fr_FR.UTF-8"
+    said = desk.init(*GOOGLE[:3], "non", *ALICE, "oui")
+    assert "Dans le logiciel de messagerie ou le CRM" in said
+    assert "docs/guides/fr/google.md" in said
+    assert "# Qui délivre les jetons" in desk.config.read_text("utf-8")
+
+
+# --- at a terminal ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def typing(desk: Desk) -> Iterator[Terminal]:
+    import pty  # POSIX only
+
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(desk.home)
+        os.execve(sys.executable, desk.command("init"), desk.environ)
+    terminal = Terminal(pid, master)
+    try:
+        yield terminal
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        if terminal.code is None:
+            os.waitpid(pid, 0)
+        os.close(master)
+
+
+@dataclass
+class Terminal:
+    """Somebody at a terminal: waits for a question before typing."""
+
+    pid: int
+    master: int
+    shown: str = ""
+    code: int | None = None
+
+    def type(self, question: str, text: str) -> None:
+        self._until(question)
+        os.write(self.master, text.encode())
+
+    def end(self) -> int:
+        """Until the program has ended. Returns: its exit code."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        self.code = os.waitstatus_to_exitcode(status)
+        return self.code
+
+    def _until(self, words: str) -> None:
+        begin = len(self.shown)
+        while words not in self.shown[begin:]:
+            assert self._read(), self.shown
+
+    def _read(self) -> bool:
+        deadline = time.monotonic() + SECONDS
+        ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
+        assert ready, self.shown
+        try:
+            data = os.read(self.master, 4096)
+        except OSError:  # Linux says so when the other side has closed
+            return False
+        self.shown += data.decode("utf-8", "replace")
+        return bool(data)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
+def test_a_secret_that_is_typed_is_not_shown(desk: Desk) -> None:
+    with typing(desk) as terminal:
+        terminal.type("Number", "1\n")
+        terminal.type("Client ID", "1234.apps.googleusercontent.com\n")
+        terminal.type("(not shown)", f"{CANARY}\n")
+        terminal.type("second provider", "\n")
+        terminal.type("Number", "1\n")
+        terminal.type("Address of a mailbox", "alice@example.com\n")
+        terminal.type("Who signs in", "\n")
+        terminal.type("Another mailbox", "\n")
+        terminal.type("Write", "\n")
+        assert terminal.end() == 0
+        assert "1234.apps.googleusercontent.com" in terminal.shown  # what may be seen is
+        assert CANARY not in terminal.shown
+    assert (desk.config.parent / "secrets" / "gmail.txt").read_text() == f"{CANARY}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
+@pytest.mark.parametrize("question", ["Client ID", "(not shown)"])
+def test_ctrl_c_leaves_nothing_and_says_so(desk: Desk, question: str) -> None:
+    with typing(desk) as terminal:
+        terminal.type("Number", "1\n")
+        if question != "Client ID":
+            terminal.type("Client ID", "1234\n")
+        terminal.type(question, "\x03")
+        assert terminal.end() == 1
+        assert "Nothing was written" in terminal.shown
+        assert "Traceback" not in terminal.shown
+    assert desk.files() == []
