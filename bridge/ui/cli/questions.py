@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from bridge.config.values import same_name
 from bridge.secret import Secret
 from bridge.ui.cli.asking import ask, ask_secret, choose, is_yes, refuse
 from bridge.ui.i18n import say, spoken
@@ -180,8 +181,8 @@ class Interview:
         name = next(iter(self.providers))
         if problem := account_problem(AccountAnswer(address, name)):
             return problem
-        taken = {account.address.casefold() for account in self.accounts}
-        return say("this mailbox is in the list already") if address.casefold() in taken else ""
+        taken = {same_name(account.address) for account in self.accounts}
+        return say("this mailbox is in the list already") if same_name(address) in taken else ""
 
     def _provider_of(self, address: str) -> str:
         names = list(self.providers)
