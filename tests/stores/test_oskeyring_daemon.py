@@ -37,6 +37,21 @@ async def main():
 asyncio.run(main())
 """
 
+NAMED_SECRET = """
+from bridge.errors import BridgeError
+from bridge.secret import Secret
+from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+
+try:
+    print(check_named_secrets(limit=5.0))
+    print(read_named_secret("office365", limit=5.0))
+    for value in ("CANARY-one", "CANARY-two"):
+        write_named_secret("office365", Secret(value), limit=5.0)
+    print(read_named_secret("office365", limit=5.0) == "CANARY-two")
+except BridgeError as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
 UNLOCKED = 'printf "CANARY-login\\n" | gnome-keyring-daemon --unlock --components=secrets >/dev/null; exec "$0" -c "$1"'
 LOCKED = 'gnome-keyring-daemon --start --components=secrets >/dev/null; exec "$0" -c "$1"'
 
@@ -91,3 +106,13 @@ def test_a_locked_keyring_says_so_in_time_and_keeps_the_key(tmp_path: Path) -> N
         assert line.startswith("StoreUnavailable: the OS keyring ")
         assert "unlock it. A file may hold the key instead" in line
     assert session(tmp_path, UNLOCKED) == [first, first]
+
+
+def test_a_client_secret_is_kept_under_its_name_where_the_configuration_looks_for_it(tmp_path: Path) -> None:
+    assert session(tmp_path, UNLOCKED, NAMED_SECRET) == ["SecretService keyring", "None", "True"]
+
+
+def test_where_none_was_ever_set_up_no_client_secret_is_offered_a_place_in_it(tmp_path: Path) -> None:
+    (said,) = session(tmp_path, LOCKED, NAMED_SECRET)
+    assert said.startswith("StoreUnavailable: ")
+    assert "CANARY" not in said

@@ -182,6 +182,30 @@ def test_a_place_that_cannot_be_written_leaves_no_secret_behind(desk: Desk) -> N
     assert desk.files() == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="on Windows this would be the profile of whoever runs the tests")
+def test_without_a_place_it_is_written_where_the_other_commands_look_first(desk: Desk) -> None:
+    def bridge(*arguments: str, answers: list[str]) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", *arguments],
+            input="".join(f"{answer}\n" for answer in answers),
+            capture_output=True,
+            text=True,
+            env=desk.environ,
+            cwd=desk.home,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "\n  mail-bridge run\n" in bridge("init", answers=[*GOOGLE, *ALICE, *WRITE])
+    assert "alice@example.com" in bridge("accounts", "list", answers=[])
+    elsewhere = str(desk.home / "else where" / "mine.yaml")
+    said = bridge("init", "--output", elsewhere, answers=[*GOOGLE, *ALICE, *WRITE])
+    assert f'mail-bridge --config "{elsewhere}" run' in said
+    assert "alice@example.com" in bridge("--config", elsewhere, "accounts", "list", answers=[])
+
+
 def test_it_speaks_french_and_takes_oui(desk: Desk) -> None:
     desk.language = "fr_FR.UTF-8"
     said = desk.init(*GOOGLE[:3], "non", *ALICE, "oui")
