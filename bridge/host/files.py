@@ -12,19 +12,36 @@ def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
 
     On Windows the directory's access list says who may read. Raises: FileExistsError unless `overwrite`; OSError.
     """
+    temporary = stage_private(path, text)
+    try:
+        take_place(temporary, path, overwrite=overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def stage_private(path: Path, text: str) -> Path:
+    """Write a text beside its place, as write_private() does, for take_place(). Raises: OSError, leaving nothing."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its first moment
     temporary = Path(name)
+    is_whole = False
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _take_place(temporary, path)
+        is_whole = True
     finally:
-        temporary.unlink(missing_ok=True)
+        if not is_whole:
+            temporary.unlink(missing_ok=True)
+    return temporary
+
+
+def take_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Rename a staged file. Raises: FileExistsError unless `overwrite`; OSError."""
+    if overwrite:
+        os.replace(temporary, path)
+    else:
+        _take_place(temporary, path)
 
 
 def _take_place(temporary: Path, path: Path) -> None:

@@ -6,34 +6,38 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.errors import BridgeError
-from bridge.host.files import write_private
+from bridge.host.files import stage_private, take_place
 from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 
 
 def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
     """Write each file; the last is the configuration, which so never names a file that is not there yet.
 
-    What stops half-way, by an error or by Ctrl-C, takes away what it has made. Raises: BridgeError.
+    All are on the disk, beside their places, before the first takes its own: a full disk or Ctrl-C changes nothing.
+    Raises: BridgeError.
     """
-    path = output = list(files)[-1]
+    output = list(files)[-1]
+    path = output
+    staged: dict[Path, Path] = {}
     made: list[Path] = []
-    is_whole = False
     try:
         output.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         for path, text in files.items():
             if path != output:
                 ensure_private(path.parent, directory=True)
-            if not path.exists():
-                made.append(path)
-            write_private(path, text, overwrite=overwrite)
-        is_whole = True
+            if path.is_dir():  # a rename would find this out too late
+                raise IsADirectoryError(None, "this is a directory", str(path))
+            staged[path] = stage_private(path, text)
+        for path, temporary in staged.items():
+            is_new = not path.exists()
+            take_place(temporary, path, overwrite=overwrite)
+            made += [path] * is_new
+        made.clear()
     except OSError as error:
-        if isinstance(error, FileExistsError):
-            made = [one for one in made if one != path]  # this one is somebody else's, since a moment ago
         problem = BridgeError(f"{path} cannot be written: {error.strerror or type(error).__name__}")
+    else:
+        return
     finally:
-        if not is_whole:
-            for path in made:
-                path.unlink(missing_ok=True)
-    if not is_whole:
-        raise problem
+        for left in (*staged.values(), *made):
+            left.unlink(missing_ok=True)
+    raise problem
