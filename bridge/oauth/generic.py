@@ -12,6 +12,7 @@ from bridge.config.providers import GenericProvider
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
+from bridge.oauth.adapter import Adapter
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
 from bridge.oauth.threads import Limits
@@ -22,29 +23,13 @@ IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", "
 """OpenID Connect's own: servers may leave them out of the `scope` that they grant."""
 
 
-class Generic:
+class Generic(Adapter):
     """A provider with `kind: oauth2` where a person signs in, in whatever way. The grant is its refresh token."""
 
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        self._name = name
+        super().__init__(name, config.grant_identity, clock)
         self._config = config
-        self._clock = clock
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
-
-    @property
-    def name(self) -> str:
-        """The key in the configuration."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Of what a stored sign-in depends on."""
-        return answers.fingerprint(self._config.grant_identity)
-
-    @property
-    def is_unattended(self) -> bool:
-        """A person signs in."""
-        return False
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token (RFC 6749 section 6); the old refresh token stays where no new one is given."""

@@ -16,6 +16,7 @@ from bridge.config.providers import GoogleProvider
 from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
+from bridge.oauth.adapter import Adapter
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
 from bridge.oauth.google_auth import Wire, guarded, refreshed
@@ -37,30 +38,14 @@ ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
 """Google's id_tokens carry either."""
 
 
-class Google:
+class Google(Adapter):
     """A provider with `kind: google`. The grant is Google's refresh token."""
 
     def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        self._name = name
+        super().__init__(name, config.grant_identity, clock)
         self._config = config
-        self._clock = clock
         self._secret = config.client_secret or Secret("")
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
-
-    @property
-    def name(self) -> str:
-        """The key in the configuration."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Of what a stored sign-in depends on."""
-        return answers.fingerprint(self._config.grant_identity)
-
-    @property
-    def is_unattended(self) -> bool:
-        """A person signs in."""
-        return False
 
     async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         """Compose the authorization URL; needs no network."""

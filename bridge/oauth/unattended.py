@@ -11,7 +11,7 @@ from bridge.clock import Clock
 from bridge.config.providers import GrantIdentity
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
 from bridge.model import TokenSet
-from bridge.oauth import answers
+from bridge.oauth.adapter import Adapter
 from bridge.oauth.failures import Failure, app_only_problem, refresh_problem, without_secrets
 from bridge.secret import Secret
 
@@ -26,28 +26,10 @@ SHARED_FOR = 5.0
 CRM logs in to all of them at once. A mail server's no to a token this young is about the mailbox, not the token."""
 
 
-class Unattended:
+class Unattended(Adapter):
     """The part of a Provider that is the same for all of them."""
 
-    def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
-        self._name = name
-        self._identity = identity
-        self._clock = clock
-
-    @property
-    def name(self) -> str:
-        """The key in the configuration."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Of what a stored token depends on."""
-        return answers.fingerprint(self._identity)
-
-    @property
-    def is_unattended(self) -> bool:
-        """Nobody signs in."""
-        return True
+    is_unattended = True
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
         """There is nothing to adopt. Raises: AuthorizationFailed(no_grant)."""

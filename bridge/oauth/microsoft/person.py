@@ -10,36 +10,21 @@ from bridge.config.providers import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvid
 from bridge.errors import AuthorizationFailed, GrantRevoked
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers
+from bridge.oauth.adapter import Adapter
 from bridge.oauth.failures import Failure, refresh_problem
 from bridge.oauth.microsoft.library import Library, new_cache, refresh_tokens
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 
-class Person:
+class Person(Adapter):
     """A Provider without its sign-in. The grant is msal's serialised cache for one person."""
 
     def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        self._name = name
+        super().__init__(name, config.grant_identity, clock)
         self._config = config
-        self._clock = clock
         self._library = Library(name, config, limits)
         self._scopes = [scope for scope in config.effective_scopes if scope not in MSAL_SCOPES]
-
-    @property
-    def name(self) -> str:
-        """The key in the configuration."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """Of what a stored sign-in depends on."""
-        return answers.fingerprint(self._config.grant_identity)
-
-    @property
-    def is_unattended(self) -> bool:
-        """A person signs in."""
-        return False
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token by force, and the cache that holds the newest refresh token."""

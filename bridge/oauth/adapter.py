@@ -1,0 +1,29 @@
+"""What every adapter says of itself: its name, what its grants depend on, and whether somebody signs in."""
+
+from __future__ import annotations
+
+from bridge.clock import Clock
+from bridge.config.providers import GrantIdentity
+from bridge.oauth import answers
+
+
+class Adapter:
+    """The part of a Provider that is the same for all."""
+
+    is_unattended: bool = False
+    """A person signs in, unless a subclass says otherwise."""
+
+    def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
+        self._name = name
+        self._identity = identity
+        self._clock = clock
+
+    @property
+    def name(self) -> str:
+        """The key in the configuration."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what a stored sign-in depends on."""
+        return answers.fingerprint(self._identity)
