@@ -125,7 +125,6 @@ def crm_settings(loaded: LoadedConfig, option: str = "") -> str:
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     user = say("User name: the mailbox's address. Authentication: password, for SMTP too.")
-    password = say("Password: the one that this command shows, not the mailbox's: {command}").format(
-        command=f"mail-bridge{option} accounts password {say('ADDRESS')}"
-    )
+    command = f"mail-bridge{option} accounts password " + say("ADDRESS")
+    password = say("Password: the one that this command shows, not the mailbox's: {command}").format(command=command)
     return "\n".join([*lines, f"  {user}", f"  {password}"])

@@ -210,6 +210,7 @@ def test_it_speaks_french_and_takes_oui(desk: Desk) -> None:
     desk.language = "fr_FR.UTF-8"
     said = desk.init(*GOOGLE[:3], "non", *ALICE, "oui")
     assert "Dans le logiciel de messagerie ou le CRM" in said
+    assert "accounts password ADRESSE" in said
     assert "docs/guides/fr/google.md" in said
     assert "# Qui délivre les jetons" in desk.config.read_text("utf-8")
 
