@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bridge.config.schema import StoreConfig
 from bridge.errors import StoreCorrupt, StoreUnavailable
@@ -113,18 +113,19 @@ class _OneAtATime:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._last: threading.Thread | None = None
+        self._last: Future[Any] | None = None
 
     def call(self, work: Callable[[], R], limit: float) -> R:
         """Carry out `work`. Raises: TimeoutError beyond the limit, at once while an earlier call still hangs."""
         if not self._lock.acquire(timeout=limit):
             raise TimeoutError
         try:
-            if self._last is not None and self._last.is_alive():
+            # Its answer, not its thread: that one lives on for a moment after it has answered.
+            if self._last is not None and not self._last.done():
                 raise TimeoutError
             answer: Future[R] = Future()
-            self._last = threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True)
-            self._last.start()
+            self._last = answer
+            threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True).start()
             return answer.result(limit)
         finally:
             self._lock.release()
