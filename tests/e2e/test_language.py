@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,18 @@ def test_without_a_configured_language_the_system_decides(bridge: Bridge, variab
     assert "Nobody has signed in yet." in bridge.run("accounts", "list")
     bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", variable: value}
     assert "Personne ne s’est encore connecté." in bridge.run("accounts", "list")
+
+
+def test_check_speaks_french_and_its_json_stays_english(bridge: Bridge) -> None:
+    port = int(bridge.config["listeners"]["pop3"].rsplit(":", 1)[1])
+    with socket.create_server(("127.0.0.1", port)):
+        said = bridge.run("check", code=2)
+        found = json.loads(bridge.run("check", "--json", code=2))
+    assert f"ÉCHEC   port pop3 127.0.0.1:{port}: " in said
+    assert "occupé par" in said
+    assert "à l’administrateur de mail-bridge d’agir" in said
+    (held,) = [one for one in found if one["outcome"] == "failed"]
+    assert held["detail"].startswith("in use by")
 
 
 def test_the_log_stays_english(bridge: Bridge, authorization_server: AuthorizationServer) -> None:

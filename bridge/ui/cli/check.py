@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from bridge.advice.base import Turn
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings
 from bridge.doctor.ports import RUNNING
-from bridge.doctor.report import Case, line_of, report
+from bridge.doctor.report import Case, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
 from bridge.ui.cli.session import (
@@ -26,11 +27,10 @@ from bridge.ui.cli.session import (
     reach_running,
     with_settings,
 )
+from bridge.ui.i18n import say
 
 ESSENTIAL = frozenset({"configuration", "client secret", "port", "store"})
 """What must change before a bridge can start: exit code 2. All else is 1."""
-
-WORDS = {Outcome.OK: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
 
 
 @click.command()
@@ -57,7 +57,7 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            click.echo(line_of(finding).replace(finding.outcome.value, WORDS[finding.outcome], 1))
+            click.echo(_line(finding))
     if report_file is not None:
         _write_report(report_file, settings, loaded, findings, is_full=full)
     return _exit_code(findings)
@@ -81,6 +81,35 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
         async with opened(loaded) as app:
             examination = app.examination(held_ports=RUNNING if control is not None else "")
             return loaded, await (examination.everything() if online else examination.basics())
+
+
+def _line(finding: Finding) -> str:
+    """Outcome, what was looked at, the sentence, whose turn it is: in the person's language."""
+    subject = f" {finding.subject}" if finding.subject else ""
+    turn = f"  [{whose}]" if (whose := _whose_turn(finding.turn)) else ""
+    return f"{_word(finding.outcome):<7} {finding.check}{subject}: {finding.told(say)}{turn}"
+
+
+def _word(outcome: Outcome) -> str:
+    match outcome:
+        case Outcome.OK:
+            return say("ok")
+        case Outcome.FAILED:
+            return say("FAILED")
+        case Outcome.SKIPPED:
+            return say("skipped")
+
+
+def _whose_turn(turn: Turn) -> str:
+    match turn:
+        case Turn.USER:
+            return say("the person's turn")
+        case Turn.APP_ADMIN:
+            return say("the turn of who keeps mail-bridge")
+        case Turn.TENANT_ADMIN:
+            return say("the turn of who keeps the organization's mail")
+        case Turn.NOBODY:
+            return ""
 
 
 def _row(finding: Finding) -> dict[str, object]:
