@@ -247,13 +247,20 @@ class Panel:
         await self.until(holds, "the end of the program")
 
     async def click(self, label: str) -> None:
-        """By its words: a program may rebuild its menu at any time, with other numbers."""
-        item = await self.until_entry(label)
-        assert item.is_enabled, f"{label!r} can only be read"
-        sender, _ = self.icons[-1]
-        await self._call(
-            sender, await self._menu_path(), MENU, "Event", "isvu", [item.id, "clicked", Variant("s", ""), 0]
-        )
+        """By its words: a program may rebuild its menu at any time, with other numbers, also between our look and our
+        click; then we look again, as a person does whose click went nowhere."""
+        for is_last in (False, False, False, True):
+            item = await self.until_entry(label)
+            assert item.is_enabled, f"{label!r} can only be read"
+            sender, _ = self.icons[-1]
+            click = [item.id, "clicked", Variant("s", ""), 0]
+            try:
+                await self._call(sender, await self._menu_path(), MENU, "Event", "isvu", click)
+            except _Gone:
+                if is_last:
+                    raise
+            else:
+                return
 
     async def menu(self) -> Item:
         """The newest icon's."""
@@ -316,7 +323,7 @@ _BUS: Final = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop
 
 
 class _Gone(Exception):
-    """The program has left the bus."""
+    """The program has left the bus, or the menu's line is not there any more."""
 
 
 _WATCHER_PROPERTIES: Final = {
