@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,12 @@ class Outage:
     def requests(self) -> int:
         return self._asked() - self.asked_before
 
+    @property
+    def times(self) -> list[float]:
+        """Of the requests, seconds since the epoch."""
+        asked = [float(one["time"]) for one in list(self.server.requests) if one["kind"] == "token"]
+        return asked[self.asked_before :]
+
     def _asked(self) -> int:
         return sum(request["kind"] == "token" for request in list(self.server.requests))
 
@@ -78,7 +85,7 @@ def stale(fresh: Bridge, world: World) -> Iterator[Bridge]:
 
 @pytest.mark.parametrize(
     ("fault", "seconds"),
-    [(Fault.STATUS_500, 10), (Fault.HTML, 2), (Fault.RESET, 2), (Fault.TEMPORARY_400, 2)],
+    [(Fault.STATUS_500, 10), (Fault.HTML, 10), (Fault.RESET, 10), (Fault.TEMPORARY_400, 2)],
 )
 def test_an_outage_is_told_costs_nothing_and_is_over_when_it_is_over(
     stale: Bridge, world: World, fault: Fault, seconds: float
@@ -116,17 +123,18 @@ def test_a_provider_that_asks_for_quiet_is_left_in_quiet(stale: Bridge, world: W
     world.provider.retry_after = 8
     try:
         with world.provider.failing("token", Fault.STATUS_429):
-            outage.goes_on(2)
-            assert outage.requests == 1
+            outage.goes_on(10)
+            requests = outage.requests
     finally:
         world.provider.retry_after = None
     world.provider.lifetime = 3600
     recovered = outage.is_over(within=8 + RECOVERY)
-    first, second = (float(r["time"]) for r in world.provider.requests[-2:])
-    assert second - first >= 8  # over or not: it was asked for
-    assert outage.requests == 2
+    times = outage.times
+    # Over or not: it was asked for. The server's clock tells when the answer began, not when it arrived.
+    assert all(later - earlier >= 8 for earlier, later in pairwise(times))
+    assert len(times) <= 3
     assert "sign_in.needed" not in stale.log
-    print(f"429: {outage.logins} logins, asked again after {second - first:.1f} s, mail after {recovered:.1f} s")
+    print(f"429: {outage.logins} logins, {requests} requests, mail after {recovered:.1f} s")
 
 
 def test_dns_that_is_gone_costs_nothing(world: World, tmp_path: Path) -> None:
@@ -146,7 +154,7 @@ def test_dns_that_is_gone_costs_nothing(world: World, tmp_path: Path) -> None:
         bridge.sign_in(world.provider, ALICE)
         outage = Outage(world.provider, bridge.login(ALICE))
         hosts.write_text(everybody)
-        outage.goes_on(3)
+        outage.goes_on(10)
         assert outage.requests == 0
         hosts.write_text(f"{everybody}127.0.0.1 login.bridge.test\n")
         world.provider.lifetime = 3600
