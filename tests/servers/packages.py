@@ -30,6 +30,7 @@ _SIGNS: Final[dict[str, str]] = {
     "ca-certificates": "update-ca-certificates",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "npm": "npm",
+    "systemd": "systemd-analyze",
     "libfaketime": "/usr/lib/*/faketime/libfaketimeMT.so.1",
     "xvfb": "Xvfb",
     "trayer": "trayer",
