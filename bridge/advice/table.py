@@ -85,6 +85,13 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "a private browser window lets you choose the account."
             ),
             "oauth.ended": "The provider has ended this sign-in. Sign in again, please.",
+            "oauth.no_code": "The provider's answer holds no code. Start the sign-in again.",
+            "oauth.other_sign_in": "The provider's answer was made for another sign-in. Start the sign-in again.",
+            "google.no_grant": (
+                "Google gave no refresh token. Remove this app at https://myaccount.google.com/permissions, then sign "
+                "in again."
+            ),
+            "sign_in.unreadable": "The stored sign-in cannot be used any more. Sign in again, please.",
             "oauth.code_spent": "The sign-in's answer was too old, or was used twice. Start the sign-in again.",
             "oauth.not_completed": (
                 "The provider did not let this sign-in succeed. Start the sign-in again; if it fails again, forward "
@@ -153,6 +160,18 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "oauth.registration": (
                 "The provider cannot be used with the app registration or the settings that mail-bridge has: the "
                 "administrator of mail-bridge must correct them."
+            ),
+            "oauth.no_grant": (
+                "The provider gave no refresh token: the administrator of mail-bridge must add the scope for it (often "
+                "offline_access), or allow it in the app's registration."
+            ),
+            "microsoft.no_grant": (
+                "Microsoft gave no refresh token: the administrator of mail-bridge must add the permission "
+                "offline_access to the app."
+            ),
+            "oauth.other_client": (
+                "The provider's answer was made for another app registration: the administrator of mail-bridge must "
+                "check client_id."
             ),
             "oauth.invalid_client": (
                 "The provider does not accept client_id and client_secret: the administrator of mail-bridge must "

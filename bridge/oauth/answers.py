@@ -76,7 +76,8 @@ def claims(answer: Mapping[str, Any]) -> dict[str, Any]:
 def check_audience(found: Mapping[str, Any], client_id: str) -> None:
     """Raises: AuthorizationFailed(provider) if these claims were made for another client; no claims are fine."""
     if found and not is_for(found, client_id):
-        raise AuthorizationFailed("The provider's answer was made for another app registration.", code="provider")
+        found_out = Diagnosis.of("oauth.other_client")
+        raise AuthorizationFailed(found_out.told(), code="provider", diagnosis=found_out)
 
 
 def is_for(found: Mapping[str, Any], client_id: str) -> bool:

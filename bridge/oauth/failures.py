@@ -51,6 +51,18 @@ class Failure:
         )
 
 
+def not_signed_in(key: str, code: str) -> AuthorizationFailed:
+    """A sign-in that the adapter itself must call failed, by a row of the table of advice."""
+    found = Diagnosis.of(key)
+    return AuthorizationFailed(found.told(), code=code, diagnosis=found)
+
+
+def unreadable() -> GrantRevoked:
+    """What is stored leads to no token any more; only the next sign-in helps."""
+    found = Diagnosis.of("sign_in.unreadable")
+    return GrantRevoked(found.told(), diagnosis=found)
+
+
 def refresh_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
     """The error to raise when a refresh was answered with `failure`; `hide` never shows in its text."""
     if failure.is_temporary:

@@ -9,12 +9,12 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from bridge.clock import Clock
 from bridge.config.providers import GenericProvider
-from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.errors import ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.adapter import Adapter
 from bridge.oauth.base import AuthorizationRequest
-from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
+from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, sign_in_problem
 from bridge.oauth.threads import Limits
 from bridge.oauth.token_endpoint import Answer, TokenEndpoint
 from bridge.secret import Secret
@@ -69,11 +69,7 @@ class Generic(Adapter):
         answers.check_scopes(scopes, set(self._config.effective_scopes) - IDENTITY_SCOPES)
         grant = _refresh_token(answer)
         if grant is None:
-            raise AuthorizationFailed(
-                "The provider gave no refresh token. The administrator must add the scope for it (often "
-                "offline_access) or allow it in the app's registration.",
-                code="no_grant",
-            )
+            raise not_signed_in("oauth.no_grant", "no_grant")
         found = answers.claims(answer.values)
         answers.check_audience(found, self._config.client_id)
         access = answers.access_token(answer.values, asked_at=answer.asked_at)
@@ -115,7 +111,7 @@ class GenericBrowser(Generic):
         if "error" in parameters:
             raise sign_in_problem(Failure.of(parameters))
         if not parameters.get("code"):
-            raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
+            raise not_signed_in("oauth.no_code", "provider")
         kept: dict[str, str] = json.loads(request.kept.reveal())  # redirect_uri and, with PKCE, code_verifier
         form = {"grant_type": "authorization_code", "code": parameters["code"], **kept}
         answer = await self._endpoint.ask(form)

@@ -13,12 +13,12 @@ import requests
 from bridge.clock import Clock
 from bridge.config.presets import GOOGLE_TOKEN_URL
 from bridge.config.providers import GoogleProvider
-from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
+from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
 from bridge.oauth.adapter import Adapter
 from bridge.oauth.base import AuthorizationRequest
-from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
+from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, sign_in_problem
 from bridge.oauth.google_auth import Wire, guarded, refreshed
 from bridge.oauth.http import Https, json_object
 from bridge.oauth.quiet import quieten
@@ -57,7 +57,7 @@ class Google(Adapter):
         if "error" in parameters:
             raise sign_in_problem(Failure.of(parameters))
         if not parameters.get("code"):
-            raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
+            raise not_signed_in("oauth.no_code", "provider")
         return await self._https.run(lambda: self._guarded(lambda: self._redeem(request, parameters["code"])))
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
@@ -106,11 +106,7 @@ class Google(Adapter):
         self._check_scopes(scopes)
         grant = answer.get("refresh_token")
         if not isinstance(grant, str) or not grant:
-            raise AuthorizationFailed(
-                "Google gave no refresh token. Remove this app at https://myaccount.google.com/permissions, then sign "
-                "in again.",
-                code="no_grant",
-            )
+            raise not_signed_in("google.no_grant", "no_grant")
         found = answers.claims(answer)
         answers.check_audience(found, self._config.client_id)
         return TokenSet(answers.access_token(answer, asked_at=asked_at), Secret(grant), scopes, self._subject(found))

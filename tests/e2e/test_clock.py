@@ -74,3 +74,22 @@ def test_with_a_clock_an_hour_off_people_sign_in_and_mail_flows(
                 assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") == before
         assert "Traceback" not in bridge.log
+
+
+def test_a_token_that_the_mail_server_refuses_is_replaced_once_and_the_login_succeeds(
+    world: World, stepped: tuple[Bridge, Set]
+) -> None:
+    """Good for an hour by its own word, and revoked. Within its first minute it would be believed: another one would
+    fare no better."""
+    bridge, set_clock = stepped
+    with running(bridge):
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        logins = [bridge.login(address) for address in (ALICE, BOB)]
+        set_clock(120)
+        world.provider.expire_all_access()
+        before = world.provider.count("refresh_token")
+        for login in logins * 2:
+            assert imap_says(login).startswith("1 OK"), bridge.log
+        assert world.provider.count("refresh_token") - before == len(logins)
+        assert "sign_in.needed" not in bridge.log

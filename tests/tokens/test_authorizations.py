@@ -125,7 +125,7 @@ async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
 WAIT, SLOW = DevicePending(), DevicePending(slow_down=True)
 
 
-async def test_a_code_is_polled_until_the_person_has_finished_and_then_kept() -> None:
+async def test_a_second_begin_gives_the_code_under_way() -> None:
     it = World(WAIT, WAIT, None)
     async with it.authorizations.running():
         pending = await it.authorizations.begin(ALICE)

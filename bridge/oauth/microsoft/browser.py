@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from bridge.errors import AuthorizationFailed
 from bridge.model import TokenSet
 from bridge.oauth import pkce
 from bridge.oauth.base import AuthorizationRequest
-from bridge.oauth.failures import Failure, sign_in_problem
+from bridge.oauth.failures import Failure, not_signed_in, sign_in_problem
 from bridge.oauth.microsoft.library import new_cache
 from bridge.oauth.microsoft.person import Person
 from bridge.secret import Secret
@@ -28,7 +27,7 @@ class Browser(Person):
         if "error" in parameters:
             raise sign_in_problem(Failure.of(parameters))
         if not parameters.get("code"):
-            raise AuthorizationFailed("The provider's answer holds no code.", code="provider")
+            raise not_signed_in("oauth.no_code", "provider")
         return await self._library.run(lambda: self._redeem(request, parameters))
 
     def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
@@ -58,7 +57,7 @@ class Browser(Person):
         try:
             answer = application.acquire_token_by_auth_code_flow(flow, dict(parameters))
         except RuntimeError:  # the nonce; from None, since msal prints it
-            raise AuthorizationFailed("Microsoft's answer was made for another sign-in.", code="provider") from None
+            raise not_signed_in("oauth.other_sign_in", "provider") from None
         if "error" in answer:
             hide = (Secret(parameters["code"]), Secret(flow["code_verifier"]), *self._library.own_secrets())
             raise sign_in_problem(Failure.of(answer), hide=hide)

@@ -7,11 +7,11 @@ from typing import Any
 
 from bridge.clock import Clock
 from bridge.config.providers import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
-from bridge.errors import AuthorizationFailed, GrantRevoked
+from bridge.errors import GrantRevoked
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers
 from bridge.oauth.adapter import Adapter
-from bridge.oauth.failures import Failure, refresh_problem
+from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, unreadable
 from bridge.oauth.microsoft.library import Library, new_cache, refresh_tokens
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
@@ -47,10 +47,7 @@ class Person(Adapter):
         answers.check_audience(answer.get("id_token_claims") or {}, self._config.client_id)
         self._check_scopes(answer)
         if not refresh_tokens(cache):
-            raise AuthorizationFailed(
-                "Microsoft gave no refresh token. The administrator must add the permission offline_access to the app.",
-                code="no_grant",
-            )
+            raise not_signed_in("microsoft.no_grant", "no_grant")
         return self._token_set(answer, cache, asked_at)
 
     def _refresh(self, grant: Secret[str]) -> TokenSet:
@@ -58,16 +55,16 @@ class Person(Adapter):
         try:
             cache.deserialize(grant.reveal())
         except ValueError:
-            raise GrantRevoked("The stored sign-in cannot be read. Sign in again, please.") from None
+            raise unreadable() from None
         application = self._library.application(cache)
         account = next(iter(application.get_accounts()), None)
         if account is None:
-            raise GrantRevoked("The stored sign-in names nobody. Sign in again, please.")
+            raise unreadable()
         hide = (*refresh_tokens(cache), *self._library.own_secrets())
         asked_at = self._clock.now()
         answer = application.acquire_token_silent_with_error(self._scopes, account, force_refresh=True)
         if answer is None:  # the cache holds no refresh token for this account: msal has asked nobody
-            raise GrantRevoked("The stored sign-in holds no refresh token. Sign in again, please.")
+            raise unreadable()
         if "error" in answer:
             raise refresh_problem(Failure.of(answer), hide=hide)
         return self._token_set(answer, cache, asked_at)
