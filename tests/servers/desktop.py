@@ -34,6 +34,8 @@ PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 DEBIAN_PYTHON: Final = Path("/usr/lib/python3/dist-packages")
 SECONDS: Final = 45.0
 """For a program to start, or to show something; it takes one or two, but a loaded machine runs many tests at once."""
+QUIET_SECONDS: Final = 0.3
+"""Without a word from any program: its menu has settled."""
 
 BROWSER: Final = f"""#!/bin/sh
 exec dbus-send --session --type=method_call --dest={NOTIFICATIONS} / org.example.Browser.Visit "string:$1"
@@ -250,6 +252,8 @@ class Panel:
         """By its words: a program may rebuild its menu at any time, with other numbers, also between our look and our
         click; then we look again, as a person does whose click went nowhere."""
         for is_last in (False, False, False, True):
+            await self.until_entry(label)
+            await self._until_quiet()
             item = await self.until_entry(label)
             assert item.is_enabled, f"{label!r} can only be read"
             sender, _ = self.icons[-1]
@@ -261,6 +265,18 @@ class Panel:
                     raise
             else:
                 return
+
+    async def _until_quiet(self) -> None:
+        """No program has told anything for a moment. GTK takes a click on a line of a menu that is just being replaced,
+        and does nothing: a person sees the menu settle before they click."""
+        async with asyncio.timeout(SECONDS):
+            while True:
+                self.changed.clear()
+                try:
+                    async with asyncio.timeout(QUIET_SECONDS):
+                        await self.changed.wait()
+                except TimeoutError:
+                    return
 
     async def menu(self) -> Item:
         """The newest icon's."""
