@@ -22,6 +22,8 @@ def python() -> Path:
 def prepare(*extras: str) -> Path:
     """Make the environment with this project and these extras installed; does nothing if it is up to date.
 
+    What is installed is what scripts/locks says, by hash: today, tomorrow, here and in CI.
+
     Returns: its interpreter. Ends the program with a sentence if that is not possible.
     """
     if sys.version_info < OLDEST_PYTHON:
@@ -39,13 +41,25 @@ def prepare(*extras: str) -> Path:
         except (OSError, subprocess.CalledProcessError) as problem:
             sys.exit(f"no virtual environment could be made ({problem}). On Debian: apt install python3-venv")
     print("installing mail-bridge and what it needs …", flush=True)
-    project = str(ROOT) + (f"[{','.join(extras)}]" if extras else "")
-    done = subprocess.run([python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", "-e", project])
-    if done.returncode != 0:
-        sys.exit("the installation failed; pip has said why, above")
+    # The project last, without its requirements and with the locked setuptools: nothing is fetched that has no hash.
+    _pip("--require-hashes", "-r", str(lock_file(extras)))
+    _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp.write_text(wanted)
     return python()
 
 
+def lock_file(extras: tuple[str, ...]) -> Path:
+    """The exact packages for these extras; scripts/lock.py writes it."""
+    return ROOT / "scripts" / "locks" / f"{'-'.join(sorted(extras)) or 'run'}.txt"
+
+
+def _pip(*arguments: str) -> None:
+    command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
+    # setuptools warns everybody that an editable installation is one.
+    if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode != 0:
+        sys.exit("the installation failed; pip has said why, above")
+
+
 def _fingerprint(extras: tuple[str, ...]) -> str:
-    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + repr((extras, sys.version)).encode()).hexdigest()
+    content = (ROOT / "pyproject.toml").read_bytes() + lock_file(extras).read_bytes()
+    return hashlib.sha256(content + repr((extras, sys.version)).encode()).hexdigest()

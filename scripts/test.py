@@ -1,8 +1,8 @@
 """Everything that must hold before a commit: `python3 scripts/test.py [--fix] [--quick] [pytest arguments …]`.
 
 Makes the virtual environment, installs the test servers where it may (root on Debian; elsewhere their tests are visibly
-skipped), then: lint, format, import rules, types for three systems, translations, the tree in docs/architecture.md,
-tests, coverage.
+skipped), then: lint, format, import rules, types for three systems, translations, the locked packages, the tree in
+docs/architecture.md, tests, coverage.
 --fix repairs what can be repaired; --quick leaves out the tests that start servers or a browser.
 """
 
@@ -44,6 +44,7 @@ def main() -> int:
         # The tests run real servers and need POSIX; the program must be right for all three.
         *((f"types on {name}", module("mypy", "--platform", name, "-p", "bridge")) for name in OTHER_PLATFORMS),
         ("catalogues", [interpreter, str(ROOT / "scripts" / "translate.py"), *([] if fix else ["--check"])]),
+        ("locks", [interpreter, str(ROOT / "scripts" / "lock.py"), "--check"]),
         ("tree", [interpreter, str(ROOT / "scripts" / "tree.py"), "--write" if fix else "--check"]),
     ]
     failed = [name for name, command in steps if not step(name, command)]
