@@ -17,6 +17,18 @@ _TOKEN = re.compile(r"\$\$\{|\$\{")
 ReadKeyring = Callable[[str], str | None]
 
 
+def named_variables(path: Path) -> set[str]:
+    """Every NAME that stands as `${NAME}` in a file, also in a comment; none if it cannot be read.
+
+    For a command that does not load the configuration, and must not hand its client secrets to the browser it opens.
+    """
+    try:
+        text = path.read_text("utf-8", "replace")
+    except OSError:
+        return set()
+    return set(re.findall(rf"\$\{{({_VARIABLE.pattern})\}}", text))
+
+
 class Unresolved(Exception):
     """A reference leads nowhere; the text names it and the remedy, and never what another one resolved to."""
 

@@ -11,21 +11,12 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from bridge.hooks.delivery import Ended, HookFailed
+from bridge.host.environment import environment_of_programs
 
 OUTPUT_LIMIT = 4 * 1024
 """Octets of output that are kept; the rest is read and thrown away, so that the program does not wait for us."""
 KILL_SECONDS = 5.0
 """For taskkill; the kernel ends a killed POSIX process within milliseconds."""
-
-KEPT = frozenset(
-    {
-        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"),
-        *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"),  # notify-send
-        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "TEMP", "TMP", "USERNAME", "USERPROFILE"),
-        *("APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PROGRAMFILES", "PROGRAMFILES(X86)"),
-    }
-)
-"""What a program needs to run at all. Everything else stays with us: client secrets come by environment variables."""
 
 
 async def run_program(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ended:
@@ -46,14 +37,13 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], se
 
 
 async def _started(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-    kept = {name: value for name, value in os.environ.items() if name.upper() in KEPT}
     try:
         return await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**kept, **environment},
+            env={**environment_of_programs(), **environment},
             start_new_session=os.name == "posix",  # a group of its own, to be killed whole
             creationflags=_new_group(),
         )

@@ -31,6 +31,7 @@ _SIGNS: Final[dict[str, str]] = {
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "npm": "npm",
     "systemd": "systemd-analyze",
+    "strace": "strace",
     "libfaketime": "/usr/lib/*/faketime/libfaketimeMT.so.1",
     "xvfb": "Xvfb",
     "trayer": "trayer",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bridge.config.language import configured_language
+from bridge.config.references import named_variables
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.language import system_language
 from bridge.secret import Secret
@@ -73,23 +74,28 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_context
     @functools.wraps(command)
     def wrapped(ctx: click.Context, /, config: Path | None, log_level: Level | None, **options: Any) -> Any:
+        from bridge.host.environment import taken_environment
+        from bridge.host.hardening import forbid_dumps
         from bridge.observe import logs
 
+        forbid_dumps()
         before = ctx.find_root().obj or {}
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
         logs.configure(settings.log_level or "warning")
-        i18n.speak(i18n.choose(_language(settings), system_language()))
+        found = _found(settings)
+        taken_environment.take(named_variables(found) if found else ())
+        i18n.speak(i18n.choose(configured_language(found) if found else "auto", system_language()))
         return command(settings, **options)
 
     return wrapped
 
 
-def _language(settings: Settings) -> str:
-    """Of the configuration, if there is one."""
+def _found(settings: Settings) -> Path | None:
+    """The configuration, if there is one."""
     from bridge.host.paths import config_candidates
 
     places = [settings.config] if settings.config is not None else config_candidates()
-    return next((configured_language(path) for path in places if path.exists()), "auto")
+    return next((path for path in places if path.exists()), None)
 
 
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
@@ -145,9 +151,10 @@ def own_config(settings: Settings) -> list[str]:
 def load(settings: Settings) -> LoadedConfig:
     """The configuration, checked. Raises: ConfigError with all its problems."""
     from bridge.config.load import load_config
+    from bridge.host.environment import taken_environment
     from bridge.stores.keys import read_named_secret
 
-    return load_config(find_config(settings), read_keyring=read_named_secret)
+    return load_config(find_config(settings), environ=taken_environment, read_keyring=read_named_secret)
 
 
 def warn(loaded: LoadedConfig) -> None:

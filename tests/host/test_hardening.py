@@ -1,0 +1,80 @@
+"""A crash leaves nothing behind; what the configuration has taken stays with us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.host.environment import TakenEnvironment, environment_of_programs
+
+DIE = "import os, sys; {first}; sys.stdout.write('here'); sys.stdout.flush(); os.kill(os.getpid(), {number})"
+FORBID = "from bridge.host.hardening import forbid_dumps; forbid_dumps()"
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and prctl(2) of Linux")
+
+
+def crash(directory: Path, first: str, number: int = signal.SIGABRT) -> list[str]:
+    """A Python process that may write a core of any size and dies. Returns: the files that it left."""
+    command = [sys.executable, "-c", DIE.format(first=first, number=int(number))]
+    limited = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh", *command]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(limited, cwd=directory, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == -number, done.stderr
+    assert done.stdout == "here"
+    return [path.name for path in directory.iterdir()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGQUIT])
+def test_a_crash_leaves_no_core(tmp_path: Path, number: int) -> None:
+    assert crash(tmp_path, FORBID, number) == []
+
+
+def test_without_it_a_core_would_be_there(tmp_path: Path) -> None:
+    """Else the test above shows nothing; where cores go elsewhere, or nowhere, the next one still does."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if "/" in pattern or pattern.startswith("|"):
+        assert crash(tmp_path, "pass") == []
+    else:
+        assert any(name.startswith("core") for name in crash(tmp_path, "pass"))
+
+
+def test_the_kernel_says_that_this_process_is_not_dumped() -> None:
+    script = (
+        f"{FORBID}; import ctypes, resource; "
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *resource.getrlimit(resource.RLIMIT_CORE))"  # PR_GET_DUMPABLE
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0", "0"]
+
+
+def test_what_was_looked_up_is_not_inherited_and_can_be_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFICE_SECRET", "CANARY")
+    monkeypatch.setenv("OTHER", "seen")
+    taken = TakenEnvironment()
+    assert taken.get("OFFICE_SECRET") == "CANARY"
+    assert "OFFICE_SECRET" not in os.environ
+    assert os.environ["OTHER"] == "seen"
+    assert taken["OFFICE_SECRET"] == "CANARY"
+    assert "OFFICE_SECRET" in taken
+    assert "CANARY" in taken.values()
+    assert len(taken) == len(list(taken))
+
+
+def test_what_others_need_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com:3128")
+    taken = TakenEnvironment()
+    assert taken["PATH"] == os.environ["PATH"]
+    assert taken["https_proxy"] == os.environ["https_proxy"]
+    assert taken.get("NOT_SET") is None
+
+
+def test_programs_get_a_handful_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFICE_SECRET", "CANARY")
+    assert "CANARY" not in environment_of_programs().values()
+    assert environment_of_programs()["PATH"] == os.environ["PATH"]
