@@ -54,7 +54,7 @@ TOO_FEW = (
     "the limit (`ulimit -n`, or LimitNOFILE= of the systemd unit)"
 )
 NO_LIMIT = "this system has no limit on open files that a program could run into"
-BROWSER = "{name} opens the sign-in page"
+BROWSER = "the default browser is {name}; it was found, not started"
 NO_BROWSER = (
     "no browser can be started here (a service, or no desktop): people open the link of the sign-in page themselves, "
     "and on another computer `mail-bridge authorize ADDRESS --paste` helps"

@@ -41,7 +41,7 @@ def test_few_descriptors_are_told_with_what_they_are_good_for() -> None:
 
 def test_the_browser_matters_only_where_somebody_signs_in() -> None:
     here = Machine(lambda _: None, lambda: (), lambda: None, lambda: "firefox")
-    assert found(here)["browser"].detail == "firefox opens the sign-in page"
+    assert found(here)["browser"].detail == "the default browser is firefox; it was found, not started"
     text = """
 providers: {it: {kind: google, flow: service_account, service_account_file: FILE}}
 accounts: [{address: alice@example.com, provider: it}]
