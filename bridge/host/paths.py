@@ -34,6 +34,12 @@ def log_dir() -> Path:
     return _from_systemd("LOGS_DIRECTORY") or Path(platformdirs.user_log_dir(APP_NAME, appauthor=False))
 
 
+def runtime_dir() -> Path:
+    """For what matters only while programs run: of this user on this machine, even where the home is on a server."""
+    given = os.environ.get("XDG_RUNTIME_DIR", "") if sys.platform == "linux" else ""
+    return Path(given) / APP_NAME if os.path.isabs(given) else data_dir() / "run"
+
+
 def store_file() -> Path:
     """The default of `store.path`."""
     return data_dir() / "store.sqlite"

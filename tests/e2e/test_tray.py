@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -22,7 +23,18 @@ from tests.e2e.bridge import Bridge, configuration, running
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization import authorization_server as serve
 from tests.servers.ca import Authority
-from tests.servers.desktop import SECONDS, Panel, Session, panel, session, trayer, until_drawn, until_window
+from tests.servers.desktop import (
+    SECONDS,
+    Panel,
+    Session,
+    notifier,
+    panel,
+    screen,
+    session,
+    trayer,
+    until_drawn,
+    until_window,
+)
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.desktop
@@ -213,6 +225,105 @@ async def test_a_bridge_of_somebody_else_is_found_by_the_file_that_its_administr
         await shown.until_entry(f"Sign in as {ALICE}")
         await shown.click("Quit")
         assert await ended(tray) == (0, "")
+
+
+async def test_a_click_on_the_notification_opens_the_page_that_it_is_about(
+    desktop: Session, shown: Panel, authorization_server: AuthorizationServer, tmp_path: Path
+) -> None:
+    bridge = configured(authorization_server, desktop, tmp_path)
+    del bridge.config["accounts"][1]
+    with running(bridge), program(desktop, "--config", config_of(bridge), "tray") as tray:
+        notice = await shown.until_notice(f"Mail: {ALICE} must sign in")
+        assert notice.actions == ("default", "Sign in")
+        await shown.until_entry("Open console")  # it has answered, so it also knows that its notification is shown
+        await shown.click_notice(notice)
+        await shown.until_visit(f"http://localhost:{bridge.console_port}/sign-in/{ALICE}")
+        await shown.click_notice(dataclasses.replace(notice, number=notice.number + 1))  # of another program
+        await shown.click("Open console")
+        await shown.until_visit(f"http://localhost:{bridge.console_port}/admin/")
+        assert len(shown.visits) == 2
+        tray.send_signal(signal.SIGTERM)
+        assert await ended(tray) == (0, "")
+
+        async def is_taken_back() -> bool:
+            return notice.number in shown.closed
+
+        await shown.until(is_taken_back, "the end of the notification")
+
+
+async def test_a_desktop_that_shows_no_buttons_is_not_asked_for_any(desktop: Session, bridge: Bridge) -> None:
+    async with panel(desktop) as shown:
+        shown.abilities = ("body",)
+        with program(desktop, "--config", config_of(bridge), "tray"):
+            notice = await shown.until_notice("Mail: 2 accounts need a sign-in")
+    assert notice.actions == ()
+
+
+async def test_a_click_on_a_notification_on_the_screen_opens_the_console(desktop: Session, bridge: Bridge) -> None:
+    """Shown by Xfce's own server, which makes a button of what a click does."""
+    async with panel(desktop, notifies=False) as shown:
+        with notifier(desktop), program(desktop, "--config", config_of(bridge), "tray"):
+            window = await until_window(desktop, "^xfce4-notifyd$")
+            await until_drawn(desktop, window)
+            button = str(window.x + window.width - 60), str(window.y + window.height - 30)
+            desktop.run("xdotool", "mousemove", *button, "click", "1")
+            await shown.until_visit(f"http://localhost:{bridge.console_port}/admin/")
+
+
+async def test_a_second_icon_for_the_same_bridge_on_the_same_desktop_says_so_and_ends(
+    desktop: Session, shown: Panel, bridge: Bridge
+) -> None:
+    def another(**environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        return program(desktop, "--config", config_of(bridge), "tray", **environment)
+
+    sentence = "This mail-bridge has its icon on this desktop already; one is enough.\n"
+    with another() as first:
+        await shown.until_icon()
+        for same in (another(), another(DISPLAY=f"{desktop.display}.0"), by_its_file(desktop)):
+            with same as second:
+                assert await ended(second) == (0, sentence)
+        assert shown.programs == 1
+        with screen() as other_display, another(DISPLAY=other_display):
+            await shown.until_icon(2)  # the same person, logged in twice
+        first.kill()
+        await asyncio.to_thread(first.wait, SECONDS)
+    with another():  # a crash leaves nothing in the way
+        await shown.until_icon(3)
+
+
+async def test_two_bridges_of_one_person_have_an_icon_each(
+    desktop: Session, shown: Panel, bridge: Bridge, authorization_server: AuthorizationServer, tmp_path: Path
+) -> None:
+    other = configured(authorization_server, desktop, tmp_path)
+    other.write_config()
+    with (
+        program(desktop, "--config", config_of(bridge), "tray"),
+        program(desktop, "--config", config_of(other), "tray"),
+    ):
+        await shown.until_icon(2)
+
+
+async def test_a_bridge_whose_icon_is_there_already_serves_without_a_second(
+    desktop: Session, shown: Panel, authorization_server: AuthorizationServer, tmp_path: Path
+) -> None:
+    bridge = configured(authorization_server, desktop, tmp_path)
+    bridge.write_config()
+    with program(desktop, "--config", config_of(bridge), "tray") as tray:
+        await shown.until_icon()
+        with program(desktop, "--config", config_of(bridge), "run", "--tray") as serving_too:
+            await shown.until_entry(f"Sign in as {ALICE}")  # the first icon has found it
+            serving_too.send_signal(signal.SIGTERM)
+            code, said = await ended(serving_too)
+        assert code == 0
+        assert said.startswith("This mail-bridge has its icon on this desktop already; one is enough.\n")
+        tray.send_signal(signal.SIGTERM)
+        assert await ended(tray) == (0, "")
+    assert shown.programs == 1
+
+
+def by_its_file(desktop: Session) -> AbstractContextManager[subprocess.Popen[str]]:
+    """The tray of the bridge that runs, which is named by the other option."""
+    return program(desktop, "tray", "--control", str(published(desktop)))
 
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "Quit"])

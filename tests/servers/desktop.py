@@ -24,11 +24,12 @@ from PIL import Image, ImageGrab
 from tests.conftest import COVERAGE
 from tests.servers.daemons import Daemon
 from tests.servers.needed import absent
-from tests.servers.packages import needs, program
+from tests.servers.packages import NOTIFIER, needs, program
 
 WATCHER: Final = "org.kde.StatusNotifierWatcher"
 NOTIFICATIONS: Final = "org.freedesktop.Notifications"
 MENU: Final = "com.canonical.dbusmenu"
+BROWSER_NAME: Final = "org.example.Browser"
 ITEM: Final = "org.kde.StatusNotifierItem"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 DEBIAN_PYTHON: Final = Path("/usr/lib/python3/dist-packages")
@@ -38,7 +39,7 @@ QUIET_SECONDS: Final = 0.3
 """Without a word from any program: its menu has settled."""
 
 BROWSER: Final = f"""#!/bin/sh
-exec dbus-send --session --type=method_call --dest={NOTIFICATIONS} / org.example.Browser.Visit "string:$1"
+exec dbus-send --session --type=method_call --dest={BROWSER_NAME} / {BROWSER_NAME}.Visit "string:$1"
 """
 """Tells the panel which page it was asked to show."""
 
@@ -80,7 +81,7 @@ def session(directory: Path) -> Iterator[Session]:
     browser = directory / "browser"
     browser.write_text(BROWSER)
     browser.chmod(0o755)
-    with _bus(directory) as address, _screen(directory) as display:
+    with _bus(directory) as address, screen() as display:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         environment = {
             **COVERAGE,
@@ -122,7 +123,8 @@ def _bus(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _screen(directory: Path) -> Iterator[str]:
+def screen() -> Iterator[str]:
+    """Without glass; its name, as DISPLAY has it."""
     reading, writing = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writing), "-screen", "0", "800x480x24", "-nolisten", "tcp", "-noreset"],
@@ -147,6 +149,9 @@ class Notice:
 
     title: str
     text: str
+    number: int = 0
+    actions: tuple[str, ...] = ()
+    """Key and label of each, in turn."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,10 @@ class Panel:
     bus: MessageBus
     icons: list[tuple[str, str]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    """Numbers of notifications that their program has taken back."""
+    abilities: tuple[str, ...] = ("actions", "body", "body-markup")
+    """What its server of notifications says that it can do."""
     visits: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -193,11 +202,16 @@ class Panel:
             menu = (await self.menu()).labels() if self.icons else "no icon"
             raise AssertionError(f"{what} did not happen; menu: {menu}; notices: {self.notices}") from None
 
+    @property
+    def programs(self) -> int:
+        """That have shown an icon so far; one may register more than once."""
+        return len({sender for sender, _ in self.icons})
+
     async def until_icon(self, count: int = 1) -> None:
         """So many programs have shown one so far."""
 
         async def holds() -> bool:
-            return len(self.icons) >= count
+            return self.programs >= count
 
         await self.until(holds, f"icon {count}")
 
@@ -266,6 +280,13 @@ class Panel:
             else:
                 return
 
+    async def click_notice(self, notice: Notice, key: str = "default") -> None:
+        """On the notification itself, or on its button with this key."""
+        signal = Message.new_signal(
+            "/org/freedesktop/Notifications", NOTIFICATIONS, "ActionInvoked", "us", [notice.number, key]
+        )
+        await self.bus.send(signal)
+
     async def _until_quiet(self) -> None:
         """No program has told anything for a moment. GTK takes a click on a line of a menu that is just being replaced,
         and does nothing: a person sees the menu settle before they click."""
@@ -305,11 +326,15 @@ class Panel:
                 self.icons.append((str(message.sender), str(message.body[0])))
                 return Message.new_method_return(message)
             case str(interface), "Notify" if interface == NOTIFICATIONS:
-                self.notices.append(Notice(message.body[3], message.body[4]))
-                return Message.new_method_return(message, "u", [len(self.notices)])
-            case "org.example.Browser", "Visit":
+                number = message.body[1] or len(self.notices) + 1
+                self.notices.append(Notice(message.body[3], message.body[4], number, tuple(message.body[5])))
+                return Message.new_method_return(message, "u", [number])
+            case str(interface), "GetCapabilities" if interface == NOTIFICATIONS:
+                return Message.new_method_return(message, "as", [list(self.abilities)])
+            case str(interface), "Visit" if interface == BROWSER_NAME:
                 self.visits.append(message.body[0])
             case str(interface), "CloseNotification" if interface == NOTIFICATIONS:
+                self.closed.append(message.body[0])
                 return Message.new_method_return(message)
             case str(interface), "Get" if interface == PROPERTIES:
                 return Message.new_method_return(message, "v", [_WATCHER_PROPERTIES[message.body[1]]])
@@ -362,15 +387,16 @@ def _item(node: Any) -> Item:
 
 
 @asynccontextmanager
-async def panel(session: Session, *, has_place: bool = True) -> AsyncIterator[Panel]:
-    """A desktop with a place for icons; or, as GNOME is, with notifications only."""
+async def panel(session: Session, *, has_place: bool = True, notifies: bool = True) -> AsyncIterator[Panel]:
+    """A desktop with a place for icons; or, as GNOME is, with notifications only. Or another program shows those."""
     bus = await MessageBus(bus_address=session.bus_address).connect()
     try:
         shown = Panel(bus)
         bus.add_message_handler(shown.answer)
         for interface in (MENU, ITEM, "org.freedesktop.DBus"):
             await shown._call(*_BUS, "AddMatch", "s", [f"type='signal',interface='{interface}'"])
-        for name in (NOTIFICATIONS, *([WATCHER] if has_place else [])):
+        names = {NOTIFICATIONS: notifies, WATCHER: has_place, BROWSER_NAME: True}
+        for name in (name for name, is_ours in names.items() if is_ours):
             await bus.request_name(name)
         yield shown
     finally:
@@ -399,6 +425,28 @@ def trayer(session: Session) -> Iterator[None]:
         yield
     finally:
         daemon.stop()
+
+
+@contextmanager
+def notifier(session: Session) -> Iterator[None]:
+    """A real server of notifications, Xfce's, on the screen at the top on the right."""
+    needs("xfce4-notifyd", "xdotool")
+    server = program(NOTIFIER)
+    daemon = Daemon([str(server)], session.directory, {**session.environment, "XDG_RUNTIME_DIR": "/nonexistent"})
+    owned = ["dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/", *_HAS_OWNER]
+
+    def is_up() -> bool:
+        asked = subprocess.run(owned, env=session.environment, capture_output=True, text=True, timeout=SECONDS)
+        return "boolean true" in asked.stdout
+
+    try:
+        daemon.wait_until(is_up, str)
+        yield
+    finally:
+        daemon.stop()
+
+
+_HAS_OWNER: Final = ("org.freedesktop.DBus.NameHasOwner", f"string:{NOTIFICATIONS}")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+NOTIFIER: Final = "/usr/lib/*/xfce4/notifyd/xfce4-notifyd"
+"""Started by the tests themselves; Debian keeps it out of the PATH."""
+
 # For each package the program (or, with a slash, the file pattern) that shows it is installed.
 _SIGNS: Final[dict[str, str]] = {
     "dovecot-core": "dovecot",
@@ -37,6 +40,7 @@ _SIGNS: Final[dict[str, str]] = {
     "trayer": "trayer",
     "xdotool": "xdotool",
     "xclip": "xclip",
+    "xfce4-notifyd": NOTIFIER,
     "python3-gi": "/usr/lib/python3/dist-packages/gi/__init__.py",
     "gir1.2-gtk-3.0": "/usr/lib/*/girepository-1.0/Gtk-3.0.typelib",
     "gir1.2-ayatanaappindicator3-0.1": "/usr/lib/*/girepository-1.0/AyatanaAppIndicator3-0.1.typelib",

@@ -30,6 +30,7 @@ from bridge.ui.cli.session import (
     console,
     find_config,
     in_loop,
+    known_by,
     load,
     opened,
     own_config,
@@ -50,10 +51,14 @@ def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     serve = _serve_demo if demo else _serve
     if not with_tray:
         return in_loop(serve(settings, Terminal()))
-    from bridge.ui.cli.tray import Companion
+    from bridge.ui.cli.tray import Companion, only_icon
 
-    companion = Companion(["run", "--tray", *(["--demo"] if demo else own_config(settings))], is_alone=False)
-    return companion.around(lambda: serve(settings, companion))
+    arguments = ["run", "--tray", *(["--demo"] if demo else own_config(settings))]
+    with contextlib.nullcontext(True) if demo else only_icon(known_by(find_config(settings))) as is_only:
+        if not is_only:  # `mail-bridge tray` shows one, and finds us by itself; mail does not wait for an icon
+            return in_loop(serve(settings, Terminal()))
+        companion = Companion(arguments, is_alone=False)
+        return companion.around(lambda: serve(settings, companion))
 
 
 class Beside(Protocol):

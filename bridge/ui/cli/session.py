@@ -248,6 +248,13 @@ def meeting_place(config: Path) -> Path:
     return data_dir() / "run" / digest[:16]
 
 
+def known_by(config: Path) -> Path:
+    """The file there."""
+    from bridge.control import rendezvous
+
+    return meeting_place(config) / rendezvous.NAME
+
+
 @asynccontextmanager
 async def reach_running(settings: Settings) -> AsyncIterator[Control | None]:
     """The bridge that runs with this configuration, or None."""

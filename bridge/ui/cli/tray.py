@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import contextlib
+import hashlib
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
@@ -14,7 +16,10 @@ import click
 from bridge.control.remote import RemoteControl, connect, connect_given
 from bridge.host import clipboard
 from bridge.host.autostart import autostart
+from bridge.host.desktop import desktop_name
+from bridge.host.paths import runtime_dir
 from bridge.host.signals import Order, Relay
+from bridge.host.sole import sole
 from bridge.ui.cli.session import (
     DONE,
     CannotStart,
@@ -22,6 +27,7 @@ from bridge.ui.cli.session import (
     Settings,
     find_config,
     in_loop,
+    known_by,
     meeting_place,
     own_config,
     with_settings,
@@ -43,25 +49,52 @@ Work = Callable[[], Coroutine[Any, Any, int]]
 )
 @with_settings
 def tray(settings: Settings, control_file: Path | None) -> int:
-    """Show an icon beside the clock for a bridge that runs. It waits for one that does not."""
-    reach, arguments = _other_bridge(settings, control_file)
-    companion = Companion(["tray", *arguments], is_alone=True)
+    """Show an icon beside the clock for a bridge that runs. It waits for one that does not.
+
+    Where this desktop has one for that bridge already, it says so and leaves it at that: exit code 0.
+    """
+    reach, arguments, file = _other_bridge(settings, control_file)
 
     async def follow() -> int:
         with companion.orders(companion.quit, lambda: None):
             await companion.follow(reach)
         return DONE
 
-    return companion.around(follow)
+    with only_icon(file) as is_only:
+        if not is_only:
+            return DONE
+        companion = Companion(["tray", *arguments], is_alone=True)
+        return companion.around(follow)
 
 
-def _other_bridge(settings: Settings, control_file: Path | None) -> tuple[Connect, list[str]]:
-    """How to reach it, and the options that say so from any directory. Raises: ConfigError if no file is found."""
+def _other_bridge(settings: Settings, control_file: Path | None) -> tuple[Connect, list[str], Path]:
+    """How to reach it, the options that say so from any directory, and the file by which it is known.
+
+    Raises: ConfigError if no file is found.
+    """
     if control_file is not None:
         file = control_file.absolute()
-        return (lambda: connect_given(file)), ["--control", str(file)]
-    place = meeting_place(find_config(settings))
-    return (lambda: connect(place)), own_config(settings)
+        return (lambda: connect_given(file)), ["--control", str(file)], file
+    config = find_config(settings)
+    return (lambda: connect(meeting_place(config))), own_config(settings), known_by(config)
+
+
+@contextlib.contextmanager
+def only_icon(file: Path) -> Iterator[bool]:
+    """False if this desktop has an icon for that bridge already, and the person is told.
+
+    Two bridges have an icon each, and so have two desktops of one person. Args: file, its control.json, which need not
+    exist.
+    """
+    what = f"{desktop_name()}\n{file.resolve()}"
+    digest = hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()
+    with contextlib.ExitStack() as stack:
+        is_only = True
+        with contextlib.suppress(OSError):  # no place for the file: rather two icons than none
+            is_only = stack.enter_context(sole(runtime_dir() / f"icon-{digest[:16]}.lock"))
+        if not is_only:
+            click.echo(say("This mail-bridge has its icon on this desktop already; one is enough."), err=True)
+        yield is_only
 
 
 class Companion:

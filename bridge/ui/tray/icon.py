@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import html
 import importlib
 import os
 import subprocess
@@ -18,11 +17,13 @@ from importlib import resources
 from typing import IO, Any, Final
 
 from bridge.errors import BridgeError
+from bridge.ui.tray.bubbles import Bubbles, session_bus
 from bridge.ui.tray.view import RULE, Action, Entry, Picture, View
 from bridge.ui.tray.words import Notification, Words
 
 NAME: Final = "mail-bridge"
 
+PICTURES: Final = resources.files("bridge.ui.tray").joinpath("pictures")
 SIZES: Final = (16, 20, 24, 32, 40, 48, 64, 96, 128)
 """Pixels; the files in pictures/, made by scripts/icons.py."""
 PANEL_SIZE: Final = 64
@@ -50,6 +51,7 @@ class Icon:
         self._pystray = _import_pystray(words)
         self._choose: Callable[[Action], None] | None = None
         self._pictures = {picture: Drawing(picture) for picture in Picture}
+        self._bubbles = Bubbles(self._chosen) if sys.platform == "linux" else None
         self._icon: Any = None
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -72,11 +74,12 @@ class Icon:
             self._icon.title = line
         self._icon.menu = menu
 
-    def notify(self, said: Notification) -> None:
+    def notify(self, said: Notification, action: Action | None = None) -> None:
         """See Shell."""
+        if self._bubbles is not None:
+            self._bubbles.tell(said, action, str(PICTURES.joinpath(f"{Picture.SIGN_IN.value}-{PANEL_SIZE}.png")))
+            return
         title, text = clipped(said.title, TITLE_LIMIT), clipped(said.text, TEXT_LIMIT)
-        if sys.platform == "linux":
-            text = html.escape(text, quote=False)  # a body is markup there: Desktop Notifications 1.2, "Markup"
 
         def tell() -> None:
             with contextlib.suppress(OSError, subprocess.SubprocessError):  # nobody shows them here just now
@@ -100,6 +103,8 @@ class Icon:
 
         if sys.platform == "linux":
             _run_with_glib(self._icon, shown, rearm)
+            if self._bubbles is not None:
+                self._bubbles.take_back()
         elif sys.platform == "darwin":
             self._icon.run_detached(shown)  # its run() would take Ctrl-C and end the process at once
             importlib.import_module("AppKit").NSApplication.sharedApplication().run()
@@ -137,10 +142,14 @@ class Icon:
 
     def _chooser(self, entry: Entry) -> Callable[[], None]:
         def chosen() -> None:
-            if entry.action is not None and self._choose is not None:
-                self._choose(entry.action)
+            if entry.action is not None:
+                self._chosen(entry.action)
 
         return chosen
+
+    def _chosen(self, action: Action) -> None:
+        if self._choose is not None:
+            self._choose(action)
 
 
 class Drawing:
@@ -149,10 +158,9 @@ class Drawing:
     def __init__(self, picture: Picture) -> None:
         from PIL import Image
 
-        files = resources.files("bridge.ui.tray").joinpath("pictures")
         self._images: dict[int, Any] = {}
         for size in SIZES:
-            with files.joinpath(f"{picture.value}-{size}.png").open("rb") as file:
+            with PICTURES.joinpath(f"{picture.value}-{size}.png").open("rb") as file:
                 self._images[size] = Image.open(file).convert("RGBA")
 
     def for_system(self) -> Any:
@@ -195,7 +203,7 @@ def _linux_backend(words: Words) -> str:
     except (ImportError, ValueError) as error:
         raise NoTray(words.no_toolkit()) from error
     try:
-        _gio()
+        session_bus()
     except OSError as error:
         raise NoTray(words.no_display()) from error
     importlib.import_module("gi.repository.GLib").set_prgname(NAME)  # how panels and notifications call us
@@ -204,16 +212,6 @@ def _linux_backend(words: Words) -> str:
             gi.require_version(name, "0.1")
             return "appindicator"
     return "gtk"
-
-
-def _gio() -> tuple[Any, Any]:
-    """Gio and the session's bus. Raises: OSError if there is none: pystray cannot do without."""
-    gio: Any = importlib.import_module("gi.repository.Gio")
-    glib: Any = importlib.import_module("gi.repository.GLib")
-    try:
-        return gio, gio.bus_get_sync(gio.BusType.SESSION, None)
-    except glib.Error as error:
-        raise OSError(error.message) from error
 
 
 def _run_with_glib(icon: Any, shown: Callable[[Any], None], rearm: Callable[[], None]) -> None:
@@ -225,7 +223,7 @@ def _run_with_glib(icon: Any, shown: Callable[[Any], None], rearm: Callable[[], 
 
 def _has_watcher() -> bool:
     """KDE, Xfce, Cinnamon, and GNOME with its extension (StatusNotifierItem, org.kde.StatusNotifierWatcher)."""
-    gio, bus = _gio()
+    gio, bus = session_bus()
     glib: Any = importlib.import_module("gi.repository.GLib")
     answer = bus.call_sync(
         "org.freedesktop.DBus",

@@ -59,8 +59,8 @@ class Shell(Protocol):
         """Picture, line and menu from now on."""
         ...
 
-    def notify(self, said: Notification) -> None:
-        """Tell the person, wherever the desktop shows such things."""
+    def notify(self, said: Notification, action: Action | None = None) -> None:
+        """Tell the person, wherever the desktop shows such things; a click does `action`, where it can be clicked."""
         ...
 
 
@@ -212,9 +212,9 @@ class Tray:
             case ():
                 pass
             case (address,):
-                self._shell.notify(self._words.needed_by(address, urls[address]))
+                self._shell.notify(self._words.needed_by(address, urls[address]), OpenPage(urls[address]))
             case addresses:
-                self._shell.notify(self._words.needed_by_many(len(addresses)))
+                self._shell.notify(self._words.needed_by_many(len(addresses)), OpenConsole())
         return decision.look_again_at
 
     # --- what was chosen ----------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ class Notification:
 
     title: str
     text: str
+    button: str = ""
+    """Where a click on it does something: what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class Words:
         return Notification(
             self.say("Mail: {address} must sign in").format(address=address),
             self.say("Choose “Sign in” in the menu of the mail-bridge icon, or open {url}").format(url=url),
+            self.say("Sign in"),
         )
 
     def needed_by_many(self, count: int) -> Notification:
@@ -121,6 +124,7 @@ class Words:
                 "Mail: {count} account needs a sign-in", "Mail: {count} accounts need a sign-in", count
             ).format(count=count),
             self.say("The menu of the mail-bridge icon lists them."),
+            self.open_console(),
         )
 
     def copied(self, address: str) -> Notification:

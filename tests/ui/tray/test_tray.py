@@ -59,6 +59,8 @@ class Person:
     def __init__(self) -> None:
         self.seen: list[View] = []
         self.told: list[Notification] = []
+        self.offered: list[Action | None] = []
+        """What a click on each would do."""
         self.visited: list[str] = []
         self.pasted: list[str] = []
         self.is_autostart = False
@@ -82,8 +84,9 @@ class Person:
         self.seen.append(seen)
         self._happened.set()
 
-    def notify(self, said: Notification) -> None:
+    def notify(self, said: Notification, action: Action | None = None) -> None:
         self.told.append(said)
+        self.offered.append(action)
         self._happened.set()
 
     def browse(self, url: str) -> bool:
@@ -148,6 +151,7 @@ async def world() -> AsyncIterator[World]:
 
 async def test_it_tells_of_all_at_once_and_follows_a_sign_in(world: World) -> None:
     assert [said.title for said in world.person.told] == ["Mail: 2 accounts need a sign-in"]
+    assert world.person.offered == [OpenConsole()]
     assert world.bridge is not None
     await world.bridge.following.wait()
     world.bridge.states[ALICE] = AccountState.READY
@@ -176,6 +180,7 @@ async def test_one_account_is_told_of_by_name_with_its_page() -> None:
         world.tray.choose(Quit())
     assert ALICE in world.person.told[0].title
     assert PAGE in world.person.told[0].text
+    assert world.person.offered == [OpenPage(PAGE)]
 
 
 async def test_no_bridge_then_one_then_none_again(world: World) -> None:

@@ -28,7 +28,11 @@ def test_every_sentence_can_be_translated_and_its_places_are_filled() -> None:
         method = getattr(words, name)
         asked.clear()
         said = method(**{parameter: ARGUMENTS[parameter] for parameter in inspect.signature(method).parameters})
-        texts = [said.title, said.text] if isinstance(said, Notification) else [said]
+        texts = (
+            [text for text in (said.title, said.text, said.button) if text]
+            if isinstance(said, Notification)
+            else [said]
+        )
         for text in texts:
             assert "{" not in text, name
             assert (text.startswith("«") and text.endswith("»") and text.count("«") == 1) or text == "Permission denied"

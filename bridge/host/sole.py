@@ -1,0 +1,46 @@
+"""One process for one thing: whoever comes second learns it; a process that ends, however it ends, makes room."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge.host.paths import ensure_private
+
+
+@contextmanager
+def sole(file: Path) -> Iterator[bool]:
+    """True for the one process that holds this file, for as long as the context is open; False for all others.
+
+    The system lets go of the file when its process ends, so that a crashed one blocks nobody. The file itself stays: to
+    remove it would give two processes a file each. Raises: OSError where it cannot be made.
+    """
+    handle = os.open(ensure_private(file), os.O_RDWR)  # no child of ours gets it: PEP 446
+    try:
+        yield _hold(handle)
+    finally:
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _hold(handle: int) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:  # its way to say that somebody else has it
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _hold(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
