@@ -121,9 +121,13 @@ class Bridge:
 
     def wait_for_log(self, words: str, seconds: float = 10) -> None:
         """Until the program has logged this."""
+        self.wait_until(lambda: words in self.log, words, seconds)
+
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 10) -> None:
+        """For what a program does by itself."""
         deadline = time.monotonic() + seconds
-        while words not in self.log:
-            assert time.monotonic() < deadline, f"{words!r} is not in\n{self.log}"
+        while not holds():
+            assert time.monotonic() < deadline, f"{what!r} is not in\n{self.log}"
             threading.Event().wait(0.02)
 
     def _read(self, process: subprocess.Popen[str]) -> None:

@@ -30,6 +30,11 @@ SERIOUS = """async () => (await axe.run(document)).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
 
+LOOKS: list[dict[str, Any]] = [
+    {"color_scheme": "light", "viewport": {"width": 1000, "height": 800}},
+    {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}},
+]
+
 CONTROLS = "document.querySelectorAll('main a, main button, main input:not([type=hidden]), main textarea').length"
 
 FOCUSED = """() => { const one = document.activeElement;
@@ -74,7 +79,7 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
             await page.goto(base)
         case "sign-in" | "leaving" | "elsewhere" | "device":
             control.user_code = "ABCD-EFGH" if name == "device" else ""
-            await page.route("https://login.provider.example/**", lambda route: route.abort())
+            await page.route("https://login.provider.example/**", lambda route: route.abort("aborted"))
             await page.goto(f"{base}/sign-in/{ALICE}")
             if name == "elsewhere":
                 await page.click("button[name=elsewhere]")
@@ -103,6 +108,7 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
 PAGES = {
     "start": "Your mail program, signed in",
     "sign-in": "Sign in",
+    "leaving": "Going to the sign-in page",
     "elsewhere": "Sign in on another computer",
     "device": "Sign in with a code",
     "ready": "You are signed in",
@@ -121,21 +127,21 @@ PAGES = {
 
 @pytest.mark.parametrize("name", PAGES)
 async def test_a_page_is_accessible(chromium: Chromium, browser: Browser, troubled: FakeControl, name: str) -> None:
-    script = axe_core().read_text("utf-8")
-    looks: list[dict[str, Any]] = [
-        {"color_scheme": "light", "viewport": {"width": 1000, "height": 800}},
-        {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}},
-    ]
-    for look in looks:
+    for look in LOOKS:
         context = await chromium.new_context(**look, locale="en-GB")
         page = await context.new_page()
         await visit(page, f"http://localhost:{browser.port}", troubled, name)
         assert await page.inner_text("h1") == PAGES[name]
-        await page.evaluate(script)  # which the page's own policy would not let in
-        assert await page.evaluate(SERIOUS) == []
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        await reach_all(page)
+        await assert_accessible(page)
         await context.close()
+
+
+async def assert_accessible(page: Page) -> None:
+    """Nothing serious to axe-core, nothing wider than the screen, all within reach of the keyboard."""
+    await page.evaluate(axe_core().read_text("utf-8"))  # which the page's own policy would not let in
+    assert await page.evaluate(SERIOUS) == []
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await reach_all(page)
 
 
 async def reach_all(page: Page) -> None:

@@ -1,0 +1,213 @@
+"""No page without a look at it: each template, each kind that a template can show, each route of the console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    LimitReached,
+    ProviderRefused,
+    ProviderUnavailable,
+    StoreUnavailable,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from bridge.secret import Secret
+from bridge.ui.web import rendering
+from bridge.ui.web.callback import Callback
+from bridge.ui.web.server import Console
+from bridge.ui.web.waiting import Waiting
+from tests.fakes_control import FakeControl, state_of
+from tests.servers.needed import absent
+from tests.ui.web.conftest import TOKEN, Browser
+from tests.ui.web.test_accessibility import ALICE, LOOKS, PAGES, assert_accessible, visit
+from tests.ui.web.test_accessibility import chromium as chromium  # the fixture
+from tests.ui.web.test_accessibility import troubled as troubled  # the fixture
+
+try:
+    from playwright.async_api import Browser as Chromium
+    from playwright.async_api import Page, Route
+except ImportError:  # pragma: no cover
+    absent("playwright")
+
+TEMPLATES = {
+    "start.html": "start",
+    "sign_in.html": "sign-in",
+    "leaving.html": "leaving",
+    "elsewhere.html": "elsewhere",
+    "device.html": "device",
+    "done.html": "ready",
+    "problem.html": "nowhere",
+    "accounts.html": "list",
+    "account.html": "account",
+    "forget.html": "forget",
+    "check.html": "findings",
+}
+"""Each page's template, and under which name of PAGES it is looked at."""
+
+ROUTES = {
+    "/": {"start", "list", "found", "ready", "denied"},
+    "/done/{name}": {"ready", "denied"},
+    "/sign-in": "leads to /sign-in/{address}",
+    "/sign-in/{address}": {"sign-in", "leaving", "elsewhere"},
+    "/waiting/{name}": {"device"},
+    "/paste": {"elsewhere"},
+    "/admin/{token}": "leads to /",
+    "/accounts/{address}": {"account"},
+    "/accounts/{address}/forget": {"forget"},
+    "/accounts/{address}/{action}": {"password", "rotated"},
+    "/check": {"check", "findings"},
+    "/events": "a stream",
+    "/style.css": "no page",
+    "/console.js": "no page",
+    "/favicon.ico": "no page",
+}
+"""Each route outside /api/, and where in PAGES it is looked at."""
+
+WRONG_PERSON = AuthorizationFailed("bob@example.com has signed in, not alice@example.com.", code="wrong_person")
+ENDED: dict[str, BridgeError | None] = {
+    "ready": None,
+    "denied": AuthorizationFailed("It was declined.", code="denied"),
+    "wrong_person": WRONG_PERSON,
+    "failed": AuthorizationFailed("Leave every box ticked.", code="missing_scope"),
+    "unavailable": ProviderUnavailable("timed out"),
+    "registration": ProviderRefused("AADSTS7000222 secret expired"),
+    "mail_server": UpstreamUnavailable("no route"),
+    "mailbox": UpstreamRefused("IMAP is disabled"),
+    "store": StoreUnavailable("locked keyring"),
+    "other": LimitReached("too many"),
+}
+BEGUN: dict[str, BridgeError | None] = {
+    "unknown": None,
+    "again": None,
+    "unattended": AuthorizationFailed("Nobody signs in for this account.", code="unattended"),
+    "registration": ProviderRefused("AADSTS700016 no such app"),
+    "unavailable": ProviderUnavailable("timed out"),
+}
+
+
+async def ended(page: Page, base: str, control: FakeControl, kind: str) -> None:
+    """A sign-in comes back."""
+    state = state_of((await control.begin_authorization(ALICE)).url)
+    control.problem = ENDED[kind]
+    await page.goto(f"{base}/?code=c&state={state}")
+
+
+async def begun(page: Page, base: str, control: FakeControl, kind: str) -> None:
+    """A sign-in is to begin, and does not."""
+    await page.goto(f"{base}/sign-in/{'nobody@example.com' if kind == 'unknown' else ALICE}")
+    if kind == "again":
+        await page.context.clear_cookies()
+    control.problem = BEGUN[kind]
+    await page.click("main button:not([name])")
+
+
+async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None:
+    """Something is not as the browser thinks."""
+
+    async def too_much(route: Route) -> None:
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        await route.continue_(method="POST", post_data="x" * 70_000, headers=form)
+
+    match kind:
+        case "not_found":
+            await page.goto(f"{base}/nowhere")
+        case "too_late":
+            await page.goto(f"{base}/?code=c&state=of-another-day")
+        case "administrator":
+            await page.goto(f"{base}/admin/wrong")
+        case "bridge":
+            await page.goto(f"{base}/admin/{TOKEN}")
+            control.problem = StoreUnavailable("locked keyring")
+            await page.goto(f"{base}/accounts/{ALICE}")
+        case "too_large":
+            await page.route(f"{base}/", too_much)
+            await page.goto(f"{base}/")
+        case "bug":
+            control.bug = RuntimeError("a bug")
+            await page.goto(f"{base}/")
+            control.bug = None
+
+
+KINDS: dict[str, tuple[set[str], Callable[[Page, str, FakeControl, str], Awaitable[None]]]] = {
+    "done.html": (set(ENDED), ended),
+    "sign_in.html": (set(BEGUN), begun),
+    "problem.html": ({"not_found", "too_late", "administrator", "bridge", "too_large", "bug"}, broken),
+}
+
+
+def source(template: str) -> str:
+    return resources.files("bridge.ui.web").joinpath(f"templates/{template}").read_text("utf-8")
+
+
+def test_every_template_is_looked_at() -> None:
+    names = {file.name for file in resources.files("bridge.ui.web").joinpath("templates").iterdir()}
+    parts = {name for name in names if name.startswith("_") or name == "base.html"}
+    assert names - parts == TEMPLATES.keys()
+    assert set(TEMPLATES.values()) <= PAGES.keys()
+
+
+def test_every_kind_that_a_template_can_show_is_looked_at() -> None:
+    for template, (kinds, _) in KINDS.items():
+        text = source(template)
+        titles = re.search(r"set titles = {(.*?)}", text, re.DOTALL)
+        named = re.findall(r'^\s*"(\w+)":', titles[1], re.MULTILINE) if titles is not None else []
+        assert set(named or re.findall(r'problem == "(\w+)"', text)) == kinds, template
+
+
+async def test_every_route_is_looked_at(control: FakeControl) -> None:
+    clock = SystemClock()
+    callback = Callback(control, clock)
+    console = Console(control, admin_token=Secret(TOKEN), hosts=frozenset())
+    application = console._application(callback, Waiting(control, callback, clock))
+    found = {resource.canonical for resource in application.router.resources()}
+    assert {path for path in found if not path.startswith("/api/")} == ROUTES.keys()
+    looked_at = set().union(*(names for names in ROUTES.values() if isinstance(names, set)))
+    assert looked_at == PAGES.keys() - {"nowhere"}
+
+
+@pytest.mark.browser
+async def test_each_name_shows_the_template_that_it_stands_for(
+    chromium: Chromium, browser: Browser, troubled: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[str] = []
+    get_template = rendering._templates.get_template
+
+    def noted(name: str, parent: str | None = None, **more: Any) -> object:
+        if parent is None:  # else it is what a page is built on
+            rendered.append(name)
+        return get_template(name, parent, **more)
+
+    monkeypatch.setattr(rendering._templates, "get_template", noted)
+    for template, name in TEMPLATES.items():
+        troubled.user_code = ""
+        context = await chromium.new_context(locale="en-GB")
+        await visit(await context.new_page(), f"http://localhost:{browser.port}", troubled, name)
+        assert rendered[-1] == template
+        await context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("template", KINDS)
+async def test_each_kind_of_a_page_is_accessible(
+    chromium: Chromium, browser: Browser, troubled: FakeControl, template: str
+) -> None:
+    kinds, show = KINDS[template]
+    base = f"http://localhost:{browser.port}"
+    texts = set()
+    for number, kind in enumerate(sorted(kinds)):
+        context = await chromium.new_context(**LOOKS[number % 2], locale="en-GB")  # both: test_a_page_is_accessible
+        page = await context.new_page()
+        await show(page, base, troubled, kind)
+        texts.add(await page.inner_text("main"))
+        await assert_accessible(page)
+        await context.close()
+    assert len(texts) == len(kinds)  # each says something of its own
