@@ -1,10 +1,18 @@
-"""Makes the pictures of docs/images from the running demo, by Chromium: `python3 scripts/screenshots.py`."""
+"""Makes the pictures of docs/images from the running program: `python3 scripts/screenshots.py`.
+
+The console's by Chromium, from the demo. The tray's on a screen without glass, with a real panel and a real server of
+notifications; they come from Debian's packages, as for the tests.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +23,22 @@ from environment import ROOT, prepare, python
 IMAGES = ROOT / "docs" / "images"
 WIDE, NARROW = {"width": 860, "height": 480}, {"width": 360, "height": 640}
 ALICE = "alice@example.com"
+DESKTOP = "#d5d9de"
+LANGUAGES = ("en", "fr")
+CONFIG = """
+language: {language}
+providers:
+  gmail: {{kind: google, client_id: demo, client_secret: demo}}
+accounts:
+  - {{address: alice@example.com, provider: gmail}}
+store: {{key_file: store.key}}
+listeners: {{imap: "127.0.0.1:11143", pop3: "127.0.0.1:11110", smtp: "127.0.0.1:11587"}}
+"""
 
 
 def main() -> int:
     if Path(sys.prefix).resolve() != python().parent.parent.resolve():  # Playwright is only in the environment
+        runpy.run_path(str(ROOT / "scripts" / "test.py"))["install_servers"]()
         return subprocess.run([prepare("dev", "postgresql", "tray"), __file__, *sys.argv[1:]]).returncode
     from playwright.sync_api import sync_playwright
 
@@ -34,6 +54,8 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
         take(browser, administrator)
         browser.close()
+    for language in LANGUAGES:
+        asyncio.run(take_tray(language))
     total = sum(image.stat().st_size for image in IMAGES.glob("*.png"))
     print(f"{len(list(IMAGES.glob('*.png')))} pictures, {total // 1000} KB, in {IMAGES.relative_to(ROOT)}")
     return 0
@@ -77,6 +99,47 @@ def take(browser: Any, administrator: str) -> None:
     page = opened(browser, administrator)
     page.goto(f"{home}/accounts/{ALICE}")
     shoot(page, "account")
+
+
+async def take_tray(language: str) -> None:
+    """Somebody must sign in: the notification, and the icon's menu. Nobody asks a provider or a mail server."""
+    from tests.servers import desktop
+
+    with tempfile.TemporaryDirectory(prefix="mb-") as name, desktop.session(Path(name)) as session:
+        config = session.directory / "config.yaml"
+        config.write_text(CONFIG.format(language=language))
+        async with desktop.panel(session, has_place=False, notifies=False):
+            with desktop.trayer(session), desktop.notifier(session), running(session, config):
+                bubble = await desktop.until_window(session, "^xfce4-notifyd$")
+                save(await desktop.until_drawn(session, bubble), f"notification-{language}", bubble)
+                icon = await desktop.until_window(session, "^mail-bridge( |\u00a0)?:")
+                session.run("xdotool", "mousemove", str(icon.x + 16), str(icon.y + 16), "click", "3")
+                menu = await desktop.until_window(session, "^mail-bridge$")
+                session.run("xdotool", "mousemove", "0", "0")
+                save(await desktop.until_drawn(session, menu), f"tray-{language}", menu, icon)
+
+
+@contextlib.contextmanager
+def running(session: Any, config: Path) -> Iterator[None]:
+    process = session.start("--config", str(config), "run", "--tray")
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def save(screen: Any, name: str, *windows: Any) -> None:
+    """These windows, where they are on the screen, without what is around them."""
+    from PIL import Image
+
+    boxes = [(window.x, window.y, window.x + window.width, window.y + window.height) for window in windows]
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    left, top = min(lefts), min(tops)
+    picture = Image.new("RGB", (max(rights) - left, max(bottoms) - top), DESKTOP)
+    for box in boxes:
+        picture.paste(screen.convert("RGB").crop(box), (box[0] - left, box[1] - top))
+    picture.save(IMAGES / f"{name}.png", optimize=True)
 
 
 def opened(browser: Any, address: str, **options: Any) -> Any:
