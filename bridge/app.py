@@ -14,6 +14,7 @@ from urllib.parse import quote
 from bridge import __version__
 from bridge.accounts.directory import Directory
 from bridge.accounts.passwords import LocalPasswords
+from bridge.advice.said import Translate, said
 from bridge.clock import Clock, SystemClock
 from bridge.config.diff import configured_listeners, plan, summary_of
 from bridge.config.endpoints import effective_endpoint
@@ -77,6 +78,8 @@ class Surroundings:
     """The store's file, which need not be there yet; None where it is in no file."""
     run_program: RunProgram = no_programs
     """For `notify: {command: …}`."""
+    translation: Callable[[str], Translate] = lambda configured: str
+    """From `language` of the configuration to that of the sentences for scripts, which a person reads in the end."""
 
 
 class App:
@@ -110,7 +113,12 @@ class App:
         }
         self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
         self._secrets = SecretWatch(lambda: self._loaded.config, self._clock, self._bus)
-        self._hooks = Hooks(lambda: self._loaded.config.notify, surroundings.run_program, self._clock)
+        self._hooks = Hooks(
+            lambda: self._loaded.config.notify,
+            surroundings.run_program,
+            self._clock,
+            lambda: surroundings.translation(self.language),
+        )
         self._bus.on_notice(self._hooks.take)
         self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
@@ -245,7 +253,7 @@ class App:
             opened = await self._upstreams[protocol].open(account, token)
             opened.channel.close()
             return
-        raise UpstreamRefused(f"no mail server is configured for {account.address}")
+        raise UpstreamRefused(said("no mail server is configured for {address}", address=account.address))
 
     def _smtp_extensions(self) -> tuple[str, ...]:
         """What every SMTP server of the configuration is known to honour."""
@@ -297,7 +305,7 @@ class App:
                 for listener in self._ports.listeners
             ),
             patterns=self._directory.patterns,
-            warnings=tuple(one.sentence for one in self._secrets.expiring()),
+            warnings=tuple(one.diagnosis for one in self._secrets.expiring()),
         )
 
     async def begin_authorization(self, address: str) -> SignInStarted:
@@ -416,9 +424,11 @@ class App:
     def _account(self, address: str) -> Account:
         account = self._directory.find(address)
         if account is None and address in self._directory.patterns:
-            raise LoginRefused(f"{address} stands for everybody of its domain; name one address of it")
+            raise LoginRefused(
+                said("{address} stands for everybody of its domain; name one address of it", address=address)
+            )
         if account is None:
-            raise LoginRefused(f"{address} is in no account of the configuration")
+            raise LoginRefused(said("{address} is in no account of the configuration", address=address))
         return account
 
     async def _account_status(self, account: Account) -> AccountStatus:

@@ -6,9 +6,11 @@ own language; `public` is ASCII, safe to send to a mail client, and never names 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Said, as_said
 
 
 class BridgeError(Exception):
@@ -20,12 +22,18 @@ class BridgeError(Exception):
     advice: ClassVar[str] = ""
     """Row of the table for an error that brings no diagnosis of its own; its text then stands for the others' words."""
 
-    def __init__(self, text: str = "", *, diagnosis: Diagnosis | None = None) -> None:
-        """Args: text, English, for the log; diagnosis, for people in their language, where the table has a row."""
-        super().__init__(text)
+    def __init__(self, text: str | Said = "", *, diagnosis: Diagnosis | None = None) -> None:
+        """Args: text, in English for the log, and for people where it is Said; diagnosis, for people in their
+        language, where the table has a row."""
+        super().__init__(str(text))
         if diagnosis is None and self.advice:
-            diagnosis = Diagnosis(self.advice, words=text)
+            diagnosis = self._of_its_class(text)
         self.diagnosis = diagnosis
+        self.said = text if isinstance(text, Said) else None
+        """The text, to be told in any language; None for one that is English only."""
+
+    def _of_its_class(self, text: str | Said) -> Diagnosis:
+        return Diagnosis(self.advice, words=str(text))
 
     @property
     def public(self) -> str:
@@ -83,7 +91,7 @@ class AuthorizationFailed(BridgeError):
 
     public_text = "The sign-in did not succeed."
 
-    def __init__(self, reason: str, *, code: str, diagnosis: Diagnosis | None = None) -> None:
+    def __init__(self, reason: str | Said, *, code: str, diagnosis: Diagnosis | None = None) -> None:
         super().__init__(reason, diagnosis=diagnosis)
         self.code = code
         """denied, wrong_person, unknown_state, expired, cancelled, no_grant, missing_scope, unattended or provider."""
@@ -109,7 +117,7 @@ class UpstreamRefused(BridgeError):
 
     public_text = "The mail server refuses this account."
 
-    def __init__(self, reason: str, *, text: str = "", diagnosis: Diagnosis | None = None) -> None:
+    def __init__(self, reason: str | Said, *, text: str = "", diagnosis: Diagnosis | None = None) -> None:
         super().__init__(reason, diagnosis=diagnosis)
         self.text = text
         """The server's own words, as received."""
@@ -124,21 +132,31 @@ class TokenRefused(UpstreamRefused):
     """The mail server does not take this token: one forced refresh and one more try are worth it."""
 
 
-class StoreUnavailable(BridgeError):
+class StoreTrouble(BridgeError):
+    """What its two kinds have in common: the row of the table has a place for the problem, which is a sentence of
+    ours."""
+
+    def _of_its_class(self, text: str | Said) -> Diagnosis:
+        return Diagnosis.of(self.advice, problem=as_said(text))
+
+
+class StoreUnavailable(StoreTrouble):
     """The store or the key's home does not answer (locked keyring, locked or full disk); nothing is lost."""
 
     temporary = True
     public_text = "The bridge cannot open its token store just now. Try again later."
+    advice = "store.unavailable"
 
 
 class KeyringMissing(StoreUnavailable):
     """There is no keyring that can be trusted with a key: waiting does not help, the admin must name another home."""
 
 
-class StoreCorrupt(BridgeError):
+class StoreCorrupt(StoreTrouble):
     """A record breaks its seal or has a newer schema; it is left as it is for the admin."""
 
     public_text = "The stored sign-in cannot be read. The administrator must act."
+    advice = "store.corrupt"
 
 
 class VersionConflict(BridgeError):
@@ -169,9 +187,13 @@ class PeerGone(BridgeError):
 class ConfigError(BridgeError):
     """The configuration cannot be used; never reaches a client. One or more problems, each with its place."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    def __init__(self, problems: Iterable[str | Said]) -> None:
+        """Args: problems, in the order of the file; a text that is not Said is told as it is."""
+        self.sentences = tuple(as_said(problem) for problem in problems)
+        """The same, to be told in any language."""
+        self.problems = tuple(str(sentence) for sentence in self.sentences)
+        """In English, for the log."""
+        super().__init__("\n".join(self.problems))
 
 
 def _ascii(text: str) -> str:

@@ -1,8 +1,9 @@
 """The catalogues of ui/locale: `python3 scripts/translate.py [--check]`.
 
-Gathers every sentence for people (`say()` in bridge/ui, the templates, the table of advice, the doctor) into
-mail-bridge.pot, brings each .po up to date and compiles its .mo; fails while a language lacks a translation. --check
-changes nothing, and fails also if one of these files is not what it would write.
+Gathers every sentence for people (`say()` in bridge/ui, `said()` everywhere, the templates, the table of advice, the
+doctor, the help of the commands and what click says) into mail-bridge.pot, brings each .po up to date and compiles its
+.mo; fails while a language lacks a translation. --check changes nothing, and fails also if one of these files is not
+what it would write.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from environment import ROOT, prepare, python
 
 LOCALE = ROOT / "bridge" / "ui" / "locale"
 DOMAIN = "mail-bridge"
-PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w*\}")
-KEYWORDS = {"say": None, "say_number": (1, 2)}
+PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w*(?:!r)?\}")
+KEYWORDS = {"say": None, "say_number": (1, 2), "said": None}
+BELOW_UI = {"said": None}
 TEMPLATES = {"trimmed": "true", "newstyle_gettext": "true", "silent": "false"}
 COMMENT = "# Every sentence of mail-bridge for people, gathered by scripts/translate.py: not to be edited."
 HEADER: dict[str, Any] = {
@@ -61,13 +63,16 @@ def gathered() -> Any:
     from jinja2.ext import babel_extract
 
     sys.path.insert(0, str(ROOT))
+    from bridge.accounts.passwords import ODD_CHARACTERS, TOO_SHORT
     from bridge.advice.table import ROWS
     from bridge.control.redirect import NO_ANSWER
+    from bridge.ui.cli import main, speaking
 
     catalog = Catalog(header_comment=COMMENT, **HEADER)
-    for path in sorted((ROOT / "bridge" / "ui").rglob("*")):
+    for path in sorted((ROOT / "bridge").rglob("*")):
         if path.suffix == ".py":
-            found = extract_from_file("python", path, keywords=KEYWORDS)
+            is_ui = (ROOT / "bridge" / "ui") in path.parents
+            found = extract_from_file("python", path, keywords=KEYWORDS if is_ui else BELOW_UI)
         elif path.suffix == ".html":
             found = extract_from_file(babel_extract, path, options=TEMPLATES)
         else:
@@ -75,6 +80,12 @@ def gathered() -> Any:
         for _, message, _, _ in found:
             catalog.add(message, locations=[(path.relative_to(ROOT).as_posix(), 1)])
     catalog.add(NO_ANSWER, locations=[("bridge/control/redirect.py", 1)])
+    for sentence in (TOO_SHORT, ODD_CHARACTERS):
+        catalog.add(sentence, locations=[("bridge/accounts/passwords.py", 1)])
+    for sentence in (*speaking.sentences(main.main), *(text for _, _, text in main.COMMANDS.values())):
+        catalog.add(sentence, locations=[("bridge/ui/cli/main.py", 1)])
+    for words in (*speaking.CLICK, *speaking.CLICK_NUMBERS):
+        catalog.add(words, locations=[("bridge/ui/cli/speaking.py", 1)])
     for path in sorted((ROOT / "bridge" / "doctor").glob("*.py")):
         for sentence in findings(path):
             catalog.add(sentence, locations=[(path.relative_to(ROOT).as_posix(), 1)])
@@ -134,8 +145,12 @@ def check(template: Any, locale: Path = LOCALE) -> Iterator[str]:
 def fits(message: Any) -> bool:
     """True if each translation has the placeholders of the sentence: {name} in those of the program, %(name)s in those
     of the templates."""
-    wanted = set(PLACEHOLDER.findall(list(texts(message.id))[-1]))
-    return all(set(PLACEHOLDER.findall(text)) == wanted for text in texts(message.string))
+    wanted = [_placeholders(text) for text in texts(message.id)]
+    return all(_placeholders(text) in wanted for text in texts(message.string))
+
+
+def _placeholders(text: str) -> set[str]:
+    return set(PLACEHOLDER.findall(text.replace("{{", "").replace("}}", "")))
 
 
 def languages(locale: Path) -> list[Path]:

@@ -43,7 +43,7 @@ class FakeControl:
             ListenerStatus("imap", "127.0.0.1:1143", "", 2),
             ListenerStatus("smtp", "[::1]:1587", "starttls", 0),
         )
-        self.warnings: tuple[str, ...] = ()
+        self.warnings: tuple[Diagnosis, ...] = ()
         self.findings: tuple[Finding, ...] = (
             Finding("ports", "127.0.0.1:1143", Outcome.OK, "open"),
             Finding("clock", "", Outcome.FAILED, "off by {seconds} s", (("seconds", "900"),), Turn.APP_ADMIN),

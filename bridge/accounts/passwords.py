@@ -17,8 +17,10 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.model import PASSWORD_OVERLAP
@@ -33,6 +35,10 @@ RANDOM_BYTES = 16
 
 SHORTEST = 12
 """Characters of a password that a person chooses; it can be tried only through our own port, which slows down."""
+
+TOO_SHORT: Final = f"the local password must have at least {SHORTEST} characters"
+ODD_CHARACTERS: Final = "the local password may only have letters without accents, digits, spaces and signs"
+"""Msgids of the catalogues: a ValueError brings its text alone over the wire."""
 
 RECHECK_AFTER = 5.0
 """Seconds until a record is read again; how long another process's rotation may go unnoticed."""
@@ -75,13 +81,19 @@ class _Passwords:
         try:
             record = json.loads(content)
             if record["format"] != FORMAT:
-                raise StoreCorrupt(f"the local password of {address} was written by a newer mail-bridge")
+                raise StoreCorrupt(
+                    said("the local password of {address} was written by a newer mail-bridge", address=address)
+                )
             previous = tuple((Secret(str(text)), float(until)) for text, until in record["previous"])
             return cls(Secret(str(record["current"])), previous)
         except (ValueError, KeyError, TypeError) as error:
             # Without the cause: its text would quote the record.
             raise StoreCorrupt(
-                f"the local password of {address} cannot be read ({type(error).__name__}); set a new store aside"
+                said(
+                    "the local password of {address} cannot be read ({error}); set a new store aside",
+                    address=address,
+                    error=type(error).__name__,
+                )
             ) from None
 
 
@@ -129,9 +141,9 @@ class LocalPasswords:
         """Use this one; the old one works on for PASSWORD_OVERLAP. Raises: ValueError saying what is wrong with it."""
         text = password.reveal()
         if len(text) < SHORTEST:
-            raise ValueError(f"the local password must have at least {SHORTEST} characters")
+            raise ValueError(TOO_SHORT)
         if not (text.isascii() and text.isprintable()):
-            raise ValueError("the local password may only have letters without accents, digits, spaces and signs")
+            raise ValueError(ODD_CHARACTERS)
         await self._replace(address.lower(), password)
 
     async def _replace(self, address: str, new: Secret[str]) -> Secret[str]:
@@ -152,7 +164,9 @@ class LocalPasswords:
                     continue
             self._remember(address, after)
             return after
-        raise StoreUnavailable(f"the local password of {address} is being changed by somebody else; try again")
+        raise StoreUnavailable(
+            said("the local password of {address} is being changed by somebody else; try again", address=address)
+        )
 
     async def _fresh(self, address: str) -> _Cached:
         """From memory, or from the store if that is too long ago."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from bridge.advice.base import Advice
+from bridge.advice.said import Said, Translate, filled
 from bridge.advice.table import ADVICE
-
-Translate = Callable[[str], str]
-"""An English sentence to the same in the reader's language, its {placeholders} untouched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +15,7 @@ class Diagnosis:
 
     key: str
     """Of the advice."""
-    arguments: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[tuple[str, str | Said], ...] = ()
     """Name and value for each placeholder of the sentence, by name."""
     words: str = ""
     """The provider's or the mail server's own, without secrets; for forwarding, and all there is to an unknown code."""
@@ -32,7 +29,7 @@ class Diagnosis:
             raise ValueError("arguments that do not fit the advice")
 
     @classmethod
-    def of(cls, key: str, words: str = "", **known: str) -> Diagnosis:
+    def of(cls, key: str, words: str = "", **known: str | Said) -> Diagnosis:
         """With those of the known arguments that the sentence wants. Raises: ValueError if one is missing."""
         wanted = sorted(ADVICE[key].placeholders)
         return cls(key, tuple((name, known[name]) for name in wanted if name in known), words)
@@ -44,7 +41,7 @@ class Diagnosis:
 
     def sentence(self, translate: Translate = str) -> str:
         """Our sentence alone."""
-        return translate(self.advice.sentence).format_map(dict(self.arguments))
+        return filled(translate(self.advice.sentence), self.arguments, translate)
 
     def told(self, translate: Translate = str) -> str:
         """Our sentence, then their own words in brackets."""

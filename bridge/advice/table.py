@@ -1,4 +1,4 @@
-"""The table: every problem of a provider or mail server that we know, whose turn it is, and one sentence for people.
+"""The table: every problem of a provider, a mail server or our own store that we know, whose turn it is, one sentence.
 
 Which answer leads to which row: `provider` for OAuth, `mail` for mail servers. Sources: docs/quirks.md. Each sentence
 is a msgid of the catalogues in ui/locale: after a change run scripts/translate.py.
@@ -157,6 +157,31 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         Turn.APP_ADMIN,
         "error",
         {
+            "secret.ended": (
+                "The client secret of {provider} ended on {day}: its tokens cannot be renewed. The administrator of "
+                "mail-bridge must make a new one at the provider, and configure it with its last day."
+            ),
+            "secret.today": (
+                "The client secret of {provider} ends today; then nobody's mail works there any more. The "
+                "administrator of mail-bridge must make a new one at the provider, and configure it with its last day."
+            ),
+            "secret.tomorrow": (
+                "The client secret of {provider} ends tomorrow; then nobody's mail works there any more. The "
+                "administrator of mail-bridge must make a new one at the provider, and configure it with its last day."
+            ),
+            "secret.ends": (
+                "The client secret of {provider} ends in {days} days, on {day}; then nobody's mail works there any "
+                "more. The administrator of mail-bridge must make a new one at the provider, and configure it with "
+                "its last day."
+            ),
+            "store.unavailable": (
+                "The token store cannot be used just now: {problem}. If this lasts, the administrator of mail-bridge "
+                "must see to it."
+            ),
+            "store.corrupt": (
+                "The token store holds something that cannot be used: {problem}. The administrator of mail-bridge "
+                "must see to it."
+            ),
             "oauth.registration": (
                 "The provider cannot be used with the app registration or the settings that mail-bridge has: the "
                 "administrator of mail-bridge must correct them."

@@ -8,16 +8,17 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
+from bridge.advice.said import said
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.nodes import Keys, path_of
 from bridge.config.providers import GoogleProvider, MicrosoftProvider, ProviderConfig
 from bridge.config.schema import Config, ListenAddress, Listeners, NotifyConfig
-from bridge.config.sentences import did_you_mean
+from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source
 from bridge.config.values import is_loopback, same_name
 from bridge.model import Protocol, TlsMode
@@ -67,7 +68,7 @@ def check(source: Source, parts: Parts) -> None:
     for name, provider in parts.providers.items():
         keys: Keys = ("providers", name)
         if all(effective_endpoint(provider, protocol) is None for protocol in Protocol):
-            source.report(keys, "no mail server: give `host` to at least one of imap, pop3 and smtp")
+            source.report(keys, said("no mail server: give `host` to at least one of imap, pop3 and smtp"))
         _check_redirect(source, keys, provider, parts.console)
         _check_files(source, keys, provider)
 
@@ -121,15 +122,19 @@ def _check_accounts(source: Source, parts: Parts) -> None:
                 continue
             first = seen.setdefault(same_name(name), at)
             if first != at:
-                where = f"in line {source.place(first).line}"
-                source.report(at, f"{source.shown(at, name)} is an account or an alias already, {where}")
+                sentence = said(
+                    "{name} is an account or an alias already, in line {line}",
+                    name=source.shown(at, name),
+                    line=source.place(first).line,
+                )
+                source.report(at, sentence)
 
 
 def _check_provider(source: Source, keys: Keys, name: Any, known: tuple[str, ...]) -> None:
     if not isinstance(name, str) or not name or name in known or not known or source.is_settled(keys):
         return
-    guess = "" if source.has_references(keys) else did_you_mean(name, known)
-    source.report(keys, f"no provider named {source.shown(keys, name)}{guess}")
+    guess = None if source.has_references(keys) else closest(name, known)
+    source.report(keys, unknown_provider(source.shown(keys, name), guess))
 
 
 # --- ports ----------------------------------------------------------------------------------------------------------
@@ -141,7 +146,7 @@ def _check_doors(source: Source, parts: Parts) -> None:
         if door.certificate and door.key:
             _check_pair(source, (*keys, "certificate"), door.certificate, (*keys, "key"), door.key)
         if keys == ("console",) and door.tls is TlsMode.STARTTLS:
-            source.report((*keys, "tls"), "must be implicit: browsers have no STARTTLS")
+            source.report((*keys, "tls"), said("must be implicit: browsers have no STARTTLS"))
         needed = _sockets(door, keys)
         other = next((taken[socket] for socket in needed if socket in taken), None)
         if other is None:
@@ -156,8 +161,17 @@ def _report_taken(source: Source, keys: Keys, door: ListenAddress, *, by: Keys) 
     at = (*keys, "address") if source.is_section(keys) else keys
     if source.is_settled(at):
         return
-    whose = path_of(by) + (f" (line {source.place(by).line})" if source.has(by) else " by default")
-    source.report(at, f"{source.shown(at, door.address)} is taken by {whose}; choose another port")
+    address, other = source.shown(at, door.address), path_of(by)
+    if source.has(by):
+        sentence = said(
+            "{address} is taken by {other} (line {line}); choose another port",
+            address=address,
+            other=other,
+            line=source.place(by).line,
+        )
+    else:
+        sentence = said("{address} is taken by {other} by default; choose another port", address=address, other=other)
+    source.report(at, sentence)
 
 
 def _sockets(door: ListenAddress, keys: Keys) -> set[tuple[str, int]]:
@@ -187,13 +201,26 @@ def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, consol
         return
     if provider.redirect_uri in {expected, expected.removesuffix("/")}:
         if not is_loopback(console.host) and console.host not in {"0.0.0.0", "::"}:
-            source.report(at, "the console does not listen at localhost; add `console: 127.0.0.1:3017`, or use its URL")
+            source.report(
+                at, said("the console does not listen at localhost; add `console: 127.0.0.1:3017`, or use its URL")
+            )
         return
-    here = "the console's address, http://localhost:PORT/" if source.has_references(("console",)) else expected
-    remedy = "here and at the provider, or change `console`"
+    is_quotable = not source.has_references(("console",))
+    here = expected if is_quotable else said("the console's address, {url}", url="http://localhost:PORT/")
     if url.hostname == "localhost" and url.port and url.path in {"", "/"} and not source.has_references(at):
-        remedy = f"here and at the provider, or `console: 127.0.0.1:{url.port}`"
-    source.report(at, f"the browser would come back to where no console listens: use {here} {remedy}")
+        sentence = said(
+            "the browser would come back to where no console listens: use {url} here and at the provider, or "
+            "`console: {address}`",
+            url=here,
+            address=f"127.0.0.1:{url.port}",
+        )
+    else:
+        sentence = said(
+            "the browser would come back to where no console listens: use {url} here and at the provider, or change "
+            "`console`",
+            url=here,
+        )
+    source.report(at, sentence)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -224,46 +251,57 @@ def _check_service_account(source: Source, keys: Keys, path: str) -> None:
         found = None
     shown = _file(source, keys, path)
     if not isinstance(found, dict):
-        source.report(keys, f"the file {shown} is not the JSON key of a service account")
+        source.report(keys, said("the file {file} is not the JSON key of a service account", file=shown))
     elif found.get("type") != "service_account":
-        source.report(
-            keys, f"the file {shown} is of another kind; make a key (type JSON) at the service account itself"
+        sentence = said(
+            "the file {file} is of another kind; make a key (type JSON) at the service account itself", file=shown
         )
+        source.report(keys, sentence)
     elif not (isinstance(found.get("client_email"), str) and isinstance(found.get("private_key"), str)):
-        source.report(keys, f"the file {shown} lacks client_email or private_key: download the key again")
+        sentence = said("the file {file} lacks client_email or private_key: download the key again", file=shown)
+        source.report(keys, sentence)
 
 
 def _check_certificates(source: Source, keys: Keys, path: str) -> None:
-    text = _pem(source, keys, path, "CERTIFICATE", "certificate")
+    text = _pem(source, keys, path, "CERTIFICATE")
     if text is None:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError):
-        source.report(keys, f"the certificates in {_file(source, keys, path)} are damaged")
+        source.report(keys, said("the certificates in {file} are damaged", file=_file(source, keys, path)))
 
 
 def _check_pair(source: Source, certificate_keys: Keys, certificate: str, key_keys: Keys, key: str) -> None:
     texts = [
-        _pem(source, certificate_keys, certificate, "CERTIFICATE", "certificate"),
-        _pem(source, key_keys, key, "PRIVATE KEY", "private key"),
+        _pem(source, certificate_keys, certificate, "CERTIFICATE"),
+        _pem(source, key_keys, key, "PRIVATE KEY"),
     ]
     if None in texts:
         return
     if "ENCRYPTED" in (texts[1] or ""):
-        source.report(key_keys, f"the key in {_file(source, key_keys, key)} has a password; store it without one")
+        file = _file(source, key_keys, key)
+        source.report(key_keys, said("the key in {file} has a password; store it without one", file=file))
         return
     try:
         # The password is never asked for: without one given, OpenSSL would ask on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
         is_mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
-        what = "is not the key of" if is_mismatch else "is damaged, or cannot be used with"
-        theirs = _file(source, certificate_keys, certificate)
-        source.report(key_keys, f"{_file(source, key_keys, key)} {what} the certificate in {theirs}")
+        ours, theirs = _file(source, key_keys, key), _file(source, certificate_keys, certificate)
+        source.report(
+            key_keys,
+            said("{key} is not the key of the certificate in {certificate}", key=ours, certificate=theirs)
+            if is_mismatch
+            else said(
+                "{key} is damaged, or cannot be used with the certificate in {certificate}",
+                key=ours,
+                certificate=theirs,
+            ),
+        )
 
 
-def _pem(source: Source, keys: Keys, path: str, label: str, what: str) -> str | None:
+def _pem(source: Source, keys: Keys, path: str, label: Literal["CERTIFICATE", "PRIVATE KEY"]) -> str | None:
     """The file's text; None, and a report, if it is not what it should be."""
     content = _content(source, keys, path)
     if content is None:
@@ -271,7 +309,12 @@ def _pem(source: Source, keys: Keys, path: str, label: str, what: str) -> str | 
     text = content.decode("ascii", "replace")
     if f"{label}-----" not in text or "-----BEGIN " not in text:
         shown = _file(source, keys, path)
-        source.report(keys, f"the file {shown} holds no {what} in PEM form (-----BEGIN … {label}-----)")
+        source.report(
+            keys,
+            said("the file {file} holds no certificate in PEM form (-----BEGIN … CERTIFICATE-----)", file=shown)
+            if label == "CERTIFICATE"
+            else said("the file {file} holds no private key in PEM form (-----BEGIN … PRIVATE KEY-----)", file=shown),
+        )
         return None
     return text
 
@@ -283,12 +326,17 @@ def _content(source: Source, keys: Keys, path: str) -> bytes | None:
     shown = _file(source, keys, path)
     try:
         if not Path(path).is_file():
-            source.report(keys, f"there is no file {shown}")
+            source.report(keys, said("there is no file {file}", file=shown))
             return None
         with Path(path).open("rb") as file:
             return file.read(LONGEST_FILE)
     except OSError as error:
-        source.report(keys, f"the file {shown} cannot be read ({error.strerror}); let mail-bridge's user read it")
+        sentence = said(
+            "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
+            name=shown,
+            reason=error.strerror,
+        )
+        source.report(keys, sentence)
         return None
 
 

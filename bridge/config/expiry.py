@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.config.schema import Config
 
 WARN_DAYS = 30
@@ -28,13 +29,15 @@ class SecretExpiry:
         return self.days < 0
 
     @property
-    def sentence(self) -> str:
+    def diagnosis(self) -> Diagnosis:
         """What will happen, and whose turn it is."""
-        remedy = "The administrator must make a new one at the provider, and configure it with its last day."
-        if self.is_over:
-            return f"The client secret of {self.provider} ended on {self.day}: its tokens cannot be renewed. {remedy}"
-        when = {0: "today", 1: "tomorrow"}.get(self.days, f"in {self.days} days, on {self.day}")
-        return f"The client secret of {self.provider} ends {when}; then nobody's mail works there any more. {remedy}"
+        row = {0: "secret.today", 1: "secret.tomorrow"}.get(self.days, "secret.ends")
+        return Diagnosis.of(
+            "secret.ended" if self.is_over else row,
+            provider=self.provider,
+            day=str(self.day),
+            days=str(self.days),
+        )
 
 
 def expiring(config: Config, today: date) -> tuple[SecretExpiry, ...]:

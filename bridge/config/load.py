@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from bridge.advice.said import Said, said
 from bridge.config import checks, sentences
-from bridge.config.nodes import Keys, Place, Unreadable, path_of, read
+from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, path_of, read
 from bridge.config.references import ReadKeyring, References
 from bridge.config.schema import Config
 from bridge.config.source import Source
@@ -37,7 +38,7 @@ class LoadedConfig:
     """None for a text that is in no file."""
     name: str
     """As in errors: `config.yaml`."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Said, ...] = ()
     """What works and should be changed all the same; each with its place."""
     _places: Mapping[Keys, Place] = field(default_factory=dict, repr=False, compare=False)
 
@@ -58,11 +59,12 @@ def load_config(
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
-        raise ConfigError((f"{path}: there is no such file",)) from None
+        raise ConfigError([at(str(path), said("there is no such file"))]) from None
     except IsADirectoryError:
-        raise ConfigError((f"{path}: this is a directory, not a file",)) from None
+        raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
     except OSError as error:
-        raise ConfigError((f"{path}: this file cannot be read: {error.strerror}",)) from error
+        problem = said("this file cannot be read: {reason}", reason=error.strerror)
+        raise ConfigError([at(str(path), problem)]) from error
     text = _decoded(content, path.name)
     is_open = os.name == "posix" and bool(mode & stat.S_IROTH)
     return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring, readable_by_all=is_open)
@@ -78,24 +80,25 @@ def parse_config(
 ) -> LoadedConfig:
     """Check a text as if it were the file `name` in `directory`. Raises: ConfigError with all problems."""
     if len(text) > LARGEST:
-        raise ConfigError((_TOO_LARGE.format(name=name),))
+        raise ConfigError([at(name, _TOO_LARGE)])
     return _loaded(text, name, None, directory.absolute(), environ, read_keyring, readable_by_all=False)
 
 
-_TOO_LARGE = "{name}: the file is larger than 1 MiB; it is hardly a configuration"
+_TOO_LARGE = said("the file is larger than 1 MiB; it is hardly a configuration")
 
 
 def _decoded(content: bytes, name: str) -> str:
     if len(content) > LARGEST:
-        raise ConfigError((_TOO_LARGE.format(name=name),))
+        raise ConfigError([at(name, _TOO_LARGE)])
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ConfigError((f"{name}:1:1: the file is UTF-16; save it as UTF-8",))
-    line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    raise ConfigError((f"{name}:{line}:{column}: here stands a byte that is not UTF-8; save the file as UTF-8",))
+        raise ConfigError([Problem(Place(1, 1), "", said("the file is UTF-16; save it as UTF-8")).told_of(name)])
+    place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+    odd = Problem(place, "", said("here stands a byte that is not UTF-8; save the file as UTF-8"))
+    raise ConfigError([odd.told_of(name)])
 
 
 def _loaded(
@@ -115,12 +118,12 @@ def _loaded(
     else:
         source = Source(root, References(directory, environ, read_keyring))
         config = _checked(source, {"directory": directory})
-        problems = sorted([*found, *source.problems])
+        problems = in_order([*found, *source.problems])
         if config is not None and not problems:
             warnings = _warnings(source, name, path) if readable_by_all else ()
             return LoadedConfig(config, path, name, warnings, source.places)
-        raise ConfigError(tuple(f"{name}:{problem}" for problem in problems))
-    raise ConfigError((f"{name}:{unreadable}",))
+        raise ConfigError(problem.told_of(name) for problem in problems)
+    raise ConfigError([unreadable.told_of(name)])
 
 
 def _checked(source: Source, context: Mapping[str, Any]) -> Config | None:
@@ -175,17 +178,20 @@ def _with_default_redirects(config: Config) -> Config:
     return config.model_copy(update={"providers": providers})
 
 
-def _warnings(source: Source, name: str, path: Path | None) -> tuple[str, ...]:
+def _warnings(source: Source, name: str, path: Path | None) -> tuple[Said, ...]:
     """Of secrets that stand in a file which every user of the machine can read."""
     secret_keys: list[Keys] = [("providers", key, "client_secret") for key in source.values["providers"]]
     if "@" in (source.written(("store", "url")) or ""):  # postgresql://user:password@host
         secret_keys.append(("store", "url"))
+    sentence = said(
+        "every user of this machine can read this secret; run: {command} (or write ${{ENV}}, ${{file:path}} or "
+        "${{keyring:name}} in its place)",
+        command=f"chmod 600 {path}",
+    )
     return tuple(
-        f"{name}:{place.line}:{place.column}: {path_of(keys)}: every user of this machine can read this secret; "
-        f"run: chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
+        Problem(source.place(keys), path_of(keys), sentence).told_of(name)
         for keys in secret_keys
         if source.has(keys) and not source.has_references(keys)
-        for place in [source.place(keys)]
     )
 
 

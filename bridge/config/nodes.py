@@ -7,11 +7,13 @@ and lets the second of two equal keys win in silence. Here every scalar stays th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
+
+from bridge.advice.said import Said, said
 
 DEEPEST = 32
 """Levels of nesting; our models have 5. Bounds recursion, here and in PyYAML."""
@@ -79,23 +81,35 @@ class Broken:
 Node = Text | Nothing | Items | Section | Broken
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to change, in the words of the person who reads it."""
+    """One thing to change."""
 
     place: Place
     path: str
-    sentence: str
+    sentence: Said
 
-    def __str__(self) -> str:
-        return f"{self.place.line}:{self.place.column}: " + (f"{self.path}: " if self.path else "") + self.sentence
+    def told_of(self, name: str) -> Said:
+        """With its place in the file of this name: `config.yaml:14:5: accounts[1].provider: …`"""
+        where = f"{name}:{self.place.line}:{self.place.column}" + (f": {self.path}" if self.path else "")
+        return at(where, self.sentence)
+
+
+def at(where: str, sentence: Said) -> Said:
+    """`where: sentence`, as compilers write it in every language."""
+    return Said("{where}: {sentence}", (("where", where), ("sentence", sentence)))
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """As in the file."""
+    return sorted(problems, key=lambda problem: (problem.place, problem.path, str(problem.sentence)))
 
 
 class Unreadable(Exception):
     """The text is no YAML, or none that we take; nothing further can be said of it."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
+        super().__init__(str(problem.sentence))
         self.problem = problem
 
 
@@ -107,13 +121,16 @@ def read(text: str) -> tuple[Section, list[Problem]]:
     """
     root = _composed(text.removeprefix("\ufeff"))
     if root is None:
-        _stop(Place(1, 1), "the file is empty; it needs `providers` and `accounts` (config.example.yaml shows how)")
+        _stop(
+            Place(1, 1),
+            said("the file is empty; it needs `providers` and `accounts` (config.example.yaml shows how)"),
+        )
     reading = _Reading()
     node = reading.node(root, _place(root.start_mark), (), 0)
     if isinstance(node, Broken):
         raise Unreadable(reading.problems[0])
     if not isinstance(node, Section):
-        _stop(_place(root.start_mark), "the file must consist of keys such as `providers:` and `accounts:`")
+        _stop(_place(root.start_mark), said("the file must consist of keys such as `providers:` and `accounts:`"))
     return node, reading.problems
 
 
@@ -141,6 +158,10 @@ def walk(node: Node, keys: Keys = ()) -> Iterator[tuple[Keys, Node]]:
             yield from walk(child, (*keys, index))
 
 
+_TOO_DEEP = said("this is nested more than {levels} levels deep (or an alias contains itself)", levels=DEEPEST)
+_TAGS = said('tags (a word that begins with "!") are not supported; put a text in quotes')
+
+
 class _Reading:
     """PyYAML's nodes to ours; collects what is wrong on the way."""
 
@@ -152,12 +173,15 @@ class _Reading:
         """A node and all below it."""
         self._count += 1
         if self._count > MOST_NODES:
-            _stop(place, f"the file has more than {MOST_NODES:,} values, those that aliases repeat counted again")
+            _stop(
+                place,
+                said("the file has more than {most} values, those that aliases repeat counted again", most=MOST_NODES),
+            )
         if depth > DEEPEST:
-            _stop(place, f"this is nested more than {DEEPEST} levels deep (or an alias contains itself)")
+            _stop(place, _TOO_DEEP)
         if node.tag not in _KNOWN_TAGS:
             # Without the tag: an unquoted secret may begin with an exclamation mark.
-            self._problem(place, keys, 'tags (a word that begins with "!") are not supported; put a text in quotes')
+            self._problem(place, keys, _TAGS)
             return Broken(place)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place, keys)
@@ -174,7 +198,7 @@ class _Reading:
         if node.style is None and node.tag == _CORE + "null":
             return Nothing(place, is_empty=text == "")
         if any("\ud800" <= c <= "\udfff" or (c < " " and c not in "\t\n\r") or c == "\x7f" for c in text):
-            self._problem(place, keys, "holds a control character, or half of one that needs two")
+            self._problem(place, keys, said("holds a control character, or half of one that needs two"))
             return Broken(place)
         return Text(place, text)
 
@@ -191,7 +215,8 @@ class _Reading:
             if key is None:
                 continue
             if key in lines:
-                self._problem(place, (*keys, key), f"this key was given before, in line {lines[key]}")
+                before = said("this key was given before, in line {line}", line=lines[key])
+                self._problem(place, (*keys, key), before)
                 continue
             lines[key] = place.line
             entries[key] = self.node(value_node, place, (*keys, key), depth + 1)
@@ -202,11 +227,11 @@ class _Reading:
 
     def _key(self, node: Any, place: Place, keys: Keys) -> str | None:
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _KNOWN_TAGS:
-            self._problem(place, keys, "a key must be a plain text")
+            self._problem(place, keys, said("a key must be a plain text"))
         elif not node.value.strip() or not node.value.isprintable():
-            self._problem(place, keys, "a key is empty, or holds a control character")
+            self._problem(place, keys, said("a key is empty, or holds a control character"))
         elif "${" in node.value:
-            self._problem(place, keys, "a ${…} reference can stand in a value, not in a key")
+            self._problem(place, keys, said("a ${{…}} reference can stand in a value, not in a key"))
         else:
             return str(node.value)
         return None
@@ -214,14 +239,14 @@ class _Reading:
     def _merged(self, node: Any, place: Place, keys: Keys, depth: int) -> list[dict[str, Node]]:
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not all(isinstance(part, yaml.MappingNode) for part in parts):
-            self._problem(place, keys, "after `<<:` must come an alias of a section, or a list of them")
+            self._problem(place, keys, said("after `<<:` must come an alias of a section, or a list of them"))
             return []
         if depth >= DEEPEST:
-            _stop(place, f"this is nested more than {DEEPEST} levels deep (or an alias contains itself)")
+            _stop(place, _TOO_DEEP)
         self._count += len(parts)
         return [self._entries(part, keys, depth + 1) for part in parts]
 
-    def _problem(self, place: Place, keys: Keys, sentence: str) -> None:
+    def _problem(self, place: Place, keys: Keys, sentence: Said) -> None:
         self.problems.append(Problem(place, path_of(keys), sentence))
 
 
@@ -237,7 +262,7 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         if self._depth > DEEPEST + 1:
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            _stop(_place(event.start_mark), f"this is nested more than {DEEPEST} levels deep")
+            _stop(_place(event.start_mark), _TOO_DEEP)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -249,12 +274,13 @@ def _composed(text: str) -> Any:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-        problem = Problem(place, "", f"a character that YAML does not allow (U+{_code(error.character):04X})")
+        code = f"U+{_code(error.character):04X}"
+        problem = Problem(place, "", said("a character that YAML does not allow ({code})", code=code))
     except yaml.MarkedYAMLError as error:
         problem = _in_words(error)
     except (ValueError, OverflowError, LookupError):
         # PyYAML on "\UFFFFFFFF" and on a version number of five thousand digits.
-        problem = Problem(Place(1, 1), "", "a number or an escape somewhere in this file is out of all bounds")
+        problem = Problem(Place(1, 1), "", said("a number or an escape somewhere in this file is out of all bounds"))
     raise Unreadable(problem)
 
 
@@ -262,26 +288,32 @@ def _code(character: Any) -> int:
     return character if isinstance(character, int) else ord(character)
 
 
-_TAB = "a tab stands here, and YAML indents with spaces"
-_QUOTE = "a text that begins with this character must be put in quotes"
+_TAB = said("a tab stands here, and YAML indents with spaces")
+_QUOTE = said("a text that begins with this character must be put in quotes")
 
-_WORDS: tuple[tuple[str, str], ...] = (
-    ("but found another document", "the file holds a second document after `---`; only one is possible"),
-    ("found undefined alias", "a text that begins with * must be put in quotes (or: there is no anchor of this name)"),
-    ("found duplicate anchor", "this anchor was given before"),
-    ("mapping values are not allowed", "a ':' too many (put the text in quotes), or wrong indentation"),
-    ("could not find expected ':'", "this is neither 'key: value' nor '- item': is a ':' missing?"),
-    ("expected <block end>", "this line does not fit the one above: check indentation, quotes and dashes"),
-    ("sequence entries are not allowed", "a list cannot begin here: put it on a line of its own"),
-    ("mapping keys are not allowed", "a key cannot begin here"),
-    ("expected ',' or '}'", "a ',' or the closing '}' is missing; within {…}, put ${…} in quotes"),
-    ("expected ',' or ']'", "a ',' or the closing ']' is missing; within […], put ${…} in quotes"),
+_WORDS: tuple[tuple[str, Said], ...] = (
+    ("but found another document", said("the file holds a second document after `---`; only one is possible")),
+    (
+        "found undefined alias",
+        said("a text that begins with * must be put in quotes (or: there is no anchor of this name)"),
+    ),
+    ("found duplicate anchor", said("this anchor was given before")),
+    ("mapping values are not allowed", said("a ':' too many (put the text in quotes), or wrong indentation")),
+    ("could not find expected ':'", said("this is neither 'key: value' nor '- item': is a ':' missing?")),
+    ("expected <block end>", said("this line does not fit the one above: check indentation, quotes and dashes")),
+    ("sequence entries are not allowed", said("a list cannot begin here: put it on a line of its own")),
+    ("mapping keys are not allowed", said("a key cannot begin here")),
+    ("expected ',' or '}'", said("a ',' or the closing '}}' is missing; within {{…}}, put ${{…}} in quotes")),
+    ("expected ',' or ']'", said("a ',' or the closing ']' is missing; within […], put ${{…}} in quotes")),
     (
         "found unknown escape character",
-        "after \\ in \"…\" comes a letter that means nothing; use '…' for Windows paths",
+        said("after \\ in \"…\" comes a letter that means nothing; use '…' for Windows paths"),
     ),
-    ("expected escape sequence", "after \\x, \\u or \\U in \"…\" come hexadecimal digits; use '…' for Windows paths"),
-    ("found undefined tag handle", 'tags (a word that begins with "!") are not supported; put a text in quotes'),
+    (
+        "expected escape sequence",
+        said("after \\x, \\u or \\U in \"…\" come hexadecimal digits; use '…' for Windows paths"),
+    ),
+    ("found undefined tag handle", _TAGS),
 )
 """PyYAML's problems in plain words. Its own are never shown: some quote the text, which may be a secret."""
 
@@ -290,14 +322,15 @@ def _in_words(error: yaml.MarkedYAMLError) -> Problem:
     problem, context = error.problem or "", error.context or ""
     mark: Any = error.problem_mark or error.context_mark
     if "quoted scalar" in context and "unexpected" in problem:
-        return Problem(_place(error.context_mark), "", "the quote that opens here is never closed")
+        return Problem(_place(error.context_mark), "", said("the quote that opens here is never closed"))
     if problem.startswith("could not find expected ':'"):
         mark = error.context_mark or mark
     if "cannot start any token" in problem:
         return Problem(_place(mark), "", _TAB if "'\\t'" in problem else _QUOTE)
     if "while scanning an alias" in context:
-        return Problem(_place(error.context_mark), "", 'put it in quotes: "*@example.com" (a bare * means an alias)')
-    sentence = next((words for start, words in _WORDS if problem.startswith(start)), "this is not valid YAML")
+        quotes = said('put it in quotes: "*@example.com" (a bare * means an alias)')
+        return Problem(_place(error.context_mark), "", quotes)
+    sentence = next((words for start, words in _WORDS if problem.startswith(start)), said("this is not valid YAML"))
     return Problem(_place(mark), "", sentence)
 
 
@@ -305,5 +338,5 @@ def _place(mark: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1) if mark is not None else Place(1, 1)
 
 
-def _stop(place: Place, sentence: str) -> NoReturn:
+def _stop(place: Place, sentence: Said) -> NoReturn:
     raise Unreadable(Problem(place, "", sentence))

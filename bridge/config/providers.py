@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, InitErrorDetails
 
+from bridge.advice.said import Said, said
 from bridge.config.presets import (
     CLOUDS,
     GOOGLE_AUTHORIZATION_URL,
@@ -33,7 +34,19 @@ from bridge.config.presets import (
     CloudPreset,
     OAuth2Preset,
 )
-from bridge.config.values import BadValue, Day, FilePath, HostName, HttpsUrl, Name, Part, ProxyUrl, SecretText
+from bridge.config.values import (
+    BadValue,
+    Day,
+    FilePath,
+    HostName,
+    HttpsUrl,
+    Name,
+    Part,
+    ProxyUrl,
+    SecretText,
+    both,
+    either,
+)
 from bridge.model import Endpoint, Mechanism, Protocol, TlsMode
 
 
@@ -131,13 +144,13 @@ class GoogleProvider(_Provider):
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> GoogleProvider:
-        _only(self.flow, Flow.BROWSER, Flow.SERVICE_ACCOUNT, why="Google allows no other for mail")
+        _only(self.flow, Flow.BROWSER, Flow.SERVICE_ACCOUNT, why=said("Google allows no other for mail"))
         if self.flow is Flow.SERVICE_ACCOUNT:
             _required(self, "service_account_file")
-            _unwanted(self, "client_id", "client_secret", why="a service account has its key file")
+            _unwanted(self, "client_id", "client_secret", why=said("a service account has its key file"))
         else:
             _required(self, "client_id", "client_secret")
-            _unwanted(self, "service_account_file", why="it belongs to `flow: service_account`")
+            _unwanted(self, "service_account_file", why=said("it belongs to `flow: service_account`"))
         return self
 
     @classmethod
@@ -227,7 +240,8 @@ class MicrosoftProvider(_Provider):
     def _is_tenant(cls, tenant: str | None) -> str | None:
         if tenant is not None and not _TENANT.fullmatch(tenant.strip()):
             raise BadValue(
-                f"{tenant!r} is not the GUID or the domain of a tenant", "is not the GUID or the domain of a tenant"
+                said("{tenant} is not the GUID or the domain of a tenant", tenant=repr(tenant)),
+                said("is not the GUID or the domain of a tenant"),
             )
         return tenant and tenant.strip()
 
@@ -244,11 +258,12 @@ class MicrosoftProvider(_Provider):
         hosts = {urlsplit(scope).netloc for scope in scopes or () if "://" in scope}
         bare = [scope for scope in scopes or () if "://" not in scope and scope not in SIGN_IN_SCOPES]
         if bare or len(hosts) > 1:
-            sentence = (
+            sentence = said(
                 "one token is for one service, and mail servers refuse one that is for another; "
                 "use https://outlook.office.com/IMAP.AccessAsUser.All and the like only"
             )
-            raise BadValue(f"{', '.join(bare or sorted(hosts))}: {sentence}", sentence)
+            quoting = Said("{names}: {sentence}", (("names", ", ".join(bare or sorted(hosts))), ("sentence", sentence)))
+            raise BadValue(quoting, sentence)
         return scopes
 
     @model_validator(mode="after")
@@ -256,33 +271,35 @@ class MicrosoftProvider(_Provider):
         urls = {"authorization_url": self.authorization_url, "token_url": self.token_url}
         if self.tenant is not None:
             if any(urls.values()):
-                raise ValueError("give either `tenant` or the two URLs, not both")
+                raise BadValue(said("give either `tenant` or the two URLs, not both"))
             return self
         missing = [key for key, url in urls.items() if not url]
         if missing:
-            raise ValueError(f"give `tenant`, or both URLs as the portal shows them (missing: {', '.join(missing)})")
+            keys = ", ".join(missing)
+            raise BadValue(said("give `tenant`, or both URLs as the portal shows them (missing: {keys})", keys=keys))
         if len({_microsoft_endpoint(leaf, url or "") for leaf, url in zip(_LEAVES, urls.values(), strict=True)}) > 1:
-            raise ValueError("authorization_url and token_url name different hosts or tenants")
+            raise BadValue(said("authorization_url and token_url name different hosts or tenants"))
         return self
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> MicrosoftProvider:
-        _only(self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why="service accounts are Google's")
+        _only(self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why=said("service accounts are Google's"))
         if self.client_certificate is None:
-            _unwanted(self, "client_certificate_key", why="it belongs to `client_certificate`")
+            _unwanted(self, "client_certificate_key", why=said("it belongs to `client_certificate`"))
         elif self.client_secret is not None:
-            raise ValueError("give either `client_secret` or `client_certificate`, not both")
+            raise BadValue(said("give either `client_secret` or `client_certificate`, not both"))
         if self.flow is Flow.DEVICE:
-            why = "Microsoft lets only public clients use `flow: device`"
+            why = said("Microsoft lets only public clients use `flow: device`")
             _unwanted(self, "client_secret", "client_certificate", why=why)
         if self.flow is not Flow.CLIENT_CREDENTIALS:
             return self
         if self.client_secret is None and self.client_certificate is None:
-            raise ValueError("`flow: client_credentials` needs `client_secret` or `client_certificate`")
+            raise BadValue(said("`flow: client_credentials` needs `client_secret` or `client_certificate`"))
         if self.authority.rsplit("/", 1)[-1].lower() in SHARED_TENANTS:
-            raise ValueError("`flow: client_credentials` needs the tenant's own GUID or domain")
+            raise BadValue(said("`flow: client_credentials` needs the tenant's own GUID or domain"))
         if any(not scope.endswith("/.default") for scope in self.scopes or ()):
-            raise ValueError(f"with `flow: client_credentials` the one scope is {self._preset.app_scope}")
+            scope = self._preset.app_scope
+            raise BadValue(said("with `flow: client_credentials` the one scope is {scope}", scope=scope))
         return self
 
 
@@ -295,15 +312,21 @@ def _microsoft_endpoint(leaf: str, value: str) -> tuple[str, str]:
     match = _V2.fullmatch(url.path)
     if match is None and (old := _V1.fullmatch(url.path)):
         raise BadValue(
-            f"this is a v1 endpoint; use the v2 one: {url.scheme}://{url.netloc}/{old[1]}/oauth2/v2.0/{leaf}",
-            f"this is a v1 endpoint; use the v2 one, which ends in /oauth2/v2.0/{leaf}",
+            said(
+                "this is a v1 endpoint; use the v2 one: {url}",
+                url=f"{url.scheme}://{url.netloc}/{old[1]}/oauth2/v2.0/{leaf}",
+            ),
+            said("this is a v1 endpoint; use the v2 one, which ends in {path}", path=f"/oauth2/v2.0/{leaf}"),
         )
     if match is not None and match[2] != leaf:
-        raise ValueError(f"this is the other endpoint; it must end in /oauth2/v2.0/{leaf}")
+        raise BadValue(said("this is the other endpoint; it must end in /oauth2/v2.0/{leaf}", leaf=leaf))
     if url.scheme != "https" or match is None or url.query or url.fragment:
-        raise ValueError(f"must look like https://{MICROSOFT_AUTHORITY_HOST}/<tenant>/oauth2/v2.0/{leaf}")
+        example = f"https://{MICROSOFT_AUTHORITY_HOST}/<tenant>/oauth2/v2.0/{leaf}"
+        raise BadValue(said("must look like {example}", example=example))
     if not _TENANT.fullmatch(match[1]):
-        raise BadValue(f"put your tenant's id in place of {match[1]}", "put your tenant's id into the URL")
+        raise BadValue(
+            said("put your tenant's id in place of {text}", text=match[1]), said("put your tenant's id into the URL")
+        )
     return url.netloc.lower(), match[1].lower()
 
 
@@ -364,7 +387,7 @@ class GenericProvider(_Provider):
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> GenericProvider:
-        _only(self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why="service accounts are Google's")
+        _only(self.flow, Flow.BROWSER, Flow.DEVICE, Flow.CLIENT_CREDENTIALS, why=said("service accounts are Google's"))
         match self.flow:
             case Flow.BROWSER:
                 _required(self, "authorization_url")
@@ -389,9 +412,10 @@ ProviderConfig = Annotated[GoogleProvider | MicrosoftProvider | GenericProvider,
 # --- what goes together ---------------------------------------------------------------------------------------------
 
 
-def _only(flow: Flow, *allowed: Flow, why: str) -> None:
+def _only(flow: Flow, *allowed: Flow, why: Said) -> None:
     if flow not in allowed:
-        raise ValueError(f"`flow` must be {_either([one.value for one in allowed])} here: {why}")
+        choices = either([one.value for one in allowed])
+        raise BadValue(said("`flow` must be {choices} here: {why}", choices=choices, why=why))
 
 
 def _required(part: Part, *keys: str) -> None:
@@ -406,11 +430,7 @@ def _missing(title: str, keys: Iterable[str]) -> NoReturn:
     raise ValidationError.from_exception_data(title, details, hide_input=True)
 
 
-def _unwanted(part: Part, *keys: str, why: str) -> None:
-    written = [key for key in keys if key in part.model_fields_set]
+def _unwanted(part: Part, *keys: str, why: Said) -> None:
+    written = [f"`{key}`" for key in keys if key in part.model_fields_set]
     if written:
-        raise ValueError(f"remove {_either([f'`{key}`' for key in written], 'and')}: {why}")
-
-
-def _either(choices: list[str], word: str = "or") -> str:
-    return f" {word} ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
+        raise BadValue(said("remove {keys}: {why}", keys=both(written), why=why))

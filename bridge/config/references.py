@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from bridge.advice.said import Said, as_said, said
 from bridge.errors import BridgeError
 
 LONGEST_FILE = 64 * 1024
@@ -32,6 +33,10 @@ def named_variables(path: Path) -> set[str]:
 class Unresolved(Exception):
     """A reference leads nowhere; the text names it and the remedy, and never what another one resolved to."""
 
+    def __init__(self, sentence: Said) -> None:
+        super().__init__(str(sentence))
+        self.said = sentence
+
 
 class References:
     """Resolves the references of one file; asks each source once, since a keyring may wait for a person."""
@@ -54,7 +59,7 @@ class References:
                 continue
             end = text.find("}", at)
             if end < 0:
-                raise Unresolved("after ${ comes no closing }; for a literal ${ write $${")
+                raise Unresolved(said("after ${{ comes no closing }}; for a literal ${{ write $${{"))
             parts.append(self._value(text[at:end]))
             at = end + 1
         return "".join([*parts, text[at:]])
@@ -73,60 +78,90 @@ class References:
     def _looked_up(self, body: str) -> str:
         source, colon, name = body.partition(":")
         if "${" in body:
-            raise Unresolved("a reference cannot stand inside another; for a literal ${ write $${")
+            raise Unresolved(said("a reference cannot stand inside another; for a literal ${{ write $${{"))
         if colon and source == "file" and name.strip():
             return self._from_file(name.strip())
         if colon and source == "keyring" and name.strip():
             return self._from_keyring(name.strip())
         if not _VARIABLE.fullmatch(body):
             raise Unresolved(
-                "a reference is ${NAME} for an environment variable, ${file:path} or ${keyring:name}; "
-                "for a literal ${ write $${"
+                said(
+                    "a reference is ${{NAME}} for an environment variable, ${{file:path}} or ${{keyring:name}}; "
+                    "for a literal ${{ write $${{"
+                )
             )
         if value := self._environ.get(body):
             return value
-        state = "is empty" if body in self._environ else "is not set"
+        if body in self._environ:
+            raise Unresolved(
+                said(
+                    "the environment variable {name} is empty; set it where mail-bridge starts, or use ${{file:path}} "
+                    "or ${{keyring:name}} in its place",
+                    name=body,
+                )
+            )
         raise Unresolved(
-            f"the environment variable {body} {state}; set it where mail-bridge starts, or use ${{file:path}} or "
-            "${keyring:name} in its place"
+            said(
+                "the environment variable {name} is not set; set it where mail-bridge starts, or use ${{file:path}} "
+                "or ${{keyring:name}} in its place",
+                name=body,
+            )
         )
 
     def _from_file(self, name: str) -> str:
         try:
             path = self._directory / Path(name).expanduser()
             if not path.is_file():
-                raise Unresolved(f"there is no file {path}; create it, or correct the path (relative to the YAML's)")
+                raise Unresolved(
+                    said("there is no file {path}; create it, or correct the path (relative to the YAML's)", path=path)
+                )
             with path.open("rb") as file:
                 content = file.read(LONGEST_FILE + 1)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else said("it is no path")
             # Not chained: whoever prints the chain must find sentences only.
-            problem = Unresolved(f"the file {name!r} cannot be read ({reason}); let mail-bridge's user read it")
+            problem = Unresolved(
+                said(
+                    "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
+                    name=repr(name),
+                    reason=reason,
+                )
+            )
         else:
             return _file_text(content, path)
         raise problem
 
     def _from_keyring(self, name: str) -> str:
         if self._read_keyring is None:
-            raise Unresolved("there is no keyring here; use ${ENV} or ${file:path} in place of ${keyring:…}")
+            raise Unresolved(
+                said("there is no keyring here; use ${{ENV}} or ${{file:path}} in place of ${{keyring:…}}")
+            )
         try:
             value = self._read_keyring(name)
         except BridgeError as error:
-            problem = Unresolved(str(error))
+            problem = Unresolved(error.said or as_said(str(error)))
         else:
             if value:
                 return value
+            command = f"keyring set mail-bridge {name}"
             problem = Unresolved(
-                f"the keyring has no entry {name!r}; store it with: keyring set mail-bridge {name}"
+                said("the keyring has no entry {name}; store it with: {command}", name=repr(name), command=command)
                 if value is None
-                else f"the keyring's entry {name!r} is empty; store it again with: keyring set mail-bridge {name}"
+                else said(
+                    "the keyring's entry {name} is empty; store it again with: {command}",
+                    name=repr(name),
+                    command=command,
+                )
             )
         raise problem
 
 
 def _file_text(content: bytes, path: Path) -> str:
     if len(content) > LONGEST_FILE:
-        raise Unresolved(f"the file {path} is larger than {LONGEST_FILE // 1024} KiB; it is not what a setting holds")
+        most = LONGEST_FILE // 1024
+        raise Unresolved(
+            said("the file {path} is larger than {most} KiB; it is not what a setting holds", path=path, most=most)
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -135,8 +170,8 @@ def _file_text(content: bytes, path: Path) -> str:
     else:
         is_text = True
     if not is_text:  # outside the handler, whose error holds the bytes
-        raise Unresolved(f"the file {path} is not UTF-8 text; save it as UTF-8")
+        raise Unresolved(said("the file {path} is not UTF-8 text; save it as UTF-8", path=path))
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if not text:
-        raise Unresolved(f"the file {path} is empty")
+        raise Unresolved(said("the file {path} is empty", path=path))
     return text

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic_core import CoreSchema
 
+from bridge.advice.said import said
 from bridge.config.providers import ProviderConfig
 from bridge.config.values import (
     BadValue,
@@ -49,7 +50,7 @@ class AccountConfig(Part):
     @model_validator(mode="after")
     def _pattern_is_plain(self) -> AccountConfig:
         if self.is_pattern and (self.sign_in_as or self.aliases):
-            raise ValueError('sign_in_as and aliases belong to one address, not to a "*@domain" pattern')
+            raise BadValue(said('sign_in_as and aliases belong to one address, not to a "*@domain" pattern'))
         return self
 
 
@@ -86,15 +87,21 @@ class ListenAddress(Part):
     def _complete(self) -> ListenAddress:
         host, _ = _split_address(self.address)
         if self.tls is not None and not (self.certificate and self.key):
-            raise ValueError("tls needs `certificate` and `key`, two PEM files")
+            raise BadValue(said("tls needs `certificate` and `key`, two PEM files"))
         if self.tls is None and (self.certificate or self.key):
-            raise ValueError("certificate and key are of no use without `tls: implicit` or `tls: starttls`")
+            raise BadValue(said("certificate and key are of no use without `tls: implicit` or `tls: starttls`"))
         if not is_loopback(host) and self.tls is None:
-            remedy = (
-                "can be reached from other machines, and passwords would cross the network in clear: "
-                "use 127.0.0.1, or add tls, certificate and key"
+            raise BadValue(
+                said(
+                    "{host} can be reached from other machines, and passwords would cross the network in clear: "
+                    "use 127.0.0.1, or add tls, certificate and key",
+                    host=host,
+                ),
+                said(
+                    "this address can be reached from other machines, and passwords would cross the network in "
+                    "clear: use 127.0.0.1, or add tls, certificate and key"
+                ),
             )
-            raise BadValue(f"{host} {remedy}", f"this address {remedy}")
         return self
 
     @classmethod
@@ -110,14 +117,19 @@ _PORT = re.compile(r"[0-9]{1,5}")
 def _split_address(value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     if not colon and _PORT.fullmatch(port):
-        raise BadValue(f"write the address, too: 127.0.0.1:{port}", "write the address, too: 127.0.0.1:PORT")
+        raise BadValue(
+            said("write the address, too: {address}", address=f"127.0.0.1:{port}"),
+            said("write the address, too: {address}", address="127.0.0.1:PORT"),
+        )
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         host = ""  # IPv6 without brackets: which colon is the port's?
     if not is_host(host) or not _PORT.fullmatch(port) or int(port) > 65535:
-        sentence = "is not an address and a port such as 127.0.0.1:1143"
-        raise BadValue(f"{value!r} {sentence}", sentence)
+        raise BadValue(
+            said("{value} is not an address and a port such as 127.0.0.1:1143", value=repr(value)),
+            said("is not an address and a port such as 127.0.0.1:1143"),
+        )
     return host, int(port)
 
 
@@ -178,7 +190,7 @@ class StoreConfig(Part):
     @model_validator(mode="after")
     def _one_place(self) -> StoreConfig:
         if self.path and self.url:
-            raise ValueError("give `path` (one machine) or `url` (several), not both")
+            raise BadValue(said("give `path` (one machine) or `url` (several), not both"))
         return self
 
 
@@ -209,7 +221,7 @@ class NotifyConfig(Part):
             return command
         program, *arguments = command
         if not program.strip():
-            raise ValueError("must begin with a program")
+            raise BadValue(said("must begin with a program"))
         directory = (info.context or {}).get("directory")
         if directory is not None and ("/" in program or "\\" in program):
             program = str(Path(directory) / Path(program).expanduser())
@@ -218,7 +230,7 @@ class NotifyConfig(Part):
     @model_validator(mode="after")
     def _webhooks_own(self) -> NotifyConfig:
         if self.webhook is None and (self.proxy or self.ca_file):
-            raise ValueError("proxy and ca_file belong to `webhook`")
+            raise BadValue(said("proxy and ca_file belong to `webhook`"))
         return self
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from bridge.advice.said import Said, said
 from bridge.config.schema import Config
-from bridge.config.values import BadValue
+from bridge.config.values import BadValue, either
 
 LONGEST_SHOWN = 80
 """Characters of a value in an error."""
 
 
-def sentence(error: ErrorDetails, written: str | None, *, has_references: bool) -> str:
+def sentence(error: ErrorDetails, written: str | None, *, has_references: bool) -> Said:
     """One sentence.
 
     Args: written, the value as it stands in the file, with references not resolved, None where it is no text;
@@ -26,48 +27,71 @@ def sentence(error: ErrorDetails, written: str | None, *, has_references: bool) 
     shown = quoted(written) if written is not None else ""
     if kind == "value_error":
         problem = context["error"]
-        return problem.general if has_references and isinstance(problem, BadValue) else str(problem)
+        if not isinstance(problem, BadValue):
+            return _UNUSABLE  # no text of a library's: it might quote the value
+        return problem.general if has_references else problem.quoting
     if kind in {"literal_error", "enum", "union_tag_invalid"}:
         choices = _choices(error)
-        guess = did_you_mean(written or "", choices) if not has_references else ""
-        return f"must be {_either(choices)}" + (f", not {shown}" if shown else "") + guess
-    if kind.startswith(("int_", "bool_")):
-        what = "a whole number" if kind.startswith("int_") else "true or false"
-        return f"must be {what}" + (f", not {shown}" if shown else "")
-    return _PLAIN.get(kind, "this value cannot be used here").format(**context)
+        guess = closest(written or "", choices) if not has_references else None
+        return _not_a_choice(either(choices), shown, guess)
+    if kind.startswith("int_"):
+        return said("must be a whole number, not {written}", written=shown) if shown else said("must be a whole number")
+    if kind.startswith("bool_"):
+        return said("must be true or false, not {written}", written=shown) if shown else said("must be true or false")
+    if kind == "greater_than_equal":
+        return said("must be at least {least}", least=context["ge"])
+    if kind == "less_than_equal":
+        return said("must be at most {most}", most=context["le"])
+    return _PLAIN.get(kind, _UNUSABLE)
 
+
+_UNUSABLE = said("this value cannot be used here")
+_SECTION = said("must be a section: each key on a line of its own, indented")
 
 _PLAIN = {
-    "missing": "is missing",
-    "union_tag_not_found": "kind is missing: google, microsoft or oauth2",
-    "string_type": "must be a text",
-    "string_too_short": "must not be empty",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "tuple_type": "must be a list: each entry on a line of its own after a dash, or [one, two]",
-    "dict_type": "must be a section: each key on a line of its own, indented",
-    "model_type": "must be a section: each key on a line of its own, indented",
-    "model_attributes_type": "must be a section: each key on a line of its own, indented",
-    "too_short": "must not be empty",
+    "missing": said("is missing"),
+    "union_tag_not_found": said("kind is missing: google, microsoft or oauth2"),
+    "string_type": said("must be a text"),
+    "string_too_short": said("must not be empty"),
+    "tuple_type": said("must be a list: each entry on a line of its own after a dash, or [one, two]"),
+    "dict_type": _SECTION,
+    "model_type": _SECTION,
+    "model_attributes_type": _SECTION,
+    "too_short": said("must not be empty"),
 }
 
 
-def unknown_key(loc: Sequence[str | int]) -> tuple[str, str | None]:
+def _not_a_choice(choices: Said, shown: str, guess: str | None) -> Said:
+    if not shown:
+        return said("must be {choices}", choices=choices)
+    if guess is None:
+        return said("must be {choices}, not {written}", choices=choices, written=shown)
+    return said(
+        "must be {choices}, not {written} (did you mean {guess}?)",
+        choices=choices,
+        written=shown,
+        guess=quoted(guess),
+    )
+
+
+def unknown_key(loc: Sequence[str | int]) -> tuple[Said, str | None]:
     """For a key that the model at `loc[:-1]` does not have: the sentence, and the key that is meant by it."""
     known = known_keys(loc[:-1])
-    meant = _closest(str(loc[-1]), known)
+    meant = closest(str(loc[-1]), known)
     if meant is None:
-        return f"unknown key; possible here: {', '.join(known)}", None
-    return f"unknown key (did you mean {quoted(meant)}?)", meant
+        return said("unknown key; possible here: {keys}", keys=", ".join(known)), None
+    return said("unknown key (did you mean {guess}?)", guess=quoted(meant)), meant
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean 'office365'?)`, or nothing."""
-    meant = _closest(word, known)
-    return f" (did you mean {quoted(meant)}?)" if meant is not None else ""
+def unknown_provider(shown: str, guess: str | None) -> Said:
+    """For an account's `provider` that is none. Args: guess, the name that may be meant."""
+    if guess is None:
+        return said("no provider named {name}", name=shown)
+    return said("no provider named {name} (did you mean {guess}?)", name=shown, guess=quoted(guess))
 
 
-def _closest(word: str, known: Iterable[str]) -> str | None:
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """What is most like the word; None if nothing is."""
     by_shape = {_shape(name): name for name in known}
     found = difflib.get_close_matches(_shape(word), by_shape, n=1, cutoff=0.6)
     return by_shape[found[0]] if found else None
@@ -122,10 +146,6 @@ def _choices(error: ErrorDetails) -> list[str]:
     context = error.get("ctx", {})
     text: str = context.get("expected") or context.get("expected_tags") or ""
     return [word.strip(" '") for word in text.replace(" or ", ", ").split(",") if word.strip()]
-
-
-def _either(choices: Sequence[str]) -> str:
-    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
 
 
 def _shape(text: str) -> str:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bridge.config.nodes import Broken, Items, Keys, Node, Nothing, Place, Problem, Section, Text, path_of, walk
+from bridge.advice.said import Said
+from bridge.config.nodes import (
+    Broken,
+    Items,
+    Keys,
+    Node,
+    Nothing,
+    Place,
+    Problem,
+    Section,
+    Text,
+    in_order,
+    path_of,
+    walk,
+)
 from bridge.config.references import References, Unresolved
 from bridge.config.sentences import quoted
 
@@ -37,7 +51,7 @@ class Source:
         try:
             self._texts[keys] = references.resolve(node.written)
         except Unresolved as problem:
-            self.report(keys, str(problem))
+            self.report(keys, problem.said)
             self._settle(keys)
 
     def _settle(self, keys: Keys) -> None:
@@ -81,14 +95,14 @@ class Source:
             keys = keys[:-1]
         return self._nodes[keys].place
 
-    def report(self, keys: Keys, sentence: str) -> None:
+    def report(self, keys: Keys, sentence: Said) -> None:
         """Say this of the value at `keys`, once."""
         self._problems[Problem(self.place(keys), path_of(keys), sentence)] = None
 
     @property
     def problems(self) -> list[Problem]:
         """What was reported, in the order of the file."""
-        return sorted(self._problems)
+        return in_order(self._problems)
 
     def located(self, loc: Sequence[str | int]) -> Keys:
         """pydantic's location to ours: without unions' tags, and without what a short form leaves out."""

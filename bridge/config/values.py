@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from bridge.advice.said import Said, as_said, said
 from bridge.secret import Secret
 
 LONGEST_ADDRESS = 320
@@ -31,15 +33,26 @@ LONGEST_ADDRESS = 320
 
 
 class BadValue(ValueError):
-    """What is wrong with a value, in two sentences: the value may have come from a `${…}` reference.
+    """What is wrong with a value, in two sentences: the value may have come from a `${…}` reference."""
 
-    `str(error)` quotes the value; `general` says the same without a trace of it. A plain ValueError of this module
-    quotes nothing.
-    """
+    def __init__(self, quoting: Said, general: Said | None = None) -> None:
+        super().__init__(str(quoting))
+        self.quoting = quoting
+        """May quote the value."""
+        self.general = general or quoting
+        """Says the same without a trace of it."""
 
-    def __init__(self, quoting: str, general: str) -> None:
-        super().__init__(quoting)
-        self.general = general
+
+def either(choices: Sequence[str]) -> Said:
+    """`a, b or c`"""
+    *others, last = choices
+    return said("{others} or {last}", others=", ".join(others), last=last) if others else as_said(last)
+
+
+def both(things: Sequence[str]) -> Said:
+    """`a, b and c`"""
+    *others, last = things
+    return said("{others} and {last}", others=", ".join(others), last=last) if others else as_said(last)
 
 
 class Part(BaseModel):
@@ -62,7 +75,7 @@ class _SecretText:
             if isinstance(value, Secret):
                 return value
             if not isinstance(value, str) or not value:
-                raise ValueError("must be a text that is not empty")
+                raise BadValue(said("must be a text that is not empty"))
             return Secret(value)
 
         return core_schema.no_info_plain_validator_function(wrap)
@@ -83,7 +96,7 @@ def _is_plain(value: str) -> bool:
 def _name(value: str) -> str:
     name = value.strip()
     if not name or not _is_plain(name):
-        raise ValueError("must be a text without spaces, and not empty")
+        raise BadValue(said("must be a text without spaces, and not empty"))
     return name
 
 
@@ -97,14 +110,14 @@ def _https_url(value: str) -> str:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
     except ValueError:
-        raise ValueError("is not a URL such as https://example.com/path") from None
+        raise BadValue(said("is not a URL such as https://example.com/path")) from None
     if url.username is not None or url.password is not None:
-        raise ValueError("must not hold a user name or a password")
+        raise BadValue(said("must not hold a user name or a password"))
     if not _is_plain(text) or not host:
-        raise ValueError("is not a URL such as https://example.com/path")
+        raise BadValue(said("is not a URL such as https://example.com/path"))
     if url.scheme == "https" or (url.scheme == "http" and is_loopback(host)):
         return text
-    raise ValueError("must begin with https:// (http:// is for localhost only)")
+    raise BadValue(said("must begin with https:// (http:// is for localhost only)"))
 
 
 HttpsUrl = Annotated[str, AfterValidator(_https_url)]
@@ -126,9 +139,9 @@ def _proxy_url(value: str) -> str:
     except ValueError:
         is_good = False
     if not is_good:
-        raise ValueError("must look like http://proxy.example.com:3128")
+        raise BadValue(said("must look like http://proxy.example.com:3128"))
     if url.username is not None or url.password is not None:
-        raise ValueError("must not hold a user name or a password: a proxy that wants them is not supported")
+        raise BadValue(said("must not hold a user name or a password: a proxy that wants them is not supported"))
     return text
 
 
@@ -142,8 +155,8 @@ def _host_name(value: str) -> str:
     if is_host(host):
         return host
     if "://" in host or host.count(":") == 1:
-        raise ValueError("must be the name alone, such as imap.example.com: the port has a key of its own, `port`")
-    raise ValueError("must be the name of a server, such as imap.example.com")
+        raise BadValue(said("must be the name alone, such as imap.example.com: the port has a key of its own, `port`"))
+    raise BadValue(said("must be the name of a server, such as imap.example.com"))
 
 
 HostName = Annotated[str, AfterValidator(_host_name)]
@@ -165,7 +178,7 @@ def _mail_address(value: str) -> str:
     local, at, domain = address.rpartition("@")
     is_good = at and local and _DOMAIN.fullmatch(domain) and _is_plain(address) and "@" not in local
     if not is_good or len(address) > LONGEST_ADDRESS or ("*" in local and local != "*"):
-        raise ValueError('must be an address such as alice@example.com, or "*@example.com" for a whole domain')
+        raise BadValue(said('must be an address such as alice@example.com, or "*@example.com" for a whole domain'))
     return address
 
 
@@ -174,7 +187,7 @@ MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
 def _person(value: str) -> str:
     if value.startswith("*@"):
-        raise ValueError("must be the address of one person, such as alice@example.com, not a whole domain")
+        raise BadValue(said("must be the address of one person, such as alice@example.com, not a whole domain"))
     return value
 
 
@@ -184,9 +197,9 @@ PersonAddress = Annotated[MailAddress, AfterValidator(_person)]
 def _username(value: str) -> str:
     name = unicodedata.normalize("NFC", value).strip()
     if not name or not name.isprintable() or len(name) > LONGEST_ADDRESS:
-        raise ValueError(f"must be a user name: 1 to {LONGEST_ADDRESS} characters, without line breaks")
+        raise BadValue(said("must be a user name: 1 to {most} characters, without line breaks", most=LONGEST_ADDRESS))
     if "*" in name:
-        raise ValueError('must be one user name; for everybody of a domain, add an account "*@example.com"')
+        raise BadValue(said('must be one user name; for everybody of a domain, add an account "*@example.com"'))
     return name
 
 
@@ -201,11 +214,11 @@ def same_name(username: str) -> str:
 def _absolute(value: str, info: ValidationInfo) -> str:
     """Relative paths are relative to the YAML's directory, which the loader gives as context."""
     if not value.strip() or not value.isprintable():
-        raise ValueError("must be the path of a file")
+        raise BadValue(said("must be the path of a file"))
     try:
         path = Path(value.strip()).expanduser()
     except RuntimeError:
-        raise ValueError("begins with ~, and there is no such home directory; write the whole path") from None
+        raise BadValue(said("begins with ~, and there is no such home directory; write the whole path")) from None
     directory = (info.context or {}).get("directory")
     return str(path if directory is None else Path(directory) / path)
 
@@ -228,7 +241,7 @@ def _day(value: Any) -> date:
     try:
         return date.fromisoformat(value.strip()) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError("must be a day such as 2027-01-31") from None
+        raise BadValue(said("must be a day such as 2027-01-31")) from None
 
 
 Day = Annotated[date, BeforeValidator(_day)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Said, Translate, filled
 from bridge.notices import Notice
 from bridge.secret import Secret
 
@@ -82,7 +83,7 @@ class Status:
     listeners: tuple[ListenerStatus, ...]
     patterns: tuple[str, ...]
     """Domain patterns of the configuration; an account appears once its first sign-in has begun."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Diagnosis, ...] = ()
     """What the administrator must see to before it becomes trouble."""
 
 
@@ -124,7 +125,7 @@ class Finding:
     outcome: Outcome
     sentence: str
     """English, for people, with {placeholders}: what was found, and what to do. The msgid of the catalogues."""
-    arguments: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[tuple[str, str | Said], ...] = ()
     """Name and value for each placeholder; no secrets."""
     turn: Turn = Turn.NOBODY
     """Whose turn it is; also where all is well today and somebody should see to it."""
@@ -134,9 +135,9 @@ class Finding:
         """The sentence with its arguments, in English."""
         return self.told()
 
-    def told(self, translate: Callable[[str], str] = str) -> str:
+    def told(self, translate: Translate = str) -> str:
         """The same in the reader's language: `translate` gets the sentence with its placeholders."""
-        return translate(self.sentence).format_map(dict(self.arguments))
+        return filled(translate(self.sentence), self.arguments, translate)
 
 
 class Control(Protocol):

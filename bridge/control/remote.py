@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bridge.advice.said import said
 from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountStatus, Finding, SignInStarted, Status
 from bridge.errors import BridgeError
@@ -75,9 +76,11 @@ class RemoteControl:
                 answer = wire.loads(await _whole(response))
                 known = wire.take_text(answer, "proof")
         except (aiohttp.ClientError, OSError, TimeoutError, wire.WireError) as error:
-            raise BridgeNotRunning(f"no mail-bridge answers at {self._url}") from error
+            raise BridgeNotRunning(said("no mail-bridge answers at {url}", url=self._url)) from error
         if not hmac.compare_digest(known.encode("utf-8", "surrogatepass"), wire.proof(self._token, nonce).encode()):
-            raise BridgeNotRunning(f"who answers at {self._url} is not the mail-bridge that was started here")
+            raise BridgeNotRunning(
+                said("who answers at {url} is not the mail-bridge that was started here", url=self._url)
+            )
 
     async def status(self) -> Status:
         """See Control."""
@@ -167,14 +170,20 @@ class RemoteControl:
     def _refusal(self, status: int, answer: bytes) -> Exception:
         """The exception that the bridge raised."""
         if status == 401:
-            return BridgeNotRunning(f"the mail-bridge at {self._url} was restarted; find it again")
+            return BridgeNotRunning(said("the mail-bridge at {url} was restarted; find it again", url=self._url))
         try:
             return wire.decode_error(wire.loads(answer))
         except wire.WireError:  # a page for people: too large, or a fault of the bridge
-            return BridgeError(f"the mail-bridge at {self._url} cannot answer this ({status}); its log tells more")
+            return BridgeError(
+                said(
+                    "the mail-bridge at {url} cannot answer this ({status}); its log tells more",
+                    url=self._url,
+                    status=status,
+                )
+            )
 
     def _not_running(self) -> BridgeNotRunning:
-        return BridgeNotRunning(f"the mail-bridge at {self._url} does not answer; is it running?")
+        return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=self._url))
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bridge.advice.said import said
 from bridge.errors import BridgeError
 from bridge.secret import Secret
 
@@ -42,8 +43,11 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
             raise
     except OSError as error:
         raise BridgeError(
-            f"{directory / NAME} cannot be written ({error.strerror or type(error).__name__}); without it the other "
-            "commands do not find the running bridge"
+            said(
+                "{file} cannot be written ({reason}); without it the other commands do not find the running bridge",
+                file=directory / NAME,
+                reason=error.strerror or type(error).__name__,
+            )
         ) from error
 
 

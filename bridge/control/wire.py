@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from bridge import errors
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Said, said
 from bridge.control.contract import Finding
 from bridge.errors import AuthorizationFailed, AuthorizationRequired, BridgeError, ConfigError, UpstreamRefused
 from bridge.notices import Notice
@@ -38,7 +39,9 @@ class WireError(BridgeError):
     """What arrived is not what this version expects: most often the two programs are of different versions."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"the control interface was misunderstood: {what}; restart mail-bridge after an update")
+        super().__init__(
+            said("the control interface was misunderstood: {what}; restart mail-bridge after an update", what=what)
+        )
 
 
 def dumps(value: object) -> str:
@@ -92,8 +95,10 @@ def _decode(kind: Any, data: object, place: str) -> Any:
             raise WireError(f"{place} is of another length")
         pairs = enumerate(zip(kinds, data, strict=True))
         return tuple(_decode(item_kind, item, f"{place}[{index}]") for index, (item_kind, item) in pairs)
-    if origin is types.UnionType:  # `float | None`: the contract has no other kind of union
-        return None if data is None else _decode(arguments[0], data, place)
+    if origin is types.UnionType:  # `float | None`, `str | Said`: the contract has no other kind of union
+        if arguments[1] is types.NoneType:
+            return None if data is None else _decode(arguments[0], data, place)
+        return _decode(arguments[0] if isinstance(data, str) else arguments[1], data, place)
     if isinstance(kind, type) and issubclass(kind, Enum):
         try:
             return kind(data)
@@ -116,7 +121,7 @@ def _decode_fields(kind: Any, data: object, place: str) -> Any:
     values = {name: _decode(hints[name], data[name], f"{place}.{name}") for name in names}
     try:
         return kind(**values)
-    except ValueError as problem:  # a Diagnosis of which this version has no row; its text repeats nothing
+    except ValueError as problem:  # no row for a Diagnosis, a Said without its arguments; the text repeats nothing
         raise WireError(f"{place} has {problem}") from None
 
 
@@ -179,9 +184,10 @@ def encode_error(problem: BridgeError | ValueError) -> dict[str, Any]:
         case UpstreamRefused():
             fields = {"text": problem.text}
         case ConfigError():
-            fields = {"problems": list(problem.problems)}
+            fields = {"sentences": encode(problem.sentences)}
     diagnosis = encode(problem.diagnosis) if isinstance(problem, BridgeError) else None
-    return {"error": name, "text": str(problem), "fields": fields, "diagnosis": diagnosis}
+    sentence = encode(problem.said) if isinstance(problem, BridgeError) else None
+    return {"error": name, "text": str(problem), "said": sentence, "fields": fields, "diagnosis": diagnosis}
 
 
 def decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
@@ -194,9 +200,10 @@ def decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
 
 def _decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
     name, text, fields = take_text(data, "error"), take_text(data, "text"), data.get("fields")
-    if not isinstance(fields, dict) or "diagnosis" not in data:
+    if not isinstance(fields, dict) or "diagnosis" not in data or "said" not in data:
         raise WireError("an error without fields")
     diagnosis: Diagnosis | None = _decode(Diagnosis | None, data["diagnosis"], "diagnosis")
+    told: Said | None = _decode(Said | None, data["said"], "said")
     if name == "ValueError":
         return ValueError(text)
     kind = _ERRORS.get(name)
@@ -207,12 +214,12 @@ def _decode_error(data: Mapping[str, Any]) -> BridgeError | ValueError:
             take_text(fields, "address"), take_text(fields, "url"), take_text(fields, "reason"), diagnosis=diagnosis
         )
     if issubclass(kind, AuthorizationFailed):
-        return kind(text, code=take_text(fields, "code"), diagnosis=diagnosis)
+        return kind(told or text, code=take_text(fields, "code"), diagnosis=diagnosis)
     if issubclass(kind, UpstreamRefused):
-        return kind(text, text=take_text(fields, "text"), diagnosis=diagnosis)
+        return kind(told or text, text=take_text(fields, "text"), diagnosis=diagnosis)
     if issubclass(kind, ConfigError):
-        return kind(_decode(tuple[str, ...], fields.get("problems"), "problems"))
-    return kind(text, diagnosis=diagnosis)
+        return kind(_decode(tuple[Said, ...], fields.get("sentences"), "sentences"))
+    return kind(told or text, diagnosis=diagnosis)
 
 
 def proof(token: Secret[str], nonce: str) -> str:

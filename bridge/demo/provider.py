@@ -14,6 +14,8 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
+from bridge.advice.said import Translate, said
+
 ACCESS_SECONDS = 3600.0
 """Life of an access token, as at the real ones."""
 CODE_SECONDS = 60.0
@@ -33,8 +35,11 @@ class _Code:
 class DemoProvider:
     """Issues tokens for the demo's addresses to whoever presses Accept: there is no password to know."""
 
-    def __init__(self, addresses: tuple[str, ...]) -> None:
+    def __init__(self, addresses: tuple[str, ...], translate: Translate = str, language: str = "en") -> None:
+        """Args: translate, and language, of the page on which a person presses Accept."""
         self._addresses = addresses
+        words = {name: html.escape(sentence.told(translate)) for name, sentence in _WORDS.items()}
+        self._page = {**words, "language": language}
         self._codes: dict[str, _Code] = {}
         self._access: dict[str, tuple[str, float]] = {}
         self._refresh: dict[str, str] = {}
@@ -77,7 +82,7 @@ class DemoProvider:
             f'<input type="hidden" name="{key}" value="{html.escape(query.get(key, ""))}">'
             for key in ("redirect_uri", "state", "code_challenge", "nonce")
         )
-        return web.Response(text=_PAGE.format(choices=choices, kept=kept), content_type="text/html")
+        return web.Response(text=_PAGE.format(choices=choices, kept=kept, **self._page), content_type="text/html")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         form = {key: str(value) for key, value in (await request.post()).items()}
@@ -150,9 +155,19 @@ def _unsigned_jwt(claims: dict[str, object]) -> str:
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
 
 
+_WORDS = {
+    "title": said("Demo sign-in"),
+    "mark": said("Demo identity provider"),
+    "question": said("Who are you?"),
+    "wish": said("mail-bridge wants to read and send mail for you. Here this is play: no password, no real mail."),
+    "account": said("Account"),
+    "accept": said("Accept"),
+    "deny": said("Deny"),
+}
+
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Demo sign-in</title>
+<html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
 <style>
   :root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }}
   body {{ max-width: 26rem; margin: 12vh auto; padding: 0 1rem }}
@@ -161,14 +176,14 @@ _PAGE = """<!doctype html>
   button {{ font: inherit; padding: .5rem 1.2rem; margin: 1rem .5rem 0 0 }}
 </style>
 <main>
-<p><span class="mark">Demo identity provider</span></p>
-<h1>Who are you?</h1>
-<p>mail-bridge wants to read and send mail for you. Here this is play: no password, no real mail.</p>
+<p><span class="mark">{mark}</span></p>
+<h1>{question}</h1>
+<p>{wish}</p>
 <form method="post" action="/authorize">
-<fieldset><legend>Account</legend>{choices}</fieldset>
+<fieldset><legend>{account}</legend>{choices}</fieldset>
 {kept}
-<button name="decision" value="accept" id="accept">Accept</button>
-<button name="decision" value="deny" id="deny">Deny</button>
+<button name="decision" value="accept" id="accept">{accept}</button>
+<button name="decision" value="deny" id="deny">{deny}</button>
 </form>
 </main>
 </html>

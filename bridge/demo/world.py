@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from bridge.advice.said import Translate
 from bridge.demo.imap import ImapConnection
 from bridge.demo.mailboxes import Mail
 from bridge.demo.pop3 import Pop3Connection
@@ -41,10 +42,14 @@ class DemoWorld:
 
 @asynccontextmanager
 async def demo_world(
-    console_port: int = 3017, ports: tuple[int, int, int] = (1143, 1110, 1587)
+    console_port: int = 3017,
+    ports: tuple[int, int, int] = (1143, 1110, 1587),
+    *,
+    translate: Translate = str,
+    language: str = "en",
 ) -> AsyncIterator[DemoWorld]:
     """Everything that the bridge needs from outside, on free loopback ports, until the context ends."""
-    provider = DemoProvider(ADDRESSES)
+    provider = DemoProvider(ADDRESSES, translate, language)
     mail = Mail(ADDRESSES)
     await mail.welcome()
     await provider.start()

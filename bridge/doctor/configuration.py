@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 from bridge.advice.base import Turn
+from bridge.advice.said import Said
 from bridge.config.expiry import expiring
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding
@@ -29,13 +31,17 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
     warned = [ok("configuration", "", WARNED, turn=Turn.APP_ADMIN, warning=one) for one in loaded.warnings]
     secrets = [
         (failed if one.is_over else ok)(
-            "client secret", one.provider, VERBATIM, turn=Turn.APP_ADMIN, sentence=one.sentence
+            "client secret",
+            one.provider,
+            one.diagnosis.advice.sentence,
+            turn=Turn.APP_ADMIN,
+            **dict(one.diagnosis.arguments),
         )
         for one in expiring(config, today)
     ]
     return right, *warned, *secrets
 
 
-def problem_findings(problems: tuple[str, ...]) -> tuple[Finding, ...]:
+def problem_findings(problems: Iterable[Said]) -> tuple[Finding, ...]:
     """A configuration that cannot be used: one finding for each thing to change."""
     return tuple(failed("configuration", "", VERBATIM, sentence=problem) for problem in problems)

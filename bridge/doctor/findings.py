@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridge.advice.base import Turn
+from bridge.advice.said import Said, as_argument
 from bridge.control.contract import Finding, Outcome
 
 
@@ -21,5 +22,5 @@ def skipped(check: str, subject: str, sentence: str, /, **arguments: object) -> 
     return Finding(check, subject, Outcome.SKIPPED, sentence, _texts(arguments))
 
 
-def _texts(arguments: dict[str, object]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, str(value)) for name, value in arguments.items())
+def _texts(arguments: dict[str, object]) -> tuple[tuple[str, str | Said], ...]:
+    return tuple((name, as_argument(value)) for name, value in arguments.items())

@@ -26,7 +26,7 @@ async def keyring_finding(config: StoreConfig) -> Finding:
     try:
         home = await check_key_home(config)
     except BridgeError as problem:
-        return failed("keyring", "", VERBATIM, problem=problem)
+        return failed("keyring", "", VERBATIM, problem=problem.said or problem)
     return ok("keyring", "", KEPT, home=home)
 
 
@@ -41,7 +41,7 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
             return skipped("store", "", LATER, place=place, home=await check_key_home(config))
         await check()
     except BridgeError as problem:
-        return failed("store", "", VERBATIM, problem=problem)
+        return failed("store", "", VERBATIM, problem=problem.said or problem)
     return ok("store", "", OPENS) if place is None else ok("store", "", OPENS_AT, place=place)
 
 

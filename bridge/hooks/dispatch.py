@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from bridge.advice.said import Translate
 from bridge.clock import Clock
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import HookFailed, RunProgram
@@ -27,9 +28,16 @@ RETRY_AFTER = 3.0
 class Hooks:
     """Takes notices from the bus; run() delivers them. While it does not run, nothing is kept."""
 
-    def __init__(self, config: Callable[[], NotifyConfig], run_program: RunProgram, clock: Clock) -> None:
-        """`config` is asked anew for each notice: a reload applies."""
+    def __init__(
+        self,
+        config: Callable[[], NotifyConfig],
+        run_program: RunProgram,
+        clock: Clock,
+        translation: Callable[[], Translate] = lambda: str,
+    ) -> None:
+        """`config`, and `translation` of the sentences for people, are asked anew for each notice: a reload applies."""
         self._config = config
+        self._translation = translation
         self._run_program = run_program
         self._clock = clock
         self._queue: asyncio.Queue[HookEvent] = asyncio.Queue(WAITING)
@@ -39,7 +47,8 @@ class Hooks:
     def take(self, notice: Notice) -> None:
         """For the bus; never blocks."""
         config = self._config()
-        found = event_of(notice) if self._is_running and (config.command or config.webhook) else None
+        is_wanted = self._is_running and bool(config.command or config.webhook)
+        found = event_of(notice, self._translation()) if is_wanted else None
         if found is None:
             return
         try:

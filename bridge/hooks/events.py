@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Translate
 from bridge.config.expiry import SecretExpiry
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Notice, RefreshFailed, SecretExpiring
 
@@ -41,18 +43,22 @@ class HookEvent:
         }
 
 
-def event_of(notice: Notice) -> HookEvent | None:
-    """What scripts are told of a notice; None for what needs nobody."""
+def event_of(notice: Notice, translate: Translate = str) -> HookEvent | None:
+    """What scripts are told of a notice, its reason in a person's language; None for what needs nobody."""
+
+    def told(reason: str, diagnosis: Diagnosis | None) -> str:
+        return _line(reason if diagnosis is None else diagnosis.told(translate))
+
     match notice:
-        case AuthorizationNeeded(address, url, reason):
-            return HookEvent("authorization-needed", account=address, reason=_line(reason), url=url)
-        case AuthorizationEnded(address, code, reason) if code != "cancelled":
-            return HookEvent("authorization-ended", account=address, reason=_line(reason))
-        case RefreshFailed(address, reason, temporary=False):
-            return HookEvent("refresh-failed", account=address, reason=_line(reason))
+        case AuthorizationNeeded(address, url, reason, diagnosis):
+            return HookEvent("authorization-needed", account=address, reason=told(reason, diagnosis), url=url)
+        case AuthorizationEnded(address, code, reason, diagnosis) if code != "cancelled":
+            return HookEvent("authorization-ended", account=address, reason=told(reason, diagnosis))
+        case RefreshFailed(address, reason, False, diagnosis):
+            return HookEvent("refresh-failed", account=address, reason=told(reason, diagnosis))
         case SecretExpiring(provider, day, days):
-            sentence = SecretExpiry(provider, date.fromisoformat(day), days).sentence
-            return HookEvent("secret-expiring", provider=provider, reason=_line(sentence))
+            secret = SecretExpiry(provider, date.fromisoformat(day), days)
+            return HookEvent("secret-expiring", provider=provider, reason=told("", secret.diagnosis))
         case _:
             return None
 

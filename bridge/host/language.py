@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import Final
+
+_LOCALES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
+
+_AT_START: Final = {name: os.environ.get(name, "") for name in (*_LOCALES, "LANGUAGE")}
+"""Before we set LANGUAGE ourselves, for the libraries (ui.cli.speaking)."""
 
 
-def system_language(environment: Mapping[str, str] = os.environ) -> str:
-    """A locale's name such as `fr_CA.UTF-8`; empty if the system has no wish.
+def system_language(environment: Mapping[str, str] = _AT_START) -> str:
+    """A locale's name such as `fr_CA.UTF-8`, or several with commas between; empty if the system has no wish.
 
-    Source: POSIX, Base Definitions section 8.2: the first of the three that is set and not empty counts. Windows has
-    none of them, unless somebody sets them on purpose.
+    Sources: POSIX, Base Definitions section 8.2: the first of the three that is set and not empty counts. GNU gettext's
+    manual, section 2.3: LANGUAGE, a list, wins over them, except over the locale C. Windows has none of them, unless
+    somebody sets them on purpose.
     """
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+    wishes = environment.get("LANGUAGE", "").replace(":", ",")
+    for name in _LOCALES:
         if value := environment.get(name):
-            return "" if value.partition(".")[0] in {"C", "POSIX"} else value
-    return _of_windows()
+            return "" if value.partition(".")[0] in {"C", "POSIX"} else wishes or value
+    return wishes or _of_windows()
 
 
 if sys.platform == "win32":

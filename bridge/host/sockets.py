@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 
+from bridge.advice.said import Said, said
 from bridge.errors import BridgeError
 
 BACKLOG = 512
@@ -20,9 +21,6 @@ LOWEST_FREE_PORT = 1024
 
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 """What a machine without IPv6 says when asked for ::1; which one depends on how it was switched off."""
-
-
-_ELSEWHERE = "choose another port under `listeners` or `console` in the configuration"
 
 
 class PortInUse(BridgeError):
@@ -53,7 +51,11 @@ def bind(address_host: str, port: int, *, what: str) -> list[socket.socket]:
         except BaseException:
             first.close()
             raise
-    raise PortInUse(f"localhost ({what}): no port is free both at 127.0.0.1 and at ::1; name one in the configuration")
+    raise PortInUse(
+        said(
+            "localhost ({what}): no port is free both at 127.0.0.1 and at ::1; name one in the configuration", what=what
+        )
+    )
 
 
 def _listen(host: str, port: int, what: str) -> socket.socket:
@@ -93,24 +95,48 @@ def _set_options(listening: socket.socket) -> None:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # `::` leaves 0.0.0.0 alone, on every system
 
 
-def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool = os.name == "nt") -> str:
+def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool = os.name == "nt") -> Said:
     """One sentence for the admin: which address, what is the matter, what to change."""
     place = f"{f'[{host}]' if ':' in host else host}:{port} ({what})"
     if error.errno == errno.EADDRINUSE:
-        return f"{place} is in use by another program; stop it (another mail-bridge?), or {_ELSEWHERE}"
+        return said(
+            "{place} is in use by another program; stop it (another mail-bridge?), or choose another port under "
+            "`listeners` or `console` in the configuration",
+            place=place,
+        )
     if error.errno == errno.EACCES and is_windows:
         # WSAEACCES (10013) stands for a reserved port and for one that another program holds exclusively.
-        return (
-            f"{place} is kept by Windows or by another program (error 10013); Windows' ranges are shown by "
-            f"`netsh int ipv4 show excludedportrange tcp`; {_ELSEWHERE}"
+        return said(
+            "{place} is kept by Windows or by another program (error 10013); Windows' ranges are shown by `netsh int "
+            "ipv4 show excludedportrange tcp`; choose another port under `listeners` or `console` in the configuration",
+            place=place,
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        needs = (
-            f"a port below {LOWEST_FREE_PORT} needs a privilege" if port < LOWEST_FREE_PORT else "the system forbids it"
-        )
-        return f"{place} may not be used: {needs}; {_ELSEWHERE}"
+        return _forbidden(place, port)
     if isinstance(error, socket.gaierror):
-        return f"{place}: the name {host} has no address; write one such as 127.0.0.1 in the configuration"
+        return said(
+            "{place}: the name {host} has no address; write one such as 127.0.0.1 in the configuration",
+            place=place,
+            host=host,
+        )
     if error.errno in _NO_IPV6:
-        return f"{place}: this machine has no such address; use 127.0.0.1, or one that it has, in the configuration"
-    return f"{place} cannot be listened on: {error.strerror or type(error).__name__}"
+        return said(
+            "{place}: this machine has no such address; use 127.0.0.1, or one that it has, in the configuration",
+            place=place,
+        )
+    return said("{place} cannot be listened on: {reason}", place=place, reason=error.strerror or type(error).__name__)
+
+
+def _forbidden(place: str, port: int) -> Said:
+    if port < LOWEST_FREE_PORT:
+        return said(
+            "{place} may not be used: a port below {lowest} needs a privilege; choose another port under `listeners` "
+            "or `console` in the configuration",
+            place=place,
+            lowest=LOWEST_FREE_PORT,
+        )
+    return said(
+        "{place} may not be used: the system forbids it; choose another port under `listeners` or `console` in the "
+        "configuration",
+        place=place,
+    )

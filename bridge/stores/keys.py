@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bridge.advice.said import Said, as_said, said
 from bridge.config.schema import StoreConfig
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
@@ -37,8 +38,8 @@ behind our back, and a later one finds the keyring unlocked."""
 LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, and the path may name anything."""
 
-_KEY_REMEDY = "A file may hold the key instead: `store: {key_file: …}`"
-_NAMED_REMEDY = "Or use ${file:…} or an environment variable in place of ${keyring:…}"
+_KEY_REMEDY = said("A file may hold the key instead: `store: {{key_file: …}}`")
+_NAMED_REMEDY = said("Or use ${{file:…}} or an environment variable in place of ${{keyring:…}}")
 
 R = TypeVar("R")
 
@@ -58,17 +59,17 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
     return await asyncio.to_thread(_answered, from_keyring, limit, _KEY_REMEDY)
 
 
-async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT) -> str:
+async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT) -> Said:
     """Try where a first key would go, without making one. Returns: the place, in words. Raises: as open_key()."""
     if config.key_file is not None:
-        return f"the file {config.key_file}"
+        return said("the file {file}", file=config.key_file)
 
-    def probe() -> str:
+    def probe() -> Said:
         from bridge.stores import oskeyring
 
         home = oskeyring.open_keyring()
         home.probe()
-        return home.name
+        return as_said(home.name)
 
     return await asyncio.to_thread(_answered, probe, limit, _KEY_REMEDY)
 
@@ -141,15 +142,20 @@ def _answer(work: Callable[[], R], answer: Future[R]) -> None:
         answer.set_exception(error)
 
 
-def _answered(work: Callable[[], R], limit: float, remedy: str = "") -> R:
+def _answered(work: Callable[[], R], limit: float, remedy: Said | None = None) -> R:
     """Ask the keyring within the limit; its troubles get the remedy that fits what was asked for."""
-    end = f". {remedy}" if remedy else ""
     try:
         return _keyring.call(work, limit)
     except TimeoutError as error:
-        raise StoreUnavailable(f"the OS keyring does not answer; unlock it{end}") from error
+        raise StoreUnavailable(_with(said("the OS keyring does not answer; unlock it"), remedy)) from error
     except StoreUnavailable as error:
-        raise type(error)(f"{error}{end}") from error
+        raise type(error)(_with(error.said or as_said(str(error)), remedy)) from error
+
+
+def _with(problem: Said, remedy: Said | None) -> Said:
+    if remedy is None:
+        return problem
+    return Said("{problem}. {remedy}", (("problem", problem), ("remedy", remedy)))
 
 
 def _from_keyring(has_records: bool) -> Secret[bytes]:
@@ -160,39 +166,53 @@ def _from_keyring(has_records: bool) -> Secret[bytes]:
     if text is None:
         if has_records:
             raise StoreCorrupt(
-                f"the store has records, but the {home.name} has no key for them (entry '{KEY_SERVICE}'): it was "
-                "removed, or this is another user or machine. Bring the entry back, or name the file that holds the "
-                "key: `store: {key_file: …}`. To give the records up, move the store away"
+                said(
+                    "the store has records, but the {keyring} has no key for them (entry '{entry}'): it was removed, "
+                    "or this is another user or machine. Bring the entry back, or name the file that holds the key: "
+                    "`store: {{key_file: …}}`. To give the records up, move the store away",
+                    keyring=home.name,
+                    entry=KEY_SERVICE,
+                )
             )
         home.probe()
         key = secrets.token_bytes(KEY_BYTES)
         home.write(KEY_SERVICE, KEY_USER, base64.b64encode(key).decode())
         return Secret(key)
-    return _decoded(text.encode(), f"the entry '{KEY_SERVICE}' in the {home.name}")
+    place = said("the entry '{entry}' in the {keyring}", entry=KEY_SERVICE, keyring=home.name)
+    return _decoded(text.encode(), place)
 
 
 def _from_file(path: str, has_records: bool) -> Secret[bytes]:
     file = Path(path).expanduser()
     if not file.is_absolute():
-        raise StoreUnavailable(f"key_file must be an absolute path, not {file}")
+        raise StoreUnavailable(said("key_file must be an absolute path, not {file}", file=file))
     try:
         return _read(file)
     except FileNotFoundError as error:
         if has_records:
             raise StoreCorrupt(
-                f"the store has records, but their key file {file} does not exist; put it back. "
-                "To give the records up, move the store away"
+                said(
+                    "the store has records, but their key file {file} does not exist; put it back. To give the records "
+                    "up, move the store away",
+                    file=file,
+                )
             ) from error
     except OSError as error:
-        raise StoreUnavailable(f"the key file {file} cannot be read: {error.strerror}") from error
+        raise StoreUnavailable(
+            said("the key file {file} cannot be read: {reason}", file=file, reason=error.strerror)
+        ) from error
     try:
         with suppress(FileExistsError):  # another process was quicker: its key it is
             _create(file)
         return _read(file)
     except OSError as error:
         raise StoreUnavailable(
-            f"the key file {file} cannot be created: {error.strerror}; "
-            f"make its directory, or the file itself: openssl rand -base64 32 > '{file}' && chmod 600 '{file}'"
+            said(
+                "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
+                file=file,
+                reason=error.strerror,
+                command=f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
+            )
         ) from error
 
 
@@ -202,11 +222,17 @@ def _read(file: Path) -> Secret[bytes]:
     try:
         mode = os.fstat(handle).st_mode
         if os.name == "posix" and mode & 0o077 and not _is_credential(file):
-            raise StoreUnavailable(f"the key file {file} can be read by other users; run: chmod 600 '{file}'")
+            raise StoreUnavailable(
+                said(
+                    "the key file {file} can be read by other users; run: {command}",
+                    file=file,
+                    command=f"chmod 600 '{file}'",
+                )
+            )
         content = os.read(handle, LONGEST_KEY_FILE)
     finally:
         os.close(handle)
-    return _decoded(content, f"the key file {file}")
+    return _decoded(content, said("the key file {file}", file=file))
 
 
 def _is_credential(file: Path) -> bool:
@@ -247,7 +273,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _decoded(content: bytes, place: str) -> Secret[bytes]:
+def _decoded(content: bytes, place: Said) -> Secret[bytes]:
     """32 raw bytes, or their base64 with or without a line end (`openssl rand -base64 32`)."""
     key = content
     if len(content) != KEY_BYTES:
@@ -256,5 +282,12 @@ def _decoded(content: bytes, place: str) -> Secret[bytes]:
         except (binascii.Error, ValueError):
             key = content
     if len(key) != KEY_BYTES:
-        raise StoreCorrupt(f"{place} holds {len(key)} bytes; a key has {KEY_BYTES} bytes, raw or in base64")
+        raise StoreCorrupt(
+            said(
+                "{place} holds {found} bytes; a key has {wanted} bytes, raw or in base64",
+                place=place,
+                found=len(key),
+                wanted=KEY_BYTES,
+            )
+        )
     return Secret(key)

@@ -16,6 +16,7 @@ from keyring import errors
 from keyring.backend import KeyringBackend
 from keyring.backends import chainer, fail, null
 
+from bridge.advice.said import said
 from bridge.errors import KeyringMissing, StoreUnavailable
 
 LEAST_PRIORITY = 1.0
@@ -27,9 +28,9 @@ PROBE_SERVICE = "mail-bridge probe"
 R = TypeVar("R")
 
 _WINDOWS_REASONS = {
-    1312: "this Windows logon has none (SSH, WinRM, some services)",
-    1783: "the entry is too long for Windows (1280 characters)",
-    5: "Windows denies access to it",
+    1312: said("this Windows logon has none (SSH, WinRM, some services)"),
+    1783: said("the entry is too long for Windows (1280 characters)"),
+    5: said("Windows denies access to it"),
 }
 """By the `winerror` of a pywintypes.error."""
 
@@ -49,7 +50,7 @@ class OsKeyring:
         """Store the entry and read it back, since the null backend, for one, takes everything and keeps nothing."""
         _mapped(lambda: self._backend.set_password(service, username, value))
         if self.read(service, username) != value:
-            raise KeyringMissing(f"the {self.name} does not keep what is written to it")
+            raise KeyringMissing(said("the {keyring} does not keep what is written to it", keyring=self.name))
 
     def probe(self) -> None:
         """Write, read back and delete an entry. Raises: StoreUnavailable if one of the three does not work."""
@@ -64,8 +65,11 @@ def open_keyring() -> OsKeyring:
         chosen = keyring.get_keyring()
     except Exception as error:  # PYTHON_KEYRING_BACKEND may name any module: it is imported here
         raise KeyringMissing(
-            "the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names cannot be loaded "
-            f"({type(error).__name__}); correct or remove that setting"
+            said(
+                "the keyring that PYTHON_KEYRING_BACKEND or keyringrc.cfg names cannot be loaded ({error}); correct or "
+                "remove that setting",
+                error=type(error).__name__,
+            )
         ) from error
     backend = _mapped(lambda: _recommended(chosen))
     if hasattr(backend, "persist"):  # Windows: else the key roams with the profile, without the store it belongs to
@@ -76,14 +80,16 @@ def open_keyring() -> OsKeyring:
 def _recommended(chosen: KeyringBackend) -> KeyringBackend:
     """The backend itself or, where several are chained, the best one alone: a key has one home."""
     if isinstance(chosen, fail.Keyring):
-        raise KeyringMissing("there is no OS keyring here (no desktop session: SSH, cron, a service)")
+        raise KeyringMissing(said("there is no OS keyring here (no desktop session: SSH, cron, a service)"))
     if isinstance(chosen, null.Keyring):
-        raise KeyringMissing("the OS keyring is switched off (keyring's null backend), and would lose the key")
+        raise KeyringMissing(said("the OS keyring is switched off (keyring's null backend), and would lose the key"))
     candidates = chosen.backends if isinstance(chosen, chainer.ChainerBackend) else [chosen]
     for backend in candidates:
         if backend.priority >= LEAST_PRIORITY:
             return backend
-    raise KeyringMissing(f"the only keyring here, {type(chosen).__name__}, does not protect what it keeps")
+    raise KeyringMissing(
+        said("the only keyring here, {keyring}, does not protect what it keeps", keyring=type(chosen).__name__)
+    )
 
 
 def _mapped(call: Callable[[], R]) -> R:
@@ -93,11 +99,11 @@ def _mapped(call: Callable[[], R]) -> R:
     except StoreUnavailable:
         raise
     except errors.KeyringLocked as error:
-        raise StoreUnavailable("the OS keyring is locked; unlock it") from error
+        raise StoreUnavailable(said("the OS keyring is locked; unlock it")) from error
     except errors.InitError as error:
-        raise StoreUnavailable("the OS keyring is not set up or not unlocked; unlock it") from error
+        raise StoreUnavailable(said("the OS keyring is not set up or not unlocked; unlock it")) from error
     except errors.NoKeyringError as error:
-        raise KeyringMissing("there is no OS keyring here (no desktop session: SSH, cron, a service)") from error
+        raise KeyringMissing(said("there is no OS keyring here (no desktop session: SSH, cron, a service)")) from error
     except Exception as error:  # backends raise what they like, see above
         reason = _WINDOWS_REASONS.get(getattr(error, "winerror", None) or 0)
-        raise StoreUnavailable(f"the OS keyring fails: {reason or type(error).__name__}") from error
+        raise StoreUnavailable(said("the OS keyring fails: {reason}", reason=reason or type(error).__name__)) from error

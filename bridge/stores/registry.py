@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.schema import StoreConfig
 from bridge.errors import ConfigError
@@ -36,5 +37,8 @@ def plain_store(config: StoreConfig, *, default_path: Path) -> Store:
         return SqlStore.in_file(Path(config.path).expanduser() if config.path else default_path)
     scheme = config.url.reveal().partition(":")[0].partition("+")[0]
     if scheme not in STORES:
-        raise ConfigError((f"store.url: no store named {scheme!r}; there are: {', '.join(sorted(STORES))}",))
+        known = ", ".join(sorted(STORES))
+        raise ConfigError(
+            [said("store.url: no store named {scheme}; there are: {known}", scheme=repr(scheme), known=known)]
+        )
     return STORES[scheme](config.url)

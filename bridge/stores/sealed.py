@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from bridge.advice.said import said
 from bridge.clock import Clock, SystemClock
 from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
@@ -69,13 +70,17 @@ class Seals:
         """Decrypt and verify. Raises: StoreCorrupt naming the record."""
         head, nonce, box = sealed[:5], sealed[5 : 5 + NONCE_BYTES], sealed[5 + NONCE_BYTES :]
         if len(nonce) < NONCE_BYTES or head[:1] != FORMAT:
-            raise StoreCorrupt(f"the record {name} is damaged, or was written by a newer mail-bridge")
+            raise StoreCorrupt(said("the record {name} is damaged, or was written by a newer mail-bridge", name=name))
         if (cipher := self._ciphers.get(head[1:])) is None:
-            raise StoreCorrupt(f"the record {name} is damaged, or was sealed with another key than the one given")
+            raise StoreCorrupt(
+                said("the record {name} is damaged, or was sealed with another key than the one given", name=name)
+            )
         try:
             return cipher.decrypt(nonce, box, head + name.encode())
         except InvalidTag as error:
-            raise StoreCorrupt(f"the record {name} is damaged, or was moved here from another record") from error
+            raise StoreCorrupt(
+                said("the record {name} is damaged, or was moved here from another record", name=name)
+            ) from error
 
     def is_own(self, sealed: bytes) -> bool:
         """True if sealed with the first key."""
@@ -193,7 +198,7 @@ class SealedStore:
         give_up_at = self._clock.monotonic() + SET_UP_PATIENCE
         while not await self._store.acquire_lease(CHECK, holder, SET_UP_LIMIT):
             if self._clock.monotonic() >= give_up_at:
-                raise StoreUnavailable("another mail-bridge is setting up this store just now")
+                raise StoreUnavailable(said("another mail-bridge is setting up this store just now"))
             await self._clock.pause(SET_UP_POLL)
         try:
             return await self._checked_seals(await self._store.keys(""))
@@ -219,7 +224,7 @@ class SealedStore:
             try:
                 seals.open(CHECK, record.value)
             except StoreCorrupt as error:
-                raise StoreCorrupt(f"this key does not belong to this store: {error}") from error
+                raise _other_key(error) from error
 
     async def _compare_with_records(self, seals: Seals, existing: Sequence[str]) -> None:
         """Without a check record the others tell: any that opens proves the key; with none, the store is new."""
@@ -235,7 +240,12 @@ class SealedStore:
             else:
                 return
         if problem is not None:
-            raise StoreCorrupt(f"this key does not belong to this store: {problem}") from problem
+            raise _other_key(problem) from problem
+
+
+def _other_key(problem: StoreCorrupt) -> StoreCorrupt:
+    reason = problem.said or str(problem)
+    return StoreCorrupt(said("this key does not belong to this store: {reason}", reason=reason))
 
 
 def _is_visible(key: str, prefix: str) -> bool:

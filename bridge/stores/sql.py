@@ -28,6 +28,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from bridge.advice.said import Said, as_said, said
 from bridge.errors import BridgeError, ConfigError, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record
@@ -100,7 +101,7 @@ _DIALECTS = {
 class SqlStore:
     """A Store in a database; safe to use from several processes and, with PostgreSQL, several machines."""
 
-    def __init__(self, url: sa.URL, *, place: str, file: Path | None = None, busy_limit: float = BUSY_LIMIT) -> None:
+    def __init__(self, url: sa.URL, *, place: Said, file: Path | None = None, busy_limit: float = BUSY_LIMIT) -> None:
         self._dialect = _DIALECTS[url.get_backend_name()]
         self._place = place
         self._file = file
@@ -120,7 +121,7 @@ class SqlStore:
         """Records in one SQLite file; nothing is touched until the first operation."""
         path = path.absolute()
         url = sa.URL.create("sqlite", database=str(path))
-        return cls(url, place=str(path), file=path, busy_limit=busy_limit)
+        return cls(url, place=as_said(str(path)), file=path, busy_limit=busy_limit)
 
     @classmethod
     def at_url(cls, url: Secret[str]) -> SqlStore:
@@ -128,17 +129,27 @@ class SqlStore:
         try:
             parsed = sa.make_url(url.reveal())
         except (ArgumentError, ValueError):  # the latter with what stands for a port in its text: part of a password
-            raise ConfigError(("store.url: is not a URL such as postgresql+psycopg://user@host/database",)) from None
+            raise ConfigError(
+                [said("store.url: is not a URL such as {example}", example="postgresql+psycopg://user@host/database")]
+            ) from None
         backend = parsed.get_backend_name()
         if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
             return cls.in_file(Path(parsed.database))
         if backend != "postgresql":
-            raise ConfigError((f"store.url: {backend} is not supported; use postgresql+psycopg, or `path` for a file",))
-        place = f"the database {parsed.database} at {parsed.host or 'this machine'}"
+            sentence = said(
+                "store.url: {backend} is not supported; use postgresql+psycopg, or `path` for a file", backend=backend
+            )
+            raise ConfigError([sentence])
+        place = (
+            said("the database {name} at {host}", name=parsed.database, host=parsed.host)
+            if parsed.host
+            else said("the database {name} at this machine", name=parsed.database)
+        )
         try:
             return cls(parsed.set(drivername="postgresql+psycopg"), place=place)
         except ImportError as error:
-            raise ConfigError(("store.url: PostgreSQL needs `pip install 'mail-bridge[postgresql]'`",)) from error
+            command = "pip install 'mail-bridge[postgresql]'"
+            raise ConfigError([said("store.url: PostgreSQL needs `{command}`", command=command)]) from error
 
     async def get(self, key: str) -> Record | None:
         """The record, or None."""
@@ -209,12 +220,14 @@ class SqlStore:
     async def _run(self, operation: Callable[[sa.Connection], R]) -> R:
         """Carry out one operation in the worker thread, opening the database first if need be."""
         if self._is_closed:
-            raise StoreUnavailable(f"{self._place} has been closed")
+            raise StoreUnavailable(said("{store} has been closed", store=self._place))
         done = asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, operation)
         try:
             return await asyncio.wait_for(done, ANSWER_LIMIT)
         except TimeoutError as error:
-            raise StoreUnavailable(f"{self._place} has not answered for {ANSWER_LIMIT:g} s") from error
+            raise StoreUnavailable(
+                said("{store} has not answered for {seconds} s", store=self._place, seconds=f"{ANSWER_LIMIT:g}")
+            ) from error
 
     def _attempt(self, operation: Callable[[sa.Connection], R]) -> R:
         try:
@@ -224,11 +237,13 @@ class SqlStore:
             with self._engine.connect() as connection:
                 return operation(connection)
         except PoolTimeout as error:
-            raise StoreUnavailable(f"{self._place} has no free connection") from error
+            raise StoreUnavailable(said("{store} has no free connection", store=self._place)) from error
         except DBAPIError as error:
             raise (self._sqlite_problem(error) if self._file else self._postgresql_problem(error)) from error
         except SQLAlchemyError as error:
-            raise StoreUnavailable(f"{self._place} cannot be used: {type(error).__name__}") from error
+            raise StoreUnavailable(
+                said("{store} cannot be used: {reason}", store=self._place, reason=type(error).__name__)
+            ) from error
 
     def _open(self) -> None:
         """Create what is missing; refuse what a newer mail-bridge wrote."""
@@ -238,14 +253,21 @@ class SqlStore:
             tables = set(sa.inspect(connection).get_table_names())
         if _schema.name not in tables:
             if self._file is not None and tables:
-                raise StoreCorrupt(f"{self._place} belongs to another program; choose another `store.path`")
+                raise StoreCorrupt(
+                    said("{store} belongs to another program; choose another `store.path`", store=self._place)
+                )
             self._create_tables()
         with self._engine.connect() as connection:
             version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar() or SCHEMA_VERSION
         if version > SCHEMA_VERSION:
             raise StoreCorrupt(
-                f"{self._place} was written by a newer mail-bridge (format {version}; this one knows "
-                f"{SCHEMA_VERSION}); install that version again"
+                said(
+                    "{store} was written by a newer mail-bridge (format {theirs}; this one knows {ours}); install that "
+                    "version again",
+                    store=self._place,
+                    theirs=version,
+                    ours=SCHEMA_VERSION,
+                )
             )
         self._is_open = True
 
@@ -266,9 +288,11 @@ class SqlStore:
             except PermissionError:
                 handle = os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
         except FileNotFoundError as error:
-            raise StoreUnavailable(f"{self._place} cannot be created: permission denied") from error
+            raise StoreUnavailable(said("{store} cannot be created: permission denied", store=self._place)) from error
         except OSError as error:
-            raise StoreUnavailable(f"{self._place} cannot be opened: {error.strerror}") from error
+            raise StoreUnavailable(
+                said("{store} cannot be opened: {reason}", store=self._place, reason=error.strerror)
+            ) from error
         try:
             status = os.fstat(handle)
             self._identity = (status.st_dev, status.st_ino)
@@ -285,45 +309,65 @@ class SqlStore:
         try:
             status = os.stat(self._file)
         except OSError as error:
-            raise StoreUnavailable(f"{self._place} is gone; put it back, or restart to begin anew") from error
+            raise StoreUnavailable(
+                said("{store} is gone; put it back, or restart to begin anew", store=self._place)
+            ) from error
         if (status.st_dev, status.st_ino) != self._identity:
-            raise StoreUnavailable(f"{self._place} was replaced by another file; restart to use that one")
+            raise StoreUnavailable(
+                said("{store} was replaced by another file; restart to use that one", store=self._place)
+            )
 
     def _sqlite_problem(self, error: DBAPIError) -> BridgeError:
         """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         if code == 26:
-            return StoreCorrupt(f"{self._place} is not a database; move it away or choose another `store.path`")
+            return StoreCorrupt(
+                said("{store} is not a database; move it away or choose another `store.path`", store=self._place)
+            )
         if code == 11:
-            return StoreCorrupt(f"{self._place} is damaged; bring back a copy, or move it away to begin anew")
-        reason = {
-            5: "is locked by another program",
-            6: "is locked by another program",
-            8: "cannot be written: it is read-only",
-            10: "cannot be read or written: the disk reports an error",
-            13: "cannot be written: the disk is full",
-            14: "cannot be opened: a directory is missing, or permission is denied",
-            15: "cannot be locked; keep it on a local disk, not on a network drive",
-        }.get(code, f"does not work (SQLite error {code})")
-        return StoreUnavailable(f"{self._place} {reason}")
+            return StoreCorrupt(
+                said("{store} is damaged; bring back a copy, or move it away to begin anew", store=self._place)
+            )
+        store = self._place
+        match code:
+            case 5 | 6:
+                reason = said("{store} is locked by another program", store=store)
+            case 8:
+                reason = said("{store} cannot be written: it is read-only", store=store)
+            case 10:
+                reason = said("{store} cannot be read or written: the disk reports an error", store=store)
+            case 13:
+                reason = said("{store} cannot be written: the disk is full", store=store)
+            case 14:
+                reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
+            case 15:
+                reason = said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=store)
+            case _:
+                reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
+        return StoreUnavailable(reason)
 
     def _postgresql_problem(self, error: DBAPIError) -> BridgeError:
         """By SQLSTATE (PostgreSQL's manual, appendix A); without one the connection itself failed."""
         state = str(getattr(error.orig, "sqlstate", None) or "")
         if state.startswith("XX00") and state != "XX000":
-            return StoreCorrupt(f"{self._place} is damaged, its server says")
+            return StoreCorrupt(said("{store} is damaged, its server says", store=self._place))
+        store = self._place
         known = {
-            "": "does not answer",
-            "25006": "is read-only (a standby server?)",
-            "28000": "refuses our user",
-            "28P01": "refuses our user or password",
-            "3D000": "does not exist",
-            "42501": "does not grant us its tables; GRANT the right to create and write them",
-            "53100": "cannot be written: its disk is full",
-            "55P03": "is locked by another program",
-            "57014": "takes too long to answer",
+            "": said("{store} does not answer", store=store),
+            "25006": said("{store} is read-only (a standby server?)", store=store),
+            "28000": said("{store} refuses our user", store=store),
+            "28P01": said("{store} refuses our user or password", store=store),
+            "3D000": said("{store} does not exist", store=store),
+            "42501": said(
+                "{store} does not grant us its tables; GRANT the right to create and write them", store=store
+            ),
+            "53100": said("{store} cannot be written: its disk is full", store=store),
+            "55P03": said("{store} is locked by another program", store=store),
+            "57014": said("{store} takes too long to answer", store=store),
         }
-        return StoreUnavailable(f"{self._place} {known.get(state, f'does not work (SQLSTATE {state})')}")
+        return StoreUnavailable(
+            known.get(state) or said("{store} does not work (SQLSTATE {state})", store=store, state=state)
+        )
 
 
 def _is_stored() -> sa.ColumnElement[bool]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationFailed,
@@ -111,7 +112,7 @@ class Authorizations:
                 if (known := self._pending.get(account.address)) is not None and known.account == account:
                     return known
                 if len(self._pending) >= PENDING_LIMIT:
-                    raise LimitReached(f"{PENDING_LIMIT} sign-ins are under way")
+                    raise LimitReached(said("{number} sign-ins are under way", number=PENDING_LIMIT))
                 return await self._begin(account)
         finally:
             if not lock.locked():
@@ -126,7 +127,7 @@ class Authorizations:
             case DeviceProvider() as provider:
                 asked = await provider.begin_device()
                 if self._group is None:
-                    raise StoreUnavailable("mail-bridge is stopping")
+                    raise StoreUnavailable(said("mail-bridge is stopping"))
                 pending = self._note(account, asked, asked.lifetime)
                 name = f"device {account.address}"
                 self._polls[account.address] = self._group.create_task(

@@ -38,7 +38,7 @@ class SecretWatch:
             before = self._told.get((one.provider, one.day))
             if before is None or (one.days <= URGENT_DAYS and one.days < before):
                 self._told[one.provider, one.day] = one.days
-                trouble("client_secret.expiring", provider=one.provider, day=str(one.day), reason=one.sentence)
+                trouble("client_secret.expiring", provider=one.provider, day=str(one.day), reason=one.diagnosis.told())
                 self._bus.publish(SecretExpiring(one.provider, str(one.day), one.days))
 
     def expiring(self) -> tuple[SecretExpiry, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationRequired,
@@ -207,7 +208,9 @@ class Refresher:
         if isinstance(state, Absent | Revoked):
             return next_move(state, Wanted())
         if stored.entry is None:
-            raise StoreUnavailable(f"the record of {account.address} was removed just now; try again")
+            raise StoreUnavailable(
+                said("the record of {address} was removed just now; try again", address=account.address)
+            )
         token = stored.entry.tokens.access
         event("token.refreshed", account=account.address, seconds=round(token.remaining(self._clock.now())))
         self._bus.publish(Refreshed(account.address, token.expires_at))

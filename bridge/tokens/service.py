@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationFailed,
@@ -143,7 +144,9 @@ class TokenService:
             event("sign_in.stored", account=account.address, subject=who)
             self._bus.publish(Authorized(account.address, who))
             return who
-        raise StoreUnavailable(f"the sign-in of {account.address} is being changed by somebody else; try again")
+        raise StoreUnavailable(
+            said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
+        )
 
     async def adopt(self, account: Account, refresh_token: Secret[str]) -> str:
         """Try a refresh token obtained elsewhere and keep what it gives. Returns and raises: as keep().
@@ -153,8 +156,12 @@ class TokenService:
         provider = self._refresher.provider(account)
         if provider.is_unattended:
             raise AuthorizationFailed(
-                f"Nobody signs in for {account.address}: the provider {account.provider} gives its tokens to "
-                "mail-bridge itself, and there is no refresh token to adopt.",
+                said(
+                    "Nobody signs in for {address}: the provider {provider} gives its tokens to mail-bridge itself, "
+                    "and there is no refresh token to adopt.",
+                    address=account.address,
+                    provider=account.provider,
+                ),
                 code="no_grant",
             )
         try:
@@ -238,7 +245,7 @@ class TokenService:
         self, account: Account, memory: Memory, request: Request, share: float
     ) -> asyncio.Task[AccessToken | BaseException]:
         if self._group is None:
-            raise StoreUnavailable("mail-bridge is stopping")
+            raise StoreUnavailable(said("mail-bridge is stopping"))
         flight = self._group.create_task(self._flight(account, memory, request, share), name=f"token {account.address}")
         self._flights[account.address] = flight
         return flight

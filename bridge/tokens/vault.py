@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.errors import StoreCorrupt
 from bridge.model import AccessToken, Subject, TokenSet
 from bridge.secret import Secret
@@ -105,7 +106,9 @@ def _decoded(content: bytes, address: str) -> Entry:
     try:
         record: dict[str, Any] = json.loads(content)
         if record["format"] != FORMAT:
-            raise StoreCorrupt(f"the sign-in of {address} was stored by another version of mail-bridge")
+            raise StoreCorrupt(
+                said("the sign-in of {address} was stored by another version of mail-bridge", address=address)
+            )
         value, expires_at, obtained_at = record["access"]
         subject = record["subject"]
         return Entry(
@@ -123,7 +126,11 @@ def _decoded(content: bytes, address: str) -> Entry:
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         # from None: the cause's text would quote the record
-        raise StoreCorrupt(f"the stored sign-in of {address} makes no sense ({type(error).__name__})") from None
+        raise StoreCorrupt(
+            said(
+                "the stored sign-in of {address} makes no sense ({error})", address=address, error=type(error).__name__
+            )
+        ) from None
 
 
 def _diagnosis(value: Any) -> Diagnosis | None:

@@ -15,7 +15,8 @@ from typing import Final, Literal
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
-from bridge.errors import AuthorizationRequired, BridgeError
+from bridge.advice.said import Translate
+from bridge.errors import AuthorizationRequired, BridgeError, ConfigError
 
 Language = Literal["en", "fr"]
 
@@ -62,6 +63,11 @@ def say(sentence: str) -> str:
     return _catalogue(_spoken.get()).gettext(sentence) if sentence else ""  # gettext has its header under ""
 
 
+def translation(language: Language) -> Translate:
+    """Of sentences that are told outside of any context: to the scripts of `notify`."""
+    return lambda sentence: _catalogue(language).gettext(sentence) if sentence else ""
+
+
 def say_number(one: str, many: str, number: int) -> str:
     """The same for a sentence with a number in it."""
     return _catalogue(_spoken.get()).ngettext(one, many, number)
@@ -79,7 +85,9 @@ def tell_problem(problem: BridgeError) -> str:
         return say("{address} must sign in: open {url} ({reason})").format(
             address=problem.address, url=problem.url, reason=reason
         )
-    return tell(str(problem), problem.diagnosis)
+    if isinstance(problem, ConfigError):
+        return "\n".join(sentence.told(say) for sentence in problem.sentences)
+    return problem.said.told(say) if problem.said is not None else tell(str(problem), problem.diagnosis)
 
 
 def forwarding(turn: Turn) -> str:

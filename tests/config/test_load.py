@@ -342,7 +342,7 @@ NESTED = "this is nested more than 32 levels deep"
         ("a:\n  - b\n c: 1", "3:2: this line does not fit the one above: check indentation, quotes and dashes"),
         ("a: 1\n---\nb: 1", "2:1: the file holds a second document after `---`; only one is possible"),
         ("a: 1\nb: \x07", "2:4: a character that YAML does not allow (U+0007)"),
-        ("a: " + "[" * 2000, f"1:36: {NESTED}"),
+        ("a: " + "[" * 2000, f"1:36: {NESTED} (or an alias contains itself)"),
         ("a: &a [*a]", f"1:4: {NESTED} (or an alias contains itself)"),
     ],
 )
@@ -354,7 +354,7 @@ def test_aliases_that_multiply_are_stopped() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (problem,) = problems("\n".join(lines))
-    assert problem.endswith("the file has more than 100,000 values, those that aliases repeat counted again")
+    assert problem.endswith("the file has more than 100000 values, those that aliases repeat counted again")
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,7 @@ def test_a_secret_in_a_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
     path.write_text(edited(("text", CANARY)))
     path.chmod(0o644)
     (warning,) = load_config(path).warnings
-    assert warning == (
+    assert str(warning) == (
         "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read this secret; run: "
         f"chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
     )

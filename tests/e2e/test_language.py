@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import COVERAGE
 from tests.e2e.bridge import Bridge, configuration, free_ports, running
 from tests.servers.authorization import AuthorizationServer
 
@@ -53,6 +60,113 @@ def test_without_a_configured_language_the_system_decides(bridge: Bridge, variab
     assert "Nobody has signed in yet." in bridge.run("accounts", "list")
     bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", variable: value}
     assert "Personne ne s’est encore connecté." in bridge.run("accounts", "list")
+
+
+@pytest.mark.parametrize("environment", [{"LANG": "fr_FR.UTF-8"}, {"LANG": "en_US.UTF-8", "LANGUAGE": "fr:en"}])
+def test_help_and_mistakes_at_the_command_line_are_told_in_french(bridge: Bridge, environment: dict[str, str]) -> None:
+    del bridge.config["language"]
+    bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", **environment}
+    shown = bridge.run("--help")
+    assert "Utilisation\u00a0: mail-bridge [OPTIONS] COMMANDE [ARGUMENTS]..." in shown
+    assert "Démarrer mail-bridge et servir" in shown
+    assert "Afficher ce message et quitter." in shown
+    assert "Il n’y a pas d’option '--frob'." in bridge.run("status", "--frob", code=2)
+    assert "Il manque l’argument 'ADRESSE'." in bridge.run("accounts", "password", code=2)
+    assert "--full va avec --report FICHIER" in bridge.run("check", "--full", code=2)
+
+
+def test_the_configured_language_wins_before_the_arguments_are_read(bridge: Bridge) -> None:
+    assert "Afficher la version et quitter." in bridge.run("--help")
+    bridge.config["language"] = "en"
+    bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", "LANG": "fr_FR.UTF-8"}
+    assert "Show the version and exit." in bridge.run("--help")
+
+
+def test_what_is_wrong_in_the_file_is_told_in_french_and_logged_in_english(bridge: Bridge) -> None:
+    with running(bridge):
+        bridge.config["accounts"][0]["provider"] = "ofice365"
+        bridge.config["log"]["level"] = "loud"
+        bridge.write_config()
+        bridge.wait_for_log("no provider named 'ofice365' (did you mean 'office365'?)")
+        assert "vouliez-vous" not in bridge.log
+    said = bridge.run("check", code=2)
+    assert (
+        "accounts[0].provider: il n’y a pas de fournisseur nommé 'ofice365' (vouliez-vous dire 'office365'\u00a0?)"
+        in said
+    )
+    assert "log.level: doit être debug, info, warning ou error, et non 'loud'" in said
+    found = json.loads(bridge.run("check", "--json", code=2))
+    assert any("no provider named 'ofice365'" in one["detail"] for one in found)
+    assert "il n’y a pas de fournisseur nommé" in bridge.run("run", code=2)
+
+
+def test_the_status_is_told_in_french_and_its_json_stays_english(bridge: Bridge) -> None:
+    bridge.config["providers"]["office365"]["client_secret_expires"] = f"{date.today() + timedelta(days=3)}"
+    assert "mail-bridge ne tourne pas (pour le démarrer\u00a0: mail-bridge run)" in bridge.run("status", code=1)
+    with running(bridge):
+        said = bridge.run("status")
+        assert "est en marche\n" in said
+        assert "avertissement\u00a0: Le secret client de office365 expire dans 3 jours" in said
+        assert "0 session\n" in said
+        assert f"○ {ALICE}: connexion" in said
+        (warning,) = bridge.json("status")["warnings"]
+        assert warning.startswith("The client secret of office365 ends in 3 days")
+
+
+def test_a_key_that_is_gone_is_told_in_french(bridge: Bridge) -> None:
+    bridge.run("accounts", "password", ALICE)
+    (bridge.directory / "key").unlink()
+    said = bridge.run("run", code=2)
+    assert said.startswith("mail-bridge ne peut pas démarrer\u00a0: le stockage a des enregistrements")
+    assert "le stockage a des enregistrements" in bridge.run("check", code=2)
+    assert "le stockage a des enregistrements" in bridge.run("accounts", "password", ALICE, code=1)
+    assert "stockage" in bridge.run("accounts", "list")
+
+
+def test_what_an_account_is_refused_for_is_told_in_french_across_processes(bridge: Bridge) -> None:
+    with running(bridge):
+        unknown = bridge.run("accounts", "password", "nobody@example.com", code=1)
+        assert "nobody@example.com n’est dans aucun compte de la configuration" in unknown
+        short = bridge.run("accounts", "password", ALICE, "--set-from-stdin", code=2, stdin="short\n")
+        assert "le mot de passe local doit avoir au moins 12 caractères" in short
+
+
+def test_scripts_are_told_in_french(bridge: Bridge, authorization_server: AuthorizationServer) -> None:
+    told = bridge.directory / "told"
+    script = bridge.directory / "tell.sh"
+    script.write_text('#!/bin/sh\nprintf %s "$MAIL_BRIDGE_REASON" > "$1"\n')
+    script.chmod(0o755)
+    bridge.config["notify"] = {"command": ["./tell.sh", str(told)]}
+    bridge.config["providers"]["office365"]["client_secret_expires"] = f"{date.today() + timedelta(days=3)}"
+    with running(bridge):
+        bridge.wait_for_log("hook=command")
+    assert told.read_text("utf-8").startswith("Le secret client de office365 expire dans 3 jours")
+
+
+def test_the_demo_is_shown_in_french(tmp_path: Path) -> None:
+    environment = {**COVERAGE, "PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "fr_FR.UTF-8"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "bridge", "run", "--demo"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    ) as demo:
+        assert demo.stdout is not None
+        last = "Ctrl-C arrête la démonstration. Pour du vrai courrier\u00a0: mail-bridge init\n"
+        lines = []
+        for line in demo.stdout:
+            lines.append(line)
+            if line == last:
+                break
+        guide = "".join(lines)
+        assert "2. Connectez-vous, une seule fois\u00a0: ouvrez http://localhost:" in guide
+        assert "mot de passe local" in guide
+        page = re.search(r"ouvrez (\S+) et cliquez sur Accepter", guide)
+        assert page is not None
+        demo.send_signal(signal.SIGTERM)
+        rest = demo.stdout.read()
+        assert demo.wait(30) == 0
+    assert rest.endswith("La démonstration est terminée\u00a0; il n’en reste rien.\n")
+    assert not re.search(r"\b(the|mailbox|password)\b", guide)
 
 
 def test_check_speaks_french_and_its_json_stays_english(bridge: Bridge) -> None:

@@ -130,15 +130,14 @@ def test_a_name_that_is_no_name_is_refused_in_the_same_way() -> None:
 
 def test_a_forbidden_port_is_explained_for_each_system() -> None:
     forbidden = PermissionError(errno.EACCES, "Permission denied")
-    windows = explain(forbidden, "127.0.0.1", 3017, what="console", is_windows=True)
+    windows = str(explain(forbidden, "127.0.0.1", 3017, what="console", is_windows=True))
     assert windows.startswith("127.0.0.1:3017 (console) ")
     assert "10013" in windows
     assert "`netsh int ipv4 show excludedportrange tcp`" in windows
-    assert "below 1024 needs a privilege" in explain(forbidden, "::1", 143, what="imap", is_windows=False)
-    assert "privilege" not in explain(forbidden, "::1", 3017, what="console", is_windows=False)
+    assert "below 1024 needs a privilege" in str(explain(forbidden, "::1", 143, what="imap", is_windows=False))
+    assert "privilege" not in str(explain(forbidden, "::1", 3017, what="console", is_windows=False))
 
 
 def test_any_other_trouble_keeps_the_words_of_the_system() -> None:
-    assert explain(OSError(errno.ENOBUFS, "No buffer space"), "127.0.0.1", 1143, what="imap", is_windows=False) == (
-        "127.0.0.1:1143 (imap) cannot be listened on: No buffer space"
-    )
+    found = explain(OSError(errno.ENOBUFS, "No buffer space"), "127.0.0.1", 1143, what="imap", is_windows=False)
+    assert str(found) == ("127.0.0.1:1143 (imap) cannot be listened on: No buffer space")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.advice.base import Turn
 from bridge.config.expiry import expiring
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
@@ -90,8 +91,8 @@ async def test_the_watch_looks_again_by_itself() -> None:
 def test_the_sentence_names_the_day_and_whose_turn_it_is(days: int, words: str) -> None:
     today = date(2027, 1, 31)
     (found,) = expiring(config(str(today + timedelta(days=days))), today)
-    assert found.sentence.startswith(f"The client secret of p0 {words}")
-    assert "administrator" in found.sentence
+    assert found.diagnosis.told().startswith(f"The client secret of p0 {words}")
+    assert found.diagnosis.advice.turn is Turn.APP_ADMIN
     assert found.is_over is (days < 0)
 
 

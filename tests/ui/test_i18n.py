@@ -14,7 +14,7 @@ from bridge.advice.base import Advice, Turn, placeholders
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.table import ROWS
 from bridge.config.language import configured_language
-from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked, StoreUnavailable
+from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked
 from bridge.host.language import system_language
 from bridge.ui import i18n
 
@@ -116,6 +116,7 @@ def test_each_sentence_of_the_table_has_its_french_with_the_same_placeholders(ad
 @pytest.mark.parametrize("text", translations())
 def test_the_french_is_set_as_french_is(text: str) -> None:
     typed = r'"mail-bridge\[\w+\]"'  # a package with its extra, as it is typed: the quotes are the shell's
+    typed += r"|`[^`]*`|\[ARGUMENTS\]\.\.\."
     prose = re.sub(rf"https?://\S*|localhost:\d+|<[^>]*>|%\(\w+\)s|{typed}", "x", text)
     assert "'" not in prose
     assert '"' not in prose
@@ -137,7 +138,7 @@ def test_a_problem_is_told_in_french_with_the_others_own_words() -> None:
 @pytest.mark.parametrize(
     ("problem", "told"),
     [
-        (StoreUnavailable("the disk is full"), "the disk is full"),
+        (BridgeError("the disk is full"), "the disk is full"),
         (
             AuthorizationRequired("a@b.c", "http://localhost/", "x", diagnosis=Diagnosis("sign_in.settings_changed")),
             f"a@b.c doit se connecter{NO_BREAK}: ouvrez http://localhost/ (Les paramètres du fournisseur ont changé "

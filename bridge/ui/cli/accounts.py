@@ -11,7 +11,9 @@ import click
 
 from bridge.control.contract import AccountState, ProtocolCheck, Status
 from bridge.secret import Secret
+from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, reach, with_settings
+from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import forwarding, say, tell
 
 SECRET_LIMIT = 16 * 1024
@@ -25,7 +27,7 @@ DOTS = {
 }
 
 
-@click.group()
+@click.group(cls=Group)
 def accounts() -> None:
     """List accounts; show passwords; try the mail servers; forget or adopt a sign-in."""
 
@@ -52,15 +54,30 @@ def table(status: Status) -> str:
     """The accounts as lines for a terminal."""
     address = max((len(account.address) for account in status.accounts), default=0)
     provider = max((len(account.provider) for account in status.accounts), default=0)
+    state = max(len(state_word(each)) for each in AccountState)
     lines = [
-        f"{DOTS[account.state]} {account.address:<{address}}  {account.state.value:<8}  "
+        f"{DOTS[account.state]} {account.address:<{address}}  {state_word(account.state):<{state}}  "
         f"{account.provider:<{provider}}  {tell(account.detail, account.diagnosis)}".rstrip()
         for account in status.accounts
     ]
-    lines += [f"  {pattern}: everybody of this domain, from the first sign-in on" for pattern in status.patterns]
+    everybody = say("{pattern}: everybody of this domain, from the first sign-in on")
+    lines += ["  " + everybody.format(pattern=pattern) for pattern in status.patterns]
     if any(account.state is AccountState.SIGN_IN for account in status.accounts):
-        lines += ["", "To sign in: mail-bridge authorize ADDRESS"]
+        lines += ["", say("To sign in: {command}").format(command="mail-bridge authorize " + say("ADDRESS"))]
     return "\n".join(lines)
+
+
+def state_word(state: AccountState) -> str:
+    """One word, beside the dot."""
+    match state:
+        case AccountState.READY:
+            return say("ready")
+        case AccountState.SIGN_IN:
+            return say("sign-in")
+        case AccountState.PENDING:
+            return say("pending")
+        case AccountState.TROUBLE:
+            return say("trouble")
 
 
 @accounts.command(short_help="Show or change the local password of an account.")
@@ -71,18 +88,23 @@ def table(status: Status) -> str:
 def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool) -> int:
     """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
     if rotate and set_from_stdin:
-        raise click.UsageError("--rotate and --set-from-stdin do not go together")
+        raise click.UsageError(say("--rotate and --set-from-stdin do not go together"))
 
     async def work() -> int:
-        chosen = _secret_from_stdin("the new local password") if set_from_stdin else None
+        chosen = (
+            _secret_from_stdin(say("The new local password"), say("standard input must give the new local password"))
+            if set_from_stdin
+            else None
+        )
         async with reach(settings) as control:
             if chosen is not None:
                 try:
                     await control.set_local_password(address, chosen)
                 except ValueError as problem:
-                    click.echo(f"mail-bridge: {problem}", err=True)
+                    click.echo(f"mail-bridge: {say(str(problem))}", err=True)
                     return UNUSABLE
-                click.echo(f"The local password of {address} is set; the old one works for a week longer.", err=True)
+                sentence = say("The local password of {address} is set; the old one works for a week longer.")
+                click.echo(sentence.format(address=address), err=True)
                 return DONE
             shown = await (control.rotate_local_password(address) if rotate else control.local_password(address))
         click.echo(shown.reveal())
@@ -98,14 +120,15 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
 def forget(settings: Settings, address: str, yes: bool) -> int:
     """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays."""
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; --yes means that you are sure")
-    if not yes and not click.confirm(f"{address} must sign in again afterwards. Go on?"):
+        raise click.UsageError(say("there is no terminal to ask on; --yes means that you are sure"))
+    question = say("{address} must sign in again afterwards. Go on?").format(address=address)
+    if not yes and not is_yes(question, default=False):
         return FAILED
 
     async def work() -> int:
         async with reach(settings) as control:
             await control.forget(address)
-        click.echo(f"The sign-in of {address} is removed.")
+        click.echo(say("The sign-in of {address} is removed.").format(address=address))
         return DONE
 
     return in_loop(work())
@@ -122,10 +145,11 @@ def adopt(settings: Settings, address: str) -> int:
     """
 
     async def work() -> int:
-        token = _secret_from_stdin("a refresh token")
+        token = _secret_from_stdin(say("A refresh token"), say("standard input must give a refresh token"))
         async with reach(settings) as control:
             account = await control.adopt(address, token)
-        click.echo(f"{account.address} is signed in as {account.subject}.")
+        sentence = say("{address} is signed in as {subject}.")
+        click.echo(sentence.format(address=account.address, subject=account.subject))
         return DONE
 
     return in_loop(work())
@@ -164,12 +188,12 @@ def _line_of(check: ProtocolCheck) -> str:
     return f"{line}\n      {forwarding(check.turn)}" if forwarding(check.turn) else line
 
 
-def _secret_from_stdin(what: str) -> Secret[str]:
-    """One line, not echoed on a terminal."""
+def _secret_from_stdin(what: str, missing: str) -> Secret[str]:
+    """One line, not echoed on a terminal. Args: what, to ask for it; missing, said if there is none."""
     if sys.stdin.isatty():
-        text: str = click.prompt(what.capitalize(), hide_input=True)
+        text: str = click.prompt(what, hide_input=True, prompt_suffix=say(": "))
     else:
         text = sys.stdin.readline(SECRET_LIMIT)
     if not text.strip():
-        raise click.UsageError(f"standard input must give {what}")
+        raise click.UsageError(missing)
     return Secret(text.rstrip("\r\n"))

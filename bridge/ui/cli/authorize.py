@@ -14,10 +14,11 @@ from bridge.errors import AuthorizationFailed, BridgeError
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, read_line, with_settings
+from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell, tell_problem
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("address")
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
 @click.option("--paste", is_flag=True, help="The browser is on another computer: ask for the address it ends at.")
@@ -115,7 +116,8 @@ async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> No
         label = say("Address:")
         click.echo(f"{again}\n{label} ", err=True, nl=False)
     if not ended.done():
-        ended.set_result((FAILED, "mail-bridge: standard input has ended before the address came."))
+        early = say("standard input has ended before the address came.")
+        ended.set_result((FAILED, f"mail-bridge: {early}"))
 
 
 def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bridge.advice.base import Turn
+from bridge.advice.said import said
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings
@@ -27,19 +28,21 @@ from bridge.ui.cli.session import (
     reach_running,
     with_settings,
 )
+from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
 ESSENTIAL = frozenset({"configuration", "client secret", "port", "store"})
 """What must change before a bridge can start: exit code 2. All else is 1."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--online", is_flag=True, help="Try the providers, the mail servers and every account's sign-in, too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @click.option(
     "--report",
     "report_file",
     type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    metavar="FILE",
     help="Write one file that can be forwarded, without secrets.",
 )
 @click.option("--full", is_flag=True, help="With --report: leave mail addresses as they are.")
@@ -51,7 +54,7 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     Exit code 0 if nothing has failed, 2 if something must change before the bridge can start, else 1.
     """
     if full and report_file is None:
-        raise click.UsageError("--full goes with --report FILE")
+        raise click.UsageError(say("--full goes with --report FILE"))
     loaded, findings = in_loop(_look(settings, online))
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
@@ -63,7 +66,7 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     return _exit_code(findings)
 
 
-@click.command()
+@click.command(cls=Command)
 def schema() -> int:
     """Print the JSON Schema of the configuration file, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
@@ -74,7 +77,7 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
     try:
         loaded = load(settings)
     except ConfigError as problem:
-        return None, problem_findings(problem.problems)
+        return None, problem_findings(problem.sentences)
     async with reach_running(settings) as control:
         if control is not None and online:
             return loaded, await control.diagnose()
@@ -138,8 +141,10 @@ def _write_report(
     try:
         write_private(file, report(case, is_full=is_full), overwrite=True)
     except OSError as problem:
-        raise BridgeError(f"the report {file} cannot be written: {problem.strerror}") from problem
-    click.echo(f"The report is in {file}.", err=True)
+        raise BridgeError(
+            said("the report {file} cannot be written: {reason}", file=file, reason=problem.strerror)
+        ) from problem
+    click.echo(say("The report is in {file}.").format(file=file), err=True)
 
 
 def _log_file() -> Path | None:

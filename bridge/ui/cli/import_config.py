@@ -8,21 +8,27 @@ from pathlib import Path
 
 import click
 
+from bridge.advice.said import said
 from bridge.config.importers.emailproxy import Imported, import_emailproxy
 from bridge.config.importers.ini import decoded
 from bridge.config.importers.providers import SecretHome
 from bridge.config.load import load_config
+from bridge.config.nodes import at
 from bridge.errors import ConfigError
 from bridge.ui.cli.session import DONE
+from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.writing import write_configuration
+from bridge.ui.i18n import say
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the other program's file; an account with its tokens has some 6,000."""
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write here. [default: standard output]")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write here. [default: standard output]"
+)
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 def import_config(file: Path, output: Path | None, force: bool) -> int:
     """Read FILE, the configuration of email-oauth2-proxy, and write that of mail-bridge.
@@ -39,10 +45,11 @@ def import_config(file: Path, output: Path | None, force: bool) -> int:
         _report(imported, ())
         return DONE
     if output.exists() and output.samefile(file):
-        raise click.UsageError(f"{output} is the file to read; name another one")
+        raise click.UsageError(say("{file} is the file to read; name another one").format(file=output))
     files = _files(imported, output)
     if not force and (there := [str(path) for path in files if path.exists()]):
-        raise click.UsageError(f"{', '.join(there)}: there already; name another file, or add --force to overwrite")
+        sentence = say("there already: {files}; name another file, or add --force to overwrite")
+        raise click.UsageError(sentence.format(files=", ".join(there)))
     write_configuration(files, overwrite=force)
     _report(imported, files)
     _check(output)
@@ -54,9 +61,9 @@ def _read(file: Path) -> str:
         with file.open("rb") as opened:
             content = opened.read(LARGEST + 1)
     except OSError as error:
-        raise ConfigError((f"{file}: this file cannot be read: {error.strerror}",)) from error
+        raise ConfigError([at(str(file), said("this file cannot be read: {reason}", reason=error.strerror))]) from error
     if len(content) > LARGEST:
-        raise ConfigError((f"{file}: this file is larger than {LARGEST // 1024 // 1024} MiB",))
+        raise ConfigError([at(str(file), said("this file is larger than {most} MiB", most=LARGEST // 1024 // 1024))])
     return decoded(content, file.name)
 
 
@@ -69,11 +76,14 @@ def _files(imported: Imported, output: Path) -> dict[Path, str]:
 def _report(imported: Imported, files: Iterable[Path]) -> None:
     """On standard error: standard output may be the YAML."""
     for path in files:
-        click.echo(f"wrote {path}", err=True)
-    said = f"{imported.accounts} account(s), {imported.providers} provider(s)"
-    if imported.left_out:
-        said += f"; {imported.left_out} section(s) left out, see the comments"
-    click.echo(said, err=True)
+        click.echo(say("wrote {file}").format(file=path), err=True)
+    counts = {"accounts": imported.accounts, "providers": imported.providers, "left_out": imported.left_out}
+    sentence = (
+        say("{accounts} account(s), {providers} provider(s); {left_out} section(s) left out, see the comments")
+        if imported.left_out
+        else say("{accounts} account(s), {providers} provider(s)")
+    )
+    click.echo(sentence.format(**counts), err=True)
     for number, sentence in enumerate(imported.to_do, start=1):
         click.echo(f"{number}. {sentence}", err=True)
 
@@ -83,8 +93,8 @@ def _check(output: Path) -> None:
     try:
         load_config(output)
     except ConfigError as problem:
-        click.echo("Before the bridge can start:", err=True)
-        for line in problem.problems:
-            click.echo(f"  {line}", err=True)
+        click.echo(say("Before the bridge can start:"), err=True)
+        for sentence in problem.sentences:
+            click.echo(f"  {sentence.told(say)}", err=True)
         return
-    click.echo(f"next: mail-bridge --config {output} check", err=True)
+    click.echo(say("next: {command}").format(command=f"mail-bridge --config {output} check"), err=True)

@@ -14,13 +14,20 @@ from bridge.stores.keys import check_named_secrets, read_named_secret, write_nam
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.questions import Interview
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, with_settings
+from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.writing import write_configuration
-from bridge.ui.i18n import say
+from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
 
 
-@click.command()
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write here. [default: where `run` looks first]")
+@click.command(cls=Command)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write here. [default: where `run` looks first]",
+)
 @with_settings
 def init(settings: Settings, output: Path | None) -> int:
     """Ask for the provider, the ids, the secret and the mailboxes, and write config.yaml with comments.
@@ -69,7 +76,9 @@ def _has_keyring() -> bool:
     try:
         check_named_secrets()
     except StoreUnavailable as problem:
-        click.echo(say("Secrets will be in files that only you can read: {reason}").format(reason=problem.args[0]))
+        click.echo(
+            say("Secrets will be in files that only you can read: {reason}").format(reason=tell_problem(problem))
+        )
         return False
     return True
 
@@ -95,8 +104,8 @@ def _finish(output: Path) -> int:
         loaded = load_config(output, read_keyring=read_named_secret)
     except ConfigError as problem:
         click.echo(say("Before the bridge can start:"), err=True)
-        for line in problem.problems:
-            click.echo(f"  {line}", err=True)
+        for sentence in problem.sentences:
+            click.echo(f"  {sentence.told(say)}", err=True)
         return UNUSABLE
     click.echo(say("{file} is written, and loads.").format(file=output))
     click.echo("\n" + say("Next:"))

@@ -14,8 +14,9 @@ import click
 
 from bridge import __version__
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, log_level_option
-from bridge.ui.i18n import tell_problem
+from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, log_level_option, speak_before_parsing
+from bridge.ui.cli.speaking import Group
+from bridge.ui.i18n import say, tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("bridge.ui.cli.init", "init", "Ask a few questions and write the first configuration."),
@@ -39,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 """Name: module, object, one line of help."""
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Lists all commands, imports one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,8 +57,8 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table above, so that --help stays quick."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+        with formatter.section(say("Commands")):
+            formatter.write_dl([(name, say(text)) for name, (_, _, text) in COMMANDS.items()])
 
 
 @click.group(
@@ -74,7 +75,7 @@ class _Commands(click.Group):
     help="The YAML file. Default: $MAIL_BRIDGE_CONFIG, then the user's, the machine's, ./config.yaml.",
 )
 @log_level_option
-@click.version_option(__version__, prog_name="mail-bridge")
+@click.version_option(__version__, prog_name="mail-bridge", help="Show the version and exit.")
 @click.pass_context
 def main(ctx: click.Context, /, **options: Any) -> None:
     """Plain IMAP, POP3 and SMTP logins on localhost; OAuth 2.0 to Gmail and Office 365.
@@ -89,6 +90,7 @@ def main(ctx: click.Context, /, **options: Any) -> None:
 
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
+    speak_before_parsing(arguments)
     try:
         result = main.main(args=arguments, prog_name="mail-bridge", standalone_mode=False)
         return int(result or 0)
@@ -100,10 +102,10 @@ def run_command_line(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return FAILED
     except ConfigError as problem:
-        click.echo(str(problem), err=True)
+        click.echo(tell_problem(problem), err=True)
         return UNUSABLE
     except CannotStart as problem:
-        click.echo(f"mail-bridge cannot start: {problem}", err=True)
+        click.echo(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)), err=True)
         return UNUSABLE
     except BridgeError as problem:
         click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)

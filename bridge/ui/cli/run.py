@@ -37,12 +37,14 @@ from bridge.ui.cli.session import (
     warn,
     with_settings,
 )
+from bridge.ui.cli.speaking import Command
+from bridge.ui.i18n import say, spoken
 
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--demo", is_flag=True, help="Bring an identity provider and mail servers along; no account needed.")
 @click.option("--tray", "with_tray", is_flag=True, help="Show an icon beside the clock, too.")
 @with_settings
@@ -104,10 +106,10 @@ async def _check_store(app: App, loaded: LoadedConfig) -> None:
     try:
         await app.check_store()
     except (StoreCorrupt, KeyringMissing) as problem:
-        raise CannotStart(str(problem)) from problem
+        raise CannotStart(problem.said or str(problem)) from problem
     except StoreUnavailable as problem:
         if loaded.config.store.key_file is not None:
-            raise CannotStart(str(problem)) from problem
+            raise CannotStart(problem.said or str(problem)) from problem
         logs.trouble("store.unavailable", reason=str(problem))
 
 
@@ -199,7 +201,8 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
 
     logs.configure(settings.log_level or "warning")
     console_port, *ports = [_free_port(port) for port in (3017, 1143, 1110, 1587)]
-    async with demo_world(console_port, (ports[0], ports[1], ports[2])) as world:
+    places = (ports[0], ports[1], ports[2])
+    async with demo_world(console_port, places, translate=say, language=spoken()) as world:
         loaded = parse_config(world.yaml, name="(demo)", directory=Path.cwd())
         store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
         async with opened(loaded, store, is_demo=True) as app:
@@ -208,43 +211,60 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
                 passwords = {address: await app.local_password(address) for address in world.addresses}
                 click.echo(_demo_guide(app, passwords, ports, served.admin_url))
                 await _until_stopped(app, served, beside)
-    click.echo("The demo is over; nothing of it is left.")
+    click.echo(say("The demo is over; nothing of it is left."))
     return DONE
 
 
 def _demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], admin_url: str) -> str:
     imap, pop3, smtp = ports
     (alice, alices), (bob, bobs) = passwords.items()
-    curl = "curl -sS --user"
+    user = f"curl -sS --user {alice}:{alices.reveal()}"
+    write = (
+        f"printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {user} \\\n"
+        f"       smtp://localhost:{smtp} --mail-from {alice} --mail-rcpt {bob} --upload-file -"
+    )
+    account, password = say("account"), say("local password")
+    first = say(
+        '1. A mail program logs in, and is told that somebody must sign in first (curl says "Login denied"; -v shows '
+        "the words):"
+    )
+    second = say("2. Sign in, once: open {url} and press Accept.").format(url=app.sign_in_url(alice))
+    third = say("3. The same line now lists the mailbox. Read a message, by IMAP and by POP3:")
+    fourth = say("4. Send one to Bob:")
+    title = say(
+        "mail-bridge demo: a play provider and play mail servers, all in this process's memory. Nothing here is real."
+    )
+    glance = say("All accounts at a glance: {url}").format(url=admin_url)
+    end = say("Ctrl-C ends the demo. For real mail: {command}").format(command="mail-bridge init")
+    reads = say("Bob reads it after his own sign-in, {url} :").format(url=app.sign_in_url(bob))
     return f"""
-mail-bridge demo: a play provider and play mail servers, all in this process's memory. Nothing here is real.
+{title}
 
-  account             local password
+  {account:<18}  {password}
   {alice:<18}  {alices.reveal()}
   {bob:<18}  {bobs.reveal()}
 
-1. A mail program logs in, and is told that somebody must sign in first (curl says "Login denied"; -v shows the words):
+{first}
 
-     {curl} {alice}:{alices.reveal()} imap://localhost:{imap}/INBOX
+     {user} imap://localhost:{imap}/INBOX
 
-2. Sign in, once: open {app.sign_in_url(alice)} and press Accept.
+{second}
 
-3. The same line now lists the mailbox. Read a message, by IMAP and by POP3:
+{third}
 
-     {curl} {alice}:{alices.reveal()} 'imap://localhost:{imap}/INBOX;MAILINDEX=1'
-     {curl} {alice}:{alices.reveal()} pop3://localhost:{pop3}/1
+     {user} 'imap://localhost:{imap}/INBOX;MAILINDEX=1'
+     {user} pop3://localhost:{pop3}/1
 
-4. Send one to Bob:
+{fourth}
 
-     printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {curl} {alice}:{alices.reveal()} \\
-       smtp://localhost:{smtp} --mail-from {alice} --mail-rcpt {bob} --upload-file -
+     {write}
 
-   Bob reads it after his own sign-in, {app.sign_in_url(bob)} :
+   {reads}
 
-     {curl} {bob}:{bobs.reveal()} 'imap://localhost:{imap}/INBOX;MAILINDEX=2'
+     curl -sS --user {bob}:{bobs.reveal()} 'imap://localhost:{imap}/INBOX;MAILINDEX=2'
 
-All accounts at a glance: {admin_url}
-Ctrl-C ends the demo. For real mail: mail-bridge init
+{glance}
+{end}
 """
 
 

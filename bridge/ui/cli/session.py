@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import secrets
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bridge.advice.said import said
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.language import system_language
 from bridge.secret import Secret
 from bridge.ui import i18n
+from bridge.ui.cli import speaking
 
 if TYPE_CHECKING:  # a command that only asks a running bridge does not import one
     from bridge.app import App
@@ -82,19 +85,34 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         before = ctx.find_root().obj or {}
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
         logs.configure(settings.log_level or "warning")
-        found = _found(settings)
+        found = _found(settings.config)
         taken_environment.take(named_variables(found) if found else ())
-        i18n.speak(i18n.choose(configured_language(found) if found else "auto", system_language()))
+        speaking.speak(_language(found))
         return command(settings, **options)
 
     return wrapped
 
 
-def _found(settings: Settings) -> Path | None:
+def speak_before_parsing(arguments: Sequence[str]) -> None:
+    """For what click says of the arguments, and for --help: by the configuration that they seem to name."""
+    named = os.environ.get("MAIL_BRIDGE_CONFIG")
+    for before, argument in itertools.pairwise(["", *arguments]):
+        if before in {"-c", "--config"}:
+            named = argument
+        elif argument.startswith("--config="):
+            named = argument.removeprefix("--config=")
+    speaking.speak(_language(_found(Path(named) if named else None)))
+
+
+def _language(file: Path | None) -> i18n.Language:
+    return i18n.choose(configured_language(file) if file is not None else "auto", system_language())
+
+
+def _found(config: Path | None) -> Path | None:
     """The configuration, if there is one."""
     from bridge.host.paths import config_candidates
 
-    places = [settings.config] if settings.config is not None else config_candidates()
+    places = [config] if config is not None else config_candidates()
     return next((path for path in places if path.exists()), None)
 
 
@@ -130,7 +148,7 @@ def find_config(settings: Settings) -> Path:
 
     if settings.config is not None:
         if not settings.config.exists():  # else `status --config tpyo.yaml` would say that no bridge is running
-            raise ConfigError((f"{settings.config}: there is no such file",))
+            raise ConfigError([said("{file}: there is no such file", file=settings.config)])
         return settings.config
     candidates = config_candidates()
     for path in candidates:
@@ -160,7 +178,7 @@ def load(settings: Settings) -> LoadedConfig:
 def warn(loaded: LoadedConfig) -> None:
     """What works and should be changed all the same, on standard error; for the commands that are about the file."""
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(i18n.say("warning: {warning}").format(warning=warning.told(i18n.say)), err=True)
 
 
 @asynccontextmanager
@@ -181,6 +199,7 @@ async def opened(
         is_demo=is_demo,
         machine=this_machine(),
         run_program=run_program,
+        translation=lambda configured: i18n.translation(i18n.choose(configured, system_language())),
         store_place=None if store is not None or loaded.config.store.url is not None else place,
     )
     app = App(loaded, surroundings)
@@ -194,7 +213,7 @@ def _bind(host: str, port: int, what: str) -> list[socket.socket]:
     try:
         return bind(host, port, what=what)
     except PortInUse as problem:
-        raise CannotStart(str(problem)) from problem
+        raise CannotStart(problem.said or str(problem)) from problem
 
 
 @dataclass(frozen=True, slots=True)

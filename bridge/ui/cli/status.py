@@ -8,12 +8,13 @@ import json
 import click
 
 from bridge.control.contract import AccountState, Status
-from bridge.ui.cli.accounts import DOTS
+from bridge.ui.cli.accounts import DOTS, state_word
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_running, with_settings
-from bridge.ui.i18n import tell
+from bridge.ui.cli.speaking import Command
+from bridge.ui.i18n import say, say_number, tell
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @with_settings
 def status(settings: Settings, as_json: bool) -> int:
@@ -22,10 +23,11 @@ def status(settings: Settings, as_json: bool) -> int:
     async def work() -> int:
         async with reach_running(settings) as control:
             if control is None:
-                click.echo("null" if as_json else "mail-bridge is not running (start it with: mail-bridge run)")
+                idle = say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
+                click.echo("null" if as_json else idle)
                 return FAILED
             found = await control.status()
-        click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else render(found))
+        click.echo(json.dumps(_row(found), indent=2) if as_json else render(found))
         return DONE
 
     return in_loop(work())
@@ -33,16 +35,18 @@ def status(settings: Settings, as_json: bool) -> int:
 
 def render(found: Status) -> str:
     """The status as lines for a terminal."""
-    lines = [f"mail-bridge {found.version} is running" + (" (demo)" if found.is_demo else "")]
-    lines.append(f"configuration: {found.config_file}")
-    lines += [f"warning: {warning}" for warning in found.warnings]
+    up = say("mail-bridge {version} is running (demo)") if found.is_demo else say("mail-bridge {version} is running")
+    lines = [up.format(version=found.version)]
+    lines.append(say("configuration: {file}").format(file=found.config_file))
+    lines += [say("warning: {warning}").format(warning=warning.told(say)) for warning in found.warnings]
     lines += [
-        f"{listener.protocol:<5} {listener.address:<21} {_counted(listener.sessions, 'session')}"
+        f"{listener.protocol:<5} {listener.address:<21} "
+        + say_number("{number} session", "{number} sessions", listener.sessions).format(number=listener.sessions)
         + (f", TLS {listener.tls}" if listener.tls else "")
         for listener in found.listeners
     ]
     for account in found.accounts:
-        line = f"{DOTS[account.state]} {account.address}: {account.state.value}"
+        line = f"{DOTS[account.state]} {account.address}: {state_word(account.state)}"
         if account.detail:
             line += f" ({tell(account.detail, account.diagnosis)})"
         if account.state is AccountState.SIGN_IN:
@@ -51,5 +55,6 @@ def render(found: Status) -> str:
     return "\n".join(lines)
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _row(found: Status) -> dict[str, object]:
+    """For programs: warnings as sentences, in English."""
+    return {**dataclasses.asdict(found), "warnings": [warning.told() for warning in found.warnings]}

@@ -32,6 +32,7 @@ from bridge.ui.cli.session import (
     own_config,
     with_settings,
 )
+from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number
 from bridge.ui.tray.tray import Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit
@@ -40,11 +41,12 @@ from bridge.ui.tray.words import Words
 Work = Callable[[], Coroutine[Any, Any, int]]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--control",
     "control_file",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
     help="The control.json of a bridge that runs as somebody else, such as a service. [default: that of --config]",
 )
 @with_settings
@@ -108,7 +110,7 @@ class Companion:
         try:
             self._icon = Icon(words)
         except NoTray as problem:
-            raise CannotStart(str(problem)) from problem
+            raise CannotStart(problem.said or str(problem)) from problem
         desktop = Desktop(autostart(arguments), clipboard.copy)
         self._tray = Tray(self._icon, desktop, words, is_alone=is_alone)
         self._relay = Relay()

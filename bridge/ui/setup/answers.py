@@ -113,7 +113,7 @@ def setting_problem(settings: Mapping[str, str], key: str) -> str:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             if detail["loc"][1:] == (key,):
-                return told(sentences.sentence(detail, settings[key], has_references=False))
+                return sentences.sentence(detail, settings[key], has_references=False).told(say)
     return ""
 
 
@@ -133,49 +133,6 @@ def account_problem(account: AccountAnswer) -> str:
         AccountConfig.model_validate(values | ({"sign_in_as": account.sign_in_as} if account.sign_in_as else {}))
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        sentence = told(sentences.sentence(detail, None, has_references=False))
+        sentence = sentences.sentence(detail, None, has_references=False).told(say)
         return f"sign_in_as: {sentence}" if detail["loc"] == ("sign_in_as",) else sentence
     return ""
-
-
-def told(english: str) -> str:
-    """A sentence of the models in the language of this context; one that is not here stays English.
-
-    These are for whoever edits the file, and name its keys; at a question, a few of them come up again and again.
-    """
-    start, old, url = english.partition("this is a v1 endpoint; use the v2 one: ")
-    if old and not start:
-        return say("this is a v1 endpoint; use the v2 one: {url}").format(url=url)
-    for leaf in ("authorize", "token"):
-        if english == f"this is the other endpoint; it must end in /oauth2/v2.0/{leaf}":
-            return say("this is the other endpoint; it must end in /oauth2/v2.0/{leaf}").format(leaf=leaf)
-        if (found := re.fullmatch(rf"must look like (https://\S+/{leaf})", english)) is not None:
-            return say("must look like {example}").format(example=found[1])
-    if (found := re.fullmatch(r"put your tenant's id in place of (\S+)", english)) is not None:
-        return say("put your tenant's id in place of {text}").format(text=found[1])
-    if english.endswith(" is not the GUID or the domain of a tenant"):
-        return say("this is not the GUID or the domain of a tenant")
-    return _known().get(english, english)
-
-
-def _known() -> dict[str, str]:
-    address = 'must be an address such as alice@example.com, or "*@example.com" for a whole domain'
-    person = "must be the address of one person, such as alice@example.com, not a whole domain"
-    pattern = 'sign_in_as and aliases belong to one address, not to a "*@domain" pattern'
-    return {
-        "must be a text without spaces, and not empty": say("must be a text without spaces, and not empty"),
-        "must be a day such as 2027-01-31": say("must be a day such as 2027-01-31"),
-        "is not a URL such as https://example.com/path": say("is not a URL such as https://example.com/path"),
-        "must begin with https:// (http:// is for localhost only)": say(
-            "must begin with https:// (http:// is for localhost only)"
-        ),
-        "authorization_url and token_url name different hosts or tenants": say(
-            "authorization_url and token_url name different hosts or tenants"
-        ),
-        "`flow: client_credentials` needs the tenant's own GUID or domain": say(
-            "`flow: client_credentials` needs the tenant's own GUID or domain"
-        ),
-        address: say('must be an address such as alice@example.com, or "*@example.com" for a whole domain'),
-        person: say("must be the address of one person, such as alice@example.com, not a whole domain"),
-        pattern: say('sign_in_as and aliases belong to one address, not to a "*@domain" pattern'),
-    }

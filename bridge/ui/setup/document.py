@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bridge.advice.said import Said
 from bridge.config.importers.yaml_text import Reference, comment, entry, scalar
 from bridge.config.load import parse_config
 from bridge.errors import ConfigError
 from bridge.ui.i18n import say
-from bridge.ui.setup.answers import AccountAnswer, Answers, Choice, ProviderAnswer, SecretNeed, told
+from bridge.ui.setup.answers import AccountAnswer, Answers, Choice, ProviderAnswer, SecretNeed
 
-_PLACE = re.compile(r"config\.yaml:[0-9]+:[0-9]+: (?:providers\.trial(?:\.([a-z_]+))?: )?")
+_PLACE = re.compile(r"config\.yaml:[0-9]+:[0-9]+(?:: providers\.trial(?:\.([a-z_]+))?)?")
 
 
 def document(answers: Answers) -> str:
@@ -31,10 +32,11 @@ def section_problem(choice: Choice, settings: Mapping[str, str], directory: Path
     try:
         parse_config(document(answers), directory=directory, environ={})
     except ConfigError as error:
-        problem = error.problems[0]
-        place = _PLACE.match(problem)
-        sentence = told(problem[place.end() :] if place is not None else problem)
-        return f"{place[1]}: {sentence}" if place is not None and place[1] else sentence
+        parts = dict(error.sentences[0].arguments)
+        place, sentence = _PLACE.fullmatch(str(parts.get("where", ""))), parts.get("sentence")
+        if place is None or not isinstance(sentence, Said):  # of the file as a whole
+            return error.sentences[0].told(say)
+        return f"{place[1]}: {sentence.told(say)}" if place[1] else sentence.told(say)
     return ""
 
 

@@ -84,7 +84,13 @@ class Pages:
         if not is_administrator:
             return page("start.html", is_demo=status.is_demo, settings=settings)
         listed = _list_fields(status, request.query.get("page"), request.query.get("find", ""))
-        return page("accounts.html", bridge=status, settings=settings, **listed)
+        return page(
+            "accounts.html",
+            bridge=status,
+            warnings=[one.told(say) for one in status.warnings],
+            settings=settings,
+            **listed,
+        )
 
     async def _public_status(self) -> Status:
         now = self._clock.monotonic()

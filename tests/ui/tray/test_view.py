@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, AccountStatus, Status
 from bridge.ui.tray.view import (
     PASSWORDS,
@@ -28,7 +29,7 @@ READY, SIGN_IN, PENDING, TROUBLE = (
 )
 
 
-def status(*states: AccountState, warnings: tuple[str, ...] = ()) -> Status:
+def status(*states: AccountState, warnings: tuple[Diagnosis, ...] = ()) -> Status:
     accounts = tuple(
         AccountStatus(
             f"p{n}@example.com", "acme", "", state, "", None, f"http://localhost:3017/sign-in/p{n}@example.com"
@@ -112,4 +113,7 @@ def test_quit_says_whether_the_bridge_goes_on() -> None:
 
 
 def test_what_the_administrator_must_see_to_is_said() -> None:
-    assert menu(status(READY, warnings=("secret ends",)))[2].action == OpenConsole()
+    assert (
+        menu(status(READY, warnings=(Diagnosis.of("secret.tomorrow", provider="office365"),)))[2].action
+        == OpenConsole()
+    )

@@ -64,7 +64,7 @@ def troubled(control: FakeControl) -> FakeControl:
     control.diagnoses = {ALICE: SMTP_OFF}
     failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
     control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
-    control.warnings = ("The client secret of office365 ends tomorrow.",)
+    control.warnings = (Diagnosis.of("secret.tomorrow", provider="office365"),)
     control.findings += (Finding("firewall", "", Outcome.SKIPPED, "not tried"),)
     return control
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, ListenerStatus
 from bridge.control.remote import RemoteControl
 from bridge.errors import LimitReached, ProviderRefused, ProviderUnavailable, StoreUnavailable
@@ -73,11 +74,11 @@ async def test_a_link_for_one_browser_works_once_and_not_for_long(control: FakeC
 async def test_what_an_administrator_must_see_to_is_on_top_of_the_list_only(
     browser: Browser, control: FakeControl
 ) -> None:
-    control.warnings = ("The client secret of <office365> ends tomorrow.",)
+    control.warnings = (Diagnosis.of("secret.tomorrow", provider="<office365>"),)
     assert "client secret" not in await browser.text("/")
     await browser.as_administrator()
     text = await browser.text("/")
-    assert "The client secret of &lt;office365&gt; ends tomorrow." in text
+    assert "The client secret of &lt;office365&gt; ends tomorrow; then nobody" in text
     assert text.index("client secret") < text.index(ALICE)
 
 
