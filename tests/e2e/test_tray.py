@@ -147,6 +147,23 @@ async def test_from_the_prompt_to_a_sign_in_and_through_a_restart(
     assert len(shown.notices) == 1, "nobody is told again because the bridge was restarted"
 
 
+async def test_the_icon_its_menu_and_its_notifications_speak_french(
+    desktop: Session, shown: Panel, bridge: Bridge
+) -> None:
+    french = {"LANG": "fr_FR.UTF-8", "LANGUAGE": "fr"}
+    with program(desktop, "--config", config_of(bridge), "tray", **french) as tray:
+        await shown.until_icon()
+        notice = await shown.until_notice("Messagerie\u00a0: 2 comptes attendent une connexion")
+        assert notice.text == "Le menu de l’icône de mail-bridge en donne la liste."
+        await shown.until_line("mail-bridge\u00a0: 2 comptes attendent une connexion")
+        labels = (await shown.menu()).labels()
+        assert f"Se connecter en tant que {BOB}" in labels
+        assert labels[-2:] == ["Lancer à l’ouverture de session", "Quitter"]
+        assert "Ouvrir la console" in labels
+        await shown.click("Quitter")
+        assert await ended(tray) == (0, "")
+
+
 async def test_the_console_opens_with_a_link_that_works_once(desktop: Session, shown: Panel, bridge: Bridge) -> None:
     with program(desktop, "--config", config_of(bridge), "tray") as tray:
         await shown.until_icon()

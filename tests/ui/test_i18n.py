@@ -75,6 +75,9 @@ def test_the_configuration_decides_then_the_reader(configured: str, wanted: str,
         ({"LANG": "fr_FR", "LC_ALL": "C.UTF-8"}, ""),
         ({"LANG": "fr_FR", "LC_ALL": ""}, "fr_FR"),
         ({"LC_ALL": "POSIX"}, ""),
+        ({"LANGUAGE": "fr_CA:en", "LANG": "en_US.UTF-8"}, "fr_CA,en"),
+        ({"LANGUAGE": "fr", "LC_ALL": "C.UTF-8"}, ""),
+        ({"LANGUAGE": "fr"}, "fr"),
     ],
 )
 def test_the_systems_language_is_the_first_variable_that_says_something(environment: dict[str, str], name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.advice.said import Said, said
 from bridge.config.importers import accounts as accounts_of
 from bridge.config.importers import servers as servers_of
 from bridge.config.importers.accounts import Account, Globals, NotCarried, read_accounts
@@ -19,6 +20,7 @@ from bridge.config.importers.redirects import DEFAULT_PORT, console_port, redire
 from bridge.config.importers.servers import Server, read_servers
 from bridge.config.importers.yaml_text import comment, entry, scalar
 from bridge.config.load import LARGEST
+from bridge.config.nodes import at
 from bridge.config.values import same_name
 from bridge.errors import ConfigError
 from bridge.model import Protocol
@@ -69,7 +71,7 @@ def import_emailproxy(text: str, *, source: str, directory: Path, home: SecretHo
     left_out = [(section.name, section.line, reason) for section, reason in (*bad_ports, *known.refused)]
     providers = _providers(known.carried, ports, switches, directory, home, left_out)
     if not providers:
-        raise ConfigError(tuple(_nothing(source, left_out)))
+        raise ConfigError(_nothing(source, left_out))
     console = console_port(
         ((provider.redirect_uri, provider.kind, len(provider.accounts)) for provider in providers),
         {port.port for port in ports},
@@ -87,7 +89,8 @@ def import_emailproxy(text: str, *, source: str, directory: Path, home: SecretHo
     )
     yaml = "\n".join(_lines(found)) + "\n"
     if len(yaml.encode()) > LARGEST:
-        raise ConfigError((f'{source}: more accounts than one file takes; use catch-all accounts ("*@example.com")',))
+        sentence = said('more accounts than one file takes; use catch-all accounts ("*@example.com")')
+        raise ConfigError([at(source, sentence)])
     return Imported(
         yaml,
         tuple(provider.kept for provider in found.providers if provider.kept is not None),
@@ -146,10 +149,11 @@ def _with_redirect(provider: Provider, console: int) -> Provider:
     return provider.extended({} if found.uri is None else {"redirect_uri": found.uri}, remarks)
 
 
-def _nothing(source: str, left_out: Iterable[tuple[str, int, str]]) -> Iterator[str]:
+def _nothing(source: str, left_out: Iterable[tuple[str, int, str]]) -> Iterator[str | Said]:
     reasons = [(line, f"[{section}]: {reason}") for section, line, reason in left_out if "@" in section]
     if not reasons:
-        yield f"{source}:1: there is no account in it, such as [alice@example.com]; nothing can be carried"
+        nothing = said("there is no account in it, such as [alice@example.com]; nothing can be carried")
+        yield at(f"{source}:1", nothing)
     for line, reason in sorted(reasons):
         yield f"{source}:{line}: {reason}"
 

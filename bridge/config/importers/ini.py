@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bridge.advice.said import Said, said
+from bridge.config.nodes import at
 from bridge.errors import ConfigError
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -37,7 +39,7 @@ def decoded(content: bytes, name: str) -> str:
             before = content[: error.start]
     line = before.count(b"\n") + 1
     # Outside the handler, whose error holds the bytes.
-    raise ConfigError((f"{name}:{line}: here stands a byte that is no text; save the file as UTF-8",))
+    raise ConfigError([at(f"{name}:{line}", said("here stands a byte that is no text; save the file as UTF-8"))])
 
 
 def read_ini(text: str, name: str) -> tuple[IniSection, ...]:
@@ -49,30 +51,33 @@ def read_ini(text: str, name: str) -> tuple[IniSection, ...]:
     parser = configparser.ConfigParser(interpolation=None)
     problem = _problem(parser, text)
     if problem is not None:
-        raise ConfigError((f"{name}:{problem}",))
+        line, sentence = problem
+        raise ConfigError([at(f"{name}:{line}", sentence)])
     lines = _lines_of_headers(text)
     return tuple(
         IniSection(section, lines.get(section, 1), dict(parser.items(section))) for section in parser.sections()
     )
 
 
-def _problem(parser: configparser.ConfigParser, text: str) -> str | None:
+def _problem(parser: configparser.ConfigParser, text: str) -> tuple[int, Said] | None:
     """Line and sentence. The parser's own texts quote the line, which may hold a secret."""
     try:
         parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
-        return (
-            f"{error.lineno}: this stands before any [section]; is it the configuration of email-oauth2-proxy? "
-            "A file of that program begins with a section such as [IMAP-1993]"
+        return error.lineno, said(
+            "this stands before any [section]; is it the configuration of email-oauth2-proxy? A file of that program "
+            "begins with a section such as [IMAP-1993]"
         )
     except configparser.DuplicateSectionError as error:
-        return f"{error.lineno}: the section [{_shown(str(error.section))}] is in the file twice; keep one of the two"
+        name = f"[{_shown(str(error.section))}]"
+        return error.lineno or 1, said("the section {name} is in the file twice; keep one of the two", name=name)
     except configparser.DuplicateOptionError as error:
-        where = f"[{_shown(str(error.section))}]"
-        return f"{error.lineno}: {_shown(str(error.option))} is in section {where} twice; keep one of the two"
+        name, option = f"[{_shown(str(error.section))}]", _shown(str(error.option))
+        sentence = said("{option} is in section {name} twice; keep one of the two", option=option, name=name)
+        return error.lineno or 1, sentence
     except configparser.ParsingError as error:
         line = error.errors[0][0] if error.errors else 1
-        return f"{line}: this line is neither `name = value` nor a [section]; correct it, or put # in front"
+        return line, said("this line is neither `name = value` nor a [section]; correct it, or put # in front")
     return None
 
 

@@ -16,6 +16,7 @@ from bridge.doctor.ports import RUNNING
 from bridge.doctor.report import Case, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
+from bridge.ui.checks import check_name
 from bridge.ui.cli.session import (
     DONE,
     FAILED,
@@ -90,7 +91,7 @@ def _line(finding: Finding) -> str:
     """Outcome, what was looked at, the sentence, whose turn it is: in the person's language."""
     subject = f" {finding.subject}" if finding.subject else ""
     turn = f"  [{whose}]" if (whose := _whose_turn(finding.turn)) else ""
-    return f"{_word(finding.outcome):<7} {finding.check}{subject}: {finding.told(say)}{turn}"
+    return f"{_word(finding.outcome):<7} {check_name(finding.check)}{subject}: {finding.told(say)}{turn}"
 
 
 def _word(outcome: Outcome) -> str:

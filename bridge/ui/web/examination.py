@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bridge.control.contract import Control, Finding, Outcome
 from bridge.errors import BridgeError
+from bridge.ui.checks import check_name
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.rendering import form_page, not_found
@@ -73,7 +74,7 @@ def _row(finding: Finding) -> _Row:
     return _Row(
         finding.outcome.value,
         wording.outcome_word(finding.outcome),
-        wording.check_name(finding.check),
+        check_name(finding.check),
         finding.subject,
         finding.told(say),
         wording.turn_word(finding.turn) if wording.must_act(finding) else "",

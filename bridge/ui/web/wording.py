@@ -114,38 +114,6 @@ def outcome_word(outcome: Outcome) -> str:
             return say("skipped")
 
 
-def check_name(name: str) -> str:
-    """What the doctor looked at."""
-    match name:
-        case "configuration":
-            return say("configuration")
-        case "client secret":
-            return say("client secret")
-        case "port":
-            return say("port")
-        case "open files":
-            return say("open files")
-        case "browser":
-            return say("browser")
-        case "firewall":
-            return say("firewall")
-        case "keyring":
-            return say("keyring")
-        case "store":
-            return say("store")
-        case "connection":
-            return say("connection")
-        case "clock":
-            return say("clock")
-        case "tenant":
-            return say("tenant")
-        case "token":
-            return say("sign-in")
-        case "imap log-in" | "pop3 log-in" | "smtp log-in":
-            return say("{protocol} log-in").format(protocol=name[:4].upper())
-    return name
-
-
 def must_act(finding: Finding) -> bool:
     """True if it is worth a line whose turn it is: waiting is no turn where all is well."""
     return finding.outcome is Outcome.FAILED or finding.turn is not Turn.NOBODY
