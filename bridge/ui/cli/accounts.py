@@ -54,7 +54,7 @@ def table(status: Status) -> str:
     """The accounts as lines for a terminal."""
     address = max((len(account.address) for account in status.accounts), default=0)
     provider = max((len(account.provider) for account in status.accounts), default=0)
-    state = max(len(state_word(each)) for each in AccountState)
+    state = max(len(state_word(each)) for each in AccountState) + 1
     lines = [
         f"{DOTS[account.state]} {account.address:<{address}}  {state_word(account.state):<{state}}  "
         f"{account.provider:<{provider}}  {tell(account.detail, account.diagnosis)}".rstrip()
