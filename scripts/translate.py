@@ -63,6 +63,7 @@ def gathered() -> Any:
     from jinja2.ext import babel_extract
 
     sys.path.insert(0, str(ROOT))
+    from bridge import errors
     from bridge.accounts.passwords import ODD_CHARACTERS, TOO_SHORT
     from bridge.advice.table import ROWS
     from bridge.control.redirect import NO_ANSWER
@@ -80,6 +81,9 @@ def gathered() -> Any:
         for _, message, _, _ in found:
             catalog.add(message, locations=[(path.relative_to(ROOT).as_posix(), 1)])
     catalog.add(NO_ANSWER, locations=[("bridge/control/redirect.py", 1)])
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.BridgeError):
+            catalog.add(kind.public_text, locations=[("bridge/errors.py", 1)])
     for sentence in (TOO_SHORT, ODD_CHARACTERS):
         catalog.add(sentence, locations=[("bridge/accounts/passwords.py", 1)])
     for sentence in (*speaking.sentences(main.main), *(text for _, _, text in main.COMMANDS.values())):

@@ -18,6 +18,7 @@ from bridge.clock import Clock, SystemClock
 from bridge.control.contract import AccountState, Control, Status
 from bridge.errors import BridgeError
 from bridge.notices import ListenerUp
+from bridge.ui.i18n import tell_problem
 from bridge.ui.tray.reminders import Memory, decide
 from bridge.ui.tray.view import (
     Action,
@@ -233,7 +234,7 @@ class Tray:
                 case Quit():
                     pass  # run() has seen it
         except BridgeError as problem:
-            self._shell.notify(self._words.failed(str(problem)))
+            self._shell.notify(self._words.failed(tell_problem(problem)))
 
     async def _open(self, url: str) -> None:
         """Only ever a page of this machine: the URL may come from another process."""

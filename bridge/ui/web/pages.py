@@ -78,7 +78,7 @@ class Pages:
         try:
             status = await (self._control.status() if is_administrator else self._public_status())
         except BridgeError as problem:
-            detail = tell_problem(problem) if is_administrator else problem.public
+            detail = tell_problem(problem) if is_administrator else say(problem.public_text)
             return page("problem.html", 503, kind="bridge", detail=detail)
         settings = [wording.setting(listener) for listener in status.listeners]
         if not is_administrator:

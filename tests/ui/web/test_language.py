@@ -85,6 +85,24 @@ async def test_a_failed_sign_in_is_told_in_french(
     assert "<b>" not in text
 
 
+async def test_trouble_of_the_bridge_is_told_to_the_public_in_french_without_its_words(
+    browser: Browser, control: FakeControl
+) -> None:
+    control.problem = StoreUnavailable("/secret/place is locked")
+    async with browser.get("/", headers=FRENCH) as response:
+        assert response.status == 503
+        text = await response.text()
+    assert "mail-bridge ne peut pas ouvrir son stockage de jetons pour le moment." in text
+    assert "secret" not in text
+
+
+async def test_the_administrator_is_warned_in_french(browser: Browser, control: FakeControl) -> None:
+    control.warnings = (Diagnosis.of("secret.ends", provider="office365", days="3", day="2027-01-31"),)
+    await browser.as_administrator()
+    async with browser.get("/", headers=FRENCH) as response:
+        assert "Le secret client de office365 expire dans 3 jours, le 2027-01-31" in await response.text()
+
+
 async def test_every_kind_of_failure_says_whom_to_forward_it_to(browser: Browser, control: FakeControl) -> None:
     problem = AuthorizationFailed(
         "x", code="provider", diagnosis=Diagnosis("microsoft.admin_consent", words="AADSTS90094")
