@@ -71,6 +71,10 @@ class Account:
     """Who signs in; differs from `address` for a shared mailbox or a UPN that is not the address."""
     endpoints: Mapping[Protocol, Endpoint]
     """Where its mail servers are; a protocol that is missing is not available."""
+    os_users: tuple[str, ...] = ()
+    """Whose programs may use it: OS user names or ids; empty for everybody who knows the local password."""
+    is_first_use: bool = False
+    """The local password is the mail program's own, once the person who signs in has said that it is theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,56 @@ class Login:
     password: Secret[bytes]
     client_name: str = ""
     """SMTP only: the EHLO or HELO argument, repeated to the upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Both ends of a TCP connection that we have accepted: address and port."""
+
+    client: tuple[str, int]
+    ours: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose program has connected, as far as the operating system tells."""
+
+    user: str = ""
+    """As the system writes it: `alice`, `OFFICE\\alice`; empty where it is not known."""
+    user_id: str = ""
+    """The same as a number or SID, which no second user has; empty where the user is not known."""
+    host: str = ""
+    """The other machine's address; empty if the program runs on this one."""
+    unknown: str = ""
+    """Why the user is not known: English, for the log."""
+
+    @property
+    def key(self) -> str:
+        """Tells callers apart, for counting: all programs of a user are one, and so are all unknown ones."""
+        return f"user {self.user_id}" if self.user_id else f"host {self.host}" if self.host else ""
+
+    @property
+    def named(self) -> str:
+        """For the log and for people: `alice`, or where they are; empty if nothing is known."""
+        return self.user or self.user_id or self.host
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A program that wants a mailbox for which somebody must sign in: for the person who does."""
+
+    name: str
+    """What a form calls it."""
+    user: str
+    """Whose program it is, or the other machine; empty if that is not known."""
+    program: str
+    """Empty if that is not known."""
+    seconds: float
+    """How long ago it has asked."""
+    is_own: bool
+    """It runs as the same OS user as the browser that looks."""
+    has_password: bool
+    """Its password can be kept as the account's."""
 
 
 @dataclass(frozen=True, slots=True)

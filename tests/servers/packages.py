@@ -26,6 +26,7 @@ _SIGNS: Final[dict[str, str]] = {
     "swaks": "swaks",
     "fetchmail": "fetchmail",
     "curl": "curl",
+    "passwd": "useradd",
     "chromium": "chromium",
     "gnome-keyring": "gnome-keyring-daemon",
     "dbus": "dbus-run-session",

@@ -1,0 +1,154 @@
+"""Linux: the owner of a socket by sock_diag, one question for one socket; by /proc/net/tcp where that is not allowed.
+
+The uid that the kernel gives is the socket's inode's: of the user that has opened it. A socket that its program has
+closed, and whose last bytes are still on their way, has no inode any more and counts as root's: such an answer is
+none, or whoever logs in and hangs up quickly would be taken for root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bridge.host.callers import Owner
+from bridge.model import Ends
+
+SOCK_DIAG = 4
+"""NETLINK_SOCK_DIAG (linux/netlink.h)."""
+BY_FAMILY = 20
+"""SOCK_DIAG_BY_FAMILY (linux/sock_diag.h)."""
+IS_REQUEST = 1
+"""NLM_F_REQUEST."""
+REPLY_SECONDS = 0.2
+"""The kernel answers within the call that asks; this is for a kernel that does not."""
+HELD = frozenset({1, 4, 5, 8, 9, 11})
+"""States of a connection that a program may hold (net/tcp_states.h): established, and the ways to its end. A socket
+that is only being connected is somebody else's attempt with the same ports."""
+
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI")
+_PORTS = struct.Struct("!HH")
+_NO_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+"""Any interface, and INET_DIAG_NOCOOKIE twice."""
+_ANSWER = struct.Struct("=xBxx48x12xII")
+"""Of inet_diag_msg: state, user, inode."""
+
+
+class Linux:
+    """See callers.System."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._is_refused = False
+
+    def owner_now(self, ends: Ends) -> Owner | None:
+        """See System. One socket for each question: they share nothing, and cost a few microseconds."""
+        if self._is_refused:
+            return None
+        try:
+            return ask_kernel(ends)
+        except OSError as problem:
+            # No netlink here (a sandbox), or a kernel without tcp_diag: it will be no other the next time.
+            self._is_refused = problem.errno in {errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
+            return None
+
+    def owner(self, ends: Ends) -> Owner | None:
+        """See System."""
+        for name in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError):
+                if (found := find_in_table((self._proc / "net" / name).read_bytes(), ends)) is not None:
+                    return found
+        return None
+
+    def user_name(self, user_id: str) -> str:
+        """See System."""
+        if sys.platform == "win32":
+            return ""
+        import pwd  # not on Windows
+
+        try:
+            return pwd.getpwuid(int(user_id)).pw_name
+        except KeyError:
+            return ""
+
+    def program(self, owner: Owner) -> str:
+        """See System. Only root sees the descriptors of other users' programs."""
+        wanted = f"socket:[{owner.handle}]"
+        for process in self._processes(owner.user_id):
+            with contextlib.suppress(OSError):
+                for descriptor in (process / "fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        if os.readlink(descriptor) == wanted:
+                            return (process / "comm").read_text("utf-8", "replace").strip()
+        return ""
+
+    def _processes(self, user_id: str) -> Iterator[Path]:
+        """That user's first: they hold it nearly always, and a machine has thousands of others."""
+        others = []
+        for path in self._proc.iterdir():
+            if path.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    if str(path.stat().st_uid) == user_id:
+                        yield path
+                    else:
+                        others.append(path)
+        yield from others
+
+
+def ask_kernel(ends: Ends) -> Owner | None:
+    """By netlink; None for a connection that nobody holds. Raises: OSError where it is refused."""
+    if sys.platform != "linux":
+        raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's")
+    client, ours = _packed(ends.client[0]), _packed(ends.ours[0])
+    family = socket.AF_INET if len(client) == 4 else socket.AF_INET6
+    ports = _PORTS.pack(ends.client[1], ends.ours[1])
+    addresses = client.ljust(16, b"\0") + ours.ljust(16, b"\0")
+    question = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ports + addresses + _NO_COOKIE
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, SOCK_DIAG) as netlink:
+        netlink.settimeout(REPLY_SECONDS)
+        netlink.sendto(_HEADER.pack(_HEADER.size + len(question), BY_FAMILY, IS_REQUEST, 1, 0) + question, (0, 0))
+        answer = netlink.recv(4096)
+    kind = _HEADER.unpack_from(answer)[1]
+    if kind != BY_FAMILY:
+        return None  # NLMSG_ERROR: there is no such connection, or no tcp_diag in this kernel
+    state, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
+    # Where the connection has ended, the kernel answers with a listener at the client's port, if there is one.
+    return Owner(str(user), inode) if state in HELD and inode else None
+
+
+def find_in_table(table: bytes, ends: Ends) -> Owner | None:
+    """Of /proc/net/tcp or tcp6 (proc_net_tcp.txt of the kernel's documentation)."""
+    for client, ours in _spellings(ends):
+        at = table.find(f": {client} {ours} ".encode())
+        if at < 0:
+            continue
+        words = table[at + 2 : table.find(b"\n", at)].split()
+        if len(words) > 8 and int(words[2], 16) in HELD and words[8] != b"0":
+            return Owner(words[6].decode(), int(words[8]))
+    return None
+
+
+def _spellings(ends: Ends) -> Iterator[tuple[str, str]]:
+    """As in tcp, and as in tcp6 a program that speaks IPv4 by an IPv6 socket."""
+    mapped = "0000000000000000" + struct.pack("!I", int.from_bytes(b"\0\0\xff\xff", sys.byteorder)).hex().upper()
+    client, ours = _hex(ends.client[0]), _hex(ends.ours[0])
+    for prefix in ("", mapped) if len(client) == 8 else ("",):
+        yield f"{prefix}{client}:{ends.client[1]:04X}", f"{prefix}{ours}:{ends.ours[1]:04X}"
+
+
+def _hex(address: str) -> str:
+    """Words of 32 bits in the machine's order."""
+    packed = _packed(address)
+    words = (packed[start : start + 4] for start in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
+
+
+def _packed(address: str) -> bytes:
+    host = address.partition("%")[0]
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)

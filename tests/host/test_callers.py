@@ -1,0 +1,260 @@
+"""Whose program is at the other end: asked of this machine's kernel, and of tables of the others."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bridge.host import callers_linux, callers_macos, callers_windows
+from bridge.host.callers import GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, Owner
+from bridge.host.callers_linux import Linux, ask_kernel
+from bridge.model import Ends
+from tests.servers.os_user import OsUser, os_user
+
+ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
+
+
+@pytest.fixture(scope="module")
+def colleague() -> Iterator[OsUser]:
+    with os_user(f"mb-caller-{os.getpid()}") as user:
+        yield user
+
+
+class Loopback:
+    """A listener, and connections to it."""
+
+    def __init__(self, stack: ExitStack, family: socket.AddressFamily, host: str) -> None:
+        self.stack = stack
+        self.family = family
+        self.server = stack.enter_context(socket.create_server((host, 0), family=family))
+        self.port: int = self.server.getsockname()[1]
+
+    def accept(self) -> tuple[socket.socket, Ends]:
+        accepted = self.stack.enter_context(self.server.accept()[0])
+        return accepted, Ends(accepted.getpeername()[:2], accepted.getsockname()[:2])
+
+    def connect(self, address: str | None = None, family: socket.AddressFamily | None = None) -> socket.socket:
+        client = self.stack.enter_context(socket.socket(family or self.family))
+        client.connect((address or self.server.getsockname()[0], self.port))
+        return client
+
+
+@pytest.fixture(params=[(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], ids=["ipv4", "ipv6"])
+def loopback(request: pytest.FixtureRequest) -> Iterator[Loopback]:
+    with ExitStack() as stack:
+        yield Loopback(stack, *request.param)
+
+
+WAYS: list[Callable[[Ends], Owner | None]] = [ask_kernel, Linux().owner]
+by_both_ways = pytest.mark.parametrize("owner_of", WAYS, ids=["netlink", "proc"])
+
+
+@by_both_ways
+def test_the_owner_of_our_own_socket(loopback: Loopback, owner_of: Callable[[Ends], Owner | None]) -> None:
+    client = loopback.connect()
+    _, ends = loopback.accept()
+    assert owner_of(ends) == Owner(str(os.getuid()), os.fstat(client.fileno()).st_ino)
+
+
+@by_both_ways
+def test_the_owner_of_a_colleagues_socket(
+    loopback: Loopback, owner_of: Callable[[Ends], Owner | None], colleague: OsUser
+) -> None:
+    with colleague.connect(loopback.port, loopback.server.getsockname()[0]):
+        _, ends = loopback.accept()
+        found = owner_of(ends)
+        assert found is not None
+        assert found.user_id == str(colleague.uid)
+
+
+@by_both_ways
+def test_a_socket_that_was_closed_is_nobodys(
+    loopback: Loopback, owner_of: Callable[[Ends], Owner | None], colleague: OsUser
+) -> None:
+    """The kernel's own answer would be root."""
+    sock = colleague.connect(loopback.port, loopback.server.getsockname()[0])
+    accepted, ends = loopback.accept()
+    sock.sendall(b"a1 LOGIN alice CANARY\r\n")
+    sock.close()
+    assert accepted.recv(100)
+    assert owner_of(ends) is None
+
+
+@by_both_ways
+def test_half_closed_it_is_still_theirs(loopback: Loopback, owner_of: Callable[[Ends], Owner | None]) -> None:
+    client = loopback.connect()
+    _, ends = loopback.accept()
+    client.shutdown(socket.SHUT_WR)
+    assert owner_of(ends) is not None
+
+
+@by_both_ways
+def test_a_listener_at_the_clients_port_is_not_the_client(owner_of: Callable[[Ends], Owner | None]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as ours:
+        assert owner_of(Ends(other.getsockname(), ours.getsockname())) is None
+
+
+@by_both_ways
+def test_ipv4_by_an_ipv6_socket(owner_of: Callable[[Ends], Owner | None]) -> None:
+    with ExitStack() as stack:
+        loopback = Loopback(stack, socket.AF_INET, "127.0.0.1")
+        client = loopback.connect("::ffff:127.0.0.1", socket.AF_INET6)
+        _, ends = loopback.accept()
+        assert owner_of(ends) == Owner(str(os.getuid()), os.fstat(client.fileno()).st_ino)
+
+
+def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
+    loopback.connect()
+    _, ends = loopback.accept()
+    owner = ask_kernel(ends)
+    assert owner is not None
+    name = Path("/proc/self/comm").read_text().strip()
+    assert Linux().program(owner) == name
+    assert Linux().program(Owner(owner.user_id, 1)) == ""
+
+
+# --- Callers --------------------------------------------------------------------------------------------------------
+
+
+class Told:
+    """A system that says what a test wants."""
+
+    def __init__(self) -> None:
+        self.now: Owner | None = None
+        self.slow: Owner | None = None
+        self.names = {"1000": "alice"}
+        self.asked: list[str] = []
+
+    def owner_now(self, ends: Ends) -> Owner | None:
+        return self.now
+
+    def owner(self, ends: Ends) -> Owner | None:
+        self.asked.append("owner")
+        return self.slow
+
+    def user_name(self, user_id: str) -> str:
+        self.asked.append(user_id)
+        return self.names.get(user_id, "")
+
+    def program(self, owner: Owner) -> str:
+        return "crm"
+
+
+async def test_the_cheap_way_first_and_names_are_remembered() -> None:
+    system, seconds = Told(), [0.0]
+    system.now = Owner("1000", 7)
+    callers = Callers(system, lambda: seconds[0])
+    for _ in range(3):
+        caller = await callers.of(ENDS)
+        assert (caller.user, caller.user_id, caller.key, caller.unknown) == ("alice", "1000", "user 1000", "")
+    assert system.asked == ["1000"]
+    seconds[0] = NAME_SECONDS
+    system.names["1000"] = "alice.new"
+    assert (await callers.of(ENDS)).user == "alice.new"
+    seconds[0] = 2 * NAME_SECONDS
+    del system.names["1000"]
+    assert (await callers.of(ENDS)).user == "alice.new", "a directory that does not answer takes nobody's name away"
+    assert await callers.program(ENDS) == "crm"
+
+
+async def test_who_is_not_known_says_why() -> None:
+    system = Told()
+    callers = Callers(system)
+    assert (await callers.of(None)).unknown == GONE
+    assert (await callers.of(ENDS)).unknown == NOT_TOLD
+    assert system.asked == ["owner"]
+    assert (await Callers(None).of(ENDS)).unknown == NO_WAY
+    elsewhere = await callers.of(Ends(("192.0.2.7", 40001), ("192.0.2.1", 1143)))
+    assert (elsewhere.host, elsewhere.user_id, elsewhere.key) == ("192.0.2.7", "", "host 192.0.2.7")
+    assert await callers.program(None) == ""
+
+
+async def test_a_machine_that_speaks_to_itself_by_its_own_address_is_local() -> None:
+    system = Told()
+    system.now = Owner("1000")
+    assert (await Callers(system).of(Ends(("192.0.2.1", 40001), ("192.0.2.1", 1143)))).user == "alice"
+
+
+# --- Windows' table -------------------------------------------------------------------------------------------------
+
+
+def windows_port(number: int) -> int:
+    return socket.htons(number)
+
+
+def test_windows_table() -> None:
+    row = struct.Struct("<I4sI4sII")
+    loop = socket.inet_aton("127.0.0.1")
+    ours = row.pack(5, loop, windows_port(1143), loop, windows_port(40001), 11)
+    theirs = row.pack(5, loop, windows_port(40001), loop, windows_port(1143), 22)
+    table = struct.pack("<I", 2) + ours + theirs + b"\xff" * 500
+    assert callers_windows.find_in_table(table, ENDS) == 22
+    assert callers_windows.find_in_table(struct.pack("<I", 1) + ours + theirs, ENDS) is None
+    for cut in range(len(table)):
+        assert callers_windows.find_in_table(table[:cut], ENDS) in {None, 22}
+
+
+def test_windows_table_of_ipv6() -> None:
+    row = struct.Struct("<16sII16sIIII")
+    loop = socket.inet_pton(socket.AF_INET6, "::1")
+    theirs = row.pack(loop, 0, windows_port(40001), loop, 0, windows_port(1143), 5, 33)
+    ends = Ends(("::1", 40001), ("::1", 1143))
+    assert callers_windows.find_in_table(struct.pack("<I", 1) + theirs, ends) == 33
+    assert callers_windows.find_in_table(struct.pack("<I", 1) + theirs, Ends(("::1", 40002), ("::1", 1143))) is None
+
+
+# --- macOS' list ----------------------------------------------------------------------------------------------------
+
+
+def macos_connection(client: str, ours: str, ends: Ends, uid: int, flag: int = 1) -> bytes:
+    family = socket.AF_INET6 if ":" in client else socket.AF_INET
+    near, far = (socket.inet_pton(family, host).rjust(16, b"\0") for host in (client, ours))
+    addresses = bytearray(104)
+    struct.pack_into("=II", addresses, 0, len(addresses), callers_macos.ADDRESSES)
+    struct.pack_into("!HH", addresses, 16, ends.ours[1], ends.client[1])
+    addresses[44] = flag
+    addresses[48:64], addresses[64:80] = far, near
+    sock = bytearray(100)  # not a multiple of eight: what follows is aligned
+    struct.pack_into("=II", sock, 0, len(sock), callers_macos.SOCKET)
+    struct.pack_into("=Ii", sock, 64, uid, 4711)
+    other = struct.pack("=II", 16, 0x20) + b"\0" * 8
+    return bytes(addresses) + bytes(sock) + b"\0" * 4 + other
+
+
+def test_macos_list() -> None:
+    head = struct.pack("=II", 24, 2) + b"\0" * 16
+    mirrored = Ends(ENDS.ours, ENDS.client)
+    listed = head + macos_connection("127.0.0.1", "127.0.0.1", mirrored, 0)
+    assert callers_macos.find_in_list(listed, ENDS) is None
+    listed += macos_connection("127.0.0.1", "127.0.0.1", ENDS, 501)
+    assert callers_macos.find_in_list(listed, ENDS) == Owner("501", 4711)
+    six = Ends(("::1", 40001), ("::1", 1143))
+    assert callers_macos.find_in_list(listed, six) is None
+    assert callers_macos.find_in_list(head + macos_connection("::1", "::1", six, 502, flag=2), six) == Owner(
+        "502", 4711
+    )
+    for cut in range(len(listed)):
+        assert callers_macos.find_in_list(listed[:cut], ENDS) in {None, Owner("501", 4711)}
+    assert callers_macos.find_in_list(head + b"\0" * 64, ENDS) is None, "a list that makes no sense has an end"
+
+
+def test_a_kernel_without_netlink_is_asked_once(monkeypatch: pytest.MonkeyPatch, loopback: Loopback) -> None:
+    asked = []
+
+    def refused(ends: Ends) -> Owner | None:
+        asked.append(ends)
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(callers_linux, "ask_kernel", refused)
+    system = Linux()
+    loopback.connect()
+    _, ends = loopback.accept()
+    assert [system.owner_now(ends) for _ in range(3)] == [None, None, None]
+    assert len(asked) == 1
+    assert system.owner(ends) is not None
