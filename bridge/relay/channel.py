@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from abc import ABC, abstractmethod
 
 from bridge.errors import PeerGone
+from bridge.model import Ends
 
 RECORD_SIZE = 16 * 1024
 """Largest TLS record (RFC 8446 section 5.1); one SSL_read gives at most this."""
@@ -67,6 +69,11 @@ class Channel(ABC):
     def tls(self) -> ssl.SSLSocket | ssl.SSLObject | None:
         """The TLS object, or None on a plain channel; for session, version and cipher only."""
 
+    @property
+    @abstractmethod
+    def ends(self) -> Ends | None:
+        """Both addresses, asked of the socket; None if the peer has gone, or where there is no TCP."""
+
     @abstractmethod
     def close(self) -> None:
         """Say goodbye (close_notify, FIN) as far as that works without waiting, and release the socket. Idempotent."""
@@ -84,6 +91,15 @@ class Channel(ABC):
                 while taken < LINGER_OCTETS and (data := await self.receive()):
                     taken += len(data)
         self.close()
+
+
+def ends_of(sock: socket.socket) -> Ends | None:
+    """Both addresses of a TCP connection; None if the peer has gone, or where there is no TCP."""
+    try:
+        client, ours = sock.getpeername(), sock.getsockname()
+    except OSError:
+        return None
+    return Ends(client[:2], ours[:2]) if sock.family in {socket.AF_INET, socket.AF_INET6} else None
 
 
 def tls_reason(problem: ssl.SSLError) -> str:

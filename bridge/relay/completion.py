@@ -8,7 +8,8 @@ import socket
 import ssl
 
 from bridge.errors import PeerGone, TlsFailed
-from bridge.relay.channel import RECORD_SIZE, Channel, tls_reason
+from bridge.model import Ends
+from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, tls_reason
 
 
 class CompletionChannel(Channel):
@@ -100,6 +101,11 @@ class CompletionChannel(Channel):
     def tls(self) -> ssl.SSLObject | None:
         """See Channel."""
         return self._tls
+
+    @property
+    def ends(self) -> Ends | None:
+        """See Channel."""
+        return ends_of(self._socket)
 
     def close(self) -> None:
         """See Channel."""

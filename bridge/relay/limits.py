@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -10,32 +11,51 @@ from bridge.errors import LimitReached, UpstreamUnavailable
 
 UNAUTHENTICATED_CONNECTIONS = 500
 """Connections that have not logged in yet; an office that starts all its CRMs at nine stays far below."""
+SHARE = 50
+"""Of them for one OS user, or one other machine, once half are taken; one person's CRM opens a handful at a time."""
 TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
 
 
 class ConnectionCap:
-    """At most so many at once; the next one is refused, not queued."""
+    """At most so many at once; the next one is refused, not queued.
 
-    def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS) -> None:
+    While half of the places are free, nobody is asked who he is. Of the other half one caller gets a share: whoever
+    opens connections and says nothing has half of the places and a share, and the rest is for everybody else.
+    """
+
+    def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS, share: int = SHARE) -> None:
         self._most = most
+        self._share = share
         self._count = 0
+        self._by_caller: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
         """How many hold a place now."""
         return self._count
 
+    @property
+    def is_busy(self) -> bool:
+        """True if half of the places are taken: the next one must say who he is."""
+        return self._count >= self._most // 2
+
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one place. Raises: LimitReached."""
+    def place(self, caller: str = "") -> Iterator[None]:
+        """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
         if self._count >= self._most:
             raise LimitReached(f"{self._most} connections wait for their login")
+        if caller and self._by_caller[caller] >= self._share:
+            raise LimitReached(f"{self._most // 2} connections wait for their login, {self._share} more of {caller}")
         self._count += 1
+        self._by_caller[caller] += 1
         try:
             yield
         finally:
             self._count -= 1
+            self._by_caller[caller] -= 1
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]
 
 
 class Turns:

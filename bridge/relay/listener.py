@@ -9,11 +9,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
-from bridge.errors import PeerGone, TlsFailed
-from bridge.model import Protocol, TlsMode
+from bridge.errors import LimitReached, PeerGone, TlsFailed
+from bridge.model import Caller, Ends, Protocol, TlsMode
 from bridge.observe.logs import detail, event, fault, trouble
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
+from bridge.relay.limits import ConnectionCap
 
 DRAIN_SECONDS = 5.0
 """How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not
@@ -25,6 +26,9 @@ PAUSE_SECONDS = 0.5
 
 Serve = Callable[[str, Channel], Awaitable[None]]
 """Connection id and channel: serves one mail client, closes the channel, raises nothing but bugs."""
+
+CallerOf = Callable[[Ends | None], Awaitable[Caller]]
+"""Whose program is at the other end of a connection."""
 
 _numbers = itertools.count(1)
 
@@ -40,14 +44,21 @@ class Listener:
         *,
         tls: TlsMode | None = None,
         context: ssl.SSLContext | None = None,
+        handshakes: ConnectionCap | None = None,
+        caller_of: CallerOf | None = None,
     ) -> None:
-        """`sockets` are bound and listening; with implicit `tls`, `context` is used before `serve` is called."""
+        """`sockets` are bound and listening; with implicit `tls`, `context` is used before `serve` is called.
+
+        A handshake needs a place of `handshakes`, as a login does: `caller_of` tells whose program it is.
+        """
         self.protocol = protocol
         self.tls = tls
         self.address = socket_name(sockets[0])
         self._sockets = sockets
         self._serve = serve
         self._context = context
+        self._handshakes = handshakes or ConnectionCap()
+        self._caller_of = caller_of
         self._sessions: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -113,7 +124,7 @@ class Listener:
             if self.tls is TlsMode.IMPLICIT:
                 await self._start_tls(channel)
             await self._serve(conn, channel)
-        except (PeerGone, TlsFailed, TimeoutError) as problem:
+        except (PeerGone, TlsFailed, LimitReached, TimeoutError) as problem:
             detail("session.no_tls", conn=conn, reason=str(problem))
         except Exception as bug:  # noqa: BLE001  the supervisor of section 8
             fault("session.bug", conn=conn, error=bug)
@@ -122,8 +133,11 @@ class Listener:
 
     async def _start_tls(self, channel: Channel) -> None:
         assert self._context is not None  # noqa: S101  the configuration demands a certificate with tls
-        async with asyncio.timeout(HANDSHAKE_SECONDS):
-            await channel.start_tls(self._context)
+        is_asked = self._handshakes.is_busy and self._caller_of is not None
+        caller = (await self._caller_of(channel.ends)).key if is_asked and self._caller_of is not None else ""
+        with self._handshakes.place(caller):
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await channel.start_tls(self._context)
 
 
 def socket_name(sock: socket.socket) -> str:

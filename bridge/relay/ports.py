@@ -13,7 +13,8 @@ from bridge.config.diff import ConfiguredListener
 from bridge.config.schema import ListenAddress
 from bridge.errors import ConfigError
 from bridge.model import Protocol, TlsMode
-from bridge.relay.listener import Listener, Serve
+from bridge.relay.limits import ConnectionCap
+from bridge.relay.listener import CallerOf, Listener, Serve
 from bridge.relay.tls import listener_context
 
 Bind = Callable[[str, int, str], list[socket.socket]]
@@ -33,9 +34,19 @@ class _Port:
 class Ports:
     """All mail listeners of one bridge."""
 
-    def __init__(self, bind: Bind, serving: Serving) -> None:
+    def __init__(
+        self,
+        bind: Bind,
+        serving: Serving,
+        *,
+        handshakes: ConnectionCap | None = None,
+        caller_of: CallerOf | None = None,
+    ) -> None:
+        """`handshakes` and `caller_of` as for Listener."""
         self._bind = bind
         self._serving = serving
+        self._handshakes = handshakes
+        self._caller_of = caller_of
         self._ports: list[_Port] = []
         self._retired: list[Listener] = []
         self._group: asyncio.TaskGroup | None = None
@@ -96,7 +107,16 @@ class Ports:
         for sock in sockets:
             undo.callback(sock.close)
         serve = self._serving(protocol, context if address.tls is TlsMode.STARTTLS else None)
-        return _Port(configured, sockets, Listener(protocol, sockets, serve, tls=address.tls, context=context))
+        listener = Listener(
+            protocol,
+            sockets,
+            serve,
+            tls=address.tls,
+            context=context,
+            handshakes=self._handshakes,
+            caller_of=self._caller_of,
+        )
+        return _Port(configured, sockets, listener)
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:
         """The sockets of a port that is to be closed at the same address: no client finds it shut in between."""

@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable
 
 from bridge.errors import PeerGone, TlsFailed
-from bridge.relay.channel import Channel, tls_reason
+from bridge.model import Ends
+from bridge.relay.channel import Channel, ends_of, tls_reason
 
 READ_SIZE = 256 * 1024
 """Octets of the read buffer that all channels of a loop share: the size at which CPU per GB stops falling."""
@@ -154,6 +155,11 @@ class ReadinessChannel(Channel):
     def tls(self) -> ssl.SSLSocket | None:
         """See Channel."""
         return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+
+    @property
+    def ends(self) -> Ends | None:
+        """See Channel."""
+        return ends_of(self._socket)
 
     def close(self) -> None:
         """See Channel."""

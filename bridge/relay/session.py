@@ -8,8 +8,8 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from bridge.errors import BridgeError, LimitReached, PeerGone, TokenRefused
-from bridge.model import AccessToken, Account, Login, Protocol
+from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone, TokenRefused
+from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend
@@ -27,8 +27,19 @@ FULL = {
 }
 """The greeting of a bridge that takes no more."""
 
-Who = Callable[[Login], Awaitable[Account]]
-"""A login to its account. Raises: LoginRefused, StoreUnavailable."""
+AskCaller = Callable[[], Awaitable[Caller]]
+"""Whose program the mail client is; costs something, so it is called only where the answer matters."""
+
+Who = Callable[[Login, AskCaller], Awaitable[Account]]
+"""A login to its account. Raises: LoginRefused, LimitReached, AuthorizationRequired, StoreUnavailable."""
+
+
+async def _nobody_knows(ends: Ends | None) -> Caller:
+    return Caller(unknown="nobody was asked")
+
+
+async def _nobody_asks(address: str, ends: Ends | None, caller_of: AskCaller) -> None:
+    """For a bridge without pages."""
 
 
 class TokenFor(Interface):
@@ -47,6 +58,10 @@ class Services:
     token_for: TokenFor
     turns: Turns
     cap: ConnectionCap
+    caller_of: Callable[[Ends | None], Awaitable[Caller]] = _nobody_knows
+    """Whose program is at the other end."""
+    asked: Callable[[str, Ends | None, AskCaller], Awaitable[None]] = _nobody_asks
+    """This account's person must sign in, and this is who wanted the mailbox: for the sign-in page."""
 
 
 class Session:
@@ -70,6 +85,8 @@ class Session:
         self._token_for = services.token_for
         self._turns = services.turns
         self._cap = services.cap
+        self._services = services
+        self._caller: Caller | None = None
 
     async def run(self) -> None:
         """Serve until either side ends; closes the client's channel."""
@@ -96,16 +113,23 @@ class Session:
 
     async def _take_place(self, unauthenticated: ExitStack) -> None:
         try:
-            unauthenticated.enter_context(self._cap.place())
+            caller = (await self._ask_caller()).key if self._cap.is_busy else ""
+            unauthenticated.enter_context(self._cap.place(caller))
         except LimitReached:
             await self._client.send(FULL[self._protocol])
             raise
+
+    async def _ask_caller(self) -> Caller:
+        """Once for each connection, if at all."""
+        if self._caller is None or not self._caller.user_id:
+            self._caller = await self._services.caller_of(self._client.ends)
+        return self._caller
 
     async def _serve_once(self, frontend: Frontend, unauthenticated: ExitStack) -> bool:
         """One login; True if it was accepted and the session is over, False if it was refused."""
         login = await frontend.login()
         try:
-            account = await self._who(login)
+            account = await self._who(login, self._ask_caller)
             async with self._opened(account, login) as upstream:
                 leftover = await frontend.accept(upstream.ready)
                 unauthenticated.close()
@@ -115,6 +139,8 @@ class Session:
             raise
         except BridgeError as problem:
             report("login.refused", problem, conn=self._conn, username=login.username)
+            if isinstance(problem, AuthorizationRequired):  # before the answer: behind it the client may be gone
+                await self._services.asked(problem.address, self._client.ends, self._ask_caller)
             await frontend.refuse(problem)
             return False
 

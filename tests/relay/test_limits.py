@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.errors import LimitReached, UpstreamUnavailable
 from bridge.relay import limits
@@ -65,3 +68,43 @@ async def test_no_limit_means_no_waiting_and_nothing_is_remembered() -> None:
     async with turns.turn(("imap", "a@x"), 1):
         pass
     assert not turns._semaphores
+
+
+def test_one_caller_gets_a_share_of_the_second_half_and_leaves_the_rest_to_others() -> None:
+    cap = ConnectionCap(most=20, share=3)
+    with ExitStack() as stack:
+        while not cap.is_busy:
+            stack.enter_context(cap.place())
+        assert cap.count == 10
+        for _ in range(3):
+            stack.enter_context(cap.place("user 1001"))
+        with pytest.raises(LimitReached, match="3 more of user 1001"):
+            stack.enter_context(cap.place("user 1001"))
+        for _ in range(3):
+            stack.enter_context(cap.place("user 1000"))
+        for _ in range(4):
+            stack.enter_context(cap.place())  # nobody knows whose: they share the whole
+        with pytest.raises(LimitReached, match="20 connections wait"):
+            stack.enter_context(cap.place("user 1002"))
+    assert (cap.count, cap.is_busy) == (0, False)
+    assert not cap._by_caller, "who has gone is not remembered"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "user 1", "user 2", "host 192.0.2.1"]), st.booleans()), max_size=200))
+def test_no_order_of_coming_and_going_takes_more_than_there_is(steps: list[tuple[str, bool]]) -> None:
+    cap, held = ConnectionCap(most=12, share=3), list[tuple[str, ExitStack]]()
+    for caller, is_coming in steps:
+        if not is_coming and held:
+            held.pop(0)[1].close()
+            continue
+        stack = ExitStack()
+        try:
+            stack.enter_context(cap.place(caller if cap.is_busy else ""))
+        except LimitReached:
+            continue
+        held.append((caller, stack))
+        assert cap.count == len(held) <= 12
+        assert all(count <= 3 for name, count in cap._by_caller.items() if name)
+    for _, stack in held:
+        stack.close()
+    assert cap.count == 0

@@ -21,7 +21,7 @@ from bridge.protocols.registry import client_machine, server_machine
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
-from bridge.relay.session import LOGINS_PER_CONNECTION, Services, Session
+from bridge.relay.session import LOGINS_PER_CONNECTION, AskCaller, Services, Session
 from bridge.relay.smtp_frontend import SmtpFrontend
 from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
@@ -103,7 +103,7 @@ class Office:
         self.known = asyncio.Event()
         """Set by a login that is right."""
 
-    async def who(self, login: Login) -> Account:
+    async def who(self, login: Login, caller_of: AskCaller) -> Account:
         self.logins.append(login)
         if login.password.reveal() != PASSWORD.encode():
             raise LoginRefused(f"{login.username}: wrong password")
@@ -544,7 +544,7 @@ async def test_a_bug_behind_the_session_reaches_its_supervisor_and_the_client_is
     class Bug(Exception):
         pass
 
-    async def who(login: Login) -> Account:
+    async def who(login: Login, caller_of: AskCaller) -> Account:
         raise Bug
 
     with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge, mail_client() as client:
