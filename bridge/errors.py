@@ -47,6 +47,12 @@ class LoginRefused(BridgeError):
     public_text = "User name or local password is wrong. The local password is the one shown by mail-bridge."
 
 
+class PasswordUnknown(BridgeError):
+    """The local password is the mail program's own: of such a one only a hash is kept, and nobody can be shown it."""
+
+    public_text = "The local password is the mail program's own."
+
+
 class AuthorizationRequired(BridgeError):
     """Somebody must sign in before this account works; the text holds the local URL to open."""
 

@@ -24,13 +24,14 @@ class Directory:
 
     def __init__(self, config: Config) -> None:
         endpoints = {name: _endpoints(config, name) for name in config.providers}
-        self._patterns: dict[str, tuple[str, Mapping[Protocol, Endpoint]]] = {}
+        self._local_password = config.local_password
+        self._patterns: dict[str, tuple[AccountConfig, Mapping[Protocol, Endpoint]]] = {}
         self._exact: dict[str, Account] = {}
         self._aliases: dict[str, Account] = {}
         for entry in config.accounts:
             if entry.is_pattern:
                 domain = same_name(entry.address.removeprefix("*@"))
-                self._patterns.setdefault(domain, (entry.provider, endpoints[entry.provider]))
+                self._patterns.setdefault(domain, (entry, endpoints[entry.provider]))
             else:
                 self._add(entry, endpoints[entry.provider])
         self.accounts: tuple[Account, ...] = tuple(self._exact.values())
@@ -56,11 +57,15 @@ class Directory:
         found = self._patterns.get(same_name(domain)) if at and domain == domain.strip() else None
         if found is None or not _LOCAL_PART.fullmatch(local) or len(local.encode()) > LONGEST_LOCAL_PART:
             return None
-        provider, endpoints = found
-        return Account(address, provider, address, endpoints)
+        entry, endpoints = found
+        return Account(address, entry.provider, address, endpoints, entry.os_user, self._is_first_use(entry))
+
+    def _is_first_use(self, entry: AccountConfig) -> bool:
+        return (entry.local_password or self._local_password) == "first-use"
 
     def _add(self, entry: AccountConfig, endpoints: Mapping[Protocol, Endpoint]) -> None:
-        account = Account(entry.address, entry.provider, entry.sign_in_as or entry.address, endpoints)
+        person = entry.sign_in_as or entry.address
+        account = Account(entry.address, entry.provider, person, endpoints, entry.os_user, self._is_first_use(entry))
         # The first wins. The loader has refused doubles; a Config made by hand need not have met the loader.
         self._exact.setdefault(same_name(entry.address), account)
         for alias in entry.aliases:

@@ -1,6 +1,6 @@
 """Local-password check, same time for yes and no; the passwords are ours, random, and kept sealed.
 
-A login costs two keyed hashes and a fixed number of comparisons: no key derivation, since the passwords are random
+A login costs four keyed hashes and a fixed number of comparisons: no key derivation, since the passwords are random
 and at rest under the store's seal, and no disk, since a record is kept in memory as hashes under a key of this
 process. After RECHECK_AFTER seconds a login reads the record again, so that what another process has rotated is known
 within that time; while the store does not answer, what was last read goes on being valid.
@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import unicodedata
 from collections import OrderedDict
@@ -20,9 +21,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.clock import Clock
-from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.errors import PasswordUnknown, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Store
@@ -50,20 +52,59 @@ ATTEMPTS = 10
 """Compare-and-swap rounds; each lost one means that somebody else's change went in."""
 
 FORMAT = 1
+FORMAT_WITH_HASHES = 2
+"""Only where a hash is in the record: an older mail-bridge goes on reading all others."""
 
 _NOBODY = ""
 """Stands for a username that means no account: it is looked up, cached and compared like any other."""
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A mail program's own password, of which only a hash is kept: it may open more than this mailbox.
+
+    No slow hash: at rest it is under the store's seal, and each login would have to wait for it.
+    """
+
+    salt: bytes
+    digest: bytes
+
+    @classmethod
+    def of(cls, received: Secret[bytes]) -> Kept:
+        """As the mail client has sent it."""
+        salt, (utf8, windows) = secrets.token_bytes(32), _readings(received.reveal())
+        is_utf8 = utf8.decode("utf-8", "replace").encode() == utf8
+        return cls(salt, _digest(salt, utf8 if is_utf8 else windows))
+
+    def matches(self, received: Secret[bytes]) -> bool:
+        """In constant time."""
+        first, second = (_digest(self.salt, guess) for guess in _readings(received.reveal()))
+        return hmac.compare_digest(self.digest, first) | hmac.compare_digest(self.digest, second)
+
+
+Password = Secret[str] | Kept
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What there is to say of a password."""
+
+    is_right: bool
+    is_guessable: bool = False
+    """It is right, and was chosen by a person: somebody might come to it by trying."""
+    is_known: bool = True
+    """False while the account has no local password yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Passwords:
     """One account's record."""
 
-    current: Secret[str]
-    previous: tuple[tuple[Secret[str], float], ...] = ()
+    current: Password
+    previous: tuple[tuple[Password, float], ...] = ()
     """Older ones, newest first, with the time at which each ends."""
 
-    def replaced(self, new: Secret[str], now: float) -> _Passwords:
+    def replaced(self, new: Password, now: float) -> _Passwords:
         """`new` becomes the current one; the one before works on for the overlap."""
         running = [(text, until) for text, until in self.previous if until > now and text != new]
         if self.current != new:
@@ -72,20 +113,22 @@ class _Passwords:
 
     def to_bytes(self) -> bytes:
         """JSON; sealed by the store."""
-        previous = [[text.reveal(), until] for text, until in self.previous]
-        return json.dumps({"format": FORMAT, "current": self.current.reveal(), "previous": previous}).encode()
+        previous = [[_written(password), until] for password, until in self.previous]
+        has_hashes = any(isinstance(one, Kept) for one in (self.current, *(old for old, _ in self.previous)))
+        number = FORMAT_WITH_HASHES if has_hashes else FORMAT
+        return json.dumps({"format": number, "current": _written(self.current), "previous": previous}).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, address: str) -> _Passwords:
         """Raises: StoreCorrupt for what a newer mail-bridge wrote."""
         try:
             record = json.loads(content)
-            if record["format"] != FORMAT:
+            if record["format"] not in (FORMAT, FORMAT_WITH_HASHES):
                 raise StoreCorrupt(
                     said("the local password of {address} was written by a newer mail-bridge", address=address)
                 )
-            previous = tuple((Secret(str(text)), float(until)) for text, until in record["previous"])
-            return cls(Secret(str(record["current"])), previous)
+            previous = tuple((_read(written), float(until)) for written, until in record["previous"])
+            return cls(_read(record["current"]), previous)
         except (ValueError, KeyError, TypeError) as error:
             # Without the cause: its text would quote the record.
             raise StoreCorrupt(
@@ -98,10 +141,22 @@ class _Passwords:
 
 
 @dataclass(frozen=True, slots=True)
+class _Slot:
+    digest: bytes
+    until: float
+    salt: bytes = b""
+    """Empty: the hash is under the key of this process."""
+    is_guessable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Cached:
-    slots: tuple[tuple[bytes, float], ...]
-    """Always 1 + PREVIOUS_KEPT hashes and the time at which each ends; empty places hold a hash of nothing known."""
+    slots: tuple[_Slot, ...]
+    """Always 1 + PREVIOUS_KEPT; empty places hold a hash of nothing known."""
+    salts: tuple[bytes, ...]
+    """At least one, so that an account with a kept password and one without take the same time."""
     read_at: float
+    is_known: bool
 
 
 class LocalPasswords:
@@ -119,19 +174,44 @@ class LocalPasswords:
         Args: address, None for a username that means no account: the answer is no, and takes the same time.
         Raises: StoreUnavailable while nothing is known of this account; StoreCorrupt.
         """
+        return (await self.judge(address, password)).is_right
+
+    async def judge(self, address: str | None, password: Secret[bytes]) -> Verdict:
+        """The same, and what the door has to know besides. Raises: as check()."""
         cached = await self._fresh((address or _NOBODY).lower())
         now = self._clock.now()
-        guesses = [self._hash(guess) for guess in _readings(password.reveal())]
-        is_right = False
-        for stored, until in cached.slots:
-            for guess in guesses:
-                is_right |= hmac.compare_digest(stored, guess) & (now < until)
-        return is_right
+        readings = _readings(password.reveal())
+        guesses = {salt: [_digest(salt or self._hash_key, text) for text in readings] for salt in (b"", *cached.salts)}
+        is_right = is_guessable = False
+        for slot in cached.slots:
+            for guess in guesses[slot.salt]:
+                is_it = hmac.compare_digest(slot.digest, guess) & (now < slot.until)
+                is_right |= is_it
+                is_guessable |= is_it & slot.is_guessable
+        return Verdict(is_right, is_guessable, cached.is_known)
 
     async def current(self, address: str) -> Secret[str]:
-        """The password to type into the mail client; made on the first request. Raises: StoreUnavailable."""
+        """The password to type into the mail client; made on the first request.
+
+        Raises: StoreUnavailable; PasswordUnknown where it is the mail program's own.
+        """
         record = await self._changed(address.lower(), lambda before: before or _Passwords(_random_password()))
+        if isinstance(record.current, Kept):
+            own = Diagnosis.of("password.own")
+            raise PasswordUnknown(own.told(), diagnosis=own)
         return record.current
+
+    async def is_known(self, address: str) -> bool:
+        """True once the account has a local password. Raises: StoreUnavailable, StoreCorrupt."""
+        return (await self._fresh(address.lower())).is_known
+
+    async def keep(self, address: str, password: Kept) -> bool:
+        """The mail program's own one, from now on. False if the account has got another in the meantime.
+
+        Raises: StoreUnavailable, StoreCorrupt.
+        """
+        record = await self._changed(address.lower(), lambda before: before or _Passwords(password))
+        return record.current == password
 
     async def rotate(self, address: str) -> Secret[str]:
         """Make a new one; the old one works on for PASSWORD_OVERLAP. Raises: StoreUnavailable."""
@@ -184,18 +264,41 @@ class LocalPasswords:
 
     def _remember(self, address: str, record: _Passwords | None) -> _Cached:
         known = [] if record is None else [(record.current, float("inf")), *record.previous]
-        slots = [(self._hash(_canonical(text.reveal())), until) for text, until in known[: 1 + PREVIOUS_KEPT]]
+        slots = [self._slot(password, until) for password, until in known[: 1 + PREVIOUS_KEPT]]
         while len(slots) < 1 + PREVIOUS_KEPT:
-            slots.append((secrets.token_bytes(32), float("inf")))
-        cached = self._cache[address] = _Cached(tuple(slots), self._clock.monotonic())
+            slots.append(_Slot(secrets.token_bytes(32), float("inf")))
+        salts = tuple(slot.salt for slot in slots if slot.salt) or (secrets.token_bytes(32),)
+        now = self._clock.monotonic()
+        cached = self._cache[address] = _Cached(tuple(slots), salts, now, is_known=record is not None)
         self._cache.move_to_end(address)
         while len(self._cache) > CACHED:
             self._cache.popitem(last=False)
         return cached
 
-    def _hash(self, text: bytes) -> bytes:
-        """Equal length for all, and of no use outside this process."""
-        return hmac.digest(self._hash_key, text, hashlib.sha256)
+    def _slot(self, password: Password, until: float) -> _Slot:
+        if isinstance(password, Kept):
+            return _Slot(password.digest, until, password.salt, is_guessable=True)
+        text = password.reveal()
+        is_guessable = _RANDOM.fullmatch(text) is None
+        return _Slot(_digest(self._hash_key, _canonical(text)), until, is_guessable=is_guessable)
+
+
+def _digest(key: bytes, text: bytes) -> bytes:
+    """Equal length for all; under the key of this process of no use outside it."""
+    return hmac.digest(key, text, hashlib.sha256)
+
+
+def _written(password: Password) -> str | dict[str, str]:
+    if isinstance(password, Kept):
+        return {"salt": password.salt.hex(), "digest": password.digest.hex()}
+    return password.reveal()
+
+
+def _read(written: object) -> Password:
+    """Raises: ValueError, KeyError, TypeError."""
+    if isinstance(written, dict):
+        return Kept(bytes.fromhex(written["salt"]), bytes.fromhex(written["digest"]))
+    return Secret(str(written))
 
 
 def _key(address: str) -> str:
@@ -220,6 +323,9 @@ def _from_windows(received: bytes) -> str:
     except UnicodeDecodeError:
         return "".join(bytes([byte]).decode("cp1252" if byte not in _UNDEFINED else "latin-1") for byte in received)
 
+
+_RANDOM = re.compile(r"[a-z2-7]{26}")
+"""The form of _random_password(). A person's own choice that has it is as long."""
 
 _UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
 

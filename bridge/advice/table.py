@@ -66,6 +66,18 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         "warning",
         {
             "sign_in.first": "Nobody has signed in yet. Sign in, please.",
+            "sign_in.password": (
+                "A mail program wants this mailbox with a password of its own. Sign in, please, and confirm that the "
+                "mail program is yours."
+            ),
+            "password.own": (
+                "The mail program's own password is the local one, and mail-bridge keeps only a hash of it. A new one "
+                "can be made; the mail program must then be given that."
+            ),
+            "password.first_use": (
+                "The first password of the mail program becomes the local one, once somebody has signed in and has "
+                "confirmed it. A new one can be made instead; the mail program must then be given that."
+            ),
             "sign_in.unknown_state": (
                 "This answer belongs to no sign-in that is under way: it was used already, or is too old. Start the "
                 "sign-in again."

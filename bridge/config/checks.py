@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.advice.said import said
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.nodes import Keys, path_of
-from bridge.config.providers import GoogleProvider, MicrosoftProvider, ProviderConfig
+from bridge.config.providers import Flow, GoogleProvider, MicrosoftProvider, ProviderConfig
 from bridge.config.schema import Config, ListenAddress, Listeners, NotifyConfig
 from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source
@@ -112,6 +112,7 @@ def _check_accounts(source: Source, parts: Parts) -> None:
             continue
         keys: Keys = ("accounts", index)
         _check_provider(source, (*keys, "provider"), account.get("provider"), parts.provider_names)
+        _check_first_use(source, keys, account, parts.providers)
         names: list[tuple[Keys, Any]] = [((*keys, "address"), account.get("address"))]
         aliases = account.get("aliases")
         names += [
@@ -128,6 +129,20 @@ def _check_accounts(source: Source, parts: Parts) -> None:
                     line=source.place(first).line,
                 )
                 source.report(at, sentence)
+
+
+def _check_first_use(source: Source, keys: Keys, account: dict[str, Any], providers: Mapping[str, Any]) -> None:
+    """Who has signed in says which mail program is theirs, on the page to which the browser comes back."""
+    own: Keys = (*keys, "local_password")
+    at: Keys = own if source.has(own) else ("local_password",)
+    wanted = account["local_password"] if source.has(own) else source.values.get("local_password")
+    provider = providers.get(str(account.get("provider")))
+    if wanted != "first-use" or provider is None or provider.flow is Flow.BROWSER or source.is_settled(at):
+        return
+    where = "" if at == own else f"; give accounts[{keys[1]}] `local_password: random`"
+    source.report(
+        at, f"first-use needs a provider with `flow: browser`, where a person says whose password it is{where}"
+    )
 
 
 def _check_provider(source: Source, keys: Keys, name: Any, known: tuple[str, ...]) -> None:

@@ -30,7 +30,7 @@ class Plan:
     """Addresses, and `*@domain` patterns."""
     accounts_removed: tuple[str, ...] = ()
     accounts_changed: tuple[str, ...] = ()
-    """Another provider, signer or set of aliases."""
+    """Another provider, signer, set of aliases, OS user or kind of local password."""
     providers_added: tuple[str, ...] = ()
     providers_removed: tuple[str, ...] = ()
     providers_changed: tuple[str, ...] = ()
@@ -40,6 +40,7 @@ class Plan:
     store_changed: bool = False
     """Applies with a restart only: sessions and refreshes under way belong to the old store."""
     notify_changed: bool = False
+    local_password_changed: bool = False
     log_changed: bool = False
     language_changed: bool = False
 
@@ -78,6 +79,7 @@ def plan(old: Config, new: Config) -> Plan:
         grants_invalidated=invalidated,
         store_changed=old.store != new.store,
         notify_changed=old.notify != new.notify,
+        local_password_changed=old.local_password != new.local_password,
         log_changed=old.log != new.log,
         language_changed=old.language != new.language,
     )
@@ -96,6 +98,7 @@ def summary_of(change: Plan) -> str:
         *(f"provider {name} changed" for name in change.providers_changed),
         *(f"provider {name} changed: everybody signs in again" for name in change.grants_invalidated),
         *(["notify changed"] if change.notify_changed else []),
+        *(["local_password changed"] if change.local_password_changed else []),
         *(["log changed"] if change.log_changed else []),
         *(["language changed"] if change.language_changed else []),
         *(["console: takes effect after a restart"] if change.console_changed else []),

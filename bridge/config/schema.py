@@ -20,6 +20,7 @@ from bridge.config.values import (
     BadValue,
     FilePath,
     MailAddress,
+    OsUser,
     Part,
     PersonAddress,
     ProxyUrl,
@@ -31,6 +32,11 @@ from bridge.config.values import (
 )
 from bridge.model import Protocol, TlsMode
 
+SAME_USER = "same"
+"""For `os_user`: the user whose name is what stands before the @ of the address."""
+
+LocalPasswordMode = Literal["random", "first-use"]
+
 
 class AccountConfig(Part):
     """One mailbox, or all of a domain."""
@@ -41,11 +47,43 @@ class AccountConfig(Part):
         None, description="Who signs in, where that is not the address itself: a shared mailbox, or another UPN."
     )
     aliases: tuple[Username, ...] = Field((), description="Further user names that mean this account.")
+    os_user: tuple[OsUser, ...] = Field(
+        (),
+        description="Whose programs on this machine may log in: a user of the operating system (`alice`, "
+        "`OFFICE\\alice`, a uid or SID), or several; `same` for the one who is called as the address begins.",
+    )
+    local_password: LocalPasswordMode | None = Field(
+        None, description="As the setting of the same name for all accounts; this one wins."
+    )
+
+    @field_validator("os_user", mode="before")
+    @classmethod
+    def _users(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("os_user")
+    @classmethod
+    def _somebody(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("names nobody; leave os_user out to let all users of this machine in")
+        return value
 
     @property
     def is_pattern(self) -> bool:
         """True for a whole domain."""
         return self.address.startswith("*@")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """One OS user, or several."""
+        section = handler.resolve_ref_schema(handler(core))
+        field = section["properties"]["os_user"]
+        several = {"type": "array", "items": field["items"], "minItems": 1}
+        section["properties"]["os_user"] = {
+            "description": field["description"],
+            "anyOf": [field["items"], several],
+        }
+        return section
 
     @model_validator(mode="after")
     def _pattern_is_plain(self) -> AccountConfig:
@@ -241,6 +279,11 @@ class Config(Part):
     accounts: tuple[AccountConfig, ...] = Field(min_length=1)
     listeners: Listeners = Field(default_factory=Listeners)
     console: ListenAddress = Field(default_factory=lambda: ListenAddress(address="127.0.0.1:3017"))
+    local_password: LocalPasswordMode = Field(
+        "random",
+        description="What mail programs log in with. random: a password that mail-bridge makes and shows. first-use: "
+        "the mail program's own, once the person who signs in has confirmed it.",
+    )
     store: StoreConfig = Field(default_factory=StoreConfig)
     notify: NotifyConfig = Field(default_factory=NotifyConfig)
     log: LogConfig = Field(default_factory=LogConfig)

@@ -206,6 +206,16 @@ def _username(value: str) -> str:
 Username = Annotated[str, AfterValidator(_username)]
 
 
+def _os_user(value: str) -> str:
+    name = value.strip()
+    if not name or not name.isprintable() or len(name) > LONGEST_ADDRESS or any(sign in name for sign in "@*/:"):
+        raise ValueError(r"must be a user of the operating system, such as alice or OFFICE\alice, a uid or a SID")
+    return name
+
+
+OsUser = Annotated[str, AfterValidator(_os_user)]
+
+
 def same_name(username: str) -> str:
     """The form in which two user names are compared: spelling of accents, case and outer spaces do not matter."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", username).strip().casefold())

@@ -294,7 +294,7 @@ async def test_a_password_survives_that_its_account_is_away_for_a_while(store: O
 @pytest.mark.parametrize(
     "content",
     [
-        b'{"format": 2, "current": "CANARY", "previous": []}',
+        b'{"format": 3, "current": "CANARY", "previous": []}',
         b'{"format": 1, "current": "CANARY"',
         b'{"format": 1}',
         b'["CANARY"]',

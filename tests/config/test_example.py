@@ -78,6 +78,7 @@ def test_every_comment_is_a_valid_setting(directory: Path) -> None:
         "alice@example.com",
         "*@contoso.com",
         "sales@contoso.com",
+        "*@fabrikam.com",
     ]
     assert config.store.path == str(directory / "tokens.sqlite")
     assert [door.tls for door in config.listeners.smtp] == [None, "implicit"]

@@ -1,0 +1,87 @@
+"""Who may log in: user name, local password, OS user, first use, and what a wrong login costs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from bridge.accounts.asking import Asks
+from bridge.accounts.guesses import Guesses
+from bridge.accounts.os_users import is_bound_to, why_not
+from bridge.accounts.passwords import LocalPasswords
+from bridge.config.values import same_name
+from bridge.errors import AuthorizationRequired, LimitReached, LoginRefused
+from bridge.model import Account, Caller, Login
+from bridge.observe.logs import trouble
+
+AskCaller = Callable[[], Awaitable[Caller]]
+"""Whose program it is; costs something, so it is called only where the answer matters."""
+
+FIRST_USE_SHORTEST = 8
+"""Characters of a password that is kept on first use. What a CRM has stored was a mailbox's password once, and neither
+Google nor Microsoft takes a shorter one."""
+
+
+class Door:
+    """One for each process."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Account | None],
+        passwords: LocalPasswords,
+        guesses: Guesses,
+        asks: Asks,
+        first_use: Callable[[Account], AuthorizationRequired],
+    ) -> None:
+        """`first_use`: tells the person that somebody wants the account, and makes what the mail program is told."""
+        self._find = find
+        self._passwords = passwords
+        self._guesses = guesses
+        self._asks = asks
+        self._first_use = first_use
+
+    async def admit(self, login: Login, caller_of: AskCaller) -> Account:
+        """The account that this login opens. A name that means none gets the same answers after the same time.
+
+        Raises: LoginRefused, late if there were many; LimitReached; StoreUnavailable, StoreCorrupt;
+        AuthorizationRequired where the password is to be kept on first use.
+        """
+        account = self._find(login.username)
+        verdict = await self._passwords.judge(account.address if account is not None else None, login.password)
+        if account is None:
+            return await self._refuse(login, caller_of, "this user name is in no account of the configuration")
+        if account.os_users:
+            caller = await caller_of()
+            if not is_bound_to(account, caller):
+                what = "the local password was right" if verdict.is_right else "the local password was wrong, too"
+                return await self._refuse(login, caller_of, f"{why_not(account, caller)} ({what})")
+        if not verdict.is_known and account.is_first_use:
+            return await self._keep_in_mind(account, login, caller_of)
+        if not verdict.is_right:
+            return await self._refuse(login, caller_of, "the local password is wrong")
+        if verdict.is_guessable:
+            caller, name = await caller_of(), same_name(login.username)
+            if not self._guesses.may_try(caller.key, name, login.password):
+                raise LimitReached("the local password is right, after too many wrong ones; it could be a guess")
+            self._guesses.right(caller.key, name, login.password)
+        return account
+
+    async def _refuse(self, login: Login, caller_of: AskCaller, reason: str) -> Account:
+        """Whatever the reason, it takes the same time; the log alone tells them apart. Raises: always."""
+        caller = await caller_of()
+        whose = f" (programs of {caller.named})" if caller.named else ""
+        try:
+            # By the name as it was typed: two names that slow each other down would be known to be one account's.
+            await self._guesses.wrong(caller.key, same_name(login.username), login.password)
+        except LimitReached as limit:
+            raise LimitReached(f"{reason}; {limit}{whose}") from None
+        raise LoginRefused(f"{reason}{whose}")
+
+    async def _keep_in_mind(self, account: Account, login: Login, caller_of: AskCaller) -> Account:
+        """Nothing is kept before a person has signed in, and has said that this program is theirs. Raises: always."""
+        if len(login.password.reveal()) < FIRST_USE_SHORTEST:
+            reason = f"a password below {FIRST_USE_SHORTEST} characters is not kept on first use"
+            return await self._refuse(login, caller_of, reason)
+        caller = await caller_of()
+        self._asks.note(account.address, caller, login.password)
+        trouble("login.first_use", account=account.address, user=caller.named, user_unknown=caller.unknown)
+        raise self._first_use(account)

@@ -1,0 +1,159 @@
+"""Failed logins: how long a "no" waits, and how many passwords one caller may try; bounded, and forgotten by itself.
+
+Counted for each caller (an OS user, or another machine) and user name, never for 127.0.0.1. What that gives:
+
+- The right password is compared at once, however many wrong ones there were: only the answer "no" waits.
+- That alone bounds nothing: who guesses need not wait for a "no", the missing "yes" tells as much. So a caller may try
+  only so many *different* passwords for a name. The same wrong one again is no guess, a CRM does that all night.
+- Beyond that number a password is not compared any more where it could be guessed at all, which a random one of ours
+  cannot; and a password that this caller has shown before is no guess either. So the bound is met by nobody but a
+  caller who has tried twenty wrong ones for an account with a weak password, and has never had the right one.
+- What is written here of an account is true of a name that means no account: nothing tells them apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from bridge.clock import Clock
+from bridge.errors import LimitReached
+from bridge.secret import Secret
+
+AT_ONCE = 3
+"""Wrong logins that are answered without delay: typing errors."""
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 10.0
+"""Doubled from one to the other; far below the 30 s after which a CRM calls it a broken connection."""
+FORGET_EVERY = 30.0
+"""Seconds after which one wrong login is forgotten."""
+
+GUESSES = 20
+"""Different wrong passwords: more than a person knows, and nothing against eight characters."""
+GUESS_EVERY = 300.0
+"""Seconds until one more is allowed: 288 a day."""
+SAME_ONES = 8
+"""Wrong passwords that are recognised when they come again."""
+
+WAITING = 8
+"""Answers "no" that wait at the same time, for one caller and name; the next login is sent away with "later"."""
+
+CALLERS = 1024
+NAMES = 32
+"""User names remembered for each caller; all others of that caller share one record, or whoever tries a thousand
+made-up names would have his record of the real one forgotten."""
+SHOWN = 8192
+"""Right passwords that were shown; only who knows one gets in here."""
+
+
+@dataclass(slots=True)
+class _Record:
+    failures: float = 0.0
+    guesses: float = 0.0
+    seen_at: float = 0.0
+    waiting: int = 0
+    wrong: deque[bytes] = field(default_factory=lambda: deque(maxlen=SAME_ONES))
+
+    def age(self, now: float) -> None:
+        """Forget what its time has come for."""
+        passed, self.seen_at = now - self.seen_at, now
+        self.failures = max(0.0, self.failures - passed / FORGET_EVERY)
+        self.guesses = max(0.0, self.guesses - passed / GUESS_EVERY)
+
+    @property
+    def is_forgotten(self) -> bool:
+        return not (self.failures or self.guesses or self.waiting)
+
+
+class Guesses:
+    """What the callers of one process have got wrong lately."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._key = secrets.token_bytes(32)
+        self._callers: OrderedDict[str, dict[bytes, _Record]] = OrderedDict()
+        self._shown: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+
+    def may_try(self, caller: str, name: str, password: Secret[bytes]) -> bool:
+        """False if this caller has guessed enough. For a password that is right, and weak enough to be guessed."""
+        caller = _of_network(caller)
+        if self._shown.get((caller, self._hash(name))) == self._hash(name, password):
+            return True
+        record = self._find(caller, name)
+        return record is None or record.guesses <= GUESSES - 1
+
+    def right(self, caller: str, name: str, password: Secret[bytes]) -> None:
+        """This caller has shown the right password: it is no guess from now on."""
+        key = (_of_network(caller), self._hash(name))
+        self._shown[key] = self._hash(name, password)
+        self._shown.move_to_end(key)
+        while len(self._shown) > SHOWN:
+            self._shown.popitem(last=False)
+
+    async def wrong(self, caller: str, name: str, password: Secret[bytes]) -> None:
+        """Count it, and return when the client may be told no.
+
+        Raises: LimitReached where it must be sent away: guesses are used up, or too many answers wait.
+        """
+        record = self._record(_of_network(caller), name)
+        guess = self._hash(name, password)
+        if guess not in record.wrong:
+            if record.guesses > GUESSES - 1:
+                raise LimitReached(f"{GUESSES} different wrong passwords were tried; one more is allowed in a while")
+            record.guesses += 1
+            record.wrong.append(guess)
+        record.failures += 1
+        if record.waiting >= WAITING:
+            raise LimitReached(f"{WAITING} wrong logins wait for their answer already")
+        record.waiting += 1
+        try:
+            if seconds := delay(record.failures):
+                await self._clock.pause(seconds)
+        finally:
+            record.waiting -= 1
+
+    def _find(self, caller: str, name: str) -> _Record | None:
+        names = self._callers.get(caller, {})
+        record = names.get(self._hash(name)) or (names.get(b"") if len(names) > NAMES else None)
+        if record is not None:
+            record.age(self._clock.monotonic())
+        return record
+
+    def _record(self, caller: str, name: str) -> _Record:
+        names = self._callers.setdefault(caller, {})
+        self._callers.move_to_end(caller)
+        while len(self._callers) > CALLERS:
+            self._callers.popitem(last=False)
+        now, key = self._clock.monotonic(), self._hash(name)
+        for record in names.values():
+            record.age(now)
+        if key not in names and len(names) >= NAMES:
+            for old in [old for old, record in names.items() if record.is_forgotten]:
+                del names[old]
+        if key not in names and len(names) >= NAMES:
+            key = b""
+        return names.setdefault(key, _Record(seen_at=now))
+
+    def _hash(self, name: str, password: Secret[bytes] | None = None) -> bytes:
+        """Names are the attacker's choice and have any length; a password is kept by nobody."""
+        text = name.encode("utf-8", "surrogatepass") + (b"" if password is None else b"\0" + password.reveal())
+        return hmac.digest(self._key, text, hashlib.sha256)[:16]
+
+
+def delay(failures: float) -> float:
+    """Seconds that the answer to the latest of so many wrong logins waits."""
+    over = failures - AT_ONCE
+    return 0.0 if over <= 0 else min(FIRST_DELAY * 2.0 ** min(over - 1, 10), LONGEST_DELAY)
+
+
+def _of_network(caller: str) -> str:
+    """Another machine's IPv6 addresses are without number: all of its network count as one."""
+    kind, _, host = caller.partition(" ")
+    if kind != "host" or ":" not in host:
+        return caller
+    network = ipaddress.ip_network((host.partition("%")[0], 64), strict=False)
+    return f"host {network.network_address}"

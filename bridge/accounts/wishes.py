@@ -1,0 +1,82 @@
+"""What the sign-in pages tell of the programs that want a mailbox, and whose password is kept on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from bridge.accounts.asking import Ask, Asks
+from bridge.accounts.passwords import LocalPasswords
+from bridge.clock import Clock
+from bridge.errors import LoginRefused
+from bridge.model import Account, Caller, Ends, Wish
+from bridge.observe.logs import event
+
+
+class Wishes:
+    """One for each process.
+
+    A page shows a wish to the OS user whose program has it: nobody learns from us what a colleague's programs do, or
+    that an address exists. Only of an account that is to keep its first password everybody's are shown, since somebody
+    has to say which one it is; which accounts these are, any login tells.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[str], Account | None],
+        passwords: LocalPasswords,
+        asks: Asks,
+        clock: Clock,
+        caller_of: Callable[[Ends | None], Awaitable[Caller]],
+        program_of: Callable[[Ends | None], Awaitable[str]],
+    ) -> None:
+        """`program_of` may take a while: it is asked once for each wish."""
+        self._find = find
+        self._passwords = passwords
+        self._asks = asks
+        self._clock = clock
+        self._caller_of = caller_of
+        self._program_of = program_of
+
+    async def asked(self, address: str, ends: Ends | None, caller_of: Callable[[], Awaitable[Caller]]) -> None:
+        """A login has been told that somebody must sign in first; it still waits for its answer."""
+        ask = self._asks.note(address, await caller_of())
+        if not ask.is_looked_at:
+            ask.is_looked_at = True
+            ask.program = await self._program_of(ends)
+
+    async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
+        """Those that this browser's user may know of, the latest first. Raises: StoreUnavailable, StoreCorrupt."""
+        account = self._find(address)
+        asks = [] if account is None else self._asks.of(account.address)
+        if account is None or not asks:
+            return ()
+        reader = await self._caller_of(browser)
+        is_open = account.is_first_use and not await self._passwords.is_known(account.address)
+        now = self._clock.monotonic()
+        return tuple(
+            _wish(ask, is_own, now, is_open)
+            for ask in asks
+            for is_own in [bool(ask.caller.user_id) and ask.caller.user_id == reader.user_id]
+            if is_own or (is_open and ask.kept is not None)
+        )
+
+    async def keep(self, address: str, name: str) -> None:
+        """This wish's password opens the mailbox from now on: the person who has just signed in says that it is theirs.
+
+        Raises: LoginRefused if there is nothing to keep any more; StoreUnavailable, StoreCorrupt.
+        """
+        account = self._find(address)
+        if account is None or not account.is_first_use:
+            raise LoginRefused(f"{address} keeps no password on first use")
+        ask = next((ask for ask in self._asks.of(account.address) if ask.name == name), None)
+        if ask is None or ask.kept is None:
+            raise LoginRefused(f"the login to {address} is too long ago; let the mail program try again")
+        if not await self._passwords.keep(account.address, ask.kept):
+            raise LoginRefused(f"{address} has got another local password in the meantime")
+        event("password.kept", account=account.address, user=ask.caller.named, program=ask.program)
+        self._asks.forget(account.address)
+
+
+def _wish(ask: Ask, is_own: bool, now: float, is_open: bool) -> Wish:
+    has_password = is_open and ask.kept is not None
+    return Wish(ask.name, ask.caller.named, ask.program, now - ask.at, is_own, has_password)

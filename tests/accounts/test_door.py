@@ -1,0 +1,318 @@
+"""Who is let in, by user name, local password, OS user and first use; and that all who are not look alike."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from bridge.accounts.asking import CALLERS, LIFE, PASSWORDS, TELL_EVERY, Asks
+from bridge.accounts.door import Door
+from bridge.accounts.guesses import GUESSES, Guesses
+from bridge.accounts.os_users import is_bound_to
+from bridge.accounts.passwords import Kept, LocalPasswords
+from bridge.accounts.wishes import Wishes
+from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, LoginRefused, PasswordUnknown
+from bridge.model import Account, Caller, Ends, Login, Protocol
+from bridge.observe import logs
+from bridge.secret import Secret
+from bridge.stores.memory import MemoryStore
+from bridge.stores.sealed import KEY_BYTES, SealedStore
+from tests.clocks import ManualClock
+
+ADDRESS, NOBODY = "alice@example.com", "nobody@example.com"
+ALICE = Caller("alice", "1000")
+BOB = Caller("bob", "1001")
+UNKNOWN = Caller(unknown="the system does not tell whose it is")
+CHOSEN = "CANARY-chosen-one"
+
+
+@dataclass
+class House:
+    """A door, and what is behind it."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    account: Account = field(default_factory=lambda: Account(ADDRESS, "own", ADDRESS, {}))
+    caller: Caller = ALICE
+    asked: int = 0
+    """How often the operating system was asked who it is."""
+
+    def __post_init__(self) -> None:
+        self.store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
+        self.passwords = LocalPasswords(self.store, self.clock)
+        self.asks = Asks(self.clock)
+        self.door = Door(self.find, self.passwords, Guesses(self.clock), self.asks, self.first_use)
+        self.pages = Wishes(self.find, self.passwords, self.asks, self.clock, self.caller_of, self.program_of)
+
+    def find(self, username: str) -> Account | None:
+        return self.account if username.lower() == ADDRESS else None
+
+    def first_use(self, account: Account) -> AuthorizationRequired:
+        return AuthorizationRequired(account.address, "http://localhost:3017/")
+
+    async def caller_of(self, ends: Ends | None = None) -> Caller:
+        self.asked += 1
+        return self.caller
+
+    async def program_of(self, ends: Ends | None) -> str:
+        return f"crm-of-{self.caller.user}"
+
+    async def log_in(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> Account:
+        """The clock goes on until there is an answer."""
+        self.caller = caller or self.caller
+        login = Login(Protocol.IMAP, username, Secret(password.encode()))
+        work = asyncio.ensure_future(self.door.admit(login, self.caller_of))  # noqa: TID251  a test drives the clock
+        while not work.done():
+            await asyncio.sleep(0)
+            self.clock.advance(0.5)
+        return work.result()
+
+    async def refused(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> BridgeError:
+        with pytest.raises(BridgeError) as caught:
+            await self.log_in(password, username, caller)
+        return caught.value
+
+
+def first_use(account: Account) -> Account:
+    return replace(account, is_first_use=True)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    stream = io.StringIO()
+    logs.configure("debug", "json", stream)
+    yield stream
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])
+
+
+# --- local passwords ------------------------------------------------------------------------------------------------
+
+
+async def test_a_random_password_opens_and_nobody_asks_who_it_is(house: House) -> None:
+    password = (await house.passwords.current(ADDRESS)).reveal()
+    assert await house.log_in(password) is house.account
+    assert house.asked == 0, "that costs something, for nothing"
+
+
+async def test_a_random_password_opens_however_many_wrong_ones_there_were(house: House) -> None:
+    password = (await house.passwords.current(ADDRESS)).reveal()
+    for number in range(2 * GUESSES):
+        await house.refused(f"CANARY-{number}")
+    assert isinstance(await house.refused("CANARY-more"), LimitReached)
+    assert await house.log_in(password) is house.account
+
+
+async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_who_never_had_it(house: House) -> None:
+    await house.passwords.set(ADDRESS, Secret(CHOSEN))
+    assert await house.log_in(CHOSEN, caller=ALICE) is house.account
+    for number in range(2 * GUESSES):
+        await house.refused(f"CANARY-{number}", caller=BOB)
+        await house.refused(f"CANARY-{number}", caller=ALICE)
+    wrong, right = await house.refused("CANARY-more", caller=BOB), await house.refused(CHOSEN, caller=BOB)
+    assert (type(wrong), wrong.public) == (type(right), right.public)
+    assert await house.log_in(CHOSEN, caller=ALICE) is house.account, "who has shown it before knows it"
+
+
+async def test_a_name_that_means_no_account_is_answered_like_one_that_does() -> None:
+    house, other = House(), House()
+    await house.passwords.set(ADDRESS, Secret(CHOSEN))
+    for number in range(2 * GUESSES):
+        before, before_other = house.clock.monotonic(), other.clock.monotonic()
+        known = await house.refused(f"CANARY-{number}")
+        unknown = await other.refused(f"CANARY-{number}", NOBODY)
+        assert (type(known), known.public) == (type(unknown), unknown.public)
+        assert house.clock.monotonic() - before == other.clock.monotonic() - before_other
+        assert house.asked == other.asked
+
+
+# --- os_user --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "caller", "is_meant"),
+    [
+        ("alice", Caller("alice", "1000"), True),
+        ("alice", Caller("Alice", "1000"), False),
+        ("1000", Caller("alice", "1000"), True),
+        ("1000", Caller("1000", "2000"), False),
+        ("same", Caller("alice", "1000"), True),
+        ("same", Caller("bob", "1001"), False),
+        ("same", Caller("same", "1002"), False),
+        ("alice", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
+        ("office\\alice", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
+        ("OTHER\\alice", Caller("OFFICE\\Alice", "S-1-5-21-1"), False),
+        ("s-1-5-21-1", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
+        ("same", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
+        ("alice", Caller("", "1000"), False),
+        ("alice", UNKNOWN, False),
+        ("alice", Caller("alice", "1000", host="192.0.2.1"), False),
+        ("192.0.2.1", Caller(host="192.0.2.1"), False),
+    ],
+)
+def test_who_is_meant_by_os_user(wanted: str, caller: Caller, is_meant: bool) -> None:
+    account = Account(ADDRESS, "own", ADDRESS, {}, os_users=("carol", wanted))
+    assert is_bound_to(account, caller) is is_meant
+
+
+async def test_another_os_user_gets_what_a_wrong_password_gets_and_the_log_says_why(house: House) -> None:
+    password = (await house.passwords.current(ADDRESS)).reveal()
+    house.account = replace(house.account, os_users=("alice",))
+    assert await house.log_in(password, caller=ALICE) is house.account
+    for number in range(2 * GUESSES):
+        right, wrong = await house.refused(password, caller=BOB), await house.refused(f"CANARY-{number}", caller=BOB)
+        if isinstance(wrong, LoginRefused):
+            assert (type(right), right.public) == (type(wrong), wrong.public)
+    assert "not for programs of bob (the local password was right)" in str(right)
+    unknown = await house.refused(password, caller=UNKNOWN)
+    assert isinstance(unknown, LoginRefused)
+    assert "the system does not tell whose it is" in str(unknown)
+
+
+# --- first-use ------------------------------------------------------------------------------------------------------
+
+OWN, COLLEAGUES = "CANARY-alices-crm", "CANARY-bobs-trap"
+
+
+@pytest.fixture
+def open_house(house: House) -> House:
+    house.account = first_use(house.account)
+    return house
+
+
+async def test_the_first_password_opens_nothing_before_somebody_has_said_whose_it_is(open_house: House) -> None:
+    for _ in range(3):
+        assert isinstance(await open_house.refused(OWN), AuthorizationRequired)
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    assert (wish.user, wish.is_own, wish.has_password) == ("alice", True, True)
+    await open_house.pages.keep(ADDRESS, wish.name)
+    assert await open_house.log_in(OWN) is open_house.account
+    assert isinstance(await open_house.refused("CANARY-other"), LoginRefused)
+    assert await open_house.pages.wishes(ADDRESS, None) == ()
+
+
+async def test_a_colleague_who_came_first_is_named_and_is_not_let_in(open_house: House) -> None:
+    await open_house.refused(COLLEAGUES, caller=BOB)
+    await open_house.pages.asked(ADDRESS, None, open_house.caller_of)
+    open_house.clock.advance(120)
+    await open_house.refused(OWN, caller=ALICE)
+    wishes = await open_house.pages.wishes(ADDRESS, None)
+    assert [(wish.user, wish.program, wish.is_own) for wish in wishes] == [
+        ("alice", "", True),
+        ("bob", "crm-of-bob", False),
+    ]
+    assert wishes[1].seconds > 120
+    await open_house.pages.keep(ADDRESS, wishes[0].name)
+    assert await open_house.log_in(OWN, caller=ALICE) is open_house.account
+    assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
+    with pytest.raises(LoginRefused):
+        await open_house.pages.keep(ADDRESS, wishes[1].name)
+
+
+async def test_a_colleague_who_comes_often_pushes_out_only_himself(open_house: House) -> None:
+    await open_house.refused(OWN, caller=ALICE)
+    for number in range(50):
+        await open_house.refused(f"{COLLEAGUES}-{number}", caller=BOB)
+    users = [wish.user for wish in await open_house.pages.wishes(ADDRESS, None)]
+    assert sorted(users) == ["alice", *["bob"] * PASSWORDS]
+
+
+async def test_only_so_many_users_are_remembered_and_only_for_a_while(open_house: House) -> None:
+    for number in range(3 * CALLERS):
+        await open_house.refused(OWN, caller=Caller(f"user{number}", str(number)))
+    assert len(open_house.asks.of(ADDRESS)) == CALLERS
+    open_house.clock.advance(LIFE)
+    assert open_house.asks.of(ADDRESS) == []
+    assert await open_house.pages.wishes(ADDRESS, None) == ()
+
+
+async def test_a_short_password_is_not_kept(open_house: House) -> None:
+    problem = await open_house.refused("seven77")
+    assert isinstance(problem, LoginRefused)
+    assert "below 8 characters" in str(problem)
+    assert open_house.asks.of(ADDRESS) == []
+
+
+async def test_what_is_kept_is_a_hash_and_survives_a_restart(open_house: House, log: io.StringIO) -> None:
+    await open_house.refused(OWN)
+    assert "CANARY" not in repr(open_house.asks.of(ADDRESS))
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    await open_house.pages.keep(ADDRESS, wish.name)
+    stored = await open_house.store.get("password/alice@example.com")
+    assert stored is not None
+    assert b"CANARY" not in stored.value
+    with pytest.raises(PasswordUnknown):
+        await open_house.passwords.current(ADDRESS)
+    again = LocalPasswords(open_house.store, open_house.clock)
+    assert await again.check(ADDRESS, Secret(OWN.encode()))
+    assert not await again.check(ADDRESS, Secret(COLLEAGUES.encode()))
+    assert "CANARY" not in log.getvalue()
+
+
+async def test_a_new_password_replaces_the_kept_one_with_an_overlap(open_house: House) -> None:
+    await open_house.refused(OWN)
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    await open_house.pages.keep(ADDRESS, wish.name)
+    new = await open_house.passwords.rotate(ADDRESS)
+    assert await open_house.log_in(new.reveal()) is open_house.account
+    assert await open_house.log_in(OWN) is open_house.account
+    open_house.clock.advance(8 * 24 * 3600)
+    assert isinstance(await open_house.refused(OWN), LoginRefused)
+    assert await open_house.log_in(new.reveal()) is open_house.account
+
+
+async def test_a_password_that_was_given_in_the_meantime_is_not_replaced(open_house: House) -> None:
+    await open_house.refused(OWN)
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    await open_house.passwords.rotate(ADDRESS)
+    with pytest.raises(LoginRefused, match="another local password"):
+        await open_house.pages.keep(ADDRESS, wish.name)
+
+
+async def test_with_os_user_only_theirs_is_kept_in_mind(open_house: House) -> None:
+    open_house.account = replace(open_house.account, os_users=("alice",))
+    assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
+    assert isinstance(await open_house.refused(OWN, caller=ALICE), AuthorizationRequired)
+    assert [wish.user for wish in await open_house.pages.wishes(ADDRESS, None)] == ["alice"]
+
+
+@pytest.mark.parametrize("sent", ["héhé-CANARY".encode(), "héhé-CANARY".encode("cp1252")])
+async def test_it_is_the_same_password_in_either_spelling(sent: bytes) -> None:
+    kept = Kept.of(Secret(sent))
+    assert kept.matches(Secret("héhé-CANARY".encode()))
+    assert kept.matches(Secret("héhé-CANARY".encode("cp1252")))
+    assert not kept.matches(Secret(b"hehe-CANARY"))
+
+
+# --- the sign-in page -----------------------------------------------------------------------------------------------
+
+
+async def test_a_page_tells_a_wish_to_whose_it_is_and_to_nobody_else(house: House) -> None:
+    asked: Callable[[str, Ends | None, Callable[[], Awaitable[Caller]]], Awaitable[None]] = house.pages.asked
+    await asked(ADDRESS, None, house.caller_of)
+    (wish,) = await house.pages.wishes(ADDRESS, None)
+    assert (wish.user, wish.program, wish.is_own, wish.has_password) == ("alice", "crm-of-alice", True, False)
+    for other in (BOB, UNKNOWN, Caller(host="192.0.2.1")):
+        house.caller = other
+        assert await house.pages.wishes(ADDRESS, None) == ()
+    assert await house.pages.wishes(NOBODY, None) == ()
+
+
+def test_a_notice_is_not_repeated_all_the_time() -> None:
+    clock = ManualClock()
+    asks = Asks(clock)
+    asks.note(ADDRESS, ALICE, Secret(b"CANARY"))
+    assert [asks.is_news(ADDRESS), asks.is_news(ADDRESS)] == [True, False]
+    clock.advance(TELL_EVERY)
+    assert asks.is_news(ADDRESS)

@@ -1,0 +1,204 @@
+"""Guessing is bounded, and the right password never pays for the wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge.accounts import guesses as module
+from bridge.accounts.guesses import AT_ONCE, GUESS_EVERY, GUESSES, LONGEST_DELAY, NAMES, SHOWN, WAITING, Guesses, delay
+from bridge.errors import LimitReached
+from bridge.secret import Secret
+from tests.clocks import ManualClock
+
+ALICE, BOB = "user 1000", "user 1001"
+NAME = "alice@example.com"
+RIGHT = Secret(b"CANARY-right-one")
+
+
+def wrong(number: int) -> Secret[bytes]:
+    return Secret(f"CANARY-wrong-{number}".encode())
+
+
+async def tried(guesses: Guesses, clock: ManualClock, caller: str, name: str, password: Secret[bytes]) -> float:
+    """One wrong login to its answer. Returns: seconds that it took. Raises: LimitReached."""
+    before = clock.monotonic()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(_quiet(guesses.wrong(caller, name, password)))
+        await asyncio.sleep(0)
+        while not task.done():
+            clock.advance(0.25)
+            await asyncio.sleep(0)
+    if (problem := task.result()) is not None:
+        raise problem
+    return clock.monotonic() - before
+
+
+async def _quiet(work: object) -> LimitReached | None:
+    """A task must not raise in its group."""
+    try:
+        await work  # type: ignore[misc]
+    except LimitReached as problem:
+        return problem
+    return None
+
+
+async def spend(guesses: Guesses, clock: ManualClock, caller: str, name: str = NAME) -> None:
+    """Until this caller may guess no more."""
+    for number in range(2 * GUESSES):
+        try:
+            await tried(guesses, clock, caller, name, wrong(number))
+        except LimitReached:
+            return
+    raise AssertionError("there is no end to guessing")
+
+
+async def test_the_answer_no_comes_later_and_later_and_never_as_late_as_a_crm_gives_up() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    took = [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(12)]
+    assert took[:AT_ONCE] == [0.0] * AT_ONCE
+    assert took[AT_ONCE:] == sorted(took[AT_ONCE:])
+    assert took[AT_ONCE] > 0
+    assert max(took) <= LONGEST_DELAY + 0.25 < 30
+
+
+async def test_it_is_forgotten_by_itself() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    await spend(guesses, clock, ALICE)
+    assert not guesses.may_try(ALICE, NAME, RIGHT)
+    clock.advance(GUESS_EVERY)
+    assert guesses.may_try(ALICE, NAME, RIGHT)
+    clock.advance(GUESSES * GUESS_EVERY)
+    assert await tried(guesses, clock, ALICE, NAME, wrong(99)) == 0.0
+
+
+async def test_the_same_wrong_password_all_night_is_one_guess() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for _ in range(10 * GUESSES):
+        await tried(guesses, clock, ALICE, NAME, wrong(0))
+    assert guesses.may_try(ALICE, NAME, RIGHT)
+
+
+async def test_a_password_that_was_shown_before_is_no_guess() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    guesses.right(ALICE, NAME, RIGHT)
+    await spend(guesses, clock, ALICE)
+    assert guesses.may_try(ALICE, NAME, RIGHT)
+    assert not guesses.may_try(ALICE, NAME, wrong(1)), "another one might be a guess that is right"
+
+
+async def test_what_one_user_guesses_is_not_anothers_matter_nor_another_names() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    await spend(guesses, clock, ALICE)
+    assert guesses.may_try(BOB, NAME, RIGHT)
+    assert guesses.may_try(ALICE, "bob@example.com", RIGHT)
+    assert await tried(guesses, clock, BOB, NAME, wrong(0)) == 0.0
+
+
+async def test_parallel_guesses_are_no_way_around() -> None:
+    """However many at once: those that may be compared are GUESSES, and WAITING of them hold a connection."""
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_quiet(guesses.wrong(ALICE, NAME, wrong(n)))) for n in range(500)]
+        await asyncio.sleep(0)
+        assert clock.sleepers <= WAITING
+        assert not guesses.may_try(ALICE, NAME, RIGHT)
+        for _ in range(60):
+            clock.advance(1.0)
+            await asyncio.sleep(0)
+        assert all(task.done() for task in tasks)
+    assert sum(task.result() is not None for task in tasks) >= 500 - WAITING - AT_ONCE
+
+
+async def test_made_up_names_do_not_make_room_for_more_guesses() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    await spend(guesses, clock, ALICE)
+    for number in range(40 * NAMES):
+        with suppress(LimitReached):
+            await tried(guesses, clock, ALICE, f"nobody-{number}@example.com", wrong(number))
+        if number % NAMES == 0:
+            with pytest.raises(LimitReached):
+                await tried(guesses, clock, ALICE, NAME, wrong(10_000 + number))
+        if clock.monotonic() > 1000 + GUESS_EVERY / 2:
+            break
+    assert sum(len(names) for names in guesses._callers.values()) <= NAMES + 1
+
+
+async def test_a_network_of_ipv6_addresses_is_one_caller() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    await spend(guesses, clock, "host 2001:db8::1")
+    assert not guesses.may_try("host 2001:db8::abcd:2", NAME, RIGHT)
+    assert guesses.may_try("host 2001:db8:0:1::1", NAME, RIGHT)
+    assert guesses.may_try("host 192.0.2.1", NAME, RIGHT)
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    before = module.CALLERS, module.SHOWN
+    module.CALLERS, module.SHOWN = 4, 8
+    yield
+    module.CALLERS, module.SHOWN = before
+
+
+@pytest.mark.usefixtures("small")
+async def test_memory_is_bounded_whoever_comes() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for number in range(100):
+        await tried(guesses, clock, f"user {number}", NAME, wrong(0))
+        guesses.right(f"user {number}", NAME, RIGHT)
+    assert len(guesses._callers) == module.CALLERS
+    assert len(guesses._shown) == module.SHOWN < SHOWN
+
+
+def test_no_password_is_kept() -> None:
+    guesses = Guesses(ManualClock())
+    guesses.right(ALICE, NAME, RIGHT)
+    assert "CANARY" not in repr(guesses._shown)
+
+
+@given(st.floats(min_value=0, max_value=1e9))
+def test_no_answer_waits_longer_than_the_longest(failures: float) -> None:
+    assert 0 <= delay(failures) <= LONGEST_DELAY
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([ALICE, BOB, "", "host 192.0.2.1"]),
+            st.sampled_from([NAME, "bob@example.com", "nobody@example.com"]),
+            st.integers(0, 60),
+            st.sampled_from([0.0, 1.0, 60.0]),
+        ),
+        max_size=150,
+    )
+)
+async def test_whatever_is_tried_a_caller_gets_so_many_guesses_and_not_one_more(
+    logins: list[tuple[str, str, int, float]],
+) -> None:
+    clock = ManualClock()
+    guesses, started = Guesses(clock), clock.monotonic()
+    compared: dict[tuple[str, str], set[int]] = {}
+    for caller, name, number, pause in logins:
+        is_open = guesses.may_try(caller, name, wrong(number))
+        if is_open:
+            compared.setdefault((caller, name), set()).add(number)
+        with suppress(LimitReached):
+            await tried(guesses, clock, caller, name, wrong(number))
+        clock.advance(pause)
+    more = (clock.monotonic() - started) / GUESS_EVERY + 1
+    assert all(len(seen) <= GUESSES + more for seen in compared.values())
