@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 from bridge import __version__
+from bridge.accounts.asking import Asks
 from bridge.accounts.directory import Directory
+from bridge.accounts.door import Door
+from bridge.accounts.guesses import Guesses
 from bridge.accounts.passwords import LocalPasswords
+from bridge.accounts.wishes import Wishes
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Translate, said
 from bridge.clock import Clock, SystemClock
 from bridge.config.diff import configured_listeners, plan, summary_of
@@ -33,11 +38,11 @@ from bridge.doctor.accounts import Clinic
 from bridge.doctor.examination import Examination
 from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.doctor.ports import OURS
-from bridge.errors import BridgeError, LoginRefused, UpstreamRefused
+from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, PasswordUnknown, UpstreamRefused
 from bridge.hooks.delivery import RunProgram, no_programs
 from bridge.hooks.dispatch import Hooks
-from bridge.model import AccessToken, Account, Login, Protocol, TokenSet
-from bridge.notices import FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
+from bridge.model import AccessToken, Account, Caller, Ends, Protocol, TokenSet
+from bridge.notices import AuthorizationNeeded, FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
 from bridge.oauth.base import AuthorizationRequest, DeviceRequest, Provider
 from bridge.observe.logs import event, report
@@ -63,6 +68,14 @@ from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
 
 
+async def _not_told(ends: Ends | None) -> Caller:
+    return Caller(unknown="mail-bridge was not told how to ask this system")
+
+
+async def _not_named(ends: Ends | None) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What differs between a machine, a demo and a test."""
@@ -80,6 +93,10 @@ class Surroundings:
     """For `notify: {command: …}`."""
     translation: Callable[[str], Translate] = lambda configured: str
     """From `language` of the configuration to that of the sentences for scripts, which a person reads in the end."""
+    caller_of: Callable[[Ends | None], Awaitable[Caller]] = _not_told
+    """Whose program is at the other end of a local connection."""
+    program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
+    """The program's name."""
 
 
 class App:
@@ -111,7 +128,16 @@ class App:
         self._upstreams = {
             protocol: Upstream(protocol, _machine_factory(protocol), self._dialer, contexts) for protocol in Protocol
         }
-        self._services = Services(self._who, self._tokens.access_token, Turns(), ConnectionCap())
+        self._asks = Asks(self._clock)
+        self.visitors = Wishes(
+            self._find, self._passwords, self._asks, self._clock, surroundings.caller_of, surroundings.program_of
+        )
+        """For the console."""
+        door = Door(self._find, self._passwords, Guesses(self._clock), self._asks, self._first_use)
+        cap = ConnectionCap()
+        self._services = Services(
+            door.admit, self._tokens.access_token, Turns(), cap, surroundings.caller_of, self.visitors.asked
+        )
         self._secrets = SecretWatch(lambda: self._loaded.config, self._clock, self._bus)
         self._hooks = Hooks(
             lambda: self._loaded.config.notify,
@@ -122,7 +148,7 @@ class App:
         self._bus.on_notice(self._hooks.take)
         self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
-        self._ports = Ports(surroundings.bind, self._serving)
+        self._ports = Ports(surroundings.bind, self._serving, handshakes=cap, caller_of=surroundings.caller_of)
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); whoever serves the console takes them."""
 
@@ -237,15 +263,12 @@ class App:
 
     # --- what sessions ask --------------------------------------------------------------------------------------
 
-    async def _who(self, login: Login) -> Account:
-        """A wrong password and an unknown name take the same time and get the same answer."""
-        account = self._directory.find(login.username)
-        is_right = await self._passwords.check(account.address if account is not None else None, login.password)
-        if account is None:
-            raise LoginRefused("this user name is in no account of the configuration")
-        if not is_right:
-            raise LoginRefused("the local password is wrong")
-        return account
+    def _first_use(self, account: Account) -> AuthorizationRequired:
+        """A mail program has come with a password of its own: the person signs in, and says whether it is theirs."""
+        url, wanted = self.sign_in_url(account.address), Diagnosis.of("sign_in.password")
+        if self._asks.is_news(account.address):
+            self._bus.publish(AuthorizationNeeded(account.address, url, wanted.told(), wanted))
+        return AuthorizationRequired(account.address, url, wanted.told(), diagnosis=wanted)
 
     async def _verify(self, account: Account, token: AccessToken) -> None:
         """Whose mailbox does this token open? The first mail server that is configured tells."""
@@ -356,7 +379,11 @@ class App:
 
     async def local_password(self, address: str) -> Secret[str]:
         """See Control."""
-        return await self._passwords.current(self._account(address).address)
+        account = self._account(address)
+        if account.is_first_use and not await self._passwords.is_known(account.address):
+            later = Diagnosis.of("password.first_use")  # one of ours, made because somebody looked, would lock it out
+            raise PasswordUnknown(later.told(), diagnosis=later)
+        return await self._passwords.current(account.address)
 
     async def rotate_local_password(self, address: str) -> Secret[str]:
         """See Control."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate, filled
+from bridge.model import Ends, Wish
 from bridge.notices import Notice
 from bridge.secret import Secret
 
@@ -140,6 +141,24 @@ class Finding:
         return filled(translate(self.sentence), self.arguments, translate)
 
 
+class Visitors(Protocol):
+    """What the console asks about the person in front of it: in the bridge's own process, where the connections are."""
+
+    async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
+        """The programs that want this mailbox, as far as this browser's user may know, the latest first.
+
+        Raises: StoreUnavailable, StoreCorrupt.
+        """
+        ...
+
+    async def keep(self, address: str, name: str) -> None:
+        """The password of this wish becomes the account's local one.
+
+        Only for whoever has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
+        """
+        ...
+
+
 class Control(Protocol):
     """The running bridge, in this process or over loopback HTTP. All methods raise BridgeError only."""
 
@@ -193,7 +212,10 @@ class Control(Protocol):
         ...
 
     async def local_password(self, address: str) -> Secret[str]:
-        """The password that the mail client types; made on first request. Raises: LoginRefused, StoreUnavailable."""
+        """The password that the mail client types; made on first request.
+
+        Raises: LoginRefused, StoreUnavailable; PasswordUnknown where it is, or will be, the mail program's own.
+        """
         ...
 
     async def rotate_local_password(self, address: str) -> Secret[str]:

@@ -27,7 +27,7 @@ from tests.conftest import COVERAGE
 from tests.e2e.clients import Login
 from tests.servers.authorization import AuthorizationServer
 
-START_SECONDS = 20
+START_SECONDS = 60
 STOP_SECONDS = 15
 CANARY = "CANARY"
 
@@ -264,7 +264,7 @@ class Visitor:
         self._base = base
         jar = urllib.request.HTTPCookieProcessor(CookieJar())
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
-        self._at = base
+        self.at = base
 
     def press(self, path: str) -> str:
         """Open a page with our form and send it."""
@@ -273,14 +273,24 @@ class Visitor:
         assert field is not None, page
         return self._ask(f"{self._base}{path}", urlencode({"form": field[1]}).encode())
 
+    def open(self, path: str) -> str:
+        """A page."""
+        return self._ask(f"{self._base}{path}")
+
+    def send(self, fields: dict[str, str]) -> str:
+        """The form of the page where it is now."""
+        field = re.search(r'name="form" value="([0-9a-f]+)"', self._ask(self.at))
+        assert field is not None
+        return self._ask(self.at, urlencode({"form": field[1], **fields}).encode())
+
     def reload(self) -> str:
         """Where it is now, once more."""
-        return self._ask(self._at)
+        return self._ask(self.at)
 
     def _ask(self, url: str, body: bytes | None = None) -> str:
         request = urllib.request.Request(url, body, {"Origin": "null"} if body else {})
         with self._opener.open(request, timeout=30) as answer:
-            self._at = answer.url
+            self.at = answer.url
             return str(answer.read().decode())
 
 

@@ -187,12 +187,14 @@ async def opened(
 ) -> AsyncIterator[App]:
     """A bridge in this process, without ports; `store` in place of the configured one."""
     from bridge.app import App, Surroundings
+    from bridge.host.callers import Callers, this_system
     from bridge.host.machine import this_machine
     from bridge.host.paths import store_file
     from bridge.host.programs import run_program
     from bridge.stores.registry import open_store
 
     place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
+    callers = Callers(this_system())
     surroundings = Surroundings(
         store=store or open_store(loaded.config.store, default_path=store_file()),
         bind=_bind,
@@ -200,6 +202,8 @@ async def opened(
         machine=this_machine(),
         run_program=run_program,
         translation=lambda configured: i18n.translation(i18n.choose(configured, system_language())),
+        caller_of=callers.of,
+        program_of=callers.program,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
     )
     app = App(loaded, surroundings)
@@ -246,7 +250,9 @@ async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[Se
 
     served = Served(app.console_port, Secret(secrets.token_urlsafe(32)))
     hosts = frozenset(f"{name}:{served.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
-    console_of_app = Console(app, admin_token=served.token, hosts=hosts, language=lambda: app.language)
+    console_of_app = Console(
+        app, admin_token=served.token, hosts=hosts, language=lambda: app.language, visitors=app.visitors
+    )
     async with console_of_app.serving(app.console_sockets):
         if known_as is None:
             yield served

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, quote, urlsplit
 
 from aiohttp import web
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
-from bridge.control.contract import Control, ProtocolCheck, SignInStarted
+from bridge.control.contract import Control, ProtocolCheck, SignInStarted, Visitors
 from bridge.control.redirect import accepted, fields_of
 from bridge.errors import (
     AuthorizationFailed,
@@ -24,11 +24,13 @@ from bridge.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from bridge.model import Wish
 from bridge.observe.logs import event
-from bridge.ui.i18n import forwarding, tell
+from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
-from bridge.ui.web.rendering import not_found, page, see_other
+from bridge.ui.web.rendering import form_page, not_found, page, see_other
+from bridge.ui.web.wishing import only_own, sentence, wishes_of
 
 RESULTS = 100
 RESULT_SECONDS = 600.0
@@ -52,13 +54,20 @@ class Outcome:
     diagnosis: Diagnosis | None = None
     checks: tuple[ProtocolCheck, ...] = ()
     """How the mail servers took the new sign-in."""
+    may_keep: bool = False
+    """This browser has brought the sign-in: whoever sits there says whose password is kept on first use. A device code
+    may have been entered by somebody else than who had asked for it."""
+    kept: str = ""
+    """Whose it was."""
 
 
 class Callback:
     """The redirect target."""
 
-    def __init__(self, control: Control, clock: Clock) -> None:
+    def __init__(self, control: Control, clock: Clock, visitors: Visitors, forms: guards.Forms) -> None:
         self._control = control
+        self._visitors = visitors
+        self._forms = forms
         self._results: Expiring[Outcome] = Expiring(clock, limit=RESULTS, life=RESULT_SECONDS)
         self._addresses: Expiring[str] = Expiring(clock, limit=REMEMBERED, life=REMEMBERED_SECONDS)
 
@@ -77,28 +86,57 @@ class Callback:
         """The parameters came in the URL. HEAD is somebody's link check, not a person's browser."""
         if request.method != "GET":
             return not_found()
-        return await self._complete(fields_of(request.raw_path.partition("?")[2]))
+        return await self._complete(request, fields_of(request.raw_path.partition("?")[2]))
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """The parameters came as a form (response_mode=form_post), which the provider's page has sent: the state, not
         the origin, says whether it is meant."""
-        return await self._complete(await guards.form_fields(request))
+        return await self._complete(request, await guards.form_fields(request))
 
-    async def _complete(self, fields: list[tuple[str, str]] | None) -> web.StreamResponse:
+    async def _complete(self, request: web.Request, fields: list[tuple[str, str]] | None) -> web.StreamResponse:
         parameters = accepted(fields)
-        return not_found() if parameters is None else await self.complete(parameters)
+        return not_found() if parameters is None else await self.complete(request, parameters)
 
-    async def complete(self, parameters: Mapping[str, str]) -> web.StreamResponse:
+    async def complete(self, request: web.Request, parameters: Mapping[str, str]) -> web.StreamResponse:
         """Finish the sign-in that these belong to; the answer leads to the page with the result."""
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
-            outcome = Outcome("ready", address, "", checks=await self.checks(address))
+            outcome = Outcome("ready", address, "", checks=await self.checks(address), may_keep=True)
+            outcome = await self._keep_own(request, outcome)
         except BridgeError as problem:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
                 return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
             outcome = Outcome(_kind(problem), address, str(problem), problem.diagnosis)
         return see_other(self.result(outcome))
+
+    async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
+        """The usual case of first-use: the person's own mail program has asked, and nobody else."""
+        wish = only_own(await wishes_of(self._visitors, outcome.address, request))
+        return outcome if wish is None else await self._kept(outcome, wish)
+
+    async def _kept(self, outcome: Outcome, wish: Wish) -> Outcome:
+        await self._visitors.keep(outcome.address, wish.name)
+        return replace(outcome, kept=sentence(wish))
+
+    async def keep(self, request: web.Request) -> web.StreamResponse:
+        """The person who has signed in says which program is theirs: only this browser knows the page's name."""
+        name = request.match_info["name"]
+        outcome = self._results.get(name)
+        fields = dict(await guards.form_fields(request) or [])
+        if outcome is None or not outcome.may_keep:
+            return not_found()
+        if not self._forms.accept(request, fields.get("form", "")):
+            return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
+        wishes = await wishes_of(self._visitors, outcome.address, request)
+        chosen = next((wish for wish in wishes if wish.has_password and wish.name == fields.get("wish")), None)
+        if chosen is None:
+            return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
+        try:
+            self._results.add(name, await self._kept(outcome, chosen))
+        except BridgeError as problem:
+            return await self._result_page(request, outcome, 503, problem=tell_problem(problem))
+        return see_other(f"/done/{name}")
 
     def result(self, outcome: Outcome) -> str:
         """The path of a page that shows this for a while, under a name that only this browser learns."""
@@ -120,19 +158,31 @@ class Callback:
         outcome = self._results.get(request.match_info["name"])
         if outcome is None:
             return not_found()
+        return await self._result_page(request, outcome)
+
+    async def _result_page(
+        self, request: web.Request, outcome: Outcome, status: int = 200, problem: str = ""
+    ) -> web.StreamResponse:
         retry = sign_in_path(outcome.address) if outcome.kind != "ready" else ""
-        return page(
-            "done.html",
-            kind=outcome.kind,
-            address=outcome.address,
-            detail=tell(outcome.detail, outcome.diagnosis),
-            forwarding=forwarding(outcome.diagnosis.advice.turn) if outcome.diagnosis is not None else "",
-            retry=retry,
-            checks=[
+        wishes = await wishes_of(self._visitors, outcome.address, request) if outcome.may_keep else ()
+        fields: dict[str, object] = {
+            "problem": problem,
+            "kept": outcome.kept,
+            "wishes": [(wish.name, sentence(wish), wish.is_own) for wish in wishes if wish.has_password],
+            "action": request.path,
+            "kind": outcome.kind,
+            "address": outcome.address,
+            "detail": tell(outcome.detail, outcome.diagnosis),
+            "forwarding": forwarding(outcome.diagnosis.advice.turn) if outcome.diagnosis is not None else "",
+            "retry": retry,
+            "checks": [
                 (check.protocol, check.is_ok, tell(check.sentence, check.diagnosis), forwarding(check.turn))
                 for check in outcome.checks
             ],
-        )
+        }
+        if not wishes:
+            return page("done.html", status, field="", **fields)
+        return form_page(self._forms, request, "done.html", status, **fields)
 
 
 def sign_in_path(address: str) -> str:

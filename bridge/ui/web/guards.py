@@ -12,6 +12,7 @@ from aiohttp import web
 
 from bridge.clock import Clock
 from bridge.control.redirect import fields_of
+from bridge.model import Ends
 from bridge.secret import Secret
 from bridge.ui.web.expiring import Expiring
 
@@ -72,6 +73,13 @@ def is_foreign(request: web.Request, hosts: frozenset[str]) -> bool:
     if any(origin.lower() not in own for origin in origins):
         return True
     return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
+
+
+def ends_of(request: web.Request) -> Ends | None:
+    """Both addresses of the browser's connection; None if it is closed already."""
+    transport = request.transport
+    client, ours = (transport.get_extra_info(name) if transport else None for name in ("peername", "sockname"))
+    return Ends(tuple(client[:2]), tuple(ours[:2])) if client and ours else None
 
 
 async def form_fields(request: web.Request) -> list[tuple[str, str]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountState, AccountStatus, Control, SignInStarted, Status
+from bridge.control.contract import AccountState, AccountStatus, Control, SignInStarted, Status, Visitors
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
 from bridge.ui.i18n import say, spoken, tell, tell_problem
@@ -18,6 +19,7 @@ from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
 from bridge.ui.web.rendering import ICON, SCRIPT, STYLE, form_page, not_found, page, see_other
 from bridge.ui.web.waiting import Waiting
+from bridge.ui.web.wishing import wish_lines
 
 ROWS = 40
 """Accounts on one page: below 50 KB even with a long error text for each."""
@@ -58,8 +60,10 @@ class Pages:
         administrators: guards.Administrators,
         forms: guards.Forms,
         clock: Clock,
+        visitors: Visitors,
     ) -> None:
         self._control = control
+        self._visitors = visitors
         self._callback = callback
         self._waiting = waiting
         self._administrators = administrators
@@ -112,9 +116,13 @@ class Pages:
         return see_other(sign_in_path(address)) if _is_plausible(address) else see_other("/")
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
-        """Who should sign in, and a button. The same for every address: it tells nobody which ones exist."""
+        """Who should sign in, and a button. The same for every address: it tells nobody which ones exist. Who is told
+        of a program that has asked for it, has run that program."""
         address = request.match_info["address"]
-        return self._sign_in_page(request, address) if _is_plausible(address) else not_found()
+        if not _is_plausible(address):
+            return not_found()
+        lines = await wish_lines(self._visitors, address, request)
+        return self._sign_in_page(request, address, wishes=lines)
 
     async def begin(self, request: web.Request) -> web.StreamResponse:
         """The button was pressed.
@@ -151,7 +159,7 @@ class Pages:
             parameters = pasted(fields.get("address", ""))
         except ValueError as problem:
             return self._elsewhere_page(request, 400, problem=say(str(problem)))
-        return await self._callback.complete(parameters)
+        return await self._callback.complete(request, parameters)
 
     def _elsewhere_page(
         self, request: web.Request, status: int = 200, *, address: str = "", url: str = "", problem: str = ""
@@ -170,9 +178,16 @@ class Pages:
         return page("leaving.html", address=started.address, url=started.url, host=target.hostname)
 
     def _sign_in_page(
-        self, request: web.Request, address: str, status: int = 200, problem: str = "", detail: str = ""
+        self,
+        request: web.Request,
+        address: str,
+        status: int = 200,
+        problem: str = "",
+        detail: str = "",
+        wishes: Sequence[str] = (),
     ) -> web.StreamResponse:
-        fields = {"address": address, "action": sign_in_path(address), "problem": problem, "detail": detail}
+        fields: dict[str, object] = {"address": address, "action": sign_in_path(address), "problem": problem}
+        fields |= {"detail": detail, "wishes": wishes}
         return form_page(self._forms, request, "sign_in.html", status, **fields)
 
     async def style(self, request: web.Request) -> web.StreamResponse:

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.clock import Clock, SystemClock
-from bridge.control.contract import Control
+from bridge.control.contract import Control, Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.observe.logs import fault, trouble
 from bridge.secret import Secret
@@ -26,6 +26,7 @@ from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.rendering import HEADERS, not_found, page
 from bridge.ui.web.waiting import Waiting
+from bridge.ui.web.wishing import Nobody
 
 BODY_LIMIT = 64 * 1024
 """Octets of a request's body: a provider's form, or one call of the control interface."""
@@ -46,7 +47,8 @@ class Console:
     Args: hosts, the exact values of the Host header that mean this console, such as `localhost:3017`; anything else
     gets an empty 404. admin_token opens the list of accounts (/admin/TOKEN) and the control interface (/api/).
     keep_alive, seconds of silence in the stream of notices before an empty line. language, the configured one (en, fr
-    or auto), asked for each request since the configuration may change.
+    or auto), asked for each request since the configuration may change. visitors, what is known of the mail
+    programs that want a mailbox.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Console:
         clock: Clock | None = None,
         keep_alive: float = KEEP_ALIVE,
         language: Callable[[], str] = lambda: "auto",
+        visitors: Visitors | None = None,
     ) -> None:
         self._control = control
         self._token = admin_token
@@ -65,13 +68,15 @@ class Console:
         self._clock = clock or SystemClock()
         self._keep_alive = keep_alive
         self._language = language
+        self._visitors = visitors or Nobody()
 
     @asynccontextmanager
     async def serving(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
         """Answer on these listening sockets, which are closed at the end."""
-        callback = Callback(self._control, self._clock)
+        forms = guards.Forms(self._hosts)
+        callback = Callback(self._control, self._clock, self._visitors, forms)
         waiting = Waiting(self._control, callback, self._clock)
-        async with waiting.running(), self._answering(self._application(callback, waiting), sockets):
+        async with waiting.running(), self._answering(self._application(callback, waiting, forms), sockets):
             yield
 
     @asynccontextmanager
@@ -94,10 +99,9 @@ class Console:
                 sock.close()
             await runner.cleanup()
 
-    def _application(self, callback: Callback, waiting: Waiting) -> web.Application:
-        forms = guards.Forms(self._hosts)
+    def _application(self, callback: Callback, waiting: Waiting, forms: guards.Forms) -> web.Application:
         administrators = guards.Administrators(self._token, self._clock)
-        pages = Pages(self._control, callback, waiting, administrators, forms, self._clock)
+        pages = Pages(self._control, callback, waiting, administrators, forms, self._clock, self._visitors)
         accounts = AccountPages(self._control, administrators, forms, self._clock)
         api = Api(
             self._control,
@@ -118,6 +122,7 @@ class Console:
                 web.get("/", pages.root),
                 web.post("/", callback.post),
                 web.get("/done/{name}", callback.done),
+                web.post("/done/{name}", callback.keep),
                 web.get("/sign-in", pages.choose, allow_head=False),
                 web.get("/sign-in/{address}", pages.sign_in, allow_head=False),
                 web.post("/sign-in/{address}", pages.begin),

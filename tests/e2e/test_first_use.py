@@ -1,0 +1,125 @@
+"""local_password: first-use, with a colleague who comes first: the whole story on the running program."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from tests.e2e.bridge import Bridge, Visitor, running
+from tests.e2e.conftest import ALICE, CAROL, World
+from tests.e2e.test_os_users import PROTOCOLS, is_accepted, log_in
+from tests.servers.os_user import OsUser, os_user
+
+pytestmark = pytest.mark.servers
+
+OWN, TRAP = "CANARY-of-the-crm", "CANARY-of-the-colleague"
+MUST_SIGN_IN = {
+    "imap": "a1 NO [UNAVAILABLE] {} must sign in: open http://localhost:",
+    "pop3": "-ERR [SYS/TEMP] {} must sign in: open http://localhost:",
+    "smtp": "454 4.7.0 {} must sign in: open http://localhost:",
+}
+
+
+@pytest.fixture(scope="module")
+def colleague() -> Iterator[OsUser]:
+    with os_user(f"mb-first-{os.getpid()}") as user:
+        yield user
+
+
+@pytest.fixture
+def bridge(world: World, tmp_path: Path) -> Iterator[Bridge]:
+    bridge = world.bridge(tmp_path)
+    bridge.config["local_password"] = "first-use"
+    with running(bridge):
+        yield bridge
+
+
+def signed_in(bridge: Bridge, world: World, address: str) -> tuple[Visitor, str]:
+    """The person's browser: the page that asks, the provider, and back. Returns: it, and where it has come to."""
+    visitor = bridge.browser()
+    leaving = visitor.press(f"/sign-in/{address}")
+    link = re.search(r'href="(https://[^"]+)"', leaving)
+    assert link is not None, leaving
+    back = world.provider.consent(link[1].replace("&amp;", "&"), address)
+    return visitor, visitor.open(f"/?{urlencode(back)}")
+
+
+def test_the_own_programs_password_is_kept_without_a_question(bridge: Bridge, world: World) -> None:
+    for protocol in PROTOCOLS:
+        assert log_in(None, bridge, protocol, ALICE, OWN).startswith(MUST_SIGN_IN[protocol].format(ALICE))
+    page = bridge.browser().open(f"/sign-in/{ALICE}")
+    assert re.search(r"\S+, run by the user root, (just now|\d+ minutes? ago)", page), page
+    _, done = signed_in(bridge, world, ALICE)
+    assert "Your mail program's password opens this mailbox from now on" in done, done
+    for protocol in PROTOCOLS:
+        assert is_accepted(log_in(None, bridge, protocol, ALICE, OWN))
+        assert not is_accepted(log_in(None, bridge, protocol, ALICE, TRAP))
+    assert "only a hash" in bridge.run("accounts", "password", ALICE, code=1)
+    bridge.stop()
+    bridge.start()
+    assert is_accepted(log_in(None, bridge, "imap", ALICE, OWN)), "it is in the store"
+    new = bridge.run("accounts", "password", ALICE, "--rotate").strip()
+    for password in (new, OWN):
+        assert is_accepted(log_in(None, bridge, "imap", ALICE, password)), "both, for a week"
+    for file in bridge.directory.rglob("*"):
+        if file.is_file() and file.name != "config.yaml":
+            assert OWN.encode() not in file.read_bytes(), file
+    assert OWN not in bridge.log
+
+
+def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, colleague: OsUser) -> None:
+    assert log_in(colleague, bridge, "imap", CAROL, TRAP).startswith(MUST_SIGN_IN["imap"].format(CAROL))
+    # Carol signs in before her own program has tried: the page names the stranger, and keeps nothing by itself.
+    visitor, done = signed_in(bridge, world, CAROL)
+    assert "Which mail program is yours?" in done
+    assert re.search(rf"run by the user {colleague.name}, [^<]*\s*<em>\(not run by you\)</em>", done), done
+    assert "checked" not in done
+    assert not is_accepted(log_in(colleague, bridge, "imap", CAROL, TRAP))
+    # Her own tries now; both are on the same page, and she says which is hers.
+    assert log_in(None, bridge, "pop3", CAROL, OWN).startswith(MUST_SIGN_IN["pop3"].format(CAROL))
+    page = visitor.reload()
+    choices = dict(re.findall(r'name="wish" value="([\w-]+)" required> ([^<]*)', page))
+    (mine,) = [name for name, who in choices.items() if "user root" in who]
+    assert len(choices) == 2
+    kept = visitor.send({"wish": mine})
+    assert "password opens this mailbox from now on" in kept
+    assert "Which mail program is yours?" not in kept
+    for protocol in PROTOCOLS:
+        assert is_accepted(log_in(None, bridge, protocol, CAROL, OWN))
+        assert not is_accepted(log_in(colleague, bridge, protocol, CAROL, TRAP))
+
+
+def test_nobody_else_answers_the_question(bridge: Bridge, world: World, colleague: OsUser) -> None:
+    """The page's name is known to the browser that has brought the sign-in, and its form to that browser alone."""
+    log_in(colleague, bridge, "imap", ALICE, TRAP)
+    visitor, page = signed_in(bridge, world, ALICE)
+    name = re.search(r'name="wish" value="([\w-]+)"', page)
+    assert name is not None
+    path = urlsplit(visitor.at).path
+    port = bridge.console_port
+    for where in (path, "/done/another", f"/sign-in/{ALICE}"):
+        answer = colleague.run(
+            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", f"wish={name[1]}&form=0", "-H", "Origin: null",
+            f"http://localhost:{port}{where}",
+        )  # fmt: skip
+        assert answer.stdout in {"403", "404"}, (where, answer.stdout)
+    assert not is_accepted(log_in(colleague, bridge, "imap", ALICE, TRAP))
+
+
+def test_without_first_use_the_page_tells_only_whose_program_it_is(
+    world: World, tmp_path: Path, colleague: OsUser
+) -> None:
+    with running(world.bridge(tmp_path)) as bridge:
+        password = bridge.password(CAROL)
+        log_in(colleague, bridge, "imap", CAROL, password)
+        nothing = bridge.browser().open(f"/sign-in/{CAROL}")
+        assert "Asked for by" not in nothing, "what a colleague's programs do is not everybody's to know"
+        theirs = colleague.run("curl", "-s", f"http://localhost:{bridge.console_port}/sign-in/{CAROL}")
+        assert f"run by the user {colleague.name}, just now" in theirs.stdout or "minute" in theirs.stdout
+        assert log_in(None, bridge, "imap", CAROL, password).startswith("a1 NO [UNAVAILABLE]")
+        assert "run by the user root" in bridge.browser().open(f"/sign-in/{CAROL}")

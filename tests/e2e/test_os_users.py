@@ -1,0 +1,200 @@
+"""Two users of one machine: what is one's own business, and what the other cannot spoil."""
+
+from __future__ import annotations
+
+import base64
+import imaplib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from bridge.accounts.guesses import GUESSES
+from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.servers.os_user import OsUser, os_user
+
+pytestmark = pytest.mark.servers
+
+CHOSEN = "CANARY-chosen-by-bob"
+PROTOCOLS = ("imap", "pop3", "smtp")
+
+
+@pytest.fixture(scope="module")
+def colleague() -> Iterator[OsUser]:
+    with os_user(f"mb-colleague-{os.getpid()}") as user:
+        yield user
+
+
+@pytest.fixture(scope="module")
+def shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """Alice's mailbox is for the user that runs the tests, Bob's for everybody on the machine."""
+    bridge = world.bridge(tmp_path_factory.mktemp("shared"))
+    bridge.config["accounts"][0]["os_user"] = "root"
+    with running(bridge):
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin=CHOSEN)
+        yield bridge
+
+
+class Dialogue:
+    """A mail program that has just connected, in whatever protocol; it says one login at a time."""
+
+    def __init__(self, sock: socket.socket, protocol: str) -> None:
+        self._sock = sock
+        self._protocol = protocol
+        self._lines = sock.makefile("rb")
+        self.greeting = self._lines.readline()
+        if protocol == "smtp":
+            self.say(b"EHLO crm.example")
+            while self._lines.readline()[3:4] == b"-":
+                pass
+
+    def say(self, line: bytes) -> None:
+        self._sock.sendall(line + b"\r\n")
+
+    def ask(self, username: str, password: str) -> None:
+        if self._protocol == "imap":
+            self.say(f'a1 LOGIN "{username}" "{password}"'.encode())
+        elif self._protocol == "pop3":
+            self.say(f"USER {username}".encode())
+            self._lines.readline()
+            self.say(f"PASS {password}".encode())
+        else:
+            self.say(b"AUTH PLAIN " + base64.b64encode(f"\0{username}\0{password}".encode()))
+
+    def answer(self) -> str:
+        """The line that decides; what an IMAP server says besides is passed over."""
+        while (line := self._lines.readline()).startswith(b"* ") and not line.startswith(b"* BYE"):
+            pass
+        return line.decode().strip()
+
+    def close(self) -> None:
+        self._lines.close()
+        self._sock.close()
+
+
+def port(bridge: Bridge, protocol: str) -> int:
+    return int(bridge.config["listeners"][protocol].rsplit(":", 1)[1])
+
+
+def log_in(user: OsUser | None, bridge: Bridge, protocol: str, username: str, password: str) -> str:
+    where = port(bridge, protocol)
+    sock = user.connect(where) if user is not None else socket.create_connection(("127.0.0.1", where), timeout=60)
+    with closing(Dialogue(sock, protocol)) as dialogue:
+        dialogue.ask(username, password)
+        return dialogue.answer()
+
+
+def is_accepted(answer: str) -> bool:
+    return answer.startswith(("a1 OK", "+OK", "235 "))
+
+
+# --- os_user --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_leaked_password_is_of_no_use_to_a_colleague(shared: Bridge, colleague: OsUser, protocol: str) -> None:
+    password = shared.password(ALICE)
+    assert is_accepted(log_in(None, shared, protocol, ALICE, password))
+    refused = log_in(colleague, shared, protocol, ALICE, password)
+    wrong = log_in(colleague, shared, protocol, ALICE, "CANARY-wrong")
+    nobody = log_in(colleague, shared, protocol, "nobody@example.com", "CANARY-wrong")
+    assert refused == wrong == nobody, "the colleague learns that the password was right"
+    assert not is_accepted(refused)
+    assert f"os_user: {ALICE} is not for programs of {colleague.name} (the local password was right)" in shared.log
+    assert is_accepted(log_in(None, shared, protocol, ALICE, password))
+
+
+def test_a_mail_program_of_the_colleague_is_refused_too(shared: Bridge, colleague: OsUser) -> None:
+    login = shared.login(ALICE)
+    send = ["--mail-from", BOB, "--mail-rcpt", BOB, "--upload-file", "/etc/hosts"]  # what everybody may read
+    for url, more in (
+        (f"imap://127.0.0.1:{login.imap}/", []),
+        (f"pop3://127.0.0.1:{login.pop3}/", []),
+        (f"smtp://127.0.0.1:{login.smtp}/crm.example", send),
+    ):
+        done = colleague.curl(url, ALICE, login.password, *more)
+        assert done.returncode == 67, (url, done.stderr)
+        done = colleague.curl(url, BOB, CHOSEN, *more)
+        assert done.returncode == 0, (url, done.stderr)
+
+
+def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge, colleague: OsUser) -> None:
+    """A closed socket counts as root's in the kernel's table, and SMTP takes a whole mail in one piece."""
+    plain = base64.b64encode(f"\0{ALICE}\0{shared.password(ALICE)}".encode()).decode()
+    before = shared.log.count("os_user: ")
+    for _ in range(3):
+        sock = colleague.connect(port(shared, "smtp"))
+        lines = ["EHLO crm.example", f"AUTH PLAIN {plain}", f"MAIL FROM:<{ALICE}>", f"RCPT TO:<{ALICE}>", "DATA"]
+        sock.sendall("\r\n".join([*lines, "Subject: forged", "", "x", ".", "QUIT", ""]).encode())
+        sock.close()
+    shared.wait_for_log("login.refused")
+    log_in(colleague, shared, "smtp", ALICE, "CANARY-behind-them")
+    with imaplib.IMAP4("127.0.0.1", port(shared, "imap"), timeout=60) as imap:
+        imap.login(ALICE, shared.password(ALICE))
+        imap.select("INBOX", readonly=True)
+        assert imap.search(None, "SUBJECT", "forged")[1] == [b""]
+    assert shared.log.count("os_user: ") > before
+
+
+# --- wrong passwords ------------------------------------------------------------------------------------------------
+
+
+def test_the_guesses_of_one_user_are_bounded_and_nobody_elses(shared: Bridge, colleague: OsUser) -> None:
+    later = "* BYE [UNAVAILABLE] Too many connections or attempts. Try again later."
+    with ExitStack() as stack:
+        for number in range(GUESSES):
+            # Whoever guesses does not wait for the answer: the missing "yes" tells as much.
+            guess = stack.enter_context(closing(Dialogue(colleague.connect(port(shared, "imap")), "imap")))
+            guess.ask(BOB, f"CANARY-guess-{number}")
+        number = 0
+        while "different wrong passwords were tried" not in shared.log:
+            number += 1
+            assert number <= GUESSES, "there is no end to guessing"
+            assert log_in(colleague, shared, "imap", BOB, f"CANARY-more-{number}") == later
+    # The right one could be a guess now, and is told nothing else.
+    assert log_in(colleague, shared, "imap", BOB, CHOSEN) == later
+    for protocol in PROTOCOLS:
+        assert is_accepted(log_in(None, shared, protocol, BOB, CHOSEN)), "another user's guesses are not mine"
+    # A random one cannot be guessed: it is never held back.
+    random = shared.run("accounts", "password", BOB, "--rotate").strip()
+    for protocol in PROTOCOLS:
+        assert is_accepted(log_in(colleague, shared, protocol, BOB, random))
+    shared.run("accounts", "password", BOB, "--set-from-stdin", stdin=CHOSEN)
+
+
+def test_one_wrong_password_all_night_does_not_slow_the_right_one(shared: Bridge) -> None:
+    """Of the same account and OS user: more wrong ones wait for their answer than may."""
+    with ExitStack() as stack:
+        crm = [
+            stack.enter_context(closing(Dialogue(socket.create_connection(("127.0.0.1", where), timeout=90), "imap")))
+            for where in [port(shared, "imap")] * 12
+        ]
+        for dialogue in crm:
+            dialogue.ask(BOB, "CANARY-of-last-year")
+        for _ in range(5):
+            assert is_accepted(log_in(None, shared, "imap", BOB, CHOSEN))
+        said = [dialogue.answer() for dialogue in crm]
+    assert {answer.split("]")[0] for answer in said} <= {"a1 NO [AUTHENTICATIONFAILED", "* BYE [UNAVAILABLE"}
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> None:
+    where, held = port(shared, "pop3"), 0
+    with ExitStack() as stack:
+        for _ in range(UNAUTHENTICATED_CONNECTIONS):
+            sock = stack.enter_context(colleague.connect(where))
+            held += sock.recv(512).startswith(b"+OK")
+        # Wrong logins of the tests before may still wait for their answers, and hold their places.
+        assert UNAUTHENTICATED_CONNECTIONS // 2 - 50 <= held <= UNAUTHENTICATED_CONNECTIONS // 2 + SHARE
+        assert f"{SHARE} more of user {colleague.uid}" in shared.log
+        for protocol in PROTOCOLS:
+            assert is_accepted(log_in(None, shared, protocol, ALICE, shared.password(ALICE)))
+    assert is_accepted(log_in(colleague, shared, "pop3", BOB, CHOSEN)) or "attempts" in shared.log
