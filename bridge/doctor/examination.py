@@ -18,7 +18,7 @@ from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.findings import failed, skipped
 from bridge.doctor.keys import has_store, keyring_finding, store_finding
-from bridge.doctor.machine import Machine, machine_findings
+from bridge.doctor.machine import Machine, machine_findings, user_findings
 from bridge.doctor.network import network_report
 from bridge.doctor.ports import Bind, port_findings
 from bridge.errors import ProviderUnavailable
@@ -52,11 +52,12 @@ class Examination:
     clinic: Clinic
 
     async def basics(self) -> Findings:
-        """Configuration, ports, store: whether a bridge could start. No other machine is asked."""
+        """Configuration, ports, OS users, store: whether a bridge could start. No other machine is asked."""
         async with asyncio.TaskGroup() as group:
             ports = group.create_task(self._ports())
             store = group.create_task(self._store())
-        return (*self._configuration(), *ports.result(), store.result())
+            users = group.create_task(self._users())
+        return (*self._configuration(), *ports.result(), *users.result(), store.result())
 
     async def everything(self) -> Findings:
         """That, and what only the network and the providers can tell."""
@@ -96,6 +97,9 @@ class Examination:
             return port_findings(self.loaded.config, self.bind, self.machine, held=self.held_ports)
 
         return await _in_thread("port", work)
+
+    async def _users(self) -> Findings:
+        return await _in_thread("os user", lambda: user_findings(self.loaded.config, self.machine))
 
     async def _of_machine(self) -> Findings:
         return await _in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
+from bridge.advice.base import Turn
 from bridge.config.providers import Flow
-from bridge.config.schema import Config
+from bridge.config.schema import SAME_USER, Config
 from bridge.config.values import is_loopback
 from bridge.control.contract import Finding
-from bridge.doctor.findings import ok, skipped
+from bridge.doctor.findings import failed, ok, skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,15 @@ class Holder:
     pid: int | None = None
     user: str = ""
     """Known where the program is another user's, of which Linux tells no more."""
+
+
+class Telling(Enum):
+    """Of whose connections the system tells us the user."""
+
+    ALL = "all"
+    OWN = "own"
+    """Only of programs of the user who runs mail-bridge."""
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +47,17 @@ class Machine:
     browser: Callable[[], str | None]
     """The default browser's name; None if there is none to start here."""
     platform: str = sys.platform
+    tells_users: Callable[[], Telling] = lambda: Telling.NOTHING
+    """Of which connections the system tells whose program it is, tried now."""
+    has_user: Callable[[str], bool | None] = lambda name: None
+    """Whether there is this OS user; None if that cannot be known."""
 
 
 NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
 """For a bridge that nobody has told about its machine."""
 
+MOST_NAMED = 5
+"""Accounts in one sentence."""
 PER_SESSION = 2
 """Descriptors of a mail session: the mail program's and the mail server's."""
 BESIDE = 64
@@ -69,6 +86,54 @@ OPEN_TO_OTHERS = (
     "whether a firewall lets other machines reach {addresses} can only be tried from one of them; the firewall of this "
     "machine must allow it"
 )
+
+
+USERS_TOLD = "this system tells whose programs connect, so that `os_user` and the sign-in page work"
+USERS_OWN = (
+    "this system tells mail-bridge only of programs of the user who runs it: accounts with another `os_user` let "
+    "nobody in. Run mail-bridge as a service"
+)
+USERS_NOT_TOLD = (
+    "this system does not tell whose programs connect: accounts with `os_user` let nobody in ({accounts}). Leave "
+    "`os_user` out, or run mail-bridge where the system tells"
+)
+FIRST_USE_BLIND = (
+    "this system does not tell whose programs connect: with `local_password: first-use` the sign-in page cannot say "
+    "whose password it keeps"
+)
+NO_SUCH_USER = "this machine has no user called {user}, for whom `os_user` lets programs in"
+FROM_ELSEWHERE = (
+    "logins at {addresses} come from other machines, whose users cannot be known: accounts with `os_user` let nobody "
+    "in there"
+)
+
+
+def user_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
+    """Whether `os_user` and first-use can do what they are for; nothing where neither is in use. May block."""
+    bound = [account for account in config.accounts if account.os_user]
+    is_first_use = "first-use" in {config.local_password, *(account.local_password for account in config.accounts)}
+    if not bound and not is_first_use:
+        return ()
+    found = [_telling(machine.tells_users(), [account.address for account in bound])]
+    names = dict.fromkeys(name for account in bound for name in account.os_user if name != SAME_USER)
+    for name in names:
+        if machine.has_user(name) is False:
+            found.append(failed("os user", name, NO_SUCH_USER, turn=Turn.APP_ADMIN, user=name))
+    doors = [*config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
+    others = [door.address for door in doors if not is_loopback(door.host)]
+    if bound and others:
+        found.append(skipped("os user", "", FROM_ELSEWHERE, addresses=", ".join(others)))
+    return tuple(found)
+
+
+def _telling(telling: Telling, bound: list[str]) -> Finding:
+    if telling is Telling.ALL:
+        return ok("os user", "", USERS_TOLD)
+    if telling is Telling.OWN:
+        return failed("os user", "", USERS_OWN, turn=Turn.APP_ADMIN)
+    if bound:
+        return failed("os user", "", USERS_NOT_TOLD, turn=Turn.APP_ADMIN, accounts=", ".join(bound[:MOST_NAMED]))
+    return failed("os user", "", FIRST_USE_BLIND, turn=Turn.APP_ADMIN)
 
 
 def machine_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import webbrowser
 
-from bridge.doctor.machine import Machine
+from bridge.doctor.machine import Machine, Telling
+from bridge.host.callers import this_system
 from bridge.host.holders import excluded_ports, holder_of
+from bridge.model import Ends
 
 
 def this_machine() -> Machine:
     """What there is to ask of the operating system."""
-    return Machine(holder_of, excluded_ports, descriptor_limit, browser)
+    return Machine(holder_of, excluded_ports, descriptor_limit, browser, tells_users=tells_users, has_user=has_user)
 
 
 def descriptor_limit() -> int | None:
@@ -31,3 +34,36 @@ def browser() -> str | None:
     except webbrowser.Error:
         return None
     return str(getattr(found, "name", "")) or type(found).__name__
+
+
+def tells_users() -> Telling:
+    """Tried with a connection of our own: on Windows others' programs are told only to administrators and services."""
+    system = this_system()
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as client,
+        ):
+            ends = Ends(client.getsockname(), client.getpeername())
+            if system is None or (system.owner_now(ends) or system.owner(ends)) is None:
+                return Telling.NOTHING
+    except OSError:
+        return Telling.NOTHING
+    if sys.platform == "win32":
+        import ctypes  # its windll is Windows' alone
+
+        return Telling.ALL if ctypes.windll.shell32.IsUserAnAdmin() else Telling.OWN
+    return Telling.ALL
+
+
+def has_user(name: str) -> bool | None:
+    """By name or number; None on Windows, where a domain may know more than we are told."""
+    if sys.platform == "win32":
+        return None
+    import pwd  # not on Windows
+
+    try:
+        pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        return False
+    return True

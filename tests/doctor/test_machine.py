@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from bridge.advice.base import Turn
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor import machine as texts
-from bridge.doctor.machine import NOT_TOLD, Machine, machine_findings
+from bridge.doctor.machine import NOT_TOLD, Machine, Telling, machine_findings, user_findings
+from bridge.host.machine import this_machine
 
 
 def config(*lines: str) -> Config:
@@ -57,3 +60,46 @@ def test_no_firewall_is_called_ok_without_being_asked() -> None:
     windows = Machine(lambda _: None, lambda: (), lambda: None, lambda: None, platform="win32")
     assert found()["firewall"].sentence == texts.LOOPBACK_ONLY
     assert found(windows)["firewall"].sentence == texts.LOOPBACK_ON_WINDOWS
+
+
+# --- OS users -------------------------------------------------------------------------------------------------------
+
+BOUND = "accounts: [{address: alice@example.com, provider: it, os_user: [alice, same]}]"
+
+
+def users(telling: Telling, accounts: str, *lines: str, known: bool | None = True) -> dict[str, Finding]:
+    machine = replace(NOT_TOLD, tells_users=lambda: telling, has_user=lambda name: known)
+    text = f"providers: {{it: {{kind: google, client_id: c, client_secret: CANARY}}}}\n{accounts}\n" + "\n".join(lines)
+    bound = parse_config(text, directory=Path(__file__).parent, environ={}).config
+    return {finding.sentence: finding for finding in user_findings(bound, machine)}
+
+
+def test_os_users_are_looked_at_only_where_they_matter() -> None:
+    assert users(Telling.NOTHING, "accounts: [{address: alice@example.com, provider: it}]") == {}
+
+
+def test_os_user_on_a_system_that_does_not_tell_lets_nobody_in_and_check_says_so() -> None:
+    (finding,) = users(Telling.NOTHING, BOUND).values()
+    assert (finding.outcome, finding.turn) == (Outcome.FAILED, Turn.APP_ADMIN)
+    assert "let nobody in (alice@example.com)" in finding.detail
+    assert list(users(Telling.ALL, BOUND)) == [texts.USERS_TOLD]
+    assert users(Telling.OWN, BOUND)[texts.USERS_OWN].outcome is Outcome.FAILED
+    first_use = "accounts: [{address: alice@example.com, provider: it, local_password: first-use}]"
+    assert list(users(Telling.NOTHING, first_use)) == [texts.FIRST_USE_BLIND]
+
+
+def test_an_os_user_that_is_not_there_is_named() -> None:
+    findings = users(Telling.ALL, BOUND, known=False)
+    assert findings[texts.NO_SUCH_USER].detail.startswith("this machine has no user called alice,")
+    assert texts.NO_SUCH_USER not in users(Telling.ALL, BOUND, known=None)
+
+
+def test_this_machine_tells() -> None:
+    here = this_machine()
+    assert here.tells_users() is Telling.ALL
+    assert [here.has_user(name) for name in ("root", "0", "nobody-of-that-name", "4294967294")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
