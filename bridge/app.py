@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -263,6 +263,15 @@ class App:
 
     # --- what sessions ask --------------------------------------------------------------------------------------
 
+    async def _is_waiting(self, account: Account) -> bool:
+        """True if a mail program's own password waits to be confirmed."""
+        if not account.is_first_use or not self._asks.of(account.address):
+            return False
+        try:
+            return not await self._passwords.is_known(account.address)
+        except BridgeError:
+            return False  # the store's trouble shows in other places
+
     def _first_use(self, account: Account) -> AuthorizationRequired:
         """A mail program has come with a password of its own: the person signs in, and says whether it is theirs."""
         url, wanted = self.sign_in_url(account.address), Diagnosis.of("sign_in.password")
@@ -460,6 +469,9 @@ class App:
 
     async def _account_status(self, account: Account) -> AccountStatus:
         standing = await self._tokens.standing(account)
+        if standing.is_signed_in and not standing.detail and await self._is_waiting(account):
+            wanted = Diagnosis.of("sign_in.password")  # a mail program has asked, and nobody has said whose it is
+            standing = replace(standing, is_signed_in=False, detail=wanted.told(), diagnosis=wanted)
         if not standing.is_readable:
             state = AccountState.TROUBLE
         elif standing.is_signed_in:

@@ -80,6 +80,8 @@ def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, 
     assert re.search(rf"run by the user {colleague.name}, [^<]*\s*<em>\(not run by you\)</em>", done), done
     assert "checked" not in done
     assert not is_accepted(log_in(colleague, bridge, "imap", CAROL, TRAP))
+    (status,) = [one for one in bridge.json("accounts", "list") if one["address"] == CAROL]
+    assert (status["state"], status["diagnosis"]["key"]) == ("sign-in", "sign_in.password")
     # Her own tries now; both are on the same page, and she says which is hers.
     assert log_in(None, bridge, "pop3", CAROL, OWN).startswith(MUST_SIGN_IN["pop3"].format(CAROL))
     page = visitor.reload()
@@ -92,6 +94,8 @@ def test_a_colleague_who_comes_first_gets_nothing(bridge: Bridge, world: World, 
     for protocol in PROTOCOLS:
         assert is_accepted(log_in(None, bridge, protocol, CAROL, OWN))
         assert not is_accepted(log_in(colleague, bridge, protocol, CAROL, TRAP))
+    (status,) = [one for one in bridge.json("accounts", "list") if one["address"] == CAROL]
+    assert status["state"] == "ready"
 
 
 def test_nobody_else_answers_the_question(bridge: Bridge, world: World, colleague: OsUser) -> None:

@@ -9,14 +9,17 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from bridge.model import Protocol, TlsMode
+from bridge.model import Caller, Ends, Protocol, TlsMode
 from bridge.observe import logs
 from bridge.relay import listener as listener_module
 from bridge.relay.channel import Channel
-from bridge.relay.listener import Listener, socket_name
+from bridge.relay.limits import ConnectionCap
+from bridge.relay.listener import CallerOf, Listener, socket_name
+from tests.servers.ca import Authority
 
 Serve = Callable[[str, Channel], Awaitable[None]]
 
@@ -33,11 +36,17 @@ def log() -> Iterator[io.StringIO]:
 
 @asynccontextmanager
 async def listening(
-    serve: Serve, tls: TlsMode | None = None, context: ssl.SSLContext | None = None
+    serve: Serve,
+    tls: TlsMode | None = None,
+    context: ssl.SSLContext | None = None,
+    handshakes: ConnectionCap | None = None,
+    caller_of: CallerOf | None = None,
 ) -> AsyncIterator[tuple[Listener, tuple[str, int]]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(Protocol.IMAP, [sock], serve, tls=tls, context=context)
+    listener = Listener(
+        Protocol.IMAP, [sock], serve, tls=tls, context=context, handshakes=handshakes, caller_of=caller_of
+    )
     address = sock.getsockname()
     async with asyncio.TaskGroup() as group:
         group.create_task(listener.run())
@@ -137,3 +146,37 @@ def test_a_socket_is_named_as_a_person_writes_it() -> None:
     if socket.has_ipv6:
         with socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
             assert socket_name(sock) == f"[::1]:{sock.getsockname()[1]}"
+
+
+async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_more(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """The next one of the same user is sent away at once; another user's handshake goes on."""
+    certificate, key = authority.write_pair(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    cap, caller = ConnectionCap(most=4, share=1), Caller("bob", "1001")
+    asked: list[Ends | None] = []
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        asked.append(ends)
+        return caller
+
+    async with listening(echo, TlsMode.IMPLICIT, context, cap, caller_of) as (_, address):
+        silent = [await asyncio.open_connection(*address) for _ in range(3)]
+        while cap.count < 3:
+            await asyncio.sleep(0)
+        assert len(asked) == 1, "while half of the places are free nobody is asked"
+        reader, refused = await asyncio.open_connection(*address)
+        assert await reader.read() == b""
+        caller = Caller("alice", "1000")
+        reader, writer = await asyncio.open_connection(
+            *address, ssl=authority.client_context(), server_hostname="localhost"
+        )
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"imap hello\n"
+        for one in (writer, refused, *(writer for _, writer in silent)):
+            one.close()
+    assert asked[0] is not None
+    assert asked[0].ours[:2] == address
+    assert cap.count == 0

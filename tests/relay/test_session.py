@@ -10,11 +10,12 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import pytest
 
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
-from bridge.model import AccessToken, Account, Endpoint, Login, Protocol, TlsMode
+from bridge.model import AccessToken, Account, Caller, Endpoint, Ends, Login, Protocol, TlsMode
 from bridge.observe import logs
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine, server_machine
@@ -343,6 +344,28 @@ FULL = {
     Protocol.POP3: b"-ERR [SYS/TEMP] ",
     Protocol.SMTP: b"421 4.7.0 ",
 }
+
+
+async def test_once_half_of_the_places_are_taken_a_newcomer_says_who_he_is(trust: Trust, log: io.StringIO) -> None:
+    asked: list[Ends | None] = []
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        asked.append(ends)
+        return Caller("bob", "1001")
+
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust, most=4) as bridge:
+        bridge.cap._share = 1
+        bridge.services = replace(bridge.services, caller_of=caller_of)
+        async with bridge.serving() as (first, _), bridge.serving() as (second, _):
+            assert (await first.hear()).startswith(b"* OK")
+            assert (await second.hear()).startswith(b"* OK")
+            assert asked == []
+            async with bridge.serving() as (third, _), bridge.serving() as (fourth, _):
+                assert (await third.hear()).startswith(b"* OK")
+                assert (await fourth.hear()).startswith(FULL[Protocol.IMAP])
+                assert len(asked) == 2
+                assert bridge.cap.count == 3
+    assert "1 more of user 1001" in log.getvalue()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
