@@ -98,8 +98,8 @@ USERS_NOT_TOLD = (
     "`os_user` out, or run mail-bridge where the system tells"
 )
 FIRST_USE_BLIND = (
-    "this system does not tell whose programs connect: with `local_password: first-use` the sign-in page cannot say "
-    "whose password it keeps"
+    "this system does not tell whose programs connect: with `first-use` the sign-in page cannot say whose password it "
+    "keeps"
 )
 NO_SUCH_USER = "this machine has no user called {user}, for whom `os_user` lets programs in"
 FROM_ELSEWHERE = (
