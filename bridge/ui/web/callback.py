@@ -25,7 +25,7 @@ from bridge.errors import (
     UpstreamUnavailable,
 )
 from bridge.model import Wish
-from bridge.observe.logs import event
+from bridge.observe.logs import event, report
 from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
@@ -113,7 +113,13 @@ class Callback:
     async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
         """The usual case of first-use: the person's own mail program has asked, and nobody else."""
         wish = only_own(await wishes_of(self._visitors, outcome.address, request))
-        return outcome if wish is None else await self._kept(outcome, wish)
+        if wish is None:
+            return outcome
+        try:
+            return await self._kept(outcome, wish)
+        except BridgeError as problem:  # the sign-in is stored all the same; the page asks, if it still can
+            report("console.password_not_kept", problem, account=outcome.address)
+            return outcome
 
     async def _kept(self, outcome: Outcome, wish: Wish) -> Outcome:
         await self._visitors.keep(outcome.address, wish.name)

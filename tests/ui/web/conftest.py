@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
+from bridge.control.contract import Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.observe import logs
 from bridge.secret import Secret
@@ -59,7 +60,11 @@ class Browser:
 
 @asynccontextmanager
 async def serving(
-    control: FakeControl, clock: HandClock | None = None, language: str = "auto", keep_alive: float = KEEP_ALIVE
+    control: FakeControl,
+    clock: HandClock | None = None,
+    language: str = "auto",
+    keep_alive: float = KEEP_ALIVE,
+    visitors: Visitors | None = None,
 ) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
@@ -71,6 +76,7 @@ async def serving(
         clock=clock,
         keep_alive=keep_alive,
         language=lambda: language,
+        visitors=visitors,
     )
     async with console.serving([sock]), browsing(port) as browser:
         yield browser
