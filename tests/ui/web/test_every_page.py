@@ -23,8 +23,10 @@ from bridge.errors import (
 from bridge.secret import Secret
 from bridge.ui.web import rendering
 from bridge.ui.web.callback import Callback
+from bridge.ui.web.guards import Forms
 from bridge.ui.web.server import Console
 from bridge.ui.web.waiting import Waiting
+from bridge.ui.web.wishing import Nobody
 from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.ui.web.conftest import TOKEN, Browser
@@ -165,9 +167,10 @@ def test_every_kind_that_a_template_can_show_is_looked_at() -> None:
 
 async def test_every_route_is_looked_at(control: FakeControl) -> None:
     clock = SystemClock()
-    callback = Callback(control, clock)
+    forms = Forms(frozenset())
+    callback = Callback(control, clock, Nobody(), forms)
     console = Console(control, admin_token=Secret(TOKEN), hosts=frozenset())
-    application = console._application(callback, Waiting(control, callback, clock))
+    application = console._application(callback, Waiting(control, callback, clock), forms)
     found = {resource.canonical for resource in application.router.resources()}
     assert {path for path in found if not path.startswith("/api/")} == ROUTES.keys()
     looked_at = set().union(*(names for names in ROUTES.values() if isinstance(names, set)))
