@@ -139,10 +139,9 @@ def _check_first_use(source: Source, keys: Keys, account: dict[str, Any], provid
     provider = providers.get(str(account.get("provider")))
     if wanted != "first-use" or provider is None or provider.flow is Flow.BROWSER or source.is_settled(at):
         return
-    where = "" if at == own else f"; give accounts[{keys[1]}] `local_password: random`"
-    source.report(
-        at, f"first-use needs a provider with `flow: browser`, where a person says whose password it is{where}"
-    )
+    why = said("first-use needs a provider with `flow: browser`, where a person says whose password it is")
+    remedy = said("{why}; give accounts[{number}] `local_password: random`", why=why, number=keys[1])
+    source.report(at, why if at == own else remedy)
 
 
 def _check_provider(source: Source, keys: Keys, name: Any, known: tuple[str, ...]) -> None:

@@ -65,7 +65,7 @@ class AccountConfig(Part):
     @classmethod
     def _somebody(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
-            raise ValueError("names nobody; leave os_user out to let all users of this machine in")
+            raise BadValue(said("names nobody; leave os_user out to let all users of this machine in"))
         return value
 
     @property

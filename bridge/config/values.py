@@ -209,7 +209,7 @@ Username = Annotated[str, AfterValidator(_username)]
 def _os_user(value: str) -> str:
     name = value.strip()
     if not name or not name.isprintable() or len(name) > LONGEST_ADDRESS or any(sign in name for sign in "@*/:"):
-        raise ValueError(r"must be a user of the operating system, such as alice or OFFICE\alice, a uid or a SID")
+        raise BadValue(said("must be a user of the operating system, such as alice or OFFICE\\alice, a uid or a SID"))
     return name
 
 
