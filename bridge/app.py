@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +24,6 @@ from bridge.clock import Clock, SystemClock
 from bridge.config.diff import configured_listeners, plan, summary_of
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.load import LoadedConfig
-from bridge.config.values import is_loopback
 from bridge.control.contract import (
     AccountState,
     AccountStatus,
@@ -36,6 +35,7 @@ from bridge.control.contract import (
 )
 from bridge.doctor.accounts import Clinic
 from bridge.doctor.examination import Examination
+from bridge.doctor.local_tls import certificate_warnings
 from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.doctor.ports import OURS
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, PasswordUnknown, UpstreamRefused
@@ -53,8 +53,8 @@ from bridge.relay.channel import Channel
 from bridge.relay.flight import Leg, fly
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
-from bridge.relay.listener import Serve, socket_name
-from bridge.relay.ports import Bind, Ports
+from bridge.relay.listener import Context, Serve, socket_name
+from bridge.relay.ports import Bind, EnsureCertificate, Ports, no_certificate
 from bridge.relay.session import Services, Session
 from bridge.relay.smtp_frontend import SmtpFrontend
 from bridge.relay.tls import UpstreamContexts
@@ -97,6 +97,10 @@ class Surroundings:
     """Whose program is at the other end of a local connection."""
     program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
     """The program's name."""
+    ensure_certificate: EnsureCertificate = no_certificate
+    """For ports with TLS and without a certificate of their own."""
+    authority_file: Path | None = None
+    """Who signs that certificate; need not be there yet."""
 
 
 class App:
@@ -148,7 +152,13 @@ class App:
         self._bus.on_notice(self._hooks.take)
         self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
-        self._ports = Ports(surroundings.bind, self._serving, handshakes=cap, caller_of=surroundings.caller_of)
+        self._ports = Ports(
+            surroundings.bind,
+            self._serving,
+            surroundings.ensure_certificate,
+            handshakes=cap,
+            caller_of=surroundings.caller_of,
+        )
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); whoever serves the console takes them."""
 
@@ -170,8 +180,7 @@ class App:
         """Open all ports, or none. Raises: BridgeError naming port and remedy; ConfigError for a certificate."""
         console = self._loaded.config.console
         # A browser may look for localhost at 127.0.0.1 or at ::1: the redirect must arrive either way.
-        host = "localhost" if is_loopback(console.host) else console.host
-        self.console_sockets = self._bind(host, console.port, "console")
+        self.console_sockets = self._bind("localhost", console.port, "console")
         try:
             if not console_only:
                 self._ports.change((), configured_listeners(self._loaded.config))
@@ -200,6 +209,7 @@ class App:
                 group.create_task(Renewal(self._tokens, self._find, self._clock).run()),
                 group.create_task(self._hooks.run()),
                 group.create_task(self._secrets.run()),
+                group.create_task(self._ports.follow_certificates(self._clock.pause)),
             ]
             for listener in self._ports.listeners:
                 self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
@@ -219,6 +229,7 @@ class App:
         """
         old, new = self._loaded.config, loaded.config
         change = plan(old, new)
+        self._ports.look()
         for listener in self._ports.change(change.listeners_to_close, change.listeners_to_open):
             self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
         self._loaded = loaded
@@ -295,13 +306,14 @@ class App:
         endpoints = [effective_endpoint(config.providers[name], Protocol.SMTP) for name in used]
         return offered_extensions(upstream.learned_extensions(endpoint) for endpoint in endpoints if endpoint)
 
-    def _serving(self, protocol: Protocol, starttls: ssl.SSLContext | None) -> Serve:
+    def _serving(self, protocol: Protocol, starttls: Context | None) -> Serve:
         """How the mail clients of a port are served."""
 
         def frontend(client: Channel) -> Frontend:
+            context = starttls() if starttls is not None else None
             if protocol is Protocol.SMTP:
-                return SmtpFrontend(client, extensions=self._smtp_extensions, context=starttls)
-            return MachineFrontend(client, server_machine(protocol, starttls=starttls is not None), starttls)
+                return SmtpFrontend(client, extensions=self._smtp_extensions, context=context)
+            return MachineFrontend(client, server_machine(protocol, starttls=context is not None), context)
 
         async def serve(conn: str, client: Channel) -> None:
             await Session(conn, protocol, client, frontend, self._upstreams[protocol], self._services).run()
@@ -337,8 +349,12 @@ class App:
                 for listener in self._ports.listeners
             ),
             patterns=self._directory.patterns,
-            warnings=tuple(one.diagnosis for one in self._secrets.expiring()),
+            warnings=(*(one.diagnosis for one in self._secrets.expiring()), *self._certificate_warnings()),
         )
+
+    def _certificate_warnings(self) -> tuple[Diagnosis, ...]:
+        today = datetime.fromtimestamp(self._clock.now()).date()
+        return certificate_warnings(self._loaded.config, self._surroundings.authority_file, today)
 
     async def begin_authorization(self, address: str) -> SignInStarted:
         """See Control."""
@@ -430,6 +446,7 @@ class App:
             self._bind,
             held_ports,
             self._surroundings.store_place,
+            self._surroundings.authority_file,
             self._store.check,
             self._directory.accounts,
             Clinic(self._account_status, self._renewed, try_servers, self._clock.now),

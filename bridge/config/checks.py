@@ -14,14 +14,15 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.advice.said import said
+from bridge.config.addresses import ConsoleAddress, ListenAddress, LocalAddress
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.nodes import Keys, path_of
 from bridge.config.providers import Flow, GoogleProvider, MicrosoftProvider, ProviderConfig
-from bridge.config.schema import Config, ListenAddress, Listeners, NotifyConfig
+from bridge.config.schema import Config, Listeners, NotifyConfig
 from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source
 from bridge.config.values import is_loopback, same_name
-from bridge.model import Protocol, TlsMode
+from bridge.model import Protocol
 
 LONGEST_FILE = 1024 * 1024
 """Bytes; the system's own bundle of all authorities has a quarter of it."""
@@ -36,7 +37,7 @@ class Parts:
     provider_names: tuple[str, ...]
     """All that are in the file, right or wrong."""
     providers: Mapping[str, ProviderConfig]
-    doors: tuple[tuple[Keys, ListenAddress], ...]
+    doors: tuple[tuple[Keys, LocalAddress], ...]
     """Listeners and, last, the console: where local programs connect."""
     notify: NotifyConfig | None
     """None if it is wrong by itself."""
@@ -54,9 +55,9 @@ class Parts:
         )
 
     @property
-    def console(self) -> ListenAddress | None:
+    def console(self) -> ConsoleAddress | None:
         """None if it is wrong by itself."""
-        return next((address for keys, address in self.doors if keys == ("console",)), None)
+        return next((address for _, address in self.doors if isinstance(address, ConsoleAddress)), None)
 
 
 def check(source: Source, parts: Parts) -> None:
@@ -73,9 +74,9 @@ def check(source: Source, parts: Parts) -> None:
         _check_files(source, keys, provider)
 
 
-def console_url(console: ListenAddress) -> str:
+def console_url(console: ConsoleAddress) -> str:
     """Where the browser finds the console, and comes back to after a sign-in."""
-    return f"{'http' if console.tls is None else 'https'}://localhost:{console.port}/"
+    return f"http://localhost:{console.port}/"
 
 
 def _valid(adapter: TypeAdapter[Any], value: Any, context: Mapping[str, Any]) -> Any:
@@ -85,7 +86,7 @@ def _valid(adapter: TypeAdapter[Any], value: Any, context: Mapping[str, Any]) ->
         return None
 
 
-def _doors(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[tuple[Keys, ListenAddress]]:
+def _doors(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[tuple[Keys, LocalAddress]]:
     written = values.get("listeners", {})
     for protocol in Protocol:
         name = protocol.value
@@ -95,7 +96,7 @@ def _doors(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[tu
             is_list = isinstance(value.get(name), list)
             yield (("listeners", name, index) if is_list else ("listeners", name)), address
     default = Config.model_fields["console"].get_default(call_default_factory=True)
-    console = _valid(TypeAdapter(ListenAddress), values.get("console", default), context)
+    console = _valid(TypeAdapter(ConsoleAddress), values.get("console", default), context)
     if console is not None:
         yield ("console",), console
 
@@ -155,13 +156,11 @@ def _check_provider(source: Source, keys: Keys, name: Any, known: tuple[str, ...
 
 
 def _check_doors(source: Source, parts: Parts) -> None:
-    taken: dict[tuple[str, int], tuple[Keys, ListenAddress]] = {}
+    taken: dict[tuple[str, int], tuple[Keys, LocalAddress]] = {}
     for keys, door in parts.doors:
-        if door.certificate and door.key:
+        if isinstance(door, ListenAddress) and door.certificate and door.key:
             _check_pair(source, (*keys, "certificate"), door.certificate, (*keys, "key"), door.key)
-        if keys == ("console",) and door.tls is TlsMode.STARTTLS:
-            source.report((*keys, "tls"), said("must be implicit: browsers have no STARTTLS"))
-        needed = _sockets(door, keys)
+        needed = _sockets(door)
         other = next((taken[socket] for socket in needed if socket in taken), None)
         if other is None:
             taken |= dict.fromkeys(needed, (keys, door))
@@ -171,7 +170,7 @@ def _check_doors(source: Source, parts: Parts) -> None:
             _report_taken(source, keys, door, by=other[0])
 
 
-def _report_taken(source: Source, keys: Keys, door: ListenAddress, *, by: Keys) -> None:
+def _report_taken(source: Source, keys: Keys, door: LocalAddress, *, by: Keys) -> None:
     at = (*keys, "address") if source.is_section(keys) else keys
     if source.is_settled(at):
         return
@@ -188,12 +187,12 @@ def _report_taken(source: Source, keys: Keys, door: ListenAddress, *, by: Keys) 
     source.report(at, sentence)
 
 
-def _sockets(door: ListenAddress, keys: Keys) -> set[tuple[str, int]]:
+def _sockets(door: LocalAddress) -> set[tuple[str, int]]:
     """What this door needs. All of an interface (0.0.0.0) counts as loopback too; its other addresses are not seen."""
     if door.port == 0:
         return set()
     host = door.host.lower()
-    if host == "localhost" or (keys == ("console",) and is_loopback(host)):
+    if host == "localhost" or (isinstance(door, ConsoleAddress) and door.is_local):
         return {("127.0.0.1", door.port), ("::1", door.port)}
     try:
         address = ipaddress.ip_address(host)
@@ -204,7 +203,7 @@ def _sockets(door: ListenAddress, keys: Keys) -> set[tuple[str, int]]:
     return {(str(address), door.port)}
 
 
-def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, console: ListenAddress | None) -> None:
+def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, console: ConsoleAddress | None) -> None:
     """The browser must come back to us. A redirect to elsewhere is a proxy's in front of us: the admin's matter."""
     at: Keys = (*keys, "redirect_uri")
     if console is None or not source.has(at) or console.port == 0 or source.is_settled(("console",)):
@@ -214,10 +213,6 @@ def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, consol
     if not is_loopback(url.hostname or "") or source.is_settled(at):
         return
     if provider.redirect_uri in {expected, expected.removesuffix("/")}:
-        if not is_loopback(console.host) and console.host not in {"0.0.0.0", "::"}:
-            source.report(
-                at, said("the console does not listen at localhost; add `console: 127.0.0.1:3017`, or use its URL")
-            )
         return
     is_quotable = not source.has_references(("console",))
     here = expected if is_quotable else said("the console's address, {url}", url="http://localhost:PORT/")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.config.schema import Config, ListenAddress
+from bridge.config.addresses import ListenAddress
+from bridge.config.schema import Config
 from bridge.model import Protocol
 
 

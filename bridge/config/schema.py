@@ -7,7 +7,6 @@ checks.py.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validato
 from pydantic_core import CoreSchema
 
 from bridge.advice.said import said
+from bridge.config.addresses import ConsoleAddress, ListenAddress
 from bridge.config.providers import ProviderConfig
 from bridge.config.values import (
     BadValue,
@@ -27,10 +27,8 @@ from bridge.config.values import (
     SecretText,
     SecretUrl,
     Username,
-    is_host,
-    is_loopback,
 )
-from bridge.model import Protocol, TlsMode
+from bridge.model import Protocol
 
 SAME_USER = "same"
 """For `os_user`: the user whose name is what stands before the @ of the address."""
@@ -92,85 +90,6 @@ class AccountConfig(Part):
         return self
 
 
-class ListenAddress(Part):
-    """A local address to listen on."""
-
-    address: str = Field(description='127.0.0.1:1143, localhost:1143 or "[::1]:1143"')
-    tls: TlsMode | None = Field(None, description="TLS for the mail client; needs certificate and key.")
-    certificate: FilePath | None = Field(None, description="PEM file: certificate, then its chain.")
-    key: FilePath | None = Field(None, description="PEM file: private key, without a password.")
-
-    @field_validator("address")
-    @classmethod
-    def _is_address(cls, value: str) -> str:
-        _split_address(value.strip())
-        return value.strip()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"address": value} if isinstance(value, str) else value
-
-    @property
-    def host(self) -> str:
-        """Host part, without brackets."""
-        return _split_address(self.address)[0]
-
-    @property
-    def port(self) -> int:
-        """Port part."""
-        return _split_address(self.address)[1]
-
-    @model_validator(mode="after")
-    def _complete(self) -> ListenAddress:
-        host, _ = _split_address(self.address)
-        if self.tls is not None and not (self.certificate and self.key):
-            raise BadValue(said("tls needs `certificate` and `key`, two PEM files"))
-        if self.tls is None and (self.certificate or self.key):
-            raise BadValue(said("certificate and key are of no use without `tls: implicit` or `tls: starttls`"))
-        if not is_loopback(host) and self.tls is None:
-            raise BadValue(
-                said(
-                    "{host} can be reached from other machines, and passwords would cross the network in clear: "
-                    "use 127.0.0.1, or add tls, certificate and key",
-                    host=host,
-                ),
-                said(
-                    "this address can be reached from other machines, and passwords would cross the network in "
-                    "clear: use 127.0.0.1, or add tls, certificate and key"
-                ),
-            )
-        return self
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The text alone will do."""
-        section = handler(core)
-        return {"anyOf": [{"type": "string", "minLength": 1}, handler.resolve_ref_schema(section)]}
-
-
-_PORT = re.compile(r"[0-9]{1,5}")
-
-
-def _split_address(value: str) -> tuple[str, int]:
-    host, colon, port = value.rpartition(":")
-    if not colon and _PORT.fullmatch(port):
-        raise BadValue(
-            said("write the address, too: {address}", address=f"127.0.0.1:{port}"),
-            said("write the address, too: {address}", address="127.0.0.1:PORT"),
-        )
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""  # IPv6 without brackets: which colon is the port's?
-    if not is_host(host) or not _PORT.fullmatch(port) or int(port) > 65535:
-        raise BadValue(
-            said("{value} is not an address and a port such as 127.0.0.1:1143", value=repr(value)),
-            said("is not an address and a port such as 127.0.0.1:1143"),
-        )
-    return host, int(port)
-
-
 def _listeners(default: str) -> Any:
     return Field(
         default_factory=lambda: (ListenAddress(address=default),),
@@ -184,9 +103,9 @@ _OFF = frozenset({"off", "no", "none", "false"})
 class Listeners(Part):
     """Local ports, one for each protocol, for all accounts and providers."""
 
-    imap: tuple[ListenAddress, ...] = _listeners("127.0.0.1:1143")
-    pop3: tuple[ListenAddress, ...] = _listeners("127.0.0.1:1110")
-    smtp: tuple[ListenAddress, ...] = _listeners("127.0.0.1:1587")
+    imap: tuple[ListenAddress, ...] = _listeners("localhost:1143")
+    pop3: tuple[ListenAddress, ...] = _listeners("localhost:1110")
+    smtp: tuple[ListenAddress, ...] = _listeners("localhost:1587")
 
     @model_validator(mode="before")
     @classmethod
@@ -278,7 +197,7 @@ class Config(Part):
     providers: dict[str, ProviderConfig] = Field(min_length=1)
     accounts: tuple[AccountConfig, ...] = Field(min_length=1)
     listeners: Listeners = Field(default_factory=Listeners)
-    console: ListenAddress = Field(default_factory=lambda: ListenAddress(address="127.0.0.1:3017"))
+    console: ConsoleAddress = Field(default_factory=lambda: ConsoleAddress(address="127.0.0.1:3017"))
     local_password: LocalPasswordMode = Field(
         "random",
         description="What mail programs log in with. random: a password that mail-bridge makes and shows. first-use: "

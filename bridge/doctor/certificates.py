@@ -5,10 +5,14 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
+from pathlib import Path
 
 import certifi
 from cryptography import x509
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 INTERCEPTORS: tuple[tuple[str, str], ...] = (
     ("adguard", "AdGuard"),
@@ -76,6 +80,47 @@ class Certificate:
         """The product that made it on the way; empty if its issuer is none that we know."""
         issuer = f"{self.issuer.lower()} "
         return next((product for part, product in INTERCEPTORS if part in issuer), "")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFile:
+    """A PEM file of a server's certificate and, behind it, its chain."""
+
+    certificate: Certificate
+    sha256: str
+    """Fingerprint, as Firefox and Thunderbird show it: AA:BB:…"""
+    sha1: str
+    """The same, as Windows has it ("thumbprint")."""
+    is_in_order: bool
+    """Each is followed by who has signed it."""
+    lacks_chain: bool
+    """It is alone, and says where its issuer's own certificate is to be had: hardly a root that clients know."""
+
+
+def read_certificate_file(path: Path) -> CertificateFile | None:
+    """What is in the file, which may hold a key as well; None if it cannot be read."""
+    try:
+        chain = x509.load_pem_x509_certificates(path.read_bytes())
+        first = read_certificate(chain[0].public_bytes(Encoding.DER))
+    except (OSError, ValueError):
+        return None
+    if first is None:
+        return None
+    return CertificateFile(
+        first,
+        chain[0].fingerprint(hashes.SHA256()).hex(":").upper(),
+        chain[0].fingerprint(hashes.SHA1()).hex(":").upper(),  # noqa: S303  to be compared by eye, not trusted
+        all(one.issuer == signer.subject for one, signer in pairwise(chain)),
+        len(chain) == 1 and chain[0].issuer != chain[0].subject and _names_issuer(chain[0]),
+    )
+
+
+def _names_issuer(found: x509.Certificate) -> bool:
+    try:
+        extension = found.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return False
+    return any(one.access_method == AuthorityInformationAccessOID.CA_ISSUERS for one in extension)
 
 
 def read_certificate(der: bytes) -> Certificate | None:

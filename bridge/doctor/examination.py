@@ -18,6 +18,7 @@ from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.findings import failed, skipped
 from bridge.doctor.keys import has_store, keyring_finding, store_finding
+from bridge.doctor.local_tls import certificate_findings
 from bridge.doctor.machine import Machine, machine_findings, user_findings
 from bridge.doctor.network import network_report
 from bridge.doctor.ports import Bind, port_findings
@@ -46,6 +47,8 @@ class Examination:
     """Empty: nobody of ours has the ports, so they are tried. Else the sentence that is true of them."""
     store_place: Path | None
     """The store's file; None where it is in no file."""
+    authority_file: Path | None
+    """Who signs the certificate that the bridge makes for its ports; None where it makes none."""
     check_store: Callable[[], Awaitable[None]]
     """Opens store and key. Raises: BridgeError."""
     accounts: Sequence[Account]
@@ -85,7 +88,9 @@ class Examination:
         return first, await account_findings(self.accounts, self.clinic, unattended=unattended)
 
     def _configuration(self) -> Findings:
-        return configuration_findings(self.loaded, datetime.now().date())
+        today = datetime.now().date()
+        certificates = certificate_findings(self.loaded.config, self.authority_file, today)
+        return (*configuration_findings(self.loaded, today), *certificates)
 
     async def _store(self) -> Finding:
         config = self.loaded.config.store

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from socket import socket
 
+from bridge.config.addresses import LocalAddress
 from bridge.config.diff import configured_listeners
-from bridge.config.schema import Config, ListenAddress
-from bridge.config.values import is_loopback
+from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok
 from bridge.doctor.machine import Holder, Machine
@@ -45,19 +45,19 @@ def port_findings(config: Config, bind: Bind, machine: Machine, *, held: str = "
     )
 
 
-def _doors(config: Config) -> Iterator[tuple[str, ListenAddress]]:
+def _doors(config: Config) -> Iterator[tuple[str, LocalAddress]]:
     for listener in configured_listeners(config):
         yield listener.protocol.value, listener.address
     yield "console", config.console
 
 
-def _subject(what: str, door: ListenAddress) -> str:
+def _subject(what: str, door: LocalAddress) -> str:
     return f"{what} {door.address}"
 
 
-def _tried(what: str, door: ListenAddress, bind: Bind, machine: Machine) -> Finding:
+def _tried(what: str, door: LocalAddress, bind: Bind, machine: Machine) -> Finding:
     # The console takes both 127.0.0.1 and ::1, as a browser may look for localhost at either.
-    host = "localhost" if what == "console" and is_loopback(door.host) else door.host
+    host = "localhost" if what == "console" and door.is_local else door.host
     subject = _subject(what, door)
     try:
         for sock in bind(host, door.port, what):

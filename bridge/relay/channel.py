@@ -30,10 +30,13 @@ LINGER_OCTETS = 256 * 1024
 class Channel(ABC):
     """A connected stream socket, plain or TLS. One task at a time may receive, and one may send."""
 
-    __slots__ = ()
+    __slots__ = ("is_direct", "peer")
 
     peer: str
-    """The other side's address, for the log."""
+    """The other side's address, for the log; behind a balancer with the PROXY protocol, the one in its header."""
+    is_direct: bool
+    """True where the socket's other end is the peer itself; False where a balancer speaks for it, so that nothing of
+    this socket (its OS user, its port) tells who the peer is."""
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -41,6 +44,10 @@ class Channel(ABC):
 
         Raises: PeerGone on a reset or a broken TLS record.
         """
+
+    @abstractmethod
+    async def receive_first(self, most: int) -> bytes:
+        """The same before TLS, at most so many octets: what comes behind them is left to TLS."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:

@@ -24,7 +24,6 @@ class CompletionChannel(Channel):
         "_sending",
         "_socket",
         "_tls",
-        "peer",
     )
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, peer: str = "") -> None:
@@ -40,11 +39,12 @@ class CompletionChannel(Channel):
         self._sending = asyncio.Lock()
         self._closed = False
         self.peer = peer
+        self.is_direct = True
 
     async def receive(self) -> bytes:
         """See Channel."""
         if self._tls is None:
-            return bytes(self._buffer[: await self._read_socket()])
+            return await self.receive_first(len(self._buffer))
         while True:
             try:
                 return self._tls.read(RECORD_SIZE)
@@ -55,6 +55,10 @@ class CompletionChannel(Channel):
                 return b""
             except OSError as problem:
                 raise PeerGone(f"{self.peer}: {problem}") from problem
+
+    async def receive_first(self, most: int) -> bytes:
+        """See Channel."""
+        return bytes(self._buffer[: await self._read_socket(most)])
 
     async def send(self, data: bytes) -> None:
         """See Channel."""
@@ -137,9 +141,9 @@ class CompletionChannel(Channel):
             while data := self._outgoing.read():
                 await self._write_socket(data)
 
-    async def _read_socket(self) -> int:
+    async def _read_socket(self, most: int = RECORD_SIZE) -> int:
         try:
-            return await self._loop.sock_recv_into(self._socket, self._buffer)
+            return await self._loop.sock_recv_into(self._socket, self._buffer[:most])
         except OSError as problem:
             raise PeerGone(f"{self.peer}: {problem}") from problem
 

@@ -9,9 +9,10 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
-from bridge.errors import LimitReached, PeerGone, TlsFailed
+from bridge.errors import LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Caller, Ends, Protocol, TlsMode
 from bridge.observe.logs import detail, event, fault, trouble
+from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.limits import ConnectionCap
@@ -24,6 +25,12 @@ HANDSHAKE_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
 
+SPEAKS_PLAIN = "is SSL/TLS switched on in the mail program? (it is not STARTTLS here)"
+PLAIN_REASONS = frozenset({"wrong version number", "http request", "https proxy request", "record layer failure"})
+"""What OpenSSL says, by version, of octets that are no TLS at all."""
+
+Context = Callable[[], ssl.SSLContext]
+"""The TLS context of the moment: certificates are renewed while the bridge runs."""
 Serve = Callable[[str, Channel], Awaitable[None]]
 """Connection id and channel: serves one mail client, closes the channel, raises nothing but bugs."""
 
@@ -43,13 +50,15 @@ class Listener:
         serve: Serve,
         *,
         tls: TlsMode | None = None,
-        context: ssl.SSLContext | None = None,
+        context: Context | None = None,
         handshakes: ConnectionCap | None = None,
         caller_of: CallerOf | None = None,
+        balancers: Sequence[str] = (),
     ) -> None:
         """`sockets` are bound and listening; with implicit `tls`, `context` is used before `serve` is called.
 
         A handshake needs a place of `handshakes`, as a login does: `caller_of` tells whose program it is.
+        `balancers`: addresses and networks; if there are any, only they may connect, each time with a PROXY header.
         """
         self.protocol = protocol
         self.tls = tls
@@ -59,6 +68,7 @@ class Listener:
         self._context = context
         self._handshakes = handshakes or ConnectionCap()
         self._caller_of = caller_of
+        self._balancers = Balancers(balancers) if balancers else None
         self._sessions: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -121,23 +131,37 @@ class Listener:
     async def _supervise(self, conn: str, channel: Channel) -> None:
         """One session; its bugs are logged and end nobody else's."""
         try:
+            if self._balancers is not None:
+                await self._balancers.introduce(conn, channel)
             if self.tls is TlsMode.IMPLICIT:
                 await self._start_tls(channel)
             await self._serve(conn, channel)
-        except (PeerGone, TlsFailed, LimitReached, TimeoutError) as problem:
-            detail("session.no_tls", conn=conn, reason=str(problem))
+        except (PeerGone, LimitReached) as gone:
+            detail("session.gone", conn=conn, reason=str(gone))
+        except (TlsFailed, ProtocolViolation) as problem:
+            event("session.refused", conn=conn, client=channel.peer, reason=str(problem))
         except Exception as bug:  # noqa: BLE001  the supervisor of section 8
             fault("session.bug", conn=conn, error=bug)
         finally:
             channel.close()
 
     async def _start_tls(self, channel: Channel) -> None:
-        assert self._context is not None  # noqa: S101  the configuration demands a certificate with tls
+        assert self._context is not None  # noqa: S101  ports makes one wherever there is tls
         is_asked = self._handshakes.is_busy and self._caller_of is not None
         caller = (await self._caller_of(channel.ends)).key if is_asked and self._caller_of is not None else ""
         with self._handshakes.place(caller):
+            await self._shake_hands(channel, self._context())
+
+    async def _shake_hands(self, channel: Channel, context: ssl.SSLContext) -> None:
+        try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await channel.start_tls(self._context)
+                await channel.start_tls(context)
+        except TimeoutError:
+            raise TlsFailed(f"no TLS within {HANDSHAKE_SECONDS:.0f} s; {SPEAKS_PLAIN}") from None
+        except TlsFailed as problem:
+            if str(problem) in PLAIN_REASONS:
+                raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
+            raise
 
 
 def socket_name(sock: socket.socket) -> str:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
-from bridge.config.schema import ListenAddress
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError, ConfigError
 from bridge.model import Protocol, TlsMode
+from bridge.observe.logs import report
 from bridge.relay.limits import ConnectionCap
-from bridge.relay.listener import CallerOf, Listener, Serve
-from bridge.relay.tls import listener_context
+from bridge.relay.listener import CallerOf, Context, Listener, Serve
+from bridge.relay.tls import ListenerCertificate
 
 Bind = Callable[[str, int, str], list[socket.socket]]
 """Host, port and what for, to listening sockets. Raises: BridgeError."""
 
-Serving = Callable[[Protocol, ssl.SSLContext | None], Serve]
+Serving = Callable[[Protocol, Context | None], Serve]
 """How to serve a mail client of this protocol, with STARTTLS if there is a context."""
+
+EnsureCertificate = Callable[[Iterable[str]], str]
+"""Names to the PEM file of a certificate and key made for them, the one of today. Raises: BridgeError."""
+
+
+def no_certificate(names: Iterable[str]) -> str:
+    """Where nobody makes certificates: a demo, a test."""
+    raise ConfigError(("listeners: tls needs `certificate` and `key` here",))
+
+
+LOOK_SECONDS = 10.0
+"""Between two looks at the certificates' files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class _Port:
     configured: ConfiguredListener
     sockets: list[socket.socket]
     listener: Listener
+    certificate: ListenerCertificate | None
 
 
 class Ports:
@@ -38,6 +51,7 @@ class Ports:
         self,
         bind: Bind,
         serving: Serving,
+        ensure_certificate: EnsureCertificate,
         *,
         handshakes: ConnectionCap | None = None,
         caller_of: CallerOf | None = None,
@@ -45,6 +59,7 @@ class Ports:
         """`handshakes` and `caller_of` as for Listener."""
         self._bind = bind
         self._serving = serving
+        self._ensure_certificate = ensure_certificate
         self._handshakes = handshakes
         self._caller_of = caller_of
         self._ports: list[_Port] = []
@@ -63,8 +78,10 @@ class Ports:
         Returns: the new listeners. Raises: BridgeError naming port and remedy, ConfigError for a certificate; then
         everything is as it was.
         """
+        stay = [port.configured for port in self._ports if port.configured not in to_close]
+        made = self._made([*stay, *to_open])
         with ExitStack() as undo:
-            opened = [self._open(configured, to_close, undo) for configured in to_open]
+            opened = [self._open(configured, made, to_close, undo) for configured in to_open]
             undo.pop_all()
         for port in self._ports:
             if port.configured in to_close:
@@ -98,14 +115,40 @@ class Ports:
                 sock.close()
         self._ports = []
 
-    def _open(self, configured: ConfiguredListener, to_close: Sequence[ConfiguredListener], undo: ExitStack) -> _Port:
+    async def follow_certificates(self, pause: Callable[[float], Awaitable[None]]) -> None:
+        """Take up certificates that were renewed on the disk, until cancelled."""
+        while True:
+            await pause(LOOK_SECONDS)
+            self.look()
+
+    def look(self) -> None:
+        """Take up certificates that were renewed on the disk; the one that we make gets its turn."""
+        try:
+            self._made([port.configured for port in self._ports])
+        except BridgeError as problem:
+            report("certificate.unusable", problem)
+        for port in self._ports:
+            if port.certificate is not None:
+                port.certificate.look()
+
+    def _made(self, ports: Sequence[ConfiguredListener]) -> str:
+        """The file of the certificate that we make; empty where no port uses one."""
+        users = [port.address for port in ports if port.address.is_certificate_made]
+        return self._ensure_certificate(name for one in users for name in one.certificate_names) if users else ""
+
+    def _open(
+        self, configured: ConfiguredListener, made: str, to_close: Sequence[ConfiguredListener], undo: ExitStack
+    ) -> _Port:
         protocol, address = configured.protocol, configured.address
-        context = _context(address)
+        certificate = None
+        if address.tls is not None:
+            certificate = ListenerCertificate(address.certificate or made, address.key or made)
         sockets = self._inherited(address, to_close) or self._bind(
             address.host, address.port, f"listeners.{protocol.value}"
         )
         for sock in sockets:
             undo.callback(sock.close)
+        context = certificate.context if certificate is not None else None
         serve = self._serving(protocol, context if address.tls is TlsMode.STARTTLS else None)
         listener = Listener(
             protocol,
@@ -115,8 +158,9 @@ class Ports:
             context=context,
             handshakes=self._handshakes,
             caller_of=self._caller_of,
+            balancers=address.proxy_protocol_from,
         )
-        return _Port(configured, sockets, listener)
+        return _Port(configured, sockets, listener, certificate)
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:
         """The sockets of a port that is to be closed at the same address: no client finds it shut in between."""
@@ -125,14 +169,3 @@ class Ports:
             if port.configured in to_close and (held.host, held.port) == (address.host, address.port):
                 return [sock.dup() for sock in port.sockets]
         return []
-
-
-def _context(address: ListenAddress) -> ssl.SSLContext | None:
-    if address.tls is None:
-        return None
-    try:
-        return listener_context(address.certificate or "", address.key or "")
-    except (OSError, ssl.SSLError) as problem:
-        raise ConfigError(
-            (f"listeners: {address.address}: certificate {address.certificate} or its key: {problem}",)
-        ) from problem

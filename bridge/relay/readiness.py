@@ -20,7 +20,7 @@ READ_SIZE = 256 * 1024
 class ReadinessChannel(Channel):
     """A non-blocking socket (an SSLSocket once TLS is on) and the loop's add_reader/add_writer."""
 
-    __slots__ = ("_buffer", "_closed", "_loop", "_on_readable", "_socket", "_writing", "peer")
+    __slots__ = ("_buffer", "_closed", "_loop", "_on_readable", "_socket", "_writing")
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, peer: str = "") -> None:
         sock.setblocking(False)
@@ -31,6 +31,7 @@ class ReadinessChannel(Channel):
         self._writing = False
         self._closed = False
         self.peer = peer
+        self.is_direct = True
 
     # --- what the splice uses: never waits -------------------------------------------------------------------
 
@@ -107,6 +108,13 @@ class ReadinessChannel(Channel):
         while (count := self.try_receive_into(self._buffer)) is None:
             await self._readable()
         return bytes(self._buffer[:count])
+
+    async def receive_first(self, most: int) -> bytes:
+        """See Channel."""
+        view = self._buffer[:most]
+        while (count := self.try_receive_into(view)) is None:
+            await self._readable()
+        return bytes(view[:count])
 
     async def send(self, data: bytes) -> None:
         """See Channel."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
-from bridge.errors import UpstreamUnavailable
+from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint
+from bridge.observe.logs import event, trouble
 
 
 class UpstreamContexts:
@@ -45,6 +47,55 @@ def listener_context(certificate: str, key: str) -> ssl.SSLContext:
     """TLS 1.2 or better for mail clients. Raises: OSError, ssl.SSLError for files that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # of no use to a mail program, and dear to us
     # An empty password callback: an encrypted key is an error at start, not a prompt on the console.
     context.load_cert_chain(certificate, key, password=lambda: b"")
     return context
+
+
+class ListenerCertificate:
+    """A local port's certificate: taken again from its files when those have changed, for the handshakes to come."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        """Raises: ConfigError for files that cannot be used."""
+        self._certificate = certificate
+        self._key = key
+        self._stamp = self._stamped()
+        try:
+            self._context = listener_context(certificate, key)
+        except (OSError, ssl.SSLError) as problem:
+            raise ConfigError((f"listeners: certificate {certificate} or its key: {problem}",)) from problem
+
+    def context(self) -> ssl.SSLContext:
+        """The one of the moment."""
+        return self._context
+
+    def look(self) -> None:
+        """Take up files that have changed; if they cannot be used, say so, and go on with the old certificate.
+
+        Certificate and key are two files, replaced one after the other: what does not fit now is looked at again when
+        the second one comes.
+        """
+        stamp = self._stamped()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._context = listener_context(self._certificate, self._key)
+        except (OSError, ssl.SSLError) as problem:
+            trouble(
+                "certificate.unusable", certificate=self._certificate, reason=f"{problem}; the old one stays in use"
+            )
+        else:
+            event("certificate.renewed", certificate=self._certificate)
+
+    def _stamped(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_stamp(Path(file)) for file in (self._certificate, self._key))
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bridge.clock import SystemClock
+from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener, Plan, plan
 from bridge.config.load import parse_config
-from bridge.config.schema import Config, ListenAddress
+from bridge.config.schema import Config
 from bridge.model import Protocol
 from bridge.oauth import registry
 

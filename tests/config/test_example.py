@@ -81,7 +81,7 @@ def test_every_comment_is_a_valid_setting(directory: Path) -> None:
         "*@fabrikam.com",
     ]
     assert config.store.path == str(directory / "tokens.sqlite")
-    assert [door.tls for door in config.listeners.smtp] == [None, "implicit"]
+    assert [door.tls for door in config.listeners.smtp] == [None, "implicit", "implicit", "starttls"]
 
 
 def test_every_alternative_is_a_valid_setting(directory: Path) -> None:

@@ -188,7 +188,7 @@ def test_peer_17_every_port_is_on_loopback_unless_the_admin_says_otherwise() -> 
     config = load(GOOD).config
     listeners = config.listeners
     addresses = [*listeners.imap, *listeners.pop3, *listeners.smtp, config.console]
-    assert {address.host for address in addresses} == {"127.0.0.1"}
+    assert {address.host for address in addresses} == {"localhost", "127.0.0.1"}
     with pytest.raises(ConfigError, match="can be reached from other machines"):
         load(f"{GOOD}listeners: {{imap: '0.0.0.0:1143'}}\n")
 
@@ -436,9 +436,8 @@ def with_tls(tmp_path: Path, certificate: str = "server.pem", key: str = "server
     (tmp_path / "locked.key").write_text(
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
     )
-    return (
-        f"{GOOD}listeners:\n  imap: {{address: 0.0.0.0:993, tls: implicit, certificate: {certificate}, key: {key}}}\n"
-    )
+    pair = f"certificate: {certificate}, key: {key}"
+    return f"{GOOD}listeners:\n  imap: {{address: 0.0.0.0:993, tls: implicit, exposed: true, {pair}}}\n"
 
 
 def test_a_certificate_and_its_key_are_accepted(tmp_path: Path) -> None:
@@ -545,7 +544,11 @@ EVERYTHING = yaml.safe_load(
     .replace("redirect_uri:", "tenant: t\n    scopes: [a]\n    imap: {host: h, port: 1, tls: x}\n    redirect_uri:")
     .replace("    sign_in_as", "    aliases: [b]\n    sign_in_as")
     .replace("1143\n", "1143\n  ca_file: a\n")
-    .replace("imap: 127.0.0.1:1143", "imap: {address: '127.0.0.1:1143', tls: implicit, certificate: c, key: k}")
+    .replace(
+        "imap: 127.0.0.1:1143",
+        "imap: {address: '127.0.0.1:1143', tls: implicit, certificate: c, key: k, names: [n],"
+        " proxy_protocol_from: [p], exposed: x}",
+    )
     .replace("client_secret: ${GMAIL_CLIENT_SECRET}", "proxy: p\n    ca_file: c")
 )
 
@@ -649,7 +652,7 @@ def test_the_schema_takes_references_where_numbers_and_choices_are_expected() ->
 def test_the_schema_knows_the_forms_of_a_listener() -> None:
     definitions = json_schema()["$defs"]
     imap = definitions["Listeners"]["properties"]["imap"]
-    assert imap["default"] == "127.0.0.1:1143"
+    assert imap["default"] == "localhost:1143"
     assert definitions["ListenAddress"]["anyOf"][0] == {"type": "string", "minLength": 1}
 
 

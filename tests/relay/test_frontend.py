@@ -256,7 +256,7 @@ async def test_implicit_tls_by_way_of_a_listener(contexts: Contexts, protocol: P
 
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(protocol, [sock], serve, tls=TlsMode.IMPLICIT, context=contexts[0])
+    listener = Listener(protocol, [sock], serve, tls=TlsMode.IMPLICIT, context=lambda: contexts[0])
     async with asyncio.TaskGroup() as group:
         group.create_task(listener.run())
         reader, writer = await asyncio.open_connection(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,11 +42,19 @@ async def listening(
     context: ssl.SSLContext | None = None,
     handshakes: ConnectionCap | None = None,
     caller_of: CallerOf | None = None,
+    balancers: Sequence[str] = (),
 ) -> AsyncIterator[tuple[Listener, tuple[str, int]]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     listener = Listener(
-        Protocol.IMAP, [sock], serve, tls=tls, context=context, handshakes=handshakes, caller_of=caller_of
+            Protocol.IMAP,
+            [sock],
+            serve,
+            tls=tls,
+            context=None if context is None else lambda: context,
+            handshakes=handshakes,
+            caller_of=caller_of,
+            balancers=balancers,
     )
     address = sock.getsockname()
     async with asyncio.TaskGroup() as group:
@@ -180,3 +189,45 @@ async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_mor
     assert asked[0] is not None
     assert asked[0].ours[:2] == address
     assert cap.count == 0
+@pytest.mark.parametrize("said", [b"a1 LOGIN alice secret\r\n", b"GET / HTTP/1.1\r\n\r\n", b"EHLO a.example\r\n"])
+async def test_a_client_that_speaks_plain_to_an_implicit_port_is_named_in_the_log(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO, said: bytes
+) -> None:
+    async with listening(echo, TlsMode.IMPLICIT, contexts[0]) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(said)
+        assert b"imap" not in await reader.read()
+        writer.close()
+    refused = next(line for line in log.getvalue().splitlines() if "session.refused" in line)
+    assert "is SSL/TLS switched on in the mail program?" in refused
+    assert "127.0.0.1:" in refused
+    assert '"info"' in refused
+    assert "secret" not in log.getvalue()
+
+
+async def test_a_client_that_waits_for_a_greeting_on_an_implicit_port_is_told_of_in_the_log(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "HANDSHAKE_SECONDS", 0.05)
+    async with listening(echo, TlsMode.IMPLICIT, contexts[0]) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
+        assert await reader.read() == b""
+        writer.close()
+    assert "is SSL/TLS switched on in the mail program?" in log.getvalue()
+
+
+async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.StringIO) -> None:
+    peers = []
+
+    async def serve(conn: str, channel: Channel) -> None:
+        peers.append((channel.peer, channel.is_direct))
+
+    async with listening(serve, balancers=["127.0.0.0/8"]) as (_, address):
+        for said in (b"PROXY TCP4 192.0.2.7 192.0.2.1 50000 143\r\n", b"a1 NOOP\r\n"):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(said)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+    assert peers == [("192.0.2.7:50000", False)]
+    assert "no PROXY protocol header" in log.getvalue()

@@ -193,7 +193,7 @@ def _to_do(found: _Found) -> Iterator[str]:
     if narrowed := [str(port.port) for port in found.ports if port.is_narrowed]:
         yield (
             f"Only programs on this machine can connect to port {', '.join(narrowed)} now. If one runs elsewhere: give "
-            "the listener its address, with tls, certificate and key."
+            "the listener its address, with tls and `exposed: true`."
         )
     for provider in found.providers:
         if provider.kept is not None and (sentence := _secret_to_do(provider, provider.kept, found)):
@@ -315,6 +315,8 @@ def _listener_lines(found: _Found) -> Iterator[str]:
             yield f"      tls: {port.tls.value}"
             yield f"      certificate: {scalar(absolute(port.certificate, found.directory))}"
             yield f"      key: {scalar(absolute(port.key, found.directory))}"
+            if port.is_exposed:
+                yield "      exposed: true"
 
 
 def _port_remarks(port: Server) -> Iterator[str]:

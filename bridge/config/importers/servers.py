@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bridge.config.addresses import unmapped
 from bridge.config.importers.ini import IniSection
 from bridge.config.importers.yaml_text import Scalar
 from bridge.config.presets import CLOUDS, GOOGLE_SERVERS, OAUTH2_SERVERS, Cloud
@@ -75,6 +76,8 @@ class Server:
     remarks: tuple[str, ...] = ()
     is_narrowed: bool = False
     """True if other machines could connect there, and cannot here."""
+    is_exposed: bool = False
+    """True if other machines can connect, as before."""
 
 
 def is_server(section: IniSection) -> bool:
@@ -109,6 +112,7 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
     has_tls = bool(certificate and key and f"{certificate}{key}".isprintable())
     is_starttls = protocol is Protocol.SMTP and section.get("local_starttls").lower() in _TRUE
     written = section.get("local_address")
+    written = unmapped(written.strip("[]")) or written
     host, remark = _local_host(written, has_tls=has_tls)
     remarks = [remark] if remark else []
     if bool(certificate or key) and not has_tls:
@@ -125,6 +129,7 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
         (TlsMode.STARTTLS if is_starttls else TlsMode.IMPLICIT) if has_tls else None,
         tuple(remarks),
         is_narrowed=host in {LOOPBACK, BOTH_LOOPBACKS} and not is_loopback(written),
+        is_exposed=not is_loopback(host),
     )
 
 
@@ -144,7 +149,7 @@ def _local_host(written: str, *, has_tls: bool) -> tuple[str, str]:
         return host, "other machines can connect, as before"
     return BOTH_LOOPBACKS if host == "::" else LOOPBACK, (
         f"it listened on {host}, without TLS, so that passwords crossed the network in clear; {only_here}. For "
-        "others, give the address together with tls, certificate and key"
+        "others, give the address together with tls and `exposed: true`"
     )
 
 

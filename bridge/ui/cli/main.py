@@ -34,6 +34,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "List accounts; show passwords; try mail servers; forget or adopt a sign-in.",
     ),
     "status": ("bridge.ui.cli.status", "status", "Ask the running bridge how it is."),
+    "certificate": (
+        "bridge.ui.cli.certificate",
+        "certificate",
+        "Show the certificate that mail-bridge makes for ports with TLS.",
+    ),
     "import": ("bridge.ui.cli.import_config", "import_config", "Carry over a configuration of email-oauth2-proxy."),
     "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
 }

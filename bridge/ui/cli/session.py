@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.app import App
     from bridge.config.load import LoadedConfig
     from bridge.control.contract import Control
+    from bridge.host.local_tls import MadeCertificate
     from bridge.observe.logs import Level
     from bridge.stores.sealed import SealedStore
 
@@ -195,6 +197,7 @@ async def opened(
 
     place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
     callers = Callers(this_system())
+    made = made_certificate(loaded)
     surroundings = Surroundings(
         store=store or open_store(loaded.config.store, default_path=store_file()),
         bind=_bind,
@@ -204,11 +207,22 @@ async def opened(
         translation=lambda configured: i18n.translation(i18n.choose(configured, system_language())),
         caller_of=callers.of,
         program_of=callers.program,
+        ensure_certificate=made.ensure,
+        authority_file=made.authority_file,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
     )
     app = App(loaded, surroundings)
     async with app.opened():
         yield app
+
+
+def made_certificate(loaded: LoadedConfig) -> MadeCertificate:
+    """Where the certificate that the bridge makes is kept: beside the store's file."""
+    from bridge.host.local_tls import MadeCertificate
+    from bridge.host.paths import data_dir
+
+    store = loaded.config.store.path
+    return MadeCertificate((Path(store).parent if store is not None else data_dir()) / "tls", time.time)
 
 
 def _bind(host: str, port: int, what: str) -> list[socket.socket]:

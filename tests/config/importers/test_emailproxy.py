@@ -340,6 +340,7 @@ def test_options_of_default_are_everybodys() -> None:
         ("::", "localhost:1993", "without TLS"),
         ("0.0.0.0", "127.0.0.1:1993", "without TLS"),
         ("192.168.1.5", "127.0.0.1:1993", "without TLS"),
+        ("::ffff:127.0.0.1", "127.0.0.1:1993", ""),
         ("not an address", "127.0.0.1:1993", "is not an address"),
     ],
 )
@@ -357,9 +358,9 @@ def test_a_port_with_tls_keeps_it(authority: Authority, tmp_path: Path) -> None:
     text = server("IMAP-1993", "imap.gmail.com", 993, **pair)
     text += server("SMTP-1587", "smtp.gmail.com", 587, local_starttls="True", **pair)
     listeners = carry(text + gmail(), directory=tmp_path).config.listeners
-    assert [(door.address, door.tls, door.key) for door in listeners.imap + listeners.smtp] == [
-        ("0.0.0.0:1993", TlsMode.IMPLICIT, str(key)),
-        ("0.0.0.0:1587", TlsMode.STARTTLS, str(key)),
+    assert [(door.address, door.tls, door.key, door.exposed) for door in listeners.imap + listeners.smtp] == [
+        ("0.0.0.0:1993", TlsMode.IMPLICIT, str(key), True),
+        ("0.0.0.0:1587", TlsMode.STARTTLS, str(key), True),
     ]
 
 

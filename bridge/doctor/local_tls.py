@@ -1,0 +1,100 @@
+"""The certificates that mail programs meet at our ports: how long they last, and whether their chain is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Said
+from bridge.config.diff import ConfiguredListener, configured_listeners
+from bridge.config.schema import Config
+from bridge.control.contract import Finding
+from bridge.doctor.certificates import CertificateFile, read_certificate_file
+from bridge.doctor.findings import failed, ok, skipped
+
+WARN_DAYS = 30
+"""Some authorities issue for 90 days, and renew 30 days before the end: what is not renewed then may need somebody."""
+
+VALID = "valid until {day}, for {names}; SHA-256 {fingerprint}"
+SOON = "ends on {day}; then mail programs refuse it. Renew it in the same file; mail-bridge takes it up by itself"
+OVER = "ended on {day}: mail programs refuse it. Renew it in the same file; mail-bridge takes it up by itself"
+EARLY = "begins on {day} only, and mail programs refuse it until then: is the clock of this machine right?"
+MADE = (
+    "made by mail-bridge, valid until {day}; machines whose mail programs connect must trust it (`mail-bridge "
+    "certificate` says how); SHA-256 {fingerprint}"
+)
+MADE_SOON = (
+    "made by mail-bridge, and ends on {day}: run `mail-bridge certificate --new` and import the new one on the "
+    "machines whose mail programs connect"
+)
+NOT_YET = "mail-bridge makes one when it starts, or with `mail-bridge certificate`"
+ALONE = (
+    "the file holds the certificate alone: unless mail programs know {issuer} themselves, put the certificate of "
+    "{issuer} behind it in the same file"
+)
+DISORDER = "the certificates in the file are not a chain: {issuer} must come second, behind the one that it has signed"
+UNREADABLE = "the file cannot be read as a certificate"
+
+
+def certificate_findings(config: Config, authority_file: Path | None, today: date) -> tuple[Finding, ...]:
+    """For each certificate of our ports: what it is, and what somebody should see to."""
+    return tuple(_findings(config, authority_file, today))
+
+
+def certificate_warnings(config: Config, authority_file: Path | None, today: date) -> tuple[Diagnosis, ...]:
+    """What an administrator must see to."""
+    found = certificate_findings(config, authority_file, today)
+    return tuple(
+        Diagnosis.of("certificate.warning", ports=one.subject, problem=Said(one.sentence, one.arguments))
+        for one in found
+        if one.turn is not Turn.NOBODY
+    )
+
+
+def _findings(config: Config, authority_file: Path | None, today: date) -> Iterator[Finding]:
+    listeners = [one for one in configured_listeners(config) if one.address.tls is not None]
+    for file in dict.fromkeys(one.address.certificate for one in listeners):
+        subject = ", ".join(_name(one) for one in listeners if one.address.certificate == file)
+        if file is not None:
+            yield from _of_file(subject, read_certificate_file(Path(file)), today)
+        elif authority_file is not None:
+            yield _of_made(subject, authority_file, today)
+
+
+def _name(listener: ConfiguredListener) -> str:
+    return f"{listener.protocol.value} {listener.address.address}"
+
+
+def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterator[Finding]:
+    if found is None:
+        yield failed("certificate", subject, UNREADABLE)
+        return
+    first_day, last_day = found.certificate.first_day, found.certificate.last_day
+    if last_day < today:
+        yield failed("certificate", subject, OVER, day=last_day)
+    elif first_day > today:
+        yield failed("certificate", subject, EARLY, day=first_day)
+    elif (last_day - today).days <= WARN_DAYS:
+        yield ok("certificate", subject, SOON, turn=Turn.APP_ADMIN, day=last_day)
+    else:
+        names = ", ".join(found.certificate.names)
+        yield ok("certificate", subject, VALID, day=last_day, names=names, fingerprint=found.sha256)
+    if not found.is_in_order:
+        yield failed("certificate", subject, DISORDER, issuer=found.certificate.issuer)
+    elif found.lacks_chain:
+        yield ok("certificate", subject, ALONE, turn=Turn.APP_ADMIN, issuer=found.certificate.issuer)
+
+
+def _of_made(subject: str, authority_file: Path, today: date) -> Finding:
+    if not authority_file.exists():
+        return skipped("certificate", subject, NOT_YET)
+    found = read_certificate_file(authority_file)
+    if found is None:
+        return failed("certificate", subject, UNREADABLE)
+    day = found.certificate.last_day
+    if (day - today).days <= WARN_DAYS:
+        return ok("certificate", subject, MADE_SOON, turn=Turn.APP_ADMIN, day=day)
+    return ok("certificate", subject, MADE, day=day, fingerprint=found.sha256)

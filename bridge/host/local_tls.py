@@ -1,0 +1,260 @@
+"""The certificate that the bridge makes for its own ports, where no other is configured; its files, and their turn.
+
+It is signed by an authority of its own, which people import once into the machines whose mail programs connect. Such an
+authority is a risk to those machines, so that it can do nothing else: its names are limited to this bridge's
+(critical), it signs no further authorities, and its key is thrown away once it has signed. The certificates of ten
+years are signed in that moment, and take turns: no client then meets one of more than 397 days, which some refuse.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bridge.errors import BridgeError
+from bridge.host.files import write_private
+from bridge.host.paths import ensure_private
+from bridge.observe.logs import event
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+"""What every certificate is for."""
+TURNS = 10
+"""Certificates that are signed in advance, one for each year."""
+TURN = timedelta(days=365)
+LIFE = timedelta(days=397)
+"""Browsers' limit for public certificates (Apple's for all is 825 days)."""
+LATE = timedelta(days=14)
+"""How far into its life a certificate takes over: a client's clock may be slow."""
+BACKDATED = timedelta(days=1)
+"""For clients whose clock is slow on the first day."""
+KEY_BITS = 2048
+"""RSA, which the TLS of every mail program knows; RSA of 3072 bits would cost each handshake three times as much."""
+
+_BUNDLE, _SERVER, _AUTHORITY = "made.pem", "server.pem", "authority.pem"
+
+
+class CertificateTrouble(BridgeError):
+    """The certificate that the bridge makes itself cannot be made, or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """All that was made at once: the truth, from which the two other files come."""
+
+    key: str
+    authority: x509.Certificate
+    turns: Sequence[x509.Certificate]
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(_names_of(self.turns[0]))
+
+    def of(self, now: datetime) -> x509.Certificate:
+        begun = [one for one in self.turns if one.not_valid_before_utc + LATE <= now]
+        return begun[-1] if begun else self.turns[0]
+
+
+class MadeCertificate:
+    """The files in one directory, for their owner alone. Safe for several processes: each file is replaced whole."""
+
+    def __init__(self, directory: Path, now: Callable[[], float]) -> None:
+        self._directory = directory
+        self._now = now
+
+    @property
+    def authority_file(self) -> Path:
+        """What people import: the authority's certificate. There once the first was made."""
+        return self._directory / _AUTHORITY
+
+    def ensure(self, names: Iterable[str]) -> str:
+        """Have a certificate for these names, besides localhost, and today's in its place.
+
+        Makes a new one, with a new authority, only if there is none, if one of the names is not in it, or if its last
+        day is over. Returns: the PEM file of key and certificate. Raises: CertificateTrouble.
+        """
+        wanted = _wanted(names)
+        try:
+            bundle = self._read()
+            if bundle is None or not wanted <= bundle.names or bundle.turns[-1].not_valid_after_utc < self._today:
+                bundle = self._make(wanted)
+            return str(self._put_in_place(bundle))
+        except OSError as problem:
+            raise CertificateTrouble(f"{self._directory}: {problem.strerror or problem}") from problem
+
+    def make_anew(self, names: Iterable[str]) -> None:
+        """Replace key, certificate and authority: somebody may have seen the key. Raises: CertificateTrouble."""
+        try:
+            self._put_in_place(self._make(_wanted(names)))
+        except OSError as problem:
+            raise CertificateTrouble(f"{self._directory}: {problem.strerror or problem}") from problem
+
+    @property
+    def _today(self) -> datetime:
+        return datetime.fromtimestamp(self._now(), UTC)
+
+    def _read(self) -> _Bundle | None:
+        file = self._directory / _BUNDLE
+        try:
+            text = file.read_text(encoding="ascii")
+            key, end, rest = text.partition("-----END PRIVATE KEY-----\n")
+            authority, first, *others = x509.load_pem_x509_certificates(rest.encode())
+            return _Bundle(key + end, authority, [first, *others])
+        except FileNotFoundError:
+            return None
+        except ValueError as problem:
+            raise CertificateTrouble(
+                f"{file} is damaged; restore it from a backup, or remove it: a new certificate is made, to be imported "
+                "again on all machines"
+            ) from problem
+
+    def _make(self, names: frozenset[str]) -> _Bundle:
+        ensure_private(self._directory, directory=True)
+        bundle = _issue(names, self._today)
+        texts = [bundle.key, _pem(bundle.authority), *(_pem(one) for one in bundle.turns)]
+        write_private(self._directory / _BUNDLE, "".join(texts), overwrite=True)
+        event("certificate.made", names=", ".join(sorted(names)), authority=str(self.authority_file))
+        return bundle
+
+    def _put_in_place(self, bundle: _Bundle) -> Path:
+        server = self._directory / _SERVER
+        _write_changed(self.authority_file, _pem(bundle.authority))
+        _write_changed(server, bundle.key + _pem(bundle.of(self._today)))
+        return server
+
+
+def _write_changed(file: Path, text: str) -> None:
+    """Only if it differs: whoever watches the file reloads it."""
+    if not file.exists() or file.read_text(encoding="ascii") != text:
+        write_private(file, text, overwrite=True)
+
+
+# --- X.509 ----------------------------------------------------------------------------------------------------------
+
+
+def _wanted(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(_written(name) for name in (*LOCAL_NAMES, *names))
+
+
+def _written(name: str) -> str:
+    """As it stands in a certificate: an address in its short form, a name in ASCII and lower case."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    try:
+        return name.lower().encode("idna").decode("ascii")
+    except UnicodeError:
+        raise CertificateTrouble(f"the name {name} cannot stand in a certificate") from None
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _permitted(name: str) -> x509.GeneralName:
+    """A single address as the network of one; a name, which here stands for its subdomains as well."""
+    try:
+        return x509.IPAddress(ipaddress.ip_network(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _names_of(certificate: x509.Certificate) -> list[str]:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = extension.get_values_for_type(x509.IPAddress)
+    return [*extension.get_values_for_type(x509.DNSName), *(str(address) for address in addresses)]
+
+
+def _issue(names: frozenset[str], now: datetime) -> _Bundle:
+    """An authority, its certificates and their key; the authority's own key is gone when this returns."""
+    first_day = (now - BACKDATED).replace(microsecond=0)
+    last_day = first_day + TURN * (TURNS - 1) + LIFE
+    authority_key = rsa.generate_private_key(65537, KEY_BITS)
+    key = rsa.generate_private_key(65537, KEY_BITS)
+    authority = _authority(names, authority_key, first_day, last_day)
+    turns = [
+        _certificate(names, key.public_key(), authority, authority_key, first_day + TURN * number)
+        for number in range(TURNS)
+    ]
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return _Bundle(pem, authority, turns)
+
+
+def _authority(
+    names: frozenset[str], key: rsa.RSAPrivateKey, first_day: datetime, last_day: datetime
+) -> x509.Certificate:
+    host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-.")[:40]
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "mail-bridge"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"mail-bridge on {host or 'this machine'} ({first_day:%Y-%m-%d})"),
+        ]
+    )
+    return (
+        _builder(subject, subject, key.public_key(), first_day, last_day)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.NameConstraints([_permitted(name) for name in sorted(names)], None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _certificate(
+    names: frozenset[str],
+    key: rsa.RSAPublicKey,
+    authority: x509.Certificate,
+    authority_key: rsa.RSAPrivateKey,
+    first_day: datetime,
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail-bridge")])
+    signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    return (
+        _builder(subject, authority.subject, key, first_day, first_day + LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in sorted(names)]), critical=False)
+        .add_extension(signer, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, first_day: datetime, last_day: datetime
+) -> x509.CertificateBuilder:
+    """What both kinds have: a number that nobody can guess, and no use but a server's."""
+    return (
+        x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), first_day, last_day)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_encipherment=not signs_certificates,  # TLS 1.2 with plain RSA, which old programs may want
+        key_cert_sign=signs_certificates,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")

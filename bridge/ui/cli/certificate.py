@@ -1,0 +1,92 @@
+"""`mail-bridge certificate`: what mail programs must trust, where the bridge makes its ports' certificate itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from bridge.config.diff import configured_listeners
+from bridge.config.load import LoadedConfig
+from bridge.doctor.certificates import CertificateFile, read_certificate_file
+from bridge.errors import BridgeError
+from bridge.ui.cli.session import DONE, FAILED, Settings, load, made_certificate, with_settings
+from bridge.ui.i18n import say
+
+
+@click.command()
+@click.option(
+    "--export",
+    "export_file",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    metavar="FILE",
+    help="Write the certificate to import, as PEM: authority.crt, for one.",
+)
+@click.option("--new", is_flag=True, help="Make another one, with another key: to be imported again everywhere.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@with_settings
+def certificate(settings: Settings, export_file: Path | None, new: bool, as_json: bool) -> int:
+    """Show the certificate that mail-bridge makes for ports with TLS; makes it, if there is none yet.
+
+    Exit code 1 if no port uses one.
+    """
+    loaded = load(settings)
+    users = [one.address for one in configured_listeners(loaded.config) if one.address.is_certificate_made]
+    if not users:
+        click.echo(say("No port uses a certificate made by mail-bridge: that is for `tls` without `certificate`."))
+        return FAILED
+    found = _made(loaded, [name for one in users for name in one.certificate_names], is_new=new)
+    file = made_certificate(loaded).authority_file
+    if export_file is not None:
+        _export(file, export_file)
+        file = export_file
+    click.echo(json.dumps(_row(file, found), indent=2) if as_json else _text(file, found))
+    return DONE
+
+
+def _made(loaded: LoadedConfig, names: list[str], *, is_new: bool) -> CertificateFile:
+    made = made_certificate(loaded)
+    if is_new:
+        made.make_anew(names)
+    else:
+        made.ensure(names)
+    found = read_certificate_file(made.authority_file)
+    if found is None:
+        raise BridgeError(f"{made.authority_file} cannot be read")
+    return found
+
+
+def _export(source: Path, target: Path) -> None:
+    try:
+        target.write_bytes(source.read_bytes())
+    except OSError as problem:
+        raise BridgeError(f"{target} cannot be written: {problem.strerror}") from problem
+
+
+def _row(file: Path, found: CertificateFile) -> dict[str, object]:
+    return {
+        "file": str(file),
+        "issuer": found.certificate.issuer,
+        "valid_until": str(found.certificate.last_day),
+        "sha256": found.sha256,
+        "sha1": found.sha1,
+    }
+
+
+def _text(file: Path, found: CertificateFile) -> str:
+    lines = [
+        say("Import this certificate, once, on each machine whose mail programs connect with TLS:"),
+        f"  {file}",
+        say("It can vouch for this bridge only, and its own key no longer exists. It is valid until {day}.").format(
+            day=found.certificate.last_day
+        ),
+        f"  {found.certificate.issuer}",
+        f"  SHA-256 {found.sha256}",
+        f"  SHA-1   {found.sha1}",
+        "Windows        certutil -addstore Root FILE",
+        "macOS          sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain FILE",
+        "Debian/Ubuntu  sudo cp FILE /usr/local/share/ca-certificates/mail-bridge.crt && sudo update-ca-certificates",
+        say("Thunderbird    Settings, Certificates, Manage Certificates, Authorities, Import: trust it for websites"),
+    ]
+    return "\n".join(lines)
