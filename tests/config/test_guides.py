@@ -53,7 +53,7 @@ def test_every_yaml_block_is_a_configuration_without_a_complaint(tmp_path: Path,
 def test_both_languages_have_the_same_pages() -> None:
     english, french = ({page.name for page in (GUIDES / language).iterdir()} for language in ("en", "fr"))
     assert english == french
-    assert len(english) == 7
+    assert len(english) == 8
     assert all(f"({name})" in text(GUIDES / "README.md") for name in NAMES)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import imaplib
 import poplib
+import signal
 import smtplib
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,25 @@ def test_a_certificate_that_does_not_fit_its_key_is_named_at_start(
     said = bridge.run("run", code=2)
     assert str(certificate) in said
     assert "Traceback" not in said
+
+
+def test_a_renewed_certificate_is_used_at_a_reload_and_its_end_is_told_of(
+    world: World, authority: Authority, tmp_path: Path
+) -> None:
+    bridge = world.bridge(tmp_path)
+    certificate, key = authority.write_pair(tmp_path)
+    address = bridge.config["listeners"]["imap"]
+    pair = {"certificate": str(certificate), "key": str(key)}
+    bridge.config["listeners"]["imap"] = {"address": address, "tls": "implicit", **pair}
+    with running(bridge):
+        at = ("127.0.0.1", int(address.rpartition(":")[2]))
+        assert ssl.get_server_certificate(at) == certificate.read_text()
+        assert bridge.json("status")["warnings"] == []
+        last_day = datetime.now(UTC) + timedelta(days=12)
+        authority.write_pair(tmp_path, "localhost", not_after=last_day)
+        assert bridge.process is not None
+        bridge.process.send_signal(signal.SIGHUP)
+        bridge.wait_for_log("certificate.renewed")
+        assert ssl.get_server_certificate(at) == certificate.read_text()
+        (warning,) = bridge.json("status")["warnings"]
+        assert warning.startswith(f"certificate imap {address}: ends on {last_day:%Y-%m-%d};")

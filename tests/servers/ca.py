@@ -44,9 +44,9 @@ class Authority:
         self._ca.configure_trust(context)
         return context
 
-    def write_pair(self, directory: Path, *names: str) -> tuple[Path, Path]:
+    def write_pair(self, directory: Path, *names: str, not_after: datetime | None = None) -> tuple[Path, Path]:
         """Certificate and key as two PEM files, for servers that are programs of their own."""
-        issued = self._ca.issue_cert(*(names or NAMES))
+        issued = self._ca.issue_cert(*(names or NAMES), not_after=not_after)
         certificate, key = directory / "server.pem", directory / "server.key"
         issued.cert_chain_pems[0].write_to_path(certificate)
         issued.private_key_pem.write_to_path(key)
