@@ -57,9 +57,9 @@ def _lines(answers: Answers) -> Iterator[str]:
     yield ""
     yield from comment([say("Where mail programs connect. These are the defaults; remove the # to change one.")])
     yield "#listeners:"
-    yield "#  imap: 127.0.0.1:1143"
-    yield "#  pop3: 127.0.0.1:1110"
-    yield "#  smtp: 127.0.0.1:1587"
+    yield "#  imap: localhost:1143"
+    yield "#  pop3: localhost:1110"
+    yield "#  smtp: localhost:1587"
     if answers.key_file:
         yield ""
         yield from comment(
