@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from bridge.accounts.asking import Ask, Asks
 from bridge.accounts.passwords import LocalPasswords
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import LoginRefused
 from bridge.model import Account, Caller, Ends, Wish
@@ -67,12 +68,14 @@ class Wishes:
         """
         account = self._find(address)
         if account is None or not account.is_first_use:
-            raise LoginRefused(f"{address} keeps no password on first use")
+            raise LoginRefused(said("{address} keeps no password on first use", address=address))
         ask = next((ask for ask in self._asks.of(account.address) if ask.name == name), None)
         if ask is None or ask.kept is None:
-            raise LoginRefused(f"the login to {address} is too long ago; let the mail program try again")
+            raise LoginRefused(
+                said("the login to {address} is too long ago; let the mail program try again", address=address)
+            )
         if not await self._passwords.keep(account.address, ask.kept):
-            raise LoginRefused(f"{address} has got another local password in the meantime")
+            raise LoginRefused(said("{address} has got another local password in the meantime", address=address))
         event("password.kept", account=account.address, user=ask.caller.named, program=ask.program)
         self._asks.forget(account.address)
 

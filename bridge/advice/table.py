@@ -186,7 +186,9 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "more. The administrator of mail-bridge must make a new one at the provider, and configure it with "
                 "its last day."
             ),
-            "certificate.warning": "The certificate of {ports}: {problem}.",
+            "certificate.warning": (
+                "The certificate of {ports}: {problem}. The administrator of mail-bridge must see to it."
+            ),
             "store.unavailable": (
                 "The token store cannot be used just now: {problem}. If this lasts, the administrator of mail-bridge "
                 "must see to it."

@@ -118,9 +118,7 @@ class ListenAddress(LocalAddress):
         if (self.certificate is None) != (self.key is None):
             raise BadValue(said("certificate and key go together; without both, mail-bridge makes a certificate"))
         if self.tls is None and (self.certificate or self.names):
-            raise BadValue(
-                said("certificate, key and names are of no use without `tls: implicit` or `tls: starttls`")
-            )
+            raise BadValue(said("certificate, key and names are of no use without `tls: implicit` or `tls: starttls`"))
         if self.certificate and self.names:
             raise BadValue(said("names are for the certificate that mail-bridge makes; yours has its own"))
         if self.is_local:

@@ -7,8 +7,9 @@ import ipaddress
 from collections.abc import Sequence
 
 from bridge.errors import PeerGone, ProtocolViolation
+from bridge.model import Ends
 from bridge.observe.logs import detail
-from bridge.protocols.proxy_header import ProxyHeader
+from bridge.protocols.proxy_header import Origin, ProxyHeader
 from bridge.relay.channel import Channel
 
 HEADER_SECONDS = 10.0
@@ -43,9 +44,17 @@ class Balancers:
             raise ProtocolViolation(f"no PROXY protocol header within {HEADER_SECONDS:.0f} s") from None
         if header.origin is not None:
             channel.peer = f"{header.origin.host}:{header.origin.port}"
+            channel.origin = _ends(header.origin)
         detail("session.introduced", conn=conn, balancer=balancer, client=channel.peer)
 
     def _knows(self, peer: str) -> bool:
         host = peer.rpartition(":")[0].partition("%")[0]
         address = ipaddress.ip_address(host)
         return any(address in network for network in self._networks)
+
+
+def _ends(origin: Origin) -> Ends | None:
+    """Whose connection it is, for counting; what is on the loopback of some machine tells nothing here."""
+    if ipaddress.ip_address(origin.host.partition("%")[0]).is_loopback:
+        return None
+    return Ends((origin.host, origin.port), ("", 0))

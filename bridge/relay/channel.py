@@ -30,13 +30,15 @@ LINGER_OCTETS = 256 * 1024
 class Channel(ABC):
     """A connected stream socket, plain or TLS. One task at a time may receive, and one may send."""
 
-    __slots__ = ("is_direct", "peer")
+    __slots__ = ("is_direct", "origin", "peer")
 
     peer: str
     """The other side's address, for the log; behind a balancer with the PROXY protocol, the one in its header."""
     is_direct: bool
     """True where the socket's other end is the peer itself; False where a balancer speaks for it, so that nothing of
     this socket (its OS user, its port) tells who the peer is."""
+    origin: Ends | None
+    """What a balancer says of the peer; None where there is no balancer, or it says nothing of use."""
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -79,7 +81,7 @@ class Channel(ABC):
     @property
     @abstractmethod
     def ends(self) -> Ends | None:
-        """Both addresses, asked of the socket; None if the peer has gone, or where there is no TCP."""
+        """Both addresses, asked of the socket or told by a balancer; None if the peer has gone or is not known."""
 
     @abstractmethod
     def close(self) -> None:

@@ -40,6 +40,7 @@ class CompletionChannel(Channel):
         self._closed = False
         self.peer = peer
         self.is_direct = True
+        self.origin = None
 
     async def receive(self) -> bytes:
         """See Channel."""
@@ -109,7 +110,7 @@ class CompletionChannel(Channel):
     @property
     def ends(self) -> Ends | None:
         """See Channel."""
-        return ends_of(self._socket)
+        return ends_of(self._socket) if self.is_direct else self.origin
 
     def close(self) -> None:
         """See Channel."""

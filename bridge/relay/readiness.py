@@ -32,6 +32,7 @@ class ReadinessChannel(Channel):
         self._closed = False
         self.peer = peer
         self.is_direct = True
+        self.origin = None
 
     # --- what the splice uses: never waits -------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class ReadinessChannel(Channel):
     @property
     def ends(self) -> Ends | None:
         """See Channel."""
-        return ends_of(self._socket)
+        return ends_of(self._socket) if self.is_direct else self.origin
 
     def close(self) -> None:
         """See Channel."""

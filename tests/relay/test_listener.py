@@ -47,14 +47,14 @@ async def listening(
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     listener = Listener(
-            Protocol.IMAP,
-            [sock],
-            serve,
-            tls=tls,
-            context=None if context is None else lambda: context,
-            handshakes=handshakes,
-            caller_of=caller_of,
-            balancers=balancers,
+        Protocol.IMAP,
+        [sock],
+        serve,
+        tls=tls,
+        context=None if context is None else lambda: context,
+        handshakes=handshakes,
+        caller_of=caller_of,
+        balancers=balancers,
     )
     address = sock.getsockname()
     async with asyncio.TaskGroup() as group:
@@ -189,6 +189,8 @@ async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_mor
     assert asked[0] is not None
     assert asked[0].ours[:2] == address
     assert cap.count == 0
+
+
 @pytest.mark.parametrize("said", [b"a1 LOGIN alice secret\r\n", b"GET / HTTP/1.1\r\n\r\n", b"EHLO a.example\r\n"])
 async def test_a_client_that_speaks_plain_to_an_implicit_port_is_named_in_the_log(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO, said: bytes
@@ -220,7 +222,7 @@ async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.Stri
     peers = []
 
     async def serve(conn: str, channel: Channel) -> None:
-        peers.append((channel.peer, channel.is_direct))
+        peers.append((channel.peer, channel.is_direct, channel.ends))
 
     async with listening(serve, balancers=["127.0.0.0/8"]) as (_, address):
         for said in (b"PROXY TCP4 192.0.2.7 192.0.2.1 50000 143\r\n", b"a1 NOOP\r\n"):
@@ -229,5 +231,5 @@ async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.Stri
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
             writer.close()
-    assert peers == [("192.0.2.7:50000", False)]
+    assert peers == [("192.0.2.7:50000", False, Ends(("192.0.2.7", 50000), ("", 0)))]
     assert "no PROXY protocol header" in log.getvalue()

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
+from bridge.advice.said import said
 from bridge.config.diff import configured_listeners
 from bridge.config.load import LoadedConfig
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
 from bridge.errors import BridgeError
 from bridge.ui.cli.session import DONE, FAILED, Settings, load, made_certificate, with_settings
+from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--export",
     "export_file",
@@ -53,7 +55,7 @@ def _made(loaded: LoadedConfig, names: list[str], *, is_new: bool) -> Certificat
         made.ensure(names)
     found = read_certificate_file(made.authority_file)
     if found is None:
-        raise BridgeError(f"{made.authority_file} cannot be read")
+        raise BridgeError(said("{path} cannot be read", path=made.authority_file))
     return found
 
 
@@ -61,7 +63,9 @@ def _export(source: Path, target: Path) -> None:
     try:
         target.write_bytes(source.read_bytes())
     except OSError as problem:
-        raise BridgeError(f"{target} cannot be written: {problem.strerror}") from problem
+        raise BridgeError(
+            said("{path} cannot be written: {reason}", path=target, reason=problem.strerror or type(problem).__name__)
+        ) from problem
 
 
 def _row(file: Path, found: CertificateFile) -> dict[str, object]:
