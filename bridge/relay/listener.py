@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import socket
@@ -93,7 +94,11 @@ class Listener:
         async with asyncio.TaskGroup() as group:
             accepting = [group.create_task(self._accept(sock, group)) for sock in self._sockets]
             await self._closing.wait()
-            for task in accepting:
+            for task, sock in zip(accepting, self._sockets, strict=True):
+                # asyncio accepts a client that is there in this very moment for a future that is cancelled: "invalid
+                # state" in the log, and a socket that nobody closes.
+                with contextlib.suppress(NotImplementedError):  # Windows' Proactor loop, which has no such trouble
+                    asyncio.get_running_loop().remove_reader(sock)
                 task.cancel()
             await asyncio.wait(accepting)
             for sock in self._sockets:

@@ -149,6 +149,21 @@ async def test_a_client_that_leaves_before_it_is_served_disturbs_nobody() -> Non
         writer.close()
 
 
+async def test_a_client_that_arrives_in_the_moment_of_the_stop_is_no_bug_in_the_log() -> None:
+    """Found as "invalid state" in the log of a bridge: asyncio accepts for a future that has been cancelled already."""
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    async with listening(echo) as (listener, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"up\n")
+        assert await reader.readline() == b"imap up\n"
+        writer.close()
+        client = socket.create_connection(address)
+        listener.stop()
+    client.close()
+    assert problems == []
+
+
 def test_a_socket_is_named_as_a_person_writes_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         assert socket_name(sock) == f"127.0.0.1:{sock.getsockname()[1]}"
