@@ -10,19 +10,30 @@ from bridge.relay.channel import Channel
 from bridge.relay.completion import CompletionChannel
 from bridge.relay.readiness import ReadinessChannel
 
+KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPALIVE": 120, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 4}
+"""By the names that systems have for them: macOS says TCP_KEEPALIVE where others say TCP_KEEPIDLE. 240 s in all."""
+UNACKNOWLEDGED_SECONDS = 240
+"""Keepalive asks only while nothing is on its way. What a vanished server does not acknowledge is sent again for a
+quarter of an hour otherwise (Linux)."""
 
-def open_channel(sock: socket.socket, loop: asyncio.AbstractEventLoop, peer: str = "") -> Channel:
+
+def open_channel(
+    sock: socket.socket, loop: asyncio.AbstractEventLoop, peer: str = "", *, is_upstream: bool = False
+) -> Channel:
     """Wrap a connected socket in the best channel that this loop can drive, tuned for a mail session.
 
     TCP_NODELAY: without it a small FETCH waits 44 ms for Nagle. Keepalive: a peer that vanished (sleep, lost Wi-Fi)
-    is noticed within minutes although mail sessions may be silent for half an hour.
+    is noticed within minutes although mail sessions may be silent for half an hour. Towards the upstream also where
+    it takes nothing any more; a mail client may read as slowly as it likes, and its machine is mostly ours.
     """
-    with contextlib.suppress(OSError):  # a socket pair in a test has neither
+    with contextlib.suppress(OSError):  # a socket pair in a test has none of these
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, seconds in (("TCP_KEEPIDLE", 120), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
+        for name, value in KEEPALIVE.items():
             if (option := getattr(socket, name, None)) is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        if is_upstream and (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_SECONDS * 1000)
     kind = ReadinessChannel if _has_add_reader(loop) else CompletionChannel
     return kind(sock, loop, peer)
 

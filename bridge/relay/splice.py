@@ -7,7 +7,8 @@ for a direction whose receiver is slower than its sender, the one piece that the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from bridge.errors import PeerGone
@@ -17,6 +18,10 @@ from bridge.relay.readiness import ReadinessChannel, shared_buffer
 HALF_CLOSE_SECONDS = 2.0
 """A client that half-closes (QUIT, then FIN) still gets the upstream's last words for this long. A full close looks
 the same on the wire; TLS to the upstream has no half-close that servers respect, so there is nothing to pass on."""
+IDLE_SECONDS = 35 * 60.0
+"""A session in which not one octet has passed for this long ends, at twice this at the latest. An IMAP client in IDLE
+speaks every 29 minutes (RFC 2177), and its server may hang up after 30 (RFC 9051 section 5.4): only those end here
+whose both sides have forgotten them. Whose computer is gone is found by keepalive, within minutes."""
 PIECE = 64 * 1024
 """Octets moved for one direction before other sessions get their turn: 256 KiB saves 3 % CPU in bulk but makes a
 neighbour's NOOP wait four times as long."""
@@ -29,40 +34,46 @@ class Traffic:
     to_client: int
     to_upstream: int
     ended_by: str
-    """`client`, `upstream`, or `client lost` / `upstream lost` after a reset."""
+    """`client`, `upstream`, `client lost` / `upstream lost` after a reset, or `idle`."""
 
 
-async def splice(client: Channel, upstream: Channel, *, to_client: bytes, to_upstream: bytes) -> Traffic:
+async def splice(
+    client: Channel, upstream: Channel, *, to_client: bytes, to_upstream: bytes, idle_seconds: float = IDLE_SECONDS
+) -> Traffic:
     """Pass bytes until either side ends, `to_client` and `to_upstream` (received before) first.
 
     The end of the upstream ends the session once the client has what was on its way. The end of the client does so
-    once the upstream has it, and has had HALF_CLOSE_SECONDS to answer. The caller closes both channels.
+    once the upstream has it, and has had HALF_CLOSE_SECONDS to answer. A side that takes no more has perhaps said why:
+    that is passed on before the session ends. The caller closes both channels.
     """
     if isinstance(client, ReadinessChannel) and isinstance(upstream, ReadinessChannel):
-        return await _ReadinessSplice(client, upstream).run(to_client, to_upstream)
-    return await _copy_both(client, upstream, to_client, to_upstream)
+        return await _ReadinessSplice(client, upstream, idle_seconds).run(to_client, to_upstream)
+    return await _copy_both(client, upstream, to_client, to_upstream, idle_seconds)
 
 
 class _Direction:
     """One way of a splice on readiness channels: read, write at once, keep only what the sink does not take."""
 
-    __slots__ = ("_ended", "_loop", "_lost", "_pending", "_view", "count", "sink", "source")
+    __slots__ = ("_ended", "_loop", "_pending", "_sink_lost", "_view", "count", "is_source_lost", "sink", "source")
 
     def __init__(
         self,
         source: ReadinessChannel,
         sink: ReadinessChannel,
         ended: Callable[[], None],
-        lost: Callable[[ReadinessChannel], None],
+        sink_lost: Callable[[], None],
     ) -> None:
+        """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more."""
         self._loop = asyncio.get_running_loop()
         self._view = shared_buffer(self._loop)[:PIECE]
         self._pending = memoryview(b"")
         self._ended = ended
-        self._lost = lost
+        self._sink_lost = sink_lost
         self.source = source
         self.sink = sink
         self.count = 0
+        self.is_source_lost = False
+        """It was reset; kept, since the kernel says so once only."""
 
     def start(self, first: bytes) -> None:
         """Send what was received before, then read."""
@@ -78,14 +89,11 @@ class _Direction:
 
     def readable(self) -> None:
         """The source has something: move one piece at most, then let others have their turn."""
-        try:
-            filled, at_end = self._fill()
-        except PeerGone:
-            return self._lost(self.source)
+        filled, at_end = self._fill()
         try:
             sent = self.sink.try_send(self._view[:filled]) if filled else 0
         except PeerGone:
-            return self._lost(self.sink)
+            return self._sink_lost()
         self.count += filled
         if sent < filled:
             self._pending = memoryview(bytes(self._view[sent:filled]))
@@ -106,7 +114,7 @@ class _Direction:
                     return self.sink.watch_writable(self.writable)
                 self._pending = self._pending[sent:]
         except PeerGone:
-            return self._lost(self.sink)
+            return self._sink_lost()
         self.sink.unwatch_writable()
         self.source.watch_readable(self.readable)
         if self.source.has_decrypted():
@@ -114,10 +122,14 @@ class _Direction:
         return None
 
     def _fill(self) -> tuple[int, bool]:
-        """Read up to one piece: (octets in the view, end of file)."""
+        """Read up to one piece: (octets in the view, end of file or reset)."""
         filled = 0
         while filled < len(self._view):
-            count = self.source.try_receive_into(self._view[filled:])
+            try:
+                count = self.source.try_receive_into(self._view[filled:])
+            except PeerGone:
+                self.is_source_lost = True
+                return filled, True  # what came before the reset still counts
             if count is None:
                 break
             if count == 0:
@@ -139,45 +151,70 @@ class _Direction:
 class _ReadinessSplice:
     """Both directions, and the one future that ends them."""
 
-    def __init__(self, client: ReadinessChannel, upstream: ReadinessChannel) -> None:
+    def __init__(self, client: ReadinessChannel, upstream: ReadinessChannel, idle_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[str] = self._loop.create_future()
-        self._client = client
-        self._down = _Direction(upstream, client, self._upstream_ended, self._lost)
-        self._up = _Direction(client, upstream, self._client_ended, self._lost)
+        self._idle_seconds = idle_seconds
+        self._down = _Direction(upstream, client, self._upstream_ended, self._client_lost)
+        self._up = _Direction(client, upstream, self._client_ended, self._upstream_lost)
 
     async def run(self, to_client: bytes, to_upstream: bytes) -> Traffic:
+        self._watch(-1)
         try:
             self._down.start(to_client)
             self._up.start(to_upstream)
             ended_by = await self._done
         finally:
+            self._watching.cancel()
             self._down.stop()
             self._up.stop()
         return Traffic(self._down.count, self._up.count, ended_by)
 
     def _upstream_ended(self) -> None:
-        self._finish("upstream")
+        self._finish("upstream lost" if self._down.is_source_lost else "upstream")
 
     def _client_ended(self) -> None:
+        if self._up.is_source_lost:
+            return self._finish("client lost")
         self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client")
+        return None
 
-    def _lost(self, channel: ReadinessChannel) -> None:
-        self._finish("client lost" if channel is self._client else "upstream lost")
+    def _upstream_lost(self) -> None:
+        """It takes no more. What it said before, and why, the client gets at its own pace."""
+        self._up.stop()
+        self._down.is_source_lost = True
+
+    def _client_lost(self) -> None:
+        """It takes no more. What it sent before goes on its way, if the upstream takes it at once."""
+        self._down.stop()
+        self._up.is_source_lost = True
+        self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client lost")
+
+    def _watch(self, before: int) -> None:
+        """One look for each idle_seconds: passing bytes costs nothing."""
+        passed = self._down.count + self._up.count
+        if passed == before:
+            self._finish("idle")
+        self._watching = self._loop.call_later(self._idle_seconds, self._watch, passed)
 
     def _finish(self, ended_by: str) -> None:
         if not self._done.done():
             self._done.set_result(ended_by)
 
 
-async def _copy_both(client: Channel, upstream: Channel, to_client: bytes, to_upstream: bytes) -> Traffic:
+async def _copy_both(
+    client: Channel, upstream: Channel, to_client: bytes, to_upstream: bytes, idle_seconds: float
+) -> Traffic:
     """The same with receive() and send() only, for loops without readiness."""
     counts = {"client": 0, "upstream": 0}
     ended_by = ""
+    patience: float | None = 0.0
+    """For the other direction, once one has ended; None until it has passed everything on."""
 
-    def end(reason: str) -> None:
-        nonlocal ended_by
-        ended_by = ended_by or reason
+    def end(reason: str, seconds: float | None = 0.0) -> None:
+        nonlocal ended_by, patience
+        if not ended_by:
+            ended_by, patience = reason, seconds
 
     async def copy(source: Channel, sink: Channel, data: bytes, source_name: str, sink_name: str) -> None:
         while True:
@@ -185,20 +222,31 @@ async def _copy_both(client: Channel, upstream: Channel, to_client: bytes, to_up
                 counts[sink_name] += len(data)
                 await sink.send(data)
             except PeerGone:
-                return end(f"{sink_name} lost")
+                return end(f"{sink_name} lost", HALF_CLOSE_SECONDS if sink is client else None)
             try:
                 data = await source.receive()
             except PeerGone:
                 return end(f"{source_name} lost")
             if not data:
-                return end(source_name)
+                return end(source_name, HALF_CLOSE_SECONDS if source is client else 0.0)
+
+    async def wait(tasks: Collection[asyncio.Task[None]]) -> None:
+        """Until one of them has ended, or nothing passes any more."""
+        before = -1
+        while not (await asyncio.wait(tasks, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if (passed := sum(counts.values())) == before:
+                end("idle")
+                return
+            before = passed
 
     async with asyncio.TaskGroup() as group:
         down = group.create_task(copy(upstream, client, to_client, "upstream", "client"))
         up = group.create_task(copy(client, upstream, to_upstream, "client", "upstream"))
-        await asyncio.wait((down, up), return_when=asyncio.FIRST_COMPLETED)
-        if up.done() and ended_by == "client":
-            await asyncio.wait((down,), timeout=HALF_CLOSE_SECONDS)
+        await wait((down, up))
+        if others := [task for task in (down, up) if not task.done()]:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await wait(others)
         down.cancel()
         up.cancel()
     return Traffic(counts["client"], counts["upstream"], ended_by)

@@ -75,7 +75,7 @@ class Dialer:
             raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: it is no host name") from problem
         except OSError as problem:
             raise UpstreamUnavailable(f"{place} cannot be reached: {problem}") from problem
-        return open_channel(sock, loop, peer=place)
+        return open_channel(sock, loop, peer=place, is_upstream=True)
 
 
 class Upstream:

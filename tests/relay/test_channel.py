@@ -213,3 +213,18 @@ async def test_open_channel_picks_readiness_here_and_turns_nagle_off() -> None:
         assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         channel.close()
         channel.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux shows what it will do")
+async def test_a_vanished_peer_is_given_up_within_minutes_and_a_client_that_reads_slowly_is_not() -> None:
+    for is_upstream, unacknowledged in ((True, 240_000), (False, 0)):
+        left, right = tcp_pair()
+        with right:
+            channel = open_channel(left, asyncio.get_running_loop(), is_upstream=is_upstream)
+            idle, interval, probes = (
+                left.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + interval * probes == 240
+            assert left.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == unacknowledged
+            channel.close()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import PeerGone
 from bridge.relay import splice as splice_module
-from bridge.relay.channel import Channel
+from bridge.relay.channel import RECORD_SIZE, Channel
 from bridge.relay.completion import CompletionChannel
 from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.splice import Traffic, splice
@@ -41,9 +41,10 @@ class Scene:
         await shake_hands((self.upstream_side, self.upstream), contexts)
         return self
 
-    async def splice(self, to_client: bytes = b"", to_upstream: bytes = b"") -> Traffic:
+    async def splice(self, to_client: bytes = b"", to_upstream: bytes = b"", **options: float) -> Traffic:
+        sides = self.client_side, self.upstream_side
         try:
-            return await splice(self.client_side, self.upstream_side, to_client=to_client, to_upstream=to_upstream)
+            return await splice(*sides, to_client=to_client, to_upstream=to_upstream, **options)
         finally:
             self.client_side.close()
             self.upstream_side.close()
@@ -144,6 +145,87 @@ async def test_an_upstream_that_is_reset_ends_the_session_at_once(
         assert await scene.client.receive() == b""
     assert session.result().ended_by in {"upstream lost", "upstream"}  # OpenSSL may take a reset for the end
     scene.client.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, RECORD_SIZE, 3 * RECORD_SIZE + 1])
+async def test_what_came_before_a_reset_is_passed_on(
+    kind: Callable[..., Channel], contexts: Contexts, size: int
+) -> None:
+    """A whole record leads to one more read of the same piece, and that one meets the reset."""
+    scene = await Scene(kind).with_tls(contexts)
+    sent = random.Random(size).randbytes(size)
+    await scene.upstream.send(sent)
+    reset(scene.upstream)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        assert await receive_to_the_end(scene.client) == sent
+    assert session.result().to_client == size
+    scene.client.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_tls", [True, False])
+async def test_the_last_words_of_an_upstream_that_takes_no_more_reach_the_client(
+    kind: Callable[..., Channel], contexts: Contexts, is_tls: bool
+) -> None:
+    """A server says why it hangs up, and closes with something unread; the client is just sending more of it."""
+    scene = Scene(kind)
+    if is_tls:
+        await scene.with_tls(contexts)
+    words = b"421 4.4.2 that took too long\r\n"
+    await scene.upstream.send(words)
+    reset(scene.upstream)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice(to_upstream=b"x" * 100_000))
+        await scene.client.send(b"x" * 100_000)
+        assert await receive_to_the_end(scene.client) == words
+    assert session.result().ended_by in {"upstream lost", "upstream"}
+    scene.client.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_a_client_sent_before_it_was_lost_reaches_the_upstream(
+    kind: Callable[..., Channel], contexts: Contexts
+) -> None:
+    """A program that sends, and ends without a look at the answers."""
+    scene = await Scene(kind).with_tls(contexts)
+    await scene.client.send(b".\r\nQUIT\r\n")
+    reset(scene.client)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice(to_client=b"250 2.0.0 queued\r\n"))
+        assert await receive_to_the_end(scene.upstream) == b".\r\nQUIT\r\n"
+    assert session.result().ended_by in {"client lost", "client"}
+    scene.upstream.close()
+
+
+async def receive_to_the_end(channel: Channel) -> bytes:
+    received = bytearray()
+    with contextlib.suppress(PeerGone):
+        while data := await channel.receive():
+            received += data
+    return bytes(received)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_session_ends_when_nothing_passes_and_not_before(
+    kind: Callable[..., Channel], contexts: Contexts
+) -> None:
+    scene = await Scene(kind).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice(idle_seconds=0.1))
+        for _ in range(10):  # the server's "* OK Still here", which an IDLE sees every few minutes
+            await scene.upstream.send(b"*")
+            await receive_exactly(scene.client, 1)
+            assert not session.done()
+            await asyncio.sleep(0.02)
+        assert await scene.client.receive() == b""
+    assert session.result() == Traffic(10, 0, "idle")
+    scene.close()
+
+
+def test_an_imap_client_in_idle_is_no_idle_session() -> None:
+    assert splice_module.IDLE_SECONDS > 30 * 60  # RFC 2177, RFC 9051 section 5.4
 
 
 @pytest.mark.parametrize("kind", KINDS)
