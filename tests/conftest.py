@@ -26,6 +26,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")  # else a busy machine fails a property that holds
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chaos-seed",
+        default=os.environ.get("MAIL_BRIDGE_CHAOS_SEED", ""),
+        help="of tests/e2e/test_chaos.py: N, or N:ROUND for one round of it; by default another one each time",
+    )
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)  # before pytest-cov's own end of the loop, which reads what is there
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Of a process that died while it wrote its coverage, the numbers are missing; the run is not."""

@@ -41,10 +41,10 @@ class Scene:
         await shake_hands((self.upstream_side, self.upstream), contexts)
         return self
 
-    async def splice(self, to_client: bytes = b"", to_upstream: bytes = b"", **options: float) -> Traffic:
+    async def splice(self, to_client: bytes = b"", to_upstream: bytes = b"", idle_seconds: float = 60) -> Traffic:
         sides = self.client_side, self.upstream_side
         try:
-            return await splice(*sides, to_client=to_client, to_upstream=to_upstream, **options)
+            return await splice(*sides, to_client=to_client, to_upstream=to_upstream, idle_seconds=idle_seconds)
         finally:
             self.client_side.close()
             self.upstream_side.close()

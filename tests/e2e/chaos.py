@@ -1,0 +1,140 @@
+"""Random faults on the way to the real servers: what is drawn from a seed, and the world in which it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e import errands
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.clients import Login
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.errands import End, Errand, Leave, Post, Shelf, letter
+from tests.e2e.settled import Settled, observed
+from tests.servers.daemons import members
+from tests.servers.faulty import Fault, FaultyRelay, Kind, Way, faulty_relay
+
+PREFIX = "chaos-"
+SHELF = 600_000
+"""Octets of the message that is read."""
+LETTER = 200_000
+AT_ONCE = 4
+"""Errands of one round."""
+LOGIN_OCTETS = 12_000
+"""A relay that falls silent before so many octets costs the bridge's 15 s for a login: drawn rarely."""
+CRASHES = ("imap-login", "pop3-login", "imap", "pop3", "smtpd")
+"""Processes of the servers that can be killed: the servers start others. An `imap-login` holds the TLS of all."""
+
+
+@dataclass
+class Chaos:
+    """A bridge between mail programs and relays that fail."""
+
+    world: World
+    bridge: Bridge
+    relays: dict[tuple[str, str], FaultyRelay]
+    """By provider and protocol."""
+    logins: tuple[Login, ...] = ()
+    shelves: dict[str, Shelf] = field(default_factory=dict)
+    settled: Settled | None = None
+    post: Post = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.post = Post(self.world)
+
+    def sign_in(self) -> None:
+        """Both, and put a message on the shelf of each."""
+        for address in (ALICE, BOB):
+            self.bridge.sign_in(self.world.provider, address)
+            subject = f"shelf-{os.urandom(4).hex()}"
+            self.shelves[address] = Shelf(subject, letter(subject, SHELF, random.Random(subject)))
+            self.shelves[address].put(self.world, address)
+        self.logins = tuple(self.bridge.login(address) for address in (ALICE, BOB))
+
+    def relays_of(self, errand: Errand) -> FaultyRelay:
+        provider = "gmail" if errand.login.username == ALICE else "office365"
+        return self.relays[provider, errand.protocol]
+
+    def round(self, chance: random.Random, name: str) -> list[tuple[str, End]]:
+        """Some errands at once, each with a fault or none; and perhaps a server that crashes. Returns: their ends."""
+        chosen = [self._errand(chance, f"{PREFIX}{name}-{number}") for number in range(AT_ONCE)]
+        for errand in chosen:
+            if (fault := _fault(chance)) is not None and errand.leave is None:
+                self.relays_of(errand).plan(fault)
+        crash = chance.choice(CRASHES) if chance.random() < 0.3 else None
+        delay = chance.random() * 0.4
+        over = threading.Event()
+        with ThreadPoolExecutor(AT_ONCE + 1) as pool:
+            ends = [pool.submit(errand.run) for errand in chosen]
+            if crash is not None:
+                over.wait(delay)
+                self.crash(crash)
+            found = [(errand.name, end.result()) for errand, end in zip(chosen, ends, strict=True)]
+        for relay in self.relays.values():
+            relay.heal()
+        return found
+
+    def crash(self, name: str) -> int:
+        """SIGKILL to the servers' processes of this name. Returns: how many."""
+        killed = 0
+        for group in (self.world.dovecot.daemon.pid, self.world.postfix.daemon.pid):
+            for pid in members(group):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                        os.kill(pid, signal.SIGKILL)
+                        killed += 1
+        return killed
+
+    def _errand(self, chance: random.Random, subject: str) -> Errand:
+        login = chance.choice(self.logins)
+        leave = None
+        if chance.random() < 0.2:
+            leave = Leave(chance.randrange(LETTER), chance.random() < 0.5)
+        message = letter(subject, LETTER, chance)
+        shelf = self.shelves[login.username]
+        match chance.choice(("fetch", "append", "data", "retr", "idle")):
+            case "fetch":
+                return errands.fetching(login, shelf, leave)
+            case "append":
+                return errands.appending(login, self.post, message, subject, leave)
+            case "data":
+                return errands.submitting(login, self.post, message, subject, leave)
+            case "retr":
+                return errands.retrieving(login, shelf, leave)
+            case _:
+                return errands.idling(login, leave)
+
+
+def _fault(chance: random.Random) -> Fault | None:
+    """As often in the handshake as in the dialogue as in the message: by the logarithm of the place."""
+    if chance.random() < 0.2:
+        return None
+    kind = chance.choice((Kind.RESET, Kind.FIN, Kind.PAUSE, Kind.TRICKLE))
+    return Fault(kind, chance.choice(list(Way)), int(10 ** chance.uniform(0, 5.9)))
+
+
+@contextmanager
+def chaos(world: World, directory: Path) -> Iterator[Chaos]:
+    """A running bridge with both accounts signed in, at rest, every mail server behind a relay of its own."""
+    bridge = world.bridge(directory)
+    with ExitStack() as stack:
+        relays: dict[tuple[str, str], FaultyRelay] = {}
+        for name, provider in bridge.config["providers"].items():
+            for protocol in ("imap", "pop3", "smtp"):
+                relay = stack.enter_context(faulty_relay(provider[protocol]["port"]))
+                provider[protocol]["port"] = relay.port
+                relays[name, protocol] = relay
+        stack.enter_context(observed(bridge))
+        stack.enter_context(running(bridge))
+        scene = Chaos(world, bridge, relays)
+        scene.sign_in()
+        scene.settled = Settled.of(bridge, *scene.logins)
+        yield scene

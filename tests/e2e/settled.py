@@ -1,0 +1,169 @@
+"""What every fault must leave behind: nothing. One check for all of them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.bridge import Bridge
+from tests.e2e.clients import Login
+
+OBSERVER = Path(__file__).parent / "observer"
+SETTLE_SECONDS = 20.0
+"""For what ends by itself: a second of listening to a client that leaves, two for a half-closed session."""
+GROWTH = 24 * 1024 * 1024
+"""Octets of memory that may be new since the bridge was at rest; a lost 64 KiB buffer for each fault would show."""
+PROTOCOLS = ("imap", "pop3", "smtp")
+
+
+@contextmanager
+def observed(bridge: Bridge) -> Iterator[Bridge]:
+    """Its tasks and objects can be counted once it runs."""
+    with tempfile.TemporaryDirectory(prefix="mb-") as name:  # short: it holds the name of a Unix socket
+        bridge.environment["MAIL_BRIDGE_OBSERVER"] = f"{name}/observer"
+        bridge.environment["PYTHONPATH"] = os.pathsep.join((str(OBSERVER), bridge.environ["PYTHONPATH"]))
+        yield bridge
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A bridge at one moment."""
+
+    tasks: Counter[str]
+    objects: Counter[str]
+    """Channels, sessions, TLS sockets, aiosmtpd's servers."""
+    descriptors: Counter[str]
+    threads: int
+    memory: int
+
+    @classmethod
+    def at(cls, bridge: Bridge) -> Look:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(bridge.environment["MAIL_BRIDGE_OBSERVER"])
+            found = json.loads(b"".join(iter(lambda: sock.recv(65536), b"")))
+        descriptors, threads, memory = figures(bridge.pid)
+        return cls(Counter(found["tasks"]), Counter(found["objects"]), descriptors, threads, memory)
+
+    def more_than(self, rest: Look) -> dict[str, object]:
+        """What there is now and was not then."""
+        found: dict[str, object] = {}
+        for name in ("tasks", "objects", "descriptors"):
+            if surplus := getattr(self, name) - getattr(rest, name):
+                found[name] = dict(surplus)
+        if self.threads > rest.threads:
+            found["threads"] = self.threads - rest.threads
+        return found
+
+
+def figures(pid: int) -> tuple[Counter[str], int, int]:
+    """Open descriptors by kind, threads, resident octets."""
+    kinds: Counter[str] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            kinds[os.readlink(entry).split(":")[0].split(" ")[0]] += 1
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return kinds, int(status["Threads"]), int(status["VmRSS"].split()[0]) * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The check; made when the bridge is at rest and has done once what it will do."""
+
+    bridge: Bridge
+    logins: tuple[Login, ...]
+    rest: Look
+    grants: dict[str, bytes]
+
+    @classmethod
+    def of(cls, bridge: Bridge, *logins: Login) -> Settled:
+        """Log in by everything, and look once that has ended."""
+        for _ in range(3):
+            for login in logins:
+                opens(login)
+        look = Look.at(bridge)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (again := _next_look(bridge)).more_than(look) or look.more_than(again):
+            look = again
+            assert time.monotonic() < deadline, "the bridge is never at rest"
+        return cls(bridge, logins, look, {login.username: grant(bridge, login.username) for login in logins})
+
+    def check(self, *, are_grants_kept: bool = True) -> Look:
+        """Nothing is left, the next login works, no token was lost. Returns: what there is now."""
+        for login in self.logins:
+            opens(login)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while surplus := (look := Look.at(self.bridge)).more_than(self.rest):
+            assert time.monotonic() < deadline, f"left behind: {surplus}\n{self.bridge.log[-5000:]}"
+            threading.Event().wait(0.1)
+        assert look.memory < self.rest.memory + GROWTH, f"{look.memory} octets, {self.rest.memory} at rest"
+        if are_grants_kept:
+            for address, sealed in self.grants.items():
+                assert grant(self.bridge, address) == sealed, f"the grant of {address} has changed"
+        assert "Traceback" not in self.bridge.log, self.bridge.log
+        assert "session.bug" not in self.bridge.log, self.bridge.log
+        assert "sign_in.needed" not in self.bridge.log
+        return look
+
+
+def _next_look(bridge: Bridge) -> Look:
+    threading.Event().wait(1.2)
+    return Look.at(bridge)
+
+
+def grant(bridge: Bridge, address: str) -> bytes:
+    """The sealed record."""
+    with contextlib.closing(sqlite3.connect(f"file:{bridge.config['store']['path']}?mode=ro", uri=True)) as database:
+        (table,) = (name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%value%'"))
+        row = database.execute(f"SELECT value FROM {table} WHERE key = ?", (f"grant/{address}",)).fetchone()
+    assert row is not None, f"the grant of {address} is gone"
+    return bytes(row[0])
+
+
+def opens(login: Login) -> None:
+    """A login by each protocol, as a mail program does it; all of them work, soon."""
+    for protocol in PROTOCOLS:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while not (said := answer(login, protocol)).startswith(YES[protocol]):
+            assert time.monotonic() < deadline, f"{protocol}: {said}"
+            threading.Event().wait(0.1)
+
+
+YES = {"imap": "1 OK", "pop3": "+OK", "smtp": "235 "}
+LATER = {"imap": "1 NO [UNAVAILABLE]", "pop3": "-ERR [SYS/TEMP]", "smtp": "454 4.7.0"}
+
+
+def answer(login: Login, protocol: str, seconds: float = 60) -> str:
+    """What a login is told; empty where the connection was closed without a word."""
+    port = getattr(login, protocol)
+    blob = base64.b64encode(f"\0{login.username}\0{login.password}".encode()).decode()
+    dialogue = {
+        "imap": [f'1 LOGIN {login.username} "{login.password}"'],
+        "pop3": [f"USER {login.username}", f"PASS {login.password}"],
+        "smtp": ["EHLO crm.example", f"AUTH PLAIN {blob}"],
+    }[protocol]
+    goodbye = {"imap": b"2 LOGOUT\r\n"}.get(protocol, b"QUIT\r\n")
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as sock, sock.makefile("rb") as lines:
+        said = lines.readline().decode()
+        for line in dialogue:
+            sock.sendall(f"{line}\r\n".encode())
+            said = lines.readline().decode()
+            while (protocol == "imap" and said.startswith("* ")) or (protocol == "smtp" and said[3:4] == "-"):
+                said = lines.readline().decode()
+        with contextlib.suppress(OSError):
+            sock.sendall(goodbye)
+            while lines.readline():
+                pass
+        return said
