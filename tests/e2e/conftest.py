@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,9 @@ class World:
         return bridge
 
 
-@pytest.fixture(scope="session")
-def world(authority: Authority) -> Iterator[World]:
+@contextmanager
+def whole_world(authority: Authority) -> Iterator[World]:
+    """All servers, until the context ends."""
     needs("dovecot", "postfix")
     needs_root()
     with tempfile.TemporaryDirectory(prefix="mb-") as name:
@@ -71,6 +73,12 @@ def world(authority: Authority) -> Iterator[World]:
         ):
             provider.people |= {ALICE, BOB, CAROL}
             yield World(authority, provider, imap, smtp)
+
+
+@pytest.fixture(scope="session")
+def world(authority: Authority) -> Iterator[World]:
+    with whole_world(authority) as world:
+        yield world
 
 
 @pytest.fixture

@@ -154,11 +154,12 @@ def smtp_login(line: Line, login: Login) -> None:
 
 @dataclass
 class Post:
-    """What was sent and what was there to be read; and, at the end, what really arrived."""
+    """What was sent, and what really arrived."""
 
     world: World
     sent: dict[str, tuple[str, bool, str]] = field(default_factory=dict)
     """By subject: mailbox, whether the server took it, digest."""
+    arrived: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, subject: str, mailbox: str, message: bytes, *, is_taken: bool) -> None:
@@ -166,27 +167,25 @@ class Post:
             self.sent[subject] = mailbox, is_taken, hashlib.sha256(message).hexdigest()
 
     def verify(self, prefix: str) -> Counter[str]:
-        """Each whole, once, if it was taken; whole, once or not at all, if nobody knows. Empties the mailboxes."""
-        found: Counter[str] = Counter()
-        for mailbox in sorted({mailbox for mailbox, _, _ in self.sent.values()}):
-            expected = {subject: rest for subject, rest in self.sent.items() if rest[0] == mailbox}
-            wanted = {subject for subject, (_, is_taken, _) in expected.items() if is_taken}
-            deadline = time.monotonic() + DELIVERY_SECONDS
-            while wanted - set(arrived := self._arrived(mailbox, prefix)):
-                assert time.monotonic() < deadline, f"taken and lost: {wanted - set(arrived)}"
-                threading.Event().wait(0.2)
-            for subject, digests in arrived.items():
-                assert subject in expected, f"{subject} was never sent"
-                assert digests == [expected[subject][2]], f"{subject}: {len(digests)} times, or not whole"
-            found["taken"] += len(wanted)
-            found["unknown"] += len(expected) - len(wanted)
-            found["arrived all the same"] += len(set(arrived) - wanted)
-        self.sent.clear()
-        return found
+        """Each whole, once, if it was taken; whole, once or not at all, if nobody knows. Call while nothing is sent.
 
-    def _arrived(self, mailbox: str, prefix: str) -> dict[str, list[str]]:
-        """Digests by subject, asked of the server itself."""
-        found: dict[str, list[str]] = {}
+        Returns: how many of each. Takes what it has seen out of the mailboxes.
+        """
+        for mailbox in sorted({mailbox for mailbox, _, _ in self.sent.values()}):
+            taken = {subject for subject, (box, is_taken, _) in self.sent.items() if is_taken and box == mailbox}
+            deadline = time.monotonic() + DELIVERY_SECONDS
+            self._collect(mailbox, prefix)
+            while missing := taken - set(self.arrived):
+                assert time.monotonic() < deadline, f"taken and lost: {missing}"
+                threading.Event().wait(0.2)
+                self._collect(mailbox, prefix)
+        taken = {subject for subject, (_, is_taken, _) in self.sent.items() if is_taken}
+        return Counter(
+            taken=len(taken), unknown=len(self.sent) - len(taken), unknown_arrived=len(self.arrived) - len(taken)
+        )
+
+    def _collect(self, mailbox: str, prefix: str) -> None:
+        """Asked of the server itself."""
         with direct(self.world, mailbox) as session:
             _, (numbers, *_) = session.search(None, "SUBJECT", f'"{prefix}"')
             for number in numbers.split():
@@ -195,9 +194,14 @@ class Post:
                 message = parts[0][1]
                 match = re.search(rb"^Subject: (\S+)\r$", message, re.M)
                 assert match is not None, message[:1000]
+                subject = match[1].decode()
+                assert subject in self.sent, f"{subject} was never sent"
                 start = message.index(b"From: alice@")
-                found.setdefault(match[1].decode(), []).append(hashlib.sha256(message[start:]).hexdigest())
-        return found
+                assert hashlib.sha256(message[start:]).hexdigest() == self.sent[subject][2], f"{subject} is not whole"
+                self.arrived[subject] += 1
+                assert self.arrived[subject] == 1, f"{subject} was delivered twice"
+                session.store(number.decode(), "+FLAGS", r"\Deleted")
+            session.expunge()
 
 
 @contextlib.contextmanager

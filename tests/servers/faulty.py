@@ -91,6 +91,8 @@ class FaultyRelay:
         self._plans: deque[Fault] = deque()
         self._took: threading.Event = threading.Event()
         self._healed = threading.Event()
+        self._goes = threading.Event()
+        self._goes.set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -114,9 +116,18 @@ class FaultyRelay:
         self._healed.set()
         self._healed = threading.Event()
 
+    def freeze(self) -> None:
+        """Nothing passes until thaw(), and nothing is lost."""
+        self._goes.clear()
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self._goes.set()
+
     def close(self) -> None:
         """End everything."""
         self._over.set()
+        self._goes.set()
         self._healed.set()
         self._listener.close()
         self._thread.join(5)
@@ -150,6 +161,7 @@ class FaultyRelay:
         """Until one side ends, as relays do, or the fault has happened."""
         peers = {client: (Way.UP, server), server: (Way.DOWN, client)}
         while not self._over.is_set():
+            self._goes.wait()
             fault = link.fault
             if fault is not None and link.octets_left(fault.way) == 0:
                 if not self._happens(fault.kind, client, server, link):
