@@ -122,9 +122,10 @@ def _fault(chance: random.Random) -> Fault | None:
 
 
 @contextmanager
-def chaos(world: World, directory: Path) -> Iterator[Chaos]:
+def chaos(world: World, directory: Path, *, level: str = "debug") -> Iterator[Chaos]:
     """A running bridge with both accounts signed in, at rest, every mail server behind a relay of its own."""
     bridge = world.bridge(directory)
+    bridge.config["log"]["level"] = level
     with ExitStack() as stack:
         relays: dict[tuple[str, str], FaultyRelay] = {}
         for name, provider in bridge.config["providers"].items():

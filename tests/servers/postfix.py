@@ -71,6 +71,8 @@ smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 smtpd_error_sleep_time = 0
 default_process_limit = 200
+# A test may kill an smtpd before it has served anybody; Postfix would start the next one after a minute.
+service_throttle_time = 1s
 in_flow_delay = 0
 queue_minfree = 0
 # A recipient that Dovecot does not know shall be in the log at once, not tried again for days.

@@ -1,0 +1,334 @@
+"""Mail programs, faults, outages and tokens that end, for as long as one likes; a line of figures each minute.
+
+`python3 scripts/soak.py --minutes 20`. The pieces are the chaos suite's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import random
+import re
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e import clients, errands
+from tests.e2e.chaos import CRASHES, Chaos, chaos
+from tests.e2e.clients import ClientFailed, Login
+from tests.e2e.conftest import World, whole_world
+from tests.e2e.errands import End, Leave, letter
+from tests.e2e.settled import Look
+from tests.servers.authorization_controls import Fault as ProviderFault
+from tests.servers.ca import Authority
+from tests.servers.faulty import Fault, Kind, Way
+
+PREFIX = "soak-"
+WORKERS = 4
+TOKEN_SECONDS = 30
+"""A token's life: each is renewed after half of it, so that 20 minutes see more refreshes than a month."""
+WARM_UP = 4
+"""Minutes that the slope of memory leaves out: allocators, caches and pools fill."""
+FLAT = 64 * 1024
+"""Octets of memory that may be new each minute by the slope: of a session, a hundred octets at most stay behind."""
+GONE_SECONDS = 30.0
+FOR_GOOD = re.compile(r"error=(LoginRefused|UpstreamRefused|AuthorizationRequired|StoreCorrupt)")
+"""Answers on which a mail program gives up, or asks a person: there is no reason for one."""
+LETTER = 60_000
+
+
+@dataclass
+class Minute:
+    """What a minute has brought."""
+
+    seconds: float
+    ends: Counter[str]
+    logins: int
+    later: int
+    refused: int
+    megabytes: float
+    refreshes: int
+    faults: int
+    sessions: int
+    look: Look
+    pss: int
+
+    TITLES = (
+        "  min  errands done later  cut left |  logins later no |   MB  tokens faults open |  RSS   PSS MB  fds thr"
+    )
+
+    def row(self) -> str:
+        ends = self.ends
+        return (
+            f"{self.seconds / 60:5.1f}  {sum(ends.values()):7} {ends['done']:4} {ends['later']:5} {ends['cut']:4} "
+            f"{ends['left']:4} | {self.logins:7} {self.later:5} {self.refused:2} | {self.megabytes:4.0f} "
+            f"{self.refreshes:7} {self.faults:6} {self.sessions:4} | {self.look.memory / 1e6:5.1f} "
+            f"{self.pss / 1e6:5.1f} {self.look.descriptors.total():5} {self.look.threads:3}"
+        )
+
+
+@dataclass
+class Soak:
+    """Workers that run errands, and one that breaks things."""
+
+    scene: Chaos
+    chance: random.Random
+    directory: Path
+    ends: Counter[str] = field(default_factory=Counter)
+    faults: int = 0
+    problems: list[BaseException] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    _goes: threading.Event = field(default_factory=threading.Event)
+    _busy: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(WORKERS))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _number: int = 0
+    _log_read: int = 0
+    _asked: int = 0
+
+    # --- mail programs ------------------------------------------------------------------------------------------
+
+    def work(self, seed: int) -> None:
+        """One worker's life."""
+        chance = random.Random(seed)
+        directory = self.directory / str(seed)
+        directory.mkdir()
+        while not self.over.is_set():
+            self._goes.wait()
+            with self._busy:
+                if not self._goes.is_set():
+                    continue
+                try:
+                    end = self._errand(chance, directory)
+                except BaseException as problem:  # noqa: BLE001  told at the end, and the end of the soak
+                    self.problems.append(problem)
+                    self.over.set()
+                    return
+            with self._lock:
+                self.ends[end.value] += 1
+
+    def _errand(self, chance: random.Random, directory: Path) -> End:
+        scene = self.scene
+        login = chance.choice(scene.logins)
+        with self._lock:
+            self._number += 1
+            subject = f"{PREFIX}{self._number}"
+        message = letter(subject, chance.choice((2_000, LETTER, LETTER)), chance)
+        leave = Leave(chance.randrange(LETTER), chance.random() < 0.5) if chance.random() < 0.1 else None
+        shelf = scene.shelves[login.username]
+        by_msmtp = functools.partial(clients.msmtp, login, login.username, message, directory, "plain")
+        by_curl = functools.partial(clients.curl_send, login, login.username, message, directory)
+        choices: list[Callable[[], End]] = [
+            lambda: errands.fetching(login, shelf, leave).run(),
+            lambda: errands.retrieving(login, shelf, leave).run(),
+            lambda: errands.appending(login, scene.post, message, subject, leave).run(),
+            lambda: errands.submitting(login, scene.post, message, subject, leave).run(),
+            lambda: errands.idling(login, leave).run(),
+            lambda: self._sends(login, subject, message, by_msmtp),
+            lambda: self._sends(login, subject, message, by_curl),
+            lambda: _reads(lambda: clients.curl_fetch(login, directory, 1, chance.choice(("imap", "pop3")))),
+            lambda: _reads(lambda: clients.mbsync(login, _new(directory))),
+            lambda: _reads(lambda: clients.fetchmail(login, _new(directory), chance.choice(("POP3", "IMAP")))),
+        ]
+        weights = (4, 4, 4, 4, 4, 2, 2, 2, 1, 1)
+        return chance.choices(choices, weights)[0]()
+
+    def _sends(self, login: Login, subject: str, message: bytes, send: Callable[[], None]) -> End:
+        """A mail program that ends with an error may have got its message through all the same."""
+        self.scene.post.note(subject, login.username, message, is_taken=False)
+        try:
+            send()
+        except ClientFailed:
+            return End.CUT
+        self.scene.post.note(subject, login.username, message, is_taken=True)
+        return End.DONE
+
+    # --- what goes wrong ----------------------------------------------------------------------------------------
+
+    def break_things(self) -> None:
+        """Every second or two something; now and then for half a minute."""
+        chance = random.Random(self.chance.random())
+        began = time.monotonic()
+        next_outage = 90.0
+        while not self.over.wait(chance.uniform(0.5, 2.0)):
+            self.faults += 1
+            if time.monotonic() - began > next_outage:
+                next_outage += 240
+                self._network_gone()
+                continue
+            relay = chance.choice(list(self.scene.relays.values()))
+            match chance.choice(("plan", "plan", "strike", "strike", "stall", "crash", "provider")):
+                case "plan":
+                    kind = chance.choice((Kind.RESET, Kind.FIN, Kind.PAUSE, Kind.TRICKLE))
+                    relay.plan(Fault(kind, chance.choice(list(Way)), int(10 ** chance.uniform(0, 5))))
+                case "strike":
+                    relay.strike(Fault(chance.choice((Kind.RESET, Kind.FIN, Kind.PAUSE)), chance.choice(list(Way))))
+                case "stall":
+                    relay.strike(Fault(Kind.STALL))
+                    self.over.wait(3)
+                    relay.heal()
+                case "crash":
+                    self.scene.crash(chance.choice(CRASHES))
+                case "provider":
+                    faults = [fault for fault in ProviderFault if fault is not ProviderFault.SLOW]
+                    self.scene.world.provider.retry_after = 3
+                    with self.scene.world.provider.failing("token", chance.choice(faults)):
+                        self.over.wait(chance.uniform(1, 8))
+
+    def _network_gone(self) -> None:
+        relays = list(self.scene.relays.values())
+        for relay in relays:
+            relay.freeze()
+        self.over.wait(GONE_SECONDS)
+        for relay in relays:
+            relay.thaw()
+
+    # --- figures ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """No errand is under way."""
+        self._goes.clear()
+        for _ in range(WORKERS):
+            assert self._busy.acquire(timeout=150), "an errand does not end"
+        try:
+            yield
+        finally:
+            for _ in range(WORKERS):
+                self._busy.release()
+            if not self.over.is_set():
+                self._goes.set()
+
+    def start(self) -> None:
+        self._goes.set()
+
+    def minute(self, seconds: float) -> Minute:
+        """Call in quiet: count the mail, read the log since the last time, look at the process."""
+        self.scene.post.verify(PREFIX)
+        text = self.scene.bridge.log
+        lines, self._log_read = text[self._log_read :], len(text)
+        moved = sum(int(count) for count in re.findall(r"to_(?:client|upstream)=(\d+)", lines))
+        refused = [line for line in lines.splitlines() if "login.refused" in line]
+        for_good = [
+            line for line in refused if re.search(r"error=(LoginRefused|UpstreamRefused|AuthorizationRequired)", line)
+        ]
+        ends, self.ends = self.ends, Counter()
+        faults, self.faults = self.faults, 0
+        asked = self.scene.world.provider.count("refresh_token")
+        refreshes, self._asked = asked - self._asked, asked
+        look = Look.at(self.scene.bridge)
+        return Minute(
+            seconds,
+            ends,
+            lines.count("session.ready"),
+            len(refused) - len(for_good),
+            len(for_good),
+            moved / 1e6,
+            refreshes,
+            faults,
+            look.tasks["Listener._supervise"],
+            look,
+            proportional(self.scene.bridge.pid),
+        )
+
+
+def _reads(read: Callable[[], object]) -> End:
+    try:
+        read()
+    except ClientFailed:
+        return End.CUT
+    return End.DONE
+
+
+def _new(directory: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=directory))
+
+
+def proportional(pid: int) -> int:
+    """Octets of memory that are this process's share (PSS)."""
+    found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def slope(points: list[tuple[float, int]]) -> float:
+    """Of the line that fits best: octets a minute."""
+    if len(points) < 3:
+        return 0.0
+    x = sum(minute for minute, _ in points) / len(points)
+    y = sum(octets for _, octets in points) / len(points)
+    spread = sum((minute - x) ** 2 for minute, _ in points)
+    return sum((minute - x) * (octets - y) for minute, octets in points) / spread
+
+
+def soak(world: World, directory: Path, seconds: float, seed: int, each: float = 60.0) -> list[Minute]:
+    """Run, print, and judge. Raises: AssertionError with what is wrong."""
+    print(f"--seed {seed}", flush=True)
+    minutes: list[Minute] = []
+    lifetime, world.provider.lifetime = world.provider.lifetime, TOKEN_SECONDS
+    with chaos(world, directory, level="info") as scene:
+        soaking = Soak(scene, random.Random(seed), directory)
+        jobs = [threading.Thread(target=soaking.work, args=(seed + number,)) for number in range(WORKERS)]
+        jobs.append(threading.Thread(target=soaking.break_things))
+        for job in jobs:
+            job.start()
+        began = time.monotonic()
+        soaking.start()
+        print(Minute.TITLES, flush=True)
+        try:
+            while (passed := time.monotonic() - began) < seconds and not soaking.over.is_set():
+                soaking.over.wait(min(each, seconds - passed))
+                with soaking.quiet():
+                    minutes.append(soaking.minute(time.monotonic() - began))
+                    print(minutes[-1].row(), flush=True)
+        finally:
+            soaking.over.set()
+            soaking.start()
+            for job in jobs:
+                job.join(150)
+            for relay in scene.relays.values():
+                relay.heal()
+            world.provider.lifetime = lifetime
+        if soaking.problems:
+            raise soaking.problems[0]
+        assert scene.settled is not None
+        counts = scene.post.verify(PREFIX)
+        look = scene.settled.check(are_grants_kept=False)
+        late = [(minute.seconds / 60, minute.pss) for minute in minutes if minute.seconds / 60 > WARM_UP]
+        grows = slope(late)
+        print(f"mail: {dict(counts)}, none lost, doubled or partial")
+        print(f"tasks, objects, sockets, threads at rest as before; {look.memory / 1e6:.1f} MB RSS")
+        print(f"memory after {WARM_UP} minutes: {grows / 1024:+.1f} KiB a minute (PSS)")
+        assert grows < FLAT, "memory is not flat"
+        refused = sum(minute.refused for minute in minutes)
+        assert refused == 0, f"{refused} logins were refused for good"
+    return minutes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="soak.py", description="Mail programs and faults, for as long as you like.")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+        directory = Path(name)
+        (directory / "authority").mkdir()
+        (directory / "bridge").mkdir(mode=0o700)
+        try:
+            with whole_world(Authority(directory / "authority")) as world:
+                soak(world, directory / "bridge", chosen.minutes * 60, chosen.seed)
+        except AssertionError as problem:
+            print(f"FAILED: {problem}", flush=True)
+            return 1
+    print("PASSED")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
