@@ -39,6 +39,7 @@ _SIGNS: Final[dict[str, str]] = {
     "npm": "npm",
     "systemd": "systemd-analyze",
     "strace": "strace",
+    "iproute2": "ip",
     "libfaketime": "/usr/lib/*/faketime/libfaketimeMT.so.1",
     "xvfb": "Xvfb",
     "trayer": "trayer",
