@@ -32,10 +32,10 @@ class Authority:
             key.write_text(key_pem)
         return certificate, key
 
-    def server_context(self, *names: str) -> ssl.SSLContext:
+    def server_context(self, *names: str, not_after: datetime | None = None) -> ssl.SSLContext:
         """A server's side for these names."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(*(names or NAMES)).configure_cert(context)
+        self._ca.issue_cert(*(names or NAMES), not_after=not_after).configure_cert(context)
         return context
 
     def client_context(self) -> ssl.SSLContext:
