@@ -17,6 +17,7 @@ from bridge.tokens.refresh import RETRY_AFTER
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.settled import Settled, observed
 from tests.e2e.test_faults import replies
 from tests.e2e.test_token_life import ever_expired, imap_says
 from tests.servers.authorization import AuthorizationServer
@@ -76,11 +77,14 @@ class Outage:
 
 
 @pytest.fixture
-def stale(fresh: Bridge, world: World) -> Iterator[Bridge]:
-    """Bob has signed in, and his token has ended."""
-    with ever_expired(world):
-        fresh.sign_in(world.provider, BOB)
-        yield fresh
+def stale(world: World, tmp_path: Path) -> Iterator[Bridge]:
+    """Bob has signed in, and his token has ended. The outage leaves nothing behind."""
+    bridge = world.bridge(tmp_path)
+    with ever_expired(world), observed(bridge), running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        settled = Settled.of(bridge, bridge.login(BOB))
+        yield bridge
+        settled.check(are_grants_kept=False)
 
 
 @pytest.mark.parametrize(
