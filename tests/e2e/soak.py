@@ -39,6 +39,8 @@ WARM_UP = 4
 FLAT = 64 * 1024
 """Octets of memory that may be new each minute by the slope: of a session, a hundred octets at most stay behind."""
 GONE_SECONDS = 30.0
+PROGRAM_SECONDS = 300
+"""For one run of a mail program that meets such a gap and is on a busy machine; one that hangs fails the soak."""
 FOR_GOOD = re.compile(r"error=(LoginRefused|UpstreamRefused|AuthorizationRequired|StoreCorrupt)")
 """Answers on which a mail program gives up, or asks a person: there is no reason for one."""
 LETTER = 60_000
@@ -196,7 +198,7 @@ class Soak:
         """No errand is under way."""
         self._goes.clear()
         for _ in range(WORKERS):
-            assert self._busy.acquire(timeout=150), "an errand does not end"
+            assert self._busy.acquire(timeout=PROGRAM_SECONDS + 30), "an errand does not end"
         try:
             yield
         finally:
@@ -271,6 +273,7 @@ def soak(world: World, directory: Path, seconds: float, seed: int, each: float =
     """Run, print, and judge. Raises: AssertionError with what is wrong."""
     print(f"--seed {seed}", flush=True)
     minutes: list[Minute] = []
+    clients.TIMEOUT_SECONDS = PROGRAM_SECONDS
     lifetime, world.provider.lifetime = world.provider.lifetime, TOKEN_SECONDS
     with chaos(world, directory, level="info") as scene:
         soaking = Soak(scene, random.Random(seed), directory)
@@ -291,11 +294,12 @@ def soak(world: World, directory: Path, seconds: float, seed: int, each: float =
             soaking.over.set()
             soaking.start()
             for job in jobs:
-                job.join(150)
+                job.join(PROGRAM_SECONDS)
             for relay in scene.relays.values():
                 relay.heal()
             world.provider.lifetime = lifetime
         if soaking.problems:
+            print(scene.bridge.log[-10_000:], flush=True)
             raise soaking.problems[0]
         assert scene.settled is not None
         counts = scene.post.verify(PREFIX)

@@ -1,0 +1,24 @@
+"""That `scripts/soak.py` works: some seconds of it. It is made for twenty minutes; docs/testing.md has their figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.e2e.soak import slope, soak
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
+
+
+def test_a_few_seconds_of_the_soak(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    minutes = soak(world, tmp_path, seconds=6, seed=1, each=3)
+    assert sum(minute.ends["done"] for minute in minutes) > 0
+    assert sum(minute.faults for minute in minutes) > 0
+    assert "none lost, doubled or partial" in capsys.readouterr().out
+
+
+def test_the_slope_of_memory_is_that_of_the_line_that_fits_best() -> None:
+    assert slope([(minute, 1000 + 64 * minute) for minute in range(10)]) == pytest.approx(64)
+    assert slope([(0, 5), (1, 9), (2, 5)]) == pytest.approx(0)
