@@ -1,4 +1,4 @@
-"""That `scripts/soak.py` works: some seconds of it. It is made for twenty minutes; docs/testing.md has their figures."""
+"""That `scripts/soak.py` works: some seconds of it. It is made for twenty minutes: see docs/testing.md."""
 
 from __future__ import annotations
 
