@@ -8,17 +8,24 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.e2e.chaos import PREFIX, Chaos, chaos
+from tests.e2e import errands
+from tests.e2e.chaos import LETTER, PREFIX, Chaos, chaos
 from tests.e2e.conftest import World
+from tests.e2e.errands import End, Shelf, letter
+from tests.servers.faulty import Fault, Kind, Way
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(3600)]
 
-ROUNDS = int(os.environ.get("MAIL_BRIDGE_CHAOS_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("MAIL_BRIDGE_CHAOS_ROUNDS", "8"))
+MIDDLE = 100_000
+"""Octets of a connection: behind the login, before the end of the message."""
 ROUNDS_BETWEEN_COUNTS = 20
 """After so many the mailboxes are compared with what was sent, and emptied."""
 
@@ -27,6 +34,52 @@ ROUNDS_BETWEEN_COUNTS = 20
 def scene(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     with chaos(world, tmp_path_factory.mktemp("chaos")) as scene:
         yield scene
+
+
+@pytest.fixture(scope="module")
+def heavy(scene: Chaos) -> dict[str, Shelf]:
+    """More than all sockets on the way can hold: a server that is killed has not said everything."""
+    message = letter("heavy", 8_000_000, random.Random(8))
+    return {login.username: Shelf("heavy", message).put(scene.world, login.username) for login in scene.logins}
+
+
+@pytest.mark.parametrize("login", [0, 1], ids=["implicit", "starttls"])
+@pytest.mark.parametrize(
+    ("kind", "process", "way"),
+    [
+        ("fetch", "imap-login", Way.DOWN),
+        ("fetch", "imap", Way.DOWN),
+        ("append", "imap-login", Way.UP),
+        ("data", "smtpd", Way.UP),
+        ("retr", "pop3-login", Way.DOWN),
+    ],
+)
+def test_a_server_that_is_killed_in_the_middle_of_a_message_ends_the_session_and_no_part_is_taken_for_the_whole(
+    scene: Chaos, heavy: dict[str, Shelf], kind: str, process: str, way: Way, login: int
+) -> None:
+    subject = f"{PREFIX}killed-{kind}-{login}"
+    who = scene.logins[login]
+    message = letter(subject, LETTER, random.Random(subject))
+    shelf = heavy[who.username]
+    errand = {
+        "fetch": errands.fetching(who, shelf),
+        "append": errands.appending(who, scene.post, message, subject),
+        "data": errands.submitting(who, scene.post, message, subject),
+        "retr": errands.retrieving(who, shelf),
+    }[kind]
+    relay = scene.relays_of(errand)
+    relay.plan(Fault(Kind.STALL, way, MIDDLE))
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(errand.run)
+        while not any(link.passed[way] == MIDDLE for link in relay.links):
+            assert not end.done(), end.result()
+            threading.Event().wait(0.01)
+        assert scene.crash(process) > 0
+        relay.resume()
+        assert end.result() is End.CUT
+    assert scene.settled is not None
+    scene.settled.check()
+    assert scene.post.verify(PREFIX)["untold_but_arrived"] == 0
 
 
 def test_whatever_fails_nothing_is_left_behind_and_no_message_is_lost_doubled_or_partial(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.bridge import Bridge, running
+from tests.e2e.chaos import Chaos
 from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.errands import Cut, Line, imap_login
 from tests.e2e.settled import Settled, observed
 from tests.e2e.test_token_life import imap_says
 from tests.servers.packages import needs, program
@@ -95,3 +99,30 @@ def test_a_token_that_the_mail_server_refuses_is_replaced_once_and_the_login_suc
             assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") - before == len(logins)
         assert "sign_in.needed" not in bridge.log
+
+
+def test_a_machine_that_wakes_up_hours_later_refreshes_once_and_lets_go_of_what_died_meanwhile(
+    world: World, stepped: tuple[Bridge, Set]
+) -> None:
+    """SIGSTOP and SIGCONT; meanwhile the clock has gone on, the tokens have ended and the servers have hung up."""
+    bridge, set_clock = stepped
+    with observed(bridge), running(bridge):
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        logins = [bridge.login(address) for address in (ALICE, BOB)]
+        settled = Settled.of(bridge, *logins)
+        lines = [Line(login.imap) for login in logins]
+        for line, login in zip(lines, logins, strict=True):
+            imap_login(line, login)
+        before = world.provider.count("refresh_token")
+        os.kill(bridge.pid, signal.SIGSTOP)
+        set_clock(8 * HOUR)
+        world.provider.expire_all_access()
+        Chaos(world, bridge, {}).crash("imap-login")
+        os.kill(bridge.pid, signal.SIGCONT)
+        for line in lines:
+            with pytest.raises(Cut):
+                line.read_line()
+            line.close()
+        settled.check(are_grants_kept=False)
+        assert world.provider.count("refresh_token") - before == len(logins)

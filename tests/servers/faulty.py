@@ -111,10 +111,16 @@ class FaultyRelay:
     def heal(self) -> None:
         """No plans any more; who is stalled is let go (reset)."""
         self._plans.clear()
-        for link in list(self.links):
-            link.fault = None
         self._healed.set()
         self._healed = threading.Event()
+        for link in list(self.links):
+            if link.fault is not None and link.octets_left(link.fault.way) != 0:
+                link.fault = None
+
+    def resume(self) -> None:
+        """Who is stalled goes on, and no fault is to come."""
+        for link in list(self.links):
+            link.fault = None
 
     def freeze(self) -> None:
         """Nothing passes until thaw(), and nothing is lost."""
@@ -192,6 +198,8 @@ class FaultyRelay:
             case Kind.STALL:
                 healed = self._healed
                 while not healed.wait(POLL):
+                    if link.fault is None:
+                        return True
                     if _has_ended(client):
                         return False
                 _reset(client)
