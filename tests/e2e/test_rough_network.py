@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 NAME = "login.bridge.test"
 """Of Alice's mail servers; their certificate has it."""
-GONE_SECONDS = float(os.environ.get("MAIL_BRIDGE_GONE_SECONDS", "8"))
+GONE_SECONDS = float(os.environ.get("MAIL_BRIDGE_GONE_SECONDS", "5"))
 """TCP tries again after 0.2 s, then after twice as long each time: behind 30 s it goes on after 51."""
 LETTER = 150_000
 NEARLY = "127.0.0.1 localhost\n::1 localhost\n"
