@@ -7,6 +7,7 @@ import contextlib
 import re
 import ssl
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation, TlsFailed
@@ -18,10 +19,23 @@ from bridge.relay.channel import Channel
 LOGIN_SECONDS = 120.0
 """From accept to a complete login, our own work not counted. Dovecot gives 180 s; a CRM needs a few milliseconds."""
 FAREWELL_SECONDS = 5.0
-"""For our last words to a client that took too long: it may not be reading any more."""
+"""For the answer to a login, and for our last words to a client that took too long: it may not be reading any more."""
 
 _TAG = re.compile(r"(?m)^[^\s*+]\S*(?= (?:OK|NO|BAD)\b)")
 """IMAP's tag is the client's own word, and the password of a client that has lost its place in the dialogue."""
+
+
+@contextlib.asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Around what a login is told: its own time is over by then, and who does not read must not hold a place for ever.
+
+    Raises: PeerGone after FAREWELL_SECONDS.
+    """
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            yield
+    except TimeoutError:
+        raise PeerGone("the client does not read its answer") from None
 
 
 class Frontend(Protocol):
@@ -82,15 +96,17 @@ class MachineFrontend:
     async def refuse(self, problem: BridgeError) -> None:
         """See Frontend. What the client pipelined behind its login is left to login(), within its time."""
         self._events.extend(self._machine.refuse(problem))
-        while self._events and isinstance(self._events[0], Send | Hangup):
-            await self._do(self._events.popleft())
+        async with answering():
+            while self._events and isinstance(self._events[0], Send | Hangup):
+                await self._do(self._events.popleft())
 
     async def accept(self, ready: Ready) -> bytes:
         """See Frontend."""
         for event in self._machine.accept(ready):
             match event:
                 case Send(data, log):
-                    await self._send(data, log)
+                    async with answering():
+                        await self._send(data, log)
                 case Ready(leftover):
                     return leftover
         raise AssertionError("accept() ends with Ready")

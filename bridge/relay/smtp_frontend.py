@@ -26,7 +26,7 @@ from bridge.protocols.base import Ready
 from bridge.protocols.lines import LineBuffer
 from bridge.protocols.smtp.replies import refusal_reply
 from bridge.relay.channel import Channel
-from bridge.relay.frontend import LOGIN_SECONDS
+from bridge.relay.frontend import LOGIN_SECONDS, answering
 from bridge.secret import Secret
 
 LINE_LIMIT = 12288 + 16
@@ -153,7 +153,8 @@ class SmtpFrontend:
         self._login = None
         self._pipe.moved.clear()
         self._verdict.set_result(refusal_reply(problem))
-        await self._pass_on_reply()
+        async with answering():
+            await self._pass_on_reply()
         if isinstance(problem, LimitReached):
             self._discard()
             raise PeerGone("sent away")
@@ -163,7 +164,8 @@ class SmtpFrontend:
         self._discard()
         text = ready.text.decode("ascii", "replace").replace("\n", " ").strip()
         reply = text if re.match(r"[245]\.\d+\.\d+ ", text) else f"2.7.0 {text or 'Authentication successful'}"
-        await self._channel.send(f"235 {reply}\r\n".encode("ascii", "replace"))
+        async with answering():
+            await self._channel.send(f"235 {reply}\r\n".encode("ascii", "replace"))
         return self._lines.leftover()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from bridge.relay.channel import Channel
+from bridge.relay.readiness import ReadinessChannel
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -35,3 +36,11 @@ async def receive_exactly(channel: Channel, count: int) -> bytes:
         assert data, "end of file too early"
         received += data
     return bytes(received)
+
+
+def fill(channel: Channel) -> None:
+    """Until the kernel takes nothing more, since nobody reads: not one octet."""
+    assert isinstance(channel, ReadinessChannel)
+    for size in (65536, 1):
+        while channel.try_send(memoryview(b"x" * size)):
+            pass

@@ -24,11 +24,13 @@ from bridge.model import Login, Protocol, TlsMode
 from bridge.observe import logs
 from bridge.protocols.base import Ready
 from bridge.protocols.registry import server_machine
+from bridge.relay import frontend as frontend_module
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import MachineFrontend
 from bridge.relay.listener import Listener
 from bridge.relay.tls import listener_context
 from tests.relay.scripted import MailClient, Trust, mail_client
+from tests.relay.sockets import fill
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
@@ -189,6 +191,20 @@ async def test_a_client_that_has_left_when_its_time_is_over_is_no_bug(client: Ma
     client.reset()
     with pytest.raises((LimitReached, PeerGone)):
         await frontend.login()
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_client_that_does_not_read_its_answer_is_gone(
+    client: MailClient, protocol: Protocol, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontend_module, "FAREWELL_SECONDS", 0.05)
+    frontend = frontend_of(client, protocol)
+    await client.say(*LOGIN[protocol])
+    await frontend.login()
+    fill(client.bridge)
+    with pytest.raises(PeerGone, match="does not read"):
+        await (frontend.refuse(REFUSAL) if is_refused else frontend.accept(Ready(b"", b"ready")))
 
 
 # --- TLS ------------------------------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import pytest
 from bridge import errors
 from bridge.model import Login
 from bridge.protocols.base import Ready
+from bridge.relay import frontend as frontend_module
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.smtp_frontend import LINE_LIMIT, SmtpFrontend
-from tests.relay.sockets import tcp_pair
+from tests.relay.sockets import fill, tcp_pair
 
 PLAIN = base64.b64encode(b"\0alice@example.com\0s3cret").decode()
 USER = base64.b64encode(b"alice@example.com").decode()
@@ -26,8 +27,9 @@ WORD = base64.b64encode(b"s3cret").decode()
 class Talk:
     """The mail client's end, and the frontend's."""
 
-    def __init__(self, client: Channel, frontend: SmtpFrontend) -> None:
+    def __init__(self, client: Channel, frontend: SmtpFrontend, bridge: Channel) -> None:
         self.client = client
+        self.bridge = bridge
         self.frontend = frontend
         self._received = b""
 
@@ -75,7 +77,7 @@ async def talking(
     try:
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(wait())
-            talk = Talk(left, frontend)
+            talk = Talk(left, frontend, right)
             assert await talk.hear() == ["220 localhost ESMTP mail-bridge ready"]
             try:
                 yield talk, outcome
@@ -328,3 +330,18 @@ async def test_a_client_that_stalls_in_starttls_is_let_go_without_a_word_in_clea
         heard += data
     assert heard.endswith(b"220 2.0.0 Go ahead\r\n")
     left.close()
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_a_client_that_does_not_read_its_answer_is_gone(
+    is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontend_module, "FAREWELL_SECONDS", 0.05)
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm.example")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+        fill(talk.bridge)
+        problem = errors.LoginRefused("wrong password")
+        with pytest.raises(errors.PeerGone, match="does not read"):
+            await (talk.frontend.refuse(problem) if is_refused else talk.frontend.accept(Ready(b"", b"ready")))
