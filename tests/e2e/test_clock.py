@@ -126,3 +126,48 @@ def test_a_machine_that_wakes_up_hours_later_refreshes_once_and_lets_go_of_what_
             line.close()
         settled.check(are_grants_kept=False)
         assert world.provider.count("refresh_token") - before == len(logins)
+
+
+def test_an_idle_that_speaks_every_29_minutes_goes_on_and_a_forgotten_session_ends(
+    world: World, stepped: tuple[Bridge, Set]
+) -> None:
+    """RFC 2177. The bridge's monotonic clock is set too: the minutes pass for it alone, not for the mail server."""
+    bridge, set_clock = stepped
+    del bridge.environment["FAKETIME_DONT_FAKE_MONOTONIC"]
+    now = 0
+
+    def pass_minutes(count: int) -> None:
+        nonlocal now
+        for _ in range(count):
+            now += 60
+            set_clock(now)
+            if now % 240 == 0:
+                assert imap_says(other).startswith("1 OK")  # its loop looks at the clock when something happens
+
+    with observed(bridge), running(bridge):
+        world.provider.lifetime = 24 * HOUR  # no refresh is under way when its time limit passes in no time
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        world.provider.lifetime = HOUR
+        login, other = (bridge.login(address) for address in (ALICE, BOB))
+        settled = Settled.of(bridge, login, other)
+        line = Line(login.imap)
+        imap_login(line, login)
+        line.send(b"2 SELECT INBOX\r\n")
+        while not line.read_line().startswith(b"2 OK"):
+            pass
+        for _ in range(3):
+            line.send(b"3 IDLE\r\n")
+            while not line.read_line().startswith(b"+"):
+                pass
+            pass_minutes(29)
+            line.send(b"DONE\r\n")
+            while not line.read_line().startswith(b"3 OK"):
+                pass
+        assert "ended_by=idle" not in bridge.log
+        pass_minutes(75)
+        with pytest.raises(Cut):
+            line.read_line()
+        line.close()
+        bridge.wait_for_log("ended_by=idle")
+        settled.check(are_grants_kept=False)
