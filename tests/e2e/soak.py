@@ -90,6 +90,8 @@ class Soak:
     _goes: threading.Event = field(default_factory=threading.Event)
     _busy: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(WORKERS))
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    """The mail is counted at the servers: nobody kills them meanwhile."""
     _number: int = 0
     _log_read: int = 0
     _asked: int = 0
@@ -176,7 +178,8 @@ class Soak:
                     self.over.wait(3)
                     relay.heal()
                 case "crash":
-                    self.scene.crash(chance.choice(CRASHES))
+                    with self._counting:
+                        self.scene.crash(chance.choice(CRASHES))
                 case "provider":
                     faults = [fault for fault in ProviderFault if fault is not ProviderFault.SLOW]
                     self.scene.world.provider.retry_after = 3
@@ -212,7 +215,8 @@ class Soak:
 
     def minute(self, seconds: float) -> Minute:
         """Call in quiet: count the mail, read the log since the last time, look at the process."""
-        self.scene.post.verify(PREFIX)
+        with self._counting:
+            self.scene.post.verify(PREFIX)
         text = self.scene.bridge.log
         lines, self._log_read = text[self._log_read :], len(text)
         moved = sum(int(count) for count in re.findall(r"to_(?:client|upstream)=(\d+)", lines))
