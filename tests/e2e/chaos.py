@@ -28,8 +28,6 @@ SHELF = 600_000
 LETTER = 200_000
 AT_ONCE = 4
 """Errands of one round."""
-LOGIN_OCTETS = 12_000
-"""A relay that falls silent before so many octets costs the bridge's 15 s for a login: drawn rarely."""
 CRASHES = ("imap-login", "pop3-login", "imap", "pop3", "smtpd")
 """Processes of the servers that can be killed: the servers start others. An `imap-login` holds the TLS of all."""
 
