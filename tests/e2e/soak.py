@@ -41,7 +41,7 @@ FLAT = 64 * 1024
 GONE_SECONDS = 30.0
 PROGRAM_SECONDS = 300
 """For one run of a mail program that meets such a gap and is on a busy machine; one that hangs fails the soak."""
-FOR_GOOD = re.compile(r"error=(LoginRefused|UpstreamRefused|AuthorizationRequired|StoreCorrupt)")
+FOR_GOOD = re.compile(r"error=(LoginRefused|TokenRefused|UpstreamRefused|AuthorizationRequired|StoreCorrupt)")
 """Answers on which a mail program gives up, or asks a person: there is no reason for one."""
 LETTER = 60_000
 
@@ -182,7 +182,6 @@ class Soak:
                         self.scene.crash(chance.choice(CRASHES))
                 case "provider":
                     faults = [fault for fault in ProviderFault if fault is not ProviderFault.SLOW]
-                    self.scene.world.provider.retry_after = 3
                     with self.scene.world.provider.failing("token", chance.choice(faults)):
                         self.over.wait(chance.uniform(1, 8))
 
@@ -221,9 +220,7 @@ class Soak:
         lines, self._log_read = text[self._log_read :], len(text)
         moved = sum(int(count) for count in re.findall(r"to_(?:client|upstream)=(\d+)", lines))
         refused = [line for line in lines.splitlines() if "login.refused" in line]
-        for_good = [
-            line for line in refused if re.search(r"error=(LoginRefused|UpstreamRefused|AuthorizationRequired)", line)
-        ]
+        for_good = [line for line in refused if FOR_GOOD.search(line)]
         ends, self.ends = self.ends, Counter()
         faults, self.faults = self.faults, 0
         asked = self.scene.world.provider.count("refresh_token")
@@ -277,8 +274,9 @@ def soak(world: World, directory: Path, seconds: float, seed: int, each: float =
     """Run, print, and judge. Raises: AssertionError with what is wrong."""
     print(f"--seed {seed}", flush=True)
     minutes: list[Minute] = []
-    clients.TIMEOUT_SECONDS = PROGRAM_SECONDS
+    patience, clients.TIMEOUT_SECONDS = clients.TIMEOUT_SECONDS, PROGRAM_SECONDS
     lifetime, world.provider.lifetime = world.provider.lifetime, TOKEN_SECONDS
+    world.provider.retry_after = 3
     with chaos(world, directory, level="info") as scene:
         soaking = Soak(scene, random.Random(seed), directory)
         jobs = [threading.Thread(target=soaking.work, args=(seed + number,)) for number in range(WORKERS)]
@@ -301,7 +299,8 @@ def soak(world: World, directory: Path, seconds: float, seed: int, each: float =
                 job.join(PROGRAM_SECONDS)
             for relay in scene.relays.values():
                 relay.heal()
-            world.provider.lifetime = lifetime
+            world.provider.lifetime, world.provider.retry_after = lifetime, None
+            clients.TIMEOUT_SECONDS = patience
         if soaking.problems:
             print(scene.bridge.log[-10_000:], flush=True)
             raise soaking.problems[0]
