@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 AT_ONCE = 16
 """Lookups under way; a name server that hangs then delays only those who need it."""
 
+REMEMBERED_SECONDS = 5.0
+"""How long an answer is good for the next login: below every provider's TTL, and a login storm asks once."""
+
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
 """As getaddrinfo gives it."""
 Lookup = Callable[[str, int], Sequence[AddressInfo]]
@@ -29,9 +32,22 @@ class Resolver:
     def __init__(self, lookup: Lookup = look_up) -> None:
         self._lookup = lookup
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._remembered: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
 
     async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
         """Where `host` is. Raises: OSError (gaierror), UnicodeError. A lookup that is given up ends by itself."""
+        loop = asyncio.get_running_loop()
+        until, found = self._remembered.get((host, port), (0.0, ()))
+        if loop.time() >= until:
+            found = await self._ask(host, port)
+            self._remembered[host, port] = (loop.time() + REMEMBERED_SECONDS, found)
+        return found
+
+    def forget(self, host: str, port: int) -> None:
+        """None of the addresses answers: ask again the next time."""
+        self._remembered.pop((host, port), None)
+
+    async def _ask(self, host: str, port: int) -> Sequence[AddressInfo]:
         await self._free.acquire()
         answer: asyncio.Future[Sequence[AddressInfo]] = asyncio.get_running_loop().create_future()
         thread = threading.Thread(target=self._work, args=(host, port, answer), name="resolver", daemon=True)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from bridge.errors import PeerGone
-from bridge.relay.channel import RECORD_SIZE, Channel
-from bridge.relay.readiness import ReadinessChannel, shared_buffer
+from bridge.relay.channel import Channel
+from bridge.relay.readiness import ReadinessChannel
 
 HALF_CLOSE_SECONDS = 2.0
 """A client that half-closes (QUIT, then FIN) still gets the upstream's last words for this long. A full close looks
@@ -22,9 +22,6 @@ IDLE_SECONDS = 35 * 60.0
 """A session in which not one octet has passed for this long ends, at twice this at the latest. An IMAP client in IDLE
 speaks every 29 minutes (RFC 2177), and its server may hang up after 30 (RFC 9051 section 5.4): only those end here
 whose both sides have forgotten them. Whose computer is gone is found by keepalive, within minutes."""
-PIECE = 64 * 1024
-"""Octets moved for one direction before other sessions get their turn: 256 KiB saves 3 % CPU in bulk but makes a
-neighbour's NOOP wait four times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ async def splice(
 class _Direction:
     """One way of a splice on readiness channels: read, write at once, keep only what the sink does not take."""
 
-    __slots__ = ("_ended", "_loop", "_pending", "_sink_lost", "_view", "count", "is_source_lost", "sink", "source")
+    __slots__ = ("_ended", "_pending", "_sink_lost", "count", "is_source_lost", "sink", "source")
 
     def __init__(
         self,
@@ -64,8 +61,6 @@ class _Direction:
         sink_lost: Callable[[], None],
     ) -> None:
         """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more."""
-        self._loop = asyncio.get_running_loop()
-        self._view = shared_buffer(self._loop)[:PIECE]
         self._pending = memoryview(b"")
         self._ended = ended
         self._sink_lost = sink_lost
@@ -73,7 +68,7 @@ class _Direction:
         self.sink = sink
         self.count = 0
         self.is_source_lost = False
-        """It was reset; kept, since the kernel says so once only."""
+        """It was reset, not closed."""
 
     def start(self, first: bytes) -> None:
         """Send what was received before, then read."""
@@ -89,21 +84,22 @@ class _Direction:
 
     def readable(self) -> None:
         """The source has something: move one piece at most, then let others have their turn."""
-        filled, at_end = self._fill()
         try:
-            sent = self.sink.try_send(self._view[:filled]) if filled else 0
+            data, is_end = self.source.try_receive()
         except PeerGone:
-            return self._sink_lost()
-        self.count += filled
-        if sent < filled:
-            self._pending = memoryview(bytes(self._view[sent:filled]))
-            self.source.unwatch_readable()
-            self.sink.watch_writable(self.writable)
-        elif at_end:
-            self._end()
-        elif self.source.has_decrypted():
-            self._loop.call_soon(self._go_on)
-        return None
+            self.is_source_lost = True
+            return self._end()
+        if data:
+            try:
+                sent = self.sink.try_send(data)
+            except PeerGone:
+                return self._sink_lost()
+            self.count += len(data)
+            if sent < len(data):
+                self._pending = memoryview(bytes(data[sent:]))
+                self.source.unwatch_readable()
+                return self.sink.watch_writable(self.writable)
+        return self._end() if is_end else None
 
     def writable(self) -> None:
         """The sink takes bytes again (or for the first time)."""
@@ -116,32 +112,7 @@ class _Direction:
         except PeerGone:
             return self._sink_lost()
         self.sink.unwatch_writable()
-        self.source.watch_readable(self.readable)
-        if self.source.has_decrypted():
-            self._loop.call_soon(self._go_on)
-        return None
-
-    def _fill(self) -> tuple[int, bool]:
-        """Read up to one piece: (octets in the view, end of file or reset)."""
-        filled = 0
-        while filled < len(self._view):
-            try:
-                count = self.source.try_receive_into(self._view[filled:])
-            except PeerGone:
-                self.is_source_lost = True
-                return filled, True  # what came before the reset still counts
-            if count is None:
-                break
-            if count == 0:
-                return filled, True
-            filled += count
-            if not self.source.is_record_based or count < RECORD_SIZE:
-                break  # the socket is most likely empty: spare the read that would say so
-        return filled, False
-
-    def _go_on(self) -> None:
-        if self.source.is_watched:
-            self.readable()
+        return self.source.watch_readable(self.readable)
 
     def _end(self) -> None:
         self.source.unwatch_readable()

@@ -68,12 +68,14 @@ class Dialer:
                     found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1
                 )
         except TimeoutError:
+            self._resolver.forget(endpoint.host, endpoint.port)
             raise UpstreamUnavailable(f"{place} does not answer within {self._connect_seconds:g} s") from None
         except socket.gaierror as problem:
             raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: {problem.strerror}") from problem
         except UnicodeError as problem:  # an empty or overlong label
             raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: it is no host name") from problem
         except OSError as problem:
+            self._resolver.forget(endpoint.host, endpoint.port)
             raise UpstreamUnavailable(f"{place} cannot be reached: {problem}") from problem
         return open_channel(sock, loop, peer=place, is_upstream=True)
 

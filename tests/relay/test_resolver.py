@@ -42,3 +42,23 @@ async def test_lookups_that_hang_leave_room_for_others_until_there_are_too_many(
         assert "late" not in started
         gate.set()
         assert await late
+
+
+async def test_an_answer_is_good_for_a_while_and_a_failure_is_not() -> None:
+    asked: list[str] = []
+
+    def lookup(host: str, port: int) -> Sequence[AddressInfo]:
+        asked.append(host)
+        return look_up(host, port)
+
+    resolver = Resolver(lookup)
+    for _ in range(3):
+        assert await resolver.addresses("127.0.0.1", 993)
+        with pytest.raises(socket.gaierror):
+            await resolver.addresses("no-such-name.invalid", 993)
+    assert asked.count("127.0.0.1") == 1
+    assert asked.count("no-such-name.invalid") == 3
+    await resolver.addresses("127.0.0.1", 995)
+    resolver.forget("127.0.0.1", 993)
+    await resolver.addresses("127.0.0.1", 993)
+    assert asked.count("127.0.0.1") == 3

@@ -19,7 +19,7 @@ from bridge.errors import PeerGone
 from bridge.relay import splice as splice_module
 from bridge.relay.channel import RECORD_SIZE, Channel
 from bridge.relay.completion import CompletionChannel
-from bridge.relay.readiness import ReadinessChannel
+from bridge.relay.readiness import PIECE, ReadinessChannel
 from bridge.relay.splice import Traffic, splice
 from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
 
@@ -311,7 +311,7 @@ async def test_a_busy_session_gives_way_to_others(contexts: Contexts) -> None:
         while not reader.done():
             await asyncio.sleep(0)
             turns += 1
-        assert turns >= 1_000_000 // splice_module.PIECE
+        assert turns >= 1_000_000 // PIECE
         await flood
         session.cancel()
     scene.close()
