@@ -13,13 +13,11 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+from debian import install
 from environment import ROOT, prepare
 
 OTHER_PLATFORMS = tuple(name for name in ("linux", "win32", "darwin") if name != sys.platform)
-POLICY = Path("/usr/sbin/policy-rc.d")
-"""Debian asks this program whether a freshly installed daemon may start; ours are started by the tests, themselves."""
 
 
 def main() -> int:
@@ -70,29 +68,9 @@ def workers() -> int:
 
 
 def install_servers() -> None:
-    """Dovecot, Postfix, mail clients, a browser: from Debian's packages, if this is Debian and we may."""
+    """Dovecot, Postfix, mail clients, a browser."""
     packages = runpy.run_path(str(ROOT / "tests" / "servers" / "packages.py"))
-    missing: list[str] = packages["missing"]()
-    if not missing:
-        return
-    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        print(f"not installed here, their tests will be skipped: {', '.join(missing)}", flush=True)
-        return
-    print(f"installing the test servers: {', '.join(missing)} …", flush=True)
-    may_start = POLICY.exists()
-    if not may_start:
-        POLICY.write_text("#!/bin/sh\nexit 101\n")
-        POLICY.chmod(0o755)
-    try:
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing]
-        for command in (["apt-get", "update", "-qq"], install):
-            if subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
-                print(f"{' '.join(command[:2])} failed; the tests will say what is missing", flush=True)
-                return
-    finally:
-        if not may_start:
-            POLICY.unlink(missing_ok=True)
+    install("the test servers", packages["missing"](), "their tests will be skipped")
 
 
 def install_axe_core() -> None:
