@@ -8,6 +8,7 @@ import webbrowser
 
 from bridge.doctor.machine import Machine, Telling
 from bridge.host.callers import this_system
+from bridge.host.descriptors import descriptor_limit
 from bridge.host.holders import excluded_ports, holder_of
 from bridge.model import Ends
 
@@ -15,16 +16,6 @@ from bridge.model import Ends
 def this_machine() -> Machine:
     """What there is to ask of the operating system."""
     return Machine(holder_of, excluded_ports, descriptor_limit, browser, tells_users=tells_users, has_user=has_user)
-
-
-def descriptor_limit() -> int | None:
-    """RLIMIT_NOFILE of this process; None on Windows, whose sockets have no such limit."""
-    if sys.platform == "win32":
-        return None
-    import resource  # not on Windows
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def browser() -> str | None:

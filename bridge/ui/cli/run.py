@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import socket
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ from bridge.ui.cli.session import (
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, spoken
 
+COLLECT_AFTER = 5000
+"""New objects between two looks for garbage in cycles; Python's 700 are one or two logins."""
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
 
@@ -117,6 +120,7 @@ async def _until_stopped(app: App, served: Served, beside: Beside, settings: Set
     """Serve; follow changes of the configuration if there is a file (`settings`)."""
     stop, reload = asyncio.Event(), asyncio.Event()
     app.on_notice(_announce)
+    _spare_the_collector()
     with beside.orders(stop.set, reload.set):
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(app.serve())
@@ -130,6 +134,13 @@ async def _until_stopped(app: App, served: Served, beside: Beside, settings: Set
                 task.cancel()
             app.stop()
             await serving
+
+
+def _spare_the_collector() -> None:
+    """What the start has made lives as long as the process: looking through it again and again is 10 % of a login."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
 async def _run_beside(beside: Beside, served: Served, stop: asyncio.Event) -> None:

@@ -79,11 +79,13 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_context
     @functools.wraps(command)
     def wrapped(ctx: click.Context, /, config: Path | None, log_level: Level | None, **options: Any) -> Any:
+        from bridge.host.descriptors import raise_descriptor_limit
         from bridge.host.environment import taken_environment
         from bridge.host.hardening import forbid_dumps
         from bridge.observe import logs
 
         forbid_dumps()
+        raise_descriptor_limit()  # for every command: `check` says what `run` will have
         before = ctx.find_root().obj or {}
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
         logs.configure(settings.log_level or "warning")
