@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bridge import __version__
@@ -33,11 +34,8 @@ from bridge.control.contract import (
     SignInStarted,
     Status,
 )
-from bridge.doctor.accounts import Clinic
-from bridge.doctor.examination import Examination
 from bridge.doctor.local_tls import certificate_warnings
 from bridge.doctor.machine import NOT_TOLD, Machine
-from bridge.doctor.ports import OURS
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, PasswordUnknown, UpstreamRefused
 from bridge.hooks.delivery import RunProgram, no_programs
 from bridge.hooks.dispatch import Hooks
@@ -66,6 +64,9 @@ from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
+
+if TYPE_CHECKING:
+    from bridge.doctor.examination import Examination
 
 
 async def _not_told(ends: Ends | None) -> Caller:
@@ -430,11 +431,15 @@ class App:
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """See Control."""
+        from bridge.doctor.ports import OURS
+
         async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
             return await self.examination(held_ports=OURS if self.console_sockets else "").everything()
 
     def examination(self, *, held_ports: str = "") -> Examination:
         """What the doctor can look at; `held_ports` as there."""
+        from bridge.doctor.accounts import Clinic  # late: 3 MiB and 50 ms that a bridge which is well never needs
+        from bridge.doctor.examination import Examination
 
         async def try_servers(account: Account) -> AccountStatus:
             await self._try_servers(account)

@@ -8,7 +8,7 @@ minutes before their end, with no way to refuse them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from requests import RequestException
@@ -16,16 +16,26 @@ from requests import RequestException
 from bridge.config.providers import MicrosoftProvider
 from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.oauth.http import Https
-from bridge.oauth.microsoft.certificates import ClientCertificate
 from bridge.oauth.microsoft.wire import Forgetful, Wire
 from bridge.oauth.quiet import quieten
 from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
+if TYPE_CHECKING:
+    from bridge.oauth.microsoft.certificates import ClientCertificate
+
 T = TypeVar("T")
 
 _GARBAGE = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError)
 """What msal raises for answers that make no sense, besides its own MsalError."""
+
+
+def _certificate(config: MicrosoftProvider) -> ClientCertificate | None:
+    if config.client_certificate is None:
+        return None
+    from bridge.oauth.microsoft.certificates import ClientCertificate  # late: X.509 takes a tenth of the start
+
+    return ClientCertificate(config.client_certificate, config.client_certificate_key)
 
 
 class Library:
@@ -35,8 +45,7 @@ class Library:
         self._config = config
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._wire = Wire(self._https)
-        path = config.client_certificate
-        self._certificate = ClientCertificate(path, config.client_certificate_key) if path is not None else None
+        self._certificate = _certificate(config)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do blocking work with msal in a thread. Raises: ProviderUnavailable for whatever msal makes of garbage."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import jinja2
 from aiohttp import web
 
 from bridge import __version__
 from bridge.ui import i18n
 from bridge.ui.web import guards
+
+if TYPE_CHECKING:
+    import jinja2
 
 HEADERS: Final = {
     # One script of ours, nothing inline, nothing from elsewhere, no frame around us. `form-action` stops at this
@@ -32,25 +35,31 @@ SCRIPT: Final = _FILES.joinpath("static/console.js").read_text("utf-8")
 STYLE: Final = _FILES.joinpath("static/style.css").read_text("utf-8")
 ICON: Final = _FILES.joinpath("static/favicon.svg").read_text("utf-8")
 
-_templates = jinja2.Environment(
-    loader=jinja2.DictLoader(
-        {file.name: file.read_text("utf-8") for file in _FILES.joinpath("templates").iterdir() if file.is_file()}
-    ),  # read once: a request never waits for a disk
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    extensions=["jinja2.ext.i18n"],
-)
-_templates.policies["ext.i18n.trimmed"] = True  # a sentence is one line to translators, however it is wrapped here
-_templates.install_gettext_callables(i18n.say, i18n.say_number, newstyle=True)  # type: ignore[attr-defined]  # by it
-_templates.globals["spoken"] = i18n.spoken
-_templates.globals["version"] = __version__
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """Made for the first page: jinja2 and its templates cost 2 MiB, and most consoles are never looked at."""
+    import jinja2
+
+    files = (file for file in _FILES.joinpath("templates").iterdir() if file.is_file())
+    templates = jinja2.Environment(
+        loader=jinja2.DictLoader({file.name: file.read_text("utf-8") for file in files}),  # read once
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    templates.policies["ext.i18n.trimmed"] = True  # a sentence is one line to translators, however it is wrapped here
+    templates.install_gettext_callables(i18n.say, i18n.say_number, newstyle=True)  # type: ignore[attr-defined]  # by it
+    templates.globals["spoken"] = i18n.spoken
+    templates.globals["version"] = __version__
+    return templates
 
 
 def page(template: str, status: int = 200, **fields: object) -> web.Response:
     """An HTML answer; every field is escaped."""
-    text = _templates.get_template(template).render(fields)
+    text = _templates().get_template(template).render(fields)
     # A lone surrogate (from a URL, or a provider's text) has no UTF-8 form.
     return web.Response(status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8")
 

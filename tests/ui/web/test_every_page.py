@@ -182,14 +182,14 @@ async def test_each_name_shows_the_template_that_it_stands_for(
     chromium: Chromium, browser: Browser, troubled: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rendered: list[str] = []
-    get_template = rendering._templates.get_template
+    get_template = rendering._templates().get_template
 
     def noted(name: str, parent: str | None = None, **more: Any) -> object:
         if parent is None:  # else it is what a page is built on
             rendered.append(name)
         return get_template(name, parent, **more)
 
-    monkeypatch.setattr(rendering._templates, "get_template", noted)
+    monkeypatch.setattr(rendering._templates(), "get_template", noted)
     for template, name in TEMPLATES.items():
         troubled.user_code = ""
         context = await chromium.new_context(locale="en-GB")
