@@ -13,9 +13,16 @@ from bridge.secret import Secret
 from bridge.stores.base import Store
 from bridge.stores.keys import open_key
 from bridge.stores.sealed import SealedStore
-from bridge.stores.sql import SqlStore
+from bridge.stores.sqlite import SqliteStore
 
-STORES: dict[str, Callable[[Secret[str]], Store]] = {"sqlite": SqlStore.at_url, "postgresql": SqlStore.at_url}
+
+def _by_sqlalchemy(url: Secret[str]) -> Store:
+    from bridge.stores.sql import SqlStore  # late: a fifth of the program's memory, and few have such a URL
+
+    return SqlStore.at_url(url)
+
+
+STORES: dict[str, Callable[[Secret[str]], Store]] = {"sqlite": _by_sqlalchemy, "postgresql": _by_sqlalchemy}
 """By the scheme of `store.url`, without its driver."""
 
 
@@ -34,7 +41,7 @@ def open_store(config: StoreConfig, *, default_path: Path, clock: Clock | None =
 def plain_store(config: StoreConfig, *, default_path: Path) -> Store:
     """The configured store without its seal. Raises: ConfigError."""
     if config.url is None:
-        return SqlStore.in_file(Path(config.path).expanduser() if config.path else default_path)
+        return SqliteStore(Path(config.path).expanduser() if config.path else default_path)
     scheme = config.url.reveal().partition(":")[0].partition("+")[0]
     if scheme not in STORES:
         known = ", ".join(sorted(STORES))

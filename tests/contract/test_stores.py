@@ -15,6 +15,7 @@ from bridge.stores.base import NEW, Record, Store
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import SealedStore
 from bridge.stores.sql import SqlStore
+from bridge.stores.sqlite import SqliteStore
 from tests.servers import postgresql
 from tests.servers.postgresql import Postgresql
 
@@ -49,7 +50,7 @@ async def open_store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) 
         if kind.endswith("memory"):
             store = memory
         elif kind.endswith("sqlite"):
-            store = SqlStore.in_file(tmp_path / "store.sqlite")
+            store = SqliteStore(tmp_path / "store.sqlite")
         else:
             store = SqlStore.at_url(url)
         if kind.startswith("sealed"):

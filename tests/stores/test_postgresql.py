@@ -12,15 +12,15 @@ import pytest
 
 from bridge.errors import StoreUnavailable
 from bridge.secret import Secret
-from bridge.stores import sql
-from bridge.stores.base import NEW, Record
+from bridge.stores import worker
+from bridge.stores.base import NEW, Record, Store
 from bridge.stores.sql import SqlStore
 from tests.servers import postgresql
 from tests.servers.postgresql import Postgresql
 
 pytestmark = pytest.mark.servers
 
-Open = Callable[[Secret[str]], SqlStore]
+Open = Callable[[Secret[str]], Store]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def server() -> Iterator[Postgresql]:
 async def open_store() -> AsyncIterator[Open]:
     opened = []
 
-    def open_store(url: Secret[str]) -> SqlStore:
+    def open_store(url: Secret[str]) -> Store:
         opened.append(SqlStore.at_url(url))
         return opened[-1]
 
@@ -100,5 +100,5 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(open_s
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=r"the database bridge at 127\.0\.0\.1 does not answer"):
             await store.get("a")
-        assert time.monotonic() - began < sql.ANSWER_LIMIT
+        assert time.monotonic() - began < worker.ANSWER_LIMIT
     await asyncio.wait_for(store.close(), 5)

@@ -21,14 +21,14 @@ import pytest
 
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.stores.base import NEW, Record
-from bridge.stores.sql import SCHEMA_VERSION, SqlStore
+from bridge.stores.sqlite import SCHEMA_VERSION, SqliteStore
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
 BUSY = 0.1
 """Seconds; the product waits longer."""
 
-Open = Callable[..., SqlStore]
+Open = Callable[..., SqliteStore]
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def file(tmp_path: Path) -> Path:
 async def open_store(file: Path) -> AsyncIterator[Open]:
     opened = []
 
-    def open_store(path: Path = file) -> SqlStore:
-        store = SqlStore.in_file(path, busy_limit=BUSY)
+    def open_store(path: Path = file) -> SqliteStore:
+        store = SqliteStore(path, busy_limit=BUSY)
         opened.append(store)
         return store
 
@@ -162,13 +162,13 @@ AS_ANOTHER_USER = """
 import asyncio, os, sys
 from pathlib import Path
 from bridge.errors import StoreUnavailable
-from bridge.stores.sql import SqlStore
+from bridge.stores.sqlite import SqliteStore
 
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)  # root may write what is read-only
 
 async def main():
-    store = SqlStore.in_file(Path(sys.argv[1]), busy_limit=0.1)
+    store = SqliteStore(Path(sys.argv[1]), busy_limit=0.1)
     try:
         print("got", await store.get("a"))
         await store.put("a", b"other", expected=1)
@@ -217,10 +217,10 @@ FULL = """
 import asyncio, resource, sys
 from pathlib import Path
 from bridge.errors import StoreUnavailable
-from bridge.stores.sql import SqlStore
+from bridge.stores.sqlite import SqliteStore
 
 async def main():
-    store = SqlStore.in_file(Path(sys.argv[1]), busy_limit=0.1)
+    store = SqliteStore(Path(sys.argv[1]), busy_limit=0.1)
     await store.get("a")
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     for _ in range(3):
@@ -331,10 +331,10 @@ ADD = """
 import asyncio, sys
 from pathlib import Path
 from bridge.errors import VersionConflict
-from bridge.stores.sql import SqlStore
+from bridge.stores.sqlite import SqliteStore
 
 async def main():
-    store = SqlStore.in_file(Path(sys.argv[1]))
+    store = SqliteStore(Path(sys.argv[1]))
     print("ready", flush=True)
     sys.stdin.readline()
     left, lost = int(sys.argv[2]), 0
@@ -371,10 +371,10 @@ async def test_two_processes_lose_no_update(open_store: Open, file: Path) -> Non
 WRITE_ON = """
 import asyncio, sys
 from pathlib import Path
-from bridge.stores.sql import SqlStore
+from bridge.stores.sqlite import SqliteStore
 
 async def main():
-    store = SqlStore.in_file(Path(sys.argv[1]))
+    store = SqliteStore(Path(sys.argv[1]))
     record = await store.get("count")
     version = record.version if record else 0
     while True:

@@ -1,0 +1,274 @@
+"""The default store: one SQLite file, for any number of processes of one machine.
+
+By Python's own sqlite3: SQLAlchemy, which stores.sql needs, is a fifth of the program's memory and of its start.
+Every operation is one statement in its own transaction, so that compare-and-swap needs no lock and no second round
+trip. The file is opened by the first operation and, if that fails, again by the next.
+
+Leases are measured with SQLite's clock, which is the machine's. One that jumps can end a lease early; that costs a
+second refresh, never a record, since compare-and-swap does not depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bridge.advice.said import as_said, said
+from bridge.errors import BridgeError, StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.stores.base import NEW, Record
+from bridge.stores.worker import Worker
+
+SCHEMA_VERSION = 1
+"""Goes up when a table changes in a way that an older mail-bridge must not touch."""
+
+BUSY_LIMIT = 5.0
+"""Seconds to wait for another writer. A write takes milliseconds; a mail client gives up after 30 to 60 s."""
+
+WAL_PAUSE = 0.005
+"""Seconds between two attempts to change a new file to WAL; another process needs about as long to create it."""
+
+TABLES = (
+    # `value` is NULL once deleted: the version outlives it, so that a late writer who knew version 1 of the record
+    # before cannot overwrite version 1 of the record after.
+    "CREATE TABLE IF NOT EXISTS bridge_records (key TEXT NOT NULL PRIMARY KEY, value BLOB, version BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS bridge_leases "
+    "(name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, expires_at DOUBLE NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS bridge_schema (version INTEGER NOT NULL PRIMARY KEY)",
+)
+
+GET = "SELECT value, version FROM bridge_records WHERE key = ? AND value IS NOT NULL"
+# A first version (NEW + 1), or the next one behind a deleted record's last.
+INSERT = (
+    "INSERT INTO bridge_records (key, value, version) VALUES (?, ?, 1) ON CONFLICT (key) DO UPDATE "
+    "SET value = excluded.value, version = bridge_records.version + 1 WHERE bridge_records.value IS NULL "
+    "RETURNING version"
+)
+UPDATE = (
+    "UPDATE bridge_records SET value = ?, version = version + 1 WHERE key = ? AND version = ? AND value IS NOT NULL "
+    "RETURNING version"
+)
+# Not LIKE, which ignores case and knows wildcards; `>=` is for the index.
+KEYS = (
+    "SELECT key FROM bridge_records WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 AND value IS NOT NULL "
+    "ORDER BY key"
+)
+# julianday: seconds since the epoch, at this instant.
+ACQUIRE = (
+    "INSERT INTO bridge_leases (name, holder, expires_at) "
+    "VALUES (?, ?, (julianday('now') - 2440587.5) * 86400.0 + ?) ON CONFLICT (name) DO UPDATE "
+    "SET holder = excluded.holder, expires_at = excluded.expires_at WHERE bridge_leases.holder = excluded.holder "
+    "OR bridge_leases.expires_at <= (julianday('now') - 2440587.5) * 86400.0 RETURNING name"
+)
+RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
+
+R = TypeVar("R")
+
+
+class SqliteStore:
+    """A Store in a file; safe to use from several processes."""
+
+    def __init__(self, path: Path, *, busy_limit: float = BUSY_LIMIT) -> None:
+        """Nothing is touched until the first operation."""
+        self._file = path.absolute()
+        self._place = as_said(str(self._file))
+        self._busy_limit = busy_limit
+        self._identity: tuple[int, int] | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._worker = Worker(self._place)
+
+    async def get(self, key: str) -> Record | None:
+        """The record, or None."""
+        rows = await self._rows(GET, key)
+        return Record(*rows[0]) if rows else None
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        """Write if the stored version still is `expected`; durable on return. Raises: VersionConflict."""
+        if expected == NEW:
+            return _changed(await self._rows(INSERT, key, value), key, expected)
+        return _changed(await self._rows(UPDATE, value, key, expected), key, expected)
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        """Remove if the stored version still is `expected`. Raises: VersionConflict."""
+        _changed(await self._rows(UPDATE, None, key, expected), key, expected)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """All keys with this prefix, sorted."""
+        return [key for (key,) in await self._rows(KEYS, prefix)]
+
+    async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or extend the named lease for `holder`; False while another holder's is running."""
+        return bool(await self._rows(ACQUIRE, name, holder, seconds))
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        """Give it back; nothing happens if it is not ours."""
+        await self._rows(RELEASE, name, holder)
+
+    async def close(self) -> None:
+        """Finish what is under way, then release file and thread."""
+        await self._worker.close(self._disconnect)
+
+    # --- in the worker's thread ---------------------------------------------------------------------------------
+
+    async def _rows(self, statement: str, *values: object) -> list[Any]:
+        return await self._worker.run(lambda: self._attempt(lambda: self._execute(statement, values)))
+
+    def _attempt(self, operation: Callable[[], R]) -> R:
+        try:
+            if self._connection is None:
+                self._open()
+            self._still_there()
+            return operation()
+        except sqlite3.Error as error:
+            raise self._problem(error) from error
+
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        assert self._connection is not None  # noqa: S101  _attempt has opened it
+        with closing(self._connection.execute(statement, values)) as cursor:
+            # All rows: SQLite commits with the step behind the last, and only then is a full disk known.
+            return cursor.fetchall()
+
+    def _open(self) -> None:
+        """Create what is missing; refuse what a newer mail-bridge wrote."""
+        self._create_file(self._file)
+        # Autocommit: one statement is one transaction. Opened and used in the worker's thread, closed there too.
+        self._connection = sqlite3.connect(self._file, timeout=self._busy_limit, isolation_level=None)
+        try:
+            self._set_up()
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _set_up(self) -> None:
+        """WAL: readers never wait for the writer. FULL: a commit is on the disk, also after a power cut."""
+        until = time.monotonic() + self._busy_limit
+        # The change to WAL upgrades a read lock, for which SQLite waits not at all: two that begin together would fail.
+        while (error := self._change_to_wal()) is not None:
+            if time.monotonic() > until:
+                raise error
+            time.sleep(WAL_PAUSE)
+        self._execute("PRAGMA synchronous = FULL")
+        tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "bridge_schema" not in tables:
+            if tables:
+                raise StoreCorrupt(
+                    said("{store} belongs to another program; choose another `store.path`", store=self._place)
+                )
+            self._create_tables()
+        ((version,),) = self._execute("SELECT max(version) FROM bridge_schema")
+        if (version or SCHEMA_VERSION) > SCHEMA_VERSION:
+            raise StoreCorrupt(
+                said(
+                    "{store} was written by a newer mail-bridge (format {theirs}; this one knows {ours}); install that "
+                    "version again",
+                    store=self._place,
+                    theirs=version,
+                    ours=SCHEMA_VERSION,
+                )
+            )
+
+    def _change_to_wal(self) -> sqlite3.OperationalError | None:
+        """None when done, or when the file system cannot do it and keeps the journal it has; the error to try again."""
+        try:
+            self._execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return error
+        return None
+
+    def _create_tables(self) -> None:
+        """All or none; two processes that begin together take turns."""
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            for table in TABLES:
+                self._execute(table)
+            if not self._execute("SELECT version FROM bridge_schema"):
+                self._execute("INSERT INTO bridge_schema (version) VALUES (?)", (SCHEMA_VERSION,))
+            self._execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # it may be rolled back already
+                self._execute("ROLLBACK")
+            raise
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _create_file(self, file: Path) -> None:
+        """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            except PermissionError:
+                handle = os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
+        except FileNotFoundError as error:
+            raise StoreUnavailable(said("{store} cannot be created: permission denied", store=self._place)) from error
+        except OSError as error:
+            raise StoreUnavailable(
+                said("{store} cannot be opened: {reason}", store=self._place, reason=error.strerror)
+            ) from error
+        try:
+            status = os.fstat(handle)
+            self._identity = (status.st_dev, status.st_ino)
+            if os.name == "posix" and status.st_mode & 0o077:
+                with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
+                    os.chmod(file, 0o600)
+        finally:
+            os.close(handle)
+
+    def _still_there(self) -> None:
+        """SQLite goes on writing into a deleted file without a word, and the records end with the process."""
+        try:
+            status = os.stat(self._file)
+        except OSError as error:
+            raise StoreUnavailable(
+                said("{store} is gone; put it back, or restart to begin anew", store=self._place)
+            ) from error
+        if (status.st_dev, status.st_ino) != self._identity:
+            raise StoreUnavailable(
+                said("{store} was replaced by another file; restart to use that one", store=self._place)
+            )
+
+    def _problem(self, error: sqlite3.Error) -> BridgeError:
+        """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == 26:
+            return StoreCorrupt(
+                said("{store} is not a database; move it away or choose another `store.path`", store=self._place)
+            )
+        if code == 11:
+            return StoreCorrupt(
+                said("{store} is damaged; bring back a copy, or move it away to begin anew", store=self._place)
+            )
+        store = self._place
+        match code:
+            case 5 | 6:
+                reason = said("{store} is locked by another program", store=store)
+            case 8:
+                reason = said("{store} cannot be written: it is read-only", store=store)
+            case 10:
+                reason = said("{store} cannot be read or written: the disk reports an error", store=store)
+            case 13:
+                reason = said("{store} cannot be written: the disk is full", store=store)
+            case 14:
+                reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
+            case 15:
+                reason = said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=store)
+            case _:
+                reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
+        return StoreUnavailable(reason)
+
+
+def _changed(rows: Sequence[Any], key: str, expected: int) -> int:
+    """The new version, from the row that the statement gives if it changed one. Raises: VersionConflict."""
+    if not rows:
+        raise VersionConflict(f"{key}: version {expected} was expected, another is stored")
+    version: int = rows[0][0]
+    return version
