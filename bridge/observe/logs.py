@@ -159,7 +159,7 @@ def _shown(value: object) -> str:
     return repr(value)
 
 
-_PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f]+")
+_PLAIN = re.compile(r"[^\s\"'=\x00-\x1f\x7f]+")
 
 _SUSPICIOUS = re.compile(
     r"(?i)(?P<name>\b(?:auth=bearer|bearer|access_token|refresh_token|id_token|client_secret|code_verifier|code|password|passwd|assertion)"

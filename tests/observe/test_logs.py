@@ -106,3 +106,13 @@ def test_a_problem_is_as_loud_as_its_row_of_the_table(
     assert (line["event"], line["conn"], line["reason"]) == ("login.refused", "c1", "x")
     assert (line["level"], line["error"]) == (level, type(problem).__name__)
     assert (line.get("advice"), line.get("turn")) == told
+
+
+def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.StringIO) -> None:
+    logs.configure("info", "text", stream)
+    logs.event("login.refused", username="OFFICE\\alice", reason="no such user\nbridge.up console=x", n=None)
+    line = stream.getvalue()
+    assert line.count("\n") == 1
+    assert (
+        " [info     ] login.refused n=None reason='no such user\\nbridge.up console=x' username=OFFICE\\alice" in line
+    )
