@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -64,6 +63,8 @@ class Frontend(Protocol):
 class MachineFrontend:
     """Drives a ServerMachine (IMAP, POP3)."""
 
+    __slots__ = ("_can_speak", "_channel", "_context", "_events", "_machine", "_seconds_left")
+
     def __init__(
         self,
         channel: Channel,
@@ -75,7 +76,7 @@ class MachineFrontend:
         self._channel = channel
         self._machine = machine
         self._context = context
-        self._events: deque[Event] = deque(machine.greet())
+        self._events: list[Event] = list(machine.greet())  # few, and a deque takes 600 octets for each session
         self._seconds_left = login_seconds
         self._can_speak = True
         """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""
@@ -98,7 +99,7 @@ class MachineFrontend:
         self._events.extend(self._machine.refuse(problem))
         async with answering():
             while self._events and isinstance(self._events[0], Send | Hangup):
-                await self._do(self._events.popleft())
+                await self._do(self._events.pop(0))
 
     async def accept(self, ready: Ready) -> bytes:
         """See Frontend."""
@@ -126,7 +127,7 @@ class MachineFrontend:
     async def _carry_out(self) -> Login | None:
         """Do what the machine wants; stops at a login, whose answer comes first."""
         while self._events:
-            if (login := await self._do(self._events.popleft())) is not None:
+            if (login := await self._do(self._events.pop(0))) is not None:
                 return login
         return None
 

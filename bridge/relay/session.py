@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
@@ -66,6 +66,20 @@ class Services:
 
 class Session:
     """A mail client's connection; run() is its whole life."""
+
+    __slots__ = (
+        "_caller",
+        "_cap",
+        "_client",
+        "_conn",
+        "_frontend",
+        "_protocol",
+        "_services",
+        "_token_for",
+        "_turns",
+        "_upstream",
+        "_who",
+    )
 
     def __init__(
         self,
@@ -148,7 +162,8 @@ class Session:
     async def _opened(self, account: Account, login: Login) -> AsyncIterator[Opened]:
         """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
         most = self._upstream.endpoint(account).connections
-        async with self._turns.turn((self._protocol.value, account.address), most):
+        limited = nullcontext() if most is None else self._turns.turn((self._protocol.value, account.address), most)
+        async with limited:
             opened = await self._open(account, login)
             try:
                 yield opened
