@@ -34,7 +34,6 @@ from bridge.control.contract import (
     SignInStarted,
     Status,
 )
-from bridge.doctor.local_tls import certificate_warnings
 from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, PasswordUnknown, UpstreamRefused
 from bridge.hooks.delivery import RunProgram, no_programs
@@ -354,6 +353,8 @@ class App:
         )
 
     def _certificate_warnings(self) -> tuple[Diagnosis, ...]:
+        from bridge.doctor.local_tls import certificate_warnings  # late, as in examination()
+
         today = datetime.fromtimestamp(self._clock.now()).date()
         return certificate_warnings(self._loaded.config, self._surroundings.authority_file, today)
 
