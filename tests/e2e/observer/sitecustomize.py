@@ -29,6 +29,7 @@ def _look() -> dict[str, dict[str, int]]:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
+    gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
     loops = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.AbstractEventLoop)]
     return next((loop for loop in loops if loop.is_running()), None)
 
