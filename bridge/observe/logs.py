@@ -10,8 +10,8 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from typing import Any, Literal
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -101,21 +101,20 @@ def configure(level: Level = "info", style: Literal["text", "json"] = "text", st
         structlog.processors.format_exc_info,
         scrub,
     ]
-    out = stream if stream is not None else sys.stderr
-    is_terminal = style == "text" and bool(getattr(out, "isatty", lambda: False)())
+    out = _Patient(stream if stream is not None else sys.stderr)
     renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False) if style == "json" else _TextRenderer(is_terminal)
+        structlog.processors.JSONRenderer(ensure_ascii=False) if style == "json" else _TextRenderer(out.is_terminal)
     )
     root = logging.getLogger()
     root.setLevel(level.upper())
     structlog.configure(
         processors=[*shared, renderer],
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
         wrapper_class=structlog.make_filtering_bound_logger(root.level),
         cache_logger_on_first_use=False,
     )
     _logger = structlog.get_logger("bridge").bind()
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(cast(TextIO, out))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -127,6 +126,32 @@ def configure(level: Level = "info", style: Literal["text", "json"] = "text", st
         logging.getLogger(name).setLevel(
             max(logging.WARNING if name in {"mail.log", "aiosmtpd"} else logging.INFO, root.level)
         )
+
+
+class _Patient:
+    """A stream that may be gone: a closed terminal or pipe, a full disk, pythonw without any. That costs no session."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    @property
+    def is_terminal(self) -> bool:
+        """True where colours are shown."""
+        with suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def write(self, text: str) -> None:
+        """As far as that goes."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):  # ValueError: it was closed
+                self._stream.write(text)
+
+    def flush(self) -> None:
+        """As far as that goes."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.flush()
 
 
 class _TextRenderer:

@@ -108,4 +108,4 @@ def test_a_renewed_certificate_is_used_at_a_reload_and_its_end_is_told_of(
         bridge.wait_for_log("certificate.renewed")
         assert ssl.get_server_certificate(at) == certificate.read_text()
         (warning,) = bridge.json("status")["warnings"]
-        assert warning.startswith(f"certificate imap {address}: ends on {last_day:%Y-%m-%d};")
+        assert warning.startswith(f"The certificate of imap {address}: ends on {last_day:%Y-%m-%d};")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +48,29 @@ def test_libraries_never_speak_at_debug(stream: io.StringIO, library: str) -> No
     logs.configure("debug", "text", stream)
     logging.getLogger(library).debug("code_verifier=canary")
     assert "canary" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["nobody reads", "closed", "full", "none"])
+def test_a_stream_that_is_gone_costs_nothing_but_the_line(
+    stream: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with contextlib.ExitStack() as open_files:
+        if kind == "nobody reads":
+            reading, writing = os.pipe()
+            os.close(reading)
+            gone = open_files.enter_context(open(writing, "w", buffering=1))
+        else:
+            gone = open_files.enter_context(open(tmp_path / "log" if kind != "full" else "/dev/full", "w", buffering=1))
+        if kind == "closed":
+            gone.close()
+        if kind == "none":
+            monkeypatch.setattr(sys, "stderr", None)
+        logs.configure("info", "text", None if kind == "none" else gone)
+        logs.event("session.open", conn="imap-1")
+        logs.fault("session.bug", error=ValueError("x"))
+        open_files.pop_all()  # what could not be written is written again by close(), and fails again
+    with contextlib.suppress(OSError):
+        gone.close()
 
 
 SUSPICIOUS = [
