@@ -33,6 +33,9 @@ BODY_LIMIT = 64 * 1024
 HEAD_LIMIT = 32 * 1024
 """Octets of the request line and of each header: a long code, and the cookies that every program on localhost sets."""
 KEEP_ALIVE_SECONDS = 75.0
+LINGER_SECONDS = 1.0
+"""After an answer to a body that nobody wants: what still comes is thrown away for so long, so that the answer can be
+read, and no longer: aiohttp's ten seconds are three gigabytes on loopback."""
 """For a browser's next click; longer than control.remote keeps a connection."""
 STOP_SECONDS = 5.0
 """For answers under way when the console stops."""
@@ -199,6 +202,7 @@ def _connection(manager: web.Server, loop: asyncio.AbstractEventLoop) -> _Connec
         loop=loop,
         logger=_silent,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
+        lingering_time=LINGER_SECONDS,
         max_line_size=HEAD_LIMIT,
         max_field_size=HEAD_LIMIT,
         auto_decompress=False,  # a small body cannot become a large one

@@ -1,0 +1,193 @@
+"""10,000 hostile dialogues with the running program, and a mail client beside them that never notices.
+
+`MAIL_BRIDGE_DIALOGUES=100000 MAIL_BRIDGE_SEED=7 pytest -s tests/e2e/test_hostile.py` for more, and other ones.
+"""
+
+from __future__ import annotations
+
+import imaplib
+import os
+import poplib
+import smtplib
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge
+from tests.e2e.clients import Login
+from tests.e2e.conftest import ALICE, World
+from tests.fuzz.dialogues import COMMANDS
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+DIALOGUES = int(os.environ.get("MAIL_BRIDGE_DIALOGUES", "10000"))
+SEED = int(os.environ.get("MAIL_BRIDGE_SEED", "0"))
+HALF_OPEN = 190
+"""Lines that never end, all the while; with those above fewer than half of the places, from where on shares count."""
+PATIENCE = 30.0
+"""Seconds of a mail client; what takes longer is a failure, whatever it is."""
+GROWTH = 24 * 1024 * 1024
+"""Octets of memory: 230 connections of 64 KiB each would be 15 MiB."""
+BUGS = ("Traceback", "session.bug", "request_failed", "Task exception", "never retrieved", "invalid state")
+
+
+@dataclass
+class Witness:
+    """A mail client that logs in by all three protocols, again and again."""
+
+    login: Login
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"imap": [], "pop3": [], "smtp": []})
+    problem: BaseException | None = None
+
+    def once(self) -> None:
+        for protocol, act in (("imap", self._imap), ("pop3", self._pop3), ("smtp", self._smtp)):
+            started = time.monotonic()
+            act()
+            self.seconds[protocol].append(time.monotonic() - started)
+
+    def _imap(self) -> None:
+        with imaplib.IMAP4("127.0.0.1", self.login.imap, timeout=PATIENCE) as client:
+            client.login(self.login.username, self.login.password)
+            assert client.noop()[0] == "OK"
+
+    def _pop3(self) -> None:
+        client = poplib.POP3("127.0.0.1", self.login.pop3, timeout=PATIENCE)
+        client.user(self.login.username)
+        client.pass_(self.login.password)
+        client.quit()
+
+    def _smtp(self) -> None:
+        with smtplib.SMTP("127.0.0.1", self.login.smtp, timeout=PATIENCE) as client:
+            client.login(self.login.username, self.login.password)
+            assert client.noop()[0] == 250
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """All the while, in a thread; raises what it met."""
+        over = threading.Event()
+
+        def watch() -> None:
+            try:
+                while not over.is_set():
+                    self.once()
+            except BaseException as problem:  # noqa: BLE001  raised below
+                self.problem = problem
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        if self.problem is not None:
+            raise self.problem
+
+    def medians(self) -> str:
+        return ", ".join(f"{name} {statistics.median(times) * 1000:.0f} ms" for name, times in self.seconds.items())
+
+
+@contextmanager
+def half_open(ports: dict[str, int], count: int) -> Iterator[None]:
+    """Connections that have begun a line and say nothing more."""
+    sockets = []
+    try:
+        for number in range(count):
+            name, begun = (("imap", b"a1 LOGIN ali"), ("pop3", b"USER ali"), ("smtp", b"EHLO crm"))[number % 3]
+            sock = socket.create_connection(("127.0.0.1", ports[name]), timeout=PATIENCE)
+            sock.sendall(begun)
+            sockets.append(sock)
+        yield
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+@pytest.fixture
+def ports(fresh: Bridge) -> dict[str, int]:
+    listeners = {name: int(str(where).rsplit(":", 1)[1]) for name, where in fresh.config["listeners"].items()}
+    return {**listeners, "console": fresh.console_port}
+
+
+def test_ten_thousand_hostile_dialogues_disturb_nobody(
+    fresh: Bridge, world: World, ports: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh.sign_in(world.provider, ALICE)
+    login = fresh.login(ALICE)
+    before, during, after = Witness(login), Witness(login), Witness(login)
+    for _ in range(20):
+        before.once()
+    base = fresh.reset_peak()
+    started = time.monotonic()
+    with half_open(ports, HALF_OPEN), during.watching():
+        words = [*(str(ports[name]) for name in COMMANDS), str(SEED * 1_000_000), str(DIALOGUES)]
+        subprocess.run([sys.executable, "-m", "tests.fuzz.attack", *words], cwd=ROOT, check=True)
+    seconds = time.monotonic() - started
+    growth = fresh.peak() - base
+    for _ in range(20):
+        after.once()
+    count = len(during.seconds["smtp"])
+    with capsys.disabled():
+        print(
+            f"\n{DIALOGUES} dialogues in {seconds:.0f} s, {HALF_OPEN} half-open lines, "
+            f"memory +{growth / 2**20:.1f} MiB; logins before: {before.medians()}; "
+            f"during ({count} of each): {during.medians()}; after: {after.medians()}"
+        )
+    assert count > 2
+    assert growth < GROWTH
+    for word in BUGS:
+        assert word not in fresh.log
+    assert "CANARY" not in fresh.log
+    assert fresh.json("status")["accounts"][0]["state"] == "ready"
+
+
+ENDLESS = {
+    "imap": (b"a1 LOGIN ", b"a1 LOGIN {4294967295+}\r\n", b"a1 LOGIN {4096+}\r\n"),
+    "pop3": (b"USER ", b"AUTH PLAIN "),
+    "smtp": (b"EHLO ", b"AUTH PLAIN "),
+    "console": (
+        b"GET /",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4294967295\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+    ),
+}
+"""How a line, a literal or a body without end begins."""
+MOST = {"imap": 16 * 2**20, "pop3": 16 * 2**20, "smtp": 16 * 2**20, "console": 4 * 2**30}
+"""Octets that a client may get rid of: what the kernel holds for both sides, and of a body what comes in one second."""
+
+
+def test_a_line_a_literal_or_a_body_without_end_is_cut_off(fresh: Bridge, ports: dict[str, int]) -> None:
+    for port, beginnings in ENDLESS.items():
+        for begin in beginnings:
+            base = fresh.reset_peak()
+            sent = 0
+            with socket.create_connection(("127.0.0.1", ports[port]), timeout=PATIENCE) as sock:
+                sock.sendall(begin)
+                with suppress(ConnectionError):
+                    while sent < MOST[port]:
+                        sock.sendall(b"x" * 65536)
+                        sent += 65536
+            assert sent < MOST[port], begin
+            assert fresh.peak() - base < 4 * 1024 * 1024, begin
+    assert not any(word in fresh.log for word in BUGS)
+
+
+def test_commands_without_a_login_end(fresh: Bridge, ports: dict[str, int]) -> None:
+    for port, command in (("imap", b"a NOOP\r\n"), ("pop3", b"CAPA\r\n"), ("smtp", b"NOOP\r\n")):
+        with socket.create_connection(("127.0.0.1", ports[port]), timeout=PATIENCE) as sock:
+            answers = sock.makefile("rb")
+            with suppress(ConnectionError):
+                for _ in range(200):
+                    sock.sendall(command)
+            assert len(answers.read().splitlines()) < 2000, port
+    assert not any(word in fresh.log for word in BUGS)

@@ -1,0 +1,285 @@
+"""What is fuzzed: functions of bytes that raise if a promise of ours does not hold. scripts/fuzz.py runs them.
+
+The first octets of an input choose the variant and how the rest is cut; the rest is what comes by the wire or the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bridge.config.load import parse_config
+from bridge.control.redirect import pasted
+from bridge.errors import ConfigError, LimitReached, LoginRefused, PeerGone, ProtocolViolation
+from bridge.model import Mechanism, Protocol
+from bridge.protocols.base import (
+    Credentials,
+    Event,
+    Hangup,
+    LoginRequested,
+    Ready,
+    Refused,
+    Send,
+    ServerMachine,
+    StartTLS,
+)
+from bridge.protocols.registry import client_machine, server_machine
+from bridge.relay.channel import Channel
+from bridge.relay.smtp_frontend import SmtpFrontend
+from bridge.secret import Secret
+from bridge.ui.web.server import Console
+from tests.fakes_control import FakeControl
+
+CANARY = "CANARY-7d1c"
+"""A secret of ours that no answer may hold."""
+LOGINS = 5
+"""As relay.session: so many refused logins to a connection."""
+HELD_AT_MOST = 64 * 1024
+"""Octets that a client may make a machine keep before it has logged in."""
+
+Target = Callable[[bytes], None]
+
+logging.disable(logging.CRITICAL)  # what is refused is logged, by the thousand
+
+
+def imap(data: bytes) -> None:
+    """The IMAP server machine, plain or with STARTTLS."""
+    _server(Protocol.IMAP, data)
+
+
+def pop3(data: bytes) -> None:
+    """The POP3 server machine, plain or with STLS."""
+    _server(Protocol.POP3, data)
+
+
+def smtp(data: bytes) -> None:
+    """SMTP: aiosmtpd behind our frontend, as far as the login."""
+    _loop().run_until_complete(_smtp(_Script(_pieces(data))))
+
+
+def upstream(data: bytes) -> None:
+    """The three client machines: what a mail server says can only end a login."""
+    protocol = list(Protocol)[data[:1].rjust(1, b"\0")[0] % 3]
+    mechanism = list(Mechanism)[data[1:2].rjust(1, b"\0")[0] % len(Mechanism)]
+    credentials = Credentials("a@example.com", Secret(CANARY), mechanism, "mail.example.com", 993)
+    machine = client_machine(protocol, credentials, starttls=bool(data[2:3] and data[2] & 1))
+    try:
+        events = machine.start()
+        for piece in [*_pieces(data[3:]), b""]:
+            events += machine.receive(piece) if piece else machine.closed()
+            if any(isinstance(event, Ready | Refused | Hangup) for event in events):
+                return
+            if any(isinstance(event, StartTLS) for event in events):
+                machine.tls_started()
+            events = []
+    except ProtocolViolation as problem:
+        _no_secret(str(problem).encode())
+
+
+def redirect(data: bytes) -> None:
+    """The console's port, and what a person pastes: no bug, and no sign-in that ends by it."""
+    with contextlib.suppress(ValueError):
+        pasted(data.decode("utf-8", "replace"))
+    _loop().run_until_complete(_Redirect.of(_loop()).ask(data))
+
+
+def yaml(data: bytes) -> None:
+    """The configuration file: a Config, or sentences that name their place."""
+    text = data.decode("utf-8", "replace")
+    try:
+        parse_config(text, directory=Path("/nonexistent"), environ={"SECRET": CANARY}, read_keyring=lambda name: CANARY)
+    except ConfigError as refused:
+        assert refused.problems
+        for line in refused.problems:
+            assert re.match(r"config\.yaml(:\d+:\d+)?: \S", line), line
+            assert CANARY not in line, line
+
+
+TARGETS: dict[str, Target] = {
+    "imap": imap,
+    "pop3": pop3,
+    "smtp": smtp,
+    "upstream": upstream,
+    "redirect": redirect,
+    "yaml": yaml,
+}
+
+
+def seeds(name: str) -> Iterator[bytes]:
+    """Inputs to begin with: the transcripts' dialogues, the example configuration, an answer of a provider."""
+    root = Path(__file__).parents[1]
+    if name in {"imap", "pop3", "smtp", "upstream"}:
+        folders = [name] if name != "upstream" else [protocol.value for protocol in Protocol]
+        for folder in folders:
+            side = "S: " if name == "upstream" else "C: "
+            for path in sorted((root / "transcripts" / folder).glob("*.txt")):
+                lines = path.read_text("utf-8").splitlines()
+                said = "".join(line[3:] + "\r\n" for line in lines if line.startswith(side))
+                yield b"\0\0\0" + said.encode()
+    elif name == "redirect":
+        yield b"GET /?code=abc&state=def HTTP/1.1\r\nHost: localhost:3017\r\n\r\n"
+        yield b"POST / HTTP/1.1\r\nHost: localhost:3017\r\nContent-Length: 11\r\n\r\ncode=a&state=b"
+        yield b"GET /sign-in/alice%40example.com HTTP/1.1\r\nHost: localhost:3017\r\nCookie: a=b\r\n\r\n"
+    else:
+        yield (root.parent / "config.example.yaml").read_bytes()
+        yield b"accounts: [{address: '*@a.example', provider: x}]\nproviders: {x: {kind: oauth2, client_id: ${SECRET}}}"
+
+
+# --- machines -------------------------------------------------------------------------------------------------------
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """The rest of an input in pieces of the size that its first octet names; 0 is whole."""
+    size, rest = (data[0] % 64, data[1:]) if data else (0, b"")
+    step = size or max(len(rest), 1)
+    return [rest[at : at + step] for at in range(0, len(rest), step)]
+
+
+def _server(protocol: Protocol, data: bytes) -> None:
+    starttls = bool(data[:1] and data[0] & 1)
+    machine = server_machine(protocol, starttls=starttls)
+    logins = 0
+    pending: list[Event] = machine.greet()
+    for piece in [b"", *_pieces(data[1:]), b""]:
+        pending += machine.receive(piece) if piece else []
+        while pending:
+            event = pending.pop(0)
+            match event:
+                case Send(said):
+                    assert said.endswith(b"\r\n"), said
+                    assert said.isascii(), said
+                case LoginRequested():
+                    logins += 1
+                    if logins == LOGINS:
+                        pending += machine.accept(Ready(text=b"in", untagged=b""))
+                    else:
+                        pending += machine.refuse(LoginRefused(CANARY))
+                case StartTLS():
+                    pending += machine.tls_started()
+                case Ready() | Hangup():
+                    return
+                case other:
+                    raise AssertionError(other)
+        assert _held(machine) <= HELD_AT_MOST
+    machine.closed()
+
+
+def _held(machine: ServerMachine) -> int:
+    """Octets in a machine's buffers; a machine keeps them in what has a length."""
+    return sum(len(value) for value in vars(machine).values() if isinstance(value, bytes | bytearray | list))
+
+
+def _no_secret(said: bytes) -> None:
+    assert CANARY.encode() not in said, said
+
+
+# --- SMTP -----------------------------------------------------------------------------------------------------------
+
+
+class _Script(Channel):
+    """A mail client that sends these pieces, then ends; keeps nothing of what it is told but its form."""
+
+    peer = "script"
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._is_plain = True
+
+    async def receive(self) -> bytes:
+        return next(self._pieces, b"")
+
+    async def send(self, data: bytes) -> None:
+        _no_secret(data)
+        assert data.endswith(b"\r\n"), data
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        self._is_plain = False
+
+    @property
+    def tls(self) -> ssl.SSLSocket | ssl.SSLObject | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+    def _shut_for_sending(self) -> None:
+        pass
+
+
+async def _smtp(channel: Channel) -> None:
+    frontend = SmtpFrontend(channel, extensions=lambda: ("SIZE 1000000", "8BITMIME"))
+    try:
+        for number in itertools.count(1):
+            await frontend.login()
+            if number == LOGINS:
+                await frontend.accept(Ready(text=b"in"))
+                return
+            await frontend.refuse(LoginRefused(CANARY))
+    except (PeerGone, ProtocolViolation, LimitReached, TimeoutError):
+        pass
+    finally:
+        frontend.close()
+
+
+# --- the console ----------------------------------------------------------------------------------------------------
+
+_loops: list[asyncio.AbstractEventLoop] = []
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for all inputs: making one costs more than an input."""
+    if not _loops:
+        _loops.append(asyncio.new_event_loop())
+    return _loops[0]
+
+
+class _Redirect:
+    """A console with one sign-in that is pending, on a real socket."""
+
+    _known: _Redirect | None = None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.control = FakeControl("alice@example.com")
+        sock = socket.create_server(("127.0.0.1", 0))
+        self._port = sock.getsockname()[1]
+        hosts = frozenset({"localhost:3017", f"localhost:{self._port}"})
+        console = Console(self.control, admin_token=Secret(CANARY), hosts=hosts)
+        self._serving = console.serving([sock])
+        loop.run_until_complete(self._serving.__aenter__())
+        loop.run_until_complete(self.control.begin_authorization("alice@example.com"))
+        self._before = dict(self.control.states)
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> _Redirect:
+        if cls._known is None:
+            cls._known = cls(loop)
+        return cls._known
+
+    async def ask(self, data: bytes) -> None:
+        """One connection: all of it, then the end; the answer, if there is one, is HTTP without our secrets."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            writer.write(data)
+            writer.write_eof()
+            answer = await reader.read()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+        assert answer == b"" or answer.startswith(b"HTTP/1."), answer
+        assert not answer.startswith(b"HTTP/1.1 500"), answer
+        _no_secret(answer)
+        assert self.control.states == self._before
