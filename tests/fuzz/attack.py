@@ -13,8 +13,8 @@ import sys
 from tests.fuzz.dialogues import COMMANDS, Dialogue, Ending, dialogue
 
 AT_ONCE = 40
-PATIENCE = 30.0
-"""Seconds; a dialogue that takes longer was forgotten by the bridge."""
+PATIENCE = 90.0
+"""Seconds; five wrong passwords wait for their answers for fifty. What takes longer was forgotten by the bridge."""
 
 
 async def hold(ports: dict[str, int], what: Dialogue) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from bridge.config.load import parse_config
 from bridge.control.redirect import pasted
 from bridge.errors import ConfigError, LimitReached, LoginRefused, PeerGone, ProtocolViolation
-from bridge.model import Mechanism, Protocol
+from bridge.model import Ends, Mechanism, Protocol
 from bridge.protocols.base import (
     Credentials,
     Event,
@@ -195,6 +195,9 @@ class _Script(Channel):
     async def receive(self) -> bytes:
         return next(self._pieces, b"")
 
+    async def receive_first(self, most: int) -> bytes:
+        return await self.receive()
+
     async def send(self, data: bytes) -> None:
         _no_secret(data)
         assert data.endswith(b"\r\n"), data
@@ -207,6 +210,10 @@ class _Script(Channel):
         session: ssl.SSLSession | None = None,
     ) -> None:
         self._is_plain = False
+
+    @property
+    def ends(self) -> Ends | None:
+        return None
 
     @property
     def tls(self) -> ssl.SSLSocket | ssl.SSLObject | None:
