@@ -12,11 +12,11 @@ import sys
 
 from bench import peers
 from debian import install
-from environment import ROOT, prepare
+from environment import DEVELOPMENT, ROOT, prepare
 
 
 def main() -> int:
-    interpreter = str(prepare("dev"))
+    interpreter = str(prepare(*DEVELOPMENT))
     install("the other systems", peers.missing_packages(), "their columns stay empty")
     paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
     command = [interpreter, "-m", "bench", *sys.argv[1:]]

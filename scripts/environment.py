@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
+DEVELOPMENT = ("dev", "postgresql", "tray")
+"""The extras for whatever is not a user's: tests, benchmark, catalogues, pictures."""
 
 
 def python() -> Path:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from environment import ROOT, prepare
+from environment import DEVELOPMENT, ROOT, prepare
 
 KEPT = ROOT / "fuzz"
 LONGEST = 16 * 1024
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--runs", type=int, default=-1, help="inputs for each target at most")
     options = parser.parse_args()
-    interpreter = str(prepare("dev", "postgresql", "tray"))
+    interpreter = str(prepare(*DEVELOPMENT))
     known = subprocess.run(
         [interpreter, "-c", "from tests.fuzz.targets import TARGETS; print(*TARGETS)"],
         cwd=ROOT,

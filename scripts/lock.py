@@ -16,11 +16,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-from environment import OLDEST_PYTHON, ROOT, lock_file, prepare, python
+from environment import DEVELOPMENT, OLDEST_PYTHON, ROOT, lock_file, prepare, python
 
-EVERYTHING = ("dev", "postgresql", "tray")
-"""The extras of scripts/test.py."""
-LOCKED: tuple[tuple[str, ...], ...] = (EVERYTHING, (), ("tray",), ("lock",))
+LOCKED: tuple[tuple[str, ...], ...] = (DEVELOPMENT, (), ("tray",), ("lock",))
 """The sets of extras that the scripts install, the one that decides the versions first."""
 MARK = "# For the requirements of pyproject.toml with SHA-256 "
 
@@ -84,8 +82,8 @@ def write(*, upgrade: bool) -> int:
         # The project itself is built from the lock as well, not with whatever setuptools is the newest today.
         command += ["--group", "build"]
         command += [word for extra in extras for word in ("--extra", extra)]
-        command += ["--upgrade"] if upgrade and extras == EVERYTHING else []
-        command += [] if extras == EVERYTHING else ["--constraints", str(lock_file(EVERYTHING))]
+        command += ["--upgrade"] if upgrade and extras == DEVELOPMENT else []
+        command += [] if extras == DEVELOPMENT else ["--constraints", str(lock_file(DEVELOPMENT))]
         command += ["--output-file", str(path)]
         if subprocess.run(command, cwd=ROOT).returncode != 0:
             return 1
@@ -97,7 +95,7 @@ def write(*, upgrade: bool) -> int:
 def audit() -> int:
     """Known weaknesses, from PyPI's advisories; --strict, since "could not be asked about" is not "has none"."""
     tool = python_tool("pip-audit")
-    command = [tool, "--strict", "--disable-pip", "--require-hashes", "--requirement", str(lock_file(EVERYTHING))]
+    command = [tool, "--strict", "--disable-pip", "--require-hashes", "--requirement", str(lock_file(DEVELOPMENT))]
     return subprocess.run(command, cwd=ROOT).returncode
 
 

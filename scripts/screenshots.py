@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from environment import ROOT, prepare, python
+from environment import DEVELOPMENT, ROOT, prepare, python
 
 IMAGES = ROOT / "docs" / "images"
 WIDE, NARROW = {"width": 860, "height": 480}, {"width": 360, "height": 640}
@@ -39,7 +39,7 @@ listeners: {{imap: "127.0.0.1:11143", pop3: "127.0.0.1:11110", smtp: "127.0.0.1:
 def main() -> int:
     if Path(sys.prefix).resolve() != python().parent.parent.resolve():  # Playwright is only in the environment
         runpy.run_path(str(ROOT / "scripts" / "test.py"))["install_servers"]()
-        return subprocess.run([prepare("dev", "postgresql", "tray"), __file__, *sys.argv[1:]]).returncode
+        return subprocess.run([prepare(*DEVELOPMENT), __file__, *sys.argv[1:]]).returncode
     from playwright.sync_api import sync_playwright
 
     sys.path.insert(0, str(ROOT))

@@ -9,12 +9,12 @@ import runpy
 import subprocess
 import sys
 
-from environment import ROOT, prepare
+from environment import DEVELOPMENT, ROOT, prepare
 
 
 def main() -> int:
     runpy.run_path(str(ROOT / "scripts" / "test.py"))["install_servers"]()
-    interpreter = str(prepare("dev", "postgresql", "tray"))
+    interpreter = str(prepare(*DEVELOPMENT))
     return subprocess.run([interpreter, "-m", "tests.e2e.soak", *sys.argv[1:]], cwd=ROOT).returncode
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from debian import install
-from environment import ROOT, prepare
+from environment import DEVELOPMENT, ROOT, prepare
 
 OTHER_PLATFORMS = tuple(name for name in ("linux", "win32", "darwin") if name != sys.platform)
 
@@ -27,7 +27,7 @@ def main() -> int:
     rest = [argument for argument in arguments if argument not in {"--fix", "--quick"}]
     if not quick:
         install_servers()
-    interpreter = str(prepare("dev", "postgresql", "tray"))
+    interpreter = str(prepare(*DEVELOPMENT))
     if not quick:
         install_axe_core()
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from environment import ROOT, prepare, python
+from environment import DEVELOPMENT, ROOT, prepare, python
 
 LOCALE = ROOT / "bridge" / "ui" / "locale"
 DOMAIN = "mail-bridge"
@@ -43,7 +43,7 @@ def main() -> int:
     if Path(sys.prefix).resolve() != python().parent.parent.resolve():  # babel is only in the environment
         import subprocess
 
-        return subprocess.run([prepare("dev", "postgresql"), __file__, *sys.argv[1:]]).returncode
+        return subprocess.run([prepare(*DEVELOPMENT), __file__, *sys.argv[1:]]).returncode
     is_check = "--check" in sys.argv
     template = gathered()
     if not is_check:

@@ -7,7 +7,6 @@ parts to be wrong. No error quotes what a reference resolved to.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,8 @@ from pydantic import ValidationError
 
 from bridge.advice.said import Said, said
 from bridge.config import checks, sentences
-from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, path_of, read
+from bridge.config.exposure import exposed_secrets
+from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
 from bridge.config.references import ReadKeyring, References
 from bridge.config.schema import Config
 from bridge.config.source import Source
@@ -56,7 +56,6 @@ def load_config(
     """Read and check a file. May wait for the keyring. Raises: ConfigError with all problems."""
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError([at(str(path), said("there is no such file"))]) from None
@@ -66,8 +65,7 @@ def load_config(
         problem = said("this file cannot be read: {reason}", reason=error.strerror)
         raise ConfigError([at(str(path), problem)]) from error
     text = _decoded(content, path.name)
-    is_open = os.name == "posix" and bool(mode & stat.S_IROTH)
-    return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring, readable_by_all=is_open)
+    return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring)
 
 
 def parse_config(
@@ -81,7 +79,7 @@ def parse_config(
     """Check a text as if it were the file `name` in `directory`. Raises: ConfigError with all problems."""
     if len(text) > LARGEST:
         raise ConfigError([at(name, _TOO_LARGE)])
-    return _loaded(text, name, None, directory.absolute(), environ, read_keyring, readable_by_all=False)
+    return _loaded(text, name, None, directory.absolute(), environ, read_keyring)
 
 
 _TOO_LARGE = said("the file is larger than 1 MiB; it is hardly a configuration")
@@ -108,8 +106,6 @@ def _loaded(
     directory: Path,
     environ: Mapping[str, str],
     read_keyring: ReadKeyring | None,
-    *,
-    readable_by_all: bool,
 ) -> LoadedConfig:
     try:
         root, found = read(text)
@@ -120,7 +116,7 @@ def _loaded(
         config = _checked(source, {"directory": directory})
         problems = in_order([*found, *source.problems])
         if config is not None and not problems:
-            warnings = _warnings(source, name, path) if readable_by_all else ()
+            warnings = exposed_secrets(source, name, path, directory)
             return LoadedConfig(config, path, name, warnings, source.places)
         raise ConfigError(problem.told_of(name) for problem in problems)
     raise ConfigError([unreadable.told_of(name)])
@@ -176,23 +172,6 @@ def _with_default_redirects(config: Config) -> Config:
         for name, provider in config.providers.items()
     }
     return config.model_copy(update={"providers": providers})
-
-
-def _warnings(source: Source, name: str, path: Path | None) -> tuple[Said, ...]:
-    """Of secrets that stand in a file which every user of the machine can read."""
-    secret_keys: list[Keys] = [("providers", key, "client_secret") for key in source.values["providers"]]
-    if "@" in (source.written(("store", "url")) or ""):  # postgresql://user:password@host
-        secret_keys.append(("store", "url"))
-    sentence = said(
-        "every user of this machine can read this secret; run: {command} (or write ${{ENV}}, ${{file:path}} or "
-        "${{keyring:name}} in its place)",
-        command=f"chmod 600 {path}",
-    )
-    return tuple(
-        Problem(source.place(keys), path_of(keys), sentence).told_of(name)
-        for keys in secret_keys
-        if source.has(keys) and not source.has_references(keys)
-    )
 
 
 def json_schema() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bridge.errors import ConfigError, StoreUnavailable
 from bridge.model import TlsMode
 from bridge.secret import Secret
 from tests.config.bad_values import BAD_VALUES, GOOD, MICROSOFT
+from tests.servers.ca import Authority
 
 CANARY = "CANARY-s3cret"
 HERE = Path("/nowhere")
@@ -526,6 +527,37 @@ def test_a_secret_in_a_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
     assert not load_config(path).warnings
     path.write_text(edited(("text", "${SECRET}")))
     path.chmod(0o644)
+    assert not load_config(path, environ={"SECRET": CANARY}).warnings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_secret_in_another_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
+    path, secret = tmp_path / "config.yaml", tmp_path / "office365.txt"
+    path.write_text(edited(("text", "${file:office365.txt}")))
+    path.chmod(0o600)
+    secret.write_text(CANARY)
+    secret.chmod(0o644)
+    (warning,) = load_config(path).warnings
+    assert str(warning) == (
+        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
+        f"{secret}; run: chmod 600 {secret}"
+    )
+    secret.chmod(0o640)
+    assert not load_config(path).warnings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = authority.write_pair(tmp_path)
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        edited(("text", "${SECRET}"))
+        + f"listeners:\n  imap: {{address: '127.0.0.1:1143', tls: starttls, certificate: {certificate}, key: {key}}}\n"
+    )
+    key.chmod(0o644)
+    (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
+    assert "listeners.imap.key: every user of this machine can read the secret in" in str(warning)
+    key.chmod(0o600)
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
 
 

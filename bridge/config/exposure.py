@@ -1,0 +1,70 @@
+"""Secrets that every user of this machine can read: in the configuration file, or in a file that it names."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from bridge.advice.said import Said, said
+from bridge.config.nodes import Keys, Problem, path_of
+from bridge.config.source import Source
+
+_FILE_REFERENCE = re.compile(r"(?<!\$)\$\{file:([^}]+)\}")
+_SECRET_KEYS = frozenset({"client_secret"})
+_PRIVATE_FILES = frozenset({"key", "client_certificate_key", "service_account_file"})
+"""Keys that name a file with a private key. `store.key_file` is refused where others can read it."""
+
+
+def exposed_secrets(source: Source, name: str, path: Path | None, directory: Path) -> tuple[Said, ...]:
+    """A sentence for each, with its place. Windows' access lists are not looked at."""
+    if os.name != "posix":
+        return ()
+    is_open = path is not None and _is_for_all(path)
+    return tuple(
+        Problem(source.place(keys), path_of(keys), sentence).told_of(name)
+        for keys in source.places
+        for sentence in _exposed(source, keys, directory, path if is_open else None)
+    )
+
+
+def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None) -> Iterator[Said]:
+    """`open_file`: the configuration file, if everybody can read it."""
+    written = source.written(keys)
+    if written is None:
+        return
+    if _is_secret(keys, written):
+        if open_file is not None and not source.has_references(keys):
+            yield said(
+                "every user of this machine can read this secret; run: {command} (or write ${{ENV}}, ${{file:path}} or "
+                "${{keyring:name}} in its place)",
+                command=f"chmod 600 {open_file}",
+            )
+        for reference in _FILE_REFERENCE.findall(written):
+            yield from _of_file(directory, reference.strip())
+    elif keys[-1] in _PRIVATE_FILES and not source.has_references(keys):
+        yield from _of_file(directory, written)
+
+
+def _is_secret(keys: Keys, written: str) -> bool:
+    return keys[-1] in _SECRET_KEYS or (keys == ("store", "url") and "@" in written)  # postgresql://user:password@host
+
+
+def _of_file(directory: Path, written: str) -> Iterator[Said]:
+    path = directory / Path(written).expanduser()
+    if _is_for_all(path):
+        yield said(
+            "every user of this machine can read the secret in {path}; run: {command}",
+            path=path,
+            command=f"chmod 600 {path}",
+        )
+
+
+def _is_for_all(path: Path) -> bool:
+    """True if others than owner and group may read it; the directories above are not asked."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
