@@ -44,6 +44,7 @@ def test_every_yaml_block_is_a_configuration_without_a_complaint(tmp_path: Path,
     (tmp_path / "secrets").mkdir()
     for secret in re.findall(r"\$\{file:([^}]+)\}", block):
         (tmp_path / secret).write_text("CANARY")
+        (tmp_path / secret).chmod(0o600)
     path = tmp_path / "config.yaml"
     path.write_text(block, encoding="utf-8")
     path.chmod(0o600)

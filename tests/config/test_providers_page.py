@@ -29,6 +29,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     certificate.private_key_pem.write_to_path(secrets / "exchange.key")
     key = {"type": "service_account", "client_email": "bridge@project.example", "private_key": "CANARY"}
     (secrets / "workspace.json").write_text(json.dumps(key))
+    for file in secrets.iterdir():
+        file.chmod(0o600)
     return made
 
 
