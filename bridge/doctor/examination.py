@@ -67,9 +67,9 @@ class Examination:
         async with asyncio.TaskGroup() as group:
             basics = group.create_task(self._basics_then_accounts())
             machine = group.create_task(self._of_machine())
-            keyring = group.create_task(_bounded("keyring", _one(keyring_finding(self.loaded.config.store))))
+            keyring = group.create_task(bounded("keyring", one(keyring_finding(self.loaded.config.store))))
             network = group.create_task(self._network())
-            tenants = group.create_task(_bounded("tenant", discovery_findings(self.loaded.config)))
+            tenants = group.create_task(bounded("tenant", discovery_findings(self.loaded.config)))
         first, of_accounts = basics.result()
         return (
             *first, *keyring.result(), *machine.result(), *network.result(), *tenants.result(), *of_accounts
@@ -94,30 +94,30 @@ class Examination:
 
     async def _store(self) -> Finding:
         config = self.loaded.config.store
-        (found,) = await _bounded("store", _one(store_finding(config, self.store_place, self.check_store)))
+        (found,) = await bounded("store", one(store_finding(config, self.store_place, self.check_store)))
         return found
 
     async def _ports(self) -> Findings:
         def work() -> Findings:
             return port_findings(self.loaded.config, self.bind, self.machine, held=self.held_ports)
 
-        return await _in_thread("port", work)
+        return await in_thread("port", work)
 
     async def _users(self) -> Findings:
-        return await _in_thread("os user", lambda: user_findings(self.loaded.config, self.machine))
+        return await in_thread("os user", lambda: user_findings(self.loaded.config, self.machine))
 
     async def _of_machine(self) -> Findings:
-        return await _in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))
+        return await in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))
 
     async def _network(self) -> Findings:
         async def look() -> Findings:
             report = await network_report(self.loaded.config)
             return (*report.findings, clock_finding(report.skews))
 
-        return await _bounded("connection", look())
+        return await bounded("connection", look())
 
 
-async def _in_thread(check: str, work: Callable[[], Findings]) -> Findings:
+async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
     """In a daemon thread: one that hangs does not hold the process at its end."""
     try:
         return await Threads(check, limit=MACHINE_SECONDS).run(work)
@@ -125,7 +125,8 @@ async def _in_thread(check: str, work: Callable[[], Findings]) -> Findings:
         return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(MACHINE_SECONDS)),)
 
 
-async def _bounded(check: str, work: Awaitable[Findings]) -> Findings:
+async def bounded(check: str, work: Awaitable[Findings]) -> Findings:
+    """A check that may take SECONDS."""
     try:
         async with asyncio.timeout(SECONDS):
             return await work
@@ -133,5 +134,6 @@ async def _bounded(check: str, work: Awaitable[Findings]) -> Findings:
         return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(SECONDS)),)
 
 
-async def _one(work: Awaitable[Finding]) -> Findings:
+async def one(work: Awaitable[Finding]) -> Findings:
+    """A check with a single finding."""
     return (await work,)

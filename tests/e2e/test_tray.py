@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from tests.servers.desktop import (
     until_drawn,
     until_window,
 )
+from tests.servers.needed import absent
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.desktop
@@ -360,6 +362,45 @@ async def test_bridge_and_icon_in_one_process_end_together(
             both.send_signal(signal.SIGINT)
         else:
             await shown.click("Quit, and stop mail-bridge")
+        code, said = await ended(both)
+    assert code == 0, said
+    assert "bridge.stopping" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("port", [3017, 3018])
+async def test_without_a_configuration_the_icon_leads_to_the_set_up_and_stays_for_the_bridge(
+    desktop: Session, shown: Panel, authorization_server: AuthorizationServer, tmp_path: Path, port: int
+) -> None:
+    """In a network of its own: the set-up waits at the same port for everybody. What is written may name another."""
+    launcher = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    if shutil.which("unshare") is None or subprocess.run([*launcher, "true"], check=False).returncode != 0:
+        absent("the right to a network namespace")
+    settings = tmp_path / "settings"
+    alone = dataclasses.replace(desktop, launcher=launcher)
+    with program(alone, "run", "--tray", XDG_CONFIG_HOME=str(settings)) as both:
+        await shown.until_icon()
+        await shown.until_line("There is no configuration yet: open the console to make one.")
+        assert await picture(shown) == Picture.SIGN_IN
+        invitation = await shown.until_visit("http://localhost:3017/admin/")
+        shown.visits.clear()
+        await shown.click("Open console")
+        link = await shown.until_visit("http://localhost:3017/admin/")
+        assert link != invitation
+        curl = ["curl", "-sS", "--location", "--cookie", "", "--max-time", str(int(SECONDS)), link]
+        page = await asyncio.to_thread(desktop.run, "nsenter", "--target", str(both.pid), "--net", *curl)
+        assert "First set-up" in page
+
+        bridge = configured(authorization_server, desktop, tmp_path)
+        bridge.config["console"] = f"127.0.0.1:{port}"
+        bridge.config["providers"]["gmail"]["redirect_uri"] = f"http://localhost:{port}/"
+        (settings / "mail-bridge").mkdir(parents=True)
+        bridge.write_config().rename(settings / "mail-bridge" / "config.yaml")
+        await shown.until_line("mail-bridge: 2 accounts need a sign-in")
+        await shown.click(f"Sign in as {ALICE}")
+        await shown.until_visit(f"http://localhost:{port}/sign-in/{ALICE}")
+        assert shown.programs == 1
+        await shown.click("Quit, and stop mail-bridge")
         code, said = await ended(both)
     assert code == 0, said
     assert "bridge.stopping" in said

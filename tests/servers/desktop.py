@@ -52,11 +52,13 @@ class Session:
     bus_address: str
     display: str
     environment: dict[str, str]
+    launcher: tuple[str, ...] = ()
+    """What runs the program, in front of its command line."""
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         """The program itself."""
         return subprocess.Popen(
-            [sys.executable, "-m", "bridge", *arguments],
+            [*self.launcher, sys.executable, "-m", "bridge", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -26,8 +26,8 @@ SENTENCE = re.compile(r"[A-Za-z]{2,}[,:;]? [A-Za-z]{2,}")
 MARKS = {"say", "say_number", "said"}
 SHOWN = {
     "echo", "UsageError", "confirm", "prompt", "ask", "is_yes", "refuse",
-    "BadValue", "CannotStart", "ConfigError", "KeyringMissing", "LimitReached", "LoginRefused", "PortInUse",
-    "StoreCorrupt", "StoreUnavailable", "Unresolved", "report", "_stop", "_problem", "Problem",
+    "AlreadyConfigured", "BadValue", "CannotStart", "ConfigError", "KeyringMissing", "LimitReached", "LoginRefused",
+    "PortInUse", "StoreCorrupt", "StoreUnavailable", "Unresolved", "report", "_stop", "_problem", "Problem",
 }  # fmt: skip
 """What is handed to these is read by people."""
 WORDLESS = {"code", "script", "style"}
@@ -73,7 +73,7 @@ FOR_THE_LOG = {"door.py", "guesses.py"}
 """Why a login was refused: the mail client hears the same ASCII line whatever it was, and only the log tells."""
 MODULES = [
     path
-    for name in ("ui/cli", "config", "stores", "accounts", "host")
+    for name in ("ui/cli", "ui/setup", "config", "stores", "accounts", "host")
     for path in sorted((ROOT / name).glob("*.py"))
     if path.name not in FOR_THE_LOG
 ]

@@ -17,8 +17,8 @@ from bridge.config.nodes import at
 from bridge.errors import ConfigError
 from bridge.ui.cli.session import DONE
 from bridge.ui.cli.speaking import Command
-from bridge.ui.cli.writing import write_configuration
 from bridge.ui.i18n import say
+from bridge.ui.setup.writing import write_configuration
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the other program's file; an account with its tokens has some 6,000."""

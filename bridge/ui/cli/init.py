@@ -13,11 +13,11 @@ from bridge.model import Protocol
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.questions import Interview
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, with_settings
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
-from bridge.ui.cli.writing import write_configuration
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
+from bridge.ui.setup.writing import write_configuration
 
 
 @click.command(cls=Command)
@@ -28,14 +28,27 @@ from bridge.ui.setup.document import document
     metavar="FILE",
     help="Write here. [default: where `run` looks first]",
 )
+@click.option("--browser", is_flag=True, help="Ask on a page of the console, and go on as the bridge.")
+@click.option("--no-open", is_flag=True, help="With --browser: only print the link of that page.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="NUMBER",
+    help="With --browser: of the console. [default: 3017]",
+)
 @with_settings
-def init(settings: Settings, output: Path | None) -> int:
+def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, port: int | None) -> int:
     """Ask for the provider, the ids, the secret and the mailboxes, and write config.yaml with comments.
 
     Every answer is checked at once. Nothing is written before the last question is answered, and nothing that is
     there is overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own.
+    With --browser the questions are on a page, for whoever has its link, and the bridge starts at its end.
     """
     output = (output or settings.config or config_candidates()[0]).absolute()
+    if browser:
+        return _init_in_browser(settings, output, port, opens=not no_open)
+    if no_open or port is not None:
+        raise click.UsageError(say("--port and --no-open belong to --browser"))
     try:
         interview, text = _ask(output)
     except (click.Abort, KeyboardInterrupt):
@@ -46,6 +59,17 @@ def init(settings: Settings, output: Path | None) -> int:
         return FAILED
     _write(interview, output, text)
     return _finish(output)
+
+
+def _init_in_browser(settings: Settings, output: Path, port: int | None, *, opens: bool) -> int:
+    from bridge.ui.cli.first_run import CONSOLE_PORT, FirstRunOptions, serve_first_run
+    from bridge.ui.cli.run import Terminal
+
+    if output.exists():
+        click.echo(say("{file} is there already, and is left alone.").format(file=output), err=True)
+        return FAILED
+    options = FirstRunOptions(output, CONSOLE_PORT if port is None else port, opens)
+    return in_loop(serve_first_run(settings, Terminal(), options))
 
 
 def _ask(output: Path) -> tuple[Interview, str | None]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
+from bridge.config.importers.yaml_text import Value
 from bridge.config.values import same_name
+from bridge.model import Protocol
 from bridge.secret import Secret
 from bridge.ui.cli.asking import ask, ask_secret, choose, is_yes, refuse
-from bridge.ui.i18n import say, spoken
+from bridge.ui.i18n import say
 from bridge.ui.setup.answers import (
     AccountAnswer,
     Answers,
@@ -19,11 +20,14 @@ from bridge.ui.setup.answers import (
     ProviderAnswer,
     SecretNeed,
     account_problem,
+    file_problem,
+    mail_server,
     secret_problem,
     setting_problem,
 )
 from bridge.ui.setup.document import section_problem
 from bridge.ui.setup.roster import LARGEST, read_roster
+from bridge.ui.setup.words import choice_label, guide, preparation
 
 SECRETS = "secrets"
 """Directory for secrets, beside the YAML, as `mail-bridge import` has it."""
@@ -60,8 +64,8 @@ class Interview:
 
     def _provider(self) -> None:
         click.echo(say("Where are the mailboxes, and who signs in?"))
-        choice = list(Choice)[choose(say("Number"), _choices())]
-        click.echo("\n" + _preparation(choice) + "\n")
+        choice = list(Choice)[choose(say("Number"), [choice_label(choice) for choice in Choice])]
+        click.echo("\n" + _prepared(choice) + "\n")
         name = choice.section(self.providers)
         while True:
             settings = self._settings(choice)
@@ -72,22 +76,37 @@ class Interview:
         reference = self._secret(choice, name, settings)
         self.providers[name] = ProviderAnswer(choice, settings, reference)
 
-    def _settings(self, choice: Choice) -> dict[str, str]:
+    def _settings(self, choice: Choice) -> dict[str, Value]:
         settings = choice.settings
 
         def asked(key: str, question: str) -> None:
             settings[key] = ask(question, lambda answer: setting_problem({**settings, key: answer}, key))
 
         if choice is Choice.GOOGLE_SERVICE:
-            path = ask(say("Path of the service account's JSON key file"), _file_problem)
+            path = ask(say("Path of the service account's JSON key file"), file_problem)
             settings["service_account_file"] = str(Path(path).expanduser().absolute())
             return settings
         asked("client_id", say("Application (client) ID") if choice.kind == "microsoft" else say("Client ID"))
         if choice.kind == "microsoft":
             self._tenant(settings)
+        if choice is Choice.OTHER:
+            asked("authorization_url", say("Authorization URL"))
+            asked("token_url", say("Token URL"))
+            settings["scopes"] = ask(say("Scopes, separated by spaces")).split()
+            self._servers(settings)
         return settings
 
-    def _tenant(self, settings: dict[str, str]) -> None:
+    def _servers(self, settings: dict[str, Value]) -> None:
+        """The mail servers of a provider that no preset knows; at least one."""
+        while not any(protocol.value in settings for protocol in Protocol):
+            for protocol in Protocol:
+                question = say("{protocol} server, such as mail.example.com:993 (empty: none)")
+                text = ask(question.format(protocol=protocol.value.upper()), _server_problem, optional=True)
+                found = mail_server(text)
+                if not isinstance(found, str):
+                    settings[protocol.value] = found
+
+    def _tenant(self, settings: dict[str, Value]) -> None:
         """A tenant, or the two URLs of the portal's Endpoints page; whichever is pasted."""
 
         def key_of(answer: str) -> str:
@@ -110,7 +129,7 @@ class Interview:
 
     # --- its secret ---------------------------------------------------------------------------------------------
 
-    def _secret(self, choice: Choice, name: str, settings: dict[str, str]) -> str:
+    def _secret(self, choice: Choice, name: str, settings: dict[str, Value]) -> str:
         """Ask for it and for where it goes. Returns: the reference to it; empty if there is none."""
         if choice.secret is SecretNeed.NONE:
             return ""
@@ -125,7 +144,7 @@ class Interview:
             self._last_day(settings)
         return self._home(name, secret)
 
-    def _last_day(self, settings: dict[str, str]) -> None:
+    def _last_day(self, settings: dict[str, Value]) -> None:
         key = "client_secret_expires"
         day = ask(
             say("Its last day, such as 2027-01-31, as the portal shows it (empty: not known)"),
@@ -153,7 +172,7 @@ class Interview:
 
     def _accounts_from_file(self) -> None:
         while True:
-            path = Path(ask(say("Path of the CSV file"), _file_problem)).expanduser()
+            path = Path(ask(say("Path of the CSV file"), file_problem)).expanduser()
             with path.open("rb") as file:
                 content = file.read(LARGEST + 1)
             if len(content) > LARGEST:
@@ -201,53 +220,18 @@ class Interview:
         )
 
 
+def _server_problem(text: str) -> str:
+    found = mail_server(text)
+    return found if isinstance(found, str) else ""
+
+
+def _prepared(choice: Choice) -> str:
+    page = guide(choice)
+    return preparation(choice) + ("\n" + say("Every click: {page}").format(page=page) if page else "")
+
+
 def choose_accounts_from_file() -> bool:
     """Whether the accounts come from a file."""
     click.echo(say("Whose mailboxes?"))
     lists = say("a CSV file: address, provider, sign_in_as; the last two may be left out")
     return choose(say("Number"), [say("one by one"), lists]) == 1
-
-
-def _choices() -> list[str]:
-    texts: Mapping[Choice, str] = {
-        Choice.GOOGLE: say("Gmail, Google Workspace: each person signs in once, in the browser"),
-        Choice.GOOGLE_SERVICE: say("Google Workspace, service account: nobody signs in"),
-        Choice.MICROSOFT: say("Office 365: each person signs in once, in the browser"),
-        Choice.MICROSOFT_DEVICE: say("Office 365, for a server without a browser: a code, typed in any browser"),
-        Choice.MICROSOFT_APP: say("Exchange Online, the app alone: nobody signs in"),
-        Choice.FASTMAIL: "Fastmail",
-        Choice.YANDEX: "Yandex",
-        Choice.YAHOO: "Yahoo",
-        Choice.AOL: "AOL",
-    }
-    return [texts[choice] for choice in Choice]
-
-
-def _preparation(choice: Choice) -> str:
-    """What must be there before the questions can be answered, and where it is told click by click."""
-    match choice.kind:
-        case "google" if choice is Choice.GOOGLE:
-            what = say("At Google: an OAuth client of type Desktop app, with the Gmail API enabled.")
-        case "google":
-            what = say("At Google: a service account with domain-wide delegation for https://mail.google.com/.")
-        case "microsoft" if choice is Choice.MICROSOFT:
-            what = say("At Microsoft: an app registration with the redirect URI http://localhost:3017/ of type Web.")
-        case "microsoft" if choice is Choice.MICROSOFT_DEVICE:
-            what = say(
-                "At Microsoft: an app registration with “Allow public client flows” set to Yes, without a secret."
-            )
-        case "microsoft":
-            what = say("At Microsoft: an app with application permissions, and its service principal in Exchange.")
-        case _:
-            return say("A client must be registered at the provider, with http://localhost:3017/: docs/providers.md")
-    page = f"docs/guides/{spoken()}/{choice.kind}.md"
-    return what + "\n" + say("Every click: {page}").format(page=page)
-
-
-def _file_problem(text: str) -> str:
-    try:
-        with Path(text).expanduser().open("rb"):
-            return ""
-    except (OSError, RuntimeError, ValueError) as error:  # no such home directory; a character that no path may have
-        reason = error.strerror if isinstance(error, OSError) else None
-        return say("this file cannot be read: {reason}").format(reason=reason or type(error).__name__)

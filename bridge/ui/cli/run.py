@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import secrets
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 
@@ -18,6 +21,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
+from bridge.host.paths import config_candidates
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
@@ -53,17 +57,33 @@ LOOK_SECONDS = 2.0
 @with_settings
 def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     """Start the bridge and serve mail programs until Ctrl-C."""
-    serve = _serve_demo if demo else _serve
+    serve: Serve = _serve_demo if demo else _serve
+    to_be: Path | None = None
+    if not demo and lacks_config(settings) and (with_tray or has_person()):
+        from bridge.ui.cli.first_run import FirstRunOptions, serve_first_run
+
+        to_be = config_candidates()[0].absolute()
+        serve = functools.partial(serve_first_run, options=FirstRunOptions(to_be))
     if not with_tray:
         return in_loop(serve(settings, Terminal()))
     from bridge.ui.cli.tray import Companion, only_icon
 
     arguments = ["run", "--tray", *(["--demo"] if demo else own_config(settings))]
-    with contextlib.nullcontext(True) if demo else only_icon(known_by(find_config(settings))) as is_only:
+    with contextlib.nullcontext(True) if demo else only_icon(known_by(to_be or find_config(settings))) as is_only:
         if not is_only:  # `mail-bridge tray` shows one, and finds us by itself; mail does not wait for an icon
             return in_loop(serve(settings, Terminal()))
         companion = Companion(arguments, is_alone=False)
         return companion.around(lambda: serve(settings, companion))
+
+
+def lacks_config(settings: Settings) -> bool:
+    """True if none was named, and none is in the usual places."""
+    return settings.config is None and not any(path.exists() for path in config_candidates())
+
+
+def has_person() -> bool:
+    """True at a terminal. A service without a configuration ends at once: one that waited would look healthy."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 class Beside(Protocol):
@@ -73,9 +93,12 @@ class Beside(Protocol):
         """Both are called on the running loop, from now on."""
         ...
 
-    async def run(self, served: Served) -> None:
-        """Until it is cancelled; returning stops the bridge."""
+    async def run(self, served: Callable[[], Served]) -> None:
+        """Until it is cancelled; returning stops the bridge. `served`, the console: it may move after a set-up."""
         ...
+
+
+Serve = Callable[[Settings, Beside], Coroutine[Any, Any, int]]
 
 
 class Terminal:
@@ -87,7 +110,7 @@ class Terminal:
         with stop_on_signal(stop), reload_on_signal(reload):
             yield
 
-    async def run(self, served: Served) -> None:
+    async def run(self, served: Callable[[], Served]) -> None:
         """See Beside."""
         await asyncio.Event().wait()
 
@@ -97,14 +120,14 @@ async def _serve(settings: Settings, beside: Beside) -> int:
     warn(loaded)
     logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
     async with opened(loaded) as app:
-        await _check_store(app, loaded)
+        await check_store(app, loaded)
         app.bind()
         async with console(app, known_as=loaded.path) as served:
             await _until_stopped(app, served, beside, settings)
     return DONE
 
 
-async def _check_store(app: App, loaded: LoadedConfig) -> None:
+async def check_store(app: App, loaded: LoadedConfig) -> None:
     """A key that is wrong or gone ends the start; a keyring that is locked just now does not: accounts say so."""
     try:
         await app.check_store()
@@ -118,22 +141,12 @@ async def _check_store(app: App, loaded: LoadedConfig) -> None:
 
 async def _until_stopped(app: App, served: Served, beside: Beside, settings: Settings | None = None) -> None:
     """Serve; follow changes of the configuration if there is a file (`settings`)."""
-    stop, reload = asyncio.Event(), asyncio.Event()
-    app.on_notice(_announce)
-    _spare_the_collector()
-    with beside.orders(stop.set, reload.set):
+    orders = Orders()
+    with beside.orders(orders.stop.set, orders.reload.set):
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(app.serve())
-            others = [group.create_task(_run_beside(beside, served, stop))]
-            if settings is not None:
-                others.append(group.create_task(_follow(app, settings, reload)))
-            logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
-            await stop.wait()
-            logs.event("bridge.stopping")
-            for task in others:
-                task.cancel()
-            app.stop()
-            await serving
+            companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
+            await serve_until(app, orders, settings)
+            companion.cancel()
 
 
 def _spare_the_collector() -> None:
@@ -143,7 +156,32 @@ def _spare_the_collector() -> None:
     gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
-async def _run_beside(beside: Beside, served: Served, stop: asyncio.Event) -> None:
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the bridge is told from outside."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def serve_until(app: App, orders: Orders, settings: Settings | None) -> None:
+    """Serve until the order to stop; follow changes of the configuration if there is a file (`settings`)."""
+    app.on_notice(_announce)
+    _spare_the_collector()
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(app.serve())
+        following = [] if settings is None else [group.create_task(_follow(app, settings, orders.reload))]
+        logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
+        await orders.stop.wait()
+        logs.event("bridge.stopping")
+        for task in following:
+            task.cancel()
+        app.stop()
+        await serving
+
+
+async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio.Event) -> None:
+    """What shares the process with the bridge; its end stops the bridge."""
     await beside.run(served)
     stop.set()
 

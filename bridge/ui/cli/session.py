@@ -36,7 +36,10 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.control.contract import Control
     from bridge.host.local_tls import MadeCertificate
     from bridge.observe.logs import Level
+    from bridge.relay.ports import Bind
     from bridge.stores.sealed import SealedStore
+    from bridge.ui.web.guards import Administrators
+    from bridge.ui.web.site import Doors
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes: done; it did not work; usage or configuration must change first."""
@@ -160,7 +163,7 @@ def find_config(settings: Settings) -> Path:
             return path
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
-    remedy = i18n.say("To make one, by answering a few questions: mail-bridge init")
+    remedy = i18n.say("To make one, by answering a few questions: mail-bridge init, or in the browser: init --browser")
     other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
     raise ConfigError((f"{first}\n  {places}\n{remedy}\n{other}",))
 
@@ -187,9 +190,9 @@ def warn(loaded: LoadedConfig) -> None:
 
 @asynccontextmanager
 async def opened(
-    loaded: LoadedConfig, store: SealedStore | None = None, *, is_demo: bool = False
+    loaded: LoadedConfig, store: SealedStore | None = None, *, is_demo: bool = False, bind: Bind | None = None
 ) -> AsyncIterator[App]:
-    """A bridge in this process, without ports; `store` in place of the configured one."""
+    """A bridge in this process, without ports; `store` and `bind` in place of the usual ones."""
     from bridge.app import App, Surroundings
     from bridge.host.callers import Callers, this_system
     from bridge.host.machine import this_machine
@@ -202,7 +205,7 @@ async def opened(
     made = made_certificate(loaded)
     surroundings = Surroundings(
         store=store or open_store(loaded.config.store, default_path=store_file()),
-        bind=_bind,
+        bind=bind or bind_or_stop,
         is_demo=is_demo,
         machine=this_machine(),
         run_program=run_program,
@@ -227,7 +230,8 @@ def made_certificate(loaded: LoadedConfig) -> MadeCertificate:
     return MadeCertificate((Path(store).parent if store is not None else data_dir()) / "tls", time.time)
 
 
-def _bind(host: str, port: int, what: str) -> list[socket.socket]:
+def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
+    """Listen there. Raises: CannotStart, which names the remedy."""
     from bridge.host.sockets import PortInUse, bind
 
     try:
@@ -245,6 +249,11 @@ class Served:
     """The administrator's."""
 
     @property
+    def hosts(self) -> frozenset[str]:
+        """What browsers may call it."""
+        return frozenset(f"{name}:{self.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+
+    @property
     def admin_url(self) -> str:
         """The link that shows all accounts; it holds the token."""
         return f"http://localhost:{self.port}/admin/{self.token.reveal()}"
@@ -256,20 +265,32 @@ class Served:
 
 
 @asynccontextmanager
-async def console(app: App, *, known_as: Path | None = None) -> AsyncIterator[Served]:
+async def console(
+    app: App,
+    *,
+    known_as: Path | None = None,
+    token: Secret[str] | None = None,
+    administrators: Administrators | None = None,
+    doors: Doors | None = None,
+) -> AsyncIterator[Served]:
     """Serve the console on the sockets that the app has bound.
 
-    Args: known_as, the configuration file by which other commands find this bridge; None to stay unknown.
+    Args: known_as, the configuration file by which other commands find this bridge; None to stay unknown. token,
+    administrators and doors, of the first set-up that ends with this console; else there are new ones.
     """
     from bridge.control import rendezvous
     from bridge.ui.web.server import Console
 
-    served = Served(app.console_port, Secret(secrets.token_urlsafe(32)))
-    hosts = frozenset(f"{name}:{served.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+    served = Served(app.console_port, token or Secret(secrets.token_urlsafe(32)))
     console_of_app = Console(
-        app, admin_token=served.token, hosts=hosts, language=lambda: app.language, visitors=app.visitors
+        app,
+        admin_token=served.token,
+        hosts=served.hosts,
+        language=lambda: app.language,
+        visitors=app.visitors,
+        administrators=administrators,
     )
-    async with console_of_app.serving(app.console_sockets):
+    async with console_of_app.serving(doors or app.console_sockets):
         if known_as is None:
             yield served
             return

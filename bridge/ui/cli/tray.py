@@ -125,9 +125,9 @@ class Companion:
         """Signals, which arrive in the main thread."""
         return self._relay.heard(stop, reload)
 
-    async def run(self, served: Served) -> None:
+    async def run(self, served: Callable[[], Served]) -> None:
         """Until Quit: for a bridge of this process, asked as any other would be."""
-        await self.follow(lambda: RemoteControl.opened(served.control_url, served.token))
+        await self.follow(lambda: RemoteControl.opened(served().control_url, served().token))
 
     async def follow(self, reach: Connect) -> None:
         """Until Quit."""

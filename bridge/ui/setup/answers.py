@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.config import sentences
+from bridge.config.importers.yaml_text import Scalar, Value
 from bridge.config.providers import Flow, ProviderConfig
 from bridge.config.schema import AccountConfig
+from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say
 
 _PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)
@@ -30,12 +33,15 @@ class Choice(Enum):
     YANDEX = ("yandex", "oauth2", "")
     YAHOO = ("yahoo", "oauth2", "")
     AOL = ("aol", "oauth2", "")
+    OTHER = ("mail", "oauth2", "")
+    """Any other provider of RFC 6749: its URLs, scopes and mail servers are asked for."""
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Value]:
         """What stands in the file before anything is asked."""
         name, kind, flow = self.value
-        return {"kind": kind, **({"preset": name} if kind == "oauth2" else {}), **({"flow": flow} if flow else {})}
+        has_preset = kind == "oauth2" and self is not Choice.OTHER
+        return {"kind": kind, **({"preset": name} if has_preset else {}), **({"flow": flow} if flow else {})}
 
     @property
     def kind(self) -> str:
@@ -78,7 +84,7 @@ class ProviderAnswer:
     """A section of `providers`."""
 
     choice: Choice
-    settings: Mapping[str, str]
+    settings: Mapping[str, Value]
     """As they go into the file, without the secret."""
     secret_reference: str = ""
     """`${file:…}` or `${keyring:…}`; empty if there is no secret."""
@@ -101,19 +107,25 @@ class Answers:
     accounts: tuple[AccountAnswer, ...]
     key_file: str = ""
     """Where the store's key goes; empty for the OS keyring."""
+    ports: Mapping[Protocol, int] = field(default_factory=dict)
+    """For mail programs, at localhost, where they differ from the defaults."""
+    console_port: int | None = None
+    """Of the console, where it differs from the default."""
 
 
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def setting_problem(settings: Mapping[str, str], key: str) -> str:
+def setting_problem(settings: Mapping[str, Value], key: str) -> str:
     """What is wrong with one of a provider's settings, the others as they are so far; empty if nothing is."""
     try:
         _PROVIDER.validate_python(dict(settings))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             if detail["loc"][1:] == (key,):
-                return sentences.sentence(detail, settings[key], has_references=False).told(say)
+                value = settings[key]
+                typed = value if isinstance(value, str) else None
+                return sentences.sentence(detail, typed, has_references=False).told(say)
     return ""
 
 
@@ -124,6 +136,31 @@ def secret_problem(choice: Choice, secret: str) -> str:
     if choice.kind == "microsoft" and _GUID.fullmatch(secret):
         return say("this is the Secret ID; copy the Value of the secret, which Microsoft shows only when it is made")
     return ""
+
+
+def file_problem(text: str) -> str:
+    """Why the file of this path cannot be read; empty if it can."""
+    try:
+        with Path(text).expanduser().open("rb"):
+            return ""
+    except (OSError, RuntimeError, ValueError) as error:  # no such home directory; a character that no path may have
+        reason = error.strerror if isinstance(error, OSError) else None
+        return say("this file cannot be read: {reason}").format(reason=reason or type(error).__name__)
+
+
+_STARTTLS_PORTS: Final = frozenset({25, 110, 143, 587})
+"""Where mail servers begin in clear (RFC 8314 section 3)."""
+_SERVER: Final = re.compile(r"([^\s:/]+):([0-9]{1,5})(?:\s+(starttls|implicit))?")
+
+
+def mail_server(text: str) -> dict[str, Scalar] | str:
+    """`host:port`, and `starttls` or `implicit` where the port does not tell; or what is wrong with it."""
+    found = _SERVER.fullmatch(text.strip())
+    if found is None or not 0 < int(found[2]) < 65536:
+        return say("must be a host and a port such as imap.example.com:993, or imap.example.com:143 starttls")
+    port = int(found[2])
+    usual = TlsMode.STARTTLS if port in _STARTTLS_PORTS else TlsMode.IMPLICIT
+    return {"host": found[1], "port": port, "tls": found[3] or usual.value}
 
 
 def account_problem(account: AccountAnswer) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from bridge.advice.said import Said
-from bridge.config.importers.yaml_text import Reference, comment, entry, scalar
+from bridge.config.importers.yaml_text import Reference, Value, comment, entry, scalar
 from bridge.config.load import parse_config
 from bridge.errors import ConfigError
+from bridge.model import Protocol
 from bridge.ui.i18n import say
 from bridge.ui.setup.answers import AccountAnswer, Answers, Choice, ProviderAnswer, SecretNeed
 
-_PLACE = re.compile(r"config\.yaml:[0-9]+:[0-9]+(?:: providers\.trial(?:\.([a-z_]+))?)?")
+_PLACE = re.compile(r"config\.yaml:[0-9]+:[0-9]+(?:: providers\.trial(?:\.([a-z0-9_]+)[a-z0-9_.[\]]*)?)?")
+
+PORTS: Final = {Protocol.IMAP: 1143, Protocol.POP3: 1110, Protocol.SMTP: 1587}
+"""Where mail programs connect by default, as config.schema has it."""
 
 
 def document(answers: Answers) -> str:
@@ -21,8 +26,20 @@ def document(answers: Answers) -> str:
     return "\n".join(_lines(answers)) + "\n"
 
 
-def section_problem(choice: Choice, settings: Mapping[str, str], directory: Path) -> str:
-    """What is wrong with a provider's settings together, and with the files that they name; empty if nothing is.
+def at_console(sentence: str, port: int | None) -> str:
+    """A sentence that names the console, where that is at another port than the default."""
+    return sentence if port is None else sentence.replace("localhost:3017", f"localhost:{port}")
+
+
+def section_problem(choice: Choice, settings: Mapping[str, Value], directory: Path) -> str:
+    """What is wrong with a provider's settings together, and with the files that they name; empty if nothing is."""
+    for key, sentence in section_problems(choice, settings, directory):
+        return f"{key}: {sentence}" if key else sentence
+    return ""
+
+
+def section_problems(choice: Choice, settings: Mapping[str, Value], directory: Path) -> list[tuple[str, str]]:
+    """All that is wrong, each with its key; an empty key where it is none in particular.
 
     Tried by loading them, with an account and, where there must be one, with any secret.
     """
@@ -32,12 +49,16 @@ def section_problem(choice: Choice, settings: Mapping[str, str], directory: Path
     try:
         parse_config(document(answers), directory=directory, environ={})
     except ConfigError as error:
-        parts = dict(error.sentences[0].arguments)
-        place, sentence = _PLACE.fullmatch(str(parts.get("where", ""))), parts.get("sentence")
-        if place is None or not isinstance(sentence, Said):  # of the file as a whole
-            return error.sentences[0].told(say)
-        return f"{place[1]}: {sentence.told(say)}" if place[1] else sentence.told(say)
-    return ""
+        return [_placed(sentence) for sentence in error.sentences]
+    return []
+
+
+def _placed(problem: Said) -> tuple[str, str]:
+    parts = dict(problem.arguments)
+    place, sentence = _PLACE.fullmatch(str(parts.get("where", ""))), parts.get("sentence")
+    if place is None or not isinstance(sentence, Said):  # of the file as a whole
+        return "", problem.told(say)
+    return place[1] or "", sentence.told(say)
 
 
 def _lines(answers: Answers) -> Iterator[str]:
@@ -51,15 +72,11 @@ def _lines(answers: Answers) -> Iterator[str]:
     yield from comment([say("Who issues the tokens: the app that you have registered, once for everybody.")])
     yield "providers:"
     for index, (name, provider) in enumerate(answers.providers.items()):
-        yield from [""] * bool(index) + _provider(name, provider)
+        yield from [""] * bool(index) + _provider(name, provider, answers.console_port)
     yield ""
     yield from _accounts(answers)
     yield ""
-    yield from comment([say("Where mail programs connect. These are the defaults; remove the # to change one.")])
-    yield "#listeners:"
-    yield "#  imap: localhost:1143"
-    yield "#  pop3: localhost:1110"
-    yield "#  smtp: localhost:1587"
+    yield from _doors(answers)
     if answers.key_file:
         yield ""
         yield from comment(
@@ -74,8 +91,23 @@ def _lines(answers: Answers) -> Iterator[str]:
         yield from entry("key_file", answers.key_file, 2)
 
 
-def _provider(name: str, provider: ProviderAnswer) -> list[str]:
-    lines = [f"  {scalar(name)}:", *comment([_heading(provider.choice)], 4)]
+def _doors(answers: Answers) -> Iterator[str]:
+    ports = PORTS | dict(answers.ports)
+    if ports == PORTS:
+        yield from comment([say("Where mail programs connect. These are the defaults; remove the # to change one.")])
+    else:
+        yield from comment([say("Where mail programs connect.")])
+    mark = "#" if ports == PORTS else ""
+    yield f"{mark}listeners:"
+    for protocol, port in ports.items():
+        yield f"{mark}  {protocol.value}: localhost:{port}"
+    if answers.console_port is not None:
+        yield from entry("console", f"127.0.0.1:{answers.console_port}")
+
+
+def _provider(name: str, provider: ProviderAnswer, console_port: int | None) -> list[str]:
+    heading = at_console(_heading(provider.choice), console_port)
+    lines = [f"  {scalar(name)}:", *comment([heading], 4)]
     for key, value in provider.settings.items():
         if key != "client_secret_expires":
             lines += entry(key, value, 4)

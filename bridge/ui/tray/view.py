@@ -112,6 +112,8 @@ def waiting(status: Status) -> list[AccountStatus]:
 def _headline(status: Status | None, words: Words) -> tuple[Picture, str]:
     if status is None:
         return Picture.ABSENT, words.not_connected()
+    if status.warnings and not status.accounts and not status.patterns:  # the first set-up is still to be done
+        return Picture.SIGN_IN, status.warnings[0].told(words.say)
     if needing := waiting(status):
         return Picture.SIGN_IN, words.sign_ins_needed(len(needing))
     if troubled := [account for account in status.accounts if account.state is AccountState.TROUBLE]:

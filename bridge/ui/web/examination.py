@@ -18,7 +18,9 @@ _WORST_FIRST = (Outcome.FAILED, Outcome.OK, Outcome.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """A line of the table."""
+
     outcome: str
     word: str
     check: str
@@ -64,14 +66,18 @@ class CheckPage:
     def _page(
         self, request: web.Request, status: int = 200, *, problem: str = "", findings: tuple[Finding, ...] = ()
     ) -> web.StreamResponse:
-        ordered = sorted(findings, key=lambda finding: _WORST_FIRST.index(finding.outcome))
         failures = sum(finding.outcome is Outcome.FAILED for finding in findings)
-        rows = [_row(finding) for finding in ordered]
+        rows = findings_of(findings)
         return form_page(self._forms, request, "check.html", status, problem=problem, rows=rows, failures=failures)
 
 
-def _row(finding: Finding) -> _Row:
-    return _Row(
+def findings_of(findings: tuple[Finding, ...]) -> list[Row]:
+    """For the table, what has failed first."""
+    return [_row(finding) for finding in sorted(findings, key=lambda one: _WORST_FIRST.index(one.outcome))]
+
+
+def _row(finding: Finding) -> Row:
+    return Row(
         finding.outcome.value,
         wording.outcome_word(finding.outcome),
         check_name(finding.check),

@@ -17,7 +17,7 @@ from bridge.ui.i18n import say, spoken, tell, tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
-from bridge.ui.web.rendering import ICON, SCRIPT, STYLE, form_page, not_found, page, see_other
+from bridge.ui.web.rendering import form_page, not_found, page, see_other
 from bridge.ui.web.waiting import Waiting
 from bridge.ui.web.wishing import wish_lines
 
@@ -189,18 +189,6 @@ class Pages:
         fields: dict[str, object] = {"address": address, "action": sign_in_path(address), "problem": problem}
         fields |= {"detail": detail, "wishes": wishes}
         return form_page(self._forms, request, "sign_in.html", status, **fields)
-
-    async def style(self, request: web.Request) -> web.StreamResponse:
-        """The one style sheet."""
-        return web.Response(text=STYLE, content_type="text/css", charset="utf-8")
-
-    async def script(self, request: web.Request) -> web.StreamResponse:
-        """The one script: no page needs it."""
-        return web.Response(text=SCRIPT, content_type="text/javascript", charset="utf-8")
-
-    async def icon(self, request: web.Request) -> web.StreamResponse:
-        """Browsers ask for it unbidden, also right after the redirect."""
-        return web.Response(text=ICON, content_type="image/svg+xml", charset="utf-8")
 
 
 def _is_plausible(address: str) -> bool:

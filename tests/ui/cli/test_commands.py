@@ -89,6 +89,58 @@ def test_a_file_that_does_not_exist_is_said_to_be_missing(admin: Bridge, command
     assert "tpyo.yaml: there is no such file" in said
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are terminals of this kind on POSIX only")
+def test_at_a_terminal_a_page_is_offered_and_ctrl_c_ends_it(admin: Bridge) -> None:
+    """On the usual port, which another program may have just now: then the other way is named."""
+    import pty
+
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*admin.command()[:3], "run"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=admin.environ | {"BROWSER": "true"},
+        cwd=admin.directory,
+    )
+    os.close(terminal)
+    said = ""
+    try:
+        while "/admin/" not in said and "--port" not in said:
+            said += os.read(keyboard, 4096).decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == (0 if "/admin/" in said else 2)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(keyboard)
+    assert "Traceback" not in said
+    assert not (admin.directory / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("init --port 4000", 2, "--browser"),
+        ("init --no-open", 2, "--browser"),
+        ("init --browser --port 0", 2, "--port"),
+    ],
+)
+def test_what_belongs_to_the_page_needs_the_page(admin: Bridge, arguments: str, code: int, words: str) -> None:
+    found, said = without_config(admin, *arguments.split())
+    assert found == code
+    assert words in said
+
+
+def test_the_page_does_not_begin_where_there_is_a_configuration(admin: Bridge) -> None:
+    admin.write_config()
+    before = (admin.directory / "config.yaml").read_text()
+    code, said = without_config(admin, "--config", "config.yaml", "init", "--browser", "--no-open")
+    assert code == 1
+    assert "is there already" in said
+    assert (admin.directory / "config.yaml").read_text() == before
+
+
 def test_the_environment_may_name_the_file(admin: Bridge) -> None:
     elsewhere = admin.directory / "elsewhere.yaml"
     admin.write_config().rename(elsewhere)

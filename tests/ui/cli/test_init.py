@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from bridge.config.load import load_config
+from bridge.model import Protocol
 from tests.conftest import COVERAGE
 
 CANARY = "CANARY-secret"
@@ -137,6 +138,16 @@ def test_the_key_file_of_a_service_account_is_looked_into_at_once(desk: Desk) ->
     said = desk.init("2", "empty.json", "key.json", "", "1", "*@example.com", "", *WRITE)
     assert "service_account_file: " in said
     assert load_config(desk.config, environ={}).config.accounts[0].is_pattern
+
+
+def test_another_provider_is_asked_for_its_urls_scopes_and_servers(desk: Desk) -> None:
+    urls = ["http://a.example/authorize", "https://a.example/authorize", "https://a.example/token", "openid mail"]
+    said = desk.init("10", "1234", *urls, "nowhere", "a.example:993", "", "a.example:587", "", "", *ALICE, *WRITE)
+    assert "must begin with https://" in said
+    assert "must be a host and a port" in said
+    provider = load_config(desk.config, environ={}).config.providers["mail"]
+    assert provider.effective_scopes == ("openid", "mail")
+    assert [protocol for protocol in Protocol if provider.override(protocol)] == [Protocol.IMAP, Protocol.SMTP]
 
 
 def test_without_a_keyring_the_stores_key_gets_a_file_and_check_is_content(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config.importers.yaml_text import Value
 from bridge.ui.i18n import speak
 from bridge.ui.setup.answers import AccountAnswer, Choice, account_problem, secret_problem, setting_problem
 from bridge.ui.setup.document import section_problem
@@ -14,7 +15,7 @@ from bridge.ui.setup.document import section_problem
 HOST = "https://login.microsoftonline.com"
 
 
-def microsoft(**settings: str) -> dict[str, str]:
+def microsoft(**settings: str) -> dict[str, Value]:
     return {**Choice.MICROSOFT.settings, "client_id": "1111", **settings}
 
 

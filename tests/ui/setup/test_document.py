@@ -20,6 +20,7 @@ from bridge.ui.setup.answers import (
     ProviderAnswer,
     SecretNeed,
     account_problem,
+    mail_server,
     setting_problem,
 )
 from bridge.ui.setup.document import document, section_problem
@@ -57,11 +58,18 @@ def providers(draw: st.DrawFn) -> ProviderAnswer:
         assume(setting_problem(chosen, "client_id") == "")
     if choice.kind == "microsoft":
         chosen |= draw(TENANTS)
+    if choice is Choice.OTHER:
+        chosen |= {"authorization_url": "https://a.example/authorize", "token_url": "https://a.example/token"}
+        chosen["scopes"] = draw(st.lists(st.sampled_from(["openid", "https://a.example/mail", "a:b"]), min_size=1))
+        chosen |= draw(st.dictionaries(st.sampled_from(["imap", "pop3", "smtp"]), SERVERS, min_size=1))
     needs = {SecretNeed.NONE: [""], SecretNeed.ALWAYS: ["${file:secrets/a.txt}", "${keyring:office365-2}"]}
     reference = draw(st.sampled_from(needs.get(choice.secret, ["", "${file:secrets/a.txt}"])))
     if reference and choice.kind == "microsoft" and draw(st.booleans()):
         chosen["client_secret_expires"] = draw(st.dates(date(2026, 1, 1))).isoformat()
     return ProviderAnswer(choice, chosen, reference)
+
+
+SERVERS = st.sampled_from(["a.example:993", "a.example:587", "a.example:1 starttls"]).map(mail_server)
 
 
 @given(
@@ -102,7 +110,7 @@ def test_it_always_loads(
     assert list(config.providers) == list(named)
     for name, provider in named.items():
         loaded = config.providers[name]
-        assert loaded.client_id == provider.settings.get("client_id", "").strip()
+        assert loaded.client_id == str(provider.settings.get("client_id", "")).strip()
         assert (loaded.client_secret is not None) == bool(provider.secret_reference)
         ends = loaded.client_secret_expires
         assert (ends.isoformat() if ends else None) == provider.settings.get("client_secret_expires")

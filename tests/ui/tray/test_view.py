@@ -48,6 +48,11 @@ def menu(found: Status | None, *, starts_at_login: bool = False, is_alone: bool 
     [
         (None, Picture.ABSENT, "mail-bridge is not running, or cannot be reached"),
         (status(), Picture.READY, "mail-bridge: everybody is signed in"),
+        (
+            status(warnings=(Diagnosis.of("setup.first"),)),
+            Picture.SIGN_IN,
+            "There is no configuration yet: open the console to make one.",
+        ),
         (status(READY, READY), Picture.READY, "mail-bridge: everybody is signed in"),
         (status(READY, SIGN_IN), Picture.SIGN_IN, "mail-bridge: 1 account needs a sign-in"),
         (status(PENDING, SIGN_IN, TROUBLE), Picture.SIGN_IN, "mail-bridge: 2 accounts need a sign-in"),

@@ -72,7 +72,7 @@ def troubled(control: FakeControl) -> FakeControl:
 async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
     """Go there as a person does."""
     account = f"{base}/accounts/{ALICE}"
-    if name in {"list", "found", "account", "password", "rotated", "forget", "check", "findings"}:
+    if name in {"list", "found", "account", "password", "rotated", "forget", "check", "findings", "welcome"}:
         await page.goto(f"{base}/admin/{TOKEN}")
     match name:
         case "start":
@@ -92,6 +92,8 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
             await page.goto(f"{base}/nowhere")
         case "found":
             await page.goto(f"{base}/?find=example")
+        case "welcome":
+            await page.goto(f"{base}/welcome")
         case "account":
             await page.goto(account)
         case "password" | "rotated":
@@ -122,6 +124,7 @@ PAGES = {
     "forget": "Sign out?",
     "check": "Check everything",
     "findings": "Check everything",
+    "welcome": "First set-up",
 }
 
 

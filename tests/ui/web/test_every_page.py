@@ -52,8 +52,14 @@ TEMPLATES = {
     "account.html": "account",
     "forget.html": "forget",
     "check.html": "findings",
+    "welcome.html": "welcome",
 }
 """Each page's template, and under which name of PAGES it is looked at."""
+
+SET_UP = {
+    f"setup_{step}.html" for step in ("provider", "settings", "accounts", "summary", "start", "stranger", "again")
+}
+"""Before there is a console: tests/e2e/test_first_run.py looks at each step, tests/ui/web/test_setup.py at the rest."""
 
 ROUTES = {
     "/": {"start", "list", "found", "ready", "denied"},
@@ -67,6 +73,9 @@ ROUTES = {
     "/accounts/{address}/forget": {"forget"},
     "/accounts/{address}/{action}": {"password", "rotated"},
     "/check": {"check", "findings"},
+    "/welcome": {"welcome"},
+    "/setup": "leads to /welcome",
+    "/setup/{step}": "leads to /welcome",
     "/events": "a stream",
     "/style.css": "no page",
     "/console.js": "no page",
@@ -119,6 +128,9 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         await route.continue_(method="POST", post_data="x" * 70_000, headers=form)
 
+    async def late(route: Route) -> None:
+        await route.continue_(method="POST", post_data="form=x")
+
     match kind:
         case "not_found":
             await page.goto(f"{base}/nowhere")
@@ -133,6 +145,10 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
         case "too_large":
             await page.route(f"{base}/", too_much)
             await page.goto(f"{base}/")
+        case "set_up":
+            await page.goto(f"{base}/admin/{TOKEN}")
+            await page.route(f"{base}/setup/write", late)
+            await page.goto(f"{base}/setup/write")
         case "bug":
             control.bug = RuntimeError("a bug")
             await page.goto(f"{base}/")
@@ -142,7 +158,7 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
 KINDS: dict[str, tuple[set[str], Callable[[Page, str, FakeControl, str], Awaitable[None]]]] = {
     "done.html": (set(ENDED), ended),
     "sign_in.html": (set(BEGUN), begun),
-    "problem.html": ({"not_found", "too_late", "administrator", "bridge", "too_large", "bug"}, broken),
+    "problem.html": ({"not_found", "too_late", "administrator", "bridge", "too_large", "bug", "set_up"}, broken),
 }
 
 
@@ -152,8 +168,8 @@ def source(template: str) -> str:
 
 def test_every_template_is_looked_at() -> None:
     names = {file.name for file in resources.files("bridge.ui.web").joinpath("templates").iterdir()}
-    parts = {name for name in names if name.startswith("_") or name == "base.html"}
-    assert names - parts == TEMPLATES.keys()
+    parts = {name for name in names if name.startswith("_") or name in {"base.html", "setup.html"}}
+    assert names - parts == TEMPLATES.keys() | SET_UP
     assert set(TEMPLATES.values()) <= PAGES.keys()
 
 
@@ -170,7 +186,9 @@ async def test_every_route_is_looked_at(control: FakeControl) -> None:
     forms = Forms(frozenset())
     callback = Callback(control, clock, Nobody(), forms)
     console = Console(control, admin_token=Secret(TOKEN), hosts=frozenset())
-    application = console._application(callback, Waiting(control, callback, clock), forms)
+    waiting = Waiting(control, callback, clock)
+    routes = console._routes(callback, waiting, forms, console._api(callback), console._events())
+    application = console._application(routes, lambda: None)
     found = {resource.canonical for resource in application.router.resources()}
     assert {path for path in found if not path.startswith("/api/")} == ROUTES.keys()
     looked_at = set().union(*(names for names in ROUTES.values() if isinstance(names, set)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.ui.cli.writing import write_configuration
+from bridge.ui.setup.writing import write_configuration
 
 
 def everything(directory: Path) -> dict[str, str]:

@@ -1,0 +1,333 @@
+"""While there is no configuration: the console's set-up pages; once it is written, the bridge, in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+import socket
+import webbrowser
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from bridge.advice.said import said
+from bridge.app import App
+from bridge.clock import Clock, SystemClock
+from bridge.config.load import LoadedConfig
+from bridge.config.references import named_variables
+from bridge.control.contract import Finding
+from bridge.control.unconfigured import Unconfigured
+from bridge.doctor.rehearsal import rehearse
+from bridge.errors import BridgeError, StoreUnavailable
+from bridge.host.environment import taken_environment
+from bridge.host.machine import this_machine
+from bridge.host.paths import config_candidates
+from bridge.observe import logs
+from bridge.secret import Secret
+from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.ui.cli.questions import SECRETS
+from bridge.ui.cli.run import LOOK_SECONDS, Beside, Orders, check_store, run_beside, serve_until
+from bridge.ui.cli.session import (
+    DONE,
+    CannotStart,
+    Served,
+    Settings,
+    bind_or_stop,
+    console,
+    find_config,
+    load,
+    opened,
+    warn,
+)
+from bridge.ui.i18n import say
+from bridge.ui.setup.draft import Draft
+from bridge.ui.setup.installer import AlreadyConfigured, secret_text
+from bridge.ui.setup.writing import write_configuration
+from bridge.ui.web.first_run import FirstRun
+from bridge.ui.web.guards import Administrators
+from bridge.ui.web.site import Doors
+
+CONSOLE_PORT: Final = 3017
+"""Where the providers' pages send the browser back to, unless another port was registered there."""
+
+FORGET_SECONDS: Final = 8 * 3600.0
+"""For answers that nobody has touched: as long as an administrator's session."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRunOptions:
+    """What the command line says."""
+
+    output: Path
+    port: int = CONSOLE_PORT
+    open_browser: bool = True
+
+
+async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunOptions) -> int:
+    """The set-up and then the bridge, until it is told to stop."""
+    logs.configure(settings.log_level or "info")
+    sockets = _listen(options.port)
+    port: int = sockets[0].getsockname()[1]
+    served = Served(port, Secret(secrets.token_urlsafe(32)))
+    administrators = Administrators(served.token, SystemClock())
+    keeper = Keeper(options, port, await asyncio.to_thread(_has_keyring), SystemClock())
+    control = Unconfigured(str(options.output))
+    page = FirstRun(keeper, control, admin_token=served.token, hosts=served.hosts, administrators=administrators)
+    doors = Doors([sock.dup() for sock in sockets])
+    start = Start(settings, keeper, sockets, doors, page, served, administrators)
+    orders = Orders()
+    with beside.orders(orders.stop.set, orders.reload.set):
+        async with AsyncExitStack() as bridge, asyncio.TaskGroup() as group:
+            companion = group.create_task(run_beside(beside, lambda: start.served, orders.stop))
+            async with page.serving(doors):
+                await _invite(options, served, administrators)
+                app = await start.wait(bridge, orders.stop)
+            for sock in sockets:
+                sock.close()
+            if app is not None:
+                await serve_until(app, orders, start.settings)
+            companion.cancel()
+    return DONE
+
+
+def _listen(port: int) -> list[socket.socket]:
+    try:
+        return bind_or_stop("localhost", port, "console")
+    except CannotStart as problem:
+        hint = said("Without a configuration, another port is named so: mail-bridge init --browser --port NUMBER")
+        raise CannotStart(said("{problem}\n{hint}", problem=problem.said or str(problem), hint=hint)) from problem
+
+
+def _has_keyring() -> bool:
+    try:
+        check_named_secrets()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def _invite(options: FirstRunOptions, served: Served, administrators: Administrators) -> None:
+    """Print the link; and open it, where a person sits here and a browser can be started."""
+    click.echo(say("There is no configuration yet. To make one, open this page in a browser on this computer:"))
+    click.echo(f"\n  {served.admin_url}\n")
+    click.echo(say("Whoever has this link can do the set-up, so keep it to yourself. Ctrl-C ends this."))
+    logs.event("setup.waiting", file=str(options.output), console=f"http://localhost:{served.port}/")
+    if options.open_browser and await asyncio.to_thread(this_machine().browser) is not None:
+        # Not the link itself: what a browser is started with can be read in the list of processes.
+        ticket = administrators.issue_ticket().reveal()
+        await asyncio.to_thread(webbrowser.open, f"http://localhost:{served.port}/admin/{ticket}")
+
+
+class Keeper:
+    """The answers, and what is done with them on this machine. Half of an Installer; `Start` is the other."""
+
+    def __init__(self, options: FirstRunOptions, port: int, has_keyring: bool, clock: Clock) -> None:
+        self.output = options.output
+        self.start_order: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+        self.is_started = False
+        self._port = port
+        self._has_keyring = has_keyring
+        self._clock = clock
+        self._draft = self._new_draft()
+        self._touched = clock.monotonic()
+        self._own_entries: set[str] = set()
+
+    def _new_draft(self) -> Draft:
+        other_port = None if self._port == CONSOLE_PORT else self._port
+        return Draft(self.output.parent, self._has_keyring, other_port)
+
+    @property
+    def draft(self) -> Draft:
+        """See Installer."""
+        now = self._clock.monotonic()
+        if now - self._touched > FORGET_SECONDS:
+            self._draft = self._new_draft()
+        self._touched = now
+        return self._draft
+
+    async def place(self, scheme: str, name: str) -> str:
+        """See Installer."""
+        return await asyncio.to_thread(self._free_place, scheme, name)
+
+    def _free_place(self, scheme: str, name: str) -> str:
+        number, free = 1, name
+        while self._is_taken(scheme, free):
+            number += 1
+            free = f"{name}-{number}"
+        return f"${{file:{SECRETS}/{free}.txt}}" if scheme == "file" else f"${{keyring:{free}}}"
+
+    def _is_taken(self, scheme: str, name: str) -> bool:
+        if scheme == "file":
+            return (self.output.parent / SECRETS / f"{name}.txt").exists()
+        return name not in self._own_entries and read_named_secret(name) is not None
+
+    async def rehearse(self, draft: Draft) -> tuple[Finding, ...]:
+        """See Installer."""
+
+        def bind(host: str, port: int, what: str) -> list[socket.socket]:
+            return [] if port == self._port else bind_or_stop(host, port, what)
+
+        return await rehearse(draft.loaded(), this_machine(), bind)
+
+    async def install(self, draft: Draft) -> None:
+        """See Installer."""
+        draft.loaded()  # what `run` would refuse is not written
+        await asyncio.to_thread(self._write, draft.text, draft.files, draft.entries)
+        logs.event("setup.written", file=str(self.output))
+
+    def _write(self, text: str, files: dict[Path, Secret[str]], entries: dict[str, Secret[str]]) -> None:
+        if found_config(self.output) is not None:
+            raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output))
+        for name, secret in entries.items():
+            if self._is_taken("keyring", name):
+                raise BridgeError(
+                    said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
+                )
+            write_named_secret(name, secret)
+            self._own_entries.add(name)
+        texts = {path: secret_text(secret) for path, secret in files.items()}
+        try:
+            write_configuration({**texts, self.output: text}, overwrite=False)
+        except BridgeError:
+            if self.output.exists():  # of two who wrote at the same time, we were the second
+                raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output)) from None
+            raise
+
+    async def start(self) -> None:
+        """See Installer."""
+        if self.is_started:
+            return
+        order: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self.start_order.put(order)
+        await order
+
+
+def found_config(output: Path) -> Path | None:
+    """The configuration that is there by now: the one that was to be written, or one where `run` looks."""
+    return next((path for path in (output, *config_candidates()) if path.exists()), None)
+
+
+class Start:
+    """From the set-up to the bridge: tried when somebody asks, and when a configuration has appeared by itself."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keeper: Keeper,
+        sockets: list[socket.socket],
+        doors: Doors,
+        page: FirstRun,
+        served: Served,
+        administrators: Administrators,
+    ) -> None:
+        self.settings = settings
+        """With the file that was found, from then on."""
+        self.served = served
+        """The bridge's console, from then on: a file that came by itself may name another port."""
+        self._keeper = keeper
+        self._sockets = sockets
+        self._doors = doors
+        self._page = page
+        self._administrators = administrators
+        self._shares_port = False
+        self._refused: object = None
+        """The file that could not be used, as it was; not tried again by itself until it has changed."""
+
+    async def wait(self, stack: AsyncExitStack, stop: asyncio.Event) -> App | None:
+        """The bridge, its ports open and its console serving, all on `stack`; None once it is told to stop."""
+        async with asyncio.TaskGroup() as group:
+            trying = group.create_task(self._try_until_it_works(stack))
+            stopping = group.create_task(stop.wait())
+            await asyncio.wait({trying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not trying.done():
+                trying.cancel()
+                return None
+            return trying.result()
+
+    async def _try_until_it_works(self, stack: AsyncExitStack) -> App:
+        while True:
+            order = await self._next_order()
+            try:
+                app = await self._open(stack)
+            except BridgeError as problem:
+                logs.trouble("setup.cannot_start", reason=str(problem))
+                if order is not None:
+                    order.set_exception(problem)
+                continue
+            await self._take_over(stack, app)
+            self._keeper.is_started = True
+            while order is not None:
+                order.set_result(None)
+                order = None if self._keeper.start_order.empty() else self._keeper.start_order.get_nowait()
+            return app
+
+    async def _next_order(self) -> asyncio.Future[None] | None:
+        """Somebody's, or None when a configuration has appeared that nobody has tried."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    return await self._keeper.start_order.get()
+            except TimeoutError:
+                found = await asyncio.to_thread(_stamp, self._keeper.output)
+                if found is not None and found != self._refused:
+                    self._refused = found
+                    return None
+
+    async def _open(self, stack: AsyncExitStack) -> App:
+        """Store and ports. Raises: BridgeError, ConfigError, with everything closed that was opened."""
+        found = found_config(self._keeper.output)
+        if found is None:
+            raise CannotStart(said("{file} is not there any more", file=self._keeper.output))
+        self._shares_port = False
+        async with AsyncExitStack() as attempt:
+            loaded = await asyncio.to_thread(_load, dataclasses.replace(self.settings, config=found))
+            warn(loaded)
+            app = await attempt.enter_async_context(opened(loaded, bind=self._bind))
+            await check_store(app, loaded)
+            app.bind()
+            stack.push_async_exit(attempt.pop_all())
+        logs.configure(self.settings.log_level or loaded.config.log.level, loaded.config.log.format)
+        self.settings = dataclasses.replace(self.settings, config=found)
+        return app
+
+    async def _take_over(self, stack: AsyncExitStack, app: App) -> None:
+        """Its console, by our doors. What goes wrong here ends the program, as it would end `run`."""
+        for sock in app.console_sockets:
+            stack.callback(sock.close)
+        following = console(
+            app,
+            known_as=self.settings.config,
+            token=self.served.token,
+            administrators=self._administrators,
+            doors=self._doors if self._shares_port else None,
+        )
+        self.served = await stack.enter_async_context(following)
+        self._page.hand_over()
+
+    def _bind(self, host: str, port: int, what: str) -> list[socket.socket]:
+        """The console's port is open already; what the bridge gets of it tells where, and is never served itself."""
+        if what == "console" and port == self.served.port and host == "localhost":
+            self._shares_port = True
+            return [sock.dup() for sock in self._sockets]
+        return bind_or_stop(host, port, what)
+
+
+def _load(settings: Settings) -> LoadedConfig:
+    """What the file names is taken out of the environment first, as at the start of each command."""
+    found = find_config(settings)
+    taken_environment.take(named_variables(found))
+    return load(settings)
+
+
+def _stamp(output: Path) -> object:
+    """Of the configuration that is there by now; differs when it was written or replaced."""
+    found = found_config(output)
+    try:
+        return None if found is None else (found, found.stat().st_mtime_ns, found.stat().st_size)
+    except OSError:
+        return None

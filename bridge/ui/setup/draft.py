@@ -1,0 +1,304 @@
+"""The answers of the first-run page as they stand: what was typed, what is wrong with it, and what comes of it.
+
+In memory only, for one set-up. A secret is in it as Secret, and in no text that it gives out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bridge.config.importers.yaml_text import Value
+from bridge.config.load import LoadedConfig, parse_config
+from bridge.config.values import same_name
+from bridge.model import Protocol
+from bridge.secret import Secret
+from bridge.ui.i18n import say
+from bridge.ui.setup.answers import (
+    AccountAnswer,
+    Answers,
+    Choice,
+    ProviderAnswer,
+    SecretNeed,
+    file_problem,
+    mail_server,
+    secret_problem,
+    setting_problem,
+)
+from bridge.ui.setup.document import PORTS, document, section_problems
+from bridge.ui.setup.roster import read_roster
+
+SECTIONS: Final = 8
+"""Providers: more than anybody has, and a bound."""
+TYPED: Final = 20_000
+"""Characters of the list of mailboxes: its page stays small. A longer list comes as a file."""
+LONGEST: Final = 2_000
+"""Characters of any other answer: a URL, a secret."""
+
+SERVERS: Final = tuple(protocol.value for protocol in Protocol)
+
+
+def fields_of(choice: Choice) -> tuple[str, ...]:
+    """What is asked for a provider, in this order, besides the secret."""
+    if choice is Choice.GOOGLE_SERVICE:
+        return ("service_account_file",)
+    if choice.kind == "microsoft":
+        dated = ("client_secret_expires",) if choice.secret is not SecretNeed.NONE else ()
+        return ("client_id", "tenant", "authorization_url", "token_url", *dated)
+    if choice is Choice.OTHER:
+        return ("client_id", "authorization_url", "token_url", "scopes", *SERVERS, "ca_file")
+    return ("client_id",)
+
+
+_OPTIONAL: Final = frozenset({"tenant", "authorization_url", "token_url", "client_secret_expires", "ca_file", *SERVERS})
+
+
+def is_optional(choice: Choice, name: str) -> bool:
+    """True if the field may stay empty, by itself."""
+    return name in _OPTIONAL and not (choice is Choice.OTHER and name.endswith("_url"))
+
+
+@dataclass(slots=True)
+class Section:
+    """A provider as far as it was answered."""
+
+    choice: Choice
+    texts: dict[str, str] = field(default_factory=dict)
+    """As typed, good or bad, so that the page can show it again."""
+    secret: Secret[str] | None = None
+    reference: str = ""
+    """Where the secret goes: `${keyring:…}` or `${file:…}`."""
+    is_good: bool = False
+
+    def take(self, texts: Mapping[str, str], directory: Path) -> dict[str, str]:
+        """The fields of the form. Returns: what is wrong, by field; "" for what belongs to none of them."""
+        self.texts = {name: texts.get(name, "").strip()[:LONGEST] for name in fields_of(self.choice)}
+        if self.choice.kind == "microsoft" and "://" in self.texts["tenant"] and not self.texts["authorization_url"]:
+            self.texts["authorization_url"], self.texts["tenant"] = self.texts["tenant"], ""  # whichever was pasted
+        problems = self._problems(directory)
+        if (problem := self._secret_problem()) and "client_secret" not in problems:
+            problems["client_secret"] = problem
+        self.is_good = not problems
+        return problems
+
+    def offer_secret(self, text: str) -> str:
+        """A secret that was typed; kept only if nothing is wrong with it. Returns: what is wrong."""
+        if text and (problem := secret_problem(self.choice, text) or _too_long(text)):
+            return problem
+        if text:
+            self.secret, self.reference = Secret(text), ""
+        return ""
+
+    @property
+    def settings(self) -> dict[str, Value]:
+        """As they go into the file."""
+        found = self.choice.settings
+        for name, text in self.texts.items():
+            if not text:
+                continue
+            if name == "scopes":
+                found[name] = text.split()
+            elif name in SERVERS:
+                server = mail_server(text)
+                found[name] = text if isinstance(server, str) else server
+            elif name.endswith("_file"):
+                found[name] = str(Path(text).expanduser().absolute())
+            else:
+                found[name] = text
+        return found
+
+    def _secret_problem(self) -> str:
+        if self.choice.secret is SecretNeed.ALWAYS and self.secret is None:
+            return say("an answer is needed")
+        return ""
+
+    def _problems(self, directory: Path) -> dict[str, str]:
+        problems = {
+            name: say("an answer is needed")
+            for name, text in self.texts.items()
+            if not text and not is_optional(self.choice, name)
+        }
+        problems |= self._own_problems()
+        if not problems:
+            for key, sentence in section_problems(self.choice, self.settings, directory):
+                problems.setdefault(key if key in self.texts else "", sentence)
+        return problems
+
+    def _own_problems(self) -> dict[str, str]:
+        """Of each field that was filled in, by itself; and of those of which one at least is needed."""
+        problems: dict[str, str] = {}
+        settings = self.settings
+        for name in filter(self.texts.get, self.texts):
+            found = ""
+            if name.endswith("_file"):
+                found = file_problem(self.texts[name])
+            elif name in SERVERS:
+                server = mail_server(self.texts[name])
+                found = server if isinstance(server, str) else ""
+            elif name != "scopes":
+                found = setting_problem(settings, name)
+            if found:
+                problems[name] = found
+        return problems | self._missing(problems)
+
+    def _missing(self, problems: Mapping[str, str]) -> dict[str, str]:
+        if self.choice is Choice.OTHER and not any(self.texts[name] for name in SERVERS):
+            return {"imap": say("name one mail server at least")}
+        if self.choice.kind != "microsoft":
+            return {}
+        tenant, *urls = (self.texts[name] for name in ("tenant", "authorization_url", "token_url"))
+        if tenant and any(urls):
+            return {"tenant": say("give either the tenant or the two URLs, not both")}
+        if not tenant and not any(urls):
+            return {"tenant": say("an answer is needed")}
+        missing = [name for name in ("authorization_url", "token_url") if not tenant and not self.texts[name]]
+        return {name: say("both URLs are needed") for name in missing if name not in problems}
+
+
+def _too_long(text: str) -> str:
+    return say("this is too long") if len(text) > LONGEST else ""
+
+
+@dataclass(slots=True)
+class Draft:
+    """All answers so far."""
+
+    directory: Path
+    """Of the file to write."""
+    has_keyring: bool
+    console_port: int | None = None
+    """Where it is not the default."""
+    sections: dict[str, Section] = field(default_factory=dict)
+    typed: str = ""
+    """Mailboxes, one a line, as typed."""
+    typed_accounts: tuple[AccountAnswer, ...] = ()
+    file_accounts: tuple[AccountAnswer, ...] = ()
+    file_name: str = ""
+    ports: dict[Protocol, str] = field(
+        default_factory=lambda: {protocol: str(port) for protocol, port in PORTS.items()}
+    )
+
+    # --- providers ----------------------------------------------------------------------------------------------
+
+    def choose(self, choice: Choice) -> str:
+        """A provider to be asked about, in place of those that were chosen and never answered. Returns: its name."""
+        for name in [name for name, section in self.sections.items() if not section.texts]:
+            del self.sections[name]
+        name = choice.section(self.sections)
+        if len(self.sections) < SECTIONS:
+            self.sections[name] = Section(choice)
+        return name
+
+    def remove(self, name: str) -> None:
+        """One provider and its secret; mailboxes that name it are found wrong when they are next looked at."""
+        self.sections.pop(name, None)
+
+    @property
+    def unanswered(self) -> str:
+        """The first provider with something to answer; empty if there is none."""
+        return next((name for name, section in self.sections.items() if not section.is_good), "")
+
+    # --- accounts -----------------------------------------------------------------------------------------------
+
+    def take_typed(self, text: str) -> list[str]:
+        """The list that was typed. Returns: what is wrong, line by line; then it is shown again, and not used."""
+        self.typed, self.typed_accounts = text.replace("\r\n", "\n")[:TYPED], ()
+        if len(text) > TYPED:
+            return [say("this list is too long to be typed here; choose it as a CSV file")]
+        if not text.strip():
+            return []
+        roster = read_roster(self.typed.encode("utf-8", "replace"), self.sections)
+        self.typed_accounts = () if roster.problems else roster.accounts
+        return list(roster.problems)
+
+    def take_file(self, name: str, content: bytes) -> list[str]:
+        """A CSV file, in place of an earlier one. Returns: what is wrong; then the earlier one stays."""
+        roster = read_roster(content, self.sections)
+        if not roster.problems:
+            self.file_name, self.file_accounts = name, roster.accounts
+        return list(roster.problems)
+
+    def drop_file(self) -> None:
+        """Without it."""
+        self.file_name, self.file_accounts = "", ()
+
+    def take_ports(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """The ports for mail programs, by protocol. Returns: what is wrong, by protocol."""
+        self.ports = {protocol: texts.get(protocol.value, "").strip()[:5] for protocol in Protocol}
+        problems: dict[str, str] = {}
+        taken = {self.console_port or 3017}
+        for protocol, text in self.ports.items():
+            if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+                problems[protocol.value] = say("must be a number from 1 to 65535")
+            elif int(text) in taken:
+                problems[protocol.value] = say("this port is taken by another line, or by this page")
+            else:
+                taken.add(int(text))
+        return problems
+
+    @property
+    def accounts(self) -> tuple[AccountAnswer, ...]:
+        """Of both lists."""
+        return (*self.typed_accounts, *self.file_accounts)
+
+    def account_problem(self) -> str:
+        """What is wrong with both lists together, or with one since a provider was removed; empty if nothing is."""
+        if not self.accounts:
+            return say("name one mailbox at least")
+        seen: set[str] = set()
+        for account in self.accounts:
+            if account.provider not in self.sections:
+                return say("{address} names a provider that is not here any more: {name}").format(
+                    address=account.address, name=account.provider
+                )
+            if same_name(account.address) in seen:
+                return say("{address} is in the list twice").format(address=account.address)
+            seen.add(same_name(account.address))
+        return ""
+
+    # --- what comes of it ---------------------------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        """config.yaml."""
+        sections = {
+            name: ProviderAnswer(section.choice, section.settings, section.reference)
+            for name, section in self.sections.items()
+        }
+        ports = {protocol: int(text) for protocol, text in self.ports.items()}
+        key_file = "" if self.has_keyring else "store.key"
+        return document(Answers(sections, self.accounts, key_file, ports, self.console_port))
+
+    def loaded(self) -> LoadedConfig:
+        """The configuration as `run` would read it, the secrets elsewhere. Raises: ConfigError."""
+        shown = self.text
+        for section in self.sections.values():
+            if section.reference.startswith("${file:"):
+                shown = shown.replace(section.reference, "${TRIAL}")
+        return parse_config(shown, directory=self.directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
+
+    @property
+    def files(self) -> dict[Path, Secret[str]]:
+        """Secrets that go into files."""
+        return {self.directory / place: secret for place, secret in self._secrets("file")}
+
+    @property
+    def entries(self) -> dict[str, Secret[str]]:
+        """Secrets that go into the keyring."""
+        return dict(self._secrets("keyring"))
+
+    def _secrets(self, scheme: str) -> list[tuple[str, Secret[str]]]:
+        start = f"${{{scheme}:"
+        return [
+            (section.reference.removeprefix(start).removesuffix("}"), section.secret)
+            for section in self.sections.values()
+            if section.secret is not None and section.reference.startswith(start)
+        ]
+
+
+def digest(text: str) -> str:
+    """Tells whether what is written is what was looked at."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,50 @@
+"""What the first-run page has done for it: by whoever knows keyring, disk, doctor and bridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from bridge.control.contract import Finding
+from bridge.errors import BridgeError
+from bridge.secret import Secret
+from bridge.ui.setup.draft import Draft
+
+
+class AlreadyConfigured(BridgeError):
+    """Somebody has written a configuration meanwhile. Nothing of it was changed."""
+
+
+class Installer(Protocol):
+    """One set-up of one machine."""
+
+    @property
+    def output(self) -> Path:
+        """The file to write."""
+        ...
+
+    @property
+    def draft(self) -> Draft:
+        """The answers so far; empty ones, if nobody has touched them for hours."""
+        ...
+
+    async def place(self, scheme: str, name: str) -> str:
+        """A reference `${keyring:…}` or `${file:…}` to where nothing is yet. Raises: BridgeError."""
+        ...
+
+    async def rehearse(self, draft: Draft) -> tuple[Finding, ...]:
+        """What can be tried before anything is written. Raises: ConfigError."""
+        ...
+
+    async def install(self, draft: Draft) -> None:
+        """Write secrets and configuration: all, or nothing. Raises: BridgeError, AlreadyConfigured."""
+        ...
+
+    async def start(self) -> None:
+        """Read the configuration, and go on as the bridge. Raises: BridgeError, ConfigError, with nothing open."""
+        ...
+
+
+def secret_text(value: Secret[str]) -> str:
+    """As it goes into a file."""
+    return value.reveal() + "\n"

@@ -1,0 +1,49 @@
+"""What stands on 3017 while there is no configuration: the set-up, and a control interface for the tray."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bridge.control.contract import Control
+from bridge.control.wire import KEEP_ALIVE
+from bridge.secret import Secret
+from bridge.ui.setup.installer import Installer
+from bridge.ui.web import guards
+from bridge.ui.web.api import Api
+from bridge.ui.web.setup import SetupPages
+from bridge.ui.web.site import Doors, Site
+
+
+class FirstRun(Site):
+    """The set-up's pages. Its administrators are those of the console that follows."""
+
+    def __init__(
+        self,
+        installer: Installer,
+        control: Control,
+        *,
+        admin_token: Secret[str],
+        hosts: frozenset[str],
+        administrators: guards.Administrators,
+    ) -> None:
+        super().__init__(hosts, lambda: "auto")
+        self._installer = installer
+        self._control = control
+        self._token = admin_token
+        self._administrators = administrators
+
+    @asynccontextmanager
+    async def serving(self, doors: Doors) -> AsyncIterator[None]:
+        """Answer at these doors, until another site takes them over."""
+        pages = SetupPages(self._installer, self._administrators, guards.Forms(self._hosts))
+        api = Api(
+            self._control,
+            self._token,
+            self._hosts,
+            remember=lambda started: None,
+            issue_ticket=self._administrators.issue_ticket,
+            keep_alive=KEEP_ALIVE,
+        )
+        async with self.answering([*api.routes(), *pages.routes()], doors, api.close):
+            yield

@@ -1,0 +1,221 @@
+"""Loopback HTTP (aiohttp): exact Host, the same headers on each answer, small requests, no URL in any log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from bridge.observe.logs import fault, trouble
+from bridge.ui import i18n
+from bridge.ui.web import guards
+from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, page
+
+BODY_LIMIT = 64 * 1024
+"""Octets of a request's body: a provider's form, or one call of the control interface."""
+HEAD_LIMIT = 32 * 1024
+"""Octets of the request line and of each header: a long code, and the cookies that every program on localhost sets."""
+KEEP_ALIVE_SECONDS = 75.0
+"""For a browser's next click; longer than control.remote keeps a connection."""
+LINGER_SECONDS = 1.0
+"""After an answer to a body that nobody wants: what still comes is thrown away for so long, so that the answer can be
+read, and no longer: aiohttp's ten seconds are three gigabytes on loopback."""
+STOP_SECONDS = 5.0
+"""For answers under way when the console stops."""
+
+_silent = logging.getLogger("bridge.ui.web.http")
+_silent.disabled = True  # aiohttp's own lines quote the request that it could not read, with the code in it
+
+
+class Doors:
+    """Listening sockets, and the site that they lead to; another one may take them over, and nobody is refused.
+
+    Not two servers on copies of a socket: Windows lets a socket belong to one completion port, and only once.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+        self._sockets = list(sockets)
+        self._servers: list[asyncio.Server] = []
+        self._owner: object = None
+        self._greet: Callable[[], asyncio.Protocol] | None = None
+
+    def lead_to(self, owner: object, greet: Callable[[], asyncio.Protocol]) -> None:
+        """From now on each connection gets the protocol that `greet` makes."""
+        self._owner, self._greet = owner, greet
+
+    async def open(self) -> None:
+        """Accept connections, if that has not begun yet."""
+        loop = asyncio.get_running_loop()
+        while self._sockets:
+            # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo.
+            self._servers.append(await loop.create_server(self._greeted, sock=self._sockets[0]))
+            del self._sockets[0]
+
+    def close(self, owner: object) -> None:
+        """Accept nothing more, if they still lead to this owner."""
+        if self._owner not in {owner, None}:
+            return
+        for server in self._servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
+
+    def _greeted(self) -> asyncio.Protocol:
+        assert self._greet is not None  # noqa: S101  lead_to() comes before open()
+        return self._greet()
+
+
+class Site:
+    """What all that we serve to browsers has in common.
+
+    Args: hosts, the exact values of the Host header that mean this site, such as `localhost:3017`; anything else gets
+    an empty 404. language, the configured one (en, fr or auto), asked for each request since it may change.
+    """
+
+    def __init__(self, hosts: frozenset[str], language: Callable[[], str]) -> None:
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._language = language
+        self._has_moved = False
+
+    @asynccontextmanager
+    async def answering(
+        self, routes: Iterable[web.RouteDef], doors: Doors, close: Callable[[], None]
+    ) -> AsyncIterator[None]:
+        """Answer whoever comes in by these doors from now on; `close` ends answers that would not end.
+
+        The doors are closed at the end, unless they lead to another site by then.
+        """
+        runner = web.AppRunner(self._application(routes, close), shutdown_timeout=STOP_SECONDS)
+        try:
+            await runner.setup()
+            manager = runner.server
+            assert manager is not None  # noqa: S101  set up just now
+            loop = asyncio.get_running_loop()
+            doors.lead_to(self, lambda: _connection(manager, loop))
+            await doors.open()
+            yield
+        finally:
+            doors.close(self)
+            await runner.cleanup()
+
+    def hand_over(self) -> None:
+        """Another site has these doors now: who still has a connection to us is sent there."""
+        self._has_moved = True
+
+    def _application(self, routes: Iterable[web.RouteDef], close: Callable[[], None]) -> web.Application:
+        async def end(application: web.Application) -> None:
+            close()
+
+        application = web.Application(
+            middlewares=[self._speak, self._supervise, self._admit], client_max_size=BODY_LIMIT
+        )
+        application.on_response_prepare.append(_add_headers)
+        application.on_shutdown.append(end)
+        application.add_routes([*_STATIC, *routes])
+        return application
+
+    @web.middleware
+    async def _speak(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
+        i18n.speak(i18n.choose(self._language(), request.headers.get("Accept-Language", "")))
+        return await handler(request)
+
+    @web.middleware
+    async def _supervise(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
+        """Whatever goes wrong gets a page of ours and a line that names the route, not the URL."""
+        try:
+            return await handler(request)
+        except web.HTTPException as refusal:
+            if refusal.status == 413:
+                return page("problem.html", 413, kind="too_large", detail="")
+            return not_found()  # no route, or not with this method
+        except ConnectionError:
+            raise  # the client has gone: aiohttp closes its side
+        except Exception as error:  # noqa: BLE001  the supervisor of all handlers: one request fails, not the console
+            resource = request.match_info.route.resource
+            fault("console.request_failed", error=error, route=resource.canonical if resource else "")
+            return page("problem.html", 500, kind="bug", detail="")
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
+        if not guards.is_ours(request, self._hosts) or guards.is_ahead(request):
+            return web.Response(status=404)
+        if self._has_moved and not request.raw_path.startswith("//"):  # which would name another host
+            return _same_again(request)
+        return await handler(request)
+
+
+def _same_again(request: web.Request) -> web.Response:
+    """Ask once more, with the same method, over a new connection: a browser keeps several open, and uses any."""
+    response = web.Response(status=307, headers={"Location": request.raw_path})
+    response.force_close()
+    return response
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection; what it could not read is neither sent back nor logged."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """An empty answer: `exc` and `message` quote the request line."""
+        trouble("console.request_unreadable", status=status, problem=type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")  # as aiohttp does: there is no second one
+        response = web.Response(status=status, headers=HEADERS)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """The kind of the error, without its text."""
+        error = kw.get("exc_info")
+        trouble("console.connection_failed", problem=type(error).__name__)
+
+
+def _connection(manager: web.Server, loop: asyncio.AbstractEventLoop) -> _Connection:
+    options: dict[str, Any] = {"access_log": None}  # URLs hold codes; aiohttp's types do not know its own None
+    return _Connection(
+        manager,
+        loop=loop,
+        logger=_silent,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        lingering_time=LINGER_SECONDS,
+        max_line_size=HEAD_LIMIT,
+        max_field_size=HEAD_LIMIT,
+        auto_decompress=False,  # a small body cannot become a large one
+        **options,
+    )
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+async def _style(request: web.Request) -> web.StreamResponse:
+    """The one style sheet."""
+    return web.Response(text=STYLE, content_type="text/css", charset="utf-8")
+
+
+async def _script(request: web.Request) -> web.StreamResponse:
+    """The one script: no page needs it."""
+    return web.Response(text=SCRIPT, content_type="text/javascript", charset="utf-8")
+
+
+async def _icon(request: web.Request) -> web.StreamResponse:
+    """Browsers ask for it unbidden, also right after the redirect."""
+    return web.Response(text=ICON, content_type="image/svg+xml", charset="utf-8")
+
+
+_STATIC = (
+    web.get("/style.css", _style),
+    web.get("/console.js", _script),
+    web.get("/favicon.ico", _icon),
+)

@@ -1,0 +1,148 @@
+"""The program without a configuration: `mail-bridge init --browser` as a process, and the way through its pages."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.conftest import COVERAGE
+from tests.e2e.bridge import STOP_SECONDS, free_ports
+from tests.e2e.conftest import World
+
+LINK_SECONDS = 30
+
+
+@dataclass
+class FirstRun:
+    """A home directory without a configuration, and the process that asks for one."""
+
+    home: Path
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    options: tuple[str, ...] = ()
+    language: str = "C.UTF-8"
+    process: subprocess.Popen[str] | None = None
+    link: str = ""
+    _lines: list[str] = field(default_factory=list)
+    _has_link: threading.Event = field(default_factory=threading.Event)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _readers: list[threading.Thread] = field(default_factory=list)
+
+    @property
+    def config(self) -> Path:
+        return self.home / "settings" / "config.yaml"
+
+    @property
+    def base(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def said(self) -> str:
+        """Standard output and the log."""
+        return "".join(self._lines)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "REQUESTS_CA_BUNDLE") if name in os.environ}
+        home = {"HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data"), "LC_ALL": self.language}
+        keyring = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+        return {**COVERAGE, **kept, **home, **keyring, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
+
+    def start(self) -> None:
+        self._lines.clear()
+        self._has_link.clear()
+        self.process = subprocess.Popen(
+            self.command("init", "--browser", "--no-open", "--port", str(self.port), *self.options),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environ,
+            cwd=self.home,
+        )
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream,), daemon=True)
+            for stream in (self.process.stdout, self.process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+        if not self._has_link.wait(LINK_SECONDS):
+            self.stop()
+            raise AssertionError(f"no link was printed:\n{self.said}")
+        self.wait_for("setup.waiting")
+
+    def stop(self) -> int:
+        """Returns: the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(STOP_SECONDS)
+        for reader in self._readers:
+            reader.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+        return code
+
+    def wait_for(self, words: str, seconds: float = 30) -> None:
+        """Until the program has said this."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: words in self.said, seconds), f"{words!r} is not in\n{self.said}"
+
+    def ask(self, path: str, **headers: str) -> tuple[int, str]:
+        """Somebody without a cookie. Returns: status and page."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(urllib.request.Request(self.base + path, headers=headers), timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as problem:
+            with problem:
+                return problem.code, problem.read().decode()
+
+    def _read(self, stream: object) -> None:
+        for line in stream:  # type: ignore[attr-defined]  # a text stream
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+            if (found := re.search(r"http://localhost:\d+/admin/\S+", line)) is not None:
+                self.link = found[0]
+                self._has_link.set()
+
+
+@contextmanager
+def first_run(home: Path, *options: str) -> Iterator[FirstRun]:
+    run = FirstRun(home, options=options)
+    run.start()
+    try:
+        yield run
+    finally:
+        assert run.stop() == 0
+
+
+def answers(world: World) -> dict[str, str]:
+    """What a person pastes for the tests' own provider, as for any other of OAuth 2.0; the secret apart."""
+    section = world.provider.generic_config()
+    return {
+        "client_id": section["client_id"],
+        "authorization_url": section["authorization_url"],
+        "token_url": section["token_url"],
+        "scopes": " ".join(section["scopes"]),
+        "imap": f"localhost:{world.dovecot.imap_tls}",
+        "pop3": f"localhost:{world.dovecot.pop3_starttls} starttls",
+        "smtp": f"localhost:{world.postfix.smtps} implicit",
+        "ca_file": section["ca_file"],
+    }
+
+
+def secret(world: World) -> str:
+    return str(world.provider.generic_config()["client_secret"])

@@ -1,0 +1,424 @@
+"""The first-run page: who may use it, what it shows and keeps, what it does on a bad day."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bridge.advice.diagnosis import Diagnosis
+from bridge.control.remote import RemoteControl
+from bridge.control.unconfigured import Unconfigured
+from bridge.errors import BridgeError, LoginRefused
+from bridge.secret import Secret
+from bridge.ui.cli.first_run import FORGET_SECONDS, FirstRunOptions, Keeper
+from bridge.ui.setup.roster import LARGEST
+from bridge.ui.web.first_run import FirstRun
+from bridge.ui.web.guards import SESSION_SECONDS, Administrators
+from bridge.ui.web.server import Console
+from bridge.ui.web.site import Doors
+from tests.fakes_control import FakeControl
+from tests.tokens.fakes import HandClock
+from tests.ui.web.conftest import TOKEN, Browser, browsing
+from tests.ui.web.test_server import assert_headers, raw
+
+CANARY = "CANARY-secret"
+GOOD = {"client_id": "1111", "client_secret": CANARY}
+PORTS = {"imap": "1143", "pop3": "1110", "smtp": "1587"}
+
+
+class Machine(Keeper):
+    """The real one on a real disk; what follows it is counted, and may fail."""
+
+    def __init__(self, output: Path, clock: HandClock, port: int) -> None:
+        super().__init__(FirstRunOptions(output), port, False, clock)
+        self.started = 0
+        self.trouble: BridgeError | None = None
+
+    async def start(self) -> None:
+        self.started += 1
+        if self.trouble is not None:
+            raise self.trouble
+
+
+@dataclass
+class Site:
+    """The page, and who looks at it."""
+
+    page: FirstRun
+    machine: Machine
+    port: int
+    browser: Browser
+    doors: Doors
+    administrators: Administrators
+    seen: list[str] = field(default_factory=list)
+
+    async def enter(self) -> None:
+        async with self.browser.get(f"/admin/{TOKEN}") as answer:
+            assert answer.url.path == "/setup/provider"
+
+    async def send(self, path: str, source: str = "", **fields: str) -> tuple[int, str, str]:
+        """Press a button of the page `source`. Returns: status, where it ends, and the page."""
+        found = re.search(r'name="form" value="([0-9a-f]+)"', await self.browser.text(source or path))
+        data = {"form": found[1] if found else "", **fields}
+        async with self.browser.post(path, data=data, headers={"Origin": "null"}) as answer:
+            return answer.status, answer.url.path, await self._read(answer)
+
+    async def upload(self, content: bytes = b"", name: str = "list.csv", **fields: str) -> tuple[int, str, str]:
+        found = re.search(r'name="form" value="([0-9a-f]+)"', await self.browser.text("/setup/accounts"))
+        form = aiohttp.FormData()
+        for key, value in {"form": found[1] if found else "", "accounts": "", **PORTS, **fields}.items():
+            form.add_field(key, value, content_type="text/plain; charset=utf-8")
+        form.add_field("csv", io.BytesIO(content), filename=name if content else "", content_type="text/csv")
+        async with self.browser.post("/setup/accounts", data=form, headers={"Origin": "null"}) as answer:
+            return answer.status, answer.url.path, await self._read(answer)
+
+    async def answer_all(self, accounts: str = "alice@example.com") -> str:
+        """To the summary. Returns: it."""
+        await self.enter()
+        await self.send("/setup/provider", choice="GOOGLE")
+        await self.send("/setup/provider/gmail", **GOOD)
+        status, path, text = await self.upload(accounts=accounts)
+        assert (status, path) == (200, "/setup/summary")
+        return text
+
+    async def write(self) -> tuple[int, str, str]:
+        page = await self.browser.text("/setup/summary")
+        found = re.search(r'name="seen" value="([0-9a-f]+)"', page)
+        assert found is not None, page
+        return await self.send("/setup/write", "/setup/summary", seen=found[1])
+
+    async def _read(self, answer: object) -> str:
+        text: str = await answer.text()  # type: ignore[attr-defined]  # aiohttp's
+        self.seen.append(text)
+        return text
+
+
+@pytest.fixture
+async def site(tmp_path: Path, clock: HandClock) -> AsyncIterator[Site]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    machine = Machine(tmp_path / "bridge" / "config.yaml", clock, port)
+    administrators = Administrators(Secret(TOKEN), clock)
+    page = FirstRun(
+        machine,
+        Unconfigured(str(machine.output)),
+        admin_token=Secret(TOKEN),
+        hosts=frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}),
+        administrators=administrators,
+    )
+    doors = Doors([sock])
+    async with page.serving(doors), browsing(port) as browser:
+        site = Site(page, machine, port, browser, doors, administrators)
+        yield site
+        assert CANARY not in "".join(site.seen)
+        assert all(len(text) < 50_000 for text in site.seen)
+
+
+async def test_who_has_no_link_learns_where_it_is_and_changes_nothing(site: Site) -> None:
+    for path in ("/", "/setup", "/setup/provider", "/setup/summary", "/check", "/nowhere"):
+        async with site.browser.get(path) as answer:
+            assert answer.status == 403
+            assert "Not set up yet" in await answer.text()
+    for path in ("/setup/provider", "/setup/provider/gmail", "/setup/write", "/setup/test", "/setup/start"):
+        status, _, _ = await site.send(path, choice="GOOGLE")
+        assert status == 403
+    status, _, _ = await site.upload(b"alice@example.com\n")
+    assert status == 403
+    assert site.machine.draft.sections == {}
+    assert site.machine.started == 0
+
+
+async def test_the_link_opens_it_and_leaves_the_address_bar(site: Site) -> None:
+    await site.enter()
+    async with site.browser.get("/") as answer:
+        assert answer.url.path == "/setup/provider"
+    async with site.browser.get("/nowhere") as answer:
+        assert answer.status == 404
+
+
+async def test_every_answer_has_the_headers_and_only_our_host_is_answered(site: Site) -> None:
+    await site.answer_all()
+    for path in ("/setup/provider", "/setup/provider/gmail", "/setup/accounts", "/setup/summary", "/style.css"):
+        async with site.browser.get(path) as answer:
+            assert_headers("\n".join(f"{name}: {value}" for name, value in answer.headers.items()))
+    head, body = await raw(site.port, b"GET /setup HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404")
+    assert body == b""
+
+
+async def test_a_form_of_another_site_or_of_an_earlier_process_does_nothing(site: Site) -> None:
+    await site.answer_all()
+    summary = await site.browser.text("/setup/summary")
+    seen = re.findall(r'name="(form|seen)" value="([0-9a-f]+)"', summary)
+    for data, headers in (
+        ({**dict(seen), "form": "0" * 64}, {"Origin": "null"}),
+        (dict(seen), {"Origin": "http://evil.example"}),
+        (dict(seen), {"Sec-Fetch-Site": "same-site"}),
+    ):
+        async with site.browser.post("/setup/write", data=data, headers=headers) as answer:
+            assert answer.status == 403
+            assert "Nothing has happened yet" in await answer.text()
+    assert not site.machine.output.exists()
+
+
+async def test_answers_that_are_wrong_are_shown_again_and_the_secret_is_not(site: Site) -> None:
+    await site.enter()
+    status, _, page = await site.send("/setup/provider", choice="nonsense")
+    assert status == 422
+    _, path, _ = await site.send("/setup/provider", choice="MICROSOFT")
+    assert path == "/setup/provider/office365"
+    status, _, page = await site.send(
+        path, client_id="1111", tenant="Contoso <Ltd>", client_secret=CANARY, client_secret_expires="2027-01-31"
+    )
+    assert status == 422
+    assert 'value="1111"' in page
+    assert "Contoso &lt;Ltd&gt;" in page
+    assert 'aria-describedby="tenant-problem' in page
+    assert "is kept" in page
+    status, path, _ = await site.send(path, client_id="1111", tenant="contoso.com")
+    assert (status, path) == (200, "/setup/accounts")
+    assert site.machine.draft.sections["office365"].secret == Secret(CANARY)
+    _, _, page = await site.send("/setup/provider/office365", client_id="1111", tenant="contoso.com", no_secret="1")
+    assert site.machine.draft.sections["office365"].secret is None
+
+
+async def test_no_step_can_be_skipped(site: Site) -> None:
+    await site.enter()
+    for step, expected in (
+        ("/setup/accounts", "/setup/provider"),
+        ("/setup/summary", "/setup/provider"),
+        ("/setup/provider/gmail", "/setup/provider"),
+    ):
+        async with site.browser.get(step) as answer:
+            assert answer.url.path == expected
+    await site.send("/setup/provider", choice="GOOGLE")
+    async with site.browser.get("/setup/summary") as answer:
+        assert answer.url.path == "/setup/provider/gmail"
+    _, path, _ = await site.send("/setup/write", "/setup/provider", seen="0" * 64)
+    assert path == "/setup/provider/gmail"
+    assert not site.machine.output.exists()
+
+
+async def test_a_provider_is_changed_and_removed(site: Site) -> None:
+    await site.answer_all()
+    _, path, page = await site.send("/setup/provider", choice="YAHOO")
+    assert path == "/setup/provider/yahoo"
+    await site.send(path, client_id="2222")
+    status, path, page = await site.upload(accounts="alice@example.com")
+    assert status == 422
+    assert "name the provider: gmail, yahoo" in page
+    await site.send("/setup/provider/yahoo/remove", "/setup/provider")
+    status, path, _ = await site.upload(accounts="alice@example.com")
+    assert (status, path) == (200, "/setup/summary")
+
+
+async def test_a_file_of_mailboxes_in_windows_letters(site: Site) -> None:
+    await site.answer_all()
+    status, _, page = await site.upload("Adresse;Connexion\nventes@example.com;élodie@\n".encode("cp1252"))
+    assert status == 422
+    assert "line 2:" in page
+    status, path, page = await site.upload("Adresse;Connexion\nventes@example.com;alice@example.com\n".encode("cp1252"))
+    assert (status, path) == (200, "/setup/summary")
+    assert "sign_in_as: alice@example.com" in page
+    status, _, page = await site.upload(no_file="1")
+    assert status == 422
+    assert "name one mailbox at least" in page
+
+
+async def test_a_file_that_is_too_large_is_refused_and_the_page_lives(site: Site) -> None:
+    await site.answer_all()
+    status, _, page = await site.upload(b"a@example.com\n" * (LARGEST // 14 + 1))
+    assert status == 422
+    assert "larger than 4 MiB" in page
+    status, _, _ = await site.upload(accounts="bob@example.com")
+    assert status == 200
+
+
+async def test_a_broken_upload_is_refused(site: Site) -> None:
+    await site.answer_all()
+    for kind, body in (
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\nwithout an end"),
+        ("multipart/form-data", b""),
+        ("multipart/form-data; boundary=x", b"nothing of the kind"),
+        ("text/plain", b"form=1"),
+    ):
+        headers = {"Content-Type": kind, "Origin": "null"}
+        async with site.browser.post("/setup/accounts", data=body, headers=headers) as answer:
+            assert answer.status == 403
+    assert [account.address for account in site.machine.draft.accounts] == ["alice@example.com"]
+
+
+async def test_ten_thousand_mailboxes_make_a_small_page(site: Site) -> None:
+    await site.answer_all()
+    many = "\n".join(f"user{number}@example.com" for number in range(10_000)).encode()
+    status, path, page = await site.upload(many)
+    assert (status, path) == (200, "/setup/summary")
+    assert "more lines" in page
+    status, _, _ = await site.write()
+    assert site.machine.output.read_text().count("- address:") == 10_000
+
+
+async def test_a_list_that_makes_too_large_a_file_is_told_before_anything_is_written(site: Site) -> None:
+    await site.answer_all()
+    many = "\n".join(f"somebody.with.a.long.name.{number}@example.com" for number in range(20_000)).encode()
+    _, path, page = await site.upload(many)
+    assert path == "/setup/summary"
+    assert "larger than 1 MiB" in page
+    status, _, page = await site.write()
+    assert status == 503
+    assert not site.machine.output.exists()
+
+
+async def test_what_is_written_is_for_its_owner_alone_and_the_bridge_goes_on(site: Site) -> None:
+    page = await site.answer_all()
+    assert str(site.machine.output) in page
+    status, path, _ = await site.write()
+    assert path == "/welcome"  # which only the bridge itself has
+    assert status == 404
+    assert site.machine.started == 1
+    secret = site.machine.output.parent / "secrets" / "gmail.txt"
+    assert secret.read_text() == CANARY + "\n"
+    assert secret.stat().st_mode & 0o077 == 0
+    assert site.machine.output.stat().st_mode & 0o077 == 0
+    assert CANARY not in site.machine.output.read_text()
+
+
+async def test_a_secret_that_is_there_from_earlier_is_left_alone(site: Site) -> None:
+    earlier = site.machine.output.parent / "secrets" / "gmail.txt"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("of another configuration")
+    page = await site.answer_all()
+    assert "gmail-2.txt" in page
+    await site.write()
+    assert earlier.read_text() == "of another configuration"
+    assert (earlier.parent / "gmail-2.txt").read_text() == CANARY + "\n"
+
+
+async def test_a_configuration_that_appeared_meanwhile_is_left_alone(site: Site) -> None:
+    await site.answer_all()
+    site.machine.output.parent.mkdir()
+    site.machine.output.write_text("of somebody else")
+    status, _, page = await site.write()
+    assert status == 409
+    assert "somebody has written one meanwhile" in page
+    assert site.machine.output.read_text() == "of somebody else"
+    assert list(site.machine.output.parent.iterdir()) == [site.machine.output]
+    assert site.machine.started == 0
+    site.machine.trouble = BridgeError("there it is wrong")
+    status, _, page = await site.send("/setup/start", "/setup/provider")
+    assert status == 503
+    assert "there it is wrong" in page
+
+
+async def test_a_disk_that_is_full_leaves_nothing_half_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    import signal
+
+    await site.answer_all()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))  # the secret fits, the configuration does not
+    try:
+        status, _, page = await site.write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert status == 503
+    assert "cannot be written" in page
+    assert [path for path in site.machine.output.parent.rglob("*") if path.is_file()] == []
+    status, path, _ = await site.write()
+    assert path == "/welcome"
+    assert site.machine.output.exists()
+
+
+async def test_a_bridge_that_cannot_start_says_why_and_is_tried_again(site: Site) -> None:
+    await site.answer_all()
+    site.machine.trouble = BridgeError("the port is taken")
+    status, _, page = await site.write()
+    assert status == 503
+    assert "the port is taken" in page
+    site.machine.trouble = None
+    _, path, _ = await site.send("/setup/start", "/setup/provider")
+    assert path == "/welcome"
+
+
+async def test_answers_that_nobody_touches_are_forgotten_with_their_secret(site: Site, clock: HandClock) -> None:
+    await site.answer_all()
+    clock.advance(FORGET_SECONDS + 1)
+    assert site.machine.draft.sections == {}
+    async with site.browser.get("/setup") as answer:
+        assert answer.status == 403  # and so is who had opened the link
+    assert FORGET_SECONDS == SESSION_SECONDS
+
+
+async def test_two_at_once_do_not_write_twice(site: Site) -> None:
+    await site.answer_all()
+    answers = await asyncio.gather(site.write(), site.write())
+    assert sorted(status for status, _, _ in answers)[0] in {404, 409}
+    assert site.machine.started == 1
+
+
+async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site) -> None:
+    """The console of a bridge on the same sockets; the browser's session goes on, and so do its open connections."""
+    await site.answer_all()
+    hosts = frozenset({f"127.0.0.1:{site.port}", f"localhost:{site.port}"})
+    control = FakeControl("alice@example.com")
+    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts, administrators=site.administrators)
+    async with console.serving(site.doors):
+        site.page.hand_over()
+        async with site.browser.get("/welcome?x=1", allow_redirects=False) as answer:  # over its old connection
+            assert answer.status == 307
+            assert answer.headers["Location"] == "/welcome?x=1"
+            assert answer.headers["Connection"] == "close"
+        async with site.browser.get("/setup/summary") as answer:
+            assert answer.url.path == "/welcome"
+            assert "alice@example.com" in await answer.text()
+        async with site.browser.post("/setup/write", data={"form": "x"}) as answer:
+            assert answer.status == 409
+            assert "The set-up is finished" in await answer.text()
+        async with site.browser.post("/setup/start", data={"form": "x"}) as answer:  # “Try again”, once it runs
+            assert answer.url.path == "/welcome"
+        async with browsing(site.port) as stranger:
+            for path in ("/welcome", "/setup", "/setup/summary"):
+                async with stranger.get(path) as answer:
+                    assert answer.status == 404
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", site.port), timeout=5)
+
+
+async def test_a_moved_page_names_no_other_host(site: Site) -> None:
+    site.page.hand_over()
+    head, _ = await raw(
+        site.port,
+        b"GET //evil.example/ HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n" % site.port,
+    )
+    assert b"Location" not in head
+
+
+async def test_a_tray_finds_it_and_leads_there(site: Site) -> None:
+    async with RemoteControl.opened(f"http://127.0.0.1:{site.port}", Secret(TOKEN)) as control:
+        assert control is not None
+        status = await control.status()
+        assert status.accounts == ()
+        assert status.warnings == (Diagnosis.of("setup.first"),)
+        with pytest.raises(LoginRefused):
+            await control.local_password("alice@example.com")
+        link = await control.console_link()
+    async with site.browser.get(link.removeprefix(f"http://localhost:{site.port}")) as answer:
+        assert answer.url.path == "/setup/provider"
+
+
+async def test_nothing_of_the_answers_is_logged(site: Site, log: io.StringIO) -> None:
+    await site.answer_all()
+    await site.write()
+    assert CANARY not in log.getvalue()
+    assert TOKEN not in log.getvalue()
+    assert "setup.written" in log.getvalue()
