@@ -50,9 +50,10 @@ def main() -> int:
         print("chromium is not installed")
         return 1
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with demo() as administrator, sync_playwright() as playwright:
+    with demo() as administrator, first_set_up() as setup, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
         take(browser, administrator)
+        take_setup(browser, setup)
         browser.close()
     for language in LANGUAGES:
         asyncio.run(take_tray(language))
@@ -76,6 +77,35 @@ def demo() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def first_set_up() -> Iterator[str]:
+    """The page of `init --browser` while it waits; its link. Nothing is written."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [sys.executable, "-m", "bridge", "--config", f"{home}/config.yaml", "init", "--browser", "--no-open"]
+        process = subprocess.Popen([*command, "--port", "43017"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            yield next(found[0] for line in process.stdout if (found := re.search(r"http://\S+/admin/\S+", line)))
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def take_setup(browser: Any, link: str) -> None:
+    """One step with an answer that is refused."""
+    for name, locale in (("light", "en-GB"), ("french", "fr-FR")):
+        page = opened(browser, link, locale=locale)
+        if name == "light":  # the answers belong to the set-up: the second time it goes on where it was
+            page.check("input[value=MICROSOFT]")
+            page.click("main button[type=submit]")
+        page.fill("#client_id", "11111111-2222-3333-4444-555555555555")
+        page.fill("#authorization_url", "https://login.microsoftonline.com/contoso.com/oauth2/authorize")
+        page.fill("#token_url", "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token")
+        page.click("main form:last-of-type button[type=submit]")
+        shoot(page, f"setup-{name}")
+        page.context.close()
 
 
 def take(browser: Any, administrator: str) -> None:
