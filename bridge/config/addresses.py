@@ -127,7 +127,7 @@ class ListenAddress(LocalAddress):
         if self.is_certificate_made and not self.certificate_names:
             raise BadValue(
                 said(
-                    "which name do mail programs use for this machine? Add it: names: [bridge.example.com]; the "
+                    "which name do mail programs use for this machine? Add it: `names: [bridge.example.com]`; the "
                     "certificate is for that name"
                 )
             )
