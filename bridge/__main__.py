@@ -7,6 +7,10 @@ import sys
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    if len(sys.argv) == 3 and sys.argv[1] == "worker":
+        from bridge.ui.cli.worker import run_worker
+
+        return run_worker(sys.argv[2])
     from bridge.ui.cli.main import run_command_line
 
     return run_command_line(sys.argv[1:])

@@ -20,9 +20,9 @@ from bridge.accounts.guesses import Guesses
 from bridge.accounts.passwords import LocalPasswords
 from bridge.accounts.wishes import Wishes
 from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import Translate, said
+from bridge.advice.said import Said, Translate, said
 from bridge.clock import Clock, SystemClock
-from bridge.config.diff import configured_listeners, plan, summary_of
+from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import (
@@ -35,27 +35,31 @@ from bridge.control.contract import (
     Status,
 )
 from bridge.doctor.machine import NOT_TOLD, Machine
-from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, PasswordUnknown, UpstreamRefused
+from bridge.errors import (
+    AuthorizationRequired,
+    BridgeError,
+    ConfigError,
+    LoginRefused,
+    PasswordUnknown,
+    UpstreamRefused,
+)
 from bridge.hooks.delivery import RunProgram, no_programs
 from bridge.hooks.dispatch import Hooks
-from bridge.model import AccessToken, Account, Caller, Ends, Protocol, TokenSet
+from bridge.model import AccessToken, Account, Caller, Endpoint, Ends, Protocol, TlsMode, TokenSet
 from bridge.notices import AuthorizationNeeded, FlightChecked, ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth import registry as providers
 from bridge.oauth.base import AuthorizationRequest, DeviceRequest, Provider
-from bridge.observe.logs import event, report
-from bridge.protocols.base import ClientMachine, Credentials
-from bridge.protocols.registry import client_machine, server_machine
+from bridge.observe.logs import current, event, report
 from bridge.protocols.smtp.extensions import offered_extensions
-from bridge.relay.channel import Channel
+from bridge.relay.balancers import Balancers
 from bridge.relay.flight import Leg, fly
-from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.limits import ConnectionCap, Turns
-from bridge.relay.listener import Context, Serve, socket_name
+from bridge.relay.listener import socket_name
 from bridge.relay.ports import Bind, EnsureCertificate, Ports, no_certificate
-from bridge.relay.session import Services, Session
-from bridge.relay.smtp_frontend import SmtpFrontend
-from bridge.relay.tls import UpstreamContexts
-from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.reception import Reception
+from bridge.relay.session import Services
+from bridge.relay.tls import ListenerCertificate
+from bridge.relay.welcome import Service, Welcome
 from bridge.secret import Secret
 from bridge.stores.sealed import SealedStore
 from bridge.tokens.authorizations import Authorizations
@@ -63,9 +67,12 @@ from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.service import TokenService
 from bridge.tokens.vault import Vault
+from bridge.workers.process import StartWorker
+from bridge.workers.wire import Manner
 
 if TYPE_CHECKING:
     from bridge.doctor.examination import Examination
+    from bridge.workers.pool import Pool
 
 
 async def _not_told(ends: Ends | None) -> Caller:
@@ -101,6 +108,8 @@ class Surroundings:
     """For ports with TLS and without a certificate of their own."""
     authority_file: Path | None = None
     """Who signs that certificate; need not be there yet."""
+    start_worker: StartWorker | None = None
+    """None where a mail client's connection cannot be handed to another process: Windows."""
 
 
 class App:
@@ -127,21 +136,23 @@ class App:
         self._retired_providers: list[Provider] = []
         self._redirect_uris = {name: provider.redirect_uri for name, provider in config.providers.items()}
         self._authorizations = Authorizations(self._providers, self._redirect_uris, self._clock, self._bus, self._keep)
-        self._dialer = Dialer()
-        contexts = UpstreamContexts()
-        self._upstreams = {
-            protocol: Upstream(protocol, _machine_factory(protocol), self._dialer, contexts) for protocol in Protocol
-        }
+        self._reception = Reception(self._smtp_extensions)
+        self._upstreams = self._reception.upstreams
         self._asks = Asks(self._clock)
         self.visitors = Wishes(
             self._find, self._passwords, self._asks, self._clock, surroundings.caller_of, surroundings.program_of
         )
         """For the console."""
         door = Door(self._find, self._passwords, Guesses(self._clock), self._asks, self._first_use)
-        cap = ConnectionCap()
         self._services = Services(
-            door.admit, self._tokens.access_token, Turns(), cap, surroundings.caller_of, self.visitors.asked
+            door.admit,
+            self._tokens.access_token,
+            Turns(),
+            ConnectionCap(),
+            surroundings.caller_of,
+            self.visitors.asked,
         )
+        self._pool = _pool(config.workers, surroundings, self._services, self._manner)
         self._secrets = SecretWatch(lambda: self._loaded.config, self._clock, self._bus)
         self._hooks = Hooks(
             lambda: self._loaded.config.notify,
@@ -150,14 +161,15 @@ class App:
             lambda: surroundings.translation(self.language),
         )
         self._bus.on_notice(self._hooks.take)
+        if self._pool is not None:
+            self._bus.on_notice(self._pool.take)
         self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(
             surroundings.bind,
             self._serving,
             surroundings.ensure_certificate,
-            handshakes=cap,
-            caller_of=surroundings.caller_of,
+            self._pool.renew_certificates if self._pool is not None else lambda: None,
         )
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); whoever serves the console takes them."""
@@ -178,6 +190,10 @@ class App:
 
     def bind(self, *, console_only: bool = False) -> None:
         """Open all ports, or none. Raises: BridgeError naming port and remedy; ConfigError for a certificate."""
+        if self._loaded.config.workers > 1 and self._pool is None:
+            from bridge.doctor.ports import NO_WORKERS
+
+            raise ConfigError([Said(NO_WORKERS)])
         console = self._loaded.config.console
         # A browser may look for localhost at 127.0.0.1 or at ::1: the redirect must arrive either way.
         self.console_sockets = self._bind("localhost", console.port, "console")
@@ -210,6 +226,7 @@ class App:
                 group.create_task(self._hooks.run()),
                 group.create_task(self._secrets.run()),
                 group.create_task(self._ports.follow_certificates(self._clock.pause)),
+                *([group.create_task(self._pool.run())] if self._pool is not None else []),
             ]
             for listener in self._ports.listeners:
                 self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
@@ -245,11 +262,17 @@ class App:
             self._redirect_uris[name] = provider.redirect_uri
         self._authorizations.drop_changed(self._find)
         self._secrets.look()
+        self.tell_workers()
         summary = summary_of(change)
         if summary:
             event("configuration.applied", summary=summary)
             self._bus.publish(Reloaded(summary))
         return summary
+
+    def tell_workers(self) -> None:
+        """Call when something has changed that they go by: the configuration, or how this process logs."""
+        if self._pool is not None:
+            self._pool.tell()
 
     def on_notice(self, callback: Callable[[Notice], None]) -> None:
         """Call `callback` for each notice from now on; it must not block."""
@@ -298,27 +321,31 @@ class App:
             return
         raise UpstreamRefused(said("no mail server is configured for {address}", address=account.address))
 
-    def _smtp_extensions(self) -> tuple[str, ...]:
-        """What every SMTP server of the configuration is known to honour."""
-        upstream = self._upstreams[Protocol.SMTP]
+    def _smtp_endpoints(self) -> tuple[Endpoint, ...]:
+        """Every SMTP server of the configuration."""
         config = self._loaded.config
-        used = {account.provider for account in config.accounts}
+        used = dict.fromkeys(account.provider for account in config.accounts)
         endpoints = [effective_endpoint(config.providers[name], Protocol.SMTP) for name in used]
-        return offered_extensions(upstream.learned_extensions(endpoint) for endpoint in endpoints if endpoint)
+        return tuple(endpoint for endpoint in endpoints if endpoint is not None)
 
-    def _serving(self, protocol: Protocol, starttls: Context | None) -> Serve:
-        """How the mail clients of a port are served."""
+    def _smtp_extensions(self) -> tuple[str, ...]:
+        """What each of them is known to honour."""
+        return offered_extensions(map(self._reception.learned_extensions, self._smtp_endpoints()))
 
-        def frontend(client: Channel) -> Frontend:
-            context = starttls() if starttls is not None else None
-            if protocol is Protocol.SMTP:
-                return SmtpFrontend(client, extensions=self._smtp_extensions, context=context)
-            return MachineFrontend(client, server_machine(protocol, starttls=context is not None), context)
+    def _manner(self) -> Manner:
+        level, style = current()
+        return Manner(level, style, self._smtp_endpoints())
 
-        async def serve(conn: str, client: Channel) -> None:
-            await Session(conn, protocol, client, frontend, self._upstreams[protocol], self._services).run()
-
-        return serve
+    def _serving(self, listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
+        """How the mail clients of a port are served: in this process, or by a worker, which makes its own context."""
+        address, services = listener.address, self._services
+        balancers = Balancers(address.proxy_protocol_from) if address.proxy_protocol_from else None
+        if self._pool is not None:
+            return self._pool.serving(listener, certificate, balancers)
+        context = certificate.context if certificate is not None else None
+        is_implicit = address.tls is TlsMode.IMPLICIT
+        serve = self._reception.serving(listener.protocol, None if is_implicit else context, services)
+        return Service(serve, services.cap, context if is_implicit else None, services.caller_of, balancers)
 
     # --- Control ------------------------------------------------------------------------------------------------
 
@@ -523,8 +550,10 @@ def _check_of(leg: Leg) -> ProtocolCheck:
     return ProtocolCheck(leg.protocol.value, False, found.advice.turn, found.told(), found)
 
 
-def _machine_factory(protocol: Protocol) -> Callable[[Credentials, bool, str], ClientMachine]:
-    def make(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
-        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
+def _pool(count: int, surroundings: Surroundings, services: Services, manner: Callable[[], Manner]) -> Pool | None:
+    """None where this process serves the mail clients itself."""
+    if count == 1 or surroundings.start_worker is None:
+        return None
+    from bridge.workers.pool import Pool  # what one process has no use for
 
-    return make
+    return Pool(count, surroundings.start_worker, services, manner)

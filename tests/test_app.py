@@ -22,7 +22,7 @@ from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState
 from bridge.demo.world import DemoWorld, demo_world
-from bridge.errors import AuthorizationFailed, LoginRefused
+from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused
 from bridge.host.sockets import bind
 from bridge.notices import AuthorizationNeeded, Authorized, Notice
 from bridge.secret import Secret
@@ -233,3 +233,20 @@ async def test_ports_are_opened_all_or_none() -> None:
                 app.bind()
         assert len(opened) >= 3
         assert all(sock.fileno() == -1 for sock in opened)
+
+
+async def test_workers_are_refused_before_a_port_is_open_where_the_system_has_no_way_to_start_them() -> None:
+    async with demo_world() as world:
+        loaded = parse_config(world.yaml + "workers: 2\n", name="test", directory=Path.cwd())
+        store = SealedStore(MemoryStore(), Secret(bytes(KEY_BYTES)))
+        opened: list[str] = []
+
+        def bound(host: str, port: int, what: str) -> list[socket.socket]:
+            opened.append(what)
+            return bind(host, 0, what=what)
+
+        app = App(loaded, Surroundings(store=store, bind=bound, start_worker=None))
+        async with app.opened():
+            with pytest.raises(ConfigError, match="only Linux and macOS"):
+                app.bind()
+        assert opened == []

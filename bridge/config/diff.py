@@ -40,6 +40,8 @@ class Plan:
     """Providers whose stored sign-ins are of no use any more: every person of theirs is asked again."""
     store_changed: bool = False
     """Applies with a restart only: sessions and refreshes under way belong to the old store."""
+    workers_changed: bool = False
+    """The same: sessions belong to their workers."""
     notify_changed: bool = False
     local_password_changed: bool = False
     log_changed: bool = False
@@ -53,7 +55,7 @@ class Plan:
     @property
     def needs_restart(self) -> bool:
         """True if a part of the change cannot be applied to a running bridge."""
-        return self.store_changed
+        return self.store_changed or self.workers_changed
 
 
 def plan(old: Config, new: Config) -> Plan:
@@ -79,6 +81,7 @@ def plan(old: Config, new: Config) -> Plan:
         providers_changed=tuple(name for name in providers.changed if name not in invalidated),
         grants_invalidated=invalidated,
         store_changed=old.store != new.store,
+        workers_changed=old.workers != new.workers,
         notify_changed=old.notify != new.notify,
         local_password_changed=old.local_password != new.local_password,
         log_changed=old.log != new.log,
@@ -104,6 +107,7 @@ def summary_of(change: Plan) -> str:
         *(["language changed"] if change.language_changed else []),
         *(["console: takes effect after a restart"] if change.console_changed else []),
         *(["store: takes effect after a restart"] if change.store_changed else []),
+        *(["workers: takes effect after a restart"] if change.workers_changed else []),
     ]
     return "; ".join(parts)
 

@@ -191,6 +191,10 @@ class NotifyConfig(Part):
         return self
 
 
+MOST_WORKERS = 64
+"""More than the bridge's own process, which each login asks, could keep busy."""
+
+
 class Config(Part):
     """The whole file."""
 
@@ -206,4 +210,10 @@ class Config(Part):
     store: StoreConfig = Field(default_factory=StoreConfig)
     notify: NotifyConfig = Field(default_factory=NotifyConfig)
     log: LogConfig = Field(default_factory=LogConfig)
+    workers: int = Field(
+        1,
+        ge=1,
+        le=MOST_WORKERS,
+        description="Processes that serve mail programs; more than 1 uses more cores (Linux and macOS).",
+    )
     language: Literal["en", "fr", "auto"] = "auto"

@@ -138,14 +138,14 @@ def _telling(telling: Telling, bound: list[str]) -> Finding:
 
 def machine_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
     """Descriptors, browser, firewall. May block for some seconds."""
-    return _descriptors(machine), _browser(config, machine), _firewall(config, machine)
+    return _descriptors(config, machine), _browser(config, machine), _firewall(config, machine)
 
 
-def _descriptors(machine: Machine) -> Finding:
+def _descriptors(config: Config, machine: Machine) -> Finding:
     limit = machine.descriptor_limit()
     if limit is None:
         return skipped("open files", "", NO_LIMIT)
-    sessions = max(limit - BESIDE, 0) // PER_SESSION
+    sessions = config.workers * (max(limit - BESIDE, 0) // PER_SESSION)  # each worker has a limit of its own
     return ok("open files", "", ENOUGH if sessions >= FEW_SESSIONS else TOO_FEW, limit=limit, sessions=sessions)
 
 

@@ -32,17 +32,23 @@ EXCLUDED = (
     "another port under `listeners` or `console` in the configuration"
 )
 VERBATIM = "{problem}"
+NO_WORKERS = (
+    "only Linux and macOS can have more than one worker: leave `workers` out of the configuration, or set it to 1"
+)
 
 
 def port_findings(config: Config, bind: Bind, machine: Machine, *, held: str = "") -> tuple[Finding, ...]:
     """One for each configured port: opened and closed again, or `held` as the sentence says (OURS, RUNNING).
 
-    May block for some seconds to find out who holds one.
+    May block for some seconds to find out who holds one. Also for workers that this system cannot have.
     """
-    return tuple(
+    ports = [
         ok("port", _subject(what, door), held) if held else _tried(what, door, bind, machine)
         for what, door in _doors(config)
-    )
+    ]
+    if config.workers > 1 and machine.platform == "win32":
+        ports.append(failed("workers", "", NO_WORKERS))
+    return tuple(ports)
 
 
 def _doors(config: Config) -> Iterator[tuple[str, LocalAddress]]:

@@ -20,6 +20,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import BridgeError
 
 Level = Literal["debug", "info", "warning", "error"]
+Style = Literal["text", "json"]
 
 LOUD_LIBRARIES = (
     "msal",
@@ -36,6 +37,8 @@ LOUD_LIBRARIES = (
 """Never below INFO, whatever the level: msal's DEBUG prints the authorization code and the verifier."""
 
 _LEVELS: Mapping[AdviceLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_current: tuple[Level, Style] = "info", "text"
 
 _logger: Any = structlog.get_logger("bridge")
 
@@ -88,12 +91,18 @@ def fault(name: str, *, error: BaseException, **fields: object) -> None:
     _logger.error(name, exc_info=error, **fields)
 
 
-def configure(level: Level = "info", style: Literal["text", "json"] = "text", stream: Any = None) -> None:
+def current() -> tuple[Level, Style]:
+    """As configured last."""
+    return _current
+
+
+def configure(level: Level = "info", style: Style = "text", stream: Any = None) -> None:
     """Send every log line of the process to `stream` (standard error), at `level` and in one format.
 
     Our own lines go there directly: the way through `logging` costs three times as much, and a login has three lines.
     """
-    global _logger
+    global _logger, _current
+    _current = level, style
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

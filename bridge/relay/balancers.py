@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.errors import PeerGone, ProtocolViolation
 from bridge.model import Ends
@@ -14,6 +14,10 @@ from bridge.relay.channel import Channel
 
 HEADER_SECONDS = 10.0
 """A balancer sends its header at once; three seconds are for one lost packet (the specification, section 2)."""
+
+
+Receive = Callable[[int], Awaitable[bytes]]
+"""At most so many octets of a connection, none at its end. Raises: PeerGone."""
 
 
 class Balancers:
@@ -26,26 +30,32 @@ class Balancers:
     async def introduce(self, conn: str, channel: Channel) -> None:
         """Read the header, and nothing behind it; the channel's peer is from now on whom it names.
 
+        Raises: as introduced().
+        """
+        channel.is_direct = False
+        channel.peer, channel.origin = await self.introduced(conn, channel.peer, channel.receive_first)
+
+    async def introduced(self, conn: str, balancer: str, receive: Receive) -> tuple[str, Ends | None]:
+        """The same for a connection that is no channel yet. Returns: the peer, and whose connection it is.
+
         Raises: ProtocolViolation for a stranger and for what is no header, in time; PeerGone.
         """
-        balancer = channel.peer
         if not self._knows(balancer):
             raise ProtocolViolation(f"{balancer} is none of proxy_protocol_from")
-        channel.is_direct = False
         header = ProxyHeader()
         try:
             async with asyncio.timeout(HEADER_SECONDS):
                 while wanted := header.wanted:
-                    data = await channel.receive_first(wanted)
+                    data = await receive(wanted)
                     if not data:
                         raise PeerGone(f"{balancer}: left before its PROXY protocol header was whole")
                     header.take(data)
         except TimeoutError:
             raise ProtocolViolation(f"no PROXY protocol header within {HEADER_SECONDS:.0f} s") from None
-        if header.origin is not None:
-            channel.peer = f"{header.origin.host}:{header.origin.port}"
-            channel.origin = _ends(header.origin)
-        detail("session.introduced", conn=conn, balancer=balancer, client=channel.peer)
+        origin = header.origin
+        peer = balancer if origin is None else f"{origin.host}:{origin.port}"
+        detail("session.introduced", conn=conn, balancer=balancer, client=peer)
+        return peer, None if origin is None else _ends(origin)
 
     def _knows(self, peer: str) -> bool:
         host = peer.rpartition(":")[0].partition("%")[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Protocol as Interface
 
 from bridge.errors import LimitReached, UpstreamUnavailable
 
@@ -15,6 +16,27 @@ SHARE = 50
 """Of them for one OS user, or one other machine, once half are taken; one person's CRM opens a handful at a time."""
 TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
+
+
+class Cap(Interface):
+    """How many connections may wait for their login."""
+
+    @property
+    def is_busy(self) -> bool:
+        """True if the next one must say who he is."""
+        ...
+
+    def place(self, caller: str = "") -> AbstractContextManager[None]:
+        """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
+        ...
+
+
+class Budget(Interface):
+    """How many upstream connections a mailbox may have."""
+
+    def turn(self, key: tuple[str, str], most: int | None) -> AbstractAsyncContextManager[None]:
+        """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable."""
+        ...
 
 
 class ConnectionCap:

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError, ConfigError
-from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import report
-from bridge.relay.limits import ConnectionCap
-from bridge.relay.listener import CallerOf, Context, Listener, Serve
+from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
+from bridge.relay.welcome import Welcome
 
 Bind = Callable[[str, int, str], list[socket.socket]]
 """Host, port and what for, to listening sockets. Raises: BridgeError."""
 
-Serving = Callable[[Protocol, Context | None], Serve]
-"""How to serve a mail client of this protocol, with STARTTLS if there is a context."""
+Serving = Callable[[ConfiguredListener, ListenerCertificate | None], Welcome]
+"""How to serve the mail clients of this port; with TLS if there is a certificate."""
 
 EnsureCertificate = Callable[[Iterable[str]], str]
 """Names to the PEM file of a certificate and key made for them, the one of today. Raises: BridgeError."""
@@ -52,16 +51,13 @@ class Ports:
         bind: Bind,
         serving: Serving,
         ensure_certificate: EnsureCertificate,
-        *,
-        handshakes: ConnectionCap | None = None,
-        caller_of: CallerOf | None = None,
+        on_renewed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`handshakes` and `caller_of` as for Listener."""
+        """`on_renewed`: some port has another certificate now."""
         self._bind = bind
         self._serving = serving
         self._ensure_certificate = ensure_certificate
-        self._handshakes = handshakes
-        self._caller_of = caller_of
+        self._on_renewed = on_renewed
         self._ports: list[_Port] = []
         self._retired: list[Listener] = []
         self._group: asyncio.TaskGroup | None = None
@@ -127,9 +123,9 @@ class Ports:
             self._made([port.configured for port in self._ports])
         except BridgeError as problem:
             report("certificate.unusable", problem)
-        for port in self._ports:
-            if port.certificate is not None:
-                port.certificate.look()
+        renewed = [port.certificate.look() for port in self._ports if port.certificate is not None]
+        if any(renewed):
+            self._on_renewed()
 
     def _made(self, ports: Sequence[ConfiguredListener]) -> str:
         """The file of the certificate that we make; empty where no port uses one."""
@@ -148,18 +144,7 @@ class Ports:
         )
         for sock in sockets:
             undo.callback(sock.close)
-        context = certificate.context if certificate is not None else None
-        serve = self._serving(protocol, context if address.tls is TlsMode.STARTTLS else None)
-        listener = Listener(
-            protocol,
-            sockets,
-            serve,
-            tls=address.tls,
-            context=context,
-            handshakes=self._handshakes,
-            caller_of=self._caller_of,
-            balancers=address.proxy_protocol_from,
-        )
+        listener = Listener(protocol, sockets, self._serving(configured, certificate), tls=address.tls)
         return _Port(configured, sockets, listener, certificate)
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:

@@ -13,9 +13,10 @@ from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend
-from bridge.relay.limits import ConnectionCap, Turns
+from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import splice
 from bridge.relay.upstream import Opened, Upstream
+from bridge.relay.welcome import nobody_knows
 
 LOGINS_PER_CONNECTION = 5
 """Refused logins before the client is sent away; a CRM with a wrong password reconnects by itself."""
@@ -32,10 +33,6 @@ AskCaller = Callable[[], Awaitable[Caller]]
 
 Who = Callable[[Login, AskCaller], Awaitable[Account]]
 """A login to its account. Raises: LoginRefused, LimitReached, AuthorizationRequired, StoreUnavailable."""
-
-
-async def _nobody_knows(ends: Ends | None) -> Caller:
-    return Caller(unknown="nobody was asked")
 
 
 async def _nobody_asks(address: str, ends: Ends | None, caller_of: AskCaller) -> None:
@@ -56,9 +53,9 @@ class Services:
 
     who: Who
     token_for: TokenFor
-    turns: Turns
-    cap: ConnectionCap
-    caller_of: Callable[[Ends | None], Awaitable[Caller]] = _nobody_knows
+    turns: Budget
+    cap: Cap
+    caller_of: Callable[[Ends | None], Awaitable[Caller]] = nobody_knows
     """Whose program is at the other end."""
     asked: Callable[[str, Ends | None, AskCaller], Awaitable[None]] = _nobody_asks
     """This account's person must sign in, and this is who wanted the mailbox: for the sign-in page."""

@@ -71,11 +71,10 @@ class ListenerCertificate:
 
     def __init__(self, certificate: str, key: str) -> None:
         """Raises: ConfigError for files that cannot be used."""
-        self._certificate = certificate
-        self._key = key
+        self.files = certificate, key
         self._stamp = self._stamped()
         try:
-            self._context = listener_context(certificate, key)
+            self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
             raise ConfigError((f"listeners: certificate {certificate} or its key: {problem}",)) from problem
 
@@ -83,27 +82,26 @@ class ListenerCertificate:
         """The one of the moment."""
         return self._context
 
-    def look(self) -> None:
+    def look(self) -> bool:
         """Take up files that have changed; if they cannot be used, say so, and go on with the old certificate.
 
         Certificate and key are two files, replaced one after the other: what does not fit now is looked at again when
-        the second one comes.
+        the second one comes. Returns: True if the certificate is another one now.
         """
         stamp = self._stamped()
         if stamp == self._stamp:
-            return
+            return False
         self._stamp = stamp
         try:
-            self._context = listener_context(self._certificate, self._key)
+            self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
-            trouble(
-                "certificate.unusable", certificate=self._certificate, reason=f"{problem}; the old one stays in use"
-            )
-        else:
-            event("certificate.renewed", certificate=self._certificate)
+            trouble("certificate.unusable", certificate=self.files[0], reason=f"{problem}; the old one stays in use")
+            return False
+        event("certificate.renewed", certificate=self.files[0])
+        return True
 
     def _stamped(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(_stamp(Path(file)) for file in (self._certificate, self._key))
+        return tuple(_stamp(Path(file)) for file in self.files)
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:

@@ -71,7 +71,7 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "client_secret: text", "client_secret: text\n    redirect_uri: http://localhost:3017/back", "6:5: providers.gmail.redirect_uri: the browser would come back to where no console listens: use http://localhost:3017/ here and at the provider, or change `console`"),
     (GOOD, "client_secret: text", "client_secret: text\n    ca_file: none.pem", "6:5: providers.gmail.ca_file: there is no file /nowhere/none.pem"),
     (GOOD, "accounts:", "listener: {}\naccounts:", "6:1: listener: unknown key (did you mean 'listeners'?)"),
-    (GOOD, "accounts:", "zzz: {}\naccounts:", "6:1: zzz: unknown key; possible here: providers, accounts, listeners, console, local_password, store, notify, log, language"),
+    (GOOD, "accounts:", "zzz: {}\naccounts:", "6:1: zzz: unknown key; possible here: providers, accounts, listeners, console, local_password, store, notify, log, workers, language"),
     (GOOD, "accounts:", "log: {level: verbose}\naccounts:", "6:7: log.level: must be debug, info, warning or error, not 'verbose'"),
     (GOOD, "accounts:", "log: text\naccounts:", "6:1: log: " + SECTION),
     (GOOD, "accounts:", "store: {path: a, url: b}\naccounts:", "6:1: store: give `path` (one machine) or `url` (several), not both"),

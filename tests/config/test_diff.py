@@ -106,6 +106,7 @@ KEPT = (IMAP, SMTP)
         ("store:", "log: {level: debug}\nstore:", Plan(log_changed=True)),
         ("store:", "notify: {command: [true]}\nstore:", Plan(notify_changed=True)),
         ("store:", "language: fr\nstore:", Plan(language_changed=True)),
+        ("store:", "workers: 2\nstore:", Plan(workers_changed=True)),
     ],
 )
 def test_each_change_is_named_and_nothing_else(before: str, after: str, expected: Plan) -> None:
@@ -122,8 +123,9 @@ def test_another_console_is_another_redirect_and_keeps_the_sign_ins() -> None:
     assert found.grants_invalidated == ()
 
 
-def test_another_store_needs_a_restart() -> None:
+def test_another_store_and_other_workers_need_a_restart() -> None:
     assert changed(("/var/lib", "/srv")).needs_restart
+    assert changed(("store:", "workers: 2\nstore:")).needs_restart
 
 
 def test_a_renamed_provider_is_one_removed_and_one_added() -> None:

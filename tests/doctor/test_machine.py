@@ -40,6 +40,8 @@ def test_few_descriptors_are_told_with_what_they_are_good_for() -> None:
     )
     assert (few.sentence, many.sentence) == (texts.TOO_FEW, texts.ENOUGH)
     assert "96 mail sessions" in few.detail
+    two = found(Machine(lambda _: None, lambda: (), lambda: 256, lambda: "firefox"), "workers: 2")["open files"]
+    assert "192 mail sessions" in two.detail
 
 
 def test_the_browser_matters_only_where_somebody_signs_in() -> None:

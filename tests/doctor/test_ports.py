@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,15 @@ def test_a_running_bridges_ports_are_not_tried() -> None:
         findings = port_findings(config(sock.getsockname()[1]), listening, NOT_TOLD, held=ports.RUNNING)
     assert {finding.sentence for finding in findings} == {ports.RUNNING}
     assert {finding.outcome for finding in findings} == {Outcome.OK}
+
+
+@pytest.mark.parametrize(
+    ("platform", "count", "is_refused"), [("win32", 2, True), ("win32", 1, False), ("linux", 2, False)]
+)
+def test_workers_are_refused_where_a_connection_cannot_be_handed_over(
+    platform: str, count: int, is_refused: bool
+) -> None:
+    several = config(0).model_copy(update={"workers": count})
+    rows = port_findings(several, listening, replace(NOT_TOLD, platform=platform))
+    refused = [row for row in rows if row.check == "workers"]
+    assert [(row.outcome, row.sentence) for row in refused] == is_refused * [(Outcome.FAILED, ports.NO_WORKERS)]

@@ -27,8 +27,10 @@ from bridge.protocols.registry import server_machine
 from bridge.relay import frontend as frontend_module
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import MachineFrontend
+from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import Listener
 from bridge.relay.tls import listener_context
+from bridge.relay.welcome import Service
 from tests.relay.scripted import MailClient, Trust, mail_client
 from tests.relay.sockets import fill
 
@@ -272,7 +274,8 @@ async def test_implicit_tls_by_way_of_a_listener(contexts: Contexts, protocol: P
 
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(protocol, [sock], serve, tls=TlsMode.IMPLICIT, context=lambda: contexts[0])
+    service = Service(serve, ConnectionCap(), lambda: contexts[0])
+    listener = Listener(protocol, [sock], service, tls=TlsMode.IMPLICIT)
     async with asyncio.TaskGroup() as group:
         group.create_task(listener.run())
         reader, writer = await asyncio.open_connection(

@@ -17,9 +17,12 @@ import pytest
 from bridge.model import Caller, Ends, Protocol, TlsMode
 from bridge.observe import logs
 from bridge.relay import listener as listener_module
+from bridge.relay import welcome as welcome_module
+from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.limits import ConnectionCap
-from bridge.relay.listener import CallerOf, Listener, socket_name
+from bridge.relay.listener import Listener, socket_name
+from bridge.relay.welcome import CallerOf, Service, nobody_knows
 from tests.servers.ca import Authority
 
 Serve = Callable[[str, Channel], Awaitable[None]]
@@ -41,21 +44,19 @@ async def listening(
     tls: TlsMode | None = None,
     context: ssl.SSLContext | None = None,
     handshakes: ConnectionCap | None = None,
-    caller_of: CallerOf | None = None,
+    caller_of: CallerOf = nobody_knows,
     balancers: Sequence[str] = (),
 ) -> AsyncIterator[tuple[Listener, tuple[str, int]]]:
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
-    listener = Listener(
-        Protocol.IMAP,
-        [sock],
+    service = Service(
         serve,
-        tls=tls,
-        context=None if context is None else lambda: context,
-        handshakes=handshakes,
-        caller_of=caller_of,
-        balancers=balancers,
+        handshakes or ConnectionCap(),
+        None if context is None else lambda: context,
+        caller_of,
+        Balancers(balancers) if balancers else None,
     )
+    listener = Listener(Protocol.IMAP, [sock], service, tls=tls)
     address = sock.getsockname()
     async with asyncio.TaskGroup() as group:
         group.create_task(listener.run())
@@ -225,7 +226,7 @@ async def test_a_client_that_speaks_plain_to_an_implicit_port_is_named_in_the_lo
 async def test_a_client_that_waits_for_a_greeting_on_an_implicit_port_is_told_of_in_the_log(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener_module, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(welcome_module, "HANDSHAKE_SECONDS", 0.05)
     async with listening(echo, TlsMode.IMPLICIT, contexts[0]) as (_, address):
         reader, writer = await asyncio.open_connection(*address)
         assert await reader.read() == b""

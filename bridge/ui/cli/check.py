@@ -32,7 +32,7 @@ from bridge.ui.cli.session import (
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
-ESSENTIAL = frozenset({"configuration", "client secret", "port", "store"})
+ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "store"})
 """What must change before a bridge can start: exit code 2. All else is 1."""
 
 

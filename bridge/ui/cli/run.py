@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import secrets
 import socket
 import sys
@@ -21,6 +20,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
+from bridge.host.collector import spare_the_collector
 from bridge.host.paths import config_candidates
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
@@ -45,8 +45,6 @@ from bridge.ui.cli.session import (
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, spoken
 
-COLLECT_AFTER = 5000
-"""New objects between two looks for garbage in cycles; Python's 700 are one or two logins."""
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
 
@@ -149,13 +147,6 @@ async def _until_stopped(app: App, served: Served, beside: Beside, settings: Set
             companion.cancel()
 
 
-def _spare_the_collector() -> None:
-    """What the start has made lives as long as the process: looking through it again and again is 10 % of a login."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
-
-
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What the bridge is told from outside."""
@@ -167,7 +158,7 @@ class Orders:
 async def serve_until(app: App, orders: Orders, settings: Settings | None) -> None:
     """Serve until the order to stop; follow changes of the configuration if there is a file (`settings`)."""
     app.on_notice(_announce)
-    _spare_the_collector()
+    spare_the_collector()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
         following = [] if settings is None else [group.create_task(_follow(app, settings, orders.reload))]
@@ -209,6 +200,7 @@ async def _follow(app: App, settings: Settings, reload: asyncio.Event) -> None:
             logs.trouble("configuration.refused", reason=str(problem))
         else:
             logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
+            app.tell_workers()
             logs.event("configuration.read", changes=summary or "none")
 
 

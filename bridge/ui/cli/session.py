@@ -198,6 +198,7 @@ async def opened(
     from bridge.host.machine import this_machine
     from bridge.host.paths import store_file
     from bridge.host.programs import run_program
+    from bridge.host.workers import start_worker
     from bridge.stores.registry import open_store
 
     place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
@@ -214,6 +215,7 @@ async def opened(
         program_of=callers.program,
         ensure_certificate=made.ensure,
         authority_file=made.authority_file,
+        start_worker=start_worker,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
     )
     app = App(loaded, surroundings)

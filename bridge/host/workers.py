@@ -1,0 +1,138 @@
+"""Workers: starting one, and what its process has to arrange with the operating system."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import Process as Child
+from contextlib import suppress
+
+from bridge.errors import BridgeError
+from bridge.host.descriptors import descriptor_limit, raise_descriptor_limit
+from bridge.host.environment import environment_of_programs
+from bridge.workers.link import Passage
+from bridge.workers.process import Process, StartWorker
+
+READ_SIZE = 64 * 1024
+SOCKETS_AT_ONCE = 16
+"""Linux gives one for each read; others may give more."""
+
+UNLIMITED = 1 << 20
+"""Descriptors, where the system has no limit."""
+
+KEPT_BEGINNINGS = ("PYTHON", "COVERAGE", "COV_", "SSL_", "OPENSSL_", "LC_", "LD_", "DYLD_", "MALLOC_", "RES_")
+"""What the interpreter, OpenSSL and the resolver go by. The rest stays with the bridge: client secrets come by
+environment variables, and a worker has no use for them."""
+
+
+class WorkerNotStarted(BridgeError):
+    """The operating system gives no more processes or descriptors."""
+
+    temporary = True
+
+
+class UnixPassage:
+    """See link.Passage. Windows has no way to hand a socket over a socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+
+    def fileno(self) -> int:
+        """See Passage."""
+        return self._socket.fileno()
+
+    def send(self, data: bytes, handed: socket.socket | None) -> int:
+        """See Passage."""
+        if handed is None or sys.platform == "win32":
+            return self._socket.send(data)
+        return socket.send_fds(self._socket, [data], [handed.fileno()])
+
+    def receive(self) -> tuple[bytes, list[socket.socket | None]]:
+        """See Passage."""
+        if sys.platform == "win32":
+            return self._socket.recv(READ_SIZE), []
+        data, descriptors, flags, _ = socket.recv_fds(self._socket, READ_SIZE, SOCKETS_AT_ONCE)
+        sockets: list[socket.socket | None] = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if flags & socket.MSG_CTRUNC:
+            sockets.append(None)
+        return data, sockets
+
+    def close(self) -> None:
+        """See Passage."""
+        self._socket.close()
+
+
+class _Process:
+    """See pool.Process."""
+
+    def __init__(self, child: Child, sock: socket.socket) -> None:
+        self._child = child
+        self.passage: Passage = UnixPassage(sock)
+        self.pid = child.pid
+
+    async def wait(self) -> str:
+        """See pool.Process."""
+        code = await self._child.wait()
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+    def kill(self) -> None:
+        """See pool.Process."""
+        with suppress(ProcessLookupError):
+            self._child.kill()
+
+
+async def _start() -> Process:
+    """See pool.StartWorker. The worker inherits one end of a socket pair and nothing else."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *_command(theirs.fileno()),
+                stdin=DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                # Else Ctrl-C would reach it too, maybe before it knows what to make of it. No session of its own: Linux
+                # schedules sessions apart (autogroup), and a login then costs a quarter more.
+                process_group=0,
+            )
+        except (OSError, ValueError) as problem:
+            ours.close()
+            raise WorkerNotStarted(str(problem)) from problem
+        except BaseException:
+            ours.close()
+            raise
+    return _Process(child, ours)
+
+
+start_worker: StartWorker | None = None if sys.platform == "win32" else _start
+"""None on Windows: its Proactor loop cannot watch a socket that it is handed, and asyncio's other loop holds 500."""
+
+
+def _command(descriptor: int) -> list[str]:
+    arguments = ["worker", str(descriptor)]
+    if getattr(sys, "frozen", False):  # an installer's: it is the program
+        return [sys.executable, *arguments]
+    # -P: the directory that the bridge was started in is no place to import from, unless the bridge does so itself.
+    return [sys.executable, "-P", "-m", "bridge", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT_BEGINNINGS)}
+    return (
+        environment_of_programs() | kept | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )  # the same files as the bridge's own
+
+
+def prepare_worker(descriptor: int) -> tuple[Passage, int]:
+    """In the worker's process. Returns: its end, and how many descriptors it may have."""
+    # A service manager's SIGTERM goes to all of us; when to end is the bridge's to say.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_IGN)
+    raise_descriptor_limit()
+    return UnixPassage(socket.socket(fileno=descriptor)), descriptor_limit() or UNLIMITED

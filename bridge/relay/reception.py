@@ -1,0 +1,53 @@
+"""What serves mail clients in one process: upstreams, frontends, sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bridge.model import Endpoint, Protocol
+from bridge.protocols.base import ClientMachine, Credentials
+from bridge.protocols.registry import client_machine, server_machine
+from bridge.relay.channel import Channel
+from bridge.relay.frontend import Frontend, MachineFrontend
+from bridge.relay.session import Services, Session
+from bridge.relay.smtp_frontend import SmtpFrontend
+from bridge.relay.tls import UpstreamContexts
+from bridge.relay.upstream import Dialer, Upstream
+from bridge.relay.welcome import Context, Serve
+
+
+class Reception:
+    """One for each process: its upstreams resume each other's TLS sessions."""
+
+    def __init__(self, smtp_extensions: Callable[[], tuple[str, ...]]) -> None:
+        """`smtp_extensions` gives the EHLO lines that every upstream of the configuration honours."""
+        dialer, contexts = Dialer(), UpstreamContexts()
+        self._smtp_extensions = smtp_extensions
+        self.upstreams: Mapping[Protocol, Upstream] = {
+            protocol: Upstream(protocol, _machine_factory(protocol), dialer, contexts) for protocol in Protocol
+        }
+
+    def serving(self, protocol: Protocol, starttls: Context | None, services: Services) -> Serve:
+        """How the mail clients of a port are served, with STARTTLS if there is a context."""
+
+        def frontend(client: Channel) -> Frontend:
+            context = starttls() if starttls is not None else None
+            if protocol is Protocol.SMTP:
+                return SmtpFrontend(client, extensions=self._smtp_extensions, context=context)
+            return MachineFrontend(client, server_machine(protocol, starttls=context is not None), context)
+
+        async def serve(conn: str, client: Channel) -> None:
+            await Session(conn, protocol, client, frontend, self.upstreams[protocol], services).run()
+
+        return serve
+
+    def learned_extensions(self, endpoint: Endpoint) -> frozenset[str] | None:
+        """What this SMTP server is known to honour; None while nothing is known."""
+        return self.upstreams[Protocol.SMTP].learned_extensions(endpoint)
+
+
+def _machine_factory(protocol: Protocol) -> Callable[[Credentials, bool, str], ClientMachine]:
+    def make(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
+        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
+
+    return make

@@ -1,0 +1,104 @@
+"""A mail client from accept to close in this process: who introduces it, implicit TLS, its session."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol as Interface
+
+from bridge.errors import LimitReached, PeerGone, ProtocolViolation, TlsFailed
+from bridge.model import Caller, Ends
+from bridge.observe.logs import detail, event, fault
+from bridge.relay.balancers import Balancers
+from bridge.relay.channel import Channel
+from bridge.relay.connected import open_channel
+from bridge.relay.limits import Cap
+
+HANDSHAKE_SECONDS = 20.0
+"""Implicit TLS with a mail client."""
+
+SPEAKS_PLAIN = "is SSL/TLS switched on in the mail program? (it is not STARTTLS here)"
+PLAIN_REASONS = frozenset({"wrong version number", "http request", "https proxy request", "record layer failure"})
+"""What OpenSSL says, by version, of octets that are no TLS at all."""
+
+Context = Callable[[], ssl.SSLContext]
+"""The TLS context of the moment: certificates are renewed while the bridge runs."""
+Serve = Callable[[str, Channel], Awaitable[None]]
+"""Connection id and channel: serves one mail client, closes the channel, raises nothing but bugs."""
+CallerOf = Callable[[Ends | None], Awaitable[Caller]]
+"""Whose program is at the other end of a connection."""
+
+
+class Welcome(Interface):
+    """Serves one mail client."""
+
+    async def __call__(self, conn: str, client: socket.socket, peer: str) -> None:
+        """Returns when it is over, and closes `client`. Raises: nothing. Cancelling ends the session."""
+        ...
+
+
+@contextmanager
+def supervised(conn: str, peer: Callable[[], str]) -> Iterator[None]:
+    """One mail client's way in; what goes wrong there is logged, its bugs too, and ends nobody else's session."""
+    try:
+        yield
+    except (PeerGone, LimitReached) as gone:
+        detail("session.gone", conn=conn, reason=str(gone))
+    except (TlsFailed, ProtocolViolation) as problem:
+        event("session.refused", conn=conn, client=peer(), reason=str(problem))
+    except Exception as bug:  # noqa: BLE001  the supervisor of section 8
+        fault("session.bug", conn=conn, error=bug)
+
+
+async def nobody_knows(ends: Ends | None) -> Caller:
+    """Where nobody can be asked whose program it is."""
+    return Caller(unknown="nobody was asked")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Welcome in this process."""
+
+    serve: Serve
+    handshakes: Cap
+    """A handshake needs a place of it, as a login does."""
+    context: Context | None = None
+    """For implicit TLS, which is up before `serve` is called."""
+    caller_of: CallerOf = nobody_knows
+    """For the places."""
+    balancers: Balancers | None = None
+    """Where there are any, only they may connect, each time with a PROXY header."""
+
+    async def __call__(self, conn: str, client: socket.socket, peer: str) -> None:
+        """See Welcome."""
+        channel = open_channel(client, asyncio.get_running_loop(), peer)
+        try:
+            with supervised(conn, lambda: channel.peer):
+                if self.balancers is not None:
+                    await self.balancers.introduce(conn, channel)
+                if self.context is not None:
+                    await self._start_tls(channel, self.context)
+                await self.serve(conn, channel)
+        finally:
+            channel.close()
+
+    async def _start_tls(self, channel: Channel, context: Context) -> None:
+        caller = (await self.caller_of(channel.ends)).key if self.handshakes.is_busy else ""
+        with self.handshakes.place(caller):
+            await _shake_hands(channel, context())
+
+
+async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            await channel.start_tls(context)
+    except TimeoutError:
+        raise TlsFailed(f"no TLS within {HANDSHAKE_SECONDS:.0f} s; {SPEAKS_PLAIN}") from None
+    except TlsFailed as problem:
+        if str(problem) in PLAIN_REASONS:
+            raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
+        raise

@@ -1,0 +1,21 @@
+"""`mail-bridge worker DESCRIPTOR`: what the bridge starts for itself where `workers` is more than 1; not for people."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bridge.host.collector import spare_the_collector
+from bridge.host.hardening import forbid_dumps
+from bridge.host.workers import prepare_worker
+from bridge.observe import logs
+from bridge.workers.worker import work
+
+
+def run_worker(descriptor: str) -> int:
+    """Serve mail clients for the bridge at the other end. Without click and configuration: 20 MB less for each."""
+    forbid_dumps()
+    logs.configure("info")  # until the bridge says how
+    passage, descriptors = prepare_worker(int(descriptor))
+    spare_the_collector()
+    asyncio.run(work(passage, descriptors))
+    return 0

@@ -1,0 +1,173 @@
+"""Messages, and sockets that go with them, between two processes of ours: a Unix socket on the running loop.
+
+A message is a JSON array on a line of its own. What one turn of the loop wants to say goes out in one system call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol as Interface
+
+from bridge.observe.logs import trouble
+from bridge.workers.wire import Misunderstood
+
+Take = Callable[[list[Any], socket.socket | None], None]
+"""A message, and the socket that came with it. A `client` has one, or None where this process could hold no more."""
+
+SOON_SECONDS = 0.02
+"""For what is not urgent: a login storm's ends go out in a few pieces."""
+
+HANDED = "client"
+"""The message that a socket goes with."""
+
+
+class Passage(Interface):
+    """One end of a Unix socket that other sockets go through; host has it. Nothing blocks."""
+
+    def fileno(self) -> int:
+        """For the loop to watch."""
+        ...
+
+    def send(self, data: bytes, handed: socket.socket | None) -> int:
+        """Octets that the system took; `handed` goes with the first. Raises: BlockingIOError, OSError."""
+        ...
+
+    def receive(self) -> tuple[bytes, list[socket.socket | None]]:
+        """Octets, empty at the end, and the sockets that came with them: None for one that this process, out of
+        descriptors, could not take. Raises: BlockingIOError, OSError."""
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
+
+
+class Link:
+    """One end. Both processes are ours: what does not fit ends the link, and with it the worker."""
+
+    def __init__(self, passage: Passage, take: Take, gone: Callable[[], None]) -> None:
+        """`take` is called for each message; `gone` once, when the other process has ended or makes no sense."""
+        self._loop = asyncio.get_running_loop()
+        self._passage = passage
+        self._take = take
+        self._gone = gone
+        self._received = bytearray()
+        self._sockets: deque[socket.socket | None] = deque()
+        self._queue: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._is_urgent = False
+        self._is_waiting = False
+        self._flushing: asyncio.TimerHandle | None = None
+        self._is_open = True
+        self._loop.add_reader(passage, self._readable)
+
+    def send(self, *message: Any, handed: socket.socket | None = None, is_urgent: bool = True) -> None:
+        """Say something; `handed` belongs to the other process from now on. Never blocks; after the end it is lost.
+
+        What is not urgent goes with the next that is, or soon: to wake the other process costs more than to tell it.
+        """
+        if not self._is_open:
+            if handed is not None:
+                handed.close()
+            return
+        self._queue.append((json.dumps(message, separators=(",", ":")).encode() + b"\n", handed))
+        if handed is not None:
+            self._flush()  # a system call of its own in any case
+        elif is_urgent and not self._is_urgent:
+            self._is_urgent = True
+            self._loop.call_soon(self._flush)
+        elif not is_urgent and self._flushing is None:
+            self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
+
+    def close(self) -> None:
+        """Say the rest as far as that works at once, and end; the other side notices. Idempotent."""
+        if not self._is_open:
+            return
+        self._flush()
+        self._is_open = False
+        self._loop.remove_reader(self._passage)
+        self._loop.remove_writer(self._passage)
+        self._passage.close()
+        for sock in (*self._sockets, *(handed for _, handed in self._queue)):
+            if sock is not None:
+                sock.close()
+        self._queue.clear()
+
+    # --- out ----------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        if not self._is_open:
+            return
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        try:
+            while self._queue:
+                self._send_some()
+        except (BlockingIOError, InterruptedError):
+            self._is_waiting = True
+            self._loop.add_writer(self._passage, self._flush)
+            return
+        except OSError:  # the other process has ended: the reader is about to see it
+            self._drop_queue()
+        self._is_urgent = False
+        if self._is_waiting:
+            self._is_waiting = False
+            self._loop.remove_writer(self._passage)
+
+    def _send_some(self) -> None:
+        data, handed = self._queue[0]
+        if handed is None:
+            data = self._joined()
+        sent = self._passage.send(data, handed)
+        if handed is not None:
+            handed.close()  # a copy is on its way
+        if sent < len(data):
+            self._queue[0] = data[sent:], None
+        else:
+            self._queue.popleft()
+
+    def _joined(self) -> bytes:
+        """All that goes before the next socket, now the first of the queue."""
+        parts = []
+        while self._queue and self._queue[0][1] is None:
+            parts.append(self._queue.popleft()[0])
+        data = b"".join(parts)
+        self._queue.appendleft((data, None))
+        return data
+
+    def _drop_queue(self) -> None:
+        for _, handed in self._queue:
+            if handed is not None:
+                handed.close()
+        self._queue.clear()
+
+    # --- in -----------------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        try:
+            data, sockets = self._passage.receive()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, sockets = b"", []
+        self._sockets.extend(sockets)
+        *lines, rest = (bytes(self._received) + data).split(b"\n")
+        self._received[:] = rest
+        if not data or not all(map(self._hand_on, lines)):
+            self._loop.remove_reader(self._passage)
+            self._gone()
+
+    def _hand_on(self, line: bytes) -> bool:
+        """False if the line makes no sense: nothing of it may be believed then, nor what follows."""
+        try:
+            message = json.loads(line)
+            self._take(message, self._sockets.popleft() if message[0] == HANDED else None)
+        except (ValueError, LookupError, TypeError, Misunderstood) as problem:
+            trouble("worker.misunderstood", error=type(problem).__name__)  # not its text: it may repeat a secret
+            return False
+        return True

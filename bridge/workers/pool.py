@@ -1,0 +1,372 @@
+"""The bridge's side of its workers: starts them, hands mail clients over, answers what they ask, counts.
+
+The bridge keeps all that there must be one of: ports, configuration, local passwords, tokens, store, console, budgets
+of upstream connections, and who a mail client is: whose program, by its connection, or what a balancer says. A worker
+gets a mail client's socket, and for its login the account and an access token; whom it serves it is not asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bridge.config.diff import ConfiguredListener
+from bridge.control.wire import encode_error
+from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
+from bridge.model import AccessToken, Account, Caller, Ends, Login
+from bridge.notices import ListenerUp, Notice
+from bridge.observe.logs import event, fault, trouble
+from bridge.relay.balancers import Balancers
+from bridge.relay.channel import ends_of
+from bridge.relay.session import Services
+from bridge.relay.tls import ListenerCertificate
+from bridge.relay.welcome import Welcome, supervised
+from bridge.workers.link import HANDED, Link
+from bridge.workers.process import Process, StartWorker
+from bridge.workers.wire import Manner, Port, pack, unpack
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a worker that has died is started again; doubled each time."""
+SETTLED_SECONDS = 60.0
+"""A worker that has lived for so long starts at FIRST_PAUSE again."""
+START_SECONDS = 15.0
+"""How long a mail client waits for a worker to be up: at start, or where all have died at once."""
+END_SECONDS = 5.0
+"""For a worker to end its sessions and itself, before it is killed."""
+DESCRIPTORS_PER_SESSION = 2
+"""Mail client and upstream."""
+DESCRIPTORS_KEPT = 64
+"""Of a worker, for all else: loop, logs, lookups, certificates."""
+
+
+@dataclass
+class _Client:
+    """A mail client that a worker serves."""
+
+    done: asyncio.Future[None]
+    unauthenticated: ExitStack
+    """Its place among those that have not logged in."""
+    held: socket.socket
+    """Another descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
+    whoever has left must not be taken for a program that has got his port since: as long as this is held, and has a
+    peer, nobody can have."""
+    is_direct: bool = True
+    """See Channel."""
+    origin: Ends | None = None
+    """See Channel."""
+    caller: Caller | None = None
+    """Once somebody has asked."""
+    account: Account | None = None
+    """Once the local password was right: a worker gets no token for anybody else."""
+
+    @property
+    def ends(self) -> Ends | None:
+        """See Channel."""
+        return ends_of(self.held) if self.is_direct else self.origin
+
+
+@dataclass
+class _Worker:
+    """A running one."""
+
+    number: int
+    process: Process
+    group: asyncio.TaskGroup
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    room: int = 0
+    """Sessions that its descriptors are enough for; 0 until it is ready."""
+    clients: dict[str, _Client] = field(default_factory=dict)
+    requests: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    link: Link = field(init=False)
+
+
+class Pool:
+    """All workers of one bridge."""
+
+    def __init__(self, count: int, start: StartWorker, services: Services, manner: Callable[[], Manner]) -> None:
+        """`services` as for a session in this process; `manner` is asked for whenever it may have changed."""
+        self._count = count
+        self._start = start
+        self._services = services
+        self._manner = manner
+        self._workers: list[_Worker] = []
+        self._ports: list[Port] = []
+        self._has_started = False
+        self._changed = asyncio.Event()
+        """Set and replaced whenever a worker is ready, or has died."""
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep all workers running until cancelled; then they end, with what sessions they still have."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(1, self._count + 1):
+                group.create_task(self._keep(number))
+
+    async def _start_of_all(self) -> None:
+        """Until all of them are up, so that the first clients are spread too; not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                while len(self._ready()) < self._count:
+                    await self._change()
+
+    def take(self, notice: Notice) -> None:
+        """The account's token may be another one now, or none: what workers remember of its logins is over."""
+        if (address := getattr(notice, "address", "")) and not isinstance(notice, ListenerUp):
+            for worker in self._workers:
+                worker.link.send("forget", address)
+
+    def renew_certificates(self) -> None:
+        """Some port's files are others now."""
+        for worker in self._workers:
+            worker.link.send("renewed")
+
+    def tell(self) -> None:
+        """What `manner` says has changed."""
+        for worker in self._workers:
+            worker.link.send("manner", pack(self._manner()))
+
+    async def _keep(self, number: int) -> None:
+        """One worker, started again whenever it dies."""
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        while True:
+            started = loop.time()
+            try:
+                process = await self._start()
+                await self._run_one(number, process)
+            except BridgeError as problem:
+                trouble("worker.not_started", worker=number, reason=str(problem))
+            pause = FIRST_PAUSE if loop.time() - started > SETTLED_SECONDS else pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _run_one(self, number: int, process: Process) -> None:
+        """Until it ends, or this is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            worker = _Worker(number, process, group)
+            worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.gone.set)
+            self._workers.append(worker)
+            for port in self._ports:
+                worker.link.send("port", pack(port))
+            worker.link.send("manner", pack(self._manner()))
+            try:
+                await worker.gone.wait()
+            finally:
+                self._workers.remove(worker)
+                sessions = self._give_up(worker)
+                how = await _ended(worker)
+                self._announce_change()
+            trouble("worker.died", worker=number, pid=process.pid, how=how, sessions=sessions)
+
+    def _give_up(self, worker: _Worker) -> int:
+        """Forget what it served and asked. Returns: how many sessions have ended with it."""
+        worker.link.close()
+        for request in worker.requests.values():
+            request.cancel()
+        clients, worker.clients = worker.clients, {}
+        for client in clients.values():
+            _over(client)
+        return len(clients)
+
+    # --- mail clients -------------------------------------------------------------------------------------------
+
+    def serving(
+        self, listener: ConfiguredListener, certificate: ListenerCertificate | None, balancers: Balancers | None
+    ) -> Welcome:
+        """How the mail clients of a port are served: by a worker, TLS included; `balancers` introduce them to us."""
+        files = certificate.files if certificate is not None else ("", "")
+        port = Port(len(self._ports), listener.protocol, listener.address.tls, *files)
+        self._ports.append(port)
+        for worker in self._workers:
+            worker.link.send("port", pack(port))
+
+        async def welcome(conn: str, client: socket.socket, peer: str) -> None:
+            with supervised(conn, lambda: peer), ExitStack() as unauthenticated, ExitStack() as ours:
+                ours.callback(client.close)
+                held = unauthenticated.enter_context(_another(client))
+                visitor, named = _Client(asyncio.get_running_loop().create_future(), unauthenticated, held), peer
+                if balancers is not None:
+                    visitor.is_direct = False
+                    named, visitor.origin = await balancers.introduced(conn, peer, partial(_receive, client))
+                no_place = await self._place(visitor)
+                if (worker := await self._free_worker(conn)) is not None:
+                    ours.pop_all()
+                    worker.link.send(HANDED, conn, port.number, peer, named, no_place, handed=client)
+                    await self._session(worker, conn, visitor)
+
+        return welcome
+
+    async def _free_worker(self, conn: str) -> _Worker | None:
+        """The one with the fewest sessions; None, and the client is sent away, if none has room."""
+        if not self._has_started:
+            await self._start_of_all()
+            self._has_started = True
+        if not self._ready():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_SECONDS):
+                    while not self._ready():
+                        await self._change()
+        worker = min(self._ready(), key=lambda one: len(one.clients), default=None)
+        if worker is None or len(worker.clients) >= worker.room:
+            trouble("worker.full" if worker else "worker.missing", conn=conn)
+            return None
+        return worker
+
+    async def _place(self, client: _Client) -> str:
+        """Empty; or why there is none, and a worker tells the client, in its protocol."""
+        cap = self._services.cap
+        try:
+            caller = (await self._caller(client)).key if cap.is_busy else ""
+            client.unauthenticated.enter_context(cap.place(caller))
+        except LimitReached as limit:
+            return str(limit)
+        return ""
+
+    async def _session(self, worker: _Worker, conn: str, client: _Client) -> None:
+        """Returns when it is over; cancelling ends it."""
+        worker.clients[conn] = client
+        try:
+            await client.done
+        except asyncio.CancelledError:
+            worker.link.send("end", conn)
+            raise
+
+    async def _caller(self, client: _Client) -> Caller:
+        """Whose program it is: asked of the system once, if at all, and never of the worker."""
+        if client.caller is None or not client.caller.user_id:
+            client.caller = await self._services.caller_of(client.ends)
+        return client.caller
+
+    # --- what workers say ---------------------------------------------------------------------------------------
+
+    def _take(self, worker: _Worker, message: list[Any]) -> None:
+        match message:
+            case ["ask", int(number), str(what), *arguments]:
+                worker.requests[number] = worker.group.create_task(self._answer(worker, number, what, arguments))
+            case ["cancel", int(number)]:
+                if (request := worker.requests.get(number)) is not None:
+                    request.cancel()
+            case ["in", str(conn)]:
+                if (client := worker.clients.get(conn)) is not None:
+                    client.unauthenticated.close()
+            case ["done", str(conn)]:
+                if (client := worker.clients.pop(conn, None)) is not None:
+                    _over(client)
+            case ["ready", int(descriptors)]:
+                worker.room = max(1, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_PER_SESSION)
+                event("worker.up", worker=worker.number, pid=worker.process.pid, room=worker.room)
+                self._announce_change()
+            case _:
+                raise ValueError
+
+    async def _answer(self, worker: _Worker, number: int, what: str, arguments: list[Any]) -> None:
+        try:
+            match what, arguments:
+                case "login", [str(conn), login]:
+                    worker.link.send("answer", number, await self._login(worker, conn, unpack(Login, login)))
+                case "token", [str(conn), refused]:
+                    worker.link.send("answer", number, await self._token(worker, conn, unpack(AccessToken, refused)))
+                case "turn", [str(protocol), str(address), int(most)]:
+                    async with self._services.turns.turn((protocol, address), most):
+                        worker.link.send("answer", number, None)
+                        await asyncio.Event().wait()  # until cancelled: by the worker, or because it has died
+                case _:
+                    worker.link.close()
+                    worker.gone.set()
+        except BridgeError as problem:
+            worker.link.send("problem", number, encode_error(problem))
+        except Exception as bug:  # noqa: BLE001  the supervisor of section 8: a bug ends one session, not the worker
+            fault("session.bug", worker=worker.number, error=bug)
+            worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
+        finally:
+            worker.requests.pop(number, None)
+
+    async def _login(self, worker: _Worker, conn: str, login: Login) -> Any:
+        """Account and token at once, and whether the same login has the same answer for a while, whoever has it.
+
+        It has not where the answer hung on who the caller is: on `os_user`, or on how much he has guessed.
+        """
+        client = _client_of(worker, conn)
+        is_for_all = True
+
+        async def caller_of() -> Caller:
+            nonlocal is_for_all
+            is_for_all = False
+            return await self._caller(client)
+
+        async with self._noted(client):
+            account = await self._services.who(login, caller_of)
+            token = await self._services.token_for(account)
+        client.account = account
+        return [pack(account), pack(token), is_for_all]
+
+    async def _token(self, worker: _Worker, conn: str, refused: AccessToken) -> Any:
+        client = _client_of(worker, conn)
+        if client.account is None:
+            raise PeerGone("nobody has logged in there")
+        async with self._noted(client):
+            return pack(await self._services.token_for(client.account, refused=refused))
+
+    @asynccontextmanager
+    async def _noted(self, client: _Client) -> AsyncIterator[None]:
+        """What the sign-in page has to know: before the worker has its answer, since then the client may be gone."""
+        try:
+            yield
+        except AuthorizationRequired as wanted:
+            await self._services.asked(wanted.address, client.ends, lambda: self._caller(client))
+            raise
+
+    # --- small things -------------------------------------------------------------------------------------------
+
+    def _ready(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.room and not worker.gone.is_set()]
+
+    async def _change(self) -> None:
+        await self._changed.wait()
+
+    def _announce_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _client_of(worker: _Worker, conn: str) -> _Client:
+    if (client := worker.clients.get(conn)) is None:
+        raise PeerGone("that client has gone")
+    return client
+
+
+def _another(client: socket.socket) -> socket.socket:
+    try:
+        return client.dup()
+    except OSError as problem:  # no descriptor is left; the listener says so with its next client
+        raise LimitReached(str(problem)) from problem
+
+
+async def _receive(client: socket.socket, most: int) -> bytes:
+    """See balancers.Receive."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(client, most)
+    except OSError as problem:
+        raise PeerGone(str(problem)) from problem
+
+
+def _over(client: _Client) -> None:
+    client.unauthenticated.close()
+    if not client.done.done():
+        client.done.set_result(None)
+
+
+async def _ended(worker: _Worker) -> str:
+    """Its end, by itself or, if that takes too long, by force."""
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            return await worker.process.wait()
+    except TimeoutError:
+        worker.process.kill()
+        return await worker.process.wait()

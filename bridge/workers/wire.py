@@ -1,0 +1,132 @@
+"""What the bridge and its workers say to each other: values to JSON and back, secrets included.
+
+Only for the Unix socket between two processes of ours, never for the network or the disk: control.wire, for all others,
+refuses secrets. Not pickle: what a worker has met may have got the better of it, and must stay there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Literal, TypeVar
+
+from bridge.errors import BridgeError
+from bridge.model import Endpoint, Protocol, TlsMode
+from bridge.secret import Secret
+
+T = TypeVar("T")
+
+Convert = Callable[[Any], Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Port:
+    """How the mail clients of one local port are to be served."""
+
+    number: int
+    """Ours; a changed port is another one."""
+    protocol: Protocol
+    tls: TlsMode | None
+    certificate: str
+    key: str
+    """Both are names of files, empty without TLS."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Manner:
+    """What all workers have to know of the configuration."""
+
+    log_level: str
+    log_format: str
+    smtp: tuple[Endpoint, ...]
+    """Every SMTP server of the configuration: the EHLO reply offers what all of them honour."""
+
+
+class Misunderstood(BridgeError):
+    """The other process is of another version: its files were replaced while it ran."""
+
+
+def pack(value: Any) -> Any:
+    """A value of the model to what json takes."""
+    return _packer(typing.cast(Any, type(value)))(value)
+
+
+def unpack(kind: type[T], data: Any) -> T:
+    """What pack() made of a `kind`. Raises: Misunderstood; its text repeats nothing of the input."""
+    try:
+        return typing.cast(T, _unpacker(typing.cast(Any, kind))(data))
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise Misunderstood(f"no {kind.__name__}: {type(problem).__name__}") from None
+
+
+@functools.cache
+def _packer(kind: Any) -> Convert:
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+        return lambda value: [pack(getattr(value, name)) for name in names]
+    if issubclass(kind, Secret):
+        return lambda value: _plain(value.reveal())
+    if issubclass(kind, Enum):
+        return lambda value: value.value
+    if issubclass(kind, bytes):
+        return _plain
+    if issubclass(kind, tuple | frozenset):
+        return lambda value: [pack(item) for item in value]
+    if issubclass(kind, dict):
+        return lambda value: [[pack(key), pack(item)] for key, item in value.items()]
+    if issubclass(kind, str | int | float | types.NoneType):
+        return lambda value: value
+    raise TypeError(f"{kind.__name__} has no form between workers")
+
+
+def _plain(content: str | bytes) -> str:
+    return content.decode("latin-1") if isinstance(content, bytes) else content
+
+
+@functools.cache
+def _unpacker(kind: Any) -> Convert:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # `X | None`: the model has no other kind of union
+        inner = _unpacker(arguments[0])
+        return lambda data: None if data is None else inner(data)
+    if origin is Secret:
+        inner = _unpacker(arguments[0])
+        return lambda data: Secret(inner(data))
+    if origin in (tuple, frozenset):
+        return _collection(origin, arguments)
+    if origin is not None and issubclass(origin, Mapping):
+        key, item = map(_unpacker, arguments)
+        return lambda data: {key(one): item(other) for one, other in data}
+    if origin is Literal:
+        return lambda data: arguments[arguments.index(data)]
+    if dataclasses.is_dataclass(kind):
+        return _fields(kind)
+    if issubclass(kind, Enum):
+        return typing.cast(Convert, kind)
+    if kind is bytes:
+        return lambda data: data.encode("latin-1")
+    return lambda data: _exactly(kind, data)
+
+
+def _collection(kind: type[Any], arguments: tuple[Any, ...]) -> Convert:
+    if kind is tuple and arguments[-1] is not Ellipsis:
+        items = [_unpacker(argument) for argument in arguments]
+        return lambda data: tuple(item(one) for item, one in zip(items, data, strict=True))
+    inner = _unpacker(arguments[0])
+    return lambda data: kind(inner(one) for one in data)
+
+
+def _fields(kind: Any) -> Convert:
+    hints = typing.get_type_hints(kind)
+    fields = [_unpacker(hints[field.name]) for field in dataclasses.fields(kind)]
+    return lambda data: kind(*(field(one) for field, one in zip(fields, data, strict=True)))
+
+
+def _exactly(kind: type[Any], data: Any) -> Any:
+    if type(data) is kind or (kind is float and type(data) is int):
+        return data
+    raise TypeError("of another type")

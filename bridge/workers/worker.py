@@ -1,0 +1,254 @@
+"""A worker: serves the mail clients that the bridge hands over, and ends with it.
+
+It knows no configuration and no grant. What a session needs it asks the bridge: one question for a login that it has
+not seen lately, one where a mailbox's upstream connections are counted.
+Whose program a mail client is it does not know either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from bridge.clock import SystemClock
+from bridge.control.wire import decode_error
+from bridge.errors import ConfigError, LimitReached
+from bridge.model import AccessToken, Account, Login, TlsMode
+from bridge.observe import logs
+from bridge.protocols.smtp.extensions import offered_extensions
+from bridge.relay.reception import Reception
+from bridge.relay.session import AskCaller, Services
+from bridge.relay.tls import ListenerCertificate
+from bridge.relay.welcome import Service
+from bridge.workers.link import Link, Passage
+from bridge.workers.logins import RecentLogins
+from bridge.workers.wire import Manner, Misunderstood, Port, pack, unpack
+
+END_SECONDS = 2.0
+"""For sessions to close their sockets politely when the bridge has ended."""
+
+
+async def work(passage: Passage, descriptors: int) -> None:
+    """Serve until the bridge closes its end of `passage`. `descriptors`: how many this process may have."""
+    async with asyncio.TaskGroup() as group:
+        worker = _Worker(passage, group)
+        worker.link.send("ready", descriptors)
+        await worker.gone.wait()
+        worker.link.close()
+        await worker.end_sessions()
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """A mail client that the bridge has handed over."""
+
+    conn: str
+    port: Port
+    named: str
+    """Its address, for the log; behind a balancer what that says."""
+    no_place: str
+    """Why it is to be sent away; empty if it is not."""
+
+
+class _Worker:
+    """This process."""
+
+    def __init__(self, passage: Passage, group: asyncio.TaskGroup) -> None:
+        self.gone = asyncio.Event()
+        self.logins = RecentLogins(SystemClock())
+        self.link = Link(passage, self._take, self.gone.set)
+        self._group = group
+        self._reception = Reception(self._smtp_extensions)
+        self._ports: dict[int, Port] = {}
+        self._certificates: dict[int, ListenerCertificate] = {}
+        self._sessions: dict[str, asyncio.Task[None]] = {}
+        self._manner = Manner("info", "text", ())
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+
+    async def end_sessions(self) -> None:
+        """They had their time while the bridge drained."""
+        for question in self._questions.values():
+            question.cancel()
+        for session in self._sessions.values():
+            session.cancel()
+        if self._sessions:
+            await asyncio.wait(self._sessions.values(), timeout=END_SECONDS)
+
+    # --- what the bridge says -----------------------------------------------------------------------------------
+
+    def _take(self, message: list[Any], handed: socket.socket | None) -> None:
+        match message:
+            case ["client", str(conn), int(port), str(peer), str(named), str(no_place)]:
+                self._begin(_Client(conn, self._ports[port], named, no_place), peer, handed)
+            case ["end", str(conn)]:
+                if (session := self._sessions.get(conn)) is not None:
+                    session.cancel()
+            case ["answer", int(number), value]:
+                if (question := self._questions.get(number)) is not None and not question.done():
+                    question.set_result(value)
+            case ["problem", int(number), dict(problem)]:
+                if (question := self._questions.get(number)) is not None and not question.done():
+                    question.set_exception(decode_error(problem))
+            case ["forget", str(address)]:
+                self.logins.forget(address)
+            case ["port", port]:
+                opened = unpack(Port, port)
+                self._ports[opened.number] = opened
+            case ["renewed"]:
+                for certificate in self._certificates.values():
+                    certificate.look()
+            case ["manner", manner]:
+                self._behave(unpack(Manner, manner))
+            case _:
+                raise Misunderstood
+
+    def _behave(self, manner: Manner) -> None:
+        self._manner = manner
+        self.logins.forget()
+        logs.configure(cast(logs.Level, manner.log_level), cast(logs.Style, manner.log_format))
+
+    def _begin(self, client: _Client, peer: str, handed: socket.socket | None) -> None:
+        conn = client.conn
+        if handed is None or _peer_of(handed) not in {peer, ""}:
+            # Out of descriptors, or, which must never be, another client's socket.
+            logs.trouble("worker.no_socket", conn=conn)
+            if handed is not None:
+                handed.close()
+            self.link.send("done", conn)
+            return
+        session = self._group.create_task(self._serve(client, handed), name=conn)
+        self._sessions[conn] = session
+        session.add_done_callback(lambda _: self._over(conn))
+
+    def _over(self, conn: str) -> None:
+        del self._sessions[conn]
+        self.link.send("done", conn, is_urgent=False)
+
+    async def _serve(self, client: _Client, handed: socket.socket) -> None:
+        try:
+            service = self._service(client)
+        except ConfigError as problem:  # a file that was good when the bridge opened the port
+            logs.trouble("session.no_tls", conn=client.conn, reason=str(problem))
+            handed.close()
+            return
+        await service(client.conn, handed, client.named)
+
+    def _service(self, client: _Client) -> Service:
+        port, questions = client.port, _Questions(self, client)
+        if port.tls is not None and port.number not in self._certificates:
+            self._certificates[port.number] = ListenerCertificate(port.certificate, port.key)
+        certificate = self._certificates.get(port.number)
+        context = certificate.context if certificate is not None else None
+        services = Services(questions.who, questions.token_for, questions, questions)
+        is_implicit = port.tls is TlsMode.IMPLICIT
+        serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
+        return Service(serve, _Places(client), context if is_implicit else None)
+
+    def _smtp_extensions(self) -> tuple[str, ...]:
+        return offered_extensions(map(self._reception.learned_extensions, self._manner.smtp))
+
+    # --- what this process asks ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def asking(self, what: str, *arguments: Any) -> AsyncIterator[Any]:
+        """The answer; leaving ends what was asked for. Raises: BridgeError as the bridge does."""
+        number = next(self._numbers)
+        question = self._questions[number] = asyncio.get_running_loop().create_future()
+        self.link.send("ask", number, what, *arguments)
+        is_answered = False
+        try:
+            answer = await question
+            is_answered = what != "turn"  # that one is held until it is given back
+            yield answer
+        finally:
+            del self._questions[number]
+            if not is_answered:
+                self.link.send("cancel", number)
+
+
+class _Places:
+    """See limits.Cap. The bridge counts, and has asked who the client is where that matters: there is one, or none."""
+
+    is_busy = False
+
+    def __init__(self, client: _Client) -> None:
+        self._client = client
+
+    @contextmanager
+    def place(self, caller: str = "") -> Iterator[None]:
+        """See limits.Cap."""
+        if self._client.no_place:
+            raise LimitReached(self._client.no_place)
+        yield
+
+
+class _Questions(_Places):
+    """One session's, in place of the services that it has in the bridge itself."""
+
+    def __init__(self, worker: _Worker, client: _Client) -> None:
+        super().__init__(client)
+        self._worker = worker
+        self._conn = client.conn
+        self._login: Login | None = None
+        self._token: AccessToken | None = None
+        self._is_recent = False
+
+    async def who(self, login: Login, caller_of: AskCaller) -> Account:
+        """See session.Who. The token comes along. The bridge knows the connection, and asks the system itself."""
+        self._login = login
+        recent = self._worker.logins.find(login)
+        self._is_recent = recent is not None
+        account, self._token = recent or await self._ask(login)
+        return account
+
+    async def token_for(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
+        """See session.TokenFor."""
+        assert self._token is not None and self._login is not None  # noqa: S101, PT018  who() comes first
+        if refused is None:
+            return self._token
+        self._worker.logins.forget(account.address)
+        if self._is_recent:  # the bridge gives a token only to where the local password was right
+            await self._ask(self._login)
+        async with self._worker.asking("token", self._conn, pack(refused)) as token:
+            return unpack(AccessToken, token)
+
+    async def _ask(self, login: Login) -> tuple[Account, AccessToken]:
+        logins = self._worker.logins
+        generation = logins.generation
+        async with self._worker.asking("login", self._conn, pack(login)) as (account, token, is_for_all):
+            found = unpack(Account, account), unpack(AccessToken, token)
+        if is_for_all is True:
+            logins.add(login, *found, asked_in=generation)
+        return found
+
+    @asynccontextmanager
+    async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
+        """See limits.Turns: over all workers, since the bridge counts. Nothing is asked where there is no limit."""
+        if most is None:
+            yield
+            return
+        async with self._worker.asking("turn", *key, most):
+            yield
+
+    @contextmanager
+    def place(self, caller: str = "") -> Iterator[None]:
+        """See limits.Cap. The session's is over with its login; the handshake's, before, does not end it."""
+        with super().place(caller):
+            try:
+                yield
+            finally:
+                self._worker.link.send("in", self._conn, is_urgent=False)
+
+
+def _peer_of(sock: socket.socket) -> str:
+    """As relay.listener writes it; empty if the client has left already."""
+    with suppress(OSError):
+        host, port = sock.getpeername()[:2]
+        return f"{host}:{port}"
+    return ""

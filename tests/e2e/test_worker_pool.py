@@ -1,0 +1,222 @@
+"""Budgets over all workers: real worker processes and a real mail server, and services of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge.config.addresses import ListenAddress
+from bridge.config.diff import ConfiguredListener
+from bridge.errors import LoginRefused
+from bridge.host.workers import start_worker
+from bridge.model import AccessToken, Account, Caller, Endpoint, Ends, Login, Protocol, TlsMode
+from bridge.notices import Forgotten
+from bridge.relay.limits import ConnectionCap, Turns
+from bridge.relay.listener import Listener
+from bridge.relay.session import AskCaller, Services
+from bridge.secret import Secret
+from bridge.workers.pool import Pool
+from bridge.workers.wire import Manner
+from tests.e2e.conftest import ALICE, World
+
+pytestmark = pytest.mark.servers
+
+PASSWORD = Secret(b"a local password")
+
+
+class Desk:
+    """What the bridge would answer; counts how often it is asked."""
+
+    def __init__(self, world: World, connections: int | None) -> None:
+        endpoint = Endpoint(
+            "localhost", world.dovecot.imap_tls, TlsMode.IMPLICIT, str(world.authority.ca_file), connections=connections
+        )
+        self._account = Account(ALICE, "it", ALICE, {Protocol.IMAP: endpoint})
+        self._good = self.token = _token(world.provider.issue(ALICE))
+        self.refused: list[AccessToken] = []
+        self.asked = 0
+        self.pool: Pool | None = None
+
+    async def who(self, login: Login, caller_of: AskCaller) -> Account:
+        self.asked += 1
+        if login.password != PASSWORD:
+            raise LoginRefused("wrong")
+        return self._account
+
+    async def caller_of(self, ends: Ends | None) -> Caller:
+        raise AssertionError("an ordinary login asks nobody")
+
+    async def token_for(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
+        if refused is not None:
+            self.refused.append(refused)
+            return self._good
+        return self.token
+
+
+class Curious(Desk):
+    """Looks who is there, once it may."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, connections=None)
+        self.arrived, self.look = asyncio.Event(), asyncio.Event()
+        self.seen: asyncio.Queue[Ends | None] = asyncio.Queue()
+
+    async def who(self, login: Login, caller_of: AskCaller) -> Account:
+        self.arrived.set()
+        await self.look.wait()
+        await caller_of()
+        return await super().who(login, caller_of)
+
+    async def caller_of(self, ends: Ends | None) -> Caller:
+        self.seen.put_nowait(ends)
+        return Caller("alice", "1000")
+
+
+def _token(value: str) -> AccessToken:
+    return AccessToken(Secret(value), time.time() + 3600, time.time())
+
+
+class Waiting(Turns):
+    """Tells when somebody waits for a turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: asyncio.Queue[None] = asyncio.Queue()
+
+    def turn(self, key: tuple[str, str], most: int | None):  # type: ignore[no-untyped-def]
+        self.asked.put_nowait(None)
+        return super().turn(key, most)
+
+
+@asynccontextmanager
+async def serving(desk: Desk, turns: Turns) -> AsyncIterator[tuple[str, int]]:
+    assert start_worker is not None
+    services = Services(desk.who, desk.token_for, turns, ConnectionCap(), desk.caller_of)
+    pool = Pool(2, start_worker, services, lambda: Manner("info", "text", ()))
+    desk.pool = pool
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    where = sock.getsockname()
+    welcome = pool.serving(ConfiguredListener(Protocol.IMAP, ListenAddress(address="127.0.0.1:1143")), None, None)
+    listener = Listener(Protocol.IMAP, [sock], welcome)
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(pool.run())
+        accepting = group.create_task(listener.run())
+        try:
+            yield where
+        finally:
+            listener.stop()
+            await accepting
+            keeping.cancel()
+
+
+def logged_in(where: tuple[str, int], password: str = PASSWORD.reveal().decode()) -> imaplib.IMAP4:
+    session = imaplib.IMAP4(*where, timeout=60)
+    try:
+        session.login(ALICE, password)
+    except imaplib.IMAP4.error:
+        session.shutdown()
+        raise
+    return session
+
+
+async def test_a_mailboxs_upstream_connections_are_counted_over_all_workers(world: World) -> None:
+    turns = Waiting()
+    async with serving(Desk(world, connections=1), turns) as where:
+        first = await asyncio.to_thread(logged_in, where)
+        await turns.asked.get()
+        waiting = asyncio.get_running_loop().run_in_executor(None, logged_in, where)  # at the other worker
+        await turns.asked.get()
+        assert not waiting.done()
+        assert (await asyncio.to_thread(first.noop))[0] == "OK"
+        await asyncio.to_thread(first.logout)
+        second = await waiting
+        assert (await asyncio.to_thread(second.noop))[0] == "OK"
+        await asyncio.to_thread(second.logout)
+
+
+async def test_a_client_that_gives_up_waiting_gives_its_turn_to_the_next(world: World) -> None:
+    turns = Waiting()
+    async with serving(Desk(world, connections=1), turns) as where:
+        first = await asyncio.to_thread(logged_in, where)
+        await turns.asked.get()
+        with socket.create_connection(where) as impatient:
+            impatient.sendall(f'1 LOGIN {ALICE} "{PASSWORD.reveal().decode()}"\r\n'.encode())
+            await turns.asked.get()
+        await asyncio.to_thread(first.logout)
+        third = await asyncio.to_thread(logged_in, where)
+        assert (await asyncio.to_thread(third.noop))[0] == "OK"
+        await asyncio.to_thread(third.logout)
+
+
+async def test_a_login_is_asked_about_once_and_a_wrong_one_each_time(world: World) -> None:
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        for _ in range(6):
+            await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+        assert desk.asked <= 2  # once for each worker
+        before = desk.asked
+        for _ in range(4):
+            with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+                await asyncio.to_thread(logged_in, where, "another one")
+        assert desk.asked == before + 4
+
+
+async def test_a_token_that_the_mail_server_refuses_is_replaced_also_where_the_login_is_remembered(
+    world: World,
+) -> None:
+    desk = Desk(world, connections=None)
+    desk.token = stale = _token("CANARY-nobodys")
+    async with serving(desk, Turns()) as where:
+        for number in range(1, 5):
+            session = await asyncio.to_thread(logged_in, where)
+            assert (await asyncio.to_thread(session.noop))[0] == "OK"
+            await asyncio.to_thread(session.logout)
+            assert desk.refused == [stale] * number
+
+
+async def test_a_login_is_asked_about_again_once_the_bridge_has_told_of_its_account(world: World) -> None:
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        for notice, is_about_it in ((Forgotten("bob@example.com"), False), (Forgotten(ALICE), True)):
+            for _ in range(4):
+                await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+            before = desk.asked
+            assert desk.pool is not None
+            desk.pool.take(notice)
+            await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+            assert (desk.asked > before) is is_about_it
+
+
+async def test_who_is_at_the_other_end_is_looked_up_there_and_one_who_has_left_is_nobody(world: World) -> None:
+    """Whoever has his port by then would be taken for him."""
+    desk = Curious(world)
+    async with serving(desk, Turns()) as where:
+        for has_left in (False, True):
+            desk.arrived.clear()
+            desk.look.clear()
+            with socket.create_connection(where, timeout=60) as sock:
+                name = sock.getsockname()
+                sock.sendall(f'1 LOGIN {ALICE} "{PASSWORD.reveal().decode()}"\r\n'.encode())
+                await desk.arrived.wait()
+                if has_left:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # by RST
+                    sock.close()
+                desk.look.set()
+                assert await desk.seen.get() == (None if has_left else Ends(name, where))
+
+
+async def test_what_hung_on_the_caller_is_asked_about_each_time(world: World) -> None:
+    desk = Curious(world)
+    desk.look.set()
+    async with serving(desk, Turns()) as where:
+        for _ in range(4):
+            await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+        assert desk.asked == 4

@@ -1,0 +1,237 @@
+"""`workers: 2`: who may log in, for whom a balancer speaks, and renewed certificates, as with one process."""
+
+from __future__ import annotations
+
+import base64
+import imaplib
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from bridge.accounts.guesses import GUESSES
+from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
+from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.test_first_use import MUST_SIGN_IN, signed_in
+from tests.e2e.test_os_users import PROTOCOLS, Dialogue, is_accepted, log_in, port
+from tests.e2e.test_workers import with_workers, workers
+from tests.servers.ca import Authority
+from tests.servers.os_user import OsUser, os_user
+
+pytestmark = pytest.mark.servers
+
+CHOSEN = "CANARY-chosen-by-bob"
+LATER = "* BYE [UNAVAILABLE] Too many connections or attempts. Try again later."
+AT_BOTH = 4
+"""Logins one after the other: each worker has had two of them."""
+
+
+@pytest.fixture(scope="module")
+def colleague() -> Iterator[OsUser]:
+    with os_user(f"mb-guard-{os.getpid()}") as user:
+        yield user
+
+
+@pytest.fixture(scope="module")
+def shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bridge]:
+    """Alice's mailbox is for the user that runs the tests, also behind a balancer; Bob's for everybody."""
+    bridge = with_workers(world, tmp_path_factory.mktemp("guard"))
+    bridge.config["accounts"][0]["os_user"] = "root"
+    behind = {"address": f"127.0.0.1:{free_ports(1)[0]}", "proxy_protocol_from": ["127.0.0.1"]}
+    bridge.config["listeners"]["pop3"] = [bridge.config["listeners"]["pop3"], behind]
+    with running(bridge):
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin=CHOSEN)
+        yield bridge
+
+
+# --- os_user --------------------------------------------------------------------------------------------------------
+
+
+def test_what_both_workers_have_allowed_to_one_user_they_do_not_allow_to_another(
+    shared: Bridge, colleague: OsUser
+) -> None:
+    password = shared.password(ALICE)
+    for _ in range(AT_BOTH):
+        assert is_accepted(log_in(None, shared, "imap", ALICE, password))
+    refused = {log_in(colleague, shared, "imap", ALICE, password) for _ in range(2)}
+    nobody = log_in(colleague, shared, "imap", "nobody@example.com", "CANARY-wrong")
+    assert refused == {nobody}, "the colleague learns that the password was right"
+    assert not is_accepted(nobody)
+    assert f"os_user: {ALICE} is not for programs of {colleague.name} (the local password was right)" in shared.log
+    assert is_accepted(log_in(None, shared, "imap", ALICE, password))
+
+
+def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge, colleague: OsUser) -> None:
+    plain = base64.b64encode(f"\0{ALICE}\0{shared.password(ALICE)}".encode()).decode()
+    for _ in range(6):
+        with colleague.connect(port(shared, "smtp")) as sock:
+            lines = ["EHLO crm.example", f"AUTH PLAIN {plain}", f"MAIL FROM:<{ALICE}>", f"RCPT TO:<{ALICE}>", "DATA"]
+            sock.sendall("\r\n".join([*lines, "Subject: forged-too", "", "x", ".", "QUIT", ""]).encode())
+    smtp = f"127.0.0.1:{port(shared, 'smtp')}"
+    shared.wait_until(
+        lambda: {one["address"]: one["sessions"] for one in shared.json("status")["listeners"]}[smtp] == 0,
+        "the end of those sessions",
+        seconds=60,
+    )
+    with imaplib.IMAP4("127.0.0.1", port(shared, "imap"), timeout=60) as imap:
+        imap.login(ALICE, shared.password(ALICE))
+        imap.select("INBOX", readonly=True)
+        assert imap.search(None, "SUBJECT", "forged-too")[1] == [b""]
+
+
+# --- wrong passwords ------------------------------------------------------------------------------------------------
+
+
+def test_guesses_at_both_workers_are_counted_together_and_a_right_one_too_many_is_not_remembered_either(
+    shared: Bridge, colleague: OsUser
+) -> None:
+    for _ in range(AT_BOTH):
+        assert is_accepted(log_in(None, shared, "imap", BOB, CHOSEN)), "root's: a password that could be guessed"
+    with ExitStack() as stack:
+        for number in range(GUESSES):
+            guess = stack.enter_context(closing(Dialogue(colleague.connect(port(shared, "imap")), "imap")))
+            guess.ask(BOB, f"CANARY-guess-{number}")
+        number = 0
+        while "different wrong passwords were tried" not in shared.log:
+            number += 1
+            assert number <= GUESSES, "there is no end to guessing"
+            assert log_in(colleague, shared, "imap", BOB, f"CANARY-more-{number}") == LATER
+    for _ in range(2):
+        assert log_in(colleague, shared, "imap", BOB, CHOSEN) == LATER, "this caller has never shown it"
+    for protocol in PROTOCOLS:
+        if protocol != "pop3":  # two ports there
+            assert is_accepted(log_in(None, shared, protocol, BOB, CHOSEN))
+
+
+def test_wrong_logins_wait_for_their_answers_whichever_worker_has_them(shared: Bridge) -> None:
+    """Three are answered at once and eight wait; with a count for each worker nobody of sixteen would be sent away."""
+    name = "somebody@example.com"
+    with ExitStack() as stack:
+        said = []
+        for _ in range(16):
+            sock = socket.create_connection(("127.0.0.1", port(shared, "imap")), timeout=90)
+            said.append(stack.enter_context(closing(Dialogue(sock, "imap"))))
+        for dialogue in said:
+            dialogue.ask(name, "CANARY-of-last-year")
+        answers = [dialogue.answer() for dialogue in said]
+    assert LATER in answers
+    assert any("AUTHENTICATIONFAILED" in answer for answer in answers)
+    assert "wrong logins wait for their answer already" in shared.log
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+def test_one_user_cannot_take_all_places_of_both_workers(shared: Bridge, colleague: OsUser) -> None:
+    with ExitStack() as stack:
+        held = 0
+        for _ in range(UNAUTHENTICATED_CONNECTIONS):
+            sock = stack.enter_context(colleague.connect(port(shared, "imap")))
+            held += sock.recv(512).startswith(b"* OK")
+        # Wrong logins of the tests before may still hold their places.
+        assert UNAUTHENTICATED_CONNECTIONS // 2 - 50 <= held <= UNAUTHENTICATED_CONNECTIONS // 2 + SHARE
+        assert f"{SHARE} more of user {colleague.uid}" in shared.log
+        assert is_accepted(log_in(None, shared, "smtp", ALICE, shared.password(ALICE)))
+
+
+# --- first use ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_knows_whose_program_it_was_and_keeps_its_password(
+    world: World, tmp_path: Path, colleague: OsUser
+) -> None:
+    bridge = with_workers(world, tmp_path)
+    bridge.config["local_password"] = "first-use"
+    with running(bridge):
+        for user, password in ((colleague, "CANARY-of-the-colleague"), (None, "CANARY-of-the-crm")):
+            assert log_in(user, bridge, "imap", ALICE, password).startswith(MUST_SIGN_IN["imap"].format(ALICE))
+        visitor, page = signed_in(bridge, world, ALICE)
+        choices = dict(re.findall(r'name="wish" value="([\w-]+)" required> ([^<]*)', page))
+        (mine,) = [name for name, who in choices.items() if "user root" in who]
+        (theirs,) = [who for name, who in choices.items() if name != mine]
+        assert f"user {colleague.name}" in theirs
+        assert re.search(r"\w+, run by the user root", choices[mine]), "the program's name, too"
+        assert "opens this mailbox from now on" in visitor.send({"wish": mine})
+        for _ in range(2):
+            assert is_accepted(log_in(None, bridge, "imap", ALICE, "CANARY-of-the-crm"))
+            assert not is_accepted(log_in(colleague, bridge, "imap", ALICE, "CANARY-of-the-colleague"))
+
+
+def test_the_page_tells_a_colleague_of_his_own_programs_only(shared: Bridge, colleague: OsUser) -> None:
+    password = shared.password(CAROL)
+    assert log_in(colleague, shared, "imap", CAROL, password).startswith(MUST_SIGN_IN["imap"].format(CAROL))
+    page = f"http://localhost:{shared.console_port}/sign-in/{CAROL}"
+    assert f"run by the user {colleague.name}" in colleague.run("curl", "-s", page).stdout
+    assert "run by the user" not in shared.browser().open(f"/sign-in/{CAROL}")
+
+
+# --- balancers ------------------------------------------------------------------------------------------------------
+
+
+def test_whom_a_balancer_speaks_for_is_in_the_log_and_is_no_user_of_this_machine(shared: Bridge) -> None:
+    where = int(shared.config["listeners"]["pop3"][1]["address"].rpartition(":")[2])
+    for username, password, is_right in ((BOB, shared.password(BOB), True), (ALICE, shared.password(ALICE), False)):
+        sock = socket.create_connection(("127.0.0.1", where), timeout=60)
+        sock.sendall(f"PROXY TCP4 192.0.2.7 192.0.2.1 5{is_right:04} 110\r\n".encode())
+        with closing(Dialogue(sock, "pop3")) as dialogue:
+            dialogue.ask(username, password)
+            assert is_accepted(dialogue.answer()) is is_right
+        assert re.search(rf"session\.open .*192\.0\.2\.7:5{is_right:04}", shared.log)
+    assert "os_user: it cannot be known whose program this is: the connection comes from another machine" in shared.log
+    with socket.create_connection(("127.0.0.1", where), timeout=60) as direct:
+        direct.sendall(b"USER alice@example.com\r\n")
+        assert heard(direct) == b""
+    shared.wait_for_log("no PROXY protocol header")
+
+
+def heard(sock: socket.socket) -> bytes:
+    """All that is said until the connection ends, by FIN or by RST."""
+    try:
+        return sock.recv(4096)
+    except ConnectionResetError:
+        return b""
+
+
+# --- certificates ---------------------------------------------------------------------------------------------------
+
+
+def test_a_renewed_certificate_is_every_workers(world: World, authority: Authority, tmp_path: Path) -> None:
+    bridge = with_workers(world, tmp_path)
+    certificate, key = authority.write_pair(tmp_path)
+    plain = bridge.config["listeners"]
+    made = {"address": f"localhost:{port(bridge, 'pop3')}", "tls": "implicit"}
+    own = {"address": plain["imap"], "tls": "implicit", "certificate": str(certificate), "key": str(key)}
+    bridge.config["listeners"] = {"imap": own, "pop3": made, "smtp": plain["smtp"]}
+    with running(bridge):
+        at = ("127.0.0.1", int(plain["imap"].rpartition(":")[2]))
+        assert {ssl.get_server_certificate(at) for _ in range(AT_BOTH)} == {certificate.read_text()}
+        trusted = tmp_path / "authority.crt"
+        bridge.run("certificate", "--export", str(trusted))
+        context = ssl.create_default_context(cafile=str(trusted))
+        for _ in range(AT_BOTH):
+            with (
+                socket.create_connection(("127.0.0.1", int(made["address"].rpartition(":")[2])), timeout=60) as sock,
+                context.wrap_socket(sock, server_hostname="localhost") as tls,
+            ):
+                assert tls.recv(3) == b"+OK"
+        authority.write_pair(tmp_path)
+        bridge.wait_until(lambda: bridge.log.count("certificate.renewed") == 3, "the bridge and two workers", 60)
+        assert {ssl.get_server_certificate(at) for _ in range(AT_BOTH)} == {certificate.read_text()}
+
+
+# --- what a worker leaves -------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_leaves_no_core(shared: Bridge) -> None:
+    pids = workers(shared)
+    assert len(pids) == 2
+    for pid in pids:
+        assert re.search(r"Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text())

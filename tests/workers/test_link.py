@@ -1,0 +1,88 @@
+"""Messages and sockets over a real Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from bridge.host.workers import UnixPassage
+from bridge.workers.link import Link
+
+
+class Peer:
+    """One end, and what it heard."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.heard: asyncio.Queue[tuple[list[Any], socket.socket | None]] = asyncio.Queue()
+        self.gone = asyncio.Event()
+        self.link = Link(UnixPassage(sock), lambda *message: self.heard.put_nowait(message), self.gone.set)
+
+
+@contextmanager
+def peers() -> Iterator[tuple[Peer, Peer]]:
+    one, other = map(Peer, socket.socketpair())
+    try:
+        yield one, other
+    finally:
+        one.link.close()
+        other.link.close()
+
+
+async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own() -> None:
+    with peers() as (one, other):
+        listening = socket.create_server(("127.0.0.1", 0))
+        with listening:
+            for number in range(300):
+                if number % 3:
+                    one.link.send("word", number, "é" * number, is_urgent=bool(number % 2))
+                else:
+                    client = socket.create_connection(listening.getsockname())
+                    accepted, address = listening.accept()
+                    one.link.send("client", number, address[1], handed=accepted)
+                    client.close()
+            for number in range(300):
+                message, handed = await other.heard.get()
+                assert message[1] == number
+                assert (handed is not None) is (number % 3 == 0)
+                if handed is not None:
+                    assert handed.getpeername()[1] == message[2]
+                    handed.close()
+
+
+async def test_more_than_the_kernel_takes_waits_and_arrives_whole() -> None:
+    with peers() as (one, other):
+        for number in range(200):
+            one.link.send("word", number, "x" * 20_000)
+            other.link.send("word", number, "y" * 20_000)
+        for number in range(200):
+            assert (await other.heard.get())[0] == ["word", number, "x" * 20_000]
+            assert (await one.heard.get())[0] == ["word", number, "y" * 20_000]
+
+
+async def test_the_end_is_noticed_and_what_was_said_before_it_is_heard() -> None:
+    with peers() as (one, other):
+        one.link.send("last", is_urgent=False)
+        one.link.close()
+        await other.gone.wait()
+        assert (await other.heard.get())[0] == ["last"]
+        other.link.send("too late")
+        accepted = socket.socket()
+        one.link.send("client", handed=accepted)
+        assert accepted.fileno() == -1
+
+
+@pytest.mark.parametrize("data", [b"no json\n", b"[]\n", b"7\n", b'["client"]\n', b"\xff\n"])
+async def test_what_makes_no_sense_ends_the_link(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        peer = Peer(ours)
+        theirs.sendall(b'["good"]\n' + data + b'["behind it"]\n')
+        await peer.gone.wait()
+        assert (await peer.heard.get())[0] == ["good"]
+        assert peer.heard.empty()
+        peer.link.close()

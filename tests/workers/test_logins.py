@@ -1,0 +1,80 @@
+"""What a worker remembers of logins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bridge.model import AccessToken, Account, Login, Protocol
+from bridge.secret import Secret
+from bridge.workers.logins import REMEMBERED, REMEMBERED_SECONDS, RecentLogins
+from tests.clocks import ManualClock
+
+LOGIN = Login(Protocol.IMAP, "alice@example.com", Secret(b"CANARY-password"))
+ALICE = Account("alice@example.com", "it", "alice@example.com", {})
+BOB = replace(ALICE, address="bob@example.com")
+
+
+def memory(life: float = 3600.0) -> tuple[RecentLogins, ManualClock, AccessToken]:
+    clock = ManualClock()
+    logins = RecentLogins(clock)
+    token = AccessToken(Secret("CANARY-token"), clock.now() + life, clock.now())
+    logins.add(LOGIN, ALICE, token, asked_in=0)
+    return logins, clock, token
+
+
+def test_only_the_very_same_login_is_remembered() -> None:
+    logins, _, token = memory()
+    assert logins.find(LOGIN) == (ALICE, token)
+    for other in (
+        replace(LOGIN, password=Secret(b"CANARY-passwore")),
+        replace(LOGIN, username="bob@example.com"),
+        replace(LOGIN, protocol=Protocol.POP3),
+        replace(LOGIN, client_name="crm"),
+    ):
+        assert logins.find(other) is None
+
+
+def test_it_is_asked_about_again_after_a_while() -> None:
+    logins, clock, token = memory()
+    clock.advance(REMEMBERED_SECONDS - 1)
+    assert logins.find(LOGIN) == (ALICE, token)
+    clock.advance(2)
+    assert logins.find(LOGIN) is None
+
+
+def test_a_token_with_less_than_half_its_life_is_not_handed_out() -> None:
+    logins, clock, _ = memory(life=100)
+    clock.advance(49)
+    assert logins.find(LOGIN) is not None
+    clock.advance(2)
+    assert logins.find(LOGIN) is None
+
+
+def test_what_has_changed_about_an_account_is_forgotten_for_that_account() -> None:
+    logins, _, _ = memory()
+    logins.forget(BOB.address)
+    assert logins.find(LOGIN) is not None
+    logins.forget(ALICE.address)
+    assert logins.find(LOGIN) is None
+
+
+def test_a_changed_configuration_is_about_all() -> None:
+    logins, _, _ = memory()
+    logins.forget()
+    assert logins.find(LOGIN) is None
+
+
+def test_an_answer_that_a_change_has_overtaken_is_not_kept() -> None:
+    logins, _, token = memory()
+    asked_in = logins.generation
+    logins.forget(ALICE.address)
+    logins.add(LOGIN, ALICE, token, asked_in=asked_in)
+    assert logins.find(LOGIN) is None
+
+
+def test_it_does_not_grow_for_ever() -> None:
+    logins, _, token = memory()
+    for number in range(REMEMBERED + 1):
+        logins.add(replace(LOGIN, username=f"{number}@example.com"), ALICE, token, asked_in=0)
+    assert logins.find(LOGIN) is None
+    assert logins.find(replace(LOGIN, username=f"{REMEMBERED}@example.com")) is not None
