@@ -12,4 +12,4 @@ def spare_the_collector() -> None:
     """What the start has made lives as long as the process: looking through it again and again is 10 % of a login."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
+    gc.set_threshold(COLLECT_AFTER, 5, 2)

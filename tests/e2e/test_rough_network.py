@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from bridge.relay.connected import UNACKNOWLEDGED_SECONDS
+from bridge.relay.resolver import REMEMBERED_SECONDS
 from tests.e2e import errands
 from tests.e2e.bridge import running
 from tests.e2e.chaos import PREFIX, Chaos
@@ -232,6 +233,7 @@ def _socket_to(pid: int, address: str, port: int | None = None) -> socket.socket
 
 def test_a_dead_ipv6_address_first_costs_a_moment(rough: Rough) -> None:
     rough.hosts.write_text(f"{NEARLY}{FAR_6} {NAME}\n{FAR} {NAME}\n")
+    threading.Event().wait(REMEMBERED_SECONDS)  # where the name was a moment ago is known for so long
     rough.network.has_ipv6 = False
     before = rough.network.counts["lost6"]
     with rough.network.near():
@@ -245,6 +247,7 @@ def test_a_name_server_that_hangs_or_refuses_is_a_later_and_costs_others_nothing
     rough: Rough, is_hanging: bool
 ) -> None:
     rough.hosts.write_text(NEARLY)
+    threading.Event().wait(REMEMBERED_SECONDS)  # where the name was a moment ago is known for so long
     rough.network.is_plugged = not is_hanging  # plugged, the far side has no name server and says so
     with rough.network.near(), ThreadPoolExecutor(3) as pool:
         alice, bob = rough.scene.logins

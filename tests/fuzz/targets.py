@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import re
 import socket
 import ssl
@@ -45,8 +44,6 @@ HELD_AT_MOST = 64 * 1024
 """Octets that a client may make a machine keep before it has logged in."""
 
 Target = Callable[[bytes], None]
-
-logging.disable(logging.CRITICAL)  # what is refused is logged, by the thousand
 
 
 def imap(data: bytes) -> None:

@@ -137,10 +137,17 @@ async def check_store(app: App, loaded: LoadedConfig) -> None:
         logs.trouble("store.unavailable", reason=str(problem))
 
 
-async def _until_stopped(app: App, served: Served, beside: Beside, settings: Settings | None = None) -> None:
-    """Serve; follow changes of the configuration if there is a file (`settings`)."""
+async def _until_stopped(
+    app: App,
+    served: Served,
+    beside: Beside,
+    settings: Settings | None = None,
+    greet: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve; follow changes of the configuration if there is a file (`settings`). `greet` once orders are heard."""
     orders = Orders()
     with beside.orders(orders.stop.set, orders.reload.set):
+        greet()
         async with asyncio.TaskGroup() as group:
             companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
             await serve_until(app, orders, settings)
@@ -250,8 +257,8 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
             app.bind()
             async with console(app) as served:
                 passwords = {address: await app.local_password(address) for address in world.addresses}
-                click.echo(_demo_guide(app, passwords, ports, served.admin_url))
-                await _until_stopped(app, served, beside)
+                guide = _demo_guide(app, passwords, ports, served.admin_url)
+                await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
     click.echo(say("The demo is over; nothing of it is left."))
     return DONE
 
