@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 
 COLLECT_AFTER = 5000
-"""New objects between two looks; Python's 700 are one or two logins. All of it is looked through after 50,000: what ends
-badly (an attack, a server that is down) leaves cycles, which are 80 MiB after two million."""
+"""New objects between two looks; Python's 700 are one or two logins. After 50,000 all of it is looked through: what
+ends badly (an attack, a server that is down) leaves cycles, which are 80 MiB after two million."""
 
 
 def spare_the_collector() -> None:

@@ -12,7 +12,10 @@ import pytest
 
 from bridge.host.environment import TakenEnvironment, environment_of_programs
 
-DIE = "import os, signal, sys; signal.signal({number}, signal.SIG_DFL); {first}; sys.stdout.write('here'); sys.stdout.flush(); os.kill(os.getpid(), {number})"
+DIE = (
+    "import os, signal, sys; signal.signal({number}, signal.SIG_DFL); {first}; "
+    "sys.stdout.write('here'); sys.stdout.flush(); os.kill(os.getpid(), {number})"
+)
 FORBID = "from bridge.host.hardening import forbid_dumps; forbid_dumps()"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and prctl(2) of Linux")
