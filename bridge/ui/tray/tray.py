@@ -157,12 +157,15 @@ class Tray:
         """Raises: BridgeError once it does not answer any more."""
         self._bridge = bridge
         changed = asyncio.Event()
+        ended: list[BaseException] = []
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(bridge, changed))
                 group.create_task(self._look(bridge, changed))
         except* BridgeError as problems:
-            raise problems.exceptions[0] from None
+            ended += problems.exceptions
+        if ended:  # not above: Python 3.11.2, as Debian 12 has it, makes a group of what is raised in there
+            raise ended[0]
 
     async def _listen(self, bridge: Bridge, changed: asyncio.Event) -> None:
         notices = bridge.notices()
