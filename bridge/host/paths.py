@@ -52,6 +52,11 @@ def machine_config_dir() -> Path:
     return Path(platformdirs.site_config_dir(APP_NAME, appauthor=False))
 
 
+def is_there(path: Path) -> bool:
+    """False too where we may not look, such as the directory of a service that runs as somebody else."""
+    return os.path.exists(path)
+
+
 def config_candidates() -> list[Path]:
     """Where to look for the configuration, first match wins.
 

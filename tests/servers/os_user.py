@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,19 @@ class OsUser:
             cwd="/",
             env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
         )
+
+    def launcher(self) -> tuple[str, ...]:
+        """Words before a command that make it a program of theirs.
+
+        Where they may not even read this Python (in root's home, as pyenv has it), it may read whatever root may; whose
+        its sockets are does not change by that.
+        """
+        ids = ("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups")
+        try:
+            can_read = self.run(sys.executable, "-c", "import aiohttp").returncode == 0
+        except OSError:
+            can_read = False
+        return ids if can_read else (*ids, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 
     def curl(self, url: str, username: str, password: str, *more: str) -> subprocess.CompletedProcess[str]:
         """curl, which ends with 67 where the login is refused."""

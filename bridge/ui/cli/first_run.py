@@ -25,7 +25,7 @@ from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.host.environment import taken_environment
 from bridge.host.machine import this_machine
-from bridge.host.paths import config_candidates
+from bridge.host.paths import config_candidates, is_there
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
@@ -208,7 +208,7 @@ class Keeper:
 
 def found_config(output: Path) -> Path | None:
     """The configuration that is there by now: the one that was to be written, or one where `run` looks."""
-    return next((path for path in (output, *config_candidates()) if path.exists()), None)
+    return next(filter(is_there, (output, *config_candidates())), None)
 
 
 class Start:

@@ -21,7 +21,7 @@ from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
-from bridge.host.paths import config_candidates
+from bridge.host.paths import config_candidates, is_there
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
@@ -76,7 +76,7 @@ def run(settings: Settings, demo: bool, with_tray: bool) -> int:
 
 def lacks_config(settings: Settings) -> bool:
     """True if none was named, and none is in the usual places."""
-    return settings.config is None and not any(path.exists() for path in config_candidates())
+    return settings.config is None and not any(map(is_there, config_candidates()))
 
 
 def has_person() -> bool:

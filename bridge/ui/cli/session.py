@@ -117,10 +117,10 @@ def _language(file: Path | None) -> i18n.Language:
 
 def _found(config: Path | None) -> Path | None:
     """The configuration, if there is one."""
-    from bridge.host.paths import config_candidates
+    from bridge.host.paths import config_candidates, is_there
 
     places = [config] if config is not None else config_candidates()
-    return next((path for path in places if path.exists()), None)
+    return next((path for path in places if is_there(path)), None)
 
 
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
@@ -151,15 +151,15 @@ async def read_line() -> str:
 
 def find_config(settings: Settings) -> Path:
     """The file to use. Raises: ConfigError naming the places where it was looked for."""
-    from bridge.host.paths import config_candidates
+    from bridge.host.paths import config_candidates, is_there
 
     if settings.config is not None:
-        if not settings.config.exists():  # else `status --config tpyo.yaml` would say that no bridge is running
+        if not is_there(settings.config):  # else `status --config tpyo.yaml` would say that no bridge is running
             raise ConfigError([said("{file}: there is no such file", file=settings.config)])
         return settings.config
     candidates = config_candidates()
     for path in candidates:
-        if path.exists():
+        if is_there(path):
             return path
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
