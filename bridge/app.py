@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from bridge import __version__
 from bridge.accounts.asking import Asks
+from bridge.accounts.concerned import Concerned
 from bridge.accounts.directory import Directory
 from bridge.accounts.door import Door
 from bridge.accounts.guesses import Guesses
@@ -139,10 +140,17 @@ class App:
         self._reception = Reception(self._smtp_extensions)
         self._upstreams = self._reception.upstreams
         self._asks = Asks(self._clock)
+        self.concerned = Concerned(self._find, self._is_pending, surroundings.caller_of, self._clock)
         self.visitors = Wishes(
-            self._find, self._passwords, self._asks, self._clock, surroundings.caller_of, surroundings.program_of
+            self._find,
+            self._passwords,
+            self._asks,
+            self._clock,
+            surroundings.caller_of,
+            surroundings.program_of,
+            self.concerned.note,
         )
-        """For the console."""
+        """Both for the console."""
         door = Door(self._find, self._passwords, Guesses(self._clock), self._asks, self._first_use)
         self._services = Services(
             door.admit,
@@ -163,6 +171,7 @@ class App:
         self._bus.on_notice(self._hooks.take)
         if self._pool is not None:
             self._bus.on_notice(self._pool.take)
+        self._bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
         self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(
@@ -305,6 +314,11 @@ class App:
             return not await self._passwords.is_known(account.address)
         except BridgeError:
             return False  # the store's trouble shows in other places
+
+    async def _is_pending(self, account: Account) -> bool | None:
+        """See Concerned."""
+        state = (await self._account_status(account)).state
+        return state is AccountState.PENDING if state in {AccountState.SIGN_IN, AccountState.PENDING} else None
 
     def _first_use(self, account: Account) -> AuthorizationRequired:
         """A mail program has come with a password of its own: the person signs in, and says whether it is theirs."""

@@ -139,6 +139,19 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class Concern:
+    """An account for which a person's own programs have asked, and somebody must sign in."""
+
+    address: str
+    is_pending: bool
+    """A sign-in is under way."""
+    program: str
+    """That has asked last; empty if that is not known."""
+    seconds: float
+    """Since it was asked for first."""
+
+
+@dataclass(frozen=True, slots=True)
 class AccessToken:
     """A bearer token and its life, in seconds since the epoch."""
 

@@ -13,6 +13,10 @@ from bridge.model import Account, Caller, Ends, Wish
 from bridge.observe.logs import event
 
 
+def _nothing_noted(user_id: str, address: str, program: str) -> None:
+    """Where nobody wants to know."""
+
+
 class Wishes:
     """One for each process.
 
@@ -29,14 +33,17 @@ class Wishes:
         clock: Clock,
         caller_of: Callable[[Ends | None], Awaitable[Caller]],
         program_of: Callable[[Ends | None], Awaitable[str]],
+        note: Callable[[str, str, str], None] = _nothing_noted,
     ) -> None:
-        """`program_of` may take a while: it is asked once for each wish."""
+        """`program_of` may take a while: it is asked once for each wish. `note` gets user, address and program of each
+        login that was told to sign in (see Concerned)."""
         self._find = find
         self._passwords = passwords
         self._asks = asks
         self._clock = clock
         self._caller_of = caller_of
         self._program_of = program_of
+        self._note = note
 
     async def asked(self, address: str, ends: Ends | None, caller_of: Callable[[], Awaitable[Caller]]) -> None:
         """A login has been told that somebody must sign in first; it still waits for its answer."""
@@ -44,6 +51,7 @@ class Wishes:
         if not ask.is_looked_at:
             ask.is_looked_at = True
             ask.program = await self._program_of(ends)
+        self._note(ask.caller.user_id, address, ask.program)
 
     async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
         """Those that this browser's user may know of, the latest first. Raises: StoreUnavailable, StoreCorrupt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import Protocol
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate, filled
-from bridge.model import Ends, Wish
+from bridge.model import Concern, Ends, Wish
 from bridge.notices import Notice
 from bridge.secret import Secret
 
@@ -156,6 +157,22 @@ class Visitors(Protocol):
 
         Only for whoever has just signed in. Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
         """
+        ...
+
+
+class Attendants(Protocol):
+    """What a person's tray may know without the administrator's token: in the bridge's own process, too."""
+
+    async def user_of(self, ends: Ends | None) -> str:
+        """Whose program is at the other end of this connection, as the system numbers users; empty if not known."""
+        ...
+
+    def change_of(self, user_id: str) -> asyncio.Event:
+        """Set as soon as concerns() may say something else; ask for it before, and anew after it was set."""
+        ...
+
+    async def concerns(self, user_id: str) -> tuple[Concern, ...]:
+        """The accounts for which this user's own programs have asked, and somebody must sign in; no others."""
         ...
 
 

@@ -54,12 +54,7 @@ class RemoteControl:
     @asynccontextmanager
     async def opened(cls, url: str, token: Secret[str]) -> AsyncIterator[RemoteControl]:
         """A control for the bridge at `url` (as published: http://127.0.0.1:3017); asks nothing yet."""
-        async with aiohttp.ClientSession(
-            trust_env=False,  # no proxy and no netrc of the environment ever sees the token
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,  # ours are not compressed; a small answer cannot become a large one
-            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=HELLO_SECONDS),
-        ) as session:
+        async with loopback_session() as session:
             yield cls(session, url, token)
 
     async def hello(self) -> None:
@@ -73,7 +68,7 @@ class RemoteControl:
             async with self._session.get(
                 f"{self._url}/api/hello", params={"nonce": nonce}, timeout=timeout, allow_redirects=False
             ) as response:
-                answer = wire.loads(await _whole(response))
+                answer = wire.loads(await whole(response))
                 known = wire.take_text(answer, "proof")
         except (aiohttp.ClientError, OSError, TimeoutError, wire.WireError) as error:
             raise BridgeNotRunning(said("no mail-bridge answers at {url}", url=self._url)) from error
@@ -140,7 +135,7 @@ class RemoteControl:
                 f"{self._url}/api/notices", headers=self._headers(), timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200:
-                    raise self._refusal(response.status, await _whole(response))
+                    raise self._refusal(response.status, await whole(response))
                 async for line in response.content:
                     if line.strip():
                         yield wire.decode_notice(line)
@@ -157,7 +152,7 @@ class RemoteControl:
             async with self._session.request(
                 method, f"{self._url}/api/{path}", data=content, headers=headers, allow_redirects=False
             ) as response:
-                status, answer = response.status, await _whole(response)
+                status, answer = response.status, await whole(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._not_running() from error
         if status != 200:
@@ -184,6 +179,16 @@ class RemoteControl:
 
     def _not_running(self) -> BridgeNotRunning:
         return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=self._url))
+
+
+def loopback_session() -> aiohttp.ClientSession:
+    """For a bridge on this machine."""
+    return aiohttp.ClientSession(
+        trust_env=False,  # no proxy and no netrc of the environment ever sees the token
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # ours are not compressed; a small answer cannot become a large one
+        timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=HELLO_SECONDS),
+    )
 
 
 @asynccontextmanager
@@ -222,11 +227,11 @@ def _password(answer: Mapping[str, Any]) -> Secret[str]:
     return Secret(wire.take_text(answer, "password"))
 
 
-async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """The body, bounded. Raises: WireError."""
+async def whole(response: aiohttp.ClientResponse, limit: int = ANSWER_LIMIT) -> bytes:
+    """The body, at most `limit` octets. Raises: WireError."""
     content = bytearray()
     async for piece in response.content.iter_any():
         content += piece
-        if len(content) > ANSWER_LIMIT:
+        if len(content) > limit:
             raise wire.WireError("an answer that is too long")
     return bytes(content)

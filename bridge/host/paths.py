@@ -52,6 +52,11 @@ def machine_config_dir() -> Path:
     return Path(platformdirs.site_config_dir(APP_NAME, appauthor=False))
 
 
+def is_machines(config: Path) -> bool:
+    """True for a configuration that is not this person's: the whole machine's, or one that is not for them to read."""
+    return config == machine_config_dir() / CONFIG_NAME or not os.access(config, os.R_OK)
+
+
 def is_there(path: Path) -> bool:
     """False too where we may not look, such as the directory of a service that runs as somebody else."""
     return os.path.exists(path)

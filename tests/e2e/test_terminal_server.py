@@ -1,18 +1,160 @@
-"""One service for a whole machine, and the other users of that machine."""
+"""One service for a whole machine: the prompt appears with the user whose program has asked, and with nobody else."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.servers.daemons import short_directory
-from tests.servers.os_user import os_user
+from bridge.control.own import OwnView
+from bridge.errors import ConfigError
+from bridge.ui.cli.session import Settings
+from bridge.ui.cli.tray import _other_bridge
+from bridge.ui.tray.tray import Administered
+from tests.e2e.bridge import Bridge, configuration, running
+from tests.e2e.test_os_users import log_in
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.daemons import free_ports, short_directory
+from tests.servers.desktop import SECONDS, Panel, Session, panel, session
+from tests.servers.os_user import OsUser, os_user
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.desktop]
+
+ALICE, BOB = "alice@example.com", "bob_b@example.com"
+NOTHING = "mail-bridge: no program of yours waits for a sign-in"
+
+
+@pytest.fixture
+def service(authorization_server: AuthorizationServer, tmp_path: Path) -> Iterator[Bridge]:
+    """It runs as root, with its files where nobody else can look; the accounts are for anybody with the password."""
+    provider = authorization_server.google_config() | {
+        # Nothing listens there: this is about who is asked to sign in, not about mail.
+        protocol: {"host": "localhost", "port": 9, "tls": "implicit"}
+        for protocol in ("imap", "pop3", "smtp")
+    }
+    accounts = [{"address": address, "provider": "gmail"} for address in (ALICE, BOB)]
+    bridge = Bridge(tmp_path, configuration(tmp_path, {"gmail": provider}, accounts))
+    authorization_server.allow_redirect(f"http://localhost:{bridge.console_port}/")
+    authorization_server.people |= {ALICE, BOB}
+    with running(bridge):
+        yield bridge
+
+
+@contextmanager
+def desktop_of(user: OsUser) -> Iterator[Session]:
+    with short_directory("mb-desk-") as directory:
+        os.chown(directory, user.uid, user.gid)
+        with session(directory, user.launcher()) as found:
+            yield found
+
+
+@contextmanager
+def tray_of(desktop: Session, *options: str) -> Iterator[subprocess.Popen[str]]:
+    process = desktop.start(*options)
+    try:
+        yield process
+    except BaseException:
+        process.send_signal(signal.SIGABRT)
+        print(process.communicate(timeout=SECONDS)[1])
+        raise
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def labels(shown: Panel) -> list[str]:
+    return (await shown.menu()).labels()
+
+
+async def test_the_prompt_appears_with_the_user_whose_program_asked(
+    service: Bridge, authorization_server: AuthorizationServer
+) -> None:
+    console = f"http://localhost:{service.console_port}"
+    with (
+        os_user(f"mb-alice-{os.getpid()}") as alice,
+        os_user(f"mb-bob-{os.getpid()}") as bob,
+        desktop_of(alice) as hers,
+        desktop_of(bob) as his,
+    ):
+        async with panel(hers) as on_hers, panel(his) as on_his:
+            with tray_of(hers, "tray", "--console", console) as tray, tray_of(his, "tray", "--console", f"{console}/"):
+                await on_hers.until_icon()
+                await on_hers.until_line(NOTHING)
+                assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
+                await on_his.until_icon()
+                await on_his.until_line(NOTHING)
+
+                password = await asyncio.to_thread(service.password, ALICE)
+                wrong = await asyncio.to_thread(log_in, bob, service, "imap", ALICE, "CANARY-wrong")
+                assert wrong.startswith("a1 NO [AUTHENTICATIONFAILED]")
+                refused = await asyncio.to_thread(log_in, alice, service, "imap", ALICE, password)
+                assert refused.startswith("a1 NO [UNAVAILABLE]")
+                notice = await on_hers.until_notice(f"Mail: {ALICE} must sign in")
+                assert f"{console}/sign-in/{ALICE}" in notice.text
+                line = "mail-bridge: 1 account needs a sign-in"
+                await on_hers.until_line(line)
+                assert await labels(on_hers) == [line, f"Sign in as {ALICE}", "Start at login", "Quit"]
+                await on_hers.click(f"Sign in as {ALICE}")
+                await on_hers.until_visit(f"{console}/sign-in/{ALICE}")
+
+                # Bob's own program asks, too: by then his tray has had every chance to show Alice's.
+                password = await asyncio.to_thread(service.password, BOB)
+                await asyncio.to_thread(log_in, bob, service, "pop3", BOB, password)
+                await on_his.until_entry(f"Sign in as {BOB}")
+                await on_his.until_notice(f"Mail: {BOB} must sign in")
+                assert await labels(on_his) == [line, f"Sign in as {BOB}", "Start at login", "Quit"]
+                assert len(on_his.notices) == len(on_hers.notices) == 1
+                assert await labels(on_hers) == [line, f"Sign in as {ALICE}", "Start at login", "Quit"]
+
+                await asyncio.to_thread(service.sign_in, authorization_server, ALICE)
+                await on_hers.until_line(NOTHING)
+                assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
+                await on_hers.click("Quit")
+                _, complaints = await asyncio.to_thread(tray.communicate, timeout=SECONDS)
+                assert (tray.returncode, complaints) == (0, "")
+    assert f"Sign in as {ALICE}" not in str(on_his.notices)
+
+
+async def test_a_restart_of_the_service_is_survived_and_the_next_login_asks_again(service: Bridge) -> None:
+    console = f"http://localhost:{service.console_port}"
+    with os_user(f"mb-carol-{os.getpid()}") as carol, desktop_of(carol) as hers:
+        async with panel(hers) as shown:
+            password = await asyncio.to_thread(service.password, ALICE)
+            await asyncio.to_thread(log_in, carol, service, "imap", ALICE, password)
+            with tray_of(hers, "tray", "--console", console):
+                await shown.until_icon()
+                await shown.until_entry(f"Sign in as {ALICE}")
+                await asyncio.to_thread(service.stop)
+                await shown.until_line("mail-bridge is not running, or cannot be reached")
+                await asyncio.to_thread(service.start)
+                await asyncio.to_thread(log_in, carol, service, "imap", ALICE, password)
+                await shown.until_entry(f"Sign in as {ALICE}")
+
+
+async def test_who_has_no_right_to_the_service_gets_their_own_view_until_they_have(
+    service: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole machine's configuration is found; whether its bridge has left word for us decides."""
+    monkeypatch.setattr("bridge.host.paths.config_candidates", lambda: [service.directory / "config.yaml"])
+    monkeypatch.setattr("bridge.host.paths.machine_config_dir", lambda: service.directory)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "of another user"))
+    reach, arguments, _ = await asyncio.to_thread(_other_bridge, Settings(None, None), None, None)
+    assert arguments == [], "it finds the same at the next login"
+    async with reach() as found:
+        assert isinstance(found, OwnView)
+        assert (await found.status()).accounts == ()
+        monkeypatch.setenv("XDG_DATA_HOME", service.environ["XDG_DATA_HOME"])
+    reach, _, _ = await asyncio.to_thread(_other_bridge, Settings(None, None), None, None)
+    async with reach() as found:
+        assert isinstance(found, Administered)
+        assert [account.address for account in (await found.status()).accounts] == [ALICE, BOB]
 
 
 def test_a_configuration_in_a_closed_directory_is_none_of_ours() -> None:
@@ -27,3 +169,29 @@ def test_a_configuration_in_a_closed_directory_is_none_of_ours() -> None:
         assert done.returncode == 2
         assert "there is no such file" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_without_a_configuration_a_service_is_found_where_it_usually_is(
+    service: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+    monkeypatch.setattr("bridge.host.paths.machine_config_dir", lambda: tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr("bridge.ui.cli.tray.USUAL_CONSOLE", service.console_port)
+    _, arguments, _ = _other_bridge(Settings(None, None), None, None)
+    assert arguments == ["--console", f"http://127.0.0.1:{service.console_port}"], (
+        "for the next login, when it may be late"
+    )
+    monkeypatch.setattr("bridge.ui.cli.tray.USUAL_CONSOLE", free_ports(1)[0])
+    with pytest.raises(ConfigError, match="there is no configuration yet"):
+        _other_bridge(Settings(None, None), None, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://localhost:3017", "http://mail.example:3017", "http://localhost:3017/sign-in", "3017"]
+)
+def test_another_machine_or_page_is_no_console(service: Bridge, url: str) -> None:
+    said = service.run("tray", "--console", url, code=2)
+    assert "a page of this computer, such as http://localhost:3017" in said

@@ -38,6 +38,13 @@ SECONDS: Final = 45.0
 QUIET_SECONDS: Final = 0.3
 """Without a word from any program: its menu has settled."""
 
+BUS: Final = """<busconfig>
+  <include>/usr/share/dbus-1/session.conf</include>
+  <policy context="mandatory"><allow user="*"/></policy>
+</busconfig>
+"""
+"""A session's bus as usual; but the tests look at it, whosever it is."""
+
 BROWSER: Final = f"""#!/bin/sh
 exec dbus-send --session --type=method_call --dest={BROWSER_NAME} / {BROWSER_NAME}.Visit "string:$1"
 """
@@ -77,13 +84,14 @@ class Session:
 
 
 @contextmanager
-def session(directory: Path) -> Iterator[Session]:
-    """A bus and a screen, for as long as the context is open."""
+def session(directory: Path, launcher: tuple[str, ...] = ()) -> Iterator[Session]:
+    """A bus and a screen, for as long as the context is open; `launcher` makes the programs those of another user, who
+    may enter and change the directory."""
     needs("dbus", "xvfb", "python3-gi", "gir1.2-gtk-3.0", "gir1.2-ayatanaappindicator3-0.1")
     browser = directory / "browser"
     browser.write_text(BROWSER)
     browser.chmod(0o755)
-    with _bus(directory) as address, screen() as display:
+    with _bus(directory, launcher) as address, screen() as display:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         environment = {
             **COVERAGE,
@@ -98,7 +106,7 @@ def session(directory: Path) -> Iterator[Session]:
             "PYTHONFAULTHANDLER": "1",
             "NO_AT_BRIDGE": "1",  # else GTK starts the accessibility bus, which outlives the tests
         }
-        yield Session(directory, address, display, environment)
+        yield Session(directory, address, display, environment, launcher)
 
 
 def _binding(directory: Path) -> Path:
@@ -114,9 +122,12 @@ def _binding(directory: Path) -> Path:
 
 
 @contextmanager
-def _bus(directory: Path) -> Iterator[str]:
+def _bus(directory: Path, launcher: tuple[str, ...]) -> Iterator[str]:
     socket = directory / "bus"
-    daemon = Daemon(["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address=unix:path={socket}"], directory)
+    settings = directory / "bus.conf"
+    settings.write_text(BUS)
+    command = ["dbus-daemon", f"--config-file={settings}", "--nofork", "--nopidfile", f"--address=unix:path={socket}"]
+    daemon = Daemon([*launcher, *command], directory)
     daemon.wait_until(socket.exists, str)
     try:
         yield f"unix:path={socket}"

@@ -13,7 +13,7 @@ from babel.messages.pofile import read_po
 from bridge.advice.base import Advice, Turn, placeholders
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.table import ROWS
-from bridge.config.language import configured_language
+from bridge.config.language import configured_console_port, configured_language
 from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked
 from bridge.host.language import system_language
 from bridge.ui import i18n
@@ -104,6 +104,23 @@ def test_the_configured_language_is_read_without_the_rest(tmp_path: Path, text: 
 
 def test_a_configuration_that_cannot_be_read_has_no_language(tmp_path: Path) -> None:
     assert configured_language(tmp_path / "missing.yaml") == "auto"
+    assert configured_console_port(tmp_path / "missing.yaml") == 3017
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("language: fr\nconsole: 127.0.0.1:4017  # ours\n", 4017),
+        ("console: '[::1]:4018'\r\n", 4018),
+        ('console: "localhost:4019"', 4019),
+        ("#: console: 127.0.0.1:4020\naccounts:\n  console: 1:2\n", 3017),
+        ("", 3017),
+    ],
+)
+def test_the_consoles_port_is_read_without_the_rest(tmp_path: Path, text: str, port: int) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode())
+    assert configured_console_port(path) == port
 
 
 @pytest.mark.usefixtures("french")

@@ -290,6 +290,7 @@ async def console(
         hosts=served.hosts,
         language=lambda: app.language,
         visitors=app.visitors,
+        attendants=app.concerned,
         administrators=administrators,
     )
     async with console_of_app.serving(doors or app.console_sockets):

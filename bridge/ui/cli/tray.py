@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
@@ -13,11 +13,15 @@ from typing import Any
 
 import click
 
+from bridge.config.language import USUAL_CONSOLE, configured_console_port
+from bridge.control.own import connect_own
 from bridge.control.remote import RemoteControl, connect, connect_given
+from bridge.control.rendezvous import find, is_loopback_url
+from bridge.errors import ConfigError
 from bridge.host import clipboard
 from bridge.host.autostart import autostart
 from bridge.host.desktop import desktop_name
-from bridge.host.paths import runtime_dir
+from bridge.host.paths import is_machines, runtime_dir
 from bridge.host.signals import Order, Relay
 from bridge.host.sole import sole
 from bridge.ui.cli.session import (
@@ -34,7 +38,7 @@ from bridge.ui.cli.session import (
 )
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number
-from bridge.ui.tray.tray import Connect, Desktop, Tray
+from bridge.ui.tray.tray import Bridge, Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit
 from bridge.ui.tray.words import Words
 
@@ -49,13 +53,19 @@ Work = Callable[[], Coroutine[Any, Any, int]]
     metavar="FILE",
     help="The control.json of a bridge that runs as somebody else, such as a service. [default: that of --config]",
 )
+@click.option(
+    "--console",
+    metavar="URL",
+    help="The console of a machine's service, such as http://localhost:3017: no rights needed, and only what waits for "
+    "you is shown. [default where you have no configuration of your own]",
+)
 @with_settings
-def tray(settings: Settings, control_file: Path | None) -> int:
+def tray(settings: Settings, control_file: Path | None, console: str | None) -> int:
     """Show an icon beside the clock for a bridge that runs. It waits for one that does not.
 
     Where this desktop has one for that bridge already, it says so and leaves it at that: exit code 0.
     """
-    reach, arguments, file = _other_bridge(settings, control_file)
+    reach, arguments, file = _other_bridge(settings, control_file, console)
 
     async def follow() -> int:
         with companion.orders(companion.quit, lambda: None):
@@ -69,16 +79,59 @@ def tray(settings: Settings, control_file: Path | None) -> int:
         return companion.around(follow)
 
 
-def _other_bridge(settings: Settings, control_file: Path | None) -> tuple[Connect, list[str], Path]:
+def _other_bridge(
+    settings: Settings, control_file: Path | None, console: str | None
+) -> tuple[Connect, list[str], Path]:
     """How to reach it, the options that say so from any directory, and the file by which it is known.
 
-    Raises: ConfigError if no file is found.
+    Raises: ConfigError if no file is found, and no service answers either.
     """
     if control_file is not None:
         file = control_file.absolute()
         return (lambda: connect_given(file)), ["--control", str(file)], file
-    config = find_config(settings)
-    return (lambda: connect(meeting_place(config))), own_config(settings), known_by(config)
+    if console is not None:
+        return _service(_console_url(console))
+    try:
+        config = find_config(settings)
+    except ConfigError:
+        usual = f"http://127.0.0.1:{USUAL_CONSOLE}"
+        if settings.config is not None or not in_loop(_answers(usual)):
+            raise
+        return _service(usual)
+    directory, arguments, file = meeting_place(config), own_config(settings), known_by(config)
+    if not is_machines(config):
+        return (lambda: connect(directory)), arguments, file
+    url = f"http://127.0.0.1:{configured_console_port(config)}"
+    return (lambda: _administered_or_own(directory, url)), arguments, file
+
+
+def _service(url: str) -> tuple[Connect, list[str], Path]:
+    return (lambda: connect_own(url)), ["--console", url], Path("/console", url.rpartition(":")[2])
+
+
+def _console_url(given: str) -> str:
+    """By number, whatever localhost means here."""
+    url = given.rstrip("/").replace("//localhost:", "//127.0.0.1:")
+    if not is_loopback_url(url):
+        raise click.BadParameter(say("a page of this computer, such as http://localhost:3017"), param_hint="--console")
+    return url
+
+
+async def _answers(url: str) -> bool:
+    async with connect_own(url) as found:
+        return found is not None
+
+
+@contextlib.asynccontextmanager
+async def _administered_or_own(directory: Path, url: str) -> AsyncIterator[Bridge | None]:
+    """All of the bridge for whoever runs it; for everybody else what is theirs, until it is published for them."""
+    before = find(directory)
+    async with connect(directory) as control:
+        if control is not None:
+            yield control
+            return
+    async with connect_own(url, lambda: find(directory) != before) as own:
+        yield own
 
 
 @contextlib.contextmanager

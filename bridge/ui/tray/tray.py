@@ -7,17 +7,18 @@ import contextlib
 import threading
 import webbrowser
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from bridge.clock import Clock, SystemClock
-from bridge.control.contract import AccountState, Control, Status
+from bridge.control.contract import AccountState, Status
 from bridge.errors import BridgeError
-from bridge.notices import ListenerUp
+from bridge.notices import ListenerUp, Notice
+from bridge.secret import Secret
 from bridge.ui.i18n import tell_problem
 from bridge.ui.tray.reminders import Memory, decide
 from bridge.ui.tray.view import (
@@ -45,8 +46,25 @@ RETRY_SECONDS: Final = 2.0
 """Between two attempts to find a bridge: while it restarts, somebody looks at the icon."""
 
 
-class Bridge(Control, Protocol):
-    """A running bridge, as control.remote gives it."""
+class Bridge(Protocol):
+    """A running bridge: all of it, or what is one person's."""
+
+    async def status(self) -> Status:
+        """See Control."""
+        ...
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """See Control."""
+        ...
+
+
+@runtime_checkable
+class Administered(Bridge, Protocol):
+    """What the administrator's token opens besides, as control.remote gives it."""
+
+    async def local_password(self, address: str) -> Secret[str]:
+        """See Control."""
+        ...
 
     async def console_link(self) -> str:
         """The console for a browser here; works once."""
@@ -200,10 +218,21 @@ class Tray:
         return changed.is_set()
 
     def _show(self) -> None:
-        seen = view(self._status, self._words, starts_at_login=self._starts_at_login, is_alone=self._is_alone)
+        seen = view(
+            self._status,
+            self._words,
+            starts_at_login=self._starts_at_login,
+            is_alone=self._is_alone,
+            is_own=self._is_own,
+        )
         if seen != self._shown:  # a menu that is open closes when it is replaced
             self._shown = seen
             self._shell.show(seen)
+
+    @property
+    def _is_own(self) -> bool:
+        """Only what is this person's is to be seen: there is no console to open, and no password to copy."""
+        return self._bridge is not None and not isinstance(self._bridge, Administered)
 
     def _remind(self, status: Status) -> float | None:
         """Tell those who are needed, if it is time. Returns: when it may be again."""
@@ -217,6 +246,8 @@ class Tray:
                 pass
             case (address,):
                 self._shell.notify(self._words.needed_by(address, urls[address]), OpenPage(urls[address]))
+            case addresses if self._is_own:
+                self._shell.notify(replace(self._words.needed_by_many(len(addresses)), button=""))
             case addresses:
                 self._shell.notify(self._words.needed_by_many(len(addresses)), OpenConsole())
         return decision.look_again_at
@@ -246,13 +277,13 @@ class Tray:
             self._shell.notify(self._words.no_browser(url))
 
     async def _open_console(self) -> None:
-        if self._bridge is None:
+        if not isinstance(self._bridge, Administered):
             self._shell.notify(self._words.failed(self._words.not_connected()))
             return
         await self._open(await self._bridge.console_link())
 
     async def _copy_password(self, address: str) -> None:
-        if self._bridge is None:
+        if not isinstance(self._bridge, Administered):
             self._shell.notify(self._words.failed(self._words.not_connected()))
             return
         password = await self._bridge.local_password(address)

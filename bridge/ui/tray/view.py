@@ -13,7 +13,7 @@ from bridge.ui.tray.words import Words
 SHOWN: Final = 10
 """Accounts that the menu lists one by one; of more, only those that need somebody, and at most this many."""
 PASSWORDS: Final = 25
-"""Entries of the submenu of passwords: what fits on a small screen."""
+"""Entries of the submenu of passwords, and of one's own accounts: what fits on a small screen."""
 
 
 class Picture(str, Enum):
@@ -83,12 +83,13 @@ class View:
     menu: tuple[Entry, ...]
 
 
-def view(status: Status | None, words: Words, *, starts_at_login: bool, is_alone: bool) -> View:
+def view(status: Status | None, words: Words, *, starts_at_login: bool, is_alone: bool, is_own: bool = False) -> View:
     """What to show; None where no bridge answers.
 
-    Args: is_alone, True if the bridge is another process, which Quit leaves alone.
+    Args: is_alone, True if the bridge is another process, which Quit leaves alone. is_own, True if the status has only
+    what waits for this very person, who has no console and no passwords to ask for.
     """
-    picture, line = _headline(status, words)
+    picture, line = _headline(status, words, is_own=is_own)
     quit_label = words.quit() if is_alone else words.quit_bridge()
     return View(
         picture,
@@ -96,7 +97,7 @@ def view(status: Status | None, words: Words, *, starts_at_login: bool, is_alone
         (
             Entry(line),
             RULE,
-            *(_of_bridge(status, words) if status is not None else ()),
+            *(_of_person(status, words) if is_own else _of_bridge(status, words)),
             Entry(words.start_at_login(), SetAutostart(not starts_at_login), is_checked=starts_at_login),
             Entry(quit_label, Quit()),
         ),
@@ -109,7 +110,7 @@ def waiting(status: Status) -> list[AccountStatus]:
     return [account for state in in_order for account in status.accounts if account.state is state]
 
 
-def _headline(status: Status | None, words: Words) -> tuple[Picture, str]:
+def _headline(status: Status | None, words: Words, *, is_own: bool) -> tuple[Picture, str]:
     if status is None:
         return Picture.ABSENT, words.not_connected()
     if status.warnings and not status.accounts and not status.patterns:  # the first set-up is still to be done
@@ -118,10 +119,19 @@ def _headline(status: Status | None, words: Words) -> tuple[Picture, str]:
         return Picture.SIGN_IN, words.sign_ins_needed(len(needing))
     if troubled := [account for account in status.accounts if account.state is AccountState.TROUBLE]:
         return Picture.TROUBLE, words.troubles(len(troubled))
-    return Picture.READY, words.all_ready()
+    return Picture.READY, words.nothing_waits() if is_own else words.all_ready()
 
 
-def _of_bridge(status: Status, words: Words) -> Iterable[Entry]:
+def _of_person(status: Status | None, words: Words) -> Iterable[Entry]:
+    if status is not None and (needing := waiting(status)):
+        for index, account in enumerate(needing[:PASSWORDS]):
+            yield _of_account(account, words, is_default=index == 0)
+        yield RULE
+
+
+def _of_bridge(status: Status | None, words: Words) -> Iterable[Entry]:
+    if status is None:
+        return
     needing = waiting(status)
     if status.warnings:
         yield Entry(words.admin_warning(), OpenConsole())

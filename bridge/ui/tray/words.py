@@ -39,6 +39,10 @@ class Words:
         """Nobody has to do anything."""
         return self.say("mail-bridge: everybody is signed in")
 
+    def nothing_waits(self) -> str:
+        """The same, where only one's own accounts are seen."""
+        return self.say("mail-bridge: no program of yours waits for a sign-in")
+
     def sign_ins_needed(self, count: int) -> str:
         """Somebody has to sign in."""
         return self.say_number(

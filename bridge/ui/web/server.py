@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from bridge.clock import Clock, SystemClock
-from bridge.control.contract import Control, Visitors
+from bridge.control.contract import Attendants, Control, Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.secret import Secret
 from bridge.ui.web import guards
@@ -18,6 +18,7 @@ from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
 from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
+from bridge.ui.web.mine import Mine, NoUser
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.site import Doors, Site
 from bridge.ui.web.waiting import Waiting
@@ -31,7 +32,7 @@ class Console(Site):
     Args: hosts and language as in Site. admin_token opens the list of accounts (/admin/TOKEN) and the control interface
     (/api/). administrators, those who have opened it already: at the end of a first set-up. keep_alive, seconds of
     silence in the stream of notices before an empty line. visitors, what is known of the mail programs that want a
-    mailbox.
+    mailbox. attendants, the same for the trays of those who run these programs.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Console(Site):
         language: Callable[[], str] = lambda: "auto",
         visitors: Visitors | None = None,
         administrators: guards.Administrators | None = None,
+        attendants: Attendants | None = None,
     ) -> None:
         super().__init__(hosts, language)
         self._control = control
@@ -52,6 +54,7 @@ class Console(Site):
         self._clock = clock or SystemClock()
         self._keep_alive = keep_alive
         self._visitors = visitors or Nobody()
+        self._attendants = attendants or NoUser()
         self._administrators = administrators or guards.Administrators(admin_token, self._clock)
 
     @asynccontextmanager
@@ -61,13 +64,14 @@ class Console(Site):
         forms = guards.Forms(self._hosts)
         callback = Callback(self._control, self._clock, self._visitors, forms)
         waiting = Waiting(self._control, callback, self._clock)
-        api, events = self._api(callback), self._events()
+        api, events, mine = self._api(callback), self._events(), Mine(self._attendants, self._hosts)
 
         def close() -> None:
             api.close()
             events.close()
+            mine.close()
 
-        routes = self._routes(callback, waiting, forms, api, events)
+        routes = [*self._routes(callback, waiting, forms, api, events), *mine.routes()]
         async with waiting.running(), self.answering(routes, doors, close):
             yield
 

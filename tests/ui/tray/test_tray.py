@@ -277,3 +277,41 @@ async def test_quit_that_was_chosen_before_the_loop_began_counts() -> None:
     async with asyncio.timeout(SECONDS):
         await world.tray.run(world.connect)
     world.tray.choose(OpenConsole())
+
+
+class OwnBridge:
+    """As control.own gives it: nothing but what is this person's."""
+
+    def __init__(self, bridge: FakeBridge) -> None:
+        self.status = bridge.status
+        self.notices = bridge.notices
+
+
+async def test_who_sees_only_their_own_is_offered_no_console_and_no_password() -> None:
+    world = World()
+    assert world.bridge is not None
+    own = OwnBridge(world.bridge)
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[OwnBridge]:
+        yield own
+
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(world.tray.run(connect))
+        await world.person.until(lambda: bool(world.person.told))
+        for action in (OpenConsole(), CopyPassword(ALICE)):
+            told = len(world.person.told)
+            await world.choose(action)
+            await world.person.until(lambda: len(world.person.told) > told)  # noqa: B023  waits within the round
+            assert world.person.told[-1].title == "mail-bridge cannot do this now"
+        world.tray.choose(Quit())
+    assert world.person.labels() == [
+        "mail-bridge: 2 accounts need a sign-in",
+        f"Sign in as {ALICE}",
+        f"Sign in as {BOB}",
+        "Start at login",
+        "Quit",
+    ]
+    assert (world.person.told[0].title, world.person.told[0].button) == ("Mail: 2 accounts need a sign-in", "")
+    assert world.person.offered[0] is None
+    assert world.person.visited == world.person.pasted == []

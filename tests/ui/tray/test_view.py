@@ -122,3 +122,23 @@ def test_what_the_administrator_must_see_to_is_said() -> None:
         menu(status(READY, warnings=(Diagnosis.of("secret.tomorrow", provider="office365"),)))[2].action
         == OpenConsole()
     )
+
+
+def own(found: Status) -> tuple[Entry, ...]:
+    return view(found, Words(), starts_at_login=False, is_alone=True, is_own=True).menu
+
+
+def test_where_only_ones_own_is_seen_there_is_no_console_and_no_password() -> None:
+    page = "http://localhost:3017/sign-in/p{}@example.com"
+    line = "mail-bridge: 2 accounts need a sign-in"
+    below = (Entry("Start at login", SetAutostart(True), is_checked=False), Entry("Quit", Quit()))
+    assert own(status(PENDING, SIGN_IN)) == (
+        Entry(line),
+        RULE,
+        Entry("Sign in as p1@example.com", OpenPage(page.format(1)), is_default=True),
+        Entry("Go on with the sign-in as p0@example.com", OpenPage(page.format(0))),
+        RULE,
+        *below,
+    )
+    assert own(status()) == (Entry("mail-bridge: no program of yours waits for a sign-in"), RULE, *below)
+    assert len(own(status(*[SIGN_IN] * 300))) == PASSWORDS + 5

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from bridge.control.contract import Visitors
+from bridge.control.contract import Attendants, Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.observe import logs
 from bridge.secret import Secret
@@ -65,6 +65,7 @@ async def serving(
     language: str = "auto",
     keep_alive: float = KEEP_ALIVE,
     visitors: Visitors | None = None,
+    attendants: Attendants | None = None,
 ) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
@@ -77,6 +78,7 @@ async def serving(
         keep_alive=keep_alive,
         language=lambda: language,
         visitors=visitors,
+        attendants=attendants,
     )
     async with console.serving([sock]), browsing(port) as browser:
         yield browser

@@ -1,0 +1,99 @@
+"""Which mailboxes a person's own programs wait for: so that the prompt appears with whoever has to answer it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from bridge.clock import Clock
+from bridge.model import Account, Caller, Concern, Ends
+
+KEPT = 24 * 3600.0
+"""Seconds after the last login: a CRM tries again within minutes, and a mailbox that was taken out of it is over."""
+USERS = 4096
+"""Whose programs are remembered; the latest ones."""
+ADDRESSES = 25
+"""Of one user: as many as a menu has room for. Of more, those that came first: the others follow as these are done."""
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """By one user's programs."""
+
+    program: str
+    first: float
+    last: float
+    """Both by the monotonic clock."""
+
+
+class Concerned:
+    """One for each process; in memory only, since a mail program asks again."""
+
+    def __init__(
+        self,
+        find: Callable[[str], Account | None],
+        is_pending: Callable[[Account], Awaitable[bool | None]],
+        caller_of: Callable[[Ends | None], Awaitable[Caller]],
+        clock: Clock,
+    ) -> None:
+        """`is_pending`: True if a sign-in is under way, False if one is needed, None if neither."""
+        self._find = find
+        self._is_pending = is_pending
+        self._caller_of = caller_of
+        self._clock = clock
+        self._wanted: OrderedDict[str, dict[str, _Wanted]] = OrderedDict()
+        self._changes: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+        """Of those users for whom somebody waits."""
+
+    def note(self, user_id: str, address: str, program: str) -> None:
+        """A program of this user has been told that somebody must sign in; nothing is noted of an unknown user."""
+        if not user_id:
+            return
+        wanted = self._wanted.setdefault(user_id, {})
+        self._wanted.move_to_end(user_id)
+        now = self._clock.monotonic()
+        found = wanted.get(address)
+        if found is not None:
+            found.last, found.program = now, program or found.program
+        elif len(wanted) < ADDRESSES:
+            wanted[address] = _Wanted(program, now, now)
+            self._tell(user_id)
+        while len(self._wanted) > USERS:
+            self._wanted.popitem(last=False)
+
+    def heard(self, address: str) -> None:
+        """Something has happened to this account: those who wait for it look again."""
+        for user_id in list(self._changes):
+            if address in self._wanted.get(user_id, {}):
+                self._tell(user_id)
+
+    async def user_of(self, ends: Ends | None) -> str:
+        """Whose program is at the other end; empty if that is not known."""
+        return (await self._caller_of(ends)).user_id
+
+    def change_of(self, user_id: str) -> asyncio.Event:
+        """Set as soon as concerns() may say something else; ask for it before, and anew after it was set."""
+        return self._changes.setdefault(user_id, asyncio.Event())
+
+    async def concerns(self, user_id: str) -> tuple[Concern, ...]:
+        """What this user's programs wait for, the earliest first. What is done is forgotten."""
+        wanted, since = self._wanted.get(user_id, {}), self._clock.monotonic() - KEPT
+        found = []
+        for address, entry in list(wanted.items()):
+            last, account = entry.last, self._find(address)
+            is_pending = None if account is None or last < since else await self._is_pending(account)
+            if is_pending is not None:
+                found.append(Concern(address, is_pending, entry.program, self._clock.monotonic() - entry.first))
+            elif wanted.get(address) is entry and entry.last == last:  # nobody has asked again in the meantime
+                del wanted[address]
+        if not wanted and self._wanted.get(user_id) is wanted:
+            del self._wanted[user_id]
+        return tuple(found)
+
+    def _tell(self, user_id: str) -> None:
+        change = self._changes.pop(user_id, None)
+        if change is not None:
+            change.set()

@@ -1,0 +1,118 @@
+"""A bridge as one person's tray sees it without any token: the accounts that wait for this person, and no others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from bridge.advice.said import said
+from bridge.clock import Clock, SystemClock
+from bridge.control import rendezvous, wire
+from bridge.control.contract import AccountState, AccountStatus, Status
+from bridge.control.remote import HELLO_SECONDS, BridgeNotRunning, loopback_session, whole
+from bridge.errors import BridgeError
+from bridge.model import Concern
+from bridge.notices import AuthorizationNeeded, Notice
+
+PATH: Final = "/mine"
+HEADER: Final = "X-Mail-Bridge"
+"""A page of another site cannot send it: the browser would ask us first, and we allow nothing."""
+PATIENCE: Final = 25.0
+"""Seconds that the bridge lets a question wait for news."""
+REST_SECONDS: Final = 1.0
+"""Between two questions, also to a bridge that does not let them wait."""
+ANSWER_LIMIT: Final = 64 * 1024
+"""Octets: 25 accounts with the longest address and program have some 10 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concerns:
+    """The answer."""
+
+    accounts: tuple[Concern, ...]
+    tag: str
+    """Another one when there is news: `?seen=TAG` waits for that."""
+
+
+def tag_of(concerns: tuple[Concern, ...]) -> str:
+    """By what a person would see of them."""
+    seen = "\n".join(f"{concern.address} {concern.is_pending}" for concern in concerns)
+    return hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class OwnView:
+    """What a tray follows; no passwords, no console, nobody else's accounts.
+
+    Nothing proves that the one who listens there is a mail-bridge: so it is told nothing, and of what it says no more
+    is used than addresses. The page to open is always the console's own.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, clock: Clock, is_over: Callable[[], bool]) -> None:
+        """`is_over` says that there is a better way to this bridge now. Raises: ValueError for another machine."""
+        if not rendezvous.is_loopback_url(url):
+            raise ValueError("the control interface is only ever asked on this machine")
+        self._session = session
+        self._url = url
+        self._clock = clock
+        self._is_over = is_over
+
+    async def status(self) -> Status:
+        """With this person's accounts alone, in the states that need them. Raises: BridgeNotRunning, WireError."""
+        found = await self._ask("")
+        return Status("", "", False, tuple(self._status_of(one) for one in found.accounts), (), ())
+
+    async def notices(self) -> AsyncIterator[Notice]:
+        """One whenever there is news. Raises: BridgeNotRunning once the bridge has stopped."""
+        tag = (await self._ask("")).tag
+        while True:
+            await self._clock.pause(REST_SECONDS)
+            found = await self._ask(tag)
+            if found.tag != tag:
+                tag = found.tag
+                yield AuthorizationNeeded("", "", "")
+
+    def _status_of(self, concern: Concern) -> AccountStatus:
+        state = AccountState.PENDING if concern.is_pending else AccountState.SIGN_IN
+        page = f"http://localhost:{urlsplit(self._url).port}/sign-in/{quote(concern.address, safe='@')}"
+        return AccountStatus(concern.address, "", "", state, sign_in_url=page)
+
+    async def _ask(self, seen: str) -> Concerns:
+        if self._is_over():
+            raise self._not_running()
+        timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS + (PATIENCE if seen else 0), sock_connect=HELLO_SECONDS)
+        try:
+            async with self._session.get(
+                f"{self._url}{PATH}",
+                params={"seen": seen} if seen else None,
+                headers={HEADER: "tray"},
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    raise self._not_running()
+                return wire.decode(Concerns, wire.loads(await whole(response, ANSWER_LIMIT)))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._not_running() from error
+
+    def _not_running(self) -> BridgeNotRunning:
+        return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=self._url))
+
+
+@asynccontextmanager
+async def connect_own(url: str, is_over: Callable[[], bool] = lambda: False) -> AsyncIterator[OwnView | None]:
+    """The bridge whose console is at `url` (`http://127.0.0.1:3017`); None if nobody answers there who knows us."""
+    async with loopback_session() as session:
+        view = OwnView(session, url, SystemClock(), is_over)
+        try:
+            await view.status()
+        except BridgeError:
+            is_alive = False
+        else:
+            is_alive = True
+        yield view if is_alive else None

@@ -1,0 +1,104 @@
+"""What a person's tray may ask without the administrator's token: the accounts that this person's programs wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from aiohttp import web
+
+from bridge.control import wire
+from bridge.control.contract import Attendants
+from bridge.control.own import HEADER, PATH, PATIENCE, Concerns, tag_of
+from bridge.errors import BridgeError
+from bridge.model import Concern, Ends
+from bridge.observe.logs import report
+from bridge.ui.web import guards
+
+WAITING = 512
+"""Questions that wait for news; who comes then gets an answer at once, and asks again."""
+SHARE = 8
+"""Of one user: trays of several sessions, and those of them that were just closed."""
+
+
+class NoUser:
+    """For a console that is told of no mail program."""
+
+    async def user_of(self, ends: Ends | None) -> str:
+        """See Attendants."""
+        return ""
+
+    def change_of(self, user_id: str) -> asyncio.Event:
+        """See Attendants: never asked, since there is no user."""
+        return asyncio.Event()
+
+    async def concerns(self, user_id: str) -> tuple[Concern, ...]:
+        """See Attendants."""
+        return ()
+
+
+class Mine:
+    """GET /mine: nobody is named, and nothing can be asked for; who asks is told by the operating system.
+
+    A web page must not read it, though it comes from a program of the same user: it can send no header of ours, nor
+    hide its origin.
+    """
+
+    def __init__(self, attendants: Attendants, hosts: frozenset[str]) -> None:
+        self._attendants = attendants
+        self._hosts = hosts
+        self._waiting: Counter[str] = Counter()
+        self._changes: set[asyncio.Event] = set()
+        """That are waited for."""
+        self._is_closed = False
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the application's router."""
+        return [web.get(PATH, self._get, allow_head=False)]
+
+    def close(self) -> None:
+        """Let nobody wait any more, so that the server can stop."""
+        self._is_closed = True
+        for change in self._changes:
+            change.set()
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        is_page = guards.is_foreign(request, self._hosts) or "Origin" in request.headers
+        if is_page or request.headers.get(HEADER) != "tray":
+            return web.Response(status=404)
+        user_id = await self._attendants.user_of(guards.ends_of(request))
+        if not user_id:  # another answer would say that nothing is wanted, which nobody knows
+            return web.Response(status=404)
+        try:
+            found = await self._news(user_id, request.query.get("seen", ""))
+        except BridgeError as problem:
+            report("console.mine_unknown", problem)
+            return web.Response(status=503)
+        return web.Response(text=wire.dumps(wire.encode(found)), content_type="application/json")
+
+    async def _news(self, user_id: str, seen: str) -> Concerns:
+        """At once if it is not what was seen already; else after a while."""
+        change, found = await self._look(user_id)
+        if found.tag != seen or self._waiting[user_id] >= SHARE or self._waiting.total() >= WAITING:
+            return found
+        self._waiting[user_id] += 1
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while found.tag == seen and not self._is_closed:
+                    self._changes.add(change)
+                    try:
+                        await change.wait()
+                    finally:
+                        self._changes.discard(change)
+                    change, found = await self._look(user_id)
+        except TimeoutError:
+            pass  # no news
+        finally:
+            self._waiting[user_id] -= 1
+            self._waiting += Counter()  # drops those that are zero
+        return found
+
+    async def _look(self, user_id: str) -> tuple[asyncio.Event, Concerns]:
+        change = self._attendants.change_of(user_id)
+        concerns = await self._attendants.concerns(user_id)
+        return change, Concerns(concerns, tag_of(concerns))

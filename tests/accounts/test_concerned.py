@@ -1,0 +1,134 @@
+"""Whose prompt it is: a user's own programs decide what that user is told, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from bridge.accounts.concerned import ADDRESSES, KEPT, USERS, Concerned
+from bridge.model import Account, Caller, Concern, Ends
+from tests.clocks import ManualClock
+
+ALICE, BOB = "alice@example.com", "bob@example.com"
+ONE, OTHER = "1000", "1001"
+
+
+@dataclass
+class Office:
+    """Accounts in states that a test sets: as in Concerned, None for one that needs nobody."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    states: dict[str, bool | None] = field(default_factory=lambda: {ALICE: False, BOB: False})
+    removed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.concerned = Concerned(self.find, self.is_pending, self.caller_of, self.clock)
+
+    def find(self, address: str) -> Account | None:
+        return None if address in self.removed else Account(address, "own", address, {})
+
+    async def is_pending(self, account: Account) -> bool | None:
+        return self.states.get(account.address, False)
+
+    async def caller_of(self, ends: Ends | None) -> Caller:
+        return Caller(unknown="closed") if ends is None else Caller("one", ONE)
+
+    async def addresses(self, user_id: str) -> list[str]:
+        return [concern.address for concern in await self.concerned.concerns(user_id)]
+
+
+async def test_each_user_is_told_of_what_their_own_programs_asked_for() -> None:
+    office = Office()
+    office.concerned.note(ONE, ALICE, "crm")
+    office.concerned.note(OTHER, BOB, "")
+    office.clock.advance(60)
+    assert await office.concerned.concerns(ONE) == (Concern(ALICE, False, "crm", 60.0),)
+    assert await office.addresses(OTHER) == [BOB]
+    assert await office.addresses("1002") == []
+
+
+async def test_a_program_of_nobody_known_is_nobodys() -> None:
+    office = Office()
+    office.concerned.note("", ALICE, "crm")
+    assert await office.addresses("") == []
+    assert await office.concerned.user_of(None) == ""
+    assert await office.concerned.user_of(Ends(("127.0.0.1", 1), ("127.0.0.1", 2))) == ONE
+
+
+async def test_a_sign_in_under_way_is_shown_and_one_that_is_done_is_forgotten() -> None:
+    office = Office()
+    office.concerned.note(ONE, ALICE, "crm")
+    office.states[ALICE] = True
+    assert [concern.is_pending for concern in await office.concerned.concerns(ONE)] == [True]
+    office.states[ALICE] = None
+    assert await office.addresses(ONE) == []
+    office.states[ALICE] = False
+    assert await office.addresses(ONE) == [], "the next time its program asks again first"
+
+
+async def test_an_account_that_was_taken_out_is_forgotten() -> None:
+    office = Office()
+    office.concerned.note(ONE, ALICE, "crm")
+    office.removed.add(ALICE)
+    assert await office.addresses(ONE) == []
+
+
+async def test_it_is_remembered_for_as_long_as_a_program_asks() -> None:
+    office = Office()
+    office.concerned.note(ONE, ALICE, "crm")
+    office.clock.advance(KEPT - 1)
+    office.concerned.note(ONE, ALICE, "")
+    office.clock.advance(KEPT - 1)
+    assert [concern.program for concern in await office.concerned.concerns(ONE)] == ["crm"]
+    office.clock.advance(2)
+    assert await office.addresses(ONE) == []
+
+
+async def test_memory_is_bounded_and_a_full_list_moves_on() -> None:
+    office = Office()
+    many = [f"p{number}@example.com" for number in range(ADDRESSES + 1)]
+    for address in many:
+        office.concerned.note(ONE, address, "crm")
+    assert await office.addresses(ONE) == many[:-1]
+    office.states[many[0]] = None
+    await office.addresses(ONE)
+    office.concerned.note(ONE, many[-1], "crm")
+    assert await office.addresses(ONE) == many[1:]
+    for number in range(USERS):
+        office.concerned.note(f"u{number}", ALICE, "crm")
+    assert await office.addresses(ONE) == []
+
+
+async def test_news_wake_those_whose_they_are() -> None:
+    office = Office()
+    mine, theirs = office.concerned.change_of(ONE), office.concerned.change_of(OTHER)
+    office.concerned.note(ONE, ALICE, "crm")
+    assert (mine.is_set(), theirs.is_set()) == (True, False)
+    mine = office.concerned.change_of(ONE)
+    office.concerned.note(ONE, ALICE, "crm")
+    assert not mine.is_set(), "the same again is no news"
+    office.concerned.heard(BOB)
+    assert not mine.is_set()
+    office.concerned.heard(ALICE)
+    assert (mine.is_set(), theirs.is_set()) == (True, False)
+
+
+async def test_who_asks_again_while_we_look_is_not_forgotten() -> None:
+    office = Office()
+    looking, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(account: Account) -> bool | None:
+        looking.set()
+        await go_on.wait()
+        return None
+
+    office.concerned = Concerned(office.find, slow, office.caller_of, office.clock)
+    office.concerned.note(ONE, ALICE, "crm")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(office.concerned.concerns(ONE))
+        await looking.wait()
+        office.clock.advance(1)
+        office.concerned.note(ONE, ALICE, "crm")
+        go_on.set()
+    office.concerned.note(ONE, BOB, "crm")
+    assert list(office.concerned._wanted[ONE]) == [ALICE, BOB]

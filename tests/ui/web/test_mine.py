@@ -1,0 +1,228 @@
+"""What the console tells of a person's own accounts without a token: to whose program, and in which words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bridge.accounts.concerned import Concerned
+from bridge.clock import SystemClock
+from bridge.control.contract import AccountState
+from bridge.control.own import HEADER, OwnView, connect_own
+from bridge.control.remote import BridgeNotRunning, loopback_session
+from bridge.model import Account, Caller, Ends
+from bridge.notices import Notice
+from bridge.ui.tray.tray import Administered
+from bridge.ui.web.mine import SHARE
+from tests.clocks import ManualClock
+from tests.fakes_control import FakeControl
+from tests.ui.web.conftest import Browser, serving
+
+ALICE, BOB, HASH = "alice@example.com", "bob@example.com", "a#b+c@example.com"
+ME, COLLEAGUE = "1000", "1001"
+ASKING = {HEADER: "tray"}
+
+
+class House:
+    """A console that takes each connection for that of `caller`."""
+
+    def __init__(self) -> None:
+        self.control = FakeControl(ALICE, BOB, HASH)
+        self.caller = Caller("me", ME)
+        self.asked, self.came = 0, asyncio.Event()
+        self.concerned = Concerned(self.find, self.is_pending, self.caller_of, SystemClock())
+        self.control.bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
+
+    def find(self, address: str) -> Account | None:
+        return Account(address, "own", address, {}) if address in self.control.states else None
+
+    async def is_pending(self, account: Account) -> bool | None:
+        state = self.control.states[account.address]
+        return None if state is AccountState.READY else state is AccountState.PENDING
+
+    async def caller_of(self, ends: Ends | None) -> Caller:
+        assert ends is not None
+        self.asked += 1
+        self.came.set()
+        return self.caller
+
+    async def until_asked(self, times: int) -> None:
+        while self.asked < times:
+            self.came.clear()
+            await self.came.wait()
+
+    def sign_in(self, address: str) -> None:
+        self.control.states[address] = AccountState.READY
+        self.concerned.heard(address)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture
+async def browser(house: House) -> AsyncIterator[Browser]:
+    async with serving(house.control, attendants=house.concerned) as found:
+        yield found
+
+
+@asynccontextmanager
+async def view_of(browser: Browser) -> AsyncIterator[OwnView]:
+    async with connect_own(browser.base) as found:
+        assert found is not None
+        yield found
+
+
+async def waiting(browser: Browser) -> list[tuple[str, str, str]]:
+    async with view_of(browser) as view:
+        status = await view.status()
+    return [(account.address, account.state.value, account.sign_in_url) for account in status.accounts]
+
+
+# --- whose ----------------------------------------------------------------------------------------------------------
+
+
+async def test_only_what_my_own_programs_asked_for(house: House, browser: Browser) -> None:
+    assert await waiting(browser) == []
+    house.concerned.note(ME, ALICE, "crm")
+    house.concerned.note(COLLEAGUE, BOB, "crm")
+    assert await waiting(browser) == [(ALICE, "sign-in", f"http://localhost:{browser.port}/sign-in/{ALICE}")]
+    async with browser.get("/mine", headers=ASKING) as response:
+        assert BOB not in await response.text()
+    house.caller = Caller("colleague", COLLEAGUE)
+    assert [address for address, _, _ in await waiting(browser)] == [BOB]
+    house.caller = Caller("stranger", "1002")
+    assert await waiting(browser) == []
+
+
+async def test_who_is_not_known_gets_no_answer(house: House, browser: Browser) -> None:
+    house.concerned.note(ME, ALICE, "crm")
+    house.caller = Caller(unknown="the system does not tell whose it is")
+    async with browser.get("/mine", headers=ASKING) as response:
+        assert (response.status, await response.text()) == (404, "")
+    async with connect_own(browser.base) as found:
+        assert found is None
+
+
+async def test_a_console_without_mail_programs_gives_none() -> None:
+    async with serving(FakeControl(ALICE)) as browser, browser.get("/mine", headers=ASKING) as response:
+        assert response.status == 404
+
+
+# --- who may not, though it is my program ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {HEADER: "other"},
+        ASKING | {"Origin": "http://evil.example"},
+        ASKING | {"Origin": "null"},
+        ASKING | {"Sec-Fetch-Site": "cross-site"},
+        ASKING | {"Sec-Fetch-Site": "same-site"},
+        ASKING | {"Host": "evil.example:3017"},
+        ASKING | {"Host": "localhost"},
+    ],
+)
+async def test_a_page_in_my_browser_cannot_read_it(house: House, browser: Browser, headers: dict[str, str]) -> None:
+    house.concerned.note(ME, ALICE, "crm")
+    async with browser.get("/mine", headers=headers) as response:
+        assert (response.status, await response.text()) == (404, "")
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_no_page_is_allowed_to_send_our_header(browser: Browser) -> None:
+    asked = {"Origin": "http://evil.example", "Access-Control-Request-Headers": HEADER}
+    asked["Access-Control-Request-Method"] = "GET"
+    async with browser.session.options(browser.base + "/mine", headers=asked) as response:
+        assert response.status == 404
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+async def test_it_is_only_read(browser: Browser) -> None:
+    async with browser.post("/mine", headers=ASKING) as response:
+        assert response.status == 404
+
+
+# --- news -----------------------------------------------------------------------------------------------------------
+
+
+async def next_of(notices: AsyncIterator[Notice]) -> Notice:
+    return await anext(notices)
+
+
+async def test_news_arrive_when_they_happen(house: House, browser: Browser) -> None:
+    clock = ManualClock()
+    async with loopback_session() as session:
+        notices = OwnView(session, browser.base, clock, lambda: False).notices()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            following = group.create_task(next_of(notices))
+            await clock.until_asleep()
+            clock.advance(2)
+            await house.until_asked(2)
+            house.concerned.note(COLLEAGUE, BOB, "crm")
+            house.concerned.note(ME, HASH, "crm")
+            await following
+            assert await waiting(browser) == [
+                (HASH, "sign-in", f"http://localhost:{browser.port}/sign-in/a%23b%2Bc@example.com")
+            ]
+            following = group.create_task(next_of(notices))
+            await clock.until_asleep()
+            house.sign_in(HASH)
+            clock.advance(2)
+            await following
+            assert await waiting(browser) == []
+        assert isinstance(notices, AsyncGenerator)
+        await notices.aclose()
+
+
+async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) -> None:
+    async with browser.get("/mine", headers=ASKING) as response:
+        tag = (await response.json())["tag"]
+
+    async def ask() -> str:
+        async with browser.get(f"/mine?seen={tag}", headers=ASKING) as response:
+            return str((await response.json())["tag"])
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        asked = [group.create_task(ask()) for _ in range(SHARE + 1)]
+        done, waiting_on = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result() for task in done] == [tag]
+        assert len(waiting_on) == SHARE
+        house.concerned.note(ME, ALICE, "crm")
+    assert {task.result() for task in waiting_on} != {tag}
+
+
+async def test_a_console_that_stops_lets_nobody_wait(house: House) -> None:
+    async with loopback_session() as session, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        async with serving(house.control, attendants=house.concerned) as browser:
+            view = OwnView(session, browser.base, SystemClock(), lambda: False)
+            tag = (await view._ask("")).tag
+            asked = group.create_task(view._ask(tag))
+            await house.until_asked(2)
+        assert (await asked).tag == tag
+
+
+# --- the tray's side ------------------------------------------------------------------------------------------------
+
+
+async def test_it_is_no_administrators_view_and_ends_when_there_is_a_better_one(browser: Browser) -> None:
+    is_over = False
+    async with connect_own(browser.base, lambda: is_over) as view:
+        assert view is not None
+        assert not isinstance(view, Administered)
+        await view.status()
+        is_over = True
+        with pytest.raises(BridgeNotRunning):
+            await view.status()
+
+
+async def test_it_asks_on_this_machine_only() -> None:
+    async with loopback_session() as session:
+        with pytest.raises(ValueError, match="only ever asked on this machine"):
+            OwnView(session, "http://mail.example:3017", SystemClock(), lambda: False)
