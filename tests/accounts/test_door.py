@@ -47,10 +47,16 @@ class House:
         self.passwords = LocalPasswords(self.store, self.clock)
         self.asks = Asks(self.clock)
         self.door = Door(self.find, self.passwords, Guesses(self.clock), self.asks, self.first_use)
-        self.pages = Wishes(self.find, self.passwords, self.asks, self.clock, self.caller_of, self.program_of)
+        self.noted: list[tuple[str, str, str]] = []
+        self.pages = Wishes(
+            self.find, self.passwords, self.asks, self.clock, self.caller_of, self.program_of, self.note
+        )
 
     def find(self, username: str) -> Account | None:
         return self.account if username.lower() == ADDRESS else None
+
+    def note(self, user_id: str, address: str, program: str) -> None:
+        self.noted.append((user_id, address, program))
 
     def first_use(self, account: Account) -> AuthorizationRequired:
         return AuthorizationRequired(account.address, "http://localhost:3017/")
@@ -307,6 +313,15 @@ async def test_a_page_tells_a_wish_to_whose_it_is_and_to_nobody_else(house: Hous
         house.caller = other
         assert await house.pages.wishes(ADDRESS, None) == ()
     assert await house.pages.wishes(NOBODY, None) == ()
+
+
+async def test_each_login_that_must_wait_for_a_sign_in_is_noted_for_its_users_icon(house: House) -> None:
+    for caller in (ALICE, ALICE, BOB, UNKNOWN):
+        house.caller = caller
+        await house.pages.asked(ADDRESS, None, house.caller_of)
+    alice, bob = ("1000", ADDRESS, "crm-of-alice"), ("1001", ADDRESS, "crm-of-bob")
+    assert house.noted[:3] == [alice, alice, bob]
+    assert house.noted[3][:2] == ("", ADDRESS)
 
 
 def test_a_notice_is_not_repeated_all_the_time() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 
 from bridge.control.own import OwnView
@@ -192,6 +193,13 @@ def test_without_a_configuration_a_service_is_found_where_it_usually_is(
 @pytest.mark.parametrize(
     "url", ["https://localhost:3017", "http://mail.example:3017", "http://localhost:3017/sign-in", "3017"]
 )
-def test_another_machine_or_page_is_no_console(service: Bridge, url: str) -> None:
-    said = service.run("tray", "--console", url, code=2)
-    assert "a page of this computer, such as http://localhost:3017" in said
+def test_another_machine_or_page_is_no_console(url: str) -> None:
+    with pytest.raises(click.BadParameter, match="a page of this computer, such as http://localhost:3017"):
+        _other_bridge(Settings(None, None), None, url)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:4017", "http://localhost:4017/", "http://127.0.0.1:4017"])
+def test_a_console_is_the_same_however_it_is_written(url: str) -> None:
+    _, arguments, file = _other_bridge(Settings(None, None), None, url)
+    assert arguments == ["--console", "http://127.0.0.1:4017"]
+    assert file == _other_bridge(Settings(None, None), None, "http://localhost:4017")[2], "one icon is enough"
