@@ -141,6 +141,7 @@ class App:
         self._upstreams = self._reception.upstreams
         self._asks = Asks(self._clock)
         self.concerned = Concerned(self._find, self._is_pending, surroundings.caller_of, self._clock)
+        self._bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
         self.visitors = Wishes(
             self._find,
             self._passwords,
@@ -171,7 +172,6 @@ class App:
         self._bus.on_notice(self._hooks.take)
         if self._pool is not None:
             self._bus.on_notice(self._pool.take)
-        self._bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
         self._diagnosing = asyncio.Lock()
         self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
         self._ports = Ports(
