@@ -155,7 +155,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         Turn.APP_ADMIN,
         "warning",
         {
-            "setup.first": "There is no configuration yet: open the console to make one.",
+            "setup.first": "There is no configuration yet: the administrator of mail-bridge makes one in the console.",
             "oauth.unknown": (
                 "The provider answers with an error that mail-bridge does not know. The sign-in is kept and tried "
                 "again; if this lasts, the administrator of mail-bridge must look at it."
