@@ -380,7 +380,9 @@ async def test_without_a_configuration_the_icon_leads_to_the_set_up_and_stays_fo
     alone = dataclasses.replace(desktop, launcher=launcher)
     with program(alone, "run", "--tray", XDG_CONFIG_HOME=str(settings)) as both:
         await shown.until_icon()
-        await shown.until_line("There is no configuration yet: open the console to make one.")
+        await shown.until_line(
+            "There is no configuration yet: the administrator of mail-bridge makes one in the console."
+        )
         assert await picture(shown) == Picture.SIGN_IN
         invitation = await shown.until_visit("http://localhost:3017/admin/")
         shown.visits.clear()

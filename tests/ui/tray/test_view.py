@@ -51,7 +51,7 @@ def menu(found: Status | None, *, starts_at_login: bool = False, is_alone: bool 
         (
             status(warnings=(Diagnosis.of("setup.first"),)),
             Picture.SIGN_IN,
-            "There is no configuration yet: open the console to make one.",
+            "There is no configuration yet: the administrator of mail-bridge makes one in the console.",
         ),
         (status(READY, READY), Picture.READY, "mail-bridge: everybody is signed in"),
         (status(READY, SIGN_IN), Picture.SIGN_IN, "mail-bridge: 1 account needs a sign-in"),
