@@ -28,6 +28,7 @@ SHOWN = {
     "echo", "UsageError", "confirm", "prompt", "ask", "is_yes", "refuse",
     "AlreadyConfigured", "BadValue", "CannotStart", "ConfigError", "KeyringMissing", "LimitReached", "LoginRefused",
     "PortInUse", "StoreCorrupt", "StoreUnavailable", "Unresolved", "report", "_stop", "_problem", "Problem",
+    "NotCarried", "Remark", "comment",
 }  # fmt: skip
 """What is handed to these is read by people."""
 WORDLESS = {"code", "script", "style"}
@@ -73,7 +74,7 @@ FOR_THE_LOG = {"door.py", "guesses.py"}
 """Why a login was refused: the mail client hears the same ASCII line whatever it was, and only the log tells."""
 MODULES = [
     path
-    for name in ("ui/cli", "ui/setup", "config", "stores", "accounts", "host")
+    for name in ("ui/cli", "ui/setup", "config", "config/importers", "stores", "accounts", "host")
     for path in sorted((ROOT / name).glob("*.py"))
     if path.name not in FOR_THE_LOG
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
+from bridge.advice.said import Said, said
 from bridge.config.importers.ini import IniSection
 from bridge.config.values import MailAddress
 
@@ -43,7 +44,11 @@ _TRUE = frozenset({"1", "yes", "true", "on"})
 
 
 class NotCarried(Exception):
-    """This part has no place in our configuration; the text says why, and what to do instead."""
+    """This part has no place in our configuration; the reason says why, and what to do instead."""
+
+    def __init__(self, reason: Said) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +96,21 @@ class Accounts:
     """Those that have an address, and why the others have none."""
 
     carried: tuple[Account, ...]
-    refused: tuple[tuple[IniSection, str], ...]
+    refused: tuple[tuple[IniSection, Said], ...]
 
 
 def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts:
     """All accounts, in the order of the file."""
     by_name = {section.name: section for section in sections}
     carried: list[Account] = []
-    refused: list[tuple[IniSection, str]] = []
+    refused: list[tuple[IniSection, Said]] = []
     for section in sections:
         if "@" not in section.name:
             continue
         try:
             address = _address(section.name, switches)
-        except NotCarried as reason:
-            refused.append((section, str(reason)))
+        except NotCarried as problem:
+            refused.append((section, problem.reason))
             continue
         options = _inherited(section, by_name) if switches.catch_all else section.options
         carried.append(Account(section.name, section.line, address, options))
@@ -115,16 +120,18 @@ def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts
 def _address(name: str, switches: Globals) -> str:
     if name.startswith("@"):
         if not switches.catch_all:
-            raise NotCarried("it had no effect: allow_catch_all_accounts was not on")
+            raise NotCarried(said("it had no effect: allow_catch_all_accounts was not on"))
         if name == "@":
             raise NotCarried(
-                'everybody of every domain is not possible here; add an account "*@example.com" for each domain'
+                said('everybody of every domain is not possible here; add an account "*@example.com" for each domain')
             )
     try:
         return _ADDRESS.validate_python("*" + name if name.startswith("@") else name)
     except ValidationError:
         pass
-    raise NotCarried("this is not the address of a mailbox; add an account with its address, and this under `aliases`")
+    raise NotCarried(
+        said("this is not the address of a mailbox; add an account with its address, and this under `aliases`")
+    )
 
 
 def _inherited(section: IniSection, by_name: Mapping[str, IniSection]) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
+from bridge.advice.said import Said, said
 from bridge.config.importers.accounts import SAMPLE_TEXT, Account, Globals, NotCarried
 from bridge.config.importers.servers import host_of, microsoft
 from bridge.config.presets import CLOUDS, GOOGLE_MAIL_SCOPE, GOOGLE_SCOPES, OAUTH2_PRESETS, Cloud, OAuth2Preset
@@ -22,7 +23,7 @@ Setting = str | tuple[str, ...]
 class Remark:
     """Something to say about a provider; `to_do` if somebody must act before it works."""
 
-    text: str
+    text: Said
     to_do: bool = False
 
 
@@ -39,8 +40,8 @@ class Draft:
     redirect_uri: str
     """Where the browser came back to there; empty where no browser is used."""
     client_secret: Secret[str] | None
-    hidden_secret: str
-    """Why there is a secret that is not known; empty if there is none."""
+    hidden_secret: Said | None
+    """Why there is a secret that is not known; None if there is no such secret."""
     service_account: Secret[str] | None
     """The JSON key, where it stood in the file itself."""
     domains: tuple[str, ...]
@@ -66,7 +67,7 @@ class _Options:
     def get(self, option: str) -> str:
         return self.account.get(option)
 
-    def say(self, text: str, *, to_do: bool = False) -> None:
+    def remark(self, text: Said, *, to_do: bool = False) -> None:
         self.remarks.append(Remark(text, to_do))
 
     def path(self, option: str) -> str:
@@ -88,9 +89,9 @@ def draft(account: Account, switches: Globals, directory: Path) -> Draft:
         return _google_service_account(options)
     token_host = host_of(options.get("token_url"))
     if not token_host or not options.get("client_id"):
-        raise NotCarried("token_url or client_id is missing, so that it did not work there either")
+        raise NotCarried(said("token_url or client_id is missing, so that it did not work there either"))
     if SAMPLE_TEXT in options.get("client_id") or SAMPLE_TEXT in options.get("token_url"):
-        raise NotCarried("it still holds the text of the sample configuration")
+        raise NotCarried(said("it still holds the text of the sample configuration"))
     if token_host in _GOOGLE_HOSTS:
         return _google(options, flow)
     if (cloud := _MICROSOFT_HOSTS.get(token_host)) is not None:
@@ -107,17 +108,19 @@ def _flow(options: _Options) -> Flow | None:
         return Flow(written)
     if written == "password":
         return None
-    raise NotCarried("it has no permission_url, and no oauth2_flow that goes without, so that it did not work there")
+    raise NotCarried(
+        said("it has no permission_url, and no oauth2_flow that goes without, so that it did not work there")
+    )
 
 
-def _secret(options: _Options) -> tuple[Secret[str] | None, str]:
+def _secret(options: _Options) -> tuple[Secret[str] | None, Said | None]:
     """The client secret, or why there is one that cannot be read."""
     written = options.get("client_secret")
     if written and SAMPLE_TEXT not in written:
-        return Secret(written), ""
+        return Secret(written), None
     if options.get("client_secret_encrypted"):
-        return None, "it is in the old file only encrypted, with the password of whoever used it"
-    return None, ""
+        return None, said("it is in the old file only encrypted, with the password of whoever used it")
+    return None, None
 
 
 # --- Google ---------------------------------------------------------------------------------------------------------
@@ -127,12 +130,16 @@ _GOOGLE_HOSTS = frozenset({"oauth2.googleapis.com", "accounts.google.com", "www.
 
 def _google(options: _Options, flow: Flow | None) -> Draft:
     if flow is Flow.CLIENT_CREDENTIALS:
-        raise NotCarried("Google has no client_credentials for mail; use `flow: service_account` with its JSON key")
+        raise NotCarried(
+            said("Google has no client_credentials for mail; use `flow: service_account` with its JSON key")
+        )
     if flow is not Flow.BROWSER:
-        options.say("Signing in is done in the browser here: Google allows mail with no other way for a person.")
+        options.remark(
+            said("Signing in is done in the browser here: Google allows mail with no other way for a person.")
+        )
     secret, hidden = _secret(options)
-    if secret is None and not hidden:
-        hidden = "the old file has none, and Google wants one"
+    if secret is None and hidden is None:
+        hidden = said("the old file has none, and Google wants one")
     settings: dict[str, Setting] = {"kind": "google", "client_id": options.get("client_id")}
     _google_scopes(options, settings, preset=GOOGLE_SCOPES)
     return _drafted(options, "gmail", "google", settings, secret, hidden)
@@ -142,15 +149,19 @@ def _google_service_account(options: _Options) -> Draft:
     """There, client_id says what client_secret is: the path of a JSON key, or the key itself."""
     what, key = options.get("client_id"), options.get("client_secret")
     if what not in {"file", "key"} or not key or SAMPLE_TEXT in key:
-        raise NotCarried("its service account key is missing: client_id must be `file` or `key`, client_secret the key")
+        raise NotCarried(
+            said("its service account key is missing: client_id must be `file` or `key`, client_secret the key")
+        )
     if what == "key" and not _is_service_account(key):
-        raise NotCarried("client_secret is not the JSON key of a service account; make one, and use client_id = file")
+        raise NotCarried(
+            said("client_secret is not the JSON key of a service account; make one, and use client_id = file")
+        )
     settings: dict[str, Setting] = {"kind": "google", "flow": Flow.SERVICE_ACCOUNT.value}
     if what == "file":
         settings["service_account_file"] = options.path("client_secret")
     _google_scopes(options, settings, preset=(GOOGLE_MAIL_SCOPE,))
     inline = Secret(key) if what == "key" else None
-    return _drafted(options, "gmail-service-account", "google", settings, None, "", service_account=inline)
+    return _drafted(options, "gmail-service-account", "google", settings, None, None, service_account=inline)
 
 
 def _is_service_account(key: str) -> bool:
@@ -187,10 +198,12 @@ _LIVE = re.compile(r"/oauth20_(?:authorize|token|connect)\.srf")
 def _microsoft(options: _Options, flow: Flow | None, cloud: Cloud) -> Draft:
     if flow is None:
         flow = Flow.BROWSER
-        options.say(
-            "There, the password of each person was sent to Microsoft (oauth2_flow = password); mail-bridge never does "
-            "that: people sign in once, in the browser. Register the redirect URI http://localhost:3017/ (type Web, or "
-            "Mobile and desktop for an app without a secret) before the first one does.",
+        options.remark(
+            said(
+                "There, the password of each person was sent to Microsoft (oauth2_flow = password); mail-bridge never "
+                "does that: people sign in once, in the browser. Register the redirect URI http://localhost:3017/ "
+                "(type Web, or Mobile and desktop for an app without a secret) before the first one does."
+            ),
             to_do=True,
         )
     cloud = _exact_cloud(options, cloud)
@@ -222,38 +235,44 @@ def _tenant(options: _Options) -> str:
         path = urlsplit(url).path if host_of(url) else ""
         match = _AUTHORITY.fullmatch(path)
         if match is None and not _LIVE.fullmatch(path):
-            raise NotCarried(f"its {option} is not of a form that Microsoft uses; write the provider with `tenant`")
+            raise NotCarried(
+                said(
+                    "its {option} is not of a form that Microsoft uses; write the provider with `tenant`", option=option
+                )
+            )
         tenant = match[1] if match is not None else "consumers"
         tenants.setdefault(tenant.lower(), tenant)
         if match is not None and not match[2]:
-            options.say("Its URLs were those of version 1; mail-bridge uses version 2 of the same tenant.")
+            options.remark(said("Its URLs were those of version 1; mail-bridge uses version 2 of the same tenant."))
     own = [tenant for key, tenant in tenants.items() if key not in SHARED_TENANTS]
     if len(own) > 1:
-        raise NotCarried("permission_url and token_url name two tenants")
+        raise NotCarried(said("permission_url and token_url name two tenants"))
     return own[0] if own else next(reversed(tenants.values()))
 
 
 def _microsoft_credential(
     options: _Options, flow: Flow, settings: dict[str, Setting]
-) -> tuple[Secret[str] | None, str]:
+) -> tuple[Secret[str] | None, Said | None]:
     """There, a secret wins over a certificate; public clients have neither."""
     secret, hidden = _secret(options)
     certificate, key = options.get("jwt_certificate_path"), options.get("jwt_key_path")
     if flow is Flow.DEVICE:
-        if secret or hidden or (certificate and key):
-            options.say(
-                "The client secret (or certificate) is left out: Microsoft lets only public clients use a code."
+        if secret or hidden is not None or (certificate and key):
+            options.remark(
+                said("The client secret (or certificate) is left out: Microsoft lets only public clients use a code.")
             )
-        return None, ""
-    if secret is None and not hidden and certificate and key:
+        return None, None
+    if secret is None and hidden is None and certificate and key:
         settings["client_certificate"] = options.path("jwt_certificate_path")
         settings["client_certificate_key"] = options.path("jwt_key_path")
     elif certificate or key:
-        options.say("The certificate is left out: it was not used beside the client secret, or without its key.")
-    if flow is Flow.CLIENT_CREDENTIALS and "client_certificate" not in settings and secret is None and not hidden:
+        options.remark(
+            said("The certificate is left out: it was not used beside the client secret, or without its key.")
+        )
+    if flow is Flow.CLIENT_CREDENTIALS and "client_certificate" not in settings and secret is None and hidden is None:
         if not options.switches.login_password_is_secret:
-            raise NotCarried("client_credentials need a client secret or a certificate, and it has neither")
-        hidden = "there, it was the password with which mail programs logged in"
+            raise NotCarried(said("client_credentials need a client secret or a certificate, and it has neither"))
+        hidden = said("there, it was the password with which mail programs logged in")
     return secret, hidden
 
 
@@ -266,7 +285,9 @@ def _microsoft_scopes(options: _Options, flow: Flow, cloud: Cloud, settings: dic
     services = {host_of(scope) for scope in scopes}
     is_mail = len(services) == 1 and not services & {"", "graph.microsoft.com"}
     if scopes and not is_mail:
-        options.say(f"The scopes are those of mail-bridge; these were others: {' '.join(scopes)}")
+        options.remark(
+            said("The scopes are those of mail-bridge; these were others: {scopes}", scopes=" ".join(scopes))
+        )
     elif scopes and _same_service(scopes) != _same_service(preset):
         settings["scopes"] = tuple(dict.fromkeys(scopes))
 
@@ -287,8 +308,10 @@ _PRESETS: Mapping[str, OAuth2Preset] = {
 def _other(options: _Options, flow: Flow | None, token_host: str) -> Draft:
     if flow is None:
         raise NotCarried(
-            "it sent the password of each person to the provider (oauth2_flow = password), which mail-bridge never "
-            "does; write a provider with `authorization_url`, where people sign in in the browser"
+            said(
+                "it sent the password of each person to the provider (oauth2_flow = password), which mail-bridge never "
+                "does; write a provider with `authorization_url`, where people sign in in the browser"
+            )
         )
     preset = _PRESETS.get(token_host)
     known = OAUTH2_PRESETS[preset] if preset is not None else {}
@@ -305,14 +328,14 @@ def _other(options: _Options, flow: Flow | None, token_host: str) -> Draft:
     settings |= {key: url for key, url in urls.items() if url != known.get(key)}
     scopes = _words(options.get("oauth2_scope"))
     if not scopes:
-        raise NotCarried("oauth2_scope is missing, so that it did not work there either")
+        raise NotCarried(said("oauth2_scope is missing, so that it did not work there either"))
     if {*scopes} - {"offline_access"} != {*known.get("scopes", ())}:
         settings["scopes"] = scopes
     if options.get("oauth2_resource"):
-        options.say("oauth2_resource is left out: no provider of this kind takes it.")
+        options.remark(said("oauth2_resource is left out: no provider of this kind takes it."))
     secret, hidden = _secret(options)
-    if flow is Flow.CLIENT_CREDENTIALS and secret is None and not hidden:
-        hidden = "the old file has none, and client_credentials need one"
+    if flow is Flow.CLIENT_CREDENTIALS and secret is None and hidden is None:
+        hidden = said("the old file has none, and client_credentials need one")
     title = preset.value if preset is not None else _title(token_host)
     family = preset.value if preset is not None else None
     return _drafted(options, title, family, settings, secret, hidden, browser=flow is Flow.BROWSER)
@@ -331,14 +354,19 @@ def _drafted(
     family: str | None,
     settings: Mapping[str, Setting],
     secret: Secret[str] | None,
-    hidden: str,
+    hidden: Said | None,
     *,
     service_account: Secret[str] | None = None,
     browser: bool = True,
 ) -> Draft:
     has_browser = browser and settings.get("flow") != Flow.SERVICE_ACCOUNT.value
     if has_browser and (listen := options.get("redirect_listen_address")):
-        options.say(f"redirect_listen_address ({listen}) is left out: the console listens where `console` says.")
+        options.remark(
+            said(
+                "redirect_listen_address ({address}) is left out: the console listens where `console` says.",
+                address=listen,
+            )
+        )
     urls = (options.get("permission_url"), options.get("token_url"))
     return Draft(
         title=title,

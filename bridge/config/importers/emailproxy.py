@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.advice.said import Said, said
+from bridge.advice.said import Said, Translate, said
 from bridge.config.importers import accounts as accounts_of
 from bridge.config.importers import servers as servers_of
 from bridge.config.importers.accounts import Account, Globals, NotCarried, read_accounts
@@ -48,20 +48,27 @@ class _Found:
     providers: tuple[Provider, ...]
     ports: tuple[Server, ...]
     console: int
-    left_out: tuple[tuple[str, int, str], ...]
+    left_out: tuple[tuple[str, int, Said], ...]
     """Section, line, reason."""
-    notes: tuple[str, ...]
+    notes: tuple[Said, ...]
     """On the file as a whole."""
     directory: Path
     home: SecretHome
     source: str
+    translate: Translate
+
+    def comment(self, sentences: Iterable[Said], indent: int = 0, *, bullet: bool = False) -> list[str]:
+        """In the reader's language."""
+        return comment((sentence.told(self.translate) for sentence in sentences), indent, bullet=bullet)
 
 
-def import_emailproxy(text: str, *, source: str, directory: Path, home: SecretHome) -> Imported:
+def import_emailproxy(
+    text: str, *, source: str, directory: Path, home: SecretHome, translate: Translate = str
+) -> Imported:
     """Our YAML for a configuration of email-oauth2-proxy.
 
     Args: source, the file's name, for errors and comments; directory, the file's own, to which relative paths in it
-        are taken to belong; home, where secrets go.
+        are taken to belong; home, where secrets go; translate, for comments and what is left to do.
     Raises: ConfigError with the line, for a file that is malformed or has nothing to carry.
     """
     sections = read_ini(text, source)
@@ -86,6 +93,7 @@ def import_emailproxy(text: str, *, source: str, directory: Path, home: SecretHo
         directory,
         home,
         source,
+        translate,
     )
     yaml = "\n".join(_lines(found)) + "\n"
     if len(yaml.encode()) > LARGEST:
@@ -94,7 +102,7 @@ def import_emailproxy(text: str, *, source: str, directory: Path, home: SecretHo
     return Imported(
         yaml,
         tuple(provider.kept for provider in found.providers if provider.kept is not None),
-        tuple(_to_do(found)),
+        tuple(sentence.told(translate) for sentence in _to_do(found)),
         sum(len(provider.accounts) for provider in found.providers),
         len(found.providers),
         len(left_out),
@@ -107,22 +115,22 @@ def _providers(
     switches: Globals,
     directory: Path,
     home: SecretHome,
-    left_out: list[tuple[str, int, str]],
+    left_out: list[tuple[str, int, Said]],
 ) -> list[Provider]:
     drafts: list[tuple[Account, Draft]] = []
     for account in carried:
         try:
             drafts.append((account, draft(account, switches, directory)))
-        except NotCarried as reason:
-            left_out.append((account.section, account.line, str(reason)))
+        except NotCarried as problem:
+            left_out.append((account.section, account.line, problem.reason))
     groups = grouped(drafts)
     is_only = (len(groups) == 1, sum(group.draft.family is None for group in groups) == 1)
     good = []
     for group in groups:
         try:
             provider_of(group, ports, home, is_only=is_only)
-        except NotCarried as reason:
-            left_out += [(account.section, account.line, str(reason)) for account in group.accounts]
+        except NotCarried as problem:
+            left_out += [(account.section, account.line, problem.reason) for account in group.accounts]
         else:
             good.append(group)
     good = _once_each(good, left_out)
@@ -130,13 +138,17 @@ def _providers(
     return [provider_of(group, ports, home, is_only=is_only) for group in good]
 
 
-def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, str]]) -> list[Group]:
+def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, Said]]) -> list[Group]:
     """Of accounts whose names differ in case only, the first that can be carried."""
     first: dict[str, Account] = {}
     for account in sorted((account for group in groups for account in group.accounts), key=lambda one: one.line):
         known = first.setdefault(same_name(account.address), account)
         if known is not account:
-            reason = f"[{known.section}] (line {known.line}) is the same for mail-bridge, which does not look at case"
+            reason = said(
+                "[{section}] (line {line}) is the same for mail-bridge, which does not look at case",
+                section=known.section,
+                line=known.line,
+            )
             left_out.append((account.section, account.line, reason))
     for group in groups:
         group.accounts = [account for account in group.accounts if first[same_name(account.address)] is account]
@@ -149,29 +161,37 @@ def _with_redirect(provider: Provider, console: int) -> Provider:
     return provider.extended({} if found.uri is None else {"redirect_uri": found.uri}, remarks)
 
 
-def _nothing(source: str, left_out: Iterable[tuple[str, int, str]]) -> Iterator[str | Said]:
-    reasons = [(line, f"[{section}]: {reason}") for section, line, reason in left_out if "@" in section]
+def _nothing(source: str, left_out: Iterable[tuple[str, int, Said]]) -> Iterator[Said]:
+    reasons = [(line, section, reason) for section, line, reason in left_out if "@" in section]
     if not reasons:
         nothing = said("there is no account in it, such as [alice@example.com]; nothing can be carried")
         yield at(f"{source}:1", nothing)
-    for line, reason in sorted(reasons):
-        yield f"{source}:{line}: {reason}"
+    for line, section, reason in sorted(reasons, key=lambda item: item[:2]):
+        yield at(f"{source}:{line}", at(f"[{section}]", reason))
 
 
 # --- words on the whole file ----------------------------------------------------------------------------------------
 
 _SWITCHES = {
-    "delete_account_token_on_password_error": "not needed: here, a wrong password never costs anybody a sign-in",
-    "encrypt_client_secret_on_first_use": "not needed: the secret stands in no file that the program writes",
-    "use_login_password_as_client_credentials_secret": "not possible here: the app's secret is the administrator's",
-    "allow_catch_all_accounts": 'not needed: an account such as "*@example.com" is for everybody of its domain',
+    "delete_account_token_on_password_error": said(
+        "delete_account_token_on_password_error is not needed: here, a wrong password never costs anybody a sign-in."
+    ),
+    "encrypt_client_secret_on_first_use": said(
+        "encrypt_client_secret_on_first_use is not needed: the secret stands in no file that the program writes."
+    ),
+    "use_login_password_as_client_credentials_secret": said(
+        "use_login_password_as_client_credentials_secret is not possible here: the app's secret is the administrator's."
+    ),
+    "allow_catch_all_accounts": said(
+        'allow_catch_all_accounts is not needed: an account such as "*@example.com" is for everybody of its domain.'
+    ),
 }
 
 
-def _notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[str]:
+def _notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
     for option, sentence in _SWITCHES.items():
         if option in switches.written:
-            yield f"{option}: {sentence}."
+            yield sentence
     strange: dict[str, str] = {}
     for section in sections:
         if servers_of.is_server(section):
@@ -182,40 +202,80 @@ def _notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[str]:
             known = frozenset(_SWITCHES)
         else:
             if servers_of.is_almost_server(section):
-                yield f"[{section.name}] (line {section.line}) had no effect: it would have to be in upper case."
+                yield said(
+                    "[{section}] (line {line}) had no effect: it would have to be in upper case.",
+                    section=section.name,
+                    line=section.line,
+                )
             continue  # the sample configuration has sections that are headings only
         strange |= {option: section.name for option in section.options if option not in known}
     for option, where in strange.items():
-        yield f"{option} (in [{where}], and perhaps elsewhere) was no option that the program knew; it is left out."
+        yield said(
+            "{option} (in [{section}], and perhaps elsewhere) was no option that the program knew; it is left out.",
+            option=option,
+            section=where,
+        )
 
 
-def _to_do(found: _Found) -> Iterator[str]:
+def _to_do(found: _Found) -> Iterator[Said]:
     if narrowed := [str(port.port) for port in found.ports if port.is_narrowed]:
-        yield (
-            f"Only programs on this machine can connect to port {', '.join(narrowed)} now. If one runs elsewhere: give "
-            "the listener its address, with tls and `exposed: true`."
+        yield said(
+            "Only programs on this machine can connect to port {ports} now. If one runs elsewhere: give the listener "
+            "its address, with tls and `exposed: true`.",
+            ports=", ".join(narrowed),
         )
     for provider in found.providers:
-        if provider.kept is not None and (sentence := _secret_to_do(provider, provider.kept, found)):
-            yield sentence
+        yield from _secret_to_do(provider, found)
         for remark in provider.remarks:
             if remark.to_do:
-                yield f"{provider.name}: {remark.text}"
+                yield at(provider.name, remark.text)
 
 
-def _secret_to_do(provider: Provider, kept: Kept, found: _Found) -> str:
-    is_file = found.home is SecretHome.FILES
-    if kept.value is None:
-        remedy = "Take it from where you keep it, or make a new one at the provider"
-        place = f"put it into the file {kept.place}" if is_file else f"set {kept.place} to it where mail-bridge starts"
-        return f"The {kept.what} is not known: {provider.hidden_secret}. {remedy}, and {place}."
+def _secret_to_do(provider: Provider, found: _Found) -> Iterator[Said]:
+    """What to do for its secret: one sentence, or none."""
+    kept, is_file = provider.kept, found.home is SecretHome.FILES
+    if kept is None:
+        return
+    if provider.hidden_secret is not None and kept.value is None:
+        yield _unknown_secret(provider.name, provider.hidden_secret, kept.place, is_file=is_file)
+    elif not is_file:
+        yield _known_secret(kept, provider.accounts[0].section, found.source)
+
+
+def _unknown_secret(provider: str, reason: Said, place: str, *, is_file: bool) -> Said:
     if is_file:
-        return ""
-    where = f"the client_secret that [{provider.accounts[0].section}] has in {found.source}"
+        return said(
+            "The client secret of {provider} is not known: {reason}. Take it from where you keep it, or make a new one "
+            "at the provider, and put it into the file {file}.",
+            provider=provider,
+            reason=reason,
+            file=place,
+        )
+    return said(
+        "The client secret of {provider} is not known: {reason}. Take it from where you keep it, or make a new one at "
+        "the provider, and set {variable} to it where mail-bridge starts.",
+        provider=provider,
+        reason=reason,
+        variable=place,
+    )
+
+
+def _known_secret(kept: Kept, section: str, source: str) -> Said:
+    """For an environment variable."""
     if kept.is_path:
-        return f"Put {where} into a file of its own, and set {kept.place} to its path where mail-bridge starts."
-    return (
-        f"Set {kept.place} to {where} where mail-bridge starts, or write ${{file:path}} or ${{keyring:name}} instead."
+        return said(
+            "Put the client_secret that [{section}] has in {source} into a file of its own, and set {variable} to its "
+            "path where mail-bridge starts.",
+            section=section,
+            source=source,
+            variable=kept.place,
+        )
+    return said(
+        "Set {variable} to the client_secret that [{section}] has in {source} where mail-bridge starts, or write "
+        "`${{file:path}}` or `${{keyring:name}}` instead.",
+        variable=kept.place,
+        section=section,
+        source=source,
     )
 
 
@@ -223,15 +283,17 @@ def _secret_to_do(provider: Provider, kept: Kept, found: _Found) -> str:
 
 
 def _lines(found: _Found) -> Iterator[str]:
-    yield from comment(
+    yield from found.comment(
         [
-            f"Made by `mail-bridge import` from {found.source}, the configuration of email-oauth2-proxy.",
-            "Comments say what is not carried, and what to do instead. All settings: config.example.yaml.",
+            said(
+                "Made by `mail-bridge import` from {file}, the configuration of email-oauth2-proxy.", file=found.source
+            ),
+            said("Comments say what is not carried, and what to do instead. All settings: config.example.yaml."),
         ]
     )
     yield "#"
-    yield from comment(_changes(found), bullet=True)
-    yield from comment(found.notes, bullet=True)
+    yield from found.comment(_changes(found), bullet=True)
+    yield from found.comment(found.notes, bullet=True)
     yield ""
     yield "providers:"
     for index, provider in enumerate(found.providers):
@@ -243,16 +305,18 @@ def _lines(found: _Found) -> Iterator[str]:
         yield from _listener_lines(found)
     if found.console != DEFAULT_PORT:
         yield ""
-        yield from comment(["The status page, and where the browser comes back to after a sign-in."])
+        yield from found.comment([said("The status page, and where the browser comes back to after a sign-in.")])
         yield f"console: 127.0.0.1:{found.console}"
 
 
-def _changes(found: _Found) -> Iterator[str]:
+def _changes(found: _Found) -> Iterator[Said]:
     if found.ports:
-        yield "Mail programs keep server and port. Each port now serves everybody: the user name picks the account."
-    yield "Mail programs need another password: `mail-bridge accounts password ADDRESS` shows it."
+        yield said(
+            "Mail programs keep server and port. Each port now serves everybody: the user name picks the account."
+        )
+    yield said("Mail programs need another password: `mail-bridge accounts password ADDRESS` shows it.")
     if any(provider.has_people for provider in found.providers):
-        yield (
+        yield said(
             "Everybody signs in once more: the old program's tokens are not read. Who has a refresh token in clear can "
             "hand it over instead: `mail-bridge accounts adopt ADDRESS`."
         )
@@ -261,9 +325,7 @@ def _changes(found: _Found) -> Iterator[str]:
 def _provider_lines(provider: Provider, found: _Found) -> list[str]:
     lines = [f"  {scalar(provider.name)}:"]
     remarks = [remark.text for remark in provider.remarks]
-    if provider.kept is not None and (sentence := _secret_to_do(provider, provider.kept, found)):
-        remarks.append(sentence)
-    lines += comment(remarks, 4)
+    lines += found.comment([*remarks, *_secret_to_do(provider, found)], 4)
     for key in sorted(provider.settings, key=_place):
         lines += entry(key, provider.settings[key], 4)
     return lines
@@ -279,9 +341,10 @@ def _place(key: str) -> int:
 
 def _account_lines(found: _Found) -> Iterator[str]:
     if any(provider.kind == "microsoft" and provider.has_people for provider in found.providers):
-        yield from comment(
-            ["A shared mailbox, or a sign-in name that is not the address, needs a third line that says who signs in:"]
+        third = said(
+            "A shared mailbox, or a sign-in name that is not the address, needs a third line that says who signs in:"
         )
+        yield from found.comment([third])
         yield "#   sign_in_as: alice@example.com"
     yield "accounts:"
     carried = [(account, provider) for provider in found.providers for account in provider.accounts]
@@ -290,12 +353,16 @@ def _account_lines(found: _Found) -> Iterator[str]:
         yield f"    provider: {scalar(provider.name)}"
     if not found.left_out:
         return
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[Said, list[str]] = {}
     for section, line, reason in found.left_out:
-        reasons.setdefault(reason, []).append(f"[{section}] (line {line})")
+        place = said("[{section}] (line {line})", section=section, line=line)
+        reasons.setdefault(reason, []).append(place.told(found.translate))
     yield ""
-    yield from comment([f"Not carried from {found.source}:"])
-    yield from comment((f"{', '.join(names)}: {reason}." for reason, names in reasons.items()), bullet=True)
+    yield from found.comment([said("Not carried from {file}:", file=found.source)])
+    sentences = (
+        said("{sections}: {reason}.", sections=", ".join(places), reason=reason) for reason, places in reasons.items()
+    )
+    yield from found.comment(sentences, bullet=True)
 
 
 def _listener_lines(found: _Found) -> Iterator[str]:
@@ -303,11 +370,12 @@ def _listener_lines(found: _Found) -> Iterator[str]:
     for protocol in Protocol:
         ports = [port for port in found.ports if port.protocol is protocol]
         if not ports:
-            yield f"  {protocol.value}: off  # the old file had no such port"
+            (reason,) = found.comment([said("the old file had no such port")])
+            yield f"  {protocol.value}: off  {reason}"
             continue
         yield f"  {protocol.value}:"
         for port in ports:
-            yield from comment(_port_remarks(port), 4)
+            yield from found.comment(_port_remarks(port), 4)
             if port.tls is None:
                 yield f"    - {scalar(port.address)}"
                 continue
@@ -319,7 +387,11 @@ def _listener_lines(found: _Found) -> Iterator[str]:
                 yield "      exposed: true"
 
 
-def _port_remarks(port: Server) -> Iterator[str]:
+def _port_remarks(port: Server) -> Iterator[Said]:
     upstream = port.upstream
-    led = f"led to {upstream.host}:{upstream.port}" if upstream is not None else "led nowhere: its server is malformed"
-    yield "; ".join((f"[{port.section}] {led}", *port.remarks)) + "."
+    if upstream is None:
+        yield said("[{section}] led nowhere: its server is malformed.", section=port.section)
+    else:
+        server = f"{upstream.host}:{upstream.port}"
+        yield said("[{section}] led to {server}.", section=port.section, server=server)
+    yield from port.remarks

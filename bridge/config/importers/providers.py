@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bridge.advice.said import Said, said
 from bridge.config import sentences
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.importers import servers
@@ -18,6 +19,7 @@ from bridge.config.importers.accounts import Account, NotCarried
 from bridge.config.importers.drafts import Draft, Remark
 from bridge.config.importers.servers import Server
 from bridge.config.importers.yaml_text import Reference, Scalar, Value
+from bridge.config.nodes import at
 from bridge.config.providers import Flow, ProviderConfig
 from bridge.model import Protocol
 from bridge.secret import Secret
@@ -41,8 +43,6 @@ class SecretHome(Enum):
 class Kept:
     """Something secret that the YAML refers to."""
 
-    what: str
-    """`client secret of office365`"""
     place: str
     """`secrets/office365.txt`, relative to the YAML's directory; or the name of an environment variable."""
     value: Secret[str] | None
@@ -91,8 +91,8 @@ class Provider:
     """As it was there."""
     remarks: tuple[Remark, ...]
     kept: Kept | None
-    hidden_secret: str = ""
-    """Why its client secret is not known; empty if it is, or if there is none."""
+    hidden_secret: Said | None = None
+    """Why its client secret is not known; None if it is, or if there is none."""
 
     @property
     def has_people(self) -> bool:
@@ -112,7 +112,7 @@ def grouped(drafts: Sequence[tuple[Account, Draft]]) -> list[Group]:
     groups: dict[tuple[object, ...], dict[str | None, Group]] = {}
     for account, draft in drafts:
         secret = draft.client_secret.reveal() if draft.client_secret is not None else None
-        key = None if draft.hidden_secret else secret or ""
+        key = None if draft.hidden_secret is not None else secret or ""
         group = groups.setdefault(draft.identity, {}).setdefault(key, Group(draft))
         group.add(account, draft)
     for alike in groups.values():
@@ -153,12 +153,19 @@ def provider_of(group: Group, ports: Sequence[Server], home: SecretHome, *, is_o
             settings[protocol.value] = override
         if len(upstreams) > 1:
             others = ", ".join(f"{one.host}:{one.port}" for one in upstreams if one is not upstream)
-            remarks.append(Remark(f"{protocol.value}: a provider has one server here; left out: {others}."))
+            text = said(
+                "{protocol}: a provider has one server here; left out: {servers}.",
+                protocol=protocol.value,
+                servers=others,
+            )
+            remarks.append(Remark(text))
     checked = _checked(settings)
     if all(effective_endpoint(checked, protocol) is None for protocol in Protocol):
         raise NotCarried(
-            "which of the servers belongs to it cannot be told from their names; write the provider with `imap`, "
-            "`pop3` and `smtp`, as config.example.yaml shows"
+            said(
+                "which of the servers belongs to it cannot be told from their names; write the provider with `imap`, "
+                "`pop3` and `smtp`, as config.example.yaml shows"
+            )
         )
     return Provider(
         group.name,
@@ -180,7 +187,7 @@ def _checked(settings: Mapping[str, Any]) -> ProviderConfig:
         detail = error.errors(include_url=False)[0]
     key = str(detail["loc"][-1]) if len(detail["loc"]) > 1 else ""
     reason = sentences.sentence(detail, None, has_references=True)  # quotes nothing
-    raise NotCarried(f"{key}: {reason}" if key else reason)
+    raise NotCarried(at(key, reason) if key else reason)
 
 
 def _servers(group: Group, ports: Sequence[Server], *, is_only: tuple[bool, bool]) -> servers.Choice:
@@ -201,14 +208,13 @@ def _kept(group: Group, home: SecretHome) -> Kept | None:
     variable = re.sub(r"[^A-Z0-9]", "_", title.upper())
     variable = variable if variable[0].isalpha() else f"_{variable}"
     if draft.service_account is not None:
-        what = f"service account key of {title}"
         if home is SecretHome.FILES:
-            return Kept(what, f"{SECRETS}/{title}.json", draft.service_account)
-        return Kept(what, f"{variable}_KEY_FILE", draft.service_account, is_path=True)
-    if draft.client_secret is None and not draft.hidden_secret:
+            return Kept(f"{SECRETS}/{title}.json", draft.service_account)
+        return Kept(f"{variable}_KEY_FILE", draft.service_account, is_path=True)
+    if draft.client_secret is None and draft.hidden_secret is None:
         return None
     place = f"{SECRETS}/{title}.txt" if home is SecretHome.FILES else f"{variable}_CLIENT_SECRET"
-    return Kept(f"client secret of {title}", place, draft.client_secret)
+    return Kept(place, draft.client_secret)
 
 
 def _reference(kept: Kept, home: SecretHome, *, is_file: bool) -> Scalar:

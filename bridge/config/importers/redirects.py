@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
+from bridge.advice.said import said
 from bridge.config.importers.drafts import Remark
 from bridge.config.values import HttpsUrl, is_loopback
 
@@ -79,23 +80,31 @@ def _localhost_port(uri: str) -> int | None:
 
 
 def _other_port(uri: str, ours: str, kind: str) -> Remark:
-    was = _was(uri)
     if kind == "microsoft":
         return Remark(
-            f"{was} Microsoft does not look at the port of localhost, so that the registration can stay. Should a "
-            f"sign-in end with AADSTS50011, register {ours} in the place of the old one, exactly so."
+            said(
+                "redirect_uri was {old}. Microsoft does not look at the port of localhost, so that the registration "
+                "can stay. Should a sign-in end with AADSTS50011, register {new} in the place of the old one, exactly "
+                "so.",
+                old=_shown(uri),
+                new=ours,
+            )
         )
     if kind == "google":
         return Remark(
-            f"{was} For a client of type Desktop app Google takes any port; for one of type Web, add {ours} to its "
-            "redirect URIs."
+            said(
+                "redirect_uri was {old}. For a client of type Desktop app Google takes any port; for one of type Web, "
+                "add {new} to its redirect URIs.",
+                old=_shown(uri),
+                new=ours,
+            )
         )
-    return Remark(f"{was} Register {ours} at the provider, exactly so, before the first sign-in.", to_do=True)
+    return _to_register(uri, ours)
 
 
 def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
     """A URI that is not `http://localhost:PORT/`."""
-    ours, was = f"http://localhost:{port}/", _was(uri)
+    ours = f"http://localhost:{port}/"
     try:
         url = urlsplit(_URL.validate_python(uri))
     except ValidationError:
@@ -103,21 +112,32 @@ def _elsewhere(uri: str, kind: str, port: int) -> Redirect:
     else:
         is_public = not is_loopback(url.hostname or "") and not url.path.endswith(_NATIVE_CLIENT)
     if is_public:
-        text = f"The web server at {url.hostname} must pass redirect_uri on to the console, {ours}"
+        text = said(
+            "The web server at {host} must pass redirect_uri on to the console, {console}",
+            host=url.hostname,
+            console=ours,
+        )
         return Redirect(uri, Remark(text, to_do=True))
     if kind == "google":
-        return Redirect(
-            None,
-            Remark(
-                f"{was} It is {ours} now. For a client of type Desktop app nothing has to be registered; for one of "
-                "type Web, add it to its redirect URIs."
-            ),
+        text = said(
+            "redirect_uri was {old}. It is {new} now. For a client of type Desktop app nothing has to be registered; "
+            "for one of type Web, add it to its redirect URIs.",
+            old=_shown(uri),
+            new=ours,
         )
-    return Redirect(
-        None, Remark(f"{was} Register {ours} at the provider, exactly so, before the first sign-in.", to_do=True)
+        return Redirect(None, Remark(text))
+    return Redirect(None, _to_register(uri, ours))
+
+
+def _to_register(uri: str, ours: str) -> Remark:
+    text = said(
+        "redirect_uri was {old}. Register {new} at the provider, exactly so, before the first sign-in.",
+        old=_shown(uri),
+        new=ours,
     )
+    return Remark(text, to_do=True)
 
 
-def _was(uri: str) -> str:
+def _shown(uri: str) -> str:
     """A user name and a password may stand before an @; nobody needs to see them again."""
-    return f"redirect_uri was {re.sub(r'//[^/?#]*@', '//', uri)}."
+    return re.sub(r"//[^/?#]*@", "//", uri)

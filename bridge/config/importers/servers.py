@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bridge.advice.said import Said, said
 from bridge.config.addresses import unmapped
 from bridge.config.importers.ini import IniSection
 from bridge.config.importers.yaml_text import Scalar
@@ -73,7 +74,7 @@ class Server:
     key: str = ""
     tls: TlsMode | None = None
     """For mail programs."""
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Said, ...] = ()
     is_narrowed: bool = False
     """True if other machines could connect there, and cannot here."""
     is_exposed: bool = False
@@ -90,18 +91,19 @@ def is_almost_server(section: IniSection) -> bool:
     return not is_server(section) and _SECTION.fullmatch(section.name.strip().upper()) is not None
 
 
-def read_servers(sections: Sequence[IniSection]) -> tuple[tuple[Server, ...], tuple[tuple[IniSection, str], ...]]:
+def read_servers(sections: Sequence[IniSection]) -> tuple[tuple[Server, ...], tuple[tuple[IniSection, Said], ...]]:
     """All servers in the order of the file, and why the others are none."""
     servers: dict[int, Server] = {}
-    refused: list[tuple[IniSection, str]] = []
+    refused: list[tuple[IniSection, Said]] = []
     for section in sections:
         if (match := _SECTION.fullmatch(section.name)) is None:
             continue
         port = int(match["port"]) if len(match["port"]) <= 9 else 0
         if not 0 < port < 65536:
-            refused.append((section, "its port is not between 1 and 65535"))
+            refused.append((section, said("its port is not between 1 and 65535")))
         elif port in servers:
-            refused.append((section, f"its port is that of [{servers[port].section}]; give it another one"))
+            other = servers[port].section
+            refused.append((section, said("its port is that of [{section}]; give it another one", section=other)))
         else:
             servers[port] = _server(section, _PROTOCOLS[match["type"]], port)
     return tuple(servers.values()), tuple(refused)
@@ -114,9 +116,9 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
     written = section.get("local_address")
     written = unmapped(written.strip("[]")) or written
     host, remark = _local_host(written, has_tls=has_tls)
-    remarks = [remark] if remark else []
+    remarks = [remark] if remark is not None else []
     if bool(certificate or key) and not has_tls:
-        remarks.append("TLS for mail programs needs both a certificate and a key; it had one of them")
+        remarks.append(said("TLS for mail programs needs both a certificate and a key; it had one of them."))
     return Server(
         section.name,
         section.line,
@@ -133,23 +135,28 @@ def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
     )
 
 
-def _local_host(written: str, *, has_tls: bool) -> tuple[str, str]:
+def _local_host(written: str, *, has_tls: bool) -> tuple[str, Said | None]:
     """Where to listen, and what to say of it. There, no address means all interfaces; here, this machine."""
     host = written.strip("[]")
-    only_here = "now only programs on this machine can connect"
     if not host:
-        return BOTH_LOOPBACKS, f"it listened on all interfaces; {only_here}"
+        return BOTH_LOOPBACKS, said("It listened on all interfaces; now only programs on this machine can connect.")
     if not is_host(host):
-        return LOOPBACK, f"its local_address {written} is not an address; {only_here}"
+        return LOOPBACK, said(
+            "Its local_address {address} is not an address; now only programs on this machine can connect.",
+            address=written,
+        )
     if is_loopback(host):
-        return host, ""
+        return host, None
     if has_tls and host == "::":
-        return "0.0.0.0", f"other machines can connect, as before; for IPv6, add {DUAL_STACK} with the same port"
+        return "0.0.0.0", said(
+            "Other machines can connect, as before; for IPv6, add {address} with the same port.", address=DUAL_STACK
+        )
     if has_tls:
-        return host, "other machines can connect, as before"
-    return BOTH_LOOPBACKS if host == "::" else LOOPBACK, (
-        f"it listened on {host}, without TLS, so that passwords crossed the network in clear; {only_here}. For "
-        "others, give the address together with tls and `exposed: true`"
+        return host, said("Other machines can connect, as before.")
+    return BOTH_LOOPBACKS if host == "::" else LOOPBACK, said(
+        "It listened on {address}, without TLS, so that passwords crossed the network in clear; now only programs on "
+        "this machine can connect. For others, give the address together with tls and `exposed: true`.",
+        address=host,
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 WIDTH = 110
 """Columns of a comment."""
 
+_NO_BREAK = "\u00a0"
+
 Scalar = str | int | bool
 Value = Scalar | Sequence[str] | Mapping[str, Scalar]
 
@@ -70,11 +72,15 @@ def _within_braces(value: Scalar) -> str:
 
 
 def comment(texts: Iterable[str], indent: int = 0, *, bullet: bool = False) -> list[str]:
-    """Each text as lines that begin with `#`, one paragraph each; a line break within it cannot end the comment."""
+    """Each text as lines that begin with `#`, one paragraph each; a line break within it cannot end the comment.
+
+    No-break spaces stay, so that no line begins with the colon or the question mark of a French sentence.
+    """
     start = " " * indent + "# "
     lines: list[str] = []
     for text in texts:
-        shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        printable = "".join(c if c.isprintable() or c == _NO_BREAK else " " for c in text)
+        shown = re.sub(" +", " ", printable).strip()
         lines += textwrap.wrap(
             shown,
             WIDTH,

@@ -38,7 +38,7 @@ def import_config(file: Path, output: Path | None, force: bool) -> int:
     """
     source = _read(file)
     home = SecretHome.FILES if output is not None else SecretHome.ENVIRONMENT
-    imported = import_emailproxy(source, source=file.name, directory=file.absolute().parent, home=home)
+    imported = import_emailproxy(source, source=file.name, directory=file.absolute().parent, home=home, translate=say)
     if output is None:
         is_screen = sys.stdout.isatty()
         click.echo(imported.yaml if is_screen else imported.yaml.encode(), nl=False)  # UTF-8, whatever the code page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,13 @@ def test_a_comment_is_nothing_but_a_comment(texts: list[str], indent: int, bulle
     assert not problems
     assert list(root.entries) == ["a"]
     assert isinstance(root, Section)
+
+
+@pytest.mark.parametrize("length", range(90, 115))
+def test_no_line_of_a_comment_begins_with_a_french_colon(length: int) -> None:
+    lines = comment([f"{'x' * 40} {'y' * (length - 41)}\u00a0: z"])
+    assert not any(line.startswith("# :") for line in lines)
+    assert "y\u00a0:" in "\n".join(lines)
 
 
 def test_a_reference_stays_one_and_a_text_does_not_become_one() -> None:

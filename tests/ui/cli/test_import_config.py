@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bridge.config.load import load_config, parse_config
 from bridge.ui.cli.main import run_command_line
-from tests.config.importers.examples import CANARY, GMAIL_SERVERS, OFFICE365_SERVERS, TOKENS, gmail, office365
+from tests.config.importers.examples import (
+    CANARY,
+    GMAIL_SERVERS,
+    OFFICE365_SERVERS,
+    TOKENS,
+    company,
+    gmail,
+    office365,
+    server,
+    yahoo,
+)
 
 TEXT = GMAIL_SERVERS + OFFICE365_SERVERS + gmail() + TOKENS + office365() + TOKENS
 
@@ -129,3 +142,37 @@ def test_a_directory_is_made_and_one_that_cannot_be_is_told(
     capsys.readouterr()
     assert run_command_line(["import", str(old), "--output", str(output / "config.yaml")]) == 1
     assert f"{output / 'config.yaml'} cannot be written" in capsys.readouterr().err
+
+
+def spoken(language: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LC_ALL": "", "LC_MESSAGES": "", "LANG": "", "LANGUAGE": language, "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "bridge", "import", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+
+
+def comments(yaml: str) -> list[str]:
+    found = re.findall(r"^ *# *(?:- )?(.*)$|  # (.*)$", yaml, re.MULTILINE)
+    return [text for pair in found if (text := "".join(pair)) and not text.startswith("sign_in_as:")]
+
+
+def test_comments_and_what_is_left_to_do_are_in_french(old: Path, tmp_path: Path) -> None:
+    switches = (
+        "[emailproxy]\nallow_catch_all_accounts = True\nencrypt_client_secret_on_first_use = True\nloglevel = 3\n"
+    )
+    text = switches + OFFICE365_SERVERS + server("IMAP-2993", "imap.gmail.com", 993, local_address="0.0.0.0")
+    text += server("SMTP-70000", "smtp.gmail.com", 465) + company() + yahoo(redirect_uri="http://localhost/")
+    text += gmail(client_secret="", client_secret_encrypted=CANARY, redirect_uri="http://127.0.0.1:8080/")
+    text += office365(permission_url="", oauth2_flow="password") + office365("BOB@contoso.com") + office365("bad@")
+    old.write_text(text, encoding="utf-8")
+    english, french = (spoken(language, str(old)) for language in ("en", "fr"))
+    assert len(comments(french.stdout)) > 20
+    assert set(comments(english.stdout)) & set(comments(french.stdout)) == set()
+    assert set(english.stderr.splitlines()) & set(french.stderr.splitlines()) == set()
+    assert "1. Désormais, seuls les programmes de cette machine peuvent se connecter au port 2993." in french.stderr
+    assert "Le secret client de gmail n’est pas connu\u00a0: l’ancien fichier ne l’a que chiffré" in french.stderr
+    assert "son port n’est pas entre 1 et 65535" in french.stdout
+    assert "[BOB@contoso.com] (ligne " in french.stdout
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", french.stdout), "secret")
+    configs = [parse_config(run.stdout, directory=tmp_path, environ=environ).config for run in (english, french)]
+    assert configs[0] == configs[1]
+    assert configs[1].accounts
