@@ -185,7 +185,7 @@ def test_whom_a_balancer_speaks_for_is_in_the_log_and_is_no_user_of_this_machine
             dialogue.ask(username, password)
             assert is_accepted(dialogue.answer()) is is_right
         assert re.search(rf"session\.open .*192\.0\.2\.7:5{is_right:04}", shared.log)
-    assert "os_user: it cannot be known whose program this is: the connection comes from another machine" in shared.log
+    shared.wait_for_log("os_user: it cannot be known whose program this is: the connection comes from another machine")
     with socket.create_connection(("127.0.0.1", where), timeout=60) as direct:
         direct.sendall(b"USER alice@example.com\r\n")
         assert heard(direct) == b""

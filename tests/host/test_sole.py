@@ -62,7 +62,13 @@ def test_nobody_else_can_hold_it_and_no_child_inherits_it(tmp_path: Path) -> Non
     file = tmp_path / "icon.lock"
     with sole(file) as is_first:
         assert is_first
-        child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, close_fds=False)
+        child = subprocess.Popen(
+            ["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, close_fds=False
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"x")
+        assert child.stdout.read(1) == b"x"  # else it may not have come to the closing of what it does not inherit
     with child, sole(file) as is_first:
         assert is_first
         child.communicate()

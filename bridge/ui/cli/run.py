@@ -164,11 +164,12 @@ class Orders:
 
 async def serve_until(app: App, orders: Orders, settings: Settings | None) -> None:
     """Serve until the order to stop; follow changes of the configuration if there is a file (`settings`)."""
+    seen = _stamp(find_config(settings)) if settings is not None else None  # now: what changes from here on is seen
     app.on_notice(_announce)
     spare_the_collector()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
-        following = [] if settings is None else [group.create_task(_follow(app, settings, orders.reload))]
+        following = [] if settings is None else [group.create_task(_follow(app, settings, orders.reload, seen))]
         logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
         await orders.stop.wait()
         logs.event("bridge.stopping")
@@ -184,10 +185,9 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
     stop.set()
 
 
-async def _follow(app: App, settings: Settings, reload: asyncio.Event) -> None:
+async def _follow(app: App, settings: Settings, reload: asyncio.Event, seen: Stamp | None) -> None:
     """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing."""
     path = find_config(settings)
-    seen = _stamp(path)
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
@@ -211,7 +211,10 @@ async def _follow(app: App, settings: Settings, reload: asyncio.Event) -> None:
             logs.event("configuration.read", changes=summary or "none")
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+Stamp = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> Stamp | None:
     """Differs when the file was written or replaced."""
     try:
         found = path.stat()
