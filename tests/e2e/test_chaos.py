@@ -23,7 +23,7 @@ from tests.servers.faulty import Fault, Kind, Way
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(3600)]
 
-ROUNDS = int(os.environ.get("MAIL_BRIDGE_CHAOS_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("MAIL_BRIDGE_CHAOS_ROUNDS", "8"))
 MIDDLE = 100_000
 """Octets of a connection: behind the login, before the end of the message."""
 ROUNDS_BETWEEN_COUNTS = 20

@@ -1,6 +1,6 @@
-"""Hostile dialogues with the running program, and a mail client beside them that never notices.
+"""10,000 hostile dialogues with the running program, and a mail client beside them that never notices.
 
-`MAIL_BRIDGE_DIALOGUES=10000 MAIL_BRIDGE_SEED=7 pytest -s tests/e2e/test_hostile.py` for more, and other ones.
+`MAIL_BRIDGE_DIALOGUES=100000 MAIL_BRIDGE_SEED=7 pytest -s tests/e2e/test_hostile.py` for more, and other ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.fuzz.dialogues import COMMANDS
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-DIALOGUES = int(os.environ.get("MAIL_BRIDGE_DIALOGUES", "3000"))
+DIALOGUES = int(os.environ.get("MAIL_BRIDGE_DIALOGUES", "10000"))
 SEED = int(os.environ.get("MAIL_BRIDGE_SEED", "0"))
 HALF_OPEN = 190
 """Lines that never end, all the while; with those above fewer than half of the places, from where on shares count."""
@@ -119,7 +119,7 @@ def ports(fresh: Bridge) -> dict[str, int]:
     return {**listeners, "console": fresh.console_port}
 
 
-def test_thousands_of_hostile_dialogues_disturb_nobody(
+def test_ten_thousand_hostile_dialogues_disturb_nobody(
     fresh: Bridge, world: World, ports: dict[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fresh.sign_in(world.provider, ALICE)

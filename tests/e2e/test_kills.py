@@ -27,7 +27,7 @@ from tests.e2e.test_token_life import ever_expired
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 
-KILLS = int(os.environ.get("MAIL_BRIDGE_CHAOS_KILLS", "1"))
+KILLS = int(os.environ.get("MAIL_BRIDGE_CHAOS_KILLS", "2"))
 LETTER = 300_000
 WORKERS = 4
 

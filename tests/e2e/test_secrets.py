@@ -73,7 +73,9 @@ def assert_clean(text: str, secrets: list[str], where: object) -> None:
             assert encoded not in text, f"{secret} in base64 in {where}"
 
 
-@pytest.mark.parametrize(("level", "style"), [("debug", "text"), ("info", "json"), ("error", "text")])
+@pytest.mark.parametrize(
+    ("level", "style"), [("debug", "text"), ("info", "json"), ("warning", "text"), ("error", "json")]
+)
 def test_trap_46_no_secret_is_in_any_log_or_report_at_any_level(
     world: World, tmp_path: Path, short_lived: None, level: str, style: str
 ) -> None:
