@@ -88,6 +88,7 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
             with tray_of(hers, "tray", "--console", console) as tray, tray_of(his, "tray", "--console", f"{console}/"):
                 await on_hers.until_icon()
                 await on_hers.until_line(NOTHING)
+                await on_hers.until_entry("Quit")  # the menu may be replaced just then
                 assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
                 await on_his.until_icon()
                 await on_his.until_line(NOTHING)
@@ -116,6 +117,7 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
 
                 await asyncio.to_thread(service.sign_in, authorization_server, ALICE)
                 await on_hers.until_line(NOTHING)
+                await on_hers.until_entry("Quit")  # the menu may be replaced just then
                 assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
                 await on_hers.click("Quit")
                 _, complaints = await asyncio.to_thread(tray.communicate, timeout=SECONDS)
