@@ -41,6 +41,7 @@ _LEVELS: Mapping[AdviceLevel, int] = {"info": logging.INFO, "warning": logging.W
 _current: tuple[Level, Style] = "info", "text"
 
 _logger: Any = structlog.get_logger("bridge")
+_level_of_ours = logging.getLogger("bridge")
 
 
 def event(name: str, **fields: object) -> None:
@@ -55,7 +56,7 @@ def detail(name: str, **fields: object) -> None:
 
 def is_detailed() -> bool:
     """True if detail() writes anything: ask before rendering a dialogue for it."""
-    return logging.getLogger("bridge").isEnabledFor(logging.DEBUG)
+    return _level_of_ours.isEnabledFor(logging.DEBUG)
 
 
 @contextmanager
@@ -206,10 +207,16 @@ _SUSPICIOUS = re.compile(
 OAUTHBEARER response (`user=…`, `n,a=…` in base64)."""
 
 
+_SHORTEST = 11
+"""Characters of the shortest text that _SUSPICIOUS finds anything in."""
+_OURS = frozenset({"timestamp", "level", "conn"})
+"""Made here, and by nobody else."""
+
+
 def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace what looks like a secret, in every text of the event (structlog processor)."""
     for key, value in fields.items():
-        if isinstance(value, str) and not key.startswith("_"):
+        if isinstance(value, str) and len(value) >= _SHORTEST and key not in _OURS and not key.startswith("_"):
             fields[key] = scrubbed(value)
     return fields
 

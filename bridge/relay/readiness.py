@@ -1,13 +1,15 @@
-"""The lean channel: a non-blocking socket, an SSLSocket once TLS is on, and the loop's add_reader."""
+"""The lean channel: a non-blocking socket, an SSLSocket once TLS is on, and readiness from the loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
@@ -18,6 +20,43 @@ PIECE = 128 * 1024
 share. CPU per GB stops falling here, and a neighbour's NOOP still waits no longer than behind HAProxy."""
 BURST_SECONDS = 0.002
 """Full records that come quicker than this are a bulk download; a WAN brings the next some 10 ms later."""
+
+
+class Watching(Protocol):
+    """What runs a callback when there is something to read."""
+
+    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Each time there is, until rest() or unwatch()."""
+
+    def rest(self, descriptor: int) -> None:
+        """Not for now; most likely watch() follows soon."""
+
+    def unwatch(self, descriptor: int) -> None:
+        """Not any more."""
+
+
+class _ByHandles:
+    """On any loop with add_reader."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self._loop.add_reader(descriptor, callback)
+
+    def unwatch(self, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+
+    rest = unwatch
+
+
+def _watching_of(loop: asyncio.AbstractEventLoop) -> Watching:
+    """bridge.host.loop's has its own way, without Handle and queue, and without a word to the kernel for each answer in
+    a dialogue."""
+    own: Watching | None = getattr(loop, "watching", None)
+    return own or _ByHandles(loop)
 
 
 class _Buffer:
@@ -32,17 +71,20 @@ class _Buffer:
 
 
 class ReadinessChannel(Channel):
-    """A non-blocking socket (an SSLSocket once TLS is on) and the loop's add_reader/add_writer."""
+    """A non-blocking socket (an SSLSocket once TLS is on); the loop tells when it can be read or written."""
 
     __slots__ = (
         "_broken",
         "_buffer",
         "_closed",
+        "_descriptor",
         "_full_at",
+        "_is_watched",
         "_loop",
         "_on_readable",
         "_read_record",
         "_socket",
+        "_watching",
         "_write",
         "_writing",
     )
@@ -50,11 +92,14 @@ class ReadinessChannel(Channel):
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, peer: str = "") -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._descriptor = sock.fileno()
         self._loop = loop
+        self._watching = _watching_of(loop)
         self._buffer = _buffer_of(loop)
         self._read_record: Callable[[int, memoryview], int] | None = None
         self._write: Callable[[memoryview], int] = sock.send
         self._on_readable: Callable[[], None] | None = None
+        self._is_watched = False
         self._full_at = 0.0
         self._broken: PeerGone | None = None
         self._writing = False
@@ -121,25 +166,27 @@ class ReadinessChannel(Channel):
     def watch_readable(self, callback: Callable[[], None]) -> None:
         """Call back each time there is something to read, until unwatched."""
         if not self._closed:
-            self._loop.add_reader(self._socket.fileno(), callback)
+            self._watching.watch(self._descriptor, callback)
             self._on_readable = callback
+            self._is_watched = True
 
     def unwatch_readable(self) -> None:
         """Stop reading: the kernel's buffer fills and the peer is slowed down."""
-        if self._on_readable is not None:
-            self._loop.remove_reader(self._socket.fileno())
+        if self._is_watched:
+            self._watching.unwatch(self._descriptor)
             self._on_readable = None
+            self._is_watched = False
 
     def watch_writable(self, callback: Callable[[], None]) -> None:
         """Call back while the kernel takes bytes, until unwatched."""
         if not self._closed:
-            self._loop.add_writer(self._socket.fileno(), callback)
+            self._loop.add_writer(self._descriptor, callback)
             self._writing = True
 
     def unwatch_writable(self) -> None:
         """No more calls."""
         if self._writing:
-            self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_writer(self._descriptor)
             self._writing = False
 
     # --- Channel ----------------------------------------------------------------------------------------------
@@ -243,15 +290,17 @@ class ReadinessChannel(Channel):
 
     async def _readable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
-        self.watch_readable(lambda: _resolve(ready))
+        self.watch_readable(functools.partial(_resolve, ready))
         try:
             await ready
         finally:
-            self.unwatch_readable()
+            self._on_readable = None
+            if not self._closed:
+                self._watching.rest(self._descriptor)  # a dialogue: the next wait follows soon
 
     async def _writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
-        self.watch_writable(lambda: _resolve(ready))
+        self.watch_writable(functools.partial(_resolve, ready))
         try:
             await ready
         finally:

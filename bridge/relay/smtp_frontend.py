@@ -83,6 +83,9 @@ class _Handler:
     def __init__(self, frontend: SmtpFrontend) -> None:
         self._frontend = frontend
 
+    def __dir__(self) -> tuple[str, ...]:
+        return _HOOKS
+
     async def handle_EHLO(
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
@@ -343,6 +346,9 @@ class _Server(SMTP):
         # A class-wide dict, cleared whenever any connection is built: to be set for each.
         self.command_size_limits["AUTH"] = LINE_LIMIT
 
+    def __dir__(self) -> tuple[str, ...]:
+        return _COMMANDS
+
 
 def _with_upper_case_mechanism(verb: bytes, line: bytes) -> bytes:
     """`auth login` as `AUTH LOGIN`: to aiosmtpd the mechanism's case matters (trap 35)."""
@@ -352,3 +358,9 @@ def _with_upper_case_mechanism(verb: bytes, line: bytes) -> bytes:
     if len(words) > 1:
         words[1] = words[1].upper()
     return b" ".join(words) + b"\r\n"
+
+
+# What aiosmtpd finds when it searches a server and its handler, for each connection anew and among all names that there
+# are: half a millisecond of CPU, as much as the rest of an SMTP dialogue.
+_HOOKS = tuple(name for name in dir(_Handler) if name.startswith("handle_"))
+_COMMANDS = tuple(name for name in dir(_Server) if name.startswith(("smtp_", "auth_")))

@@ -1,11 +1,24 @@
-"""Fixtures of the relay's tests."""
+"""Fixtures of the relay's tests, and the loops that they run on."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Callable, Mapping
 
 import pytest
 import trustme
+
+from bridge.host.loop import new_event_loop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The program's own; asyncio's besides where channels are what is tested: on macOS that is the program's."""
+    if item.path.stem in {"test_channel", "test_splice"}:
+        return {"program": new_event_loop, "asyncio": asyncio.new_event_loop}
+    return {"program": new_event_loop}
 
 
 @pytest.fixture(scope="module")

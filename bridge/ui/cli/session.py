@@ -26,6 +26,7 @@ from bridge.config.language import configured_language
 from bridge.config.references import named_variables
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.language import system_language
+from bridge.host.loop import new_event_loop
 from bridge.secret import Secret
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
@@ -125,7 +126,8 @@ def _found(config: Path | None) -> Path | None:
 
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
     """Run a command's coroutine."""
-    return asyncio.run(main)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(main)
 
 
 async def read_line() -> str:

@@ -6,6 +6,7 @@ import asyncio
 
 from bridge.host.collector import spare_the_collector
 from bridge.host.hardening import forbid_dumps
+from bridge.host.loop import new_event_loop
 from bridge.host.workers import prepare_worker
 from bridge.observe import logs
 from bridge.workers.worker import work
@@ -17,5 +18,6 @@ def run_worker(descriptor: str) -> int:
     logs.configure("info")  # until the bridge says how
     passage, descriptors = prepare_worker(int(descriptor))
     spare_the_collector()
-    asyncio.run(work(passage, descriptors))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work(passage, descriptors))
     return 0

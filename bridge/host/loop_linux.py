@@ -1,0 +1,196 @@
+"""A loop for Linux with less work between the kernel and a session's bytes.
+
+asyncio makes a Handle for each descriptor that it watches, queues it when the kernel has something, and runs it from
+there in a context of its own. A session needs none of that for "there is something to read": here its callback is run
+at once, out of the selector. Everything else of asyncio is as it was, and all of it works as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import select
+import selectors
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+assert sys.platform == "linux"  # noqa: S101  for mypy, which else looks for epoll elsewhere
+
+MOST_EVENTS = 256
+"""From the kernel at once; the standard library makes room for one of each descriptor there is, each time."""
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLOUT
+
+
+class DirectSelector(selectors.BaseSelector):
+    """A selector for asyncio by epoll, level-triggered, and besides callbacks that select() runs by itself.
+
+    A callback reads, writes and watches; it closes no descriptor, or a number that is taken again in the same
+    moment would be told of what happened to its last owner.
+    """
+
+    def __init__(self, fault: Callable[[Exception], None]) -> None:
+        """`fault` is told what a callback has raised; nobody else is disturbed by it."""
+        self._epoll = select.epoll()
+        self._fault = fault
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        self._callbacks: dict[int, Callable[[], None] | None] = {}
+        """What the kernel tells of for a callback; None while nobody waits, see rest()."""
+        self._masks: dict[int, int] = {}
+        """What the kernel has been told."""
+        self._map = _Keys(self._keys)
+
+    # --- callbacks --------------------------------------------------------------------------------------------
+
+    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Run it each time there is something to read, or the end."""
+        is_known = descriptor in self._callbacks
+        self._callbacks[descriptor] = callback
+        if not is_known:
+            self._tell_kernel(descriptor)
+
+    def rest(self, descriptor: int) -> None:
+        """Do not run it for now; most likely watch() follows. The kernel hears of it if something comes before."""
+        if descriptor in self._callbacks:
+            self._callbacks[descriptor] = None
+
+    def unwatch(self, descriptor: int) -> None:
+        """Do not run it any more."""
+        if descriptor in self._callbacks:
+            del self._callbacks[descriptor]
+            self._tell_kernel(descriptor)
+
+    # --- what asyncio wants -----------------------------------------------------------------------------------
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """See selectors. Raises: ValueError, KeyError."""
+        descriptor = _number(fileobj)
+        if descriptor in self._keys:
+            raise KeyError(f"{fileobj!r} is registered already")
+        return self._keep(selectors.SelectorKey(fileobj, descriptor, events, data))
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """See selectors. Raises: KeyError."""
+        key = self._map[fileobj]
+        del self._keys[key.fd]
+        self._tell_kernel(key.fd)
+        return key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """See selectors. Raises: KeyError."""
+        return self._keep(self._map[fileobj]._replace(events=events, data=data))
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """See selectors."""
+        return self._map
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """See selectors. Raises: KeyError."""
+        return self._map[fileobj]
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What asyncio is to be told; callbacks have been run. `timeout` in seconds."""
+        # In whole milliseconds, as epoll counts, and never too early.
+        seconds = -1.0 if timeout is None else math.ceil(max(timeout, 0.0) * 1e3) * 1e-3
+        try:
+            events = self._epoll.poll(seconds, MOST_EVENTS)
+        except InterruptedError:
+            return []
+        told = []
+        for descriptor, event in events:
+            if event & ~_WRITE and descriptor in self._callbacks:
+                self._run(descriptor)
+        for descriptor, event in events:  # only now: a callback may have ended what asyncio was to be told of
+            if (key := self._keys.get(descriptor)) is not None:
+                mask = (event & ~_WRITE and selectors.EVENT_READ) | (event & ~_READ and selectors.EVENT_WRITE)
+                if mask := mask & key.events:
+                    told.append((key, mask))
+        return told
+
+    def close(self) -> None:
+        """See selectors."""
+        self._epoll.close()
+        self._keys.clear()
+        self._callbacks.clear()
+        self._masks.clear()
+
+    def _run(self, descriptor: int) -> None:
+        callback = self._callbacks[descriptor]
+        if callback is None:
+            return self.unwatch(descriptor)
+        try:
+            callback()
+        except Exception as problem:  # noqa: BLE001  told to whoever listens, as asyncio does with a Handle's
+            self._fault(problem)
+        return None
+
+    def _keep(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
+        self._keys[key.fd] = key
+        self._tell_kernel(key.fd)
+        return key
+
+    def _tell_kernel(self, descriptor: int) -> None:
+        """What is wanted of this descriptor now. It may have been closed, and its number taken again, meanwhile."""
+        key = self._keys.get(descriptor)
+        wanted = _READ if descriptor in self._callbacks else 0
+        if key is not None:
+            wanted |= _READ if key.events & selectors.EVENT_READ else 0
+            wanted |= _WRITE if key.events & selectors.EVENT_WRITE else 0
+        had = self._masks.pop(descriptor, 0)
+        if not wanted:
+            with contextlib.suppress(OSError):  # the kernel forgets a closed one by itself
+                self._epoll.unregister(descriptor)
+            return
+        try:
+            if had:
+                self._epoll.modify(descriptor, wanted)
+            else:
+                self._epoll.register(descriptor, wanted)
+        except FileNotFoundError:
+            self._epoll.register(descriptor, wanted)
+        except FileExistsError:
+            self._epoll.modify(descriptor, wanted)
+        self._masks[descriptor] = wanted
+
+
+class _Keys(Mapping[Any, selectors.SelectorKey]):
+    """By descriptor or by what has one, also after that was closed."""
+
+    def __init__(self, keys: dict[int, selectors.SelectorKey]) -> None:
+        self._keys = keys
+
+    def __getitem__(self, fileobj: Any) -> selectors.SelectorKey:
+        try:
+            return self._keys[fileobj if isinstance(fileobj, int) else _number(fileobj)]
+        except ValueError:
+            for key in self._keys.values():
+                if key.fileobj is fileobj:
+                    return key
+            raise KeyError(f"{fileobj!r} is not registered") from None
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._keys)
+
+
+class DirectLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop on a DirectSelector."""
+
+    def __init__(self) -> None:
+        self.watching = DirectSelector(self._tell_fault)
+        """For who knows of it (bridge.relay.readiness)."""
+        super().__init__(self.watching)
+
+    def _tell_fault(self, problem: Exception) -> None:
+        self.call_exception_handler({"message": "Exception in a callback", "exception": problem})
+
+
+def _number(fileobj: Any) -> int:
+    descriptor: int = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+    if descriptor < 0:
+        raise ValueError(f"{fileobj!r} is closed")
+    return descriptor
