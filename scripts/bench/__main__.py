@@ -40,7 +40,7 @@ def main() -> None:
         directory.chmod(0o755)  # Dovecot's login processes are other users
         authority = Authority(directory)
         with authorization_server(authority) as provider, _upstream(directory, authority) as ports:
-            python = None if options.quick else peers.mail_bridge()
+            python = (None if options.quick else peers.mail_bridge()) or Path(sys.executable)
             systems = list(_systems(options.systems, python, directory, authority, provider, ports))
             found = _in_order(rows(scale), [*earlier, *measured(chosen, systems, scale)])
     names = [system.name for system in systems]
@@ -50,7 +50,7 @@ def main() -> None:
     table = report.table(found, names)
     print(table)
     if options.write:
-        about = report.surroundings(peers.versions())
+        about = report.surroundings(peers.python_version(python), peers.versions())
         report.write_page(f"{about}\n\n{table}\n![CPU beside HAProxy](images/performance.svg)\n", chart(found))
 
 
@@ -90,7 +90,7 @@ def _in_order(known: list[Row], found: list[Figures]) -> list[Figures]:
 
 def _systems(
     names: Sequence[str],
-    python: Path | None,
+    python: Path,
     directory: Path,
     authority: Authority,
     provider: AuthorizationServer,

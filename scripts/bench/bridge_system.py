@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,15 +28,15 @@ class MailBridge(System):
     name = "mail-bridge"
 
     def __init__(
-        self, directory: Path, upstream: Ports, ca_file: Path, provider: AuthorizationServer, python: Path | None = None
+        self, directory: Path, upstream: Ports, ca_file: Path, provider: AuthorizationServer, python: Path
     ) -> None:
-        """`python` runs it; this interpreter, unless told otherwise."""
+        """`python` runs it."""
         super().__init__(directory, upstream, ca_file)
         self.accounts = [ADDRESS]
         """At the Microsoft-shaped provider."""
         self.passwords: dict[str, str] = {}
         self._provider = provider
-        self.python = python or Path(sys.executable)
+        self.python = python
 
     def command(self) -> list[str]:
         servers: dict[str, Any] = {

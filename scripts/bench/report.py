@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,10 +86,9 @@ def from_json(rows: Sequence[Row], text: str) -> list[Figures]:
     ]
 
 
-def surroundings(versions: Sequence[str]) -> str:
+def surroundings(python: str, versions: Sequence[str]) -> str:
     """What the figures were measured on."""
     kernel = f"{platform.system()} {platform.release().split('-')[0]}"
-    python = f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION.rsplit(' ', 3)[0]}"
     return f"{_processor()}, {os.cpu_count()} cores, {kernel}, {python}; {', '.join(versions)}."
 
 
