@@ -1,9 +1,10 @@
-"""Everything that must hold before a commit: `python3 scripts/test.py [--fix] [--quick] [pytest arguments …]`.
+"""Everything that must hold before a commit: `python3 scripts/test.py [options] [pytest arguments …]`.
 
 Makes the virtual environment, installs the test servers where it may (root on Debian; elsewhere their tests are visibly
 skipped), then: lint, format, import rules, types for three systems, translations, the locked packages, the tree in
-docs/architecture.md, tests, coverage.
---fix repairs what can be repaired; --quick leaves out the tests that start servers or a browser.
+docs/architecture.md, tests.
+--fix repairs what can be repaired; --quick leaves out the tests that start servers or a browser; --coverage tells which
+lines no test has run, and takes longer for it: each of the many programs that the tests start is measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from debian import install
 from environment import DEVELOPMENT, ROOT, prepare
@@ -24,7 +27,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     fix = "--fix" in arguments
     quick = "--quick" in arguments
-    rest = [argument for argument in arguments if argument not in {"--fix", "--quick"}]
+    coverage = "--coverage" in arguments
+    rest = [argument for argument in arguments if argument not in {"--fix", "--quick", "--coverage"}]
     if not quick:
         install_servers()
     interpreter = str(prepare(*DEVELOPMENT))
@@ -40,26 +44,45 @@ def main() -> int:
         ("import rules", [_tool("lint-imports")]),
         ("types", module("mypy")),
         # The tests run real servers and need POSIX; the program must be right for all three.
-        *((f"types on {name}", module("mypy", "--platform", name, "-p", "bridge")) for name in OTHER_PLATFORMS),
+        *((f"types on {name}", module("mypy", *_for_platform(name), "-p", "bridge")) for name in OTHER_PLATFORMS),
         ("catalogues", [interpreter, str(ROOT / "scripts" / "translate.py"), *([] if fix else ["--check"])]),
         ("locks", [interpreter, str(ROOT / "scripts" / "lock.py"), "--check"]),
         ("tree", [interpreter, str(ROOT / "scripts" / "tree.py"), "--write" if fix else "--check"]),
     ]
-    failed = [name for name, command in steps if not step(name, command)]
+    failed = carry_out(steps, at_once=1 if fix else os.cpu_count() or 1)
     tests = module("pytest", *rest)
     if not rest:
-        tests += ["-q", "-n", str(workers()), "--dist", "worksteal", "--cov", "--cov-report=term"]
+        tests += ["-q", "-n", str(workers()), "--dist", "worksteal"]
+    if coverage:
+        tests += ["--cov", "--cov-report=term"]
     if quick:
         tests += ["-m", "not servers and not browser and not keyring_daemon and not desktop"]
     if failed:
         print(f"\nFAILED before the tests: {', '.join(failed)}\n", flush=True)
     # Last, so that its closing line is the last line.
-    return int(not step("tests", tests)) or int(bool(failed))
+    print("--- tests", flush=True)
+    return subprocess.run(tests, cwd=ROOT).returncode or int(bool(failed))
 
 
-def step(name: str, command: list[str]) -> bool:
-    print(f"--- {name}", flush=True)
-    return subprocess.run(command, cwd=ROOT).returncode == 0
+def carry_out(steps: Sequence[tuple[str, list[str]]], at_once: int) -> list[str]:
+    """Run them, and print what they say in their order. Returns: those that failed."""
+
+    def run(step: tuple[str, list[str]]) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(step[1], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    failed = []
+    with ThreadPoolExecutor(at_once) as threads:
+        for (name, _), done in zip(steps, threads.map(run, steps), strict=True):
+            print(f"--- {name}", flush=True)
+            sys.stdout.buffer.write(done.stdout)
+            if done.returncode:
+                failed.append(name)
+    return failed
+
+
+def _for_platform(name: str) -> list[str]:
+    """With a cache of its own: the one of another platform would be thrown away, and both run at the same time."""
+    return ["--platform", name, "--cache-dir", str(ROOT / ".mypy_cache" / name)]
 
 
 def workers() -> int:
