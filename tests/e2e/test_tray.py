@@ -183,6 +183,11 @@ async def test_the_console_opens_with_a_link_that_works_once(desktop: Session, s
         assert await ended(tray) == (0, "")
 
 
+def clipboard_of(desktop: Session) -> str:
+    command = ["xclip", "-selection", "clipboard", "-out"]
+    return subprocess.run(command, env=desktop.environment, capture_output=True, text=True, timeout=SECONDS).stdout
+
+
 async def test_the_local_password_is_in_the_clipboard(desktop: Session, shown: Panel, bridge: Bridge) -> None:
     needs("xclip")
     with program(desktop, "--config", config_of(bridge), "tray"):
@@ -190,8 +195,12 @@ async def test_the_local_password_is_in_the_clipboard(desktop: Session, shown: P
         await shown.until_entry("Copy local password")
         await shown.click(ALICE)
         notice = await shown.until_notice("Local password copied")
-        pasted = desktop.run("xclip", "-selection", "clipboard", "-out")
-        assert pasted == await asyncio.to_thread(bridge.password, ALICE)
+        password = await asyncio.to_thread(bridge.password, ALICE)
+        async with asyncio.timeout(SECONDS):
+            # xclip leaves for the background before X knows that it has a text: then there is none, and not another.
+            while not (pasted := await asyncio.to_thread(clipboard_of, desktop)):
+                await asyncio.sleep(0.05)
+        assert pasted == password
         assert pasted not in notice.text
         assert ALICE in notice.text
 
