@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from bench.client import Identity
-from bench.systems import ADDRESS, PROTOCOLS, START_SECONDS, Ports, System, free_ports
+from bench.systems import ADDRESS, PROTOCOLS, START_SECONDS, Ports, System
 from bridge.control.contract import Control
 from bridge.control.remote import connect
 from bridge.secret import Secret
@@ -43,16 +43,15 @@ class MailBridge(System):
             protocol: {"host": "localhost", "port": self.upstream[protocol], "tls": "implicit"}
             for protocol in PROTOCOLS
         }
-        console = free_ports(1)[0]
         sections = {"office365": self._provider.microsoft_config(), "gmail": self._provider.google_config()}
         for section in sections.values():
-            section |= servers | {"redirect_uri": f"http://localhost:{console}/"}
+            section |= servers | {"redirect_uri": f"http://localhost:{self.other_port}/"}
         configuration = {
             "providers": sections,
             "accounts": [{"address": address, "provider": "office365"} for address in self.accounts]
             + [{"address": OTHER_ADDRESS, "provider": "gmail"}],
             "listeners": {protocol: f"127.0.0.1:{port}" for protocol, port in self.ports.items()},
-            "console": f"127.0.0.1:{console}",
+            "console": f"127.0.0.1:{self.other_port}",
             "store": {"path": str(self.directory / "store.sqlite"), "key_file": str(self.directory / "key")},
         }
         path = self.directory / "config.yaml"

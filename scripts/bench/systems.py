@@ -49,6 +49,8 @@ class System(ABC):
         self.upstream = upstream
         self.ca_file = ca_file
         self.ports: Ports = {}
+        self.other_port = 0
+        """For whatever else it listens on."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -72,7 +74,8 @@ class System(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         self.directory.chmod(0o755)
-        self.ports = dict(zip(PROTOCOLS, free_ports(3), strict=True))
+        *ports, self.other_port = free_ports(4)  # at once, or one might be given twice
+        self.ports = dict(zip(PROTOCOLS, ports, strict=True))
         self.launch()
         self.wait_until_up()
         for protocol in PROTOCOLS:
