@@ -40,7 +40,7 @@ class Running:
     notices: list[Notice]
 
     async def sign_in(self, address: str, person: str | None = None, decision: str = "accept") -> str:
-        begun = await self.app.begin_authorization(address)
+        begun = await self.app.control.begin_authorization(address)
         url = urlsplit(begun.url)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         form = {**query, "address": person or address, "decision": decision}
@@ -49,10 +49,10 @@ class Running:
             http.post(begun.url.partition("?")[0], data=form, allow_redirects=False) as answer,
         ):
             back = parse_qs(urlsplit(answer.headers["Location"]).query)
-        return await self.app.complete_authorization({key: values[0] for key, values in back.items()})
+        return await self.app.control.complete_authorization({key: values[0] for key, values in back.items()})
 
     async def password(self, address: str) -> str:
-        return (await self.app.local_password(address)).reveal()
+        return (await self.app.control.local_password(address)).reveal()
 
     async def imap(self, address: str, password: str, talk: Callable[[imaplib.IMAP4], T]) -> T:
         def work() -> T:
@@ -86,7 +86,7 @@ async def bridging(world: DemoWorld, change: Callable[[str], str] = lambda text:
         app.bind()
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(app.serve())
-            status = await app.status()
+            status = await app.control.status()
             ports = {listener.protocol: int(listener.address.rsplit(":", 1)[1]) for listener in status.listeners}
             try:
                 yield Running(app, ports, notices)
@@ -143,18 +143,18 @@ async def test_the_wrong_person_is_sent_away_and_the_right_one_may_follow() -> N
             await it.sign_in(ALICE, person=BOB)
         with pytest.raises(AuthorizationFailed):
             await it.sign_in(ALICE, decision="deny")
-        assert (await it.app.status()).accounts[0].state is AccountState.SIGN_IN
+        assert (await it.app.control.status()).accounts[0].state is AccountState.SIGN_IN
         await it.sign_in(ALICE)
-        assert (await it.app.status()).accounts[0].state is AccountState.READY
+        assert (await it.app.control.status()).accounts[0].state is AccountState.READY
 
 
 async def test_status_tells_of_a_sign_in_under_way() -> None:
     async with running() as it:
-        begun = await it.app.begin_authorization(ALICE)
+        begun = await it.app.control.begin_authorization(ALICE)
         assert begun.local_url.endswith(f"/sign-in/{ALICE}")
-        assert (await it.app.status()).accounts[0].state is AccountState.PENDING
-        await it.app.cancel_authorization(ALICE)
-        assert (await it.app.status()).accounts[0].state is AccountState.SIGN_IN
+        assert (await it.app.control.status()).accounts[0].state is AccountState.PENDING
+        await it.app.control.cancel_authorization(ALICE)
+        assert (await it.app.control.status()).accounts[0].state is AccountState.SIGN_IN
 
 
 async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() -> None:
@@ -163,10 +163,10 @@ async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() 
         return "\n".join(line.replace(ALICE, '"*@example.com"') for line in lines)
 
     async with running(whole_domain) as it:
-        assert (await it.app.status()).accounts == ()
-        assert (await it.app.status()).patterns == ("*@example.com",)
+        assert (await it.app.control.status()).accounts == ()
+        assert (await it.app.control.status()).patterns == ("*@example.com",)
         await it.sign_in(BOB)
-        (account,) = (await it.app.status()).accounts
+        (account,) = (await it.app.control.status()).accounts
         assert (account.address, account.state) == (BOB, AccountState.READY)
         await it.imap("Bob@Example.com", await it.password(BOB), lambda session: session.select())
 
@@ -200,7 +200,7 @@ async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
     async with running() as it:
         await it.sign_in(ALICE)
         password = await it.password(ALICE)
-        await it.app.forget(ALICE)
+        await it.app.control.forget(ALICE)
         with pytest.raises(imaplib.IMAP4.error, match="must sign in"):
             await it.imap(ALICE, password, lambda session: session.noop())
 
@@ -209,9 +209,9 @@ async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
 async def test_an_address_that_is_not_configured_is_refused_everywhere(address: str) -> None:
     async with running() as it:
         with pytest.raises(LoginRefused):
-            await it.app.begin_authorization(address)
+            await it.app.control.begin_authorization(address)
         with pytest.raises(LoginRefused):
-            await it.app.local_password(address)
+            await it.app.control.local_password(address)
 
 
 async def test_ports_are_opened_all_or_none() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bridge.config.presets import DEFAULT_PORTS
 from bridge.config.providers import EndpointOverride, ProviderConfig
+from bridge.config.schema import Config
 from bridge.model import Endpoint, Protocol, TlsMode
 
 
@@ -30,6 +31,13 @@ def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint
         ca_file=provider.ca_file,
         mechanism=provider.mechanism,
     )
+
+
+def smtp_endpoints(config: Config) -> tuple[Endpoint, ...]:
+    """Every SMTP server that some account uses."""
+    used = dict.fromkeys(account.provider for account in config.accounts)
+    endpoints = (effective_endpoint(config.providers[name], Protocol.SMTP) for name in used)
+    return tuple(endpoint for endpoint in endpoints if endpoint is not None)
 
 
 def _usual_mode(protocol: Protocol, port: int | None) -> TlsMode | None:

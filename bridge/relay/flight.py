@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.errors import BridgeError
+from bridge.advice.said import said
+from bridge.errors import BridgeError, UpstreamRefused
 from bridge.model import AccessToken, Account, Protocol
 from bridge.observe.logs import event, told
 from bridge.relay.upstream import Upstream
@@ -43,6 +44,18 @@ async def fly(upstreams: Mapping[Protocol, Upstream], account: Account, token: A
         else:
             told("flight.checked", leg.diagnosis, **fields)
     return legs
+
+
+async def log_in(upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken) -> None:
+    """Whose mailbox does this token open? The first mail server that is configured tells.
+
+    Raises: UpstreamRefused, UpstreamUnavailable.
+    """
+    for protocol in (each for each in Protocol if each in account.endpoints):
+        opened = await upstreams[protocol].open(account, token)
+        opened.channel.close()
+        return
+    raise UpstreamRefused(said("no mail server is configured for {address}", address=account.address))
 
 
 async def _leg(upstream: Upstream, protocol: Protocol, account: Account, token: AccessToken) -> Leg:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from bridge.model import Endpoint, Protocol
 from bridge.protocols.base import ClientMachine, Credentials
 from bridge.protocols.registry import client_machine, server_machine
+from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.session import Services, Session
@@ -19,10 +20,10 @@ from bridge.relay.welcome import Context, Serve
 class Reception:
     """One for each process: its upstreams resume each other's TLS sessions."""
 
-    def __init__(self, smtp_extensions: Callable[[], tuple[str, ...]]) -> None:
-        """`smtp_extensions` gives the EHLO lines that every upstream of the configuration honours."""
+    def __init__(self, smtp_endpoints: Callable[[], Iterable[Endpoint]]) -> None:
+        """`smtp_endpoints`: every SMTP server of the configuration, as it is at the moment."""
         dialer, contexts = Dialer(), UpstreamContexts()
-        self._smtp_extensions = smtp_extensions
+        self._smtp_endpoints = smtp_endpoints
         self.upstreams: Mapping[Protocol, Upstream] = {
             protocol: Upstream(protocol, _machine_factory(protocol), dialer, contexts) for protocol in Protocol
         }
@@ -33,7 +34,7 @@ class Reception:
         def frontend(client: Channel) -> Frontend:
             context = starttls() if starttls is not None else None
             if protocol is Protocol.SMTP:
-                return SmtpFrontend(client, extensions=self._smtp_extensions, context=context)
+                return SmtpFrontend(client, extensions=self._extensions, context=context)
             return MachineFrontend(client, server_machine(protocol, starttls=context is not None), context)
 
         async def serve(conn: str, client: Channel) -> None:
@@ -41,9 +42,9 @@ class Reception:
 
         return serve
 
-    def learned_extensions(self, endpoint: Endpoint) -> frozenset[str] | None:
-        """What this SMTP server is known to honour; None while nothing is known."""
-        return self.upstreams[Protocol.SMTP].learned_extensions(endpoint)
+    def _extensions(self) -> tuple[str, ...]:
+        """The EHLO lines that each SMTP server is known to honour."""
+        return offered_extensions(map(self.upstreams[Protocol.SMTP].learned_extensions, self._smtp_endpoints()))
 
 
 def _machine_factory(protocol: Protocol) -> Callable[[Credentials, bool, str], ClientMachine]:

@@ -20,7 +20,6 @@ from bridge.control.wire import decode_error
 from bridge.errors import ConfigError, LimitReached
 from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
-from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.tls import ListenerCertificate
@@ -63,7 +62,7 @@ class _Worker:
         self.logins = RecentLogins(SystemClock())
         self.link = Link(passage, self._take, self.gone.set)
         self._group = group
-        self._reception = Reception(self._smtp_extensions)
+        self._reception = Reception(lambda: self._manner.smtp)
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, ListenerCertificate] = {}
         self._sessions: dict[str, asyncio.Task[None]] = {}
@@ -149,9 +148,6 @@ class _Worker:
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
         return Service(serve, _Places(client), context if is_implicit else None)
-
-    def _smtp_extensions(self) -> tuple[str, ...]:
-        return offered_extensions(map(self._reception.learned_extensions, self._manner.smtp))
 
     # --- what this process asks ---------------------------------------------------------------------------------
 

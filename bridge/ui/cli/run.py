@@ -259,7 +259,7 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
         async with opened(loaded, store, is_demo=True) as app:
             app.bind()
             async with console(app) as served:
-                passwords = {address: await app.local_password(address) for address in world.addresses}
+                passwords = {address: await app.control.local_password(address) for address in world.addresses}
                 guide = _demo_guide(app, passwords, ports, served.admin_url)
                 await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
     click.echo(say("The demo is over; nothing of it is left."))

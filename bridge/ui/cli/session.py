@@ -287,7 +287,7 @@ async def console(
 
     served = Served(app.console_port, token or Secret(secrets.token_urlsafe(32)))
     console_of_app = Console(
-        app,
+        app.control,
         admin_token=served.token,
         hosts=served.hosts,
         language=lambda: app.language,
@@ -339,7 +339,7 @@ async def reach(settings: Settings) -> AsyncIterator[Control]:
             yield control
             return
     async with opened(load(settings)) as app:
-        yield app
+        yield app.control
 
 
 @asynccontextmanager
@@ -352,5 +352,5 @@ async def reach_with_console(settings: Settings) -> AsyncIterator[Control]:
     async with opened(load(settings)) as app:
         app.bind(console_only=True)
         async with console(app):
-            yield app
+            yield app.control
             await asyncio.sleep(LINGER_SECONDS)

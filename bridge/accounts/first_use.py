@@ -1,0 +1,27 @@
+"""What is said when a mail program comes with a password of its own: to its person, and to the mail program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridge.accounts.asking import Asks
+from bridge.advice.diagnosis import Diagnosis
+from bridge.errors import AuthorizationRequired
+from bridge.model import Account
+from bridge.notices import AuthorizationNeeded, NoticeBus
+
+
+class FirstUse:
+    """The person signs in, and says whether that program is theirs."""
+
+    def __init__(self, asks: Asks, bus: NoticeBus, sign_in_url: Callable[[str], str]) -> None:
+        self._asks = asks
+        self._bus = bus
+        self._sign_in_url = sign_in_url
+
+    def __call__(self, account: Account) -> AuthorizationRequired:
+        """Tell the person, unless that was done a moment ago. Returns: what the mail program is told."""
+        url, wanted = self._sign_in_url(account.address), Diagnosis.of("sign_in.password")
+        if self._asks.is_news(account.address):
+            self._bus.publish(AuthorizationNeeded(account.address, url, wanted.told(), wanted))
+        return AuthorizationRequired(account.address, url, wanted.told(), diagnosis=wanted)

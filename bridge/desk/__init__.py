@@ -1,0 +1,1 @@
+"""What people ask of the bridge in this process: the control contract, over accounts, tokens and mail servers."""

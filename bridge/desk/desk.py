@@ -1,0 +1,178 @@
+"""The control contract, answered by the bridge of this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bridge import __version__
+from bridge.accounts.directory import Directory
+from bridge.accounts.passwords import LocalPasswords
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
+from bridge.control.contract import AccountStatus, Finding, ListenerStatus, SignInStarted, Status
+from bridge.desk.flights import Flights
+from bridge.desk.standings import Standings
+from bridge.errors import BridgeError, LoginRefused, PasswordUnknown
+from bridge.model import Account
+from bridge.notices import Notice, NoticeBus
+from bridge.oauth.base import AuthorizationRequest, DeviceRequest
+from bridge.relay.listener import Listener
+from bridge.secret import Secret
+from bridge.tokens.authorizations import Authorizations
+from bridge.tokens.service import TokenService
+from bridge.tokens.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What only the composition root knows, as it is at the moment."""
+
+    config_file: Callable[[], str]
+    is_demo: bool
+    directory: Callable[[], Directory]
+    """A reload brings another one."""
+    listeners: Callable[[], Sequence[Listener]]
+    warnings: Callable[[], tuple[Diagnosis, ...]]
+    """What the administrator must see to before it becomes trouble."""
+    sign_in_url: Callable[[str], str]
+    diagnose: Callable[[], Awaitable[tuple[Finding, ...]]]
+
+
+class Desk:
+    """A Control; whatever a method says of itself, it says there."""
+
+    def __init__(
+        self,
+        about: About,
+        bus: NoticeBus,
+        vault: Vault,
+        tokens: TokenService,
+        authorizations: Authorizations,
+        passwords: LocalPasswords,
+        flights: Flights,
+        standings: Standings,
+    ) -> None:
+        self._about = about
+        self._bus = bus
+        self._vault = vault
+        self._tokens = tokens
+        self._authorizations = authorizations
+        self._passwords = passwords
+        self._flights = flights
+        self._standings = standings
+
+    async def status(self) -> Status:
+        """See Control."""
+        about = self._about
+        return Status(
+            version=__version__,
+            config_file=about.config_file(),
+            is_demo=about.is_demo,
+            accounts=tuple([await self._standings.of(account) for account in await self._known()]),
+            listeners=tuple(map(_status_of, about.listeners())),
+            patterns=about.directory().patterns,
+            warnings=about.warnings(),
+        )
+
+    async def _known(self) -> list[Account]:
+        """Those with a line of their own, and those below a pattern for whom somebody has signed in."""
+        directory = self._about.directory()
+        known = {account.address: account for account in directory.accounts}
+        try:
+            signed_in = await self._vault.addresses()
+        except BridgeError:
+            signed_in = []  # each account's own line tells of the store's trouble
+        for account in map(directory.find, signed_in):
+            if account is not None:
+                known.setdefault(account.address, account)
+        return list(known.values())
+
+    async def begin_authorization(self, address: str) -> SignInStarted:
+        """See Control."""
+        account = self._account(address)
+        pending = await self._authorizations.begin(account)
+        local_url = self._about.sign_in_url(account.address)
+        match pending.request:
+            case AuthorizationRequest(url=url):
+                return SignInStarted(account.address, url, local_url, pending.expires_at)
+            case DeviceRequest() as asked:
+                return SignInStarted(
+                    account.address,
+                    asked.verification_url,
+                    local_url,
+                    pending.expires_at,
+                    asked.user_code,
+                    asked.complete_url,
+                )
+
+    async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
+        """See Control. Before it returns, every mail server was tried with the new token."""
+        return await self._authorizations.complete(parameters)
+
+    async def cancel_authorization(self, address: str) -> None:
+        """See Control."""
+        self._authorizations.cancel(self._account(address).address)
+
+    async def forget(self, address: str) -> None:
+        """See Control."""
+        account = self._account(address)
+        self._authorizations.cancel(account.address)
+        self._flights.forget(account)
+        await self._tokens.forget(account)
+
+    async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
+        """See Control."""
+        account = self._account(address)
+        await self._tokens.adopt(account, refresh_token)
+        await self._flights.first(account)
+        return await self._standings.of(account)
+
+    async def check_account(self, address: str) -> AccountStatus:
+        """See Control."""
+        return await self.check(self._account(address))
+
+    async def check(self, account: Account) -> AccountStatus:
+        """As check_account(), for the doctor."""
+        await self._flights.fly(account)
+        return await self._standings.of(account)
+
+    async def diagnose(self) -> tuple[Finding, ...]:
+        """See Control."""
+        return await self._about.diagnose()
+
+    async def local_password(self, address: str) -> Secret[str]:
+        """See Control."""
+        account = self._account(address)
+        if account.is_first_use and not await self._passwords.is_known(account.address):
+            later = Diagnosis.of("password.first_use")  # one of ours, made because somebody looked, would lock it out
+            raise PasswordUnknown(later.told(), diagnosis=later)
+        return await self._passwords.current(account.address)
+
+    async def rotate_local_password(self, address: str) -> Secret[str]:
+        """See Control."""
+        return await self._passwords.rotate(self._account(address).address)
+
+    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+        """See Control."""
+        await self._passwords.set(self._account(address).address, password)
+
+    def notices(self) -> AsyncIterator[Notice]:
+        """See Control."""
+        return self._bus.stream()
+
+    def _account(self, address: str) -> Account:
+        directory = self._about.directory()
+        account = directory.find(address)
+        if account is None and address in directory.patterns:
+            raise LoginRefused(
+                said("{address} stands for everybody of its domain; name one address of it", address=address)
+            )
+        if account is None:
+            raise LoginRefused(said("{address} is in no account of the configuration", address=address))
+        return account
+
+
+def _status_of(listener: Listener) -> ListenerStatus:
+    tls = listener.tls.value if listener.tls else ""
+    return ListenerStatus(listener.protocol.value, listener.address, tls, listener.sessions)

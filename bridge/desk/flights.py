@@ -1,0 +1,64 @@
+"""Tries an account's mail servers when somebody has signed in or asks for it, and remembers how that went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.control.contract import ProtocolCheck
+from bridge.errors import BridgeError
+from bridge.model import Account, Protocol, TokenSet
+from bridge.notices import FlightChecked, NoticeBus
+from bridge.observe.logs import report
+from bridge.relay.flight import Leg, fly
+from bridge.relay.upstream import Upstream
+from bridge.tokens.service import TokenService
+
+
+class Flights:
+    """One for each process; in memory only."""
+
+    def __init__(self, upstreams: Mapping[Protocol, Upstream], tokens: TokenService, bus: NoticeBus) -> None:
+        self._upstreams = upstreams
+        self._tokens = tokens
+        self._bus = bus
+        self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
+
+    def checks_of(self, account: Account) -> tuple[ProtocolCheck, ...]:
+        """How the last flight went; empty if there was none."""
+        return self._checks.get(account.address, ())
+
+    def forget(self, account: Account) -> None:
+        """The grant that it flew with is gone."""
+        self._checks.pop(account.address, None)
+
+    async def keep(self, account: Account, tokens: TokenSet) -> str:
+        """A sign-in is over once its subject was checked, it is stored, and every mail server was tried.
+
+        Returns and raises: as TokenService.keep().
+        """
+        who = await self._tokens.keep(account, tokens)
+        await self.first(account)
+        return who
+
+    async def first(self, account: Account) -> None:
+        """Try the mail servers now, so that what an administrator must change is told today and not by the CRM."""
+        try:
+            await self.fly(account)
+        except BridgeError as problem:
+            report("flight.cancelled", problem, account=account.address)
+            self._bus.publish(FlightChecked(account.address, ""))
+
+    async def fly(self, account: Account) -> None:
+        """Log in to each mail server. Raises: BridgeError where there is no token; what servers say is remembered."""
+        token = await self._tokens.access_token(account)
+        legs = await fly(self._upstreams, account, token)
+        self._checks[account.address] = tuple(_check_of(leg) for leg in legs)
+        failed = ", ".join(leg.protocol.value for leg in legs if not leg.is_ok)
+        self._bus.publish(FlightChecked(account.address, failed))
+
+
+def _check_of(leg: Leg) -> ProtocolCheck:
+    if leg.diagnosis is None:
+        return ProtocolCheck(leg.protocol.value, is_ok=True)
+    found = leg.diagnosis
+    return ProtocolCheck(leg.protocol.value, False, found.advice.turn, found.told(), found)

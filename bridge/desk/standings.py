@@ -1,0 +1,76 @@
+"""How an account is doing, as people see it: from its grant, the sign-in under way, and the programs that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from bridge.accounts.asking import Asks
+from bridge.accounts.passwords import LocalPasswords
+from bridge.advice.diagnosis import Diagnosis
+from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck
+from bridge.errors import BridgeError
+from bridge.model import Account
+from bridge.tokens.authorizations import Authorizations
+from bridge.tokens.service import Standing, TokenService
+
+
+class Standings:
+    """Nobody outside is asked: all of it is in memory or in the store."""
+
+    def __init__(
+        self,
+        tokens: TokenService,
+        authorizations: Authorizations,
+        passwords: LocalPasswords,
+        asks: Asks,
+        checks_of: Callable[[Account], tuple[ProtocolCheck, ...]],
+        sign_in_url: Callable[[str], str],
+    ) -> None:
+        """`checks_of`: how the account's mail servers answered last."""
+        self._tokens = tokens
+        self._authorizations = authorizations
+        self._passwords = passwords
+        self._asks = asks
+        self._checks_of = checks_of
+        self._sign_in_url = sign_in_url
+
+    async def of(self, account: Account) -> AccountStatus:
+        """Raises: nothing; the store's trouble is part of the answer."""
+        standing = await self._tokens.standing(account)
+        if standing.is_signed_in and not standing.detail and await self._is_waiting(account):
+            wanted = Diagnosis.of("sign_in.password")  # a mail program has asked, and nobody has said whose it is
+            standing = replace(standing, is_signed_in=False, detail=wanted.told(), diagnosis=wanted)
+        return AccountStatus(
+            account.address,
+            account.provider,
+            standing.signed_in_as or account.subject,
+            self._state(account, standing),
+            standing.detail,
+            standing.expires_at,
+            self._sign_in_url(account.address),
+            self._checks_of(account),
+            standing.diagnosis,
+        )
+
+    async def is_pending(self, account: Account) -> bool | None:
+        """True if a sign-in is under way, False if one is needed, None if neither."""
+        state = (await self.of(account)).state
+        return state is AccountState.PENDING if state in {AccountState.SIGN_IN, AccountState.PENDING} else None
+
+    def _state(self, account: Account, standing: Standing) -> AccountState:
+        if not standing.is_readable:
+            return AccountState.TROUBLE
+        if standing.is_signed_in:
+            return AccountState.TROUBLE if standing.detail else AccountState.READY
+        is_under_way = self._authorizations.find(account.address) is not None
+        return AccountState.PENDING if is_under_way else AccountState.SIGN_IN
+
+    async def _is_waiting(self, account: Account) -> bool:
+        """True if a mail program's own password waits to be confirmed."""
+        if not account.is_first_use or not self._asks.of(account.address):
+            return False
+        try:
+            return not await self._passwords.is_known(account.address)
+        except BridgeError:
+            return False  # the store's trouble shows in other places
