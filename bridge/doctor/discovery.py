@@ -11,7 +11,7 @@ from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https, json_object
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 
 LIMITS = Limits(connect=5.0, read=8.0, overall=15.0)
 

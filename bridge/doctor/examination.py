@@ -22,9 +22,8 @@ from bridge.doctor.local_tls import certificate_findings
 from bridge.doctor.machine import Machine, machine_findings, user_findings
 from bridge.doctor.network import network_report
 from bridge.doctor.ports import Bind, port_findings
-from bridge.errors import ProviderUnavailable
 from bridge.model import Account
-from bridge.oauth.threads import Threads
+from bridge.threads import NotDone, Threads
 
 SECONDS = 55.0
 """For any one check; all run side by side, so that this is the limit of the whole."""
@@ -120,8 +119,8 @@ class Examination:
 async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
     """In a daemon thread: one that hangs does not hold the process at its end."""
     try:
-        return await Threads(check, limit=MACHINE_SECONDS).run(work)
-    except ProviderUnavailable:  # that class's word for a thread that did not come back in time
+        return await Threads(check, limit=MACHINE_SECONDS, at_once=1).run(work)
+    except NotDone:
         return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(MACHINE_SECONDS)),)
 
 

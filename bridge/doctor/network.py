@@ -25,8 +25,8 @@ from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable, UpstreamUnavailable
 from bridge.model import Endpoint, Protocol, TlsMode
 from bridge.oauth.http import trust
-from bridge.oauth.threads import Threads
 from bridge.relay.tls import UpstreamContexts
+from bridge.threads import NotDone, Threads
 
 SECONDS = 10.0
 """For one connection, from the name to the answer; good ones take a tenth of one."""
@@ -180,7 +180,7 @@ async def _examined(threads: Threads, target: Target, what: str, seconds: float)
         return skipped("connection", subject, OTHER_PROXY), None
     try:
         return await threads.run(lambda: _connect(target, subject, seconds))
-    except ProviderUnavailable:  # the thread has not come back: a lookup is the one step without a limit of its own
+    except NotDone:  # a lookup is the one step without a limit of its own
         return failed("connection", subject, NAME_SLOW, seconds=round(2 * seconds)), None
 
 

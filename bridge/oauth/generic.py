@@ -15,7 +15,7 @@ from bridge.oauth import answers, pkce
 from bridge.oauth.adapter import Adapter
 from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, sign_in_problem
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.oauth.token_endpoint import Answer, TokenEndpoint
 from bridge.secret import Secret
 

@@ -6,7 +6,7 @@ from bridge.clock import Clock
 from bridge.config.providers import GenericProvider
 from bridge.model import TokenSet
 from bridge.oauth import answers
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.oauth.token_endpoint import TokenEndpoint
 from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 

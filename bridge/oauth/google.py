@@ -21,8 +21,8 @@ from bridge.oauth.base import AuthorizationRequest
 from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, sign_in_problem
 from bridge.oauth.google_auth import Wire, guarded, refreshed
 from bridge.oauth.http import Https, json_object
+from bridge.oauth.limits import Limits
 from bridge.oauth.quiet import quieten
-from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from bridge.oauth import answers
 from bridge.oauth.failures import Failure
 from bridge.oauth.google_auth import Signer, Wire, guarded, signer
 from bridge.oauth.http import Https
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.oauth.unattended import NO_GRANT, Unattended, refused, unattended_problem
 from bridge.secret import Secret
 

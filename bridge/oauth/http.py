@@ -27,14 +27,19 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 
 from bridge.config.values import is_loopback
 from bridge.errors import ProviderUnavailable
+from bridge.oauth.limits import Limits
 from bridge.oauth.retry_after import RetryAfter
-from bridge.oauth.threads import Limits, Threads
+from bridge.threads import NotDone, Threads
 
 T = TypeVar("T")
 
 
 BODY_LIMIT = 256 * 1024
 """Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: what is larger is not an answer of these."""
+
+AT_ONCE = 8
+"""Calls to one provider at the same time: a morning's worth of refreshes goes through quickly, and a provider that
+hangs holds no more threads than this. Each provider has its own, so that one cannot starve another."""
 
 CHUNK = 16 * 1024
 """Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
@@ -80,13 +85,19 @@ class Https:
         self._ca_file = ca_file
         self._proxy = proxy
         self._limits = limits or Limits()
-        self._threads = Threads(name, limit=self._limits.call, wait=self._limits.overall)
+        self._threads = Threads(name, limit=self._limits.call, wait=self._limits.overall, at_once=AT_ONCE)
         self._lock = threading.Lock()
         self._transport: _Transport | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Call a blocking function in a thread, for as long as the limits allow; see Threads.run()."""
-        return await self._threads.run(work)
+        """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
+
+        Raises: ProviderUnavailable if it does not come back in time.
+        """
+        try:
+            return await self._threads.run(work)
+        except NotDone as problem:
+            raise ProviderUnavailable(str(problem)) from problem
 
     def equip(self, session: requests.Session) -> None:
         """Make a session (ours or a library's) use our transport and nothing of the environment by itself.

@@ -9,7 +9,7 @@ from typing import cast
 from bridge.clock import Clock
 from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
 from bridge.oauth.base import Provider
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 
 ProviderSettings = GoogleProvider | MicrosoftProvider | GenericProvider
 

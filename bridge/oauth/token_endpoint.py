@@ -13,7 +13,7 @@ from bridge.clock import Clock
 from bridge.config.providers import ClientAuthentication, GenericProvider
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https, Reply
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 
 

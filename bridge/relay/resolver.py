@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
-import threading
 from collections.abc import Callable, Sequence
+
+from bridge.threads import NotDone, Threads
 
 AT_ONCE = 16
 """Lookups under way; a name server that hangs then delays only those who need it."""
@@ -26,12 +26,11 @@ def look_up(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 class Resolver:
-    """A daemon thread for each lookup, not a pool: the interpreter waits for a pool's threads when it ends, and a name
-    server that does not answer takes 20 s and more."""
+    """Asks in threads; a name server that does not answer takes 20 s and more."""
 
     def __init__(self, lookup: Lookup = look_up) -> None:
         self._lookup = lookup
-        self._free = asyncio.Semaphore(AT_ONCE)
+        self._threads = Threads("resolver", at_once=AT_ONCE)
         self._remembered: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
 
     async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
@@ -48,27 +47,7 @@ class Resolver:
         self._remembered.pop((host, port), None)
 
     async def _ask(self, host: str, port: int) -> Sequence[AddressInfo]:
-        await self._free.acquire()
-        answer: asyncio.Future[Sequence[AddressInfo]] = asyncio.get_running_loop().create_future()
-        thread = threading.Thread(target=self._work, args=(host, port, answer), name="resolver", daemon=True)
         try:
-            thread.start()
-        except RuntimeError as problem:  # out of threads
-            self._free.release()
+            return await self._threads.run(lambda: self._lookup(host, port))
+        except NotDone as problem:  # out of threads
             raise OSError(str(problem)) from problem
-        return await answer
-
-    def _work(self, host: str, port: int, answer: asyncio.Future[Sequence[AddressInfo]]) -> None:
-        try:
-            settle = functools.partial(answer.set_result, self._lookup(host, port))
-        except BaseException as problem:  # noqa: BLE001  not swallowed: raised again where the lookup is awaited
-            settle = functools.partial(answer.set_exception, problem)
-        try:
-            answer.get_loop().call_soon_threadsafe(self._finish, answer, settle)
-        except RuntimeError:
-            return  # the loop has been closed: nobody is left to tell
-
-    def _finish(self, answer: asyncio.Future[Sequence[AddressInfo]], settle: Callable[[], None]) -> None:
-        self._free.release()  # only now: a thread that nobody waits for still counts
-        if not answer.done():
-            settle()

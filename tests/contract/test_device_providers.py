@@ -19,7 +19,7 @@ from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, Pr
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DevicePending, DeviceProvider, DeviceRequest
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself

@@ -28,7 +28,7 @@ from bridge.errors import (
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import AuthorizationRequest, BrowserProvider
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.contract.silence import check_silence, no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
 from tests.servers.authorization import AuthorizationServer

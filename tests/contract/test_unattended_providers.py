@@ -18,7 +18,7 @@ from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavaila
 from bridge.model import Subject, TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself

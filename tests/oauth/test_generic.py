@@ -17,7 +17,7 @@ from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, Pro
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import DevicePending, DeviceProvider, DeviceRequest, Provider
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.oauth.raw import Answer, Raw, certificates, http, serving
 

@@ -16,7 +16,7 @@ from bridge.errors import ProviderRefused
 from bridge.model import Protocol, TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import CLOUD_HOSTS, MICROSOFT_CLIENT, PUBLIC_CLIENT, REDIRECT, TENANT

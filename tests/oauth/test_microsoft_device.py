@@ -14,7 +14,7 @@ from bridge.config.providers import MicrosoftProvider
 from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.oauth import registry
 from bridge.oauth.base import DeviceProvider, DeviceRequest
-from bridge.oauth.threads import Limits
+from bridge.oauth.limits import Limits
 from tests.oauth.raw import certificates, http, serving
 
 Tls = tuple[str, ssl.SSLContext]

@@ -7,8 +7,8 @@ from bridge.config.providers import MicrosoftProvider
 from bridge.model import TokenSet
 from bridge.oauth import answers
 from bridge.oauth.failures import Failure
+from bridge.oauth.limits import Limits
 from bridge.oauth.microsoft.library import Library, new_cache
-from bridge.oauth.threads import Limits
 from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 
 ADVICE = (

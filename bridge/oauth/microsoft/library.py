@@ -16,9 +16,9 @@ from requests import RequestException
 from bridge.config.providers import MicrosoftProvider
 from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.oauth.http import Https
+from bridge.oauth.limits import Limits
 from bridge.oauth.microsoft.wire import Forgetful, Wire
 from bridge.oauth.quiet import quieten
-from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from bridge.model import Subject, TokenSet
 from bridge.oauth import answers
 from bridge.oauth.adapter import Adapter
 from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, unreadable
+from bridge.oauth.limits import Limits
 from bridge.oauth.microsoft.library import Library, new_cache, refresh_tokens
-from bridge.oauth.threads import Limits
 from bridge.secret import Secret
 
 

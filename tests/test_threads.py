@@ -8,14 +8,13 @@ import threading
 
 import pytest
 
-from bridge.errors import ProviderUnavailable
-from bridge.oauth.threads import Threads
+from bridge.threads import NotDone, Threads
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
 
 async def test_returns_what_the_function_returns_from_another_thread() -> None:
-    assert await Threads("p", limit=5).run(threading.get_ident) != threading.get_ident()
+    assert await Threads("p", limit=5, at_once=8).run(threading.get_ident) != threading.get_ident()
 
 
 async def test_raises_what_the_function_raises() -> None:
@@ -23,20 +22,20 @@ async def test_raises_what_the_function_raises() -> None:
         raise LookupError("so it is")
 
     with pytest.raises(LookupError, match="so it is"):
-        await Threads("p", limit=5).run(fail)
+        await Threads("p", limit=5, at_once=8).run(fail)
 
 
 async def test_context_variables_go_along() -> None:
     variable.set("conn-1")
-    assert await Threads("p", limit=5).run(variable.get) == "conn-1"
+    assert await Threads("p", limit=5, at_once=8).run(variable.get) == "conn-1"
 
 
 async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_place_until_it_ends() -> None:
     threads = Threads("p", limit=0.05, at_once=1)
     go = threading.Event()
-    with pytest.raises(ProviderUnavailable, match=r"within 0\.05 seconds"):
+    with pytest.raises(NotDone, match=r"within 0\.05 seconds"):
         await threads.run(go.wait)
-    with pytest.raises(ProviderUnavailable):  # no place: the thread still hangs
+    with pytest.raises(NotDone):  # no place: the thread still hangs
         await threads.run(lambda: None)
     go.set()
 
@@ -60,7 +59,7 @@ async def test_a_cancelled_call_frees_its_place_when_it_ends() -> None:
 async def test_the_loop_goes_on_while_a_call_blocks() -> None:
     go = threading.Event()
     async with asyncio.TaskGroup() as group:
-        call = group.create_task(Threads("p", limit=5).run(lambda: go.wait(5)))
+        call = group.create_task(Threads("p", limit=5, at_once=8).run(lambda: go.wait(5)))
         group.create_task(asyncio.sleep(0)).add_done_callback(lambda _: go.set())
     assert call.result() is True
 
@@ -68,11 +67,10 @@ async def test_the_loop_goes_on_while_a_call_blocks() -> None:
 def test_a_stuck_thread_does_not_hold_the_process() -> None:
     program = (
         "import asyncio, time\n"
-        "from bridge.errors import ProviderUnavailable\n"
-        "from bridge.oauth.threads import Threads\n"
+        "from bridge.threads import NotDone, Threads\n"
         "async def main():\n"
-        "    try: await Threads('p', limit=0.01).run(lambda: time.sleep(3600))\n"
-        "    except ProviderUnavailable: print('given up')\n"
+        "    try: await Threads('p', limit=0.01, at_once=1).run(lambda: time.sleep(3600))\n"
+        "    except NotDone: print('given up')\n"
         "asyncio.run(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)

@@ -1,0 +1,26 @@
+"""How long we wait for a provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that we wait for a provider; msal and google-auth would wait for ever and for two minutes."""
+
+    connect: float = 5.0
+    """For each address of the host: a SYN that is not answered by then has met a firewall."""
+    read: float = 10.0
+    """Between two pieces of the answer to a GET."""
+    overall: float = 25.0
+    """For a GET, and for the wait for a free thread."""
+    answer: float = 60.0
+    """Between two pieces of the answer to a POST, and by how much longer one may take in all. Token endpoints answer in
+    well under a second; but who hangs up on a refresh loses the refresh token that comes a moment later. Mail programs
+    need not wait so long: see tokens.service."""
+
+    @property
+    def call(self) -> float:
+        """For one call of ours once it has a thread: a GET and a POST at most."""
+        return 2 * self.overall + self.answer
