@@ -17,6 +17,11 @@ class ConfiguredListener:
     protocol: Protocol
     address: ListenAddress
 
+    @property
+    def name(self) -> str:
+        """For sentences: `imap 127.0.0.1:1143`."""
+        return f"{self.protocol.value} {self.address.address}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -92,8 +97,8 @@ def plan(old: Config, new: Config) -> Plan:
 def summary_of(change: Plan) -> str:
     """What a change means for people, in one line; empty if it means nothing."""
     parts = [
-        *(f"{_name(listener)} closed" for listener in change.listeners_to_close),
-        *(f"{_name(listener)} opened" for listener in change.listeners_to_open),
+        *(f"{listener.name} closed" for listener in change.listeners_to_close),
+        *(f"{listener.name} opened" for listener in change.listeners_to_open),
         *(f"account {address} added" for address in change.accounts_added),
         *(f"account {address} removed" for address in change.accounts_removed),
         *(f"account {address} changed" for address in change.accounts_changed),
@@ -110,10 +115,6 @@ def summary_of(change: Plan) -> str:
         *(["workers: takes effect after a restart"] if change.workers_changed else []),
     ]
     return "; ".join(parts)
-
-
-def _name(listener: ConfiguredListener) -> str:
-    return f"{listener.protocol.value} {listener.address.address}"
 
 
 def configured_listeners(config: Config) -> tuple[ConfiguredListener, ...]:

@@ -56,3 +56,17 @@ class Connection(ABC):
         if box is None:
             await self.ask(f"{continuation} {sasl.FAILURE.decode()}")
         return box
+
+
+class LineConnection(Connection):
+    """One where a command is a line, as in POP3 and SMTP."""
+
+    async def answer_next(self) -> bool:
+        """See Connection."""
+        line = await self.reader.readline()
+        verb, _, argument = line.decode("utf-8", "replace").strip().partition(" ")
+        return bool(line) and await self.carry_out(verb.upper(), argument)
+
+    @abstractmethod
+    async def carry_out(self, verb: str, argument: str) -> bool:
+        """Answer this command, its verb in capitals; False when it was the last."""

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from bridge.demo.connection import Connection
+from bridge.demo.connection import LineConnection
 from bridge.demo.mailboxes import Message
 
 
-class Pop3Connection(Connection):
+class Pop3Connection(LineConnection):
     """XOAUTH2 in two steps only, as at Exchange."""
 
     def __init__(self, *streams_and_mail: Any) -> None:
         super().__init__(*streams_and_mail)
         self._messages: list[Message] | None = None
-        self._deleted: set[int] = set()
 
     def greet(self) -> None:
         """See Connection."""
         self.say("+OK mail-bridge demo")
 
-    async def answer_next(self) -> bool:
-        """See Connection."""
-        line = await self.reader.readline()
-        verb, _, argument = line.decode("utf-8", "replace").strip().partition(" ")
-        return bool(line) and await self._carry_out(verb.upper(), argument)
-
-    async def _carry_out(self, verb: str, argument: str) -> bool:
+    async def carry_out(self, verb: str, argument: str) -> bool:
+        """See LineConnection."""
         match verb:
             case "CAPA":
                 self.say("+OK", "TOP", "UIDL", "SASL XOAUTH2", ".")

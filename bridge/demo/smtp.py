@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bridge.demo.connection import Connection
+from bridge.demo.connection import LineConnection
 from bridge.demo.mailboxes import Mailbox
 
 MESSAGE_LIMIT = 64 * 1024 * 1024
 OFFERED = (f"SIZE {MESSAGE_LIMIT}", "8BITMIME", "SMTPUTF8", "PIPELINING", "ENHANCEDSTATUSCODES", "AUTH XOAUTH2")
 
 
-class SmtpConnection(Connection):
-    """See Connection."""
+class SmtpConnection(LineConnection):
+    """See LineConnection."""
 
     def __init__(self, *streams_and_mail: Any) -> None:
         super().__init__(*streams_and_mail)
@@ -24,13 +24,8 @@ class SmtpConnection(Connection):
         """See Connection."""
         self.say("220 demo.example.com ESMTP mail-bridge demo")
 
-    async def answer_next(self) -> bool:
-        """See Connection."""
-        line = await self.reader.readline()
-        verb, _, argument = line.decode("utf-8", "replace").strip().partition(" ")
-        return bool(line) and await self._carry_out(verb.upper(), argument)
-
-    async def _carry_out(self, verb: str, argument: str) -> bool:
+    async def carry_out(self, verb: str, argument: str) -> bool:
+        """See LineConnection."""
         match verb:
             case "EHLO":
                 lines = ("demo.example.com", *OFFERED)

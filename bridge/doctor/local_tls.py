@@ -9,7 +9,7 @@ from pathlib import Path
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said
-from bridge.config.diff import ConfiguredListener, configured_listeners
+from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
@@ -57,15 +57,11 @@ def certificate_warnings(config: Config, authority_file: Path | None, today: dat
 def _findings(config: Config, authority_file: Path | None, today: date) -> Iterator[Finding]:
     listeners = [one for one in configured_listeners(config) if one.address.tls is not None]
     for file in dict.fromkeys(one.address.certificate for one in listeners):
-        subject = ", ".join(_name(one) for one in listeners if one.address.certificate == file)
+        subject = ", ".join(one.name for one in listeners if one.address.certificate == file)
         if file is not None:
             yield from _of_file(subject, read_certificate_file(Path(file)), today)
         elif authority_file is not None:
             yield _of_made(subject, authority_file, today)
-
-
-def _name(listener: ConfiguredListener) -> str:
-    return f"{listener.protocol.value} {listener.address.address}"
 
 
 def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterator[Finding]:

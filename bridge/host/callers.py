@@ -10,14 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from bridge.errors import ProviderUnavailable
 from bridge.model import Caller, Ends
-from bridge.oauth.threads import Threads
+from bridge.threads import NotDone, Threads
 
 Answer = TypeVar("Answer")
 
 ASK_SECONDS = 3.0
 """For a directory (LDAP, a domain controller) that knows the user's name: a login waits for it."""
+ASKED_AT_ONCE = 8
+"""Logins that wait for the system; a directory that hangs holds no more threads than this."""
 NAME_SECONDS = 300.0
 """How long a user's name is believed: renaming one is rare, and each login asks."""
 NAMES = 4096
@@ -65,7 +66,7 @@ class Callers:
     def __init__(self, system: System | None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._system = system
         self._monotonic = monotonic
-        self._threads = Threads("caller", limit=ASK_SECONDS, wait=ASK_SECONDS)
+        self._threads = Threads("caller", limit=ASK_SECONDS, at_once=ASKED_AT_ONCE)
         self._names: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     async def of(self, ends: Ends | None) -> Caller:
@@ -115,13 +116,25 @@ class Callers:
     async def _asked(self, work: Callable[[], Answer | None]) -> Answer | None:
         try:
             return await self._threads.run(work)
-        except ProviderUnavailable:  # that class's word for a thread that did not come back in time
+        except NotDone:
             return None
 
 
 def is_local(ends: Ends) -> bool:
     """True if both ends are on this machine."""
     return ends.client[0] == ends.ours[0] or ipaddress.ip_address(ends.client[0].partition("%")[0]).is_loopback
+
+
+def posix_user_name(user_id: str) -> str:
+    """By the system's directory of users, local or not; see System. Blocks."""
+    if sys.platform == "win32":
+        return ""
+    import pwd  # not on Windows
+
+    try:
+        return pwd.getpwuid(int(user_id)).pw_name
+    except KeyError:
+        return ""
 
 
 def this_system() -> System | None:

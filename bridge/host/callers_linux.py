@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.host.callers import Owner
+from bridge.host.callers import Owner, posix_user_name
 from bridge.model import Ends
 
 SOCK_DIAG = 4
@@ -68,14 +68,7 @@ class Linux:
 
     def user_name(self, user_id: str) -> str:
         """See System."""
-        if sys.platform == "win32":
-            return ""
-        import pwd  # not on Windows
-
-        try:
-            return pwd.getpwuid(int(user_id)).pw_name
-        except KeyError:
-            return ""
+        return posix_user_name(user_id)
 
     def program(self, owner: Owner) -> str:
         """See System. Only root sees the descriptors of other users' programs."""

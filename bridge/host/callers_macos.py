@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterator
 
-from bridge.host.callers import Owner
+from bridge.host.callers import Owner, posix_user_name
 from bridge.model import Ends
 
 LIST = b"net.inet.tcp.pcblist_n"
@@ -45,14 +45,7 @@ class MacOS:
 
     def user_name(self, user_id: str) -> str:
         """See System."""
-        if sys.platform == "win32":
-            return ""
-        import pwd  # not on Windows
-
-        try:
-            return pwd.getpwuid(int(user_id)).pw_name
-        except KeyError:
-            return ""
+        return posix_user_name(user_id)
 
     def program(self, owner: Owner) -> str:
         """See System. Of other users' programs only root is told."""

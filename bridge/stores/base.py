@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from bridge.advice.said import Said, said
+from bridge.errors import StoreCorrupt
+
 NEW = 0
 """The expected version of a record that must not exist yet; the first stored version is 1."""
+
+SCHEMA_VERSION = 1
+"""Of a database's tables; goes up when one changes in a way that an older mail-bridge must not touch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +60,16 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release files, connections and threads."""
         ...
+
+
+def newer_format(place: Said, theirs: int) -> StoreCorrupt:
+    """What to raise for a database whose SCHEMA_VERSION is above ours; `place` stands for it in sentences."""
+    return StoreCorrupt(
+        said(
+            "{store} was written by a newer mail-bridge (format {theirs}; this one knows {ours}); install that "
+            "version again",
+            store=place,
+            theirs=theirs,
+            ours=SCHEMA_VERSION,
+        )
+    )

@@ -23,8 +23,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from bridge.advice.said import Said, said
 from bridge.errors import BridgeError, ConfigError, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
-from bridge.stores.base import NEW, Record, Store
-from bridge.stores.sqlite import SCHEMA_VERSION, SqliteStore
+from bridge.stores.base import NEW, SCHEMA_VERSION, Record, Store, newer_format
+from bridge.stores.sqlite import SqliteStore
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -188,15 +188,7 @@ class SqlStore:
         with self._engine.connect() as connection:
             version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar() or SCHEMA_VERSION
         if version > SCHEMA_VERSION:
-            raise StoreCorrupt(
-                said(
-                    "{store} was written by a newer mail-bridge (format {theirs}; this one knows {ours}); install that "
-                    "version again",
-                    store=self._place,
-                    theirs=version,
-                    ours=SCHEMA_VERSION,
-                )
-            )
+            raise newer_format(self._place, version)
         self._is_open = True
 
     def _create_tables(self) -> None:

@@ -20,11 +20,8 @@ from typing import Any, TypeVar
 
 from bridge.advice.said import as_said, said
 from bridge.errors import BridgeError, StoreCorrupt, StoreUnavailable, VersionConflict
-from bridge.stores.base import NEW, Record
+from bridge.stores.base import NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
-
-SCHEMA_VERSION = 1
-"""Goes up when a table changes in a way that an older mail-bridge must not touch."""
 
 BUSY_LIMIT = 5.0
 """Seconds to wait for another writer. A write takes milliseconds; a mail client gives up after 30 to 60 s."""
@@ -161,15 +158,7 @@ class SqliteStore:
             self._create_tables()
         ((version,),) = self._execute("SELECT max(version) FROM bridge_schema")
         if (version or SCHEMA_VERSION) > SCHEMA_VERSION:
-            raise StoreCorrupt(
-                said(
-                    "{store} was written by a newer mail-bridge (format {theirs}; this one knows {ours}); install that "
-                    "version again",
-                    store=self._place,
-                    theirs=version,
-                    ours=SCHEMA_VERSION,
-                )
-            )
+            raise newer_format(self._place, version)
 
     def _change_to_wal(self) -> sqlite3.OperationalError | None:
         """None when done, or when the file system cannot do it and keeps the journal it has; the error to try again."""

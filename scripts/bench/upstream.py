@@ -261,22 +261,35 @@ class Imap(Connection):
         self.say(self._appending + b" OK " + digest.encode() + b"\r\n")
 
 
-class Pop3(Connection):
-    """What a mail program says to a POP3 server."""
+class InTwoSteps(Connection):
+    """AUTH XOAUTH2 first, and the token when it is asked for."""
 
-    greeting = b"+OK ready\r\n"
     _is_logging_in = False
 
-    def line(self, text: bytes) -> None:
+    def ask_token(self, challenge: bytes) -> None:
+        self._is_logging_in = True
+        self.say(challenge)
+
+    def command(self, text: bytes) -> list[bytes]:
+        """Its words, as if a login had come in one line."""
         words = text.split()
         if self._is_logging_in:
             words = [b"AUTH", b"XOAUTH2", *words]
             self._is_logging_in = False
+        return words
+
+
+class Pop3(InTwoSteps):
+    """What a mail program says to a POP3 server."""
+
+    greeting = b"+OK ready\r\n"
+
+    def line(self, text: bytes) -> None:
+        words = self.command(text)
         verb = words[0].upper()
         if verb == b"AUTH":
             if len(words) == 2:
-                self._is_logging_in = True
-                return self.say(b"+ \r\n")
+                return self.ask_token(b"+ \r\n")
             return self.say(b"+OK done\r\n" if has_token(words[2]) else b"-ERR wrong\r\n")
         if verb == b"CAPA":
             return self.say(b"+OK\r\nUSER\r\nUIDL\r\nTOP\r\nPIPELINING\r\nSASL XOAUTH2\r\n.\r\n")
@@ -288,24 +301,19 @@ class Pop3(Connection):
         return self.say(b"+OK done\r\n")
 
 
-class Smtp(Connection):
+class Smtp(InTwoSteps):
     """What a mail program says to a submission server."""
 
     greeting = b"220 upstream.example ESMTP ready\r\n"
-    _is_logging_in = False
 
     def line(self, text: bytes) -> None:
-        words = text.split()
-        if self._is_logging_in:
-            words = [b"AUTH", b"XOAUTH2", *words]
-            self._is_logging_in = False
+        words = self.command(text)
         verb = words[0].upper()
         if verb == b"EHLO":
             return self.say(b"250-upstream.example\r\n250-SIZE 100000000\r\n250-8BITMIME\r\n250 AUTH XOAUTH2\r\n")
         if verb == b"AUTH":
             if len(words) == 2:
-                self._is_logging_in = True
-                return self.say(b"334 \r\n")
+                return self.ask_token(b"334 \r\n")
             return self.say(b"235 2.7.0 done\r\n" if has_token(words[2]) else b"535 5.7.8 wrong\r\n")
         if verb == b"DATA":
             self.upload(self.take_message)

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import StoreCorrupt, StoreUnavailable
-from bridge.stores.base import NEW, Record
-from bridge.stores.sqlite import SCHEMA_VERSION, SqliteStore
+from bridge.stores.base import NEW, SCHEMA_VERSION, Record
+from bridge.stores.sqlite import SqliteStore
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 

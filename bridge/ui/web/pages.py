@@ -17,7 +17,7 @@ from bridge.ui.i18n import say, spoken, tell, tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
-from bridge.ui.web.rendering import form_page, not_found, page, see_other
+from bridge.ui.web.rendering import admitted, form_page, not_found, page, see_other
 from bridge.ui.web.waiting import Waiting
 from bridge.ui.web.wishing import wish_lines
 
@@ -104,11 +104,7 @@ class Pages:
 
     async def administrator(self, request: web.Request) -> web.StreamResponse:
         """The administrator's link, or one that works once: shows the list in this browser from now on."""
-        if not self._administrators.admits(request.match_info["token"]):
-            return page("problem.html", 403, kind="administrator", detail="")
-        response = see_other("/")  # takes the token out of the address bar
-        guards.set_cookie(response, guards.cookie_name("admin", request), self._administrators.open_session())
-        return response
+        return admitted(request, self._administrators, "/")
 
     async def choose(self, request: web.Request) -> web.StreamResponse:
         """The form of the start page: to the page of that address."""

@@ -74,6 +74,18 @@ def form_page(
     return response
 
 
+def admitted(request: web.Request, administrators: guards.Administrators, path: str) -> web.Response:
+    """The answer to the administrator's link, or to one that works once: on to `path`, if it is right.
+
+    From then on this browser is an administrator's.
+    """
+    if not administrators.admits(request.match_info["token"]):
+        return page("problem.html", 403, kind="administrator", detail="")
+    response = see_other(path)  # takes the token out of the address bar
+    guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session())
+    return response
+
+
 def see_other(path: str) -> web.Response:
     """Go there with a GET; takes the address of this request out of the browser's bar and history."""
     return web.Response(status=303, headers={"Location": path})

@@ -19,7 +19,7 @@ from bridge.ui.setup.roster import LARGEST
 from bridge.ui.setup.words import choice_label, field_hint, field_label, guide, preparation
 from bridge.ui.web import guards
 from bridge.ui.web.examination import findings_of
-from bridge.ui.web.rendering import form_page, not_found, page, see_other
+from bridge.ui.web.rendering import admitted, form_page, not_found, page, see_other
 from bridge.ui.web.uploads import read_upload
 
 PREVIEW = 8_000
@@ -75,11 +75,7 @@ class SetupPages:
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """The administrator's link: this browser may from now on."""
-        if not self._administrators.admits(request.match_info["token"]):
-            return page("problem.html", 403, kind="administrator", detail="")
-        response = see_other("/setup")  # takes the token out of the address bar
-        guards.set_cookie(response, guards.cookie_name("admin", request), self._administrators.open_session())
-        return response
+        return admitted(request, self._administrators, "/setup")
 
     def _open(self, handler: guards.Handler) -> guards.Handler:
         async def opened(request: web.Request) -> web.StreamResponse:
