@@ -68,9 +68,7 @@ def bind_anywhere(host: str, port: int, what: str) -> list[socket.socket]:
 
 
 @asynccontextmanager
-async def running(
-    change: Callable[[str], str] = lambda text: text, store: MemoryStore | None = None
-) -> AsyncIterator[Running]:
+async def running(change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Running]:
     async with demo_world() as world, bridging(world, change) as it:
         yield it
 

@@ -30,7 +30,6 @@ class Plan:
     listeners_to_close: tuple[ConfiguredListener, ...] = ()
     """First of all: one to open may want the same port with other TLS files."""
     listeners_to_open: tuple[ConfiguredListener, ...] = ()
-    listeners_to_keep: tuple[ConfiguredListener, ...] = ()
     console_changed: bool = False
     accounts_added: tuple[str, ...] = ()
     """Addresses, and `*@domain` patterns."""
@@ -52,16 +51,6 @@ class Plan:
     log_changed: bool = False
     language_changed: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        """True if nothing has to be done."""
-        return self == Plan(listeners_to_keep=self.listeners_to_keep)
-
-    @property
-    def needs_restart(self) -> bool:
-        """True if a part of the change cannot be applied to a running bridge."""
-        return self.store_changed or self.workers_changed
-
 
 def plan(old: Config, new: Config) -> Plan:
     """What changes from one configuration to the next."""
@@ -76,7 +65,6 @@ def plan(old: Config, new: Config) -> Plan:
     return Plan(
         listeners_to_close=tuple(listener for listener in before if listener not in after),
         listeners_to_open=tuple(listener for listener in after if listener not in before),
-        listeners_to_keep=tuple(listener for listener in after if listener in before),
         console_changed=old.console != new.console,
         accounts_added=accounts.added,
         accounts_removed=accounts.removed,

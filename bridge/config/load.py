@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ _REFERENCE = {"type": "string", "pattern": r"\$\{.+\}"}
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A configuration that is right, and where in the file each of its values stands."""
+    """A configuration that is right."""
 
     config: Config
     path: Path | None
@@ -40,14 +40,6 @@ class LoadedConfig:
     """As in errors: `config.yaml`."""
     warnings: tuple[Said, ...] = ()
     """What works and should be changed all the same; each with its place."""
-    _places: Mapping[Keys, Place] = field(default_factory=dict, repr=False, compare=False)
-
-    def place_of(self, keys: Keys) -> str:
-        """`config.yaml:14:5` of `("accounts", 1, "provider")`, or of the nearest thing above that is in the file."""
-        while keys and keys not in self._places:
-            keys = keys[:-1]
-        place = self._places.get(keys, Place(1, 1))
-        return f"{self.name}:{place.line}:{place.column}"
 
 
 def load_config(
@@ -117,7 +109,7 @@ def _loaded(
         problems = in_order([*found, *source.problems])
         if config is not None and not problems:
             warnings = exposed_secrets(source, name, path, directory)
-            return LoadedConfig(config, path, name, warnings, source.places)
+            return LoadedConfig(config, path, name, warnings)
         raise ConfigError(problem.told_of(name) for problem in problems)
     raise ConfigError([unreadable.told_of(name)])
 

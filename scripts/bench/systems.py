@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.client import Closed, Identity, Session
@@ -246,8 +246,3 @@ class EmailProxy(System):
 
     def environment(self) -> dict[str, str]:
         return {"SSL_CERT_FILE": str(self.ca_file)}
-
-
-def stop_all(systems: Sequence[System]) -> None:
-    for system in systems:
-        system.stop()
