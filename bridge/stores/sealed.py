@@ -1,4 +1,4 @@
-"""Authenticated encryption around any Store; keys can be rotated, and what cannot be opened is never overwritten.
+"""Authenticated encryption around any Store; what cannot be opened is never overwritten.
 
 A sealed record: one byte of format, four bytes of key id, a random nonce of 96 bits, then AES-256-GCM ciphertext and
 tag. The associated data are the first five bytes and the record's own key: a record copied to another key, or given
@@ -12,7 +12,6 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,50 +40,42 @@ SET_UP_PATIENCE, SET_UP_POLL = 5.0, 0.1
 """Seconds to wait for another process that does it just now, and between two looks: it takes a moment, unless a keyring
 waits for a person."""
 
-ASIDE = "aside/"
-"""What could not be opened waits here for the admin, sealed as it was found."""
-
 _CHECK_TEXT = b"mail-bridge"
 
 OpenKey = Callable[[bool], Awaitable[Secret[bytes]]]
 """Finds the key; is told whether records exist, since only an empty store may be given a new one."""
 
 
-class Seals:
-    """Seals with the first key, opens with any."""
+class Seal:
+    """Of one key."""
 
-    def __init__(self, keys: Sequence[Secret[bytes]]) -> None:
-        for key in keys:
-            if len(key.reveal()) != KEY_BYTES:
-                raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key.reveal())}")
-        self._ciphers = {_key_id(key): AESGCM(key.reveal()) for key in reversed(keys)}
-        self._own = _key_id(keys[0])
+    def __init__(self, key: Secret[bytes]) -> None:
+        if len(key.reveal()) != KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key.reveal())}")
+        self._cipher = AESGCM(key.reveal())
+        self._key_id = _key_id(key)
 
     def seal(self, name: str, value: bytes) -> bytes:
         """Encrypt and bind to the record's key."""
-        head = FORMAT + self._own
+        head = FORMAT + self._key_id
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return head + nonce + self._ciphers[self._own].encrypt(nonce, value, head + name.encode())
+        return head + nonce + self._cipher.encrypt(nonce, value, head + name.encode())
 
     def open(self, name: str, sealed: bytes) -> bytes:
         """Decrypt and verify. Raises: StoreCorrupt naming the record."""
         head, nonce, box = sealed[:5], sealed[5 : 5 + NONCE_BYTES], sealed[5 + NONCE_BYTES :]
         if len(nonce) < NONCE_BYTES or head[:1] != FORMAT:
             raise StoreCorrupt(said("the record {name} is damaged, or was written by a newer mail-bridge", name=name))
-        if (cipher := self._ciphers.get(head[1:])) is None:
+        if head[1:] != self._key_id:
             raise StoreCorrupt(
                 said("the record {name} is damaged, or was sealed with another key than the one given", name=name)
             )
         try:
-            return cipher.decrypt(nonce, box, head + name.encode())
+            return self._cipher.decrypt(nonce, box, head + name.encode())
         except InvalidTag as error:
             raise StoreCorrupt(
                 said("the record {name} is damaged, or was moved here from another record", name=name)
             ) from error
-
-    def is_own(self, sealed: bytes) -> bool:
-        """True if sealed with the first key."""
-        return sealed[1:5] == self._own
 
 
 class SealedStore:
@@ -95,20 +86,12 @@ class SealedStore:
     StoreCorrupt for a record that does not open, and for everything when the key is not this store's.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        key: Secret[bytes] | OpenKey,
-        *,
-        older: Sequence[Secret[bytes]] = (),
-        clock: Clock | None = None,
-    ) -> None:
+    def __init__(self, store: Store, key: Secret[bytes] | OpenKey, *, clock: Clock | None = None) -> None:
         self._store = store
         self._key = key
-        self._older = older
         self._clock = clock or SystemClock()
         self._opening = asyncio.Lock()
-        self._seals: Seals | None = None
+        self._seal: Seal | None = None
 
     async def check(self) -> None:
         """Open the key and compare it with the store now, at start, rather than with the first login."""
@@ -116,14 +99,14 @@ class SealedStore:
 
     async def get(self, key: str) -> Record | None:
         """The record, opened, or None."""
-        seals = await self._opened()
+        seal = await self._opened()
         record = await self._store.get(key)
-        return None if record is None else Record(seals.open(key, record.value), record.version)
+        return None if record is None else Record(seal.open(key, record.value), record.version)
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         """Seal and write if the stored version still is `expected`. Raises: VersionConflict."""
-        seals = await self._opened()
-        return await self._store.put(key, seals.seal(key, value), expected=expected)
+        seal = await self._opened()
+        return await self._store.put(key, seal.seal(key, value), expected=expected)
 
     async def delete(self, key: str, *, expected: int) -> None:
         """Remove if the stored version still is `expected`. Raises: VersionConflict."""
@@ -131,8 +114,8 @@ class SealedStore:
         await self._store.delete(key, expected=expected)
 
     async def keys(self, prefix: str) -> list[str]:
-        """All keys with this prefix, sorted; what was set aside only if the prefix asks for it."""
-        return [key for key in await self._store.keys(prefix) if _is_visible(key, prefix)]
+        """All keys with this prefix, sorted."""
+        return [key for key in await self._store.keys(prefix) if key != CHECK]
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""
@@ -146,53 +129,19 @@ class SealedStore:
         """Close the store within."""
         await self._store.close()
 
-    async def set_aside(self, key: str) -> str | None:
-        """Move a record's sealed bytes out of the way, so that a new sign-in can be stored.
-
-        Returns: where they are now, `aside/<time>/<key>`; None if there is no such record. A crash half-way leaves
-        both, never neither. Raises: StoreCorrupt if the key is not this store's, since then nothing would open.
-        """
-        if key != CHECK:  # the one record whose damage keeps the key from being checked
-            await self._opened()
-        record = await self._store.get(key)
-        if record is None:
-            return None
-        time = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        place = f"{ASIDE}{time}/{key}"
-        await self._store.put(place, record.value, expected=NEW)
-        await self._store.delete(key, expected=record.version)
-        return place
-
-    async def reseal(self) -> int:
-        """After a rotation: seal with the new key whatever an older one sealed, the check record last.
-
-        Returns: how many records. Once it has returned, the older keys are of no more use. What does not open stops
-        it with StoreCorrupt; it can be run again.
-        """
-        seals = await self._opened()
-        count = 0
-        for key in [*await self.keys(""), CHECK]:
-            record = await self._store.get(key)
-            if record is None or seals.is_own(record.value):
-                continue
-            with suppress(VersionConflict):  # somebody else has just written it, and so sealed it anew
-                await self._store.put(key, seals.seal(key, seals.open(key, record.value)), expected=record.version)
-                count += 1
-        return count
-
-    async def _opened(self) -> Seals:
-        if self._seals is not None:
-            return self._seals
+    async def _opened(self) -> Seal:
+        if self._seal is not None:
+            return self._seal
         async with self._opening:
-            if self._seals is None:
+            if self._seal is None:
                 existing = await self._store.keys("")
                 if existing or isinstance(self._key, Secret):
-                    self._seals = await self._checked_seals(existing)
+                    self._seal = await self._checked_seal(existing)
                 else:
-                    self._seals = await self._set_up()
-            return self._seals
+                    self._seal = await self._set_up()
+            return self._seal
 
-    async def _set_up(self) -> Seals:
+    async def _set_up(self) -> Seal:
         """Open an empty store, which may make a key: one process at a time, since a keyring lets the last one win."""
         holder = secrets.token_hex(8)
         give_up_at = self._clock.monotonic() + SET_UP_PATIENCE
@@ -201,40 +150,40 @@ class SealedStore:
                 raise StoreUnavailable(said("another mail-bridge is setting up this store just now"))
             await self._clock.pause(SET_UP_POLL)
         try:
-            return await self._checked_seals(await self._store.keys(""))
+            return await self._checked_seal(await self._store.keys(""))
         finally:
             with suppress(StoreUnavailable):  # it ends by itself
                 await self._store.release_lease(CHECK, holder)
 
-    async def _checked_seals(self, existing: Sequence[str]) -> Seals:
+    async def _checked_seal(self, existing: Sequence[str]) -> Seal:
         key = self._key if isinstance(self._key, Secret) else await self._key(bool(existing))
-        seals = Seals([key, *self._older])
-        await self._compare(seals, existing)
-        return seals
+        seal = Seal(key)
+        await self._compare(seal, existing)
+        return seal
 
-    async def _compare(self, seals: Seals, existing: Sequence[str]) -> None:
+    async def _compare(self, seal: Seal, existing: Sequence[str]) -> None:
         """Does the key belong to this store? Writes the check record where there is none yet."""
         record = await self._store.get(CHECK)
         if record is None:
-            await self._compare_with_records(seals, existing)
+            await self._compare_with_records(seal, existing)
             with suppress(VersionConflict):  # another node was quicker: its record is checked below
-                await self._store.put(CHECK, seals.seal(CHECK, _CHECK_TEXT), expected=NEW)
+                await self._store.put(CHECK, seal.seal(CHECK, _CHECK_TEXT), expected=NEW)
             record = await self._store.get(CHECK)
         if record is not None:
             try:
-                seals.open(CHECK, record.value)
+                seal.open(CHECK, record.value)
             except StoreCorrupt as error:
                 raise _other_key(error) from error
 
-    async def _compare_with_records(self, seals: Seals, existing: Sequence[str]) -> None:
+    async def _compare_with_records(self, seal: Seal, existing: Sequence[str]) -> None:
         """Without a check record the others tell: any that opens proves the key; with none, the store is new."""
         problem: StoreCorrupt | None = None
         for key in existing:
             record = await self._store.get(key)
-            if record is None or key.startswith(ASIDE):
+            if record is None:
                 continue
             try:
-                seals.open(key, record.value)
+                seal.open(key, record.value)
             except StoreCorrupt as error:
                 problem = error
             else:
@@ -248,10 +197,6 @@ def _other_key(problem: StoreCorrupt) -> StoreCorrupt:
     return StoreCorrupt(said("this key does not belong to this store: {reason}", reason=reason))
 
 
-def _is_visible(key: str, prefix: str) -> bool:
-    return key != CHECK and (prefix.startswith(ASIDE) or not key.startswith(ASIDE))
-
-
 def _key_id(key: Secret[bytes]) -> bytes:
-    """Four bytes to find the right key by; a hash, so that they say nothing of it."""
+    """Four bytes to tell another key by; a hash, so that they say nothing of it."""
     return hashlib.sha256(b"mail-bridge key id\0" + key.reveal()).digest()[:4]

@@ -1,4 +1,4 @@
-"""Sealing, opening, rotation, and everything that must not open."""
+"""Sealing, opening, and everything that must not open."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record
 from bridge.stores.memory import MemoryStore
-from bridge.stores.sealed import CHECK, KEY_BYTES, SET_UP_PATIENCE, SET_UP_POLL, SealedStore, Seals
+from bridge.stores.sealed import CHECK, KEY_BYTES, SET_UP_PATIENCE, SET_UP_POLL, Seal, SealedStore
 from tests.clocks import ManualClock
 from tests.tokens.fakes import HandClock
 
@@ -42,39 +42,39 @@ class Keys:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.binary(max_size=300))
 def test_what_is_sealed_opens_as_it_was(name: str, value: bytes) -> None:
-    seals = Seals([key(1)])
-    sealed = seals.seal(name, value)
-    assert seals.open(name, sealed) == value
-    assert seals.seal(name, value) != sealed  # a nonce of its own each time
+    seal = Seal(key(1))
+    sealed = seal.seal(name, value)
+    assert seal.open(name, sealed) == value
+    assert seal.seal(name, value) != sealed  # a nonce of its own each time
     assert len(value) < 8 or value not in sealed
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=40), st.integers(1, 255))
 def test_no_byte_can_be_changed_cut_or_added(value: bytes, flip: int) -> None:
-    seals = Seals([key(1), key(2)])
-    sealed = seals.seal("a", value)
+    seal = Seal(key(1))
+    sealed = seal.seal("a", value)
     for place in range(len(sealed)):
         damaged = bytearray(sealed)
         damaged[place] ^= flip
         with pytest.raises(StoreCorrupt):
-            seals.open("a", bytes(damaged))
+            seal.open("a", bytes(damaged))
         with pytest.raises(StoreCorrupt):
-            seals.open("a", sealed[:place])
+            seal.open("a", sealed[:place])
     with pytest.raises(StoreCorrupt):
-        seals.open("a", sealed + b"\0")
+        seal.open("a", sealed + b"\0")
 
 
 @given(st.binary(max_size=100))
 def test_random_bytes_do_not_open(noise: bytes) -> None:
     with pytest.raises(StoreCorrupt):
-        Seals([key(1)]).open("a", noise)
+        Seal(key(1)).open("a", noise)
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33])
 def test_a_key_of_another_size_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"32 bytes, not {size}"):
-        Seals([Secret(bytes(size))])
+        Seal(Secret(bytes(size)))
 
 
 async def test_the_store_within_sees_no_plain_value() -> None:
@@ -119,8 +119,6 @@ async def test_a_wrong_key_opens_nothing_and_writes_nothing() -> None:
         wrong.put("a", b"other", expected=1),
         wrong.put("new", b"other", expected=NEW),
         wrong.delete("a", expected=1),
-        wrong.set_aside("a"),
-        wrong.reseal(),
     ):
         with pytest.raises(StoreCorrupt, match="this key does not belong to this store") as caught:
             await operation
@@ -239,94 +237,3 @@ async def test_a_set_up_that_fails_or_is_cancelled_is_in_nobodys_way() -> None:
         await asked.wait()
         task.cancel()
     await SealedStore(inner, Keys(key(1))).check()
-
-
-async def test_after_a_rotation_old_records_open_and_new_ones_have_the_new_key() -> None:
-    inner = MemoryStore()
-    await SealedStore(inner, key(1)).put("old", b"old", expected=NEW)
-    both = SealedStore(inner, key(2), older=[key(1)])
-    assert await both.get("old") == Record(b"old", 1)
-    await both.put("new", b"new", expected=NEW)
-    record = await inner.get("new")
-    assert record is not None
-    assert Seals([key(2)]).open("new", record.value) == b"new"
-
-
-async def test_after_a_reseal_the_older_key_is_of_no_more_use() -> None:
-    inner = MemoryStore()
-    old = SealedStore(inner, key(1))
-    for name in "abc":
-        await old.put(name, name.encode(), expected=NEW)
-    both = SealedStore(inner, key(2), older=[key(1)])
-    assert await both.reseal() == 4  # with the check record
-    assert await both.reseal() == 0
-    new = SealedStore(inner, key(2))
-    assert [await new.get(name) for name in "abc"] == [Record(name.encode(), 2) for name in "abc"]
-    with pytest.raises(StoreCorrupt):
-        await SealedStore(inner, key(1)).check()
-
-
-async def test_a_reseal_that_meets_damage_stops_and_can_go_on_when_it_is_set_aside() -> None:
-    inner = MemoryStore()
-    old = SealedStore(inner, key(1))
-    for name in "abc":
-        await old.put(name, name.encode(), expected=NEW)
-    await inner.put("b", b"damaged", expected=1)
-    both = SealedStore(inner, key(2), older=[key(1)])
-    with pytest.raises(StoreCorrupt, match="the record b"):
-        await both.reseal()
-    await SealedStore(inner, key(1)).check()  # the check record comes last: the old key is still the store's
-    await both.set_aside("b")
-    assert await both.reseal() == 2  # c and the check record
-    assert await SealedStore(inner, key(2)).keys("") == ["a", "c"]
-
-
-async def test_what_is_set_aside_keeps_its_bytes_and_frees_its_key() -> None:
-    inner = MemoryStore()
-    store = SealedStore(inner, key(1))
-    await store.put("grant/alice", b"value", expected=NEW)
-    await inner.put("grant/alice", b"damaged", expected=1)
-    place = await store.set_aside("grant/alice")
-    assert place is not None
-    assert place.startswith("aside/20")
-    assert place.endswith("Z/grant/alice")
-    assert await inner.get(place) == Record(b"damaged", 1)
-    assert await store.get("grant/alice") is None
-    assert await store.keys("") == []
-    assert await store.keys("aside/") == [place]
-    assert await store.put("grant/alice", b"new", expected=NEW) > 2
-    assert await store.set_aside("grant/nobody") is None
-
-
-async def test_a_damaged_check_record_can_be_set_aside_and_the_records_prove_the_key() -> None:
-    inner = MemoryStore()
-    await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
-    await inner.put(CHECK, b"damaged", expected=1)
-    with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
-        await SealedStore(inner, key(1)).get("a")
-    store = SealedStore(inner, key(1))
-    await store.set_aside(CHECK)
-    with pytest.raises(StoreCorrupt):
-        await SealedStore(inner, key(2)).check()
-    assert await store.get("a") == Record(b"value", 1)
-    await SealedStore(inner, key(1)).check()
-
-
-async def test_setting_aside_what_somebody_just_wrote_loses_neither() -> None:
-    class Busy(MemoryStore):
-        """Another node writes the record while it is being copied."""
-
-        async def delete(self, key: str, *, expected: int) -> None:
-            if key == "a":
-                await super().put(key, b"newer", expected=expected)
-            await super().delete(key, expected=expected)
-
-    inner = Busy()
-    store = SealedStore(inner, key(1))
-    await store.check()
-    await inner.put("a", b"damaged", expected=NEW)
-    with pytest.raises(VersionConflict):
-        await store.set_aside("a")
-    assert await inner.get("a") == Record(b"newer", 2)
-    (place,) = await store.keys("aside/")
-    assert await inner.get(place) == Record(b"damaged", 1)
