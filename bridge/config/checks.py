@@ -16,8 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.advice.said import said
 from bridge.config.addresses import ConsoleAddress, ListenAddress, LocalAddress
 from bridge.config.endpoints import effective_endpoint
+from bridge.config.google import GoogleProvider
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.nodes import Keys, path_of
-from bridge.config.providers import Flow, GoogleProvider, MicrosoftProvider, ProviderConfig
+from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config, Listeners, NotifyConfig
 from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.config.presets import DEFAULT_PORTS
-from bridge.config.providers import EndpointOverride, ProviderConfig
+from bridge.config.provider import EndpointOverride
+from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config
 from bridge.model import Endpoint, Protocol, TlsMode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.advice.base import Turn
-from bridge.config.providers import MicrosoftProvider
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bridge.advice.base import Turn
-from bridge.config.providers import Flow
+from bridge.config.provider import Flow
 from bridge.config.schema import SAME_USER, Config
 from bridge.config.values import is_loopback
 from bridge.control.contract import Finding

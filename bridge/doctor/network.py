@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from bridge.advice.base import Turn
 from bridge.config.endpoints import effective_endpoint
-from bridge.config.providers import Flow, MicrosoftProvider, ProviderConfig
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
 from bridge.config.proxies import environment_proxy
 from bridge.config.schema import Config
 from bridge.config.values import is_loopback

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.clock import Clock
-from bridge.config.providers import GrantIdentity
+from bridge.config.provider import GrantIdentity
 from bridge.oauth import answers
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.config.providers import GrantIdentity
+from bridge.config.provider import GrantIdentity
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import AccessToken, Subject
 from bridge.secret import Secret

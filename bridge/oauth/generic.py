@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from bridge.clock import Clock
-from bridge.config.providers import GenericProvider
+from bridge.config.generic import GenericProvider
 from bridge.errors import ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.clock import Clock
-from bridge.config.providers import GenericProvider
+from bridge.config.generic import GenericProvider
 from bridge.model import TokenSet
 from bridge.oauth import answers
 from bridge.oauth.limits import Limits

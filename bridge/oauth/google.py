@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import requests
 
 from bridge.clock import Clock
+from bridge.config.google import GoogleProvider
 from bridge.config.presets import GOOGLE_TOKEN_URL
-from bridge.config.providers import GoogleProvider
 from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.clock import Clock
+from bridge.config.google import GoogleProvider
 from bridge.config.presets import GOOGLE_TOKEN_URL
-from bridge.config.providers import GoogleProvider
 from bridge.errors import BridgeError, ProviderRefused
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import cast
 
 from bridge.clock import Clock
-from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.generic import GenericProvider
+from bridge.config.google import GoogleProvider
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.config.provider import Flow
 from bridge.oauth.base import Provider
 from bridge.oauth.limits import Limits
 

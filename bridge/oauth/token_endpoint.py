@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from bridge.clock import Clock
-from bridge.config.providers import ClientAuthentication, GenericProvider
+from bridge.config.generic import ClientAuthentication, GenericProvider
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https, Reply
 from bridge.oauth.limits import Limits

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
-from bridge.config.providers import GrantIdentity
+from bridge.config.provider import GrantIdentity
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
 from bridge.model import TokenSet
 from bridge.oauth.adapter import Adapter

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bridge.config.endpoints import effective_endpoint
-from bridge.config.providers import EndpointOverride, GenericProvider, GoogleProvider, MicrosoftProvider, ProviderConfig
+from bridge.config.generic import GenericProvider
+from bridge.config.google import GoogleProvider
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.config.provider import EndpointOverride
+from bridge.config.providers import ProviderConfig
 from bridge.model import Endpoint, Protocol, TlsMode
 from bridge.secret import Secret
 

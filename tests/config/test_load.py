@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +14,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.config.load import LoadedConfig, json_schema, load_config, parse_config
-from bridge.config.providers import GoogleProvider, MicrosoftProvider
-from bridge.errors import ConfigError, StoreUnavailable
+from bridge.config.google import GoogleProvider
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.errors import ConfigError
 from bridge.model import TlsMode
 from bridge.secret import Secret
 from tests.config.bad_values import BAD_VALUES, GOOD, MICROSOFT
-from tests.servers.ca import Authority
-
-CANARY = "CANARY-s3cret"
-HERE = Path("/nowhere")
+from tests.config.loading import CANARY, edited, load, problems
 
 DESIGN = """\
 # yaml-language-server: $schema=./config.schema.json
@@ -57,24 +53,6 @@ store: {path: tokens.sqlite, key_file: /etc/mail-bridge/key}
 log: {level: info, format: text}     # text | json; --log-level on the command line wins
 language: auto                       # en | fr | auto
 """
-
-
-def load(text: str, directory: Path = HERE, **environ: str) -> LoadedConfig:
-    return parse_config(text, directory=directory, environ=environ, read_keyring={"office365": CANARY}.get)
-
-
-def problems(text: str, directory: Path = HERE, **environ: str) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        load(text, directory, **environ)
-    assert CANARY not in "".join(traceback.format_exception(caught.value))
-    return list(caught.value.problems)
-
-
-def edited(*changes: tuple[str, str], text: str = GOOD) -> str:
-    for before, after in changes:
-        assert before in text
-        text = text.replace(before, after, 1)
-    return text
 
 
 # --- what is right --------------------------------------------------------------------------------------------------
@@ -194,121 +172,6 @@ def test_trap_25_the_browser_comes_back_to_the_console_wherever_that_is() -> Non
     assert load(elsewhere).config.providers["gmail"].redirect_uri == "https://mail.example.com/back"
 
 
-# --- references -----------------------------------------------------------------------------------------------------
-
-
-def secret_of(written: str, directory: Path = HERE, **environ: str) -> str:
-    provider = load(edited(("client_secret: text", f"client_secret: {written}")), directory, **environ)
-    secret = provider.config.providers["gmail"].client_secret
-    assert secret is not None
-    return secret.reveal()
-
-
-@pytest.mark.parametrize(
-    ("written", "resolved"),
-    [
-        ("${A}", "one"),
-        ("x-${A}-${B}-y", "x-one-${A}-y"),  # what came in is not looked at again
-        ("$${A}", "${A}"),
-        ("$$${A}", "$${A}"),
-        ("a$b {A} $A", "a$b {A} $A"),
-        ("${keyring:office365}", CANARY),
-        ("'${file:secret.txt}'", "from file"),
-        ("'${file:two.txt}'", "two\nlines"),
-    ],
-)
-def test_references_resolve_once(written: str, resolved: str, tmp_path: Path) -> None:
-    (tmp_path / "secret.txt").write_bytes(b"\xef\xbb\xbffrom file\r\n")
-    (tmp_path / "two.txt").write_bytes(b"two\nlines\n")
-    assert secret_of(written, tmp_path, A="one", B="${A}") == resolved
-
-
-def test_a_number_may_come_from_the_environment() -> None:
-    text = edited(("client_secret: text", "client_secret: text\n    imap: {port: '${PORT}'}"))
-    assert load(text, PORT="1993").config.providers["gmail"].imap is not None
-
-
-def test_a_named_secret_is_asked_for_once() -> None:
-    asked: list[str] = []
-
-    def read(name: str) -> str:
-        asked.append(name)
-        return CANARY
-
-    text = edited(("client_secret: text", "client_secret: '${keyring:a}${keyring:a}'"))
-    parse_config(text, directory=HERE, environ={}, read_keyring=read)
-    assert asked == ["a"]
-
-
-GRAMMAR = (
-    "a reference is ${NAME} for an environment variable, ${file:path} or ${keyring:name}; for a literal ${ write $${"
-)
-
-
-@pytest.mark.parametrize(
-    ("written", "sentence"),
-    [
-        (
-            "${NOPE}",
-            "the environment variable NOPE is not set; set it where mail-bridge starts, or use ${file:path} or "
-            "${keyring:name} in its place",
-        ),
-        (
-            "${EMPTY}",
-            "the environment variable EMPTY is empty; set it where mail-bridge starts, or use ${file:path} or "
-            "${keyring:name} in its place",
-        ),
-        (
-            "'${file:none.txt}'",
-            "there is no file {directory}/none.txt; create it, or correct the path (relative to the YAML's)",
-        ),
-        ("'${file:empty.txt}'", "the file {directory}/empty.txt is empty"),
-        ("'${file:binary}'", "the file {directory}/binary is not UTF-8 text; save it as UTF-8"),
-        ("'${file:large}'", "the file {directory}/large is larger than 64 KiB; it is not what a setting holds"),
-        ("'${keyring:nope}'", "the keyring has no entry 'nope'; store it with: keyring set mail-bridge nope"),
-        ("'${env:A}'", GRAMMAR),
-        ("'${}'", GRAMMAR),
-        ("'${A B}'", GRAMMAR),
-        ("'${file:}'", GRAMMAR),
-        ("${A", "after ${ comes no closing }; for a literal ${ write $${"),
-        ("'${file:${A}}'", "a reference cannot stand inside another; for a literal ${ write $${"),
-    ],
-)
-def test_a_reference_that_leads_nowhere_names_the_remedy(written: str, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_bytes(b"\n")
-    (tmp_path / "binary").write_bytes(b"CANARY-s3cret\xff")
-    (tmp_path / "large").write_bytes(b"x" * (64 * 1024 + 1))
-    found = problems(edited(("client_secret: text", f"client_secret: {written}")), tmp_path, A=CANARY, EMPTY="")
-    expected = sentence.replace("{directory}", str(tmp_path))
-    assert found == [f"config.yaml:5:5: providers.gmail.client_secret: {expected}"]
-
-
-def test_without_a_keyring_the_other_kinds_of_reference_are_named() -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(edited(("text", "'${keyring:a}'")), directory=HERE, environ={})
-    assert str(caught.value) == (
-        "config.yaml:5:5: providers.gmail.client_secret: there is no keyring here; use ${ENV} or ${file:path} in place "
-        "of ${keyring:…}"
-    )
-
-
-def test_a_keyring_that_does_not_answer_is_a_problem_with_a_place() -> None:
-    def read(name: str) -> str:
-        raise StoreUnavailable("the OS keyring does not answer; unlock it")
-
-    with pytest.raises(ConfigError) as caught:
-        parse_config(edited(("text", "'${keyring:a}'")), directory=HERE, environ={}, read_keyring=read)
-    assert str(caught.value) == (
-        "config.yaml:5:5: providers.gmail.client_secret: the OS keyring does not answer; unlock it"
-    )
-
-
-def test_a_reference_in_a_key_is_refused() -> None:
-    assert problems(f"{GOOD}log: {{'${{A}}': info}}\n", A=CANARY) == [
-        "config.yaml:9:7: log: a ${…} reference can stand in a value, not in a key"
-    ]
-
-
 # --- syntax ---------------------------------------------------------------------------------------------------------
 
 NESTED = "this is nested more than 32 levels deep"
@@ -418,143 +281,6 @@ log: {level: loud}
     ]
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-def with_tls(tmp_path: Path, certificate: str = "server.pem", key: str = "server.key") -> str:
-    issued = trustme.CA().issue_cert("localhost")
-    issued.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
-    issued.private_key_pem.write_to_path(tmp_path / "server.key")
-    trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "other.key")
-    (tmp_path / "empty.pem").write_text("")
-    (tmp_path / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    (tmp_path / "locked.key").write_text(
-        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
-    )
-    pair = f"certificate: {certificate}, key: {key}"
-    return f"{GOOD}listeners:\n  imap: {{address: 0.0.0.0:993, tls: implicit, exposed: true, {pair}}}\n"
-
-
-def test_a_certificate_and_its_key_are_accepted(tmp_path: Path) -> None:
-    (door,) = load(with_tls(tmp_path), tmp_path).config.listeners.imap
-    assert (door.certificate, door.key) == (str(tmp_path / "server.pem"), str(tmp_path / "server.key"))
-
-
-@pytest.mark.parametrize(
-    ("files", "problem"),
-    [
-        ({"key": "none"}, "key: there is no file {}/none"),
-        ({"key": "other.key"}, "key: {0}/other.key is not the key of the certificate in {0}/server.pem"),
-        ({"key": "locked.key"}, "key: the key in {}/locked.key has a password; store it without one"),
-        (
-            {"key": "server.pem"},
-            "key: the file {}/server.pem holds no private key in PEM form (-----BEGIN … PRIVATE KEY-----)",
-        ),
-        (
-            {"certificate": "empty.pem"},
-            "certificate: the file {}/empty.pem holds no certificate in PEM form (-----BEGIN … CERTIFICATE-----)",
-        ),
-        (
-            {"certificate": "damaged.pem"},
-            "key: {0}/server.key is damaged, or cannot be used with the certificate in {0}/damaged.pem",
-        ),
-    ],
-)
-def test_a_certificate_that_cannot_be_used_is_found_before_the_start(
-    files: dict[str, str], problem: str, tmp_path: Path
-) -> None:
-    (found,) = problems(with_tls(tmp_path, **files), tmp_path)
-    assert found.partition("listeners.imap.")[2] == problem.format(tmp_path)
-
-
-def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
-    with_tls(tmp_path)
-    text = edited(("client_secret: text", "client_secret: text\n    ca_file: damaged.pem"))
-    assert problems(text, tmp_path) == [
-        f"config.yaml:6:5: providers.gmail.ca_file: the certificates in {tmp_path}/damaged.pem are damaged"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"a: caf\xe9", "config.yaml:1:7: here stands a byte that is not UTF-8; save the file as UTF-8"),
-        (b"a: 1\nb: \xc3\xa9\xff", "config.yaml:2:5: here stands a byte that is not UTF-8; save the file as UTF-8"),
-        ("a: b".encode("utf-16"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
-        (b"#" * (1024 * 1024 + 1), "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"),
-    ],
-)
-def test_a_file_that_is_no_text_has_one_sentence(content: bytes, problem: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        load_config(path)
-    assert caught.value.problems == (problem,)
-
-
-def test_a_file_that_is_not_there_is_named_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path}/none.yaml: there is no such file"
-    with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: this is a directory, not a file"
-
-
-def test_a_text_over_one_mebibyte_is_refused() -> None:
-    assert problems("#" * (1024 * 1024 + 1)) == [
-        "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"
-    ]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
-def test_a_secret_in_a_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(edited(("text", CANARY)))
-    path.chmod(0o644)
-    (warning,) = load_config(path).warnings
-    assert str(warning) == (
-        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read this secret; run: "
-        f"chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
-    )
-    path.chmod(0o640)
-    assert not load_config(path).warnings
-    path.write_text(edited(("text", "${SECRET}")))
-    path.chmod(0o644)
-    assert not load_config(path, environ={"SECRET": CANARY}).warnings
-
-
-@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
-def test_a_secret_in_another_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
-    path, secret = tmp_path / "config.yaml", tmp_path / "office365.txt"
-    path.write_text(edited(("text", "${file:office365.txt}")))
-    path.chmod(0o600)
-    secret.write_text(CANARY)
-    secret.chmod(0o644)
-    (warning,) = load_config(path).warnings
-    assert str(warning) == (
-        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
-        f"{secret}; run: chmod 600 {secret}"
-    )
-    secret.chmod(0o640)
-    assert not load_config(path).warnings
-
-
-@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
-def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Authority) -> None:
-    certificate, key = authority.write_pair(tmp_path)
-    path = tmp_path / "config.yaml"
-    path.write_text(
-        edited(("text", "${SECRET}"))
-        + f"listeners:\n  imap: {{address: '127.0.0.1:1143', tls: starttls, certificate: {certificate}, key: {key}}}\n"
-    )
-    key.chmod(0o644)
-    (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
-    assert "listeners.imap.key: every user of this machine can read the secret in" in str(warning)
-    key.chmod(0o600)
-    assert not load_config(path, environ={"SECRET": CANARY}).warnings
-
-
 # --- secrets --------------------------------------------------------------------------------------------------------
 
 
@@ -649,80 +375,3 @@ def test_any_tree_raises_only_config_errors(tree: Any) -> None:
 def test_any_provider_raises_only_config_errors(provider: Mapping[str, Any], kind: str) -> None:
     account = {"address": "a@b.c", "provider": "x"}
     only_config_errors(yaml.safe_dump({"providers": {"x": {**provider, "kind": kind}}, "accounts": [account]}))
-
-
-# --- the schema -----------------------------------------------------------------------------------------------------
-
-
-def test_the_schema_is_of_draft_2020_12_and_closed() -> None:
-    schema = json_schema()
-    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["title"] == "mail-bridge configuration"
-    assert schema["additionalProperties"] is False
-    sections = [part for part in schema["$defs"].values() if "properties" in part]
-    assert len(sections) >= 8
-    assert all(part["additionalProperties"] is False for part in sections)
-    json.dumps(schema)
-
-
-def test_the_schema_takes_references_where_numbers_and_choices_are_expected() -> None:
-    definitions = json_schema()["$defs"]
-    port = definitions["EndpointOverride"]["properties"]["port"]["anyOf"][0]
-    assert port["anyOf"] == [
-        {"type": "integer", "minimum": 1, "maximum": 65535},
-        {"type": "string", "pattern": r"\$\{.+\}"},
-    ]
-    assert {"type": "string", "pattern": r"\$\{.+\}"} in definitions["LogConfig"]["properties"]["level"]["anyOf"]
-
-
-def test_the_schema_knows_the_forms_of_a_listener() -> None:
-    definitions = json_schema()["$defs"]
-    imap = definitions["Listeners"]["properties"]["imap"]
-    assert imap["default"] == "localhost:1143"
-    assert definitions["ListenAddress"]["anyOf"][0] == {"type": "string", "minLength": 1}
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("{", "is not the JSON key of a service account"),
-        ("[]", "is not the JSON key of a service account"),
-        ("[" * 10_000, "is not the JSON key of a service account"),
-        ('{"installed": {"client_id": "a", "client_secret": "CANARY"}}', "is of another kind; make a key (type JSON)"),
-        ('{"type": "service_account", "client_email": "a@b.example"}', "lacks client_email or private_key"),
-        (
-            '{"type": "service_account", "client_email": 5, "private_key": "CANARY"}',
-            "lacks client_email or private_key: download the key again",
-        ),
-    ],
-)
-def test_a_service_account_key_that_is_none_is_told_apart(tmp_path: Path, content: str, words: str) -> None:
-    (tmp_path / "key.json").write_text(content)
-    text = edited(
-        (
-            "    client_id: 1234.apps.googleusercontent.com\n    client_secret: text\n",
-            "    flow: service_account\n    service_account_file: key.json\n",
-        )
-    )
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text, name="config.yaml", directory=tmp_path)
-    (problem,) = caught.value.problems
-    assert problem.startswith("config.yaml:5:5: providers.gmail.service_account_file: the file ")
-    assert words in problem
-    assert "CANARY" not in problem
-
-
-def test_one_file_may_hold_the_clients_certificate_and_its_key(tmp_path: Path) -> None:
-    issued = trustme.CA().issue_cert("app.example")
-    pem = tmp_path / "app.pem"
-    pem.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
-    text = edited(
-        ("tenant: contoso.com", "tenant: contoso.com\n    flow: client_credentials\n    client_certificate: app.pem"),
-        text=MICROSOFT,
-    )
-    (provider,) = parse_config(text, name="c", directory=tmp_path).config.providers.values()
-    assert isinstance(provider, MicrosoftProvider)
-    assert provider.client_certificate == str(pem)
-    pem.write_bytes(issued.cert_chain_pems[0].bytes())
-    with pytest.raises(ConfigError, match="holds no private key"):
-        parse_config(text, name="c", directory=tmp_path)

@@ -9,9 +9,10 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.endpoints import effective_endpoint
+from bridge.config.generic import ClientAuthentication, GenericProvider
 from bridge.config.load import parse_config
 from bridge.config.presets import OAUTH2_PRESETS, OAUTH2_SERVERS, OAuth2Preset
-from bridge.config.providers import ClientAuthentication, Flow, GenericProvider
+from bridge.config.provider import Flow
 from bridge.errors import ConfigError
 from bridge.model import Endpoint, Mechanism, Protocol, TlsMode
 from bridge.oauth import registry

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bridge.config.generic import GenericProvider
+from bridge.config.google import GoogleProvider
 from bridge.config.load import LoadedConfig, load_config
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.presets import Cloud, OAuth2Preset
-from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.provider import Flow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "providers.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

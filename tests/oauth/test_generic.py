@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.config.providers import ClientAuthentication, Flow, GenericProvider
+from bridge.config.generic import ClientAuthentication, GenericProvider
+from bridge.config.provider import Flow
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth import registry

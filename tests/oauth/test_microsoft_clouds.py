@@ -11,7 +11,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.endpoints import effective_endpoint
-from bridge.config.providers import MicrosoftProvider
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import ProviderRefused
 from bridge.model import Protocol, TokenSet
 from bridge.oauth import registry

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.config.providers import MicrosoftProvider
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.oauth import registry
 from bridge.oauth.base import DeviceProvider, DeviceRequest

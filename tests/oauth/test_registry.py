@@ -6,7 +6,10 @@ import sys
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.generic import GenericProvider
+from bridge.config.google import GoogleProvider
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.config.provider import Flow
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider
 from bridge.secret import Secret
@@ -86,7 +89,8 @@ def test_building_a_provider_loads_none_of_the_heavy_libraries() -> None:
     program = (
         "import sys\n"
         "from bridge.clock import SystemClock\n"
-        "from bridge.config.providers import GoogleProvider, MicrosoftProvider\n"
+        "from bridge.config.google import GoogleProvider\n"
+        "from bridge.config.microsoft import MicrosoftProvider\n"
         "from bridge.oauth import registry\n"
         "assert 'requests' not in sys.modules\n"
         "registry.create('p', MicrosoftProvider(kind='microsoft', client_id='i', tenant='t.example'), SystemClock())\n"

@@ -27,7 +27,7 @@ from typing import Any
 import msal  # noqa: F401  loaded before the fork, not in each copy
 
 from bridge.clock import SystemClock
-from bridge.config.providers import MicrosoftProvider
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.schema import StoreConfig
 from bridge.errors import BridgeError
 from bridge.model import Account

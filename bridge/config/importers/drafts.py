@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from bridge.advice.said import Said, said
 from bridge.config.importers.accounts import SAMPLE_TEXT, Account, Globals, NotCarried
 from bridge.config.importers.servers import host_of, microsoft
+from bridge.config.microsoft import SHARED_TENANTS, SIGN_IN_SCOPES
 from bridge.config.presets import CLOUDS, GOOGLE_MAIL_SCOPE, GOOGLE_SCOPES, OAUTH2_PRESETS, Cloud, OAuth2Preset
-from bridge.config.providers import SHARED_TENANTS, SIGN_IN_SCOPES, Flow
+from bridge.config.provider import Flow
 from bridge.secret import Secret
 
 Setting = str | tuple[str, ...]

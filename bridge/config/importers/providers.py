@@ -20,7 +20,8 @@ from bridge.config.importers.drafts import Draft, Remark
 from bridge.config.importers.servers import Server
 from bridge.config.importers.yaml_text import Reference, Scalar, Value
 from bridge.config.nodes import at
-from bridge.config.providers import Flow, ProviderConfig
+from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
 from bridge.model import Protocol
 from bridge.secret import Secret
 

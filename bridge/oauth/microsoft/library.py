@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from requests import RequestException
 
-from bridge.config.providers import MicrosoftProvider
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.oauth.http import Https
 from bridge.oauth.limits import Limits

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.clock import Clock
-from bridge.config.providers import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
+from bridge.config.microsoft import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
 from bridge.errors import GrantRevoked
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers

@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from bridge.config import sentences
 from bridge.config.importers.yaml_text import Scalar, Value
-from bridge.config.providers import Flow, ProviderConfig
+from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
 from bridge.config.schema import AccountConfig
 from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from bridge.config.endpoints import effective_endpoint
+from bridge.config.generic import GenericProvider
+from bridge.config.google import GoogleProvider
 from bridge.config.importers.providers import SecretHome
+from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.presets import MICROSOFT_AUTHORITY_HOST, Cloud, OAuth2Preset
-from bridge.config.providers import Flow, GenericProvider, GoogleProvider, MicrosoftProvider
+from bridge.config.provider import Flow
 from bridge.errors import ConfigError
 from bridge.model import Protocol, TlsMode
 from tests.config.importers.carried import FROM_THE_ADMIN, Carried, carry, write_service_account

@@ -1,0 +1,122 @@
+"""What is said of an imported file as a whole, and what somebody must do before all of it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bridge.advice.said import Said, said
+from bridge.config.importers import accounts as accounts_of
+from bridge.config.importers import servers as servers_of
+from bridge.config.importers.accounts import Globals
+from bridge.config.importers.ini import IniSection
+from bridge.config.importers.providers import Kept, Provider, SecretHome
+from bridge.config.importers.servers import Server
+from bridge.config.nodes import at
+
+_SWITCHES = {
+    "delete_account_token_on_password_error": said(
+        "delete_account_token_on_password_error is not needed: here, a wrong password never costs anybody a sign-in."
+    ),
+    "encrypt_client_secret_on_first_use": said(
+        "encrypt_client_secret_on_first_use is not needed: the secret stands in no file that the program writes."
+    ),
+    "use_login_password_as_client_credentials_secret": said(
+        "use_login_password_as_client_credentials_secret is not possible here: the app's secret is the administrator's."
+    ),
+    "allow_catch_all_accounts": said(
+        'allow_catch_all_accounts is not needed: an account such as "*@example.com" is for everybody of its domain.'
+    ),
+}
+
+
+def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
+    """On options that are not needed here, not possible, or that the program did not know."""
+    for option, sentence in _SWITCHES.items():
+        if option in switches.written:
+            yield sentence
+    strange: dict[str, str] = {}
+    for section in sections:
+        if servers_of.is_server(section):
+            known: frozenset[str] = servers_of.KNOWN
+        elif "@" in section.name:
+            known = accounts_of.KNOWN
+        elif section.name == accounts_of.GLOBAL:
+            known = frozenset(_SWITCHES)
+        else:
+            if servers_of.is_almost_server(section):
+                yield said(
+                    "[{section}] (line {line}) had no effect: it would have to be in upper case.",
+                    section=section.name,
+                    line=section.line,
+                )
+            continue  # the sample configuration has sections that are headings only
+        strange |= {option: section.name for option in section.options if option not in known}
+    for option, where in strange.items():
+        yield said(
+            "{option} (in [{section}], and perhaps elsewhere) was no option that the program knew; it is left out.",
+            option=option,
+            section=where,
+        )
+
+
+def to_do(providers: Sequence[Provider], ports: Sequence[Server], home: SecretHome, source: str) -> Iterator[Said]:
+    """One sentence or two each."""
+    if narrowed := [str(port.port) for port in ports if port.is_narrowed]:
+        yield said(
+            "Only programs on this machine can connect to port {ports} now. If one runs elsewhere: give the listener "
+            "its address, with tls and `exposed: true`.",
+            ports=", ".join(narrowed),
+        )
+    for provider in providers:
+        yield from secret_to_do(provider, home, source)
+        for remark in provider.remarks:
+            if remark.to_do:
+                yield at(provider.name, remark.text)
+
+
+def secret_to_do(provider: Provider, home: SecretHome, source: str) -> Iterator[Said]:
+    """What to do for its secret: one sentence, or none."""
+    kept, is_file = provider.kept, home is SecretHome.FILES
+    if kept is None:
+        return
+    if provider.hidden_secret is not None and kept.value is None:
+        yield _unknown_secret(provider.name, provider.hidden_secret, kept.place, is_file=is_file)
+    elif not is_file:
+        yield _known_secret(kept, provider.accounts[0].section, source)
+
+
+def _unknown_secret(provider: str, reason: Said, place: str, *, is_file: bool) -> Said:
+    if is_file:
+        return said(
+            "The client secret of {provider} is not known: {reason}. Take it from where you keep it, or make a new one "
+            "at the provider, and put it into the file {file}.",
+            provider=provider,
+            reason=reason,
+            file=place,
+        )
+    return said(
+        "The client secret of {provider} is not known: {reason}. Take it from where you keep it, or make a new one at "
+        "the provider, and set {variable} to it where mail-bridge starts.",
+        provider=provider,
+        reason=reason,
+        variable=place,
+    )
+
+
+def _known_secret(kept: Kept, section: str, source: str) -> Said:
+    """For an environment variable."""
+    if kept.is_path:
+        return said(
+            "Put the client_secret that [{section}] has in {source} into a file of its own, and set {variable} to its "
+            "path where mail-bridge starts.",
+            section=section,
+            source=source,
+            variable=kept.place,
+        )
+    return said(
+        "Set {variable} to the client_secret that [{section}] has in {source} where mail-bridge starts, or write "
+        "`${{file:path}}` or `${{keyring:name}}` instead.",
+        variable=kept.place,
+        section=section,
+        source=source,
+    )

@@ -1,0 +1,196 @@
+"""The file itself, and those that it names: certificates, keys, secrets; what is wrong with them, who may read them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bridge.config.load import load_config, parse_config
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.errors import ConfigError
+from tests.config.bad_values import GOOD, MICROSOFT
+from tests.config.loading import CANARY, edited, load, problems
+from tests.servers.ca import Authority
+
+
+def with_tls(tmp_path: Path, certificate: str = "server.pem", key: str = "server.key") -> str:
+    issued = trustme.CA().issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "server.key")
+    trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "other.key")
+    (tmp_path / "empty.pem").write_text("")
+    (tmp_path / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (tmp_path / "locked.key").write_text(
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    )
+    pair = f"certificate: {certificate}, key: {key}"
+    return f"{GOOD}listeners:\n  imap: {{address: 0.0.0.0:993, tls: implicit, exposed: true, {pair}}}\n"
+
+
+def test_a_certificate_and_its_key_are_accepted(tmp_path: Path) -> None:
+    (door,) = load(with_tls(tmp_path), tmp_path).config.listeners.imap
+    assert (door.certificate, door.key) == (str(tmp_path / "server.pem"), str(tmp_path / "server.key"))
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"key": "none"}, "key: there is no file {}/none"),
+        ({"key": "other.key"}, "key: {0}/other.key is not the key of the certificate in {0}/server.pem"),
+        ({"key": "locked.key"}, "key: the key in {}/locked.key has a password; store it without one"),
+        (
+            {"key": "server.pem"},
+            "key: the file {}/server.pem holds no private key in PEM form (-----BEGIN … PRIVATE KEY-----)",
+        ),
+        (
+            {"certificate": "empty.pem"},
+            "certificate: the file {}/empty.pem holds no certificate in PEM form (-----BEGIN … CERTIFICATE-----)",
+        ),
+        (
+            {"certificate": "damaged.pem"},
+            "key: {0}/server.key is damaged, or cannot be used with the certificate in {0}/damaged.pem",
+        ),
+    ],
+)
+def test_a_certificate_that_cannot_be_used_is_found_before_the_start(
+    files: dict[str, str], problem: str, tmp_path: Path
+) -> None:
+    (found,) = problems(with_tls(tmp_path, **files), tmp_path)
+    assert found.partition("listeners.imap.")[2] == problem.format(tmp_path)
+
+
+def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
+    with_tls(tmp_path)
+    text = edited(("client_secret: text", "client_secret: text\n    ca_file: damaged.pem"))
+    assert problems(text, tmp_path) == [
+        f"config.yaml:6:5: providers.gmail.ca_file: the certificates in {tmp_path}/damaged.pem are damaged"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a: caf\xe9", "config.yaml:1:7: here stands a byte that is not UTF-8; save the file as UTF-8"),
+        (b"a: 1\nb: \xc3\xa9\xff", "config.yaml:2:5: here stands a byte that is not UTF-8; save the file as UTF-8"),
+        ("a: b".encode("utf-16"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
+        (b"#" * (1024 * 1024 + 1), "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"),
+    ],
+)
+def test_a_file_that_is_no_text_has_one_sentence(content: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert caught.value.problems == (problem,)
+
+
+def test_a_file_that_is_not_there_is_named_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "none.yaml")
+    assert str(caught.value) == f"{tmp_path}/none.yaml: there is no such file"
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: this is a directory, not a file"
+
+
+def test_a_text_over_one_mebibyte_is_refused() -> None:
+    assert problems("#" * (1024 * 1024 + 1)) == [
+        "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_secret_in_a_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(edited(("text", CANARY)))
+    path.chmod(0o644)
+    (warning,) = load_config(path).warnings
+    assert str(warning) == (
+        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read this secret; run: "
+        f"chmod 600 {path} (or write ${{ENV}}, ${{file:path}} or ${{keyring:name}} in its place)"
+    )
+    path.chmod(0o640)
+    assert not load_config(path).warnings
+    path.write_text(edited(("text", "${SECRET}")))
+    path.chmod(0o644)
+    assert not load_config(path, environ={"SECRET": CANARY}).warnings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_secret_in_another_file_for_everybody_is_warned_of(tmp_path: Path) -> None:
+    path, secret = tmp_path / "config.yaml", tmp_path / "office365.txt"
+    path.write_text(edited(("text", "${file:office365.txt}")))
+    path.chmod(0o600)
+    secret.write_text(CANARY)
+    secret.chmod(0o644)
+    (warning,) = load_config(path).warnings
+    assert str(warning) == (
+        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
+        f"{secret}; run: chmod 600 {secret}"
+    )
+    secret.chmod(0o640)
+    assert not load_config(path).warnings
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = authority.write_pair(tmp_path)
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        edited(("text", "${SECRET}"))
+        + f"listeners:\n  imap: {{address: '127.0.0.1:1143', tls: starttls, certificate: {certificate}, key: {key}}}\n"
+    )
+    key.chmod(0o644)
+    (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
+    assert "listeners.imap.key: every user of this machine can read the secret in" in str(warning)
+    key.chmod(0o600)
+    assert not load_config(path, environ={"SECRET": CANARY}).warnings
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not the JSON key of a service account"),
+        ("[]", "is not the JSON key of a service account"),
+        ("[" * 10_000, "is not the JSON key of a service account"),
+        ('{"installed": {"client_id": "a", "client_secret": "CANARY"}}', "is of another kind; make a key (type JSON)"),
+        ('{"type": "service_account", "client_email": "a@b.example"}', "lacks client_email or private_key"),
+        (
+            '{"type": "service_account", "client_email": 5, "private_key": "CANARY"}',
+            "lacks client_email or private_key: download the key again",
+        ),
+    ],
+)
+def test_a_service_account_key_that_is_none_is_told_apart(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "key.json").write_text(content)
+    text = edited(
+        (
+            "    client_id: 1234.apps.googleusercontent.com\n    client_secret: text\n",
+            "    flow: service_account\n    service_account_file: key.json\n",
+        )
+    )
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, name="config.yaml", directory=tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.startswith("config.yaml:5:5: providers.gmail.service_account_file: the file ")
+    assert words in problem
+    assert "CANARY" not in problem
+
+
+def test_one_file_may_hold_the_clients_certificate_and_its_key(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("app.example")
+    pem = tmp_path / "app.pem"
+    pem.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+    text = edited(
+        ("tenant: contoso.com", "tenant: contoso.com\n    flow: client_credentials\n    client_certificate: app.pem"),
+        text=MICROSOFT,
+    )
+    (provider,) = parse_config(text, name="c", directory=tmp_path).config.providers.values()
+    assert isinstance(provider, MicrosoftProvider)
+    assert provider.client_certificate == str(pem)
+    pem.write_bytes(issued.cert_chain_pems[0].bytes())
+    with pytest.raises(ConfigError, match="holds no private key"):
+        parse_config(text, name="c", directory=tmp_path)
