@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.captured import captured
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization import authorization_server as serve
 from tests.servers.ca import Authority
@@ -41,6 +43,13 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
         return (yield)
     finally:
         drop_damaged(Path(os.environ.get("COVERAGE_FILE", session.config.rootpath / ".coverage")))
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """All that is logged, a JSON object a line."""
+    with captured("debug", "json") as stream:
+        yield stream
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from bridge.model import Endpoint, Protocol
-from bridge.protocols.base import ClientMachine, Credentials
-from bridge.protocols.registry import client_machine, server_machine
+from bridge.protocols.registry import server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, MachineFrontend
@@ -25,7 +24,7 @@ class Reception:
         dialer, contexts = Dialer(), UpstreamContexts()
         self._smtp_endpoints = smtp_endpoints
         self.upstreams: Mapping[Protocol, Upstream] = {
-            protocol: Upstream(protocol, _machine_factory(protocol), dialer, contexts) for protocol in Protocol
+            protocol: Upstream(protocol, dialer, contexts) for protocol in Protocol
         }
 
     def serving(self, protocol: Protocol, starttls: Context | None, services: Services) -> Serve:
@@ -45,10 +44,3 @@ class Reception:
     def _extensions(self) -> tuple[str, ...]:
         """The EHLO lines that each SMTP server is known to honour."""
         return offered_extensions(map(self.upstreams[Protocol.SMTP].learned_extensions, self._smtp_endpoints()))
-
-
-def _machine_factory(protocol: Protocol) -> Callable[[Credentials, bool, str], ClientMachine]:
-    def make(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
-        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
-
-    return make

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohappyeyeballs
@@ -26,6 +25,7 @@ from bridge.protocols.base import (
     Send,
     StartTLS,
 )
+from bridge.protocols.registry import client_machine
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.resolver import Lookup, Resolver, look_up
@@ -37,9 +37,6 @@ LOGIN_SECONDS = 15.0
 """TLS, greeting and the token together."""
 NEXT_ADDRESS_SECONDS = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
-
-MachineFactory = Callable[[Credentials, bool, str], ClientMachine]
-"""Credentials, whether STARTTLS is wanted, and the SMTP client name, to a client machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +83,12 @@ class Upstream:
     def __init__(
         self,
         protocol: Protocol,
-        machine: MachineFactory,
         dialer: Dialer,
         contexts: UpstreamContexts,
         *,
         login_seconds: float = LOGIN_SECONDS,
     ) -> None:
         self._protocol = protocol
-        self._machine = machine
         self._dialer = dialer
         self._contexts = contexts
         self._login_seconds = login_seconds
@@ -117,7 +112,8 @@ class Upstream:
         """
         endpoint = self.endpoint(account)
         credentials = Credentials(account.address, token.value, endpoint.mechanism, endpoint.host, endpoint.port)
-        machine = self._machine(credentials, endpoint.tls is TlsMode.STARTTLS, client_name)
+        starttls = endpoint.tls is TlsMode.STARTTLS
+        machine = client_machine(self._protocol, credentials, starttls=starttls, client_name=client_name)
         channel = await self._dialer.dial(endpoint)
         try:
             async with asyncio.timeout(self._login_seconds):

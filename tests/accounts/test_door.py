@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -19,7 +18,6 @@ from bridge.accounts.passwords import Kept, LocalPasswords
 from bridge.accounts.wishes import Wishes
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, LoginRefused, PasswordUnknown
 from bridge.model import Account, Caller, Ends, Login, Protocol
-from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
@@ -91,16 +89,6 @@ def first_use(account: Account) -> Account:
 @pytest.fixture
 def house() -> House:
     return House()
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
 
 
 # --- local passwords ------------------------------------------------------------------------------------------------

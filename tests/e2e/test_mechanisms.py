@@ -10,8 +10,6 @@ import pytest
 
 from bridge.errors import TokenRefused
 from bridge.model import AccessToken, Account, Endpoint, Mechanism, Protocol, TlsMode
-from bridge.protocols.base import ClientMachine, Credentials
-from bridge.protocols.registry import client_machine
 from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
@@ -27,10 +25,7 @@ EVERY = [(protocol, mechanism, tls) for protocol in Protocol for mechanism in Me
 
 @contextlib.contextmanager
 def upstream_of(protocol: Protocol) -> Iterator[Upstream]:
-    def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
-        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
-
-    yield Upstream(protocol, machine, Dialer(), UpstreamContexts())
+    yield Upstream(protocol, Dialer(), UpstreamContexts())
 
 
 def mailbox(world: World, protocol: Protocol, mechanism: Mechanism, tls: TlsMode) -> Account:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import ssl
 import sys
 import threading
@@ -23,8 +22,8 @@ from bridge.hooks.events import HookEvent
 from bridge.hooks.webhook import post
 from bridge.host.programs import run_program
 from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
-from bridge.observe import logs
 from bridge.secret import Secret
+from tests.captured import captured
 from tests.clocks import ManualClock
 
 URL = "http://localhost:3017/sign-in/alice@example.com"
@@ -37,12 +36,8 @@ def needed(address: str = "alice@example.com") -> Notice:
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "text", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
+    with captured("debug", "text") as stream:
+        yield stream
 
 
 class Receiver:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import trustme
 
 from bridge.host.loop import new_event_loop
+from tests.relay.scripted import Trust
 
 
 def pytest_asyncio_loop_factories(
@@ -29,3 +31,16 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ca.configure_trust(client)
     return server, client
+
+
+@pytest.fixture(scope="module")
+def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    """Of the scripted servers."""
+    return Trust(tmp_path_factory.mktemp("trust"))
+
+
+@pytest.fixture(scope="module")
+def everything_is_closed() -> Iterator[None]:
+    """A socket or task that is left is reported by the garbage collector: here, not in another module's tests."""
+    yield
+    gc.collect()

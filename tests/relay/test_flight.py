@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,13 +12,11 @@ import pytest
 
 from bridge.advice.base import Turn
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
-from bridge.observe import logs
-from bridge.protocols.base import ClientMachine, Credentials
-from bridge.protocols.registry import client_machine
 from bridge.relay.flight import Leg, fly
 from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
+from tests.captured import captured
 from tests.e2e.bridge import free_ports
 from tests.relay.scripted import Trust, accepts, refuses, scripted
 
@@ -28,26 +25,14 @@ TOKEN = AccessToken(Secret("CANARY-access-token"), 2e9, 1e9)
 IMPLICIT = TlsMode.IMPLICIT
 
 
-@pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
-    return Trust(tmp_path_factory.mktemp("trust"))
-
-
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("info", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
+    with captured("info", "json") as stream:
+        yield stream
 
 
 def upstream(protocol: Protocol, dialer: Dialer) -> Upstream:
-    def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
-        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
-
-    return Upstream(protocol, machine, dialer, UpstreamContexts())
+    return Upstream(protocol, dialer, UpstreamContexts())
 
 
 async def flown(trust: Trust, refusals: dict[Protocol, bytes | None], subject: str = ADDRESS) -> tuple[Leg, ...]:

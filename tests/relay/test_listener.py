@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from bridge.model import Caller, Ends, Protocol, TlsMode
-from bridge.observe import logs
 from bridge.relay import listener as listener_module
 from bridge.relay import welcome as welcome_module
 from bridge.relay.balancers import Balancers
@@ -26,16 +24,6 @@ from bridge.relay.welcome import CallerOf, Service, nobody_knows
 from tests.servers.ca import Authority
 
 Serve = Callable[[str, Channel], Awaitable[None]]
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
 
 
 @asynccontextmanager

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import gc
 import io
-import json
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
-from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
-from bridge.model import AccessToken, Account, Caller, Endpoint, Ends, Login, Protocol, TlsMode
-from bridge.observe import logs
-from bridge.protocols.base import ClientMachine, Credentials
-from bridge.protocols.registry import client_machine, server_machine
-from bridge.relay.channel import Channel
-from bridge.relay.frontend import Frontend, MachineFrontend
-from bridge.relay.limits import ConnectionCap, Turns
+from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
+from bridge.model import Account, Caller, Ends, Login, Protocol, TlsMode
+from bridge.relay.limits import Turns
 from bridge.relay.session import LOGINS_PER_CONNECTION, AskCaller, Services, Session
-from bridge.relay.smtp_frontend import SmtpFrontend
-from bridge.relay.tls import UpstreamContexts
-from bridge.relay.upstream import Dialer, Upstream
-from bridge.secret import Secret
+from tests.relay.bridging import (
+    ACCEPTED,
+    ADDRESS,
+    BYE,
+    IMPLICIT,
+    PASSWORD,
+    PROTOCOLS,
+    TOKENS,
+    alone,
+    blob,
+    bridge_to,
+    events,
+    greeted,
+    log_in,
+    login_lines,
+    plain,
+)
 from tests.relay.scripted import (
     GREETING,
     Close,
@@ -35,7 +38,6 @@ from tests.relay.scripted import (
     MailClient,
     Reset,
     Say,
-    ScriptedServer,
     StartTls,
     Step,
     Trust,
@@ -46,162 +48,7 @@ from tests.relay.scripted import (
     scripted,
 )
 
-IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
-PROTOCOLS = list(Protocol)
-
-ADDRESS = "alice@example.com"
-PASSWORD = "CANARY-local-password"
-TOKENS = [AccessToken(Secret(f"CANARY-access-token-{n}"), 2e9, 1e9) for n in range(9)]
-
-
-def blob(token: AccessToken) -> bytes:
-    return base64.b64encode(f"user={ADDRESS}\x01auth=Bearer {token.value.reveal()}\x01\x01".encode())
-
-
-def plain(password: str) -> bytes:
-    return base64.b64encode(f"\0{ADDRESS}\0{password}".encode())
-
-
-@pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
-    return Trust(tmp_path_factory.mktemp("trust"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _everything_is_closed() -> Iterator[None]:
-    """A socket or task that is left is reported by the garbage collector: here, not in another module's tests."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
-
-
-def events(log: io.StringIO) -> list[dict[str, object]]:
-    """At INFO and above; every one has the connection's id."""
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert all(line["conn"] == "conn-1" for line in lines)
-    return [line for line in lines if line["level"] != "debug"]
-
-
-class Office:
-    """The account and its tokens, as the session asks for them."""
-
-    def __init__(self, protocol: Protocol, endpoint: Endpoint) -> None:
-        self.account = Account(ADDRESS, "own", ADDRESS, {protocol: endpoint})
-        self.logins: list[Login] = []
-        self.asked: list[AccessToken | None] = []
-        """For each token that was asked for, the one that had been refused."""
-        self.problem: BridgeError | None = None
-        """Raised in place of a token."""
-        self.known = asyncio.Event()
-        """Set by a login that is right."""
-
-    async def who(self, login: Login, caller_of: AskCaller) -> Account:
-        self.logins.append(login)
-        if login.password.reveal() != PASSWORD.encode():
-            raise LoginRefused(f"{login.username}: wrong password")
-        self.known.set()
-        return self.account
-
-    async def token_for(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
-        assert account is self.account
-        self.asked.append(refused)
-        if self.problem is not None:
-            raise self.problem
-        return TOKENS[len(self.asked) - 1]
-
-
-class Bridge:
-    """What all sessions of a test share."""
-
-    def __init__(self, protocol: Protocol, endpoint: Endpoint, dialer: Dialer, most: int) -> None:
-        def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
-            return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
-
-        self.protocol = protocol
-        self.office = Office(protocol, endpoint)
-        self.cap = ConnectionCap(most)
-        self.services = Services(self.office.who, self.office.token_for, Turns(), self.cap)
-        self.upstream = Upstream(protocol, machine, dialer, UpstreamContexts())
-
-    def frontend(self, channel: Channel) -> Frontend:
-        if self.protocol is Protocol.SMTP:
-            return SmtpFrontend(channel, extensions=lambda: ("SIZE 1000",))
-        return MachineFrontend(channel, server_machine(self.protocol, starttls=False), None)
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[tuple[MailClient, asyncio.Task[None]]]:
-        """A mail client whose session is running; it must have ended within 5 s of leaving."""
-        with mail_client() as client:
-            session = Session("conn-1", self.protocol, client.bridge, self.frontend, self.upstream, self.services)
-            async with asyncio.TaskGroup() as group:
-                running = group.create_task(session.run())
-                yield client, running
-                client.close()
-                async with asyncio.timeout(5):
-                    await asyncio.wait([running])
-
-
-@contextmanager
-def bridge_to(
-    server: ScriptedServer,
-    protocol: Protocol,
-    trust: Trust,
-    mode: TlsMode = IMPLICIT,
-    *,
-    connections: int | None = None,
-    most: int = 10,
-) -> Iterator[Bridge]:
-    endpoint = Endpoint("localhost", server.port, mode, trust.ca_file, connections=connections)
-    yield Bridge(protocol, endpoint, Dialer(), most)
-
-
-async def greeted(client: MailClient, protocol: Protocol) -> None:
-    """Past the greeting, and SMTP's EHLO."""
-    await client.hear()
-    if protocol is Protocol.SMTP:
-        await client.say(b"EHLO crm.example")
-        while (await client.hear())[3:4] == b"-":
-            pass
-
-
-def login_lines(protocol: Protocol, password: str = PASSWORD) -> list[bytes]:
-    match protocol:
-        case Protocol.IMAP:
-            return [f"a1 LOGIN {ADDRESS} {password}".encode()]
-        case Protocol.POP3:
-            return [f"USER {ADDRESS}".encode(), f"PASS {password}".encode()]
-        case Protocol.SMTP:
-            return [b"AUTH PLAIN " + plain(password)]
-
-
-async def log_in(client: MailClient, protocol: Protocol, password: str = PASSWORD) -> bytes:
-    """The answer's last line."""
-    answer = await client.ask(*login_lines(protocol, password))
-    while answer.startswith((b"* ", b"+OK And")):
-        answer = await client.hear()
-    return answer
-
-
-def alone() -> bool:
-    """True if this task is the only one."""
-    return asyncio.all_tasks() == {asyncio.current_task()}
-
-
-ACCEPTED = {
-    Protocol.IMAP: b"a1 OK Welcome",
-    Protocol.POP3: b"+OK Welcome",
-    Protocol.SMTP: b"235 2.7.0 Welcome",
-}
-BYE: list[Step] = [Expect(b"bye"), Say(b"farewell\r\n"), Close()]
+pytestmark = pytest.mark.usefixtures("everything_is_closed")
 
 
 # --- the linear story -----------------------------------------------------------------------------------------------

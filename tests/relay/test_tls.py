@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import io
-import logging
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
 from bridge.errors import ConfigError
-from bridge.observe import logs
 from bridge.relay.tls import ListenerCertificate, listener_context
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,12 @@
-"""Dial, TLS and login against a scripted server over real sockets: what works, and every way in which it fails."""
+"""TLS and login at a scripted server over real sockets: what works, and every way in which it fails."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime
-import gc
 import io
-import logging
-import re
-import socket
 import ssl
-import subprocess
-import sys
-import threading
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,25 +14,29 @@ import pytest
 import trustme
 
 from bridge.errors import TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
-from bridge.model import AccessToken, Account, Endpoint, Mechanism, Protocol, TlsMode
-from bridge.observe import logs
-from bridge.protocols.base import ClientMachine, Credentials
-from bridge.protocols.registry import client_machine
+from bridge.model import Endpoint, Mechanism, Protocol, TlsMode
 from bridge.relay.channel import Channel
-from bridge.relay.resolver import AddressInfo, look_up
 from bridge.relay.tls import UpstreamContexts
-from bridge.relay.upstream import Dialer, Opened, Upstream
-from bridge.secret import Secret
+from bridge.relay.upstream import Dialer
+from tests.relay.dialling import (
+    ADDRESS,
+    BLOB,
+    IMPLICIT,
+    MODES,
+    PROTOCOLS,
+    STARTTLS,
+    TOKEN,
+    account_at,
+    failure,
+    opened,
+    upstream_of,
+)
 from tests.relay.scripted import (
     ACCEPTED,
     GO_AHEAD,
     GREETING,
-    Close,
     Expect,
-    Hold,
-    Reset,
     Say,
-    Script,
     StartTls,
     Step,
     Trust,
@@ -56,75 +50,7 @@ from tests.relay.scripted import (
 )
 from tests.relay.sockets import receive_exactly
 
-ADDRESS = "alice@example.com"
-TOKEN = AccessToken(Secret("CANARY-access-token"), 2e9, 1e9)
-BLOB = base64.b64encode(f"user={ADDRESS}\x01auth=Bearer {TOKEN.value.reveal()}\x01\x01".encode())
-
-PROTOCOLS = list(Protocol)
-MODES = list(TlsMode)
-IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
-
-
-@pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
-    return Trust(tmp_path_factory.mktemp("trust"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _everything_is_closed() -> Iterator[None]:
-    """A socket or task that is left is reported by the garbage collector: here, not in another module's tests."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])
-
-
-def account_at(protocol: Protocol, endpoint: Endpoint) -> Account:
-    return Account(ADDRESS, "own", ADDRESS, {protocol: endpoint})
-
-
-@contextmanager
-def upstream_of(
-    protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 8.0
-) -> Iterator[Upstream]:
-    def machine(credentials: Credentials, starttls: bool, client_name: str) -> ClientMachine:
-        return client_machine(protocol, credentials, starttls=starttls, client_name=client_name)
-
-    yield Upstream(protocol, machine, dialer or Dialer(), contexts or UpstreamContexts(), login_seconds=seconds)
-
-
-@asynccontextmanager
-async def opened(upstream: Upstream, protocol: Protocol, endpoint: Endpoint) -> AsyncIterator[Opened]:
-    connection = await upstream.open(account_at(protocol, endpoint), TOKEN, "crm.example")
-    try:
-        yield connection
-    finally:
-        connection.channel.close()
-
-
-async def failure(
-    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 8.0
-) -> tuple[UpstreamUnavailable | UpstreamRefused, bytes]:
-    """The error, and what the server heard. That the connection is closed is checked by leaving scripted()."""
-    with (
-        scripted(script) as server,
-        upstream_of(protocol, seconds=seconds) as upstream,
-        pytest.raises((UpstreamUnavailable, UpstreamRefused)) as caught,
-    ):
-        async with opened(upstream, protocol, trust.endpoint(server.port, mode)):
-            pass
-    problem = caught.value
-    assert isinstance(problem, UpstreamUnavailable | UpstreamRefused)
-    assert "CANARY" not in f"{problem} {problem.__cause__} {problem.public}"
-    return problem, server.heard[0].text
+pytestmark = pytest.mark.usefixtures("everything_is_closed")
 
 
 # --- success --------------------------------------------------------------------------------------------------------
@@ -346,215 +272,6 @@ async def test_plaintext_after_the_starttls_answer_breaks_the_handshake(trust: T
     problem, heard = await failure(protocol, script, trust, STARTTLS)
     assert problem.temporary
     assert BLOB not in heard
-
-
-# --- the network ----------------------------------------------------------------------------------------------------
-
-
-def addresses(*places: tuple[str, int]) -> Sequence[AddressInfo]:
-    """As getaddrinfo would give them."""
-    found: list[AddressInfo] = []
-    for host, port in places:
-        found += look_up(host, port)
-    return found
-
-
-@contextmanager
-def unused_port(host: str = "127.0.0.1") -> Iterator[int]:
-    """Bound and not listening: connections are refused, and nobody else can take it meanwhile."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind((host, 0))
-        yield sock.getsockname()[1]
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port that answers no SYN: its queue of connections is full. Linux only."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(8):
-            sock = stack.enter_context(socket.socket())
-            sock.settimeout(0.05)
-            try:
-                sock.connect(listener.getsockname())
-            except TimeoutError:
-                break
-        else:
-            pytest.skip("this system's queue of connections has no end")
-        yield listener.getsockname()[1]
-
-
-needs_black_hole = pytest.mark.skipif(sys.platform != "linux", reason="a full accept queue drops SYNs on Linux only")
-
-
-def needs_ipv6() -> None:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            pass
-    except OSError:
-        pytest.skip("no IPv6 on this machine")
-
-
-async def test_a_refused_connection_names_the_server(trust: Trust) -> None:
-    with (
-        unused_port() as port,
-        upstream_of(Protocol.IMAP) as upstream,
-        pytest.raises(UpstreamUnavailable, match=f"localhost:{port} cannot be reached"),
-    ):
-        async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
-            pass
-
-
-@pytest.mark.parametrize("name", ["mail.nowhere.invalid", "mail..example.com", "x" * 64 + ".example.com"])
-async def test_a_name_that_cannot_be_looked_up_is_named(trust: Trust, name: str) -> None:
-    words = re.escape(f"the name {name} cannot be looked up")
-    with upstream_of(Protocol.IMAP) as upstream, pytest.raises(UpstreamUnavailable, match=words):
-        async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT, name)):
-            pass
-
-
-@needs_black_hole
-async def test_an_address_that_does_not_answer_costs_the_connect_time_and_no_more(trust: Trust) -> None:
-    with (
-        black_hole() as port,
-        upstream_of(Protocol.IMAP, dialer=Dialer(connect_seconds=0.05)) as upstream,
-        pytest.raises(UpstreamUnavailable, match=r"does not answer within 0\.05 s"),
-    ):
-        async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
-            pass
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@needs_black_hole
-async def test_a_dead_address_first_delays_by_its_head_start_only(trust: Trust) -> None:
-    with black_hole() as dead, scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server:
-        places = addresses(("127.0.0.1", dead), ("127.0.0.1", server.port))
-        dialer = Dialer(lookup=lambda host, port: places, connect_seconds=5.0)
-        with upstream_of(Protocol.IMAP, dialer=dialer) as upstream:
-            async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
-                pass
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_localhost_is_found_where_only_ipv4_listens(trust: Trust) -> None:
-    with (
-        scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server,
-        upstream_of(Protocol.IMAP) as upstream,
-    ):
-        async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
-            pass
-
-
-@pytest.mark.parametrize("listening", ["127.0.0.1", "::1"])
-async def test_of_two_families_the_one_that_listens_is_used(trust: Trust, listening: str) -> None:
-    needs_ipv6()
-    silent = "::1" if listening == "127.0.0.1" else "127.0.0.1"
-    script = accepts(Protocol.IMAP, IMPLICIT, trust.good)
-    with unused_port(silent) as unused, scripted(script, host=listening) as server:
-        places = addresses((silent, unused), (listening, server.port))
-        with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=lambda host, port: places)) as upstream:
-            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
-                pass
-
-
-async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust: Trust) -> None:
-    answer = threading.Event()
-
-    def hang(host: str, port: int) -> Sequence[AddressInfo]:
-        answer.wait(10)
-        return look_up("127.0.0.1", port)
-
-    try:
-        with (
-            upstream_of(Protocol.IMAP, dialer=Dialer(lookup=hang, connect_seconds=0.05)) as upstream,
-            pytest.raises(UpstreamUnavailable, match="does not answer within"),
-        ):
-            async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
-                pass
-    finally:
-        answer.set()
-
-
-def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
-    script = (
-        "import asyncio, threading\n"
-        "from bridge.model import Endpoint, TlsMode\n"
-        "from bridge.relay.upstream import Dialer\n"
-        "dialer = lambda: Dialer(lookup=lambda host, port: threading.Event().wait(), connect_seconds=0.1)\n"
-        "async def main():\n"
-        "    await dialer().dial(Endpoint('mail.example', 993, TlsMode.IMPLICIT, None))\n"
-        "asyncio.run(main())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert "UpstreamUnavailable: mail.example:993 does not answer within 0.1 s" in done.stderr
-
-
-# --- servers that stop ----------------------------------------------------------------------------------------------
-
-
-def stages(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[list[Step]]:
-    """The login up to each point where it is the server's turn."""
-    whole = accepts(protocol, mode, context)
-    return [whole[:n] for n in turns_of(whole)]
-
-
-def turns_of(script: Script) -> list[int]:
-    return [n for n, step in enumerate(script) if isinstance(step, Say) or (n == 0 and isinstance(step, StartTls))]
-
-
-@pytest.mark.parametrize("end", [Close(), Reset()])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_server_that_goes_away_at_any_stage_is_unavailable(
-    trust: Trust, protocol: Protocol, mode: TlsMode, end: Step
-) -> None:
-    for script in stages(protocol, mode, trust.good):
-        problem, _ = await failure(protocol, [*script, end], trust, mode)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        assert isinstance(problem, UpstreamUnavailable), script
-        assert problem.temporary
-        assert str(problem).startswith("localhost")
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_server_that_falls_silent_at_any_stage_costs_the_login_time_and_no_more(
-    trust: Trust, protocol: Protocol, mode: TlsMode
-) -> None:
-    async with asyncio.TaskGroup() as group:
-        failures = [
-            group.create_task(failure(protocol, [*script, Hold()], trust, mode, seconds=0.4))
-            for script in stages(protocol, mode, trust.good)
-        ]
-    for task in failures:
-        problem, _ = task.result()
-        assert isinstance(problem, UpstreamUnavailable)
-        assert str(problem) == "localhost did not complete the login in 0.4 s"
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_server_that_makes_no_sense_is_unavailable(trust: Trust, protocol: Protocol) -> None:
-    problem, _ = await failure(protocol, [StartTls(trust.good), Say(b"HTTP/1.1 200 OK\r\n")], trust, IMPLICIT)
-    assert isinstance(problem, UpstreamUnavailable)
-
-
-async def test_a_login_that_is_cancelled_closes_the_connection(trust: Trust) -> None:
-    hold = Hold()
-    script: list[Step] = [StartTls(trust.good), Say(GREETING[Protocol.IMAP]), Expect(rb".*"), hold]
-    with scripted(script) as server, upstream_of(Protocol.IMAP) as upstream:
-
-        async def log_in() -> None:
-            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
-                raise AssertionError("it is never accepted")
-
-        async with asyncio.TaskGroup() as group:
-            login = group.create_task(log_in())
-            assert await asyncio.to_thread(hold.reached.wait, 5)
-            login.cancel()
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------

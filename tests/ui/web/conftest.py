@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -14,7 +12,6 @@ import pytest
 
 from bridge.control.contract import Attendants, Visitors
 from bridge.control.wire import KEEP_ALIVE
-from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
@@ -105,13 +102,3 @@ def control(clock: HandClock) -> FakeControl:
 async def browser(control: FakeControl, clock: HandClock) -> AsyncIterator[Browser]:
     async with serving(control, clock) as browser:
         yield browser
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    stream = io.StringIO()
-    logs.configure("debug", "json", stream)
-    yield stream
-    logging.getLogger().handlers[:] = before[0]
-    logging.getLogger().setLevel(before[1])

@@ -1,0 +1,65 @@
+"""An upstream that dials a scripted server, and what becomes of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import pytest
+
+from bridge.errors import UpstreamRefused, UpstreamUnavailable
+from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.relay.tls import UpstreamContexts
+from bridge.relay.upstream import Dialer, Opened, Upstream
+from bridge.secret import Secret
+from tests.relay.scripted import (
+    Script,
+    Trust,
+    scripted,
+)
+
+ADDRESS = "alice@example.com"
+TOKEN = AccessToken(Secret("CANARY-access-token"), 2e9, 1e9)
+BLOB = base64.b64encode(f"user={ADDRESS}\x01auth=Bearer {TOKEN.value.reveal()}\x01\x01".encode())
+
+PROTOCOLS = list(Protocol)
+MODES = list(TlsMode)
+IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
+
+
+def account_at(protocol: Protocol, endpoint: Endpoint) -> Account:
+    return Account(ADDRESS, "own", ADDRESS, {protocol: endpoint})
+
+
+@contextmanager
+def upstream_of(
+    protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 8.0
+) -> Iterator[Upstream]:
+    yield Upstream(protocol, dialer or Dialer(), contexts or UpstreamContexts(), login_seconds=seconds)
+
+
+@asynccontextmanager
+async def opened(upstream: Upstream, protocol: Protocol, endpoint: Endpoint) -> AsyncIterator[Opened]:
+    connection = await upstream.open(account_at(protocol, endpoint), TOKEN, "crm.example")
+    try:
+        yield connection
+    finally:
+        connection.channel.close()
+
+
+async def failure(
+    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 8.0
+) -> tuple[UpstreamUnavailable | UpstreamRefused, bytes]:
+    """The error, and what the server heard. That the connection is closed is checked by leaving scripted()."""
+    with (
+        scripted(script) as server,
+        upstream_of(protocol, seconds=seconds) as upstream,
+        pytest.raises((UpstreamUnavailable, UpstreamRefused)) as caught,
+    ):
+        async with opened(upstream, protocol, trust.endpoint(server.port, mode)):
+            pass
+    problem = caught.value
+    assert isinstance(problem, UpstreamUnavailable | UpstreamRefused)
+    assert "CANARY" not in f"{problem} {problem.__cause__} {problem.public}"
+    return problem, server.heard[0].text

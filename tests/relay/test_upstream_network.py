@@ -1,0 +1,246 @@
+"""The way to an upstream: names, addresses, and servers that stop; over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from bridge.errors import UpstreamUnavailable
+from bridge.model import Protocol, TlsMode
+from bridge.relay.resolver import AddressInfo, look_up
+from bridge.relay.upstream import Dialer
+from tests.relay.dialling import IMPLICIT, MODES, PROTOCOLS, failure, opened, upstream_of
+from tests.relay.scripted import (
+    GREETING,
+    Close,
+    Expect,
+    Hold,
+    Reset,
+    Say,
+    Script,
+    StartTls,
+    Step,
+    Trust,
+    accepts,
+    scripted,
+)
+
+pytestmark = pytest.mark.usefixtures("everything_is_closed")
+
+
+# --- the network ----------------------------------------------------------------------------------------------------
+
+
+def addresses(*places: tuple[str, int]) -> Sequence[AddressInfo]:
+    """As getaddrinfo would give them."""
+    found: list[AddressInfo] = []
+    for host, port in places:
+        found += look_up(host, port)
+    return found
+
+
+@contextmanager
+def unused_port(host: str = "127.0.0.1") -> Iterator[int]:
+    """Bound and not listening: connections are refused, and nobody else can take it meanwhile."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.bind((host, 0))
+        yield sock.getsockname()[1]
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that answers no SYN: its queue of connections is full. Linux only."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            sock = stack.enter_context(socket.socket())
+            sock.settimeout(0.05)
+            try:
+                sock.connect(listener.getsockname())
+            except TimeoutError:
+                break
+        else:
+            pytest.skip("this system's queue of connections has no end")
+        yield listener.getsockname()[1]
+
+
+needs_black_hole = pytest.mark.skipif(sys.platform != "linux", reason="a full accept queue drops SYNs on Linux only")
+
+
+def needs_ipv6() -> None:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            pass
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+
+
+async def test_a_refused_connection_names_the_server(trust: Trust) -> None:
+    with (
+        unused_port() as port,
+        upstream_of(Protocol.IMAP) as upstream,
+        pytest.raises(UpstreamUnavailable, match=f"localhost:{port} cannot be reached"),
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
+            pass
+
+
+@pytest.mark.parametrize("name", ["mail.nowhere.invalid", "mail..example.com", "x" * 64 + ".example.com"])
+async def test_a_name_that_cannot_be_looked_up_is_named(trust: Trust, name: str) -> None:
+    words = re.escape(f"the name {name} cannot be looked up")
+    with upstream_of(Protocol.IMAP) as upstream, pytest.raises(UpstreamUnavailable, match=words):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT, name)):
+            pass
+
+
+@needs_black_hole
+async def test_an_address_that_does_not_answer_costs_the_connect_time_and_no_more(trust: Trust) -> None:
+    with (
+        black_hole() as port,
+        upstream_of(Protocol.IMAP, dialer=Dialer(connect_seconds=0.05)) as upstream,
+        pytest.raises(UpstreamUnavailable, match=r"does not answer within 0\.05 s"),
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
+            pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@needs_black_hole
+async def test_a_dead_address_first_delays_by_its_head_start_only(trust: Trust) -> None:
+    with black_hole() as dead, scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server:
+        places = addresses(("127.0.0.1", dead), ("127.0.0.1", server.port))
+        dialer = Dialer(lookup=lambda host, port: places, connect_seconds=5.0)
+        with upstream_of(Protocol.IMAP, dialer=dialer) as upstream:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+                pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_localhost_is_found_where_only_ipv4_listens(trust: Trust) -> None:
+    with (
+        scripted(accepts(Protocol.IMAP, IMPLICIT, trust.good)) as server,
+        upstream_of(Protocol.IMAP) as upstream,
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+            pass
+
+
+@pytest.mark.parametrize("listening", ["127.0.0.1", "::1"])
+async def test_of_two_families_the_one_that_listens_is_used(trust: Trust, listening: str) -> None:
+    needs_ipv6()
+    silent = "::1" if listening == "127.0.0.1" else "127.0.0.1"
+    script = accepts(Protocol.IMAP, IMPLICIT, trust.good)
+    with unused_port(silent) as unused, scripted(script, host=listening) as server:
+        places = addresses((silent, unused), (listening, server.port))
+        with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=lambda host, port: places)) as upstream:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+                pass
+
+
+async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust: Trust) -> None:
+    answer = threading.Event()
+
+    def hang(host: str, port: int) -> Sequence[AddressInfo]:
+        answer.wait(10)
+        return look_up("127.0.0.1", port)
+
+    try:
+        with (
+            upstream_of(Protocol.IMAP, dialer=Dialer(lookup=hang, connect_seconds=0.05)) as upstream,
+            pytest.raises(UpstreamUnavailable, match="does not answer within"),
+        ):
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+                pass
+    finally:
+        answer.set()
+
+
+def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
+    script = (
+        "import asyncio, threading\n"
+        "from bridge.model import Endpoint, TlsMode\n"
+        "from bridge.relay.upstream import Dialer\n"
+        "dialer = lambda: Dialer(lookup=lambda host, port: threading.Event().wait(), connect_seconds=0.1)\n"
+        "async def main():\n"
+        "    await dialer().dial(Endpoint('mail.example', 993, TlsMode.IMPLICIT, None))\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert "UpstreamUnavailable: mail.example:993 does not answer within 0.1 s" in done.stderr
+
+
+# --- servers that stop ----------------------------------------------------------------------------------------------
+
+
+def stages(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[list[Step]]:
+    """The login up to each point where it is the server's turn."""
+    whole = accepts(protocol, mode, context)
+    return [whole[:n] for n in turns_of(whole)]
+
+
+def turns_of(script: Script) -> list[int]:
+    return [n for n, step in enumerate(script) if isinstance(step, Say) or (n == 0 and isinstance(step, StartTls))]
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_that_goes_away_at_any_stage_is_unavailable(
+    trust: Trust, protocol: Protocol, mode: TlsMode, end: Step
+) -> None:
+    for script in stages(protocol, mode, trust.good):
+        problem, _ = await failure(protocol, [*script, end], trust, mode)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert isinstance(problem, UpstreamUnavailable), script
+        assert problem.temporary
+        assert str(problem).startswith("localhost")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_that_falls_silent_at_any_stage_costs_the_login_time_and_no_more(
+    trust: Trust, protocol: Protocol, mode: TlsMode
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        failures = [
+            group.create_task(failure(protocol, [*script, Hold()], trust, mode, seconds=0.4))
+            for script in stages(protocol, mode, trust.good)
+        ]
+    for task in failures:
+        problem, _ = task.result()
+        assert isinstance(problem, UpstreamUnavailable)
+        assert str(problem) == "localhost did not complete the login in 0.4 s"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_that_makes_no_sense_is_unavailable(trust: Trust, protocol: Protocol) -> None:
+    problem, _ = await failure(protocol, [StartTls(trust.good), Say(b"HTTP/1.1 200 OK\r\n")], trust, IMPLICIT)
+    assert isinstance(problem, UpstreamUnavailable)
+
+
+async def test_a_login_that_is_cancelled_closes_the_connection(trust: Trust) -> None:
+    hold = Hold()
+    script: list[Step] = [StartTls(trust.good), Say(GREETING[Protocol.IMAP]), Expect(rb".*"), hold]
+    with scripted(script) as server, upstream_of(Protocol.IMAP) as upstream:
+
+        async def log_in() -> None:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(server.port, IMPLICIT)):
+                raise AssertionError("it is never accepted")
+
+        async with asyncio.TaskGroup() as group:
+            login = group.create_task(log_in())
+            assert await asyncio.to_thread(hold.reached.wait, 5)
+            login.cancel()
