@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,8 +15,12 @@ from tests.e2e.bridge import Bridge, Section, configuration, running
 from tests.servers.authorization import AuthorizationServer, authorization_server
 from tests.servers.ca import Authority
 from tests.servers.dovecot import Dovecot, dovecot
-from tests.servers.packages import needs, needs_root
+from tests.servers.needed import absent
+from tests.servers.packages import needs, needs_root, program
 from tests.servers.postfix import Postfix, postfix
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
 """Alice is at the Google-shaped provider (implicit TLS), Bob at the Microsoft-shaped one (STARTTLS); Carol at Google
@@ -95,3 +100,17 @@ def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         for address in (ALICE, BOB):
             bridge.sign_in(world.provider, address)
         yield bridge
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    needs("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:  # pragma: no cover
+        absent("playwright")
+    with sync_playwright() as playwright:
+        # The certificate of the tests' provider is of an authority that only the bridge is told of.
+        browser = playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -19,24 +19,13 @@ from tests.e2e.test_faults import replies
 from tests.e2e.test_mail import found_by_imap, found_by_pop3
 from tests.e2e.test_token_life import ever_expired
 from tests.servers.needed import absent
-from tests.servers.packages import needs, program
 
 pytestmark = [pytest.mark.servers, pytest.mark.browser]
 
 try:
-    from playwright.sync_api import Browser, Page, sync_playwright
+    from playwright.sync_api import Browser, Page
 except ImportError:  # pragma: no cover
     absent("playwright")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    needs("chromium")
-    with sync_playwright() as playwright:
-        # The certificate of the tests' provider is of an authority that only the bridge is told of.
-        browser = playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.first_run import FirstRun, answers, first_run, secret
 from tests.e2e.test_faults import replies
 from tests.servers.needed import absent
-from tests.servers.packages import axe_core, needs, program
+from tests.servers.packages import axe_core
 
 pytestmark = [pytest.mark.servers, pytest.mark.browser]
 
 try:
-    from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+    from playwright.sync_api import Browser, BrowserContext, Page
 except ImportError:  # pragma: no cover
     absent("playwright")
 
@@ -33,16 +33,6 @@ LIMIT = 50_000
 SERIOUS = """async () => (await axe.run(document)).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
     .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    needs("chromium")
-    with sync_playwright() as playwright:
-        # The certificate of the tests' provider is of an authority that only the bridge is told of.
-        browser = playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

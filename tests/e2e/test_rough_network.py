@@ -154,8 +154,8 @@ def test_sessions_outlive_a_network_that_is_gone_for_a_while(rough: Rough) -> No
     print(f"gone for {GONE_SECONDS:g} s: {[end.value for end in found]}, {time.monotonic() - began:.1f} s later")
 
 
-def test_a_server_that_vanishes_is_a_later_for_who_dials_and_costs_others_nothing(rough: Rough) -> None:
-    rough.network.is_plugged = False
+def assert_a_later_that_costs_others_nothing(rough: Rough) -> None:
+    """For Alice, whose servers are not to be had; Bob logs in meanwhile."""
     with rough.network.near(), ThreadPoolExecutor(3) as pool:
         alice, bob = rough.scene.logins
         waiting = {protocol: pool.submit(answer, alice, protocol) for protocol in YES}
@@ -163,6 +163,11 @@ def test_a_server_that_vanishes_is_a_later_for_who_dials_and_costs_others_nothin
             assert answer(bob, protocol).startswith(yes)
         for protocol, said in waiting.items():
             assert said.result().startswith(LATER[protocol])
+
+
+def test_a_server_that_vanishes_is_a_later_for_who_dials_and_costs_others_nothing(rough: Rough) -> None:
+    rough.network.is_plugged = False
+    assert_a_later_that_costs_others_nothing(rough)
 
 
 @pytest.mark.parametrize("is_sending", [False, True])
@@ -249,11 +254,5 @@ def test_a_name_server_that_hangs_or_refuses_is_a_later_and_costs_others_nothing
     rough.hosts.write_text(NEARLY)
     threading.Event().wait(REMEMBERED_SECONDS)  # where the name was a moment ago is known for so long
     rough.network.is_plugged = not is_hanging  # plugged, the far side has no name server and says so
-    with rough.network.near(), ThreadPoolExecutor(3) as pool:
-        alice, bob = rough.scene.logins
-        waiting = {protocol: pool.submit(answer, alice, protocol) for protocol in YES}
-        for protocol, yes in YES.items():
-            assert answer(bob, protocol).startswith(yes)
-        for protocol, said in waiting.items():
-            assert said.result().startswith(LATER[protocol])
+    assert_a_later_that_costs_others_nothing(rough)
     rough.scene.bridge.wait_for_log(f"{NAME}:" if is_hanging else f"the name {NAME} cannot be looked up")

@@ -20,7 +20,7 @@ from tests.e2e.bridge import Bridge, free_ports, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import assert_replies, replies
-from tests.e2e.test_token_life import ever_expired, imap_says
+from tests.e2e.test_token_life import assert_one_refresh_for_fifty_logins, ever_expired, imap_says
 from tests.servers.ca import Authority
 
 pytestmark = pytest.mark.servers
@@ -113,16 +113,7 @@ def test_sessions_of_three_protocols_are_spread_and_counted_together(pair: Bridg
 
 def test_fifty_logins_at_once_on_an_expired_token_make_one_refresh(world: World, tmp_path: Path) -> None:
     with running(with_workers(world, tmp_path)) as bridge:
-        with ever_expired(world):
-            bridge.sign_in(world.provider, BOB)
-        bridge.stop()
-        bridge.start()
-        before = world.provider.count("refresh_token")
-        login = bridge.login(BOB)
-        with ThreadPoolExecutor(50) as pool:
-            answers = list(pool.map(lambda _: imap_says(login), range(50)))
-        assert all(answer.startswith("1 OK") for answer in answers)
-        assert world.provider.count("refresh_token") - before == 1
+        assert_one_refresh_for_fifty_logins(bridge, world)
 
 
 def test_a_grant_that_has_ended_is_told_once(world: World, tmp_path: Path) -> None:

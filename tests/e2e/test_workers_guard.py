@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.accounts.guesses import GUESSES
 from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, free_ports, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.test_first_use import MUST_SIGN_IN, signed_in
-from tests.e2e.test_os_users import PROTOCOLS, Dialogue, is_accepted, log_in, port
+from tests.e2e.test_os_users import PROTOCOLS, TOO_MANY, Dialogue, guess_until_it_is_enough, is_accepted, log_in, port
 from tests.e2e.test_workers import with_workers, workers
 from tests.servers.ca import Authority
 from tests.servers.os_user import OsUser, os_user
@@ -27,7 +26,6 @@ from tests.servers.os_user import OsUser, os_user
 pytestmark = pytest.mark.servers
 
 CHOSEN = "CANARY-chosen-by-bob"
-LATER = "* BYE [UNAVAILABLE] Too many connections or attempts. Try again later."
 AT_BOTH = 4
 """Logins one after the other: each worker has had two of them."""
 
@@ -95,17 +93,9 @@ def test_guesses_at_both_workers_are_counted_together_and_a_right_one_too_many_i
 ) -> None:
     for _ in range(AT_BOTH):
         assert is_accepted(log_in(None, shared, "imap", BOB, CHOSEN)), "root's: a password that could be guessed"
-    with ExitStack() as stack:
-        for number in range(GUESSES):
-            guess = stack.enter_context(closing(Dialogue(colleague.connect(port(shared, "imap")), "imap")))
-            guess.ask(BOB, f"CANARY-guess-{number}")
-        number = 0
-        while "different wrong passwords were tried" not in shared.log:
-            number += 1
-            assert number <= GUESSES, "there is no end to guessing"
-            assert log_in(colleague, shared, "imap", BOB, f"CANARY-more-{number}") == LATER
+    guess_until_it_is_enough(shared, colleague)
     for _ in range(2):
-        assert log_in(colleague, shared, "imap", BOB, CHOSEN) == LATER, "this caller has never shown it"
+        assert log_in(colleague, shared, "imap", BOB, CHOSEN) == TOO_MANY, "this caller has never shown it"
     for protocol in PROTOCOLS:
         if protocol != "pop3":  # two ports there
             assert is_accepted(log_in(None, shared, protocol, BOB, CHOSEN))
@@ -122,7 +112,7 @@ def test_wrong_logins_wait_for_their_answers_whichever_worker_has_them(shared: B
         for dialogue in said:
             dialogue.ask(name, "CANARY-of-last-year")
         answers = [dialogue.answer() for dialogue in said]
-    assert LATER in answers
+    assert TOO_MANY in answers
     assert any("AUTHENTICATIONFAILED" in answer for answer in answers)
     assert "wrong logins wait for their answer already" in shared.log
 

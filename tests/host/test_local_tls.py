@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from bridge.host import local_tls
 from bridge.host.local_tls import CertificateTrouble, MadeCertificate
 from bridge.relay.tls import listener_context
+from tests.relay.sockets import shaken_in_memory
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = 24 * 3600.0
@@ -56,16 +57,7 @@ def handshake(server_file: str, authority_file: Path, name: str) -> str:
     server = listener_context(server_file, server_file)
     client = ssl.create_default_context(cafile=str(authority_file))
     client.verify_flags |= ssl.VERIFY_X509_STRICT
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
-    theirs = client.wrap_bio(to_client, to_server, server_hostname=name)
-    for _ in range(4):
-        for side in (theirs, ours):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    return theirs.version() or ""
+    return shaken_in_memory(client, server, name).version() or ""
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import trustme
 
 from bridge.errors import ConfigError
 from bridge.relay.tls import ListenerCertificate, listener_context
+from tests.relay.sockets import shaken_in_memory
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,7 @@ def serial(context: ssl.SSLContext, authority: trustme.CA) -> str:
     """Of the certificate that a client meets."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(client)
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = context.wrap_bio(to_server, to_client, server_side=True)
-    theirs = client.wrap_bio(to_client, to_server, server_hostname="localhost")
-    for _ in range(4):
-        for side in (theirs, ours):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
+    theirs = shaken_in_memory(client, context, "localhost")
     return str((theirs.getpeercert() or {})["serialNumber"])
 
 

@@ -43,6 +43,13 @@ class World:
         await self.service.keep(account, tokens)
         return tokens.access
 
+    async def refresh_onto_a_full_disk(self) -> None:
+        await self.sign_in()
+        self.clock.advance(4000)
+        self.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await self.service.access_token(ALICE)
+
     def heard(self, kind: type) -> int:
         return sum(isinstance(notice, kind) for notice in self.notices)
 
@@ -131,11 +138,7 @@ async def test_the_rotated_grant_is_stored_before_the_token_is_handed_out() -> N
 
 async def test_a_full_disk_loses_nothing_and_hands_out_nothing() -> None:
     async with world() as it:
-        await it.sign_in()
-        it.clock.advance(4000)
-        it.store.is_full = True
-        with pytest.raises(StoreUnavailable):
-            await it.service.access_token(ALICE)
+        await it.refresh_onto_a_full_disk()
         with pytest.raises(StoreUnavailable):  # the old grant is used up: it must not be tried again
             await it.service.access_token(ALICE)
         assert it.provider.refreshes == 1
@@ -146,11 +149,7 @@ async def test_a_full_disk_loses_nothing_and_hands_out_nothing() -> None:
 
 async def test_a_disk_that_is_free_again_gets_what_it_did_not_take_also_without_a_login() -> None:
     async with world() as it:
-        await it.sign_in()
-        it.clock.advance(4000)
-        it.store.is_full = True
-        with pytest.raises(StoreUnavailable):
-            await it.service.access_token(ALICE)
+        await it.refresh_onto_a_full_disk()
         await it.service.save_unsaved()
         it.store.is_full = False
         await it.service.save_unsaved()
@@ -162,11 +161,7 @@ async def test_a_disk_that_is_free_again_gets_what_it_did_not_take_also_without_
 
 async def test_the_last_thing_before_the_end_is_to_save_what_the_disk_did_not_take() -> None:
     async with world() as it:
-        await it.sign_in()
-        it.clock.advance(4000)
-        it.store.is_full = True
-        with pytest.raises(StoreUnavailable):
-            await it.service.access_token(ALICE)
+        await it.refresh_onto_a_full_disk()
         it.store.is_full = False
     async with world(it.store, it.clock) as again:
         assert (await again.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
@@ -189,11 +184,7 @@ async def test_a_stale_token_serves_while_the_store_is_away() -> None:
 
 async def test_a_sign_in_is_not_overwritten_by_what_waits_for_the_disk() -> None:
     async with world() as it:
-        await it.sign_in()
-        it.clock.advance(4000)
-        it.store.is_full = True
-        with pytest.raises(StoreUnavailable):
-            await it.service.access_token(ALICE)
+        await it.refresh_onto_a_full_disk()
         it.store.is_full = False
         newest = await it.sign_in()
         await it.service.save_unsaved()
