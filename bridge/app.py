@@ -159,7 +159,6 @@ class App:
             lambda: self._directory,
             lambda: self._ports.listeners,
             self._warnings,
-            self.sign_in_url,
             self._diagnose,
         )
         self.control = Desk(

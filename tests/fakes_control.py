@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
@@ -171,11 +171,10 @@ class FakeControl:
 
     def _started(self, address: str, state: str, expires_at: float) -> SignInStarted:
         url = f"{self.authorization_url}?{urlencode({'client_id': 'a', 'state': state})}"
-        local_url = f"http://localhost:3017/sign-in/{quote(address)}"
         if self.user_code:
             page = "https://login.provider.example/device"
-            return SignInStarted(address, page, local_url, expires_at, self.user_code, f"{page}?c={self.user_code}")
-        return SignInStarted(address, url, local_url, expires_at)
+            return SignInStarted(address, page, expires_at, self.user_code, f"{page}?c={self.user_code}")
+        return SignInStarted(address, url, expires_at)
 
     def completed_elsewhere(self, address: str, code: str = "") -> None:
         """What follows once the person has typed the code, or (`code`) has not."""

@@ -96,8 +96,6 @@ class SignInStarted:
     address: str
     url: str
     """The provider's page: open it in the person's own browser."""
-    local_url: str
-    """The console's page that leads there: short enough to type."""
     expires_at: float
     """Seconds since the epoch."""
     user_code: str = ""

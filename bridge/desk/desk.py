@@ -35,7 +35,6 @@ class About:
     listeners: Callable[[], Sequence[Listener]]
     warnings: Callable[[], tuple[Diagnosis, ...]]
     """What the administrator must see to before it becomes trouble."""
-    sign_in_url: Callable[[str], str]
     diagnose: Callable[[], Awaitable[tuple[Finding, ...]]]
 
 
@@ -92,15 +91,13 @@ class Desk:
         """See Control."""
         account = self._account(address)
         pending = await self._authorizations.begin(account)
-        local_url = self._about.sign_in_url(account.address)
         match pending.request:
             case AuthorizationRequest(url=url):
-                return SignInStarted(account.address, url, local_url, pending.expires_at)
+                return SignInStarted(account.address, url, pending.expires_at)
             case DeviceRequest() as asked:
                 return SignInStarted(
                     account.address,
                     asked.verification_url,
-                    local_url,
                     pending.expires_at,
                     asked.user_code,
                     asked.complete_url,

@@ -58,12 +58,12 @@ class Case:
     log_file: Path | None = None
 
 
-def report(case: Case, *, is_full: bool = False, environ: Mapping[str, str] = os.environ) -> str:
+def report(case: Case, *, is_full: bool = False) -> str:
     """The whole text; `is_full` leaves addresses as they are."""
     lines = [
         TITLE.format(time=datetime.now().astimezone().isoformat(timespec="seconds")),
         NO_SECRETS_FULL if is_full else NO_SECRETS,
-        *("", "== versions", *_versions(environ)),
+        *("", "== versions", *_versions(os.environ)),
         *("", "== findings", *(line_of(finding) for finding in case.findings)),
         *("", f"== configuration ({case.config_name})", *_configuration(case.config)),
         *("", "== log", *_log(case.log_file)),

@@ -19,6 +19,7 @@ from pathlib import Path
 from bridge.host.callers import Owner, posix_user_name
 from bridge.model import Ends
 
+PROC = Path("/proc")
 SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG (linux/netlink.h)."""
 BY_FAMILY = 20
@@ -43,8 +44,7 @@ _ANSWER = struct.Struct("=xBxx48x12xII")
 class Linux:
     """See callers.System."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
+    def __init__(self) -> None:
         self._is_refused = False
 
     def owner_now(self, ends: Ends) -> Owner | None:
@@ -62,7 +62,7 @@ class Linux:
         """See System."""
         for name in ("tcp", "tcp6"):
             with contextlib.suppress(OSError):
-                if (found := find_in_table((self._proc / "net" / name).read_bytes(), ends)) is not None:
+                if (found := find_in_table((PROC / "net" / name).read_bytes(), ends)) is not None:
                     return found
         return None
 
@@ -84,7 +84,7 @@ class Linux:
     def _processes(self, user_id: str) -> Iterator[Path]:
         """That user's first: they hold it nearly always, and a machine has thousands of others."""
         others = []
-        for path in self._proc.iterdir():
+        for path in PROC.iterdir():
             if path.name.isdecimal():
                 with contextlib.suppress(OSError):
                     if str(path.stat().st_uid) == user_id:

@@ -111,14 +111,12 @@ class SmtpFrontend:
         *,
         extensions: Callable[[], tuple[str, ...]],
         context: ssl.SSLContext | None = None,
-        hostname: str = "localhost",
         login_seconds: float = LOGIN_SECONDS,
     ) -> None:
         """`extensions` gives the EHLO lines that every upstream honours; `context` offers STARTTLS."""
         self._channel = channel
         self._extensions = extensions
         self._context = context
-        self._hostname = hostname
         self._lines = LineBuffer(LINE_LIMIT)
         self._commands = 0
         self._seconds_left = login_seconds
@@ -292,7 +290,7 @@ class SmtpFrontend:
         self._is_in_exchange = False
         server = _Server(
             _Handler(self),
-            hostname=self._hostname,  # else aiosmtpd asks the DNS for it, and waits
+            hostname="localhost",  # else aiosmtpd asks the DNS for it, and waits
             ident="ESMTP mail-bridge ready",
             auth_require_tls=False,  # on loopback there is none; where the configuration wants TLS, we see to it
             enable_SMTPUTF8=True,  # else an EHLO with a computer name in French is refused

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bridge.advice.said import said
-from bridge.clock import Clock
 from bridge.config.schema import StoreConfig
 from bridge.errors import ConfigError
 from bridge.secret import Secret
@@ -26,7 +25,7 @@ STORES: dict[str, Callable[[Secret[str]], Store]] = {"sqlite": _by_sqlalchemy, "
 """By the scheme of `store.url`, without its driver."""
 
 
-def open_store(config: StoreConfig, *, default_path: Path, clock: Clock | None = None) -> SealedStore:
+def open_store(config: StoreConfig, *, default_path: Path) -> SealedStore:
     """The configured store, sealed. Touches neither disk, database nor keyring until the first operation or check().
 
     Raises: ConfigError for a URL that cannot be used.
@@ -35,7 +34,7 @@ def open_store(config: StoreConfig, *, default_path: Path, clock: Clock | None =
     async def key(has_records: bool) -> Secret[bytes]:
         return await open_key(config, has_records=has_records)
 
-    return SealedStore(plain_store(config, default_path=default_path), key, clock=clock)
+    return SealedStore(plain_store(config, default_path=default_path), key)
 
 
 def plain_store(config: StoreConfig, *, default_path: Path) -> Store:
