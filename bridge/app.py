@@ -116,12 +116,12 @@ class App:
         verify = partial(log_in, self._reception.upstreams)
         adapters, redirect_uris = self._providers.adapters, self._providers.redirect_uris
         self._tokens = TokenService(vault, adapters, clock, self._bus, self.sign_in_url, verify)
-        self._flights = Flights(self._reception.upstreams, self._tokens, self._bus)
-        self._authorizations = Authorizations(adapters, redirect_uris, clock, self._bus, self._flights.keep)
+        flights = Flights(self._reception.upstreams, self._tokens, self._bus)
+        self._authorizations = Authorizations(adapters, redirect_uris, clock, self._bus, flights.keep)
 
         asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock)
         self._standings = Standings(
-            self._tokens, self._authorizations, passwords, asks, self._flights.checks_of, self.sign_in_url
+            self._tokens, self._authorizations, passwords, asks, flights.checks_of, self.sign_in_url
         )
         self.concerned = Concerned(self._find, self._standings.is_pending, callers, clock)
         """For the console, as `visitors`."""
@@ -162,7 +162,7 @@ class App:
             self._diagnose,
         )
         self.control = Desk(
-            about, self._bus, vault, self._tokens, self._authorizations, passwords, self._flights, self._standings
+            about, self._bus, vault, self._tokens, self._authorizations, passwords, flights, self._standings
         )
         """What a UI may ask."""
 
