@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,22 +25,13 @@ import yaml
 from tests.conftest import COVERAGE
 from tests.e2e.clients import Login
 from tests.servers.authorization import AuthorizationServer
+from tests.servers.daemons import free_ports
 
 START_SECONDS = 60
 STOP_SECONDS = 15
 CANARY = "CANARY"
 
 Section = dict[str, Any]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listened on a moment ago, at 127.0.0.1 and at ::1."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
 
 
 @dataclass

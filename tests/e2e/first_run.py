@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import COVERAGE
-from tests.e2e.bridge import STOP_SECONDS, free_ports
+from tests.e2e.bridge import STOP_SECONDS
 from tests.e2e.conftest import World
+from tests.servers.daemons import free_ports
 
 LINK_SECONDS = 30
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.servers.authorization_controls import Fault
 from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
 

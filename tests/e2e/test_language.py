@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COVERAGE
-from tests.e2e.bridge import Bridge, configuration, free_ports, running
+from tests.e2e.bridge import Bridge, configuration, running
 from tests.servers.authorization import AuthorizationServer
+from tests.servers.daemons import free_ports
 
 ALICE = "alice@example.com"
 ENDED = "Il a été mis fin à la connexion (mot de passe changé ou sessions révoquées). Veuillez vous reconnecter."

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, World
 from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
 

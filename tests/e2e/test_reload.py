@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import replies
+from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
 

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import assert_replies, replies
 from tests.e2e.test_token_life import assert_one_refresh_for_fifty_logins, ever_expired, imap_says
 from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
 

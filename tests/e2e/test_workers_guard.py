@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
-from tests.e2e.bridge import Bridge, free_ports, running
+from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.test_first_use import MUST_SIGN_IN, signed_in
 from tests.e2e.test_os_users import PROTOCOLS, TOO_MANY, Dialogue, guess_until_it_is_enough, is_accepted, log_in, port
 from tests.e2e.test_workers import with_workers, workers
 from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
 from tests.servers.os_user import OsUser, os_user
 
 pytestmark = pytest.mark.servers

@@ -17,8 +17,8 @@ from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from tests.captured import captured
-from tests.e2e.bridge import free_ports
 from tests.relay.scripted import Trust, accepts, refuses, scripted
+from tests.servers.daemons import free_ports
 
 ADDRESS = "alice@example.com"
 TOKEN = AccessToken(Secret("CANARY-access-token"), 2e9, 1e9)

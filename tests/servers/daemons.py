@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,6 +21,9 @@ START_LIMIT: Final = 30.0  # seconds; it takes under one, but a loaded machine r
 STOP_LIMIT: Final = 10.0
 ATTEMPTS: Final = 5
 POLL: Final = 0.02
+PORTS: Final = range(10_100, 32_000)
+"""Below those that systems give to connections (Linux: from 32,768), which change hands all the time here; above those
+that browsers refuse (10,080)."""
 # The tests' own environment (proxies, MAIL_CONFIG, a language) must not change what a server does.
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
@@ -30,12 +35,25 @@ class StartFailed(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now. Another program may be faster than the server: see `attempts`."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    """Ports that nobody listens on now, at 127.0.0.1 and at ::1. Another program may be faster than the server: see
+    `attempts`."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(PORTS)
+        if port not in found and all(_is_free(family, port) for family in (socket.AF_INET, socket.AF_INET6)):
+            found.append(port)
+    return found
+
+
+def _is_free(family: socket.AddressFamily, port: int) -> bool:
+    """Also where the machine has no such addresses."""
+    try:
+        with socket.socket(family) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1" if family is socket.AF_INET else "::1", port))
+    except OSError as problem:
+        return problem.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+    return True
 
 
 def attempts(start: Callable[[], T]) -> T:
