@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from bridge.advice.said import Translate
 from bridge.clock import Clock
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import HookFailed, RunProgram
 from bridge.hooks.events import HookEvent, event_of
-from bridge.hooks.webhook import post
 from bridge.notices import Notice
 from bridge.observe.logs import detail, event, trouble
 from bridge.secret import Secret
@@ -97,6 +96,7 @@ class Hooks:
         event("hook.done", hook="command", event_name=found.event, account=found.account or None)
 
     async def _webhook(self, found: HookEvent, config: NotifyConfig, webhook: Secret[str]) -> None:
+        post = await asyncio.to_thread(_post)
         for is_last in (False, True):
             try:
                 await post(found, config, webhook, SECONDS)
@@ -108,6 +108,12 @@ class Hooks:
             else:
                 event("hook.done", hook="webhook", event_name=found.event, account=found.account or None)
                 return
+
+
+def _post() -> Callable[[HookEvent, NotifyConfig, Secret[str], float], Awaitable[None]]:
+    from bridge.hooks.webhook import post  # late, in a thread: aiohttp is an eighth of start and memory, and few use it
+
+    return post
 
 
 def _failed(hook: str, found: HookEvent, reason: str) -> None:

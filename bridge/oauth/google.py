@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
-
-import requests
 
 from bridge.clock import Clock
 from bridge.config.google import GoogleProvider
@@ -24,6 +22,9 @@ from bridge.oauth.http import Https, json_object
 from bridge.oauth.limits import Limits
 from bridge.oauth.quiet import quieten
 from bridge.secret import Secret
+
+if TYPE_CHECKING:
+    import requests
 
 T = TypeVar("T")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-import requests
-
 from bridge.errors import BridgeError, ProviderUnavailable
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https
@@ -104,8 +102,9 @@ def signer(info: Mapping[str, str], scopes: list[str]) -> Signer | None:
 def guarded(work: Callable[[], T], *also: type[Exception]) -> T:
     """Map what google-auth raises, and `also`; trouble on the wire and error answers never reach it."""
     from google.auth.exceptions import GoogleAuthError
+    from requests import RequestException  # late, as in Https
 
-    expected: tuple[type[Exception], ...] = (requests.RequestException, GoogleAuthError, *_GARBAGE, *also)
+    expected: tuple[type[Exception], ...] = (RequestException, GoogleAuthError, *_GARBAGE, *also)
     try:
         return work()
     except expected as problem:

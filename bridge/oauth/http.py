@@ -1,51 +1,35 @@
 """the one HTTPS session: proxy, CA bundle, time limits.
 
-The libraries that we use for OAuth all speak through requests. Whatever they ask for, their requests go through one
-transport that always verifies certificates, always has time limits, bounds what it reads, follows no redirect to
-another place, keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
+The libraries that we use for OAuth all speak through requests. Whatever they ask for goes through our transport, which
+is imported with the first request, in that request's thread: a bridge whose tokens are fresh does without it.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import socket
 import ssl
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError, ReadTimeoutError
-
-from bridge.config.values import is_loopback
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
-from bridge.oauth.retry_after import RetryAfter
 from bridge.threads import NotDone, Threads
+
+if TYPE_CHECKING:
+    import requests
+
+    from bridge.oauth.transport import Transport
 
 T = TypeVar("T")
 
 
-BODY_LIMIT = 256 * 1024
-"""Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: what is larger is not an answer of these."""
-
 AT_ONCE = 8
 """Calls to one provider at the same time: a morning's worth of refreshes goes through quickly, and a provider that
 hangs holds no more threads than this. Each provider has its own, so that one cannot starve another."""
-
-CHUNK = 16 * 1024
-"""Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
-
-BUSY = frozenset({408, 425, 429})
-"""Statuses below 500 that say `later` and nothing about the grant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +71,7 @@ class Https:
         self._limits = limits or Limits()
         self._threads = Threads(name, limit=self._limits.call, wait=self._limits.overall, at_once=AT_ONCE)
         self._lock = threading.Lock()
-        self._transport: _Transport | None = None
+        self._transport: Transport | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
         """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
@@ -102,16 +86,9 @@ class Https:
     def equip(self, session: requests.Session) -> None:
         """Make a session (ours or a library's) use our transport and nothing of the environment by itself.
 
-        Without trust_env=False requests lets REQUESTS_CA_BUNDLE win over our trust, and reads passwords from ~/.netrc.
         Raises: ProviderUnavailable if ca_file cannot be used.
         """
-        session.trust_env = False
-        session.headers["Accept-Encoding"] = "identity"
-        session.headers["Connection"] = "close"  # refreshes are rare; an idle connection may have died in a NAT
-        session.headers["User-Agent"] = "mail-bridge"
-        transport = self._ready()
-        session.mount("https://", transport)
-        session.mount("http://", transport)  # the configuration allows it on loopback only
+        self._ready().equip(session)
 
     def get(self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         """Blocking GET. Raises: ProviderUnavailable."""
@@ -131,15 +108,15 @@ class Https:
             transport.close()
 
     def _request(self, method: str, url: str, **arguments: Any) -> Reply:
-        session = requests.Session()  # a fresh one for each request: sessions are not made for threads
-        self.equip(session)
-        answer = session.request(method, url, **arguments)
+        answer = self._ready().request(method, url, **arguments)
         return Reply(answer.status_code, answer.text, answer.headers)
 
-    def _ready(self) -> _Transport:
+    def _ready(self) -> Transport:
+        from bridge.oauth.transport import Transport  # late: requests and urllib3 are a tenth of start and memory
+
         with self._lock:
             if self._transport is None:  # reading the system's certificates takes tens of milliseconds: late, and once
-                self._transport = _Transport(trust(self._ca_file), self._proxy, self._limits)
+                self._transport = Transport(trust(self._ca_file), self._proxy, self._limits)
             return self._transport
 
 
@@ -154,7 +131,9 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
         if ca_file is None and not _system_is_complete():
-            context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+            import certifi
+
+            context.load_verify_locations(certifi.where())
     except (OSError, ssl.SSLError) as problem:
         raise ProviderUnavailable(f"ca_file {ca_file}: {problem}") from problem
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -168,135 +147,3 @@ def _system_is_complete() -> bool:
         return False
     paths = ssl.get_default_verify_paths()
     return paths.cafile is not None or (paths.capath is not None and bool(os.listdir(paths.capath)))
-
-
-class _Transport(HTTPAdapter):
-    """What every request goes through; safe for threads."""
-
-    def __init__(self, context: ssl.SSLContext, proxy: str | None, limits: Limits) -> None:
-        self._context = context
-        self._proxy = proxy
-        self._limits = limits
-        self._retry_after = RetryAfter()
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Connections with our trust."""
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """The same behind a proxy, and for the TLS to an https:// proxy itself."""
-        return super().proxy_manager_for(proxy, ssl_context=self._context, proxy_ssl_context=self._context, **kwargs)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Add nothing to our trust: the inherited method would load certifi's certificates on top."""
-        conn.cert_reqs = "CERT_REQUIRED"
-
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Any = None,
-    ) -> requests.Response:
-        """Send and read the whole answer; what the caller says about time, trust and proxies does not count.
-
-        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, redirects that we do not follow, and, without any
-        request, for as long as the host has asked for (Retry-After).
-        """
-        url = request.url or ""
-        host = urlsplit(url).hostname or "the provider"
-        self._retry_after.check(host)
-        silence, whole = self._patience(request.method or "")
-        deadline = time.monotonic() + whole
-        limits = (self._limits.connect, silence)
-        try:
-            response = super().send(request, stream=True, timeout=limits, verify=True, proxies=self._proxies_for(url))
-            try:
-                body = b"".join(self._pieces(response, host, deadline))
-            finally:
-                response.raw.close()
-        except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
-            raise ProviderUnavailable(f"{host}: the URL or the proxy's URL cannot be used") from None
-        except (requests.RequestException, HTTPError, OSError) as problem:
-            raise ProviderUnavailable(_in_words(host, problem, silence)) from problem
-        response.raw = io.BytesIO(body)
-        if response.status_code >= 500 or response.status_code in BUSY:
-            wait = self._retry_after.note(host, response.headers)
-            later = f"; it asks to wait {wait:.0f} seconds" if wait else ""
-            raise ProviderUnavailable(
-                f"{host} is in trouble or busy (HTTP {response.status_code}){later}. Nobody has to act."
-            )
-        _check_redirect(response, request.method or "", url, host)
-        return response
-
-    def _proxies_for(self, url: str) -> dict[str, str]:
-        if self._proxy:
-            return {"https": self._proxy, "http": self._proxy}
-        if is_loopback(urlsplit(url).hostname or ""):
-            return {}
-        return dict(get_environ_proxies(url, no_proxy=None))  # https_proxy and no_proxy; on Windows the registry too
-
-    def _patience(self, method: str) -> tuple[float, float]:
-        """Seconds between two pieces of an answer, and for all of it."""
-        if method == "POST":
-            return self._limits.answer, self._limits.overall + self._limits.answer
-        return self._limits.read, self._limits.overall
-
-    def _pieces(self, response: requests.Response, host: str, deadline: float) -> Iterator[bytes]:
-        size = 0
-        while piece := response.raw.read1(CHUNK, decode_content=True):
-            size += len(piece)
-            if size > BODY_LIMIT:
-                raise ProviderUnavailable(f"{host}: the answer is larger than {BODY_LIMIT} octets")
-            if time.monotonic() > deadline:
-                raise ProviderUnavailable(f"{host}: the answer takes too long")
-            yield piece
-
-
-def _check_redirect(response: requests.Response, method: str, url: str, host: str) -> None:
-    if response.is_redirect:
-        target = urlsplit(urljoin(url, response.headers["location"]))
-        origin = urlsplit(url)
-        if method != "GET" or (target.scheme, target.netloc) != (origin.scheme, origin.netloc):
-            # A code or a refresh token never follows a redirect; to another host it is most likely a captive portal.
-            raise ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
-
-
-def _in_words(host: str, problem: BaseException, silence: float) -> str:
-    """What went wrong on the way, in a sentence for the admin; without the library's text, which may hold the proxy's
-    password."""
-    for cause in _causes(problem):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"The certificate of {host} is not trusted ({cause.verify_message}). If a company proxy inspects TLS, "
-                "the administrator must name its CA certificate with ca_file."
-            )
-        if isinstance(cause, ProxyError):
-            return f"The proxy does not lead to {host}: the administrator must check the proxy's address and password."
-        if isinstance(cause, (NameResolutionError, socket.gaierror)):
-            return f"{host} cannot be found (DNS): there is no network, or the name is wrong."
-        if isinstance(cause, ConnectionRefusedError):
-            return f"{host} refuses the connection."
-        if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
-            return f"{host} cannot be reached: no network, or a firewall."
-        if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
-            return f"{host} did not answer within {silence:g} seconds."
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS with {host} failed ({cause.reason or 'no reason given'})."
-    return f"The connection to {host} was lost."
-
-
-def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """The error and what it was made of: requests and urllib3 nest theirs in args, `reason` and contexts."""
-    seen: list[BaseException] = []
-    waiting: list[object] = [problem]
-    while waiting:
-        error = waiting.pop(0)
-        if isinstance(error, BaseException) and not any(error is known for known in seen):
-            seen.append(error)
-            waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
-    telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # more than the wrappers around them
-    yield from sorted(seen, key=lambda error: not isinstance(error, telling))

@@ -12,8 +12,9 @@ import pytest
 import requests
 
 from bridge.errors import ProviderUnavailable
-from bridge.oauth.http import BODY_LIMIT, Https, Reply, json_object, trust
+from bridge.oauth.http import Https, Reply, json_object, trust
 from bridge.oauth.limits import Limits
+from bridge.oauth.transport import BODY_LIMIT
 from tests.oauth.raw import Raw, certificates, http, serving
 
 QUICK = Limits(connect=2, read=0.15, overall=5, answer=0.15)

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from requests import RequestException
-
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.oauth.http import Https
@@ -104,6 +102,7 @@ class Library:
     def _guarded(self, work: Callable[[], T]) -> T:
         """Map what msal raises. Errors in dicts are mapped where they appear, trouble on the wire by Wire."""
         from msal.exceptions import MsalError
+        from requests import RequestException
 
         try:
             return work()
