@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.errors import BridgeError
 from bridge.host.files import write_private
-from bridge.host.paths import ensure_private
+from bridge.host.paths import AUTHORITY_NAME, ensure_private
 from bridge.observe.logs import event
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -40,7 +40,7 @@ BACKDATED = timedelta(days=1)
 KEY_BITS = 2048
 """RSA, which the TLS of every mail program knows; RSA of 3072 bits would cost each handshake three times as much."""
 
-_BUNDLE, _SERVER, _AUTHORITY = "made.pem", "server.pem", "authority.pem"
+_BUNDLE, _SERVER = "made.pem", "server.pem"
 
 
 class CertificateTrouble(BridgeError):
@@ -74,7 +74,7 @@ class MadeCertificate:
     @property
     def authority_file(self) -> Path:
         """What people import: the authority's certificate. There once the first was made."""
-        return self._directory / _AUTHORITY
+        return self._directory / AUTHORITY_NAME
 
     def ensure(self, names: Iterable[str]) -> str:
         """Have a certificate for these names, besides localhost, and today's in its place.

@@ -12,6 +12,8 @@ import platformdirs
 
 APP_NAME = "mail-bridge"
 CONFIG_NAME = "config.yaml"
+AUTHORITY_NAME = "authority.pem"
+"""What people import, where the bridge makes its ports' certificate."""
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
@@ -43,6 +45,11 @@ def runtime_dir() -> Path:
 def store_file() -> Path:
     """The default of `store.path`."""
     return data_dir() / "store.sqlite"
+
+
+def made_certificate_dir(store: str | None) -> Path:
+    """Of the certificate that the bridge makes: beside the store's file, `store.path` of the configuration."""
+    return (Path(store).parent if store is not None else data_dir()) / "tls"
 
 
 def machine_config_dir() -> Path:

@@ -47,9 +47,9 @@ from bridge.ui.i18n import say
 from bridge.ui.setup.draft import Draft
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text
 from bridge.ui.setup.writing import write_configuration
+from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
-from bridge.ui.web.site import Doors
 
 CONSOLE_PORT: Final = 3017
 """Where the providers' pages send the browser back to, unless another port was registered there."""

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.observe.logs import Level
     from bridge.relay.ports import Bind
     from bridge.stores.sealed import SealedStore
+    from bridge.ui.web.doors import Doors
     from bridge.ui.web.guards import Administrators
-    from bridge.ui.web.site import Doors
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes: done; it did not work; usage or configuration must change first."""
@@ -198,14 +198,13 @@ async def opened(
     from bridge.app import App, Surroundings
     from bridge.host.callers import Callers, this_system
     from bridge.host.machine import this_machine
-    from bridge.host.paths import store_file
+    from bridge.host.paths import AUTHORITY_NAME, made_certificate_dir, store_file
     from bridge.host.programs import run_program
     from bridge.host.workers import start_worker
     from bridge.stores.registry import open_store
 
     place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
     callers = Callers(this_system())
-    made = made_certificate(loaded)
     surroundings = Surroundings(
         store=store or open_store(loaded.config.store, default_path=store_file()),
         bind=bind or bind_or_stop,
@@ -215,8 +214,8 @@ async def opened(
         translation=lambda configured: i18n.translation(i18n.choose(configured, system_language())),
         caller_of=callers.of,
         program_of=callers.program,
-        ensure_certificate=made.ensure,
-        authority_file=made.authority_file,
+        ensure_certificate=lambda names: made_certificate(loaded).ensure(names),  # X.509, for ports with TLS alone
+        authority_file=made_certificate_dir(loaded.config.store.path) / AUTHORITY_NAME,
         start_worker=start_worker,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
     )
@@ -226,12 +225,11 @@ async def opened(
 
 
 def made_certificate(loaded: LoadedConfig) -> MadeCertificate:
-    """Where the certificate that the bridge makes is kept: beside the store's file."""
+    """The certificate that the bridge makes."""
     from bridge.host.local_tls import MadeCertificate
-    from bridge.host.paths import data_dir
+    from bridge.host.paths import made_certificate_dir
 
-    store = loaded.config.store.path
-    return MadeCertificate((Path(store).parent if store is not None else data_dir()) / "tls", time.time)
+    return MadeCertificate(made_certificate_dir(loaded.config.store.path), time.time)
 
 
 def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
@@ -283,19 +281,29 @@ async def console(
     administrators and doors, of the first set-up that ends with this console; else there are new ones.
     """
     from bridge.control import rendezvous
-    from bridge.ui.web.server import Console
+    from bridge.ui.web.doors import Doors, answering_once_asked
 
     served = Served(app.console_port, token or Secret(secrets.token_urlsafe(32)))
-    console_of_app = Console(
-        app.control,
-        admin_token=served.token,
-        hosts=served.hosts,
-        language=lambda: app.language,
-        visitors=app.visitors,
-        attendants=app.concerned,
-        administrators=administrators,
-    )
-    async with console_of_app.serving(doors or app.console_sockets):
+    wanted = doors or Doors(app.console_sockets)
+
+    def load_console() -> AbstractAsyncContextManager[None]:
+        from bridge.host.collector import spare_the_collector
+        from bridge.ui.web.server import Console  # late: aiohttp is a quarter of the start, and a tenth of the memory
+
+        spare_the_collector()
+        site = Console(
+            app.control,
+            admin_token=served.token,
+            hosts=served.hosts,
+            language=lambda: app.language,
+            visitors=app.visitors,
+            attendants=app.concerned,
+            administrators=administrators,
+        )
+        return site.serving(wanted)
+
+    # After a set-up its visitors are there, and aiohttp too.
+    async with load_console() if doors is not None else answering_once_asked(wanted, load_console):
         if known_as is None:
             yield served
             return

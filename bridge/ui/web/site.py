@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +13,7 @@ from aiohttp import web
 from bridge.observe.logs import fault, trouble
 from bridge.ui import i18n
 from bridge.ui.web import guards
+from bridge.ui.web.doors import Doors
 from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, page
 
 BODY_LIMIT = 64 * 1024
@@ -30,44 +30,6 @@ STOP_SECONDS = 5.0
 
 _silent = logging.getLogger("bridge.ui.web.http")
 _silent.disabled = True  # aiohttp's own lines quote the request that it could not read, with the code in it
-
-
-class Doors:
-    """Listening sockets, and the site that they lead to; another one may take them over, and nobody is refused.
-
-    Not two servers on copies of a socket: Windows lets a socket belong to one completion port, and only once.
-    """
-
-    def __init__(self, sockets: Sequence[socket.socket]) -> None:
-        self._sockets = list(sockets)
-        self._servers: list[asyncio.Server] = []
-        self._owner: object = None
-        self._greet: Callable[[], asyncio.Protocol] | None = None
-
-    def lead_to(self, owner: object, greet: Callable[[], asyncio.Protocol]) -> None:
-        """From now on each connection gets the protocol that `greet` makes."""
-        self._owner, self._greet = owner, greet
-
-    async def open(self) -> None:
-        """Accept connections, if that has not begun yet."""
-        loop = asyncio.get_running_loop()
-        while self._sockets:
-            # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo.
-            self._servers.append(await loop.create_server(self._greeted, sock=self._sockets[0]))
-            del self._sockets[0]
-
-    def close(self, owner: object) -> None:
-        """Accept nothing more, if they still lead to this owner."""
-        if self._owner not in {owner, None}:
-            return
-        for server in self._servers:
-            server.close()
-        for sock in self._sockets:
-            sock.close()
-
-    def _greeted(self) -> asyncio.Protocol:
-        assert self._greet is not None  # noqa: S101  lead_to() comes before open()
-        return self._greet()
 
 
 class Site:

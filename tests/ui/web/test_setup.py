@@ -20,10 +20,10 @@ from bridge.errors import BridgeError, LoginRefused
 from bridge.secret import Secret
 from bridge.ui.cli.first_run import FORGET_SECONDS, FirstRunOptions, Keeper
 from bridge.ui.setup.roster import LARGEST
+from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import SESSION_SECONDS, Administrators
 from bridge.ui.web.server import Console
-from bridge.ui.web.site import Doors
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import TOKEN, Browser, browsing

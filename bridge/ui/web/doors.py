@@ -1,0 +1,158 @@
+"""The console's listening sockets: open from the start, while what answers is loaded for the first who comes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from bridge.observe.logs import fault
+from bridge.tasks import task_group
+
+
+class Doors:
+    """Listening sockets, and the site that they lead to; another one may take them over, and nobody is refused.
+
+    Not two servers on copies of a socket: Windows lets a socket belong to one completion port, and only once.
+    """
+
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+        self._sockets = list(sockets)
+        self._servers: list[asyncio.Server] = []
+        self._owner: object = None
+        self._greet: Callable[[], asyncio.Protocol] | None = None
+
+    def lead_to(self, owner: object, greet: Callable[[], asyncio.Protocol]) -> None:
+        """From now on each connection gets the protocol that `greet` makes."""
+        self._owner, self._greet = owner, greet
+
+    async def open(self) -> None:
+        """Accept connections, if that has not begun yet."""
+        loop = asyncio.get_running_loop()
+        while self._sockets:
+            # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo.
+            self._servers.append(await loop.create_server(self.greeted, sock=self._sockets[0]))
+            del self._sockets[0]
+
+    def close(self, owner: object) -> None:
+        """Accept nothing more, if they still lead to this owner."""
+        if self._owner not in {owner, None}:
+            return
+        for server in self._servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
+
+    def greeted(self) -> asyncio.Protocol:
+        """Who answers to one more connection."""
+        assert self._greet is not None  # noqa: S101  lead_to() comes before open()
+        return self._greet()
+
+
+Load = Callable[[], AbstractAsyncContextManager[None]]
+"""Gives what answers at the doors for as long as it is entered; called in a thread, since it may import for long."""
+
+
+@asynccontextmanager
+async def answering_once_asked(doors: Doors, load: Load) -> AsyncIterator[None]:
+    """Accept connections now, and load what answers when the first one comes; it waits so long, and no session does.
+
+    What cannot be loaded costs those who wait for it their connection, and is tried again with the next. Leaving ends
+    what was loaded, and closes the doors.
+    """
+    porch = _Porch(doors, load)
+    doors.lead_to(porch, porch.greet)
+    async with task_group() as group:
+        try:
+            await doors.open()
+            group.create_task(porch.run(), name="console")
+            yield
+        finally:
+            porch.close()
+
+
+class _Porch:
+    """Where visitors wait."""
+
+    def __init__(self, doors: Doors, load: Load) -> None:
+        self._doors = doors
+        self._load = load
+        self._visitors: list[_Visitor] = []
+        self._has_come = asyncio.Event()
+        self._is_over = asyncio.Event()
+
+    def greet(self) -> asyncio.Protocol:
+        """One more."""
+        return _Visitor(self._come)
+
+    async def run(self) -> None:
+        """Until close()."""
+        while not self._is_over.is_set():
+            await self._has_come.wait()
+            self._has_come.clear()
+            if self._visitors and not self._is_over.is_set():
+                await self._answer()
+        self._send_away()
+
+    def close(self) -> None:
+        """Let nobody in any more, and end what answers."""
+        self._doors.close(self)
+        self._is_over.set()
+        self._has_come.set()
+
+    async def _answer(self) -> None:
+        """Until close(), unless it cannot be loaded."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(await asyncio.to_thread(self._load))
+            except Exception as error:  # noqa: BLE001  as the console's supervisor: those who ask fail, not the bridge
+                fault("console.cannot_load", error=error)
+                self._send_away()
+                return
+            for visitor in self._taken():
+                visitor.let_in(self._doors.greeted())
+            await self._is_over.wait()
+
+    def _come(self, visitor: _Visitor) -> None:
+        self._visitors.append(visitor)
+        self._has_come.set()
+
+    def _send_away(self) -> None:
+        for visitor in self._taken():
+            visitor.send_away()
+
+    def _taken(self) -> list[_Visitor]:
+        visitors, self._visitors = self._visitors, []
+        return visitors
+
+
+class _Visitor(asyncio.Protocol):
+    """A connection from which nothing is read yet."""
+
+    def __init__(self, come: Callable[[_Visitor], None]) -> None:
+        self._come = come
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  a connection's
+        transport.pause_reading()
+        self._transport = transport
+        self._come(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gone before anybody answered."""
+        self._transport = None
+
+    def let_in(self, host: asyncio.Protocol) -> None:
+        """Hand the connection over: as if it had been made just now."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.set_protocol(host)
+            host.connection_made(self._transport)
+            self._transport.resume_reading()
+
+    def send_away(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.close()
