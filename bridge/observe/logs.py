@@ -62,8 +62,11 @@ def is_detailed() -> bool:
 @contextmanager
 def connection(conn: str) -> Iterator[None]:
     """Every line of this task carries the connection's id, whichever layer writes it."""
-    with structlog.contextvars.bound_contextvars(conn=conn):
+    bound = structlog.contextvars.bind_contextvars(conn=conn)  # its own manager would be a second one for each session
+    try:
         yield
+    finally:
+        structlog.contextvars.reset_contextvars(**bound)
 
 
 def trouble(name: str, **fields: object) -> None:

@@ -23,6 +23,9 @@ IDLE_SECONDS = 35 * 60.0
 speaks every 29 minutes (RFC 2177), and its server may hang up after 30 (RFC 9051 section 5.4): only those end here
 whose both sides have forgotten them. Whose computer is gone is found by keepalive, within minutes."""
 
+_NOTHING = memoryview(b"")
+"""One for all: each session would hold two of 300 octets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -61,7 +64,7 @@ class _Direction:
         sink_lost: Callable[[], None],
     ) -> None:
         """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more."""
-        self._pending = memoryview(b"")
+        self._pending = _NOTHING
         self._ended = ended
         self._sink_lost = sink_lost
         self.source = source
@@ -80,7 +83,7 @@ class _Direction:
         """No more calls; what is pending stays unsent."""
         self.source.unwatch_readable()
         self.sink.unwatch_writable()
-        self._pending = memoryview(b"")
+        self._pending = _NOTHING
 
     def readable(self) -> None:
         """The source has something: move one piece at most, then let others have their turn."""
@@ -109,6 +112,7 @@ class _Direction:
                 if not sent:
                     return self.sink.watch_writable(self.writable)
                 self._pending = self._pending[sent:]
+            self._pending = _NOTHING
         except PeerGone:
             return self._sink_lost()
         self.sink.unwatch_writable()
