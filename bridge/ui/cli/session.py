@@ -96,9 +96,23 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         found = _found(settings.config)
         taken_environment.take(named_variables(found) if found else ())
         speaking.speak(_language(found))
+        refuse_if_incomplete()
         return command(settings, **options)
 
     return wrapped
+
+
+def refuse_if_incomplete() -> None:
+    """Now, and not with the first refresh at night. Raises: CannotStart."""
+    from bridge.host.packages import missing
+
+    if lacking := missing():
+        raise CannotStart(
+            said(
+                "mail-bridge is not installed completely: {packages} cannot be found. Install it once more.",
+                packages=", ".join(lacking),
+            )
+        )
 
 
 def speak_before_parsing(arguments: Sequence[str]) -> None:

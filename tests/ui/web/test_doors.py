@@ -1,0 +1,153 @@
+"""The console is loaded for the first who comes: who waits is answered, the loop goes on, trouble stays small."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from bridge.secret import Secret
+from bridge.ui.web.doors import Doors, answering_once_asked
+from bridge.ui.web.server import Console
+from tests.fakes_control import FakeControl
+from tests.ui.web.conftest import TOKEN
+
+Site = AbstractAsyncContextManager[None]
+
+
+class Porch:
+    """A port of this machine, and a console behind it that is loaded as slowly as a test wants."""
+
+    def __init__(self, control: FakeControl) -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        self.port: int = sock.getsockname()[1]
+        self.doors = Doors([sock])
+        self.may_load = threading.Event()
+        self.may_load.set()
+        self.is_loading = threading.Event()
+        self.loaded_in: list[threading.Thread] = []
+        self.problems: list[Exception] = []
+        """One for each attempt that shall fail."""
+        self._control = control
+
+    def load(self) -> Site:
+        self.is_loading.set()
+        self.may_load.wait()
+        self.loaded_in.append(threading.current_thread())
+        if self.problems:
+            raise self.problems.pop(0)
+        hosts = frozenset({f"127.0.0.1:{self.port}"})
+        return Console(self._control, admin_token=Secret(TOKEN), hosts=hosts).serving(self.doors)
+
+    async def come(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self) -> bytes:
+        """One visitor, who asks at once: all of the answer; nothing after a reset."""
+        reader, writer = await self.come()
+        writer.write(self.request)
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    @property
+    def request(self) -> bytes:
+        return f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.fixture
+def porch(control: FakeControl) -> Porch:
+    return Porch(control)
+
+
+@asynccontextmanager
+async def opened(porch: Porch) -> AsyncIterator[None]:
+    async with answering_once_asked(porch.doors, porch.load):
+        try:
+            yield
+        finally:
+            porch.may_load.set()  # else a test that fails would hang
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
+async def test_nothing_is_loaded_until_somebody_comes_and_then_once(porch: Porch) -> None:
+    async with opened(porch):
+        assert porch.loaded_in == []
+        for _ in range(2):
+            assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+        assert len(porch.loaded_in) == 1
+    with pytest.raises(ConnectionRefusedError):
+        await porch.come()
+
+
+async def test_who_comes_while_it_is_loaded_is_answered_and_the_loop_goes_on(porch: Porch) -> None:
+    porch.may_load.clear()
+    async with opened(porch), asyncio.TaskGroup() as group:
+        asking = [group.create_task(porch.ask()) for _ in range(5)]
+        reader, writer = await porch.come()
+        writer.write(porch.request[:20])
+        gone = (await porch.come())[1]
+        gone.write(porch.request)
+        gone.close()
+        await until(porch.is_loading.is_set)  # this loop runs while the other thread waits
+        assert not any(visitor.done() for visitor in asking)
+        porch.may_load.set()
+        answers = await asyncio.gather(*asking)
+        writer.write(porch.request[20:])
+        answers.append(await reader.read())
+        writer.close()
+    assert [(answer[:13], b"</html>" in answer) for answer in answers] == [(b"HTTP/1.1 200 ", True)] * 6
+    assert [thread is threading.main_thread() for thread in porch.loaded_in] == [False]
+
+
+async def test_what_cannot_be_loaded_is_logged_and_tried_again_for_the_next(porch: Porch, log: io.StringIO) -> None:
+    porch.problems = [ImportError("no module named CANARY"), OSError("the disk is gone")]
+    async with opened(porch):
+        assert await porch.ask() == b""
+        assert await porch.ask() == b""
+        assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+    assert log.getvalue().count("console.cannot_load") == 2
+
+
+async def test_leaving_while_it_is_loaded_ends_those_who_wait(porch: Porch) -> None:
+    porch.may_load.clear()
+    async with opened(porch):
+        reader, writer = await porch.come()
+        await until(porch.is_loading.is_set)
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_leaving_with_a_visitor_who_came_in_the_same_moment_loads_nothing(porch: Porch) -> None:
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
+    async with answering_once_asked(porch.doors, porch.load):
+        await asyncio.sleep(0)  # until somebody waits for visitors
+        visitor = porch.doors.greeted()
+        transport.set_protocol(visitor)
+        visitor.connection_made(transport)
+    theirs.setblocking(False)
+    assert await loop.sock_recv(theirs, 100) == b""
+    theirs.close()
+    assert porch.loaded_in == []
+
+
+async def test_what_goes_wrong_beside_it_comes_out_as_it_is(porch: Porch) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with opened(porch):
+            raise ZeroDivisionError
+    with pytest.raises(ConnectionRefusedError):
+        await porch.come()
