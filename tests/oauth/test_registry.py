@@ -96,7 +96,7 @@ def test_building_a_provider_loads_none_of_the_heavy_libraries() -> None:
         "registry.create('p', MicrosoftProvider(kind='microsoft', client_id='i', tenant='t.example'), SystemClock())\n"
         "account = GoogleProvider(kind='google', flow='service_account', service_account_file='absent.json')\n"
         "registry.create('p', account, SystemClock())\n"
-        "print([name for name in ('msal', 'google.auth', 'oauthlib') if name in sys.modules])\n"
+        "print([name for name in ('msal', 'google.auth', 'oauthlib', 'requests') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "[]\n"
