@@ -128,18 +128,24 @@ class _Porch:
 
 
 class _Visitor(asyncio.Protocol):
-    """A connection from which nothing is read yet."""
+    """A connection that waits: what it says first is kept, and nothing is read behind that."""
 
     def __init__(self, come: Callable[[_Visitor], None]) -> None:
         self._come = come
         self._transport: asyncio.Transport | None = None
+        self._first = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  a connection's
-        transport.pause_reading()
         self._transport = transport
         self._come(self)
+
+    def data_received(self, data: bytes) -> None:
+        """One piece, as large as the loop reads at once. Not paused before: Python 3.11.2 reads on all the same."""
+        self._first += data
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone before anybody answered."""
@@ -150,6 +156,8 @@ class _Visitor(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.set_protocol(host)
             host.connection_made(self._transport)
+            if self._first:
+                host.data_received(self._first)
             self._transport.resume_reading()
 
     def send_away(self) -> None:
