@@ -215,14 +215,14 @@ def several(system: System, count: int) -> list[client.Session]:
 def idle(count: int) -> Callable[[System, Scale], Sequence[float]]:
     def measure(system: System, scale: Scale) -> Sequence[float]:
         octets = whole_lines(MIB)
-        before = usage.memory(system.pid)
+        before = usage.own_memory(system.pid)
         sessions = several(system, count)
         time.sleep(1)
-        fresh = usage.memory(system.pid) - before
+        fresh = usage.own_memory(system.pid) - before
         idle_cpu = cpu_of(system, lambda: time.sleep(scale.idle_seconds))
         client.run_all([client.fetch(session, octets) for session in sessions], at_once=FETCHES_AT_ONCE)
         time.sleep(1)
-        used = usage.memory(system.pid) - before
+        used = usage.own_memory(system.pid) - before
         client.run_all([client.noop(session, 1) for session in sessions])  # all of them are still there
         for session in sessions:
             session.close()
