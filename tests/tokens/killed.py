@@ -111,9 +111,9 @@ def main() -> None:
     quieten()
     for line in sys.stdin:
         if (child := os.fork()) == 0:
+            say(pid=os.getpid())  # here: on a busy machine it may be killed before the other one comes to say it
             asyncio.run(refresh(setting, int(line)))
             os._exit(0)
-        say(pid=child)
         _, status = os.waitpid(child, 0)
         say(ended=os.waitstatus_to_exitcode(status))
 
