@@ -34,10 +34,10 @@ def open_channel(
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
         if is_upstream and (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, UNACKNOWLEDGED_SECONDS * 1000)
-    kind = ReadinessChannel if _has_add_reader(loop) else CompletionChannel
+    kind = ReadinessChannel if has_add_reader(loop) else CompletionChannel
     return kind(sock, loop, peer)
 
 
-def _has_add_reader(loop: asyncio.AbstractEventLoop) -> bool:
+def has_add_reader(loop: asyncio.AbstractEventLoop) -> bool:
     """Proactor loops inherit an add_reader that raises NotImplementedError."""
     return type(loop).add_reader is not asyncio.AbstractEventLoop.add_reader

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import itertools
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import event, trouble
+from bridge.relay.accepting import clients_of
 from bridge.relay.welcome import Welcome
 
 DRAIN_SECONDS = 5.0
 """How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not
 keep the service from ending."""
-PAUSE_SECONDS = 0.5
-"""After a failed accept: the process has no file descriptor left until some session ends."""
-
 _numbers = itertools.count(1)
 
 
@@ -39,7 +38,7 @@ class Listener:
         self.address = socket_name(sockets[0])
         self._sockets = sockets
         self._welcome = welcome
-        self._sessions: set[asyncio.Task[None]] = set()
+        self._sessions: set[asyncio.Future[None]] = set()
         self._closing = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -61,15 +60,10 @@ class Listener:
         """Accept and serve until stop()."""
         event("listener.up", protocol=self.protocol.value, address=self.address)
         async with asyncio.TaskGroup() as group:
-            accepting = [group.create_task(self._accept(sock, group)) for sock in self._sockets]
-            await self._closing.wait()
-            for task, sock in zip(accepting, self._sockets, strict=True):
-                # asyncio accepts a client that is there in this very moment for a future that is cancelled: "invalid
-                # state" in the log, and a socket that nobody closes.
-                with contextlib.suppress(NotImplementedError):  # Windows' Proactor loop, which has no such trouble
-                    asyncio.get_running_loop().remove_reader(sock)
-                task.cancel()
-            await asyncio.wait(accepting)
+            async with AsyncExitStack() as accepting:
+                for sock in self._sockets:
+                    await accepting.enter_async_context(clients_of(sock, partial(self._begin, group), self._trouble))
+                await self._closing.wait()
             for sock in self._sockets:
                 sock.close()
             await self._drain(group)
@@ -79,27 +73,23 @@ class Listener:
         """Wait for the sessions; once stop() was called only DRAIN_SECONDS longer."""
         stopping = group.create_task(self._stopping.wait())
         while self._sessions and not stopping.done():
-            await asyncio.wait({*self._sessions, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {*self._sessions, stopping}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if self._sessions:
             _, late = await asyncio.wait(self._sessions, timeout=DRAIN_SECONDS)
             for session in late:
                 session.cancel()
 
-    async def _accept(self, sock: socket.socket, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, address = await loop.sock_accept(sock)
-            except OSError as problem:
-                if problem.errno != errno.ECONNABORTED:  # that one only says that the client has left already
-                    trouble("listener.full", address=self.address, reason=str(problem))
-                    await asyncio.sleep(PAUSE_SECONDS)
-                continue
-            conn = f"{self.protocol.value}-{next(_numbers)}"
-            session = group.create_task(self._welcome(conn, client, f"{address[0]}:{address[1]}"), name=conn)
-            self._sessions.add(session)
-            session.add_done_callback(self._sessions.discard)
+    def _begin(self, group: asyncio.TaskGroup, client: socket.socket, address: Any) -> None:
+        conn = f"{self.protocol.value}-{next(_numbers)}"
+        served = self._welcome(conn, client, f"{address[0]}:{address[1]}")
+        session = served if isinstance(served, asyncio.Future) else group.create_task(served, name=conn)
+        self._sessions.add(session)
+        session.add_done_callback(self._sessions.discard)
+
+    def _trouble(self, problem: OSError) -> None:
+        trouble("listener.full", address=self.address, reason=str(problem))
 
 
 def socket_name(sock: socket.socket) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from typing import Protocol as Interface
 
 from bridge.errors import LimitReached, PeerGone, ProtocolViolation, TlsFailed
@@ -36,8 +37,11 @@ CallerOf = Callable[[Ends | None], Awaitable[Caller]]
 class Welcome(Interface):
     """Serves one mail client."""
 
-    async def __call__(self, conn: str, client: socket.socket, peer: str) -> None:
-        """Returns when it is over, and closes `client`. Raises: nothing. Cancelling ends the session."""
+    def __call__(self, conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
+        """What serves it; or, where that is another process's task from now on, what is done when it is over.
+
+        `client` is closed then. Raises: nothing, nor does what is returned. Cancelling that ends the session.
+        """
         ...
 
 

@@ -19,8 +19,13 @@ from bridge.workers.wire import Misunderstood
 Take = Callable[[list[Any], socket.socket | None], None]
 """A message, and the socket that came with it. A `client` has one, or None where this process could hold no more."""
 
-SOON_SECONDS = 0.02
-"""For what is not urgent: a login storm's ends go out in a few pieces."""
+SOON_SECONDS, SOON_MESSAGES = 0.1, 32
+"""For what is not urgent: after so long, or as soon as there are so many. To be woken costs a process that has nothing
+else to do several times what it then does: its memory has left the processor's caches."""
+
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_DECODE = json.JSONDecoder().decode
+"""json.dumps() makes an encoder for each message, and json.loads() guesses at its encoding."""
 
 HANDED = "client"
 """The message that a socket goes with."""
@@ -74,14 +79,14 @@ class Link:
             if handed is not None:
                 handed.close()
             return
-        self._queue.append((json.dumps(message, separators=(",", ":")).encode() + b"\n", handed))
+        self._queue.append((_ENCODE(message).encode() + b"\n", handed))
         if handed is not None:
             self._flush()  # a system call of its own in any case
         elif is_urgent and not self._is_urgent:
             self._is_urgent = True
             self._loop.call_soon(self._flush)
-        elif not is_urgent and self._flushing is None:
-            self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
+        elif not is_urgent:
+            self._put_off()
 
     def close(self) -> None:
         """Say the rest as far as that works at once, and end; the other side notices. Idempotent."""
@@ -98,6 +103,12 @@ class Link:
         self._queue.clear()
 
     # --- out ----------------------------------------------------------------------------------------------------
+
+    def _put_off(self) -> None:
+        if len(self._queue) == SOON_MESSAGES:
+            self._loop.call_soon(self._flush)
+        elif self._flushing is None:
+            self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
 
     def _flush(self) -> None:
         if not self._is_open:
@@ -165,7 +176,7 @@ class Link:
     def _hand_on(self, line: bytes) -> bool:
         """False if the line makes no sense: nothing of it may be believed then, nor what follows."""
         try:
-            message = json.loads(line)
+            message = _DECODE(line.decode())
             self._take(message, self._sockets.popleft() if message[0] == HANDED else None)
         except (ValueError, LookupError, TypeError, Misunderstood) as problem:
             trouble("worker.misunderstood", error=type(problem).__name__)  # not its text: it may repeat a secret

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,14 +18,14 @@ from typing import Any
 from bridge.config.diff import ConfiguredListener
 from bridge.control.wire import encode_error
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
-from bridge.model import AccessToken, Account, Caller, Ends, Login
+from bridge.model import AccessToken, Caller, Login
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
-from bridge.relay.channel import ends_of
 from bridge.relay.session import Services
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Welcome, supervised
+from bridge.workers.clients import Client, Handed, another
 from bridge.workers.link import HANDED, Link
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.wire import Manner, Port, pack, unpack
@@ -45,32 +45,6 @@ DESCRIPTORS_KEPT = 64
 
 
 @dataclass
-class _Client:
-    """A mail client that a worker serves."""
-
-    done: asyncio.Future[None]
-    unauthenticated: ExitStack
-    """Its place among those that have not logged in."""
-    held: socket.socket
-    """Another descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
-    whoever has left must not be taken for a program that has got his port since: as long as this is held, and has a
-    peer, nobody can have."""
-    is_direct: bool = True
-    """See Channel."""
-    origin: Ends | None = None
-    """See Channel."""
-    caller: Caller | None = None
-    """Once somebody has asked."""
-    account: Account | None = None
-    """Once the local password was right: a worker gets no token for anybody else."""
-
-    @property
-    def ends(self) -> Ends | None:
-        """See Channel."""
-        return ends_of(self.held) if self.is_direct else self.origin
-
-
-@dataclass
 class _Worker:
     """A running one."""
 
@@ -80,7 +54,7 @@ class _Worker:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     room: int = 0
     """Sessions that its descriptors are enough for; 0 until it is ready."""
-    clients: dict[str, _Client] = field(default_factory=dict)
+    clients: dict[str, Client] = field(default_factory=dict)
     requests: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     link: Link = field(init=False)
 
@@ -99,6 +73,11 @@ class Pool:
         self._has_started = False
         self._changed = asyncio.Event()
         """Set and replaced whenever a worker is ready, or has died."""
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes that serve, or are about to."""
+        return [worker.process.pid for worker in self._workers]
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -186,21 +165,42 @@ class Pool:
         for worker in self._workers:
             worker.link.send("port", pack(port))
 
-        async def welcome(conn: str, client: socket.socket, peer: str) -> None:
-            with supervised(conn, lambda: peer), ExitStack() as unauthenticated, ExitStack() as ours:
-                ours.callback(client.close)
-                held = unauthenticated.enter_context(_another(client))
-                visitor, named = _Client(asyncio.get_running_loop().create_future(), unauthenticated, held), peer
-                if balancers is not None:
-                    visitor.is_direct = False
-                    named, visitor.origin = await balancers.introduced(conn, peer, partial(_receive, client))
-                no_place = await self._place(visitor)
-                if (worker := await self._free_worker(conn)) is not None:
-                    ours.pop_all()
-                    worker.link.send(HANDED, conn, port.number, peer, named, no_place, handed=client)
-                    await self._session(worker, conn, visitor)
+        def welcome(conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
+            handed = Handed(conn, port.number, peer)
+            if balancers is None and (worker := self._worker_at_once()) is not None:
+                with suppress(LimitReached):  # no descriptor is left: the other way tells of it
+                    return _hand_over(worker, handed, client, self._known(client))
+            return self._welcome(handed, client, balancers)
 
         return welcome
+
+    def _worker_at_once(self) -> _Worker | None:
+        """One for the next mail client; None where somebody has to be waited for or asked, which takes a task."""
+        if not self._has_started or self._services.cap.is_busy:
+            return None
+        worker = self._emptiest()
+        return worker if worker is not None and len(worker.clients) < worker.room else None
+
+    def _known(self, client: socket.socket) -> Client:
+        """A client that is nobody's in particular. Raises: LimitReached."""
+        known = Client(another(client))
+        known.hold(self._services.cap.place())
+        return known
+
+    async def _welcome(self, handed: Handed, client: socket.socket, balancers: Balancers | None) -> None:
+        """See Welcome."""
+        conn, peer = handed.conn, handed.peer
+        with supervised(conn, lambda: peer), ExitStack() as ours:
+            ours.callback(client.close)
+            visitor = Client(another(client))
+            ours.callback(visitor.release)
+            if balancers is not None:
+                visitor.is_direct = False
+                handed.named, visitor.origin = await balancers.introduced(conn, peer, partial(_receive, client))
+            handed.no_place = await self._place(visitor)
+            if (worker := await self._free_worker(conn)) is not None:
+                ours.pop_all()
+                await _hand_over(worker, handed, client, visitor)
 
     async def _free_worker(self, conn: str) -> _Worker | None:
         """The one with the fewest sessions; None, and the client is sent away, if none has room."""
@@ -212,32 +212,23 @@ class Pool:
                 async with asyncio.timeout(START_SECONDS):
                     while not self._ready():
                         await self._change()
-        worker = min(self._ready(), key=lambda one: len(one.clients), default=None)
+        worker = self._emptiest()
         if worker is None or len(worker.clients) >= worker.room:
             trouble("worker.full" if worker else "worker.missing", conn=conn)
             return None
         return worker
 
-    async def _place(self, client: _Client) -> str:
+    async def _place(self, client: Client) -> str:
         """Empty; or why there is none, and a worker tells the client, in its protocol."""
         cap = self._services.cap
         try:
             caller = (await self._caller(client)).key if cap.is_busy else ""
-            client.unauthenticated.enter_context(cap.place(caller))
+            client.hold(cap.place(caller))
         except LimitReached as limit:
             return str(limit)
         return ""
 
-    async def _session(self, worker: _Worker, conn: str, client: _Client) -> None:
-        """Returns when it is over; cancelling ends it."""
-        worker.clients[conn] = client
-        try:
-            await client.done
-        except asyncio.CancelledError:
-            worker.link.send("end", conn)
-            raise
-
-    async def _caller(self, client: _Client) -> Caller:
+    async def _caller(self, client: Client) -> Caller:
         """Whose program it is: asked of the system once, if at all, and never of the worker."""
         if client.caller is None or not client.caller.user_id:
             client.caller = await self._services.caller_of(client.ends)
@@ -254,7 +245,7 @@ class Pool:
                     request.cancel()
             case ["in", str(conn)]:
                 if (client := worker.clients.get(conn)) is not None:
-                    client.unauthenticated.close()
+                    client.release()
             case ["done", str(conn)]:
                 if (client := worker.clients.pop(conn, None)) is not None:
                     _over(client)
@@ -314,7 +305,7 @@ class Pool:
             return pack(await self._services.token_for(client.account, refused=refused))
 
     @asynccontextmanager
-    async def _noted(self, client: _Client) -> AsyncIterator[None]:
+    async def _noted(self, client: Client) -> AsyncIterator[None]:
         """What the sign-in page has to know: before the worker has its answer, since then the client may be gone."""
         try:
             yield
@@ -327,6 +318,9 @@ class Pool:
     def _ready(self) -> list[_Worker]:
         return [worker for worker in self._workers if worker.room and not worker.gone.is_set()]
 
+    def _emptiest(self) -> _Worker | None:
+        return min(self._ready(), key=lambda worker: len(worker.clients), default=None)
+
     async def _change(self) -> None:
         await self._changed.wait()
 
@@ -335,17 +329,25 @@ class Pool:
         self._changed = asyncio.Event()
 
 
-def _client_of(worker: _Worker, conn: str) -> _Client:
+def _hand_over(worker: _Worker, handed: Handed, client: socket.socket, known: Client) -> asyncio.Future[None]:
+    """From now on it is the worker's. Returns: what is done when its session is over, and ends it when cancelled."""
+    worker.link.send(
+        HANDED, handed.conn, handed.port, handed.peer, handed.named or handed.peer, handed.no_place, handed=client
+    )
+    worker.clients[handed.conn] = known
+    known.done.add_done_callback(partial(_tell_if_cancelled, worker, handed.conn))
+    return known.done
+
+
+def _tell_if_cancelled(worker: _Worker, conn: str, done: asyncio.Future[None]) -> None:
+    if done.cancelled():
+        worker.link.send("end", conn)
+
+
+def _client_of(worker: _Worker, conn: str) -> Client:
     if (client := worker.clients.get(conn)) is None:
         raise PeerGone("that client has gone")
     return client
-
-
-def _another(client: socket.socket) -> socket.socket:
-    try:
-        return client.dup()
-    except OSError as problem:  # no descriptor is left; the listener says so with its next client
-        raise LimitReached(str(problem)) from problem
 
 
 async def _receive(client: socket.socket, most: int) -> bytes:
@@ -356,8 +358,8 @@ async def _receive(client: socket.socket, most: int) -> bytes:
         raise PeerGone(str(problem)) from problem
 
 
-def _over(client: _Client) -> None:
-    client.unauthenticated.close()
+def _over(client: Client) -> None:
+    client.release()
     if not client.done.done():
         client.done.set_result(None)
 

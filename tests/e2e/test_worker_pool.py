@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import os
+import select
+import signal
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,6 +21,7 @@ from bridge.errors import LoginRefused
 from bridge.host.workers import start_worker
 from bridge.model import AccessToken, Account, Caller, Endpoint, Ends, Login, Protocol, TlsMode
 from bridge.notices import Forgotten
+from bridge.relay import listener as listener_module
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
 from bridge.relay.session import AskCaller, Services
@@ -42,7 +46,9 @@ class Desk:
         self._good = self.token = _token(world.provider.issue(ALICE))
         self.refused: list[AccessToken] = []
         self.asked = 0
+        self.cap = ConnectionCap()
         self.pool: Pool | None = None
+        self.listener: Listener | None = None
 
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
         self.asked += 1
@@ -79,8 +85,8 @@ class Curious(Desk):
         return Caller("alice", "1000")
 
 
-def _token(value: str) -> AccessToken:
-    return AccessToken(Secret(value), time.time() + 3600, time.time())
+def _token(value: str, age: float = 0.0) -> AccessToken:
+    return AccessToken(Secret(value), time.time() - age + 3600, time.time() - age)
 
 
 class Waiting(Turns):
@@ -98,14 +104,14 @@ class Waiting(Turns):
 @asynccontextmanager
 async def serving(desk: Desk, turns: Turns) -> AsyncIterator[tuple[str, int]]:
     assert start_worker is not None
-    services = Services(desk.who, desk.token_for, turns, ConnectionCap(), desk.caller_of)
+    services = Services(desk.who, desk.token_for, turns, desk.cap, desk.caller_of)
     pool = Pool(2, start_worker, services, lambda: Manner("info", "text", ()))
     desk.pool = pool
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
     where = sock.getsockname()
     welcome = pool.serving(ConfiguredListener(Protocol.IMAP, ListenAddress(address="127.0.0.1:1143")), None, None)
-    listener = Listener(Protocol.IMAP, [sock], welcome)
+    desk.listener = listener = Listener(Protocol.IMAP, [sock], welcome)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(pool.run())
         accepting = group.create_task(listener.run())
@@ -220,3 +226,59 @@ async def test_what_hung_on_the_caller_is_asked_about_each_time(world: World) ->
         for _ in range(4):
             await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
         assert desk.asked == 4
+
+
+async def test_a_token_that_is_about_to_end_is_asked_for_again_each_time(world: World) -> None:
+    """The bridge gives one out with less than half of its life left while the provider cannot be reached."""
+    desk = Desk(world, connections=None)
+    desk.token = _token(desk.token.value.reveal(), age=2000)
+    async with serving(desk, Turns()) as where:
+        for _ in range(4):
+            await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+        assert desk.asked == 4
+
+
+async def greeted(where: tuple[str, int], count: int) -> list[socket.socket]:
+    """Mail clients that do not log in."""
+    clients = [await asyncio.to_thread(socket.create_connection, where, 60) for _ in range(count)]
+    for client in clients:
+        assert (await asyncio.to_thread(client.recv, 200)).startswith(b"* OK")
+    return clients
+
+
+async def turns_until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_true():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_killed_worker_had_is_given_back_and_its_clients_hear_the_end(world: World) -> None:
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        clients = await greeted(where, 6)
+        assert desk.cap.count == 6
+        assert desk.pool is not None
+        assert desk.listener is not None
+        os.kill(desk.pool.pids[0], signal.SIGKILL)
+        await turns_until(lambda: desk.cap.count == 3)
+        assert desk.listener.sessions == 3
+        readable = [client for client in clients if select.select([client], [], [], 0)[0]]
+        assert [client.recv(1) for client in readable] == [b""] * 3, "our own descriptors are closed, too"
+        for client in clients:
+            client.close()
+        await turns_until(lambda: desk.cap.count == 0 and desk.listener is not None and desk.listener.sessions == 0)
+
+
+async def test_clients_that_say_nothing_are_sent_away_when_the_bridge_stops(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 0.01)
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        clients = await greeted(where, 4)
+        assert desk.listener is not None
+        desk.listener.stop()
+        for client in clients:
+            with client:
+                assert await asyncio.to_thread(client.recv, 200) == b""
+        await turns_until(lambda: desk.cap.count == 0)

@@ -212,6 +212,20 @@ def test_a_changed_configuration_reaches_the_workers_and_drops_nobody(pair: Brid
         assert workers(pair) == pids
 
 
+def test_an_account_that_is_taken_out_of_the_configuration_is_unknown_to_both_at_once(pair: Bridge) -> None:
+    login = pair.login(BOB)
+    for _ in range(4):  # each worker has allowed it, and remembers
+        assert imap_says(login).startswith("1 OK")
+    pair.config["accounts"] = [account for account in pair.config["accounts"] if account["address"] != BOB]
+    pair.write_config()
+    pair.wait_until(
+        lambda: BOB not in {account["address"] for account in pair.json("status")["accounts"]}, "the change", 60
+    )
+    for _ in range(4):
+        assert "AUTHENTICATIONFAILED" in imap_says(login)
+    assert imap_says(pair.login(ALICE)).startswith("1 OK")
+
+
 def test_a_message_that_is_being_sent_gets_through_when_the_bridge_stops(pair: Bridge) -> None:
     login = pair.login(ALICE)
     with imap(login) as idle, smtplib.SMTP("localhost", login.smtp, "crm.example", timeout=30) as smtp:

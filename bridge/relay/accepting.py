@@ -1,0 +1,94 @@
+"""Mail clients of a listening socket, one after the other, as soon as they have connected."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bridge.relay.connected import has_add_reader
+from bridge.tasks import task_group
+
+Take = Callable[[socket.socket, Any], None]
+"""A client and its address; must not raise."""
+Tell = Callable[[OSError], None]
+"""Why no client can be taken now."""
+
+PAUSE_SECONDS = 0.5
+"""After a failed accept: the process has no file descriptor left until some session ends."""
+
+
+@asynccontextmanager
+async def clients_of(sock: socket.socket, take: Take, tell: Tell) -> AsyncIterator[None]:
+    """Inside, each client of `sock` goes to `take`. `sock` listens and does not block."""
+    loop = asyncio.get_running_loop()
+    if has_add_reader(loop):
+        watch = _Watch(loop, sock, take, tell)
+        try:
+            yield
+        finally:
+            watch.end()
+        return
+    async with task_group() as group:
+        accepting = group.create_task(_accept(loop, sock, take, tell))
+        try:
+            yield
+        finally:
+            accepting.cancel()
+
+
+class _Watch:
+    """For a loop that watches descriptors. Its own sock_accept() begins to watch for each client anew and wakes a task:
+    60 of the 230 microseconds that a login cost a bridge with workers in its own process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._take = take
+        self._tell = tell
+        self._pause: asyncio.TimerHandle | None = None
+        self._begin()
+
+    def end(self) -> None:
+        self._loop.remove_reader(self._sock)
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _begin(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._sock, self._accept_one)
+
+    def _accept_one(self) -> None:
+        """One for each turn of the loop: sessions that are under way have theirs between two."""
+        try:
+            client, address = self._sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as problem:
+            if not _has_left(problem):
+                self._tell(problem)
+                self._loop.remove_reader(self._sock)
+                self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
+            return
+        client.setblocking(False)
+        self._take(client, address)
+
+
+async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
+    """For Windows' Proactor loop. Until it is cancelled."""
+    while True:
+        try:
+            client, address = await loop.sock_accept(sock)
+        except OSError as problem:
+            if not _has_left(problem):
+                tell(problem)
+                await asyncio.sleep(PAUSE_SECONDS)
+            continue
+        take(client, address)
+
+
+def _has_left(problem: OSError) -> bool:
+    return problem.errno == errno.ECONNABORTED
