@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.host.workers import UnixPassage
+from bridge.workers import link
 from bridge.workers.link import Link
 
 
@@ -52,6 +53,23 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
                 if handed is not None:
                     assert handed.getpeername()[1] == message[2]
                     handed.close()
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+async def test_what_is_not_urgent_waits_for_what_is_or_for_others_of_its_kind(
+    urgent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "SOON_SECONDS", 3600)
+    with peers() as (one, other):
+        for number in range(link.SOON_MESSAGES - 1):
+            one.link.send("word", number, is_urgent=False)
+        for _ in range(5):  # turns of the loop
+            await asyncio.sleep(0)
+        assert other.heard.empty()
+        one.link.send("last", is_urgent=urgent)
+        for _ in range(link.SOON_MESSAGES):
+            message, _ = await other.heard.get()
+        assert message == ["last"]
 
 
 async def test_more_than_the_kernel_takes_waits_and_arrives_whole() -> None:
