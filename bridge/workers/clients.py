@@ -7,7 +7,6 @@ import socket
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from bridge.errors import LimitReached
 from bridge.model import Account, Caller, Ends
 from bridge.relay.channel import ends_of
 
@@ -17,7 +16,7 @@ class Client:
     """A mail client that a worker serves, or is about to."""
 
     held: socket.socket
-    """Another descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
+    """Our descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
     whoever has left must not be taken for a program that has got his port since: as long as this is held, and has a
     peer, nobody can have."""
     place: AbstractContextManager[None] | None = None
@@ -62,11 +61,3 @@ class Handed:
     """What a balancer calls it; its `peer` where there is none."""
     no_place: str = ""
     """Why it is to be sent away, in its protocol; empty if it is not."""
-
-
-def another(client: socket.socket) -> socket.socket:
-    """Another descriptor of its connection. Raises: LimitReached."""
-    try:
-        return client.dup()
-    except OSError as problem:  # no descriptor is left; the listener says so with its next client
-        raise LimitReached(str(problem)) from problem

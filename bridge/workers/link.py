@@ -71,13 +71,12 @@ class Link:
         self._loop.add_reader(passage, self._readable)
 
     def send(self, *message: Any, handed: socket.socket | None = None, is_urgent: bool = True) -> None:
-        """Say something; `handed` belongs to the other process from now on. Never blocks; after the end it is lost.
+        """Say something; the other process gets a descriptor of its own for `handed`, which stays open here until that
+        process has answered, or the link has ended. Never blocks; after the end it is lost.
 
         What is not urgent goes with the next that is, or soon: to wake the other process costs more than to tell it.
         """
         if not self._is_open:
-            if handed is not None:
-                handed.close()
             return
         self._queue.append((_ENCODE(message).encode() + b"\n", handed))
         if handed is not None:
@@ -97,7 +96,7 @@ class Link:
         self._loop.remove_reader(self._passage)
         self._loop.remove_writer(self._passage)
         self._passage.close()
-        for sock in (*self._sockets, *(handed for _, handed in self._queue)):
+        for sock in self._sockets:
             if sock is not None:
                 sock.close()
         self._queue.clear()
@@ -124,7 +123,7 @@ class Link:
             self._loop.add_writer(self._passage, self._flush)
             return
         except OSError:  # the other process has ended: the reader is about to see it
-            self._drop_queue()
+            self._queue.clear()
         self._is_urgent = False
         if self._is_waiting:
             self._is_waiting = False
@@ -135,8 +134,6 @@ class Link:
         if handed is None:
             data = self._joined()
         sent = self._passage.send(data, handed)
-        if handed is not None:
-            handed.close()  # a copy is on its way
         if sent < len(data):
             self._queue[0] = data[sent:], None
         else:
@@ -150,12 +147,6 @@ class Link:
         data = b"".join(parts)
         self._queue.appendleft((data, None))
         return data
-
-    def _drop_queue(self) -> None:
-        for _, handed in self._queue:
-            if handed is not None:
-                handed.close()
-        self._queue.clear()
 
     # --- in -----------------------------------------------------------------------------------------------------
 

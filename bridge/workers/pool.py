@@ -25,7 +25,7 @@ from bridge.relay.balancers import Balancers
 from bridge.relay.session import Services
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Welcome, supervised
-from bridge.workers.clients import Client, Handed, another
+from bridge.workers.clients import Client, Handed
 from bridge.workers.link import HANDED, Link
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.wire import Manner, Port, pack, unpack
@@ -168,8 +168,9 @@ class Pool:
         def welcome(conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
             handed = Handed(conn, port.number, peer)
             if balancers is None and (worker := self._worker_at_once()) is not None:
-                with suppress(LimitReached):  # no descriptor is left: the other way tells of it
-                    return _hand_over(worker, handed, client, self._known(client))
+                known = Client(client)
+                known.hold(self._services.cap.place())
+                return _hand_over(worker, handed, known)
             return self._welcome(handed, client, balancers)
 
         return welcome
@@ -181,18 +182,11 @@ class Pool:
         worker = self._emptiest()
         return worker if worker is not None and len(worker.clients) < worker.room else None
 
-    def _known(self, client: socket.socket) -> Client:
-        """A client that is nobody's in particular. Raises: LimitReached."""
-        known = Client(another(client))
-        known.hold(self._services.cap.place())
-        return known
-
     async def _welcome(self, handed: Handed, client: socket.socket, balancers: Balancers | None) -> None:
         """See Welcome."""
         conn, peer = handed.conn, handed.peer
         with supervised(conn, lambda: peer), ExitStack() as ours:
-            ours.callback(client.close)
-            visitor = Client(another(client))
+            visitor = Client(client)
             ours.callback(visitor.release)
             if balancers is not None:
                 visitor.is_direct = False
@@ -200,7 +194,7 @@ class Pool:
             handed.no_place = await self._place(visitor)
             if (worker := await self._free_worker(conn)) is not None:
                 ours.pop_all()
-                await _hand_over(worker, handed, client, visitor)
+                await _hand_over(worker, handed, visitor)
 
     async def _free_worker(self, conn: str) -> _Worker | None:
         """The one with the fewest sessions; None, and the client is sent away, if none has room."""
@@ -329,10 +323,10 @@ class Pool:
         self._changed = asyncio.Event()
 
 
-def _hand_over(worker: _Worker, handed: Handed, client: socket.socket, known: Client) -> asyncio.Future[None]:
+def _hand_over(worker: _Worker, handed: Handed, known: Client) -> asyncio.Future[None]:
     """From now on it is the worker's. Returns: what is done when its session is over, and ends it when cancelled."""
     worker.link.send(
-        HANDED, handed.conn, handed.port, handed.peer, handed.named or handed.peer, handed.no_place, handed=client
+        HANDED, handed.conn, handed.port, handed.peer, handed.named or handed.peer, handed.no_place, handed=known.held
     )
     worker.clients[handed.conn] = known
     known.done.add_done_callback(partial(_tell_if_cancelled, worker, handed.conn))

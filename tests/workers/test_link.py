@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ def peers() -> Iterator[tuple[Peer, Peer]]:
 
 
 async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own() -> None:
-    with peers() as (one, other):
+    with peers() as (one, other), ExitStack() as stack:
         listening = socket.create_server(("127.0.0.1", 0))
         with listening:
             for number in range(300):
@@ -44,7 +44,7 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
                 else:
                     client = socket.create_connection(listening.getsockname())
                     accepted, address = listening.accept()
-                    one.link.send("client", number, address[1], handed=accepted)
+                    one.link.send("client", number, address[1], handed=stack.enter_context(accepted))
                     client.close()
             for number in range(300):
                 message, handed = await other.heard.get()
@@ -89,9 +89,9 @@ async def test_the_end_is_noticed_and_what_was_said_before_it_is_heard() -> None
         await other.gone.wait()
         assert (await other.heard.get())[0] == ["last"]
         other.link.send("too late")
-        accepted = socket.socket()
-        one.link.send("client", handed=accepted)
-        assert accepted.fileno() == -1
+        with socket.socket() as accepted:
+            one.link.send("client", handed=accepted)
+            assert accepted.fileno() != -1, "it is whose it was"
 
 
 @pytest.mark.parametrize("data", [b"no json\n", b"[]\n", b"7\n", b'["client"]\n', b"\xff\n"])
