@@ -1,189 +1,96 @@
-"""What several workers cost: `.venv/bin/python scripts/bench/workers.py [--workers 2] [--rounds 7] [--json]`.
+"""What several workers cost: `.venv/bin/python scripts/bench/workers.py [--workers 2] [--rounds 7] [--json] [--write]`.
 
-Two bridges, one with `workers: 1` and one with more, over the same cheap upstream and provider; rounds are interleaved,
-so that a neighbour's load meets both. What counts is CPU (user and system) of the whole process tree, per login of each
-protocol and per GB of a bulk FETCH; where sessions went is read from the workers' descriptors. Medians and ratios.
+Bridges with `workers: 1` and with more; and, to tell what workers cost from what more processes cost whatever they are,
+as many bridges of one worker that know nothing of each other and share the load. All stand before the same cheap mail
+server and provider; rounds are interleaved, so that a neighbour's load meets all. What counts is CPU (user and system)
+of the whole process tree; ratios are of the same round. --write puts the tables into docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
-import resource
-import socket
-import ssl
+import random
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-import yaml  # noqa: E402
+from bench.workers_rig import GREETING, MEBIBYTE, MESSAGE, PERSON, Bridge, Client, bridges  # noqa: E402
 
-from tests.servers.authorization import authorization_server  # noqa: E402
-from tests.servers.ca import Authority  # noqa: E402
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- workers: made by scripts/bench/workers.py --write -->\n", "<!-- end of workers -->"
 
-PERSON = "alice@example.com"
-TICK = os.sysconf("SC_CLK_TCK")
-MEBIBYTE = 1 << 20
-MESSAGE = hashlib.shake_256(b"mail").digest(MEBIBYTE)
-"""Not compressible, and the same for whoever compares."""
+GOAL = 1.1
 AT_ONCE = 16
 """Logins under way; and bulk downloads, half as many."""
-GOAL = 1.1
-
-GREETING = {
-    "imap": b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n",
-    "pop3": b"+OK ready\r\n",
-    "smtp": b"220 upstream.example ESMTP\r\n",
-}
-
-
-# --- upstream: a process of its own, a thread for each connection -----------------------------------------------------
+RATE = 50.0
+"""Logins a second for one process, where the load is counted: a twelfth of a core."""
+DESCRIPTORS = 1024
+"""Open files for each process, where sessions are counted: some systems' limit, and soon reached."""
+FULL_SECONDS = 30.0
+"""Who gets no answer for so long is not served: the process has no descriptor left for him."""
 
 
-def upstream(ports: dict[str, socket.socket], certificate: str, key: str) -> None:
-    """IMAP, POP3 and SMTP with implicit TLS, for whoever shows any token."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    threading.stack_size(256 * 1024)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    for protocol, sock in ports.items():
-        threading.Thread(target=accept, args=(protocol, sock, context)).start()
+# --- load -----------------------------------------------------------------------------------------------------------
 
 
-def accept(protocol: str, listening: socket.socket, context: ssl.SSLContext) -> None:
-    while True:
-        client, _ = listening.accept()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=answer, args=(protocol, client, context), daemon=True).start()
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """Logins, each followed by the end of its session; bridges take turns."""
 
+    protocol: str
+    count: int
+    rate: float = 0.0
+    """A second, as they come; 0 for AT_ONCE side by side, as fast as that goes."""
+    is_new: bool = False
+    """For SMTP: each with another name in its EHLO, which is part of the login, so that no worker remembers it."""
 
-def answer(protocol: str, client: socket.socket, context: ssl.SSLContext) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError), context.wrap_socket(client, server_side=True) as tls:
-        tls.sendall(GREETING[protocol])
-        lines = tls.makefile("rb")
-        while line := lines.readline():
-            words = line.split()
-            tls.sendall(REPLIES[protocol](words))
-            if words[-1].upper() in {b"LOGOUT", b"QUIT"}:
-                return
+    def __call__(self, where: Sequence[Bridge]) -> None:
+        """Returns when all are over."""
+        chance, due = random.Random(self.count), time.monotonic()
+        with ThreadPoolExecutor(64 if self.rate else AT_ONCE) as pool:
+            logins = []
+            for number in range(self.count):
+                if self.rate:
+                    due += chance.expovariate(self.rate)
+                    time.sleep(max(0.0, due - time.monotonic()))
+                logins.append(pool.submit(self._one, where[number % len(where)], number))
+            for login in logins:
+                login.result()
 
-
-def imap_reply(words: list[bytes]) -> bytes:
-    tag, command = words[0], words[1].upper()
-    if command == b"CAPABILITY":
-        return b"* CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2\r\n" + tag + b" OK done\r\n"
-    if command == b"FETCH":  # FETCH <mebibytes>
-        count = int(words[2])
-        body = b"".join(b"* 1 FETCH (BODY[] {%d}\r\n" % MEBIBYTE + MESSAGE + b")\r\n" for _ in range(count))
-        return body + tag + b" OK done\r\n"
-    return (b"* BYE bye\r\n" if command == b"LOGOUT" else b"") + tag + b" OK done\r\n"
-
-
-def pop3_reply(words: list[bytes]) -> bytes:
-    if words[0].upper() == b"CAPA":
-        return b"+OK\r\nSASL XOAUTH2\r\nUSER\r\n.\r\n"
-    if words == [b"AUTH", b"XOAUTH2"]:
-        return b"+ \r\n"
-    return b"+OK done\r\n"
-
-
-def smtp_reply(words: list[bytes]) -> bytes:
-    command = words[0].upper()
-    if command == b"EHLO":
-        return b"250-upstream.example\r\n250-SIZE 35882577\r\n250-8BITMIME\r\n250 AUTH XOAUTH2\r\n"
-    if command == b"AUTH":
-        return b"235 2.7.0 Accepted\r\n" if len(words) > 2 else b"334 \r\n"
-    return b"235 2.7.0 Accepted\r\n" if len(words[0]) > 20 else b"250 2.0.0 done\r\n"
-
-
-REPLIES: dict[str, Callable[[list[bytes]], bytes]] = {"imap": imap_reply, "pop3": pop3_reply, "smtp": smtp_reply}
-
-
-# --- mail clients -------------------------------------------------------------------------------------------------
-
-
-class Client:
-    """One mail program's connection."""
-
-    def __init__(self, protocol: str, port: int) -> None:
-        self.protocol = protocol
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.lines = self.socket.makefile("rb")
-
-    def say(self, line: str, until: bytes) -> bytes:
-        """Send a line, unless it is empty, and wait for the answer that begins with `until`."""
-        if line:
-            self.socket.sendall(line.encode() + b"\r\n")
-        while answer := self.lines.readline():
-            if answer.startswith(until):
-                return answer
-        raise SystemExit(f"no {until!r} to {line.split()[:1]}")
-
-    def login(self, password: str, name: str = "bench") -> None:
-        """As the protocol has it."""
-        if self.protocol == "imap":
-            self.say("", b"* OK")
-            self.say(f"a LOGIN {PERSON} {password}", b"a OK")
-        elif self.protocol == "pop3":
-            self.say("", b"+OK")
-            self.say(f"USER {PERSON}", b"+OK")
-            self.say(f"PASS {password}", b"+OK")
-        else:
-            self.say("", b"220")
-            self.say(f"EHLO {name}", b"250 ")
-            self.say("AUTH PLAIN " + base64.b64encode(f"\0{PERSON}\0{password}".encode()).decode(), b"235")
-
-    def close(self) -> None:
-        """As a mail program ends: after the server."""
-        self.socket.sendall(b"QUIT\r\n" if self.protocol != "imap" else b"z LOGOUT\r\n")
-        while self.lines.readline():
-            pass
-        self.lines.close()
-        self.socket.close()
-
-
-def storm(protocol: str, port: int, password: str, count: int, is_new: bool = False) -> None:
-    """Logins, AT_ONCE side by side, each followed by the end of its session.
-
-    `is_new`, for SMTP: each with another name in its EHLO, which is part of the login, so that no worker remembers it.
-    """
-
-    def one(number: int) -> None:
-        client = Client(protocol, port)
-        client.login(password, f"bench-{os.getpid()}-{number}" if is_new else "bench")
+    def _one(self, bridge: Bridge, number: int) -> None:
+        client = Client(self.protocol, bridge.ports[self.protocol])
+        client.login(bridge.password, f"bench-{os.getpid()}-{number}" if self.is_new else "bench")
         client.close()
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(one, range(count)))
 
-
-def download(port: int, password: str, mebibytes: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Downloads:
     """A few sessions that fetch at the same time; each octet is compared."""
 
-    def one(_: int) -> None:
-        client = Client("imap", port)
-        client.login(password)
-        client.socket.sendall(b"f FETCH %d\r\n" % mebibytes)
+    mebibytes: int
+
+    def __call__(self, where: Sequence[Bridge]) -> None:
+        """Returns when all are over."""
+        with ThreadPoolExecutor(AT_ONCE // 2) as pool:
+            list(pool.map(self._one, [where[number % len(where)] for number in range(AT_ONCE // 2)]))
+
+    def _one(self, bridge: Bridge) -> None:
+        client = Client("imap", bridge.ports["imap"])
+        client.login(bridge.password)
+        client.socket.sendall(b"f FETCH %d\r\n" % self.mebibytes)
         view = memoryview(bytearray(MEBIBYTE))
-        for _ in range(mebibytes):
+        for _ in range(self.mebibytes):
             assert client.lines.readline().endswith(b"{%d}\r\n" % MEBIBYTE)
             got = 0
             while got < MEBIBYTE:
@@ -193,231 +100,215 @@ def download(port: int, password: str, mebibytes: int) -> None:
         assert client.lines.readline().startswith(b"f OK")
         client.close()
 
-    with ThreadPoolExecutor(AT_ONCE // 2) as pool:
-        list(pool.map(one, range(AT_ONCE // 2)))
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    title: str
+    unit: str
+    units: float
+    """What the load consists of, for a single process."""
+    load: Callable[[Sequence[Bridge]], None]
+    load_of_all: Callable[[Sequence[Bridge]], None] | None = None
+    """Where each of several processes gets as much as the single one."""
+    figures: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By system: CPU of the bridge's own process, and of all, in each round."""
+
+    def measure(self, name: str, system: Sequence[Bridge], processes: int) -> None:
+        """One round of one system."""
+        load, units = self.load, self.units
+        if self.load_of_all is not None and processes > 1:
+            load, units = self.load_of_all, units * processes
+        scale = (1e3 if self.unit == "ms" else 1.0) / units
+        own, whole = measured(system, load)
+        self.figures.setdefault(name, []).append((own * scale, whole * scale))
+
+    def ratio(self, name: str) -> float:
+        """To one process; the median of the rounds' ratios."""
+        one = self.figures["one"]
+        return statistics.median(there / here for (_, there), (_, here) in zip(self.figures[name], one, strict=True))
 
 
-# --- the bridges --------------------------------------------------------------------------------------------------
+def rows(options: argparse.Namespace) -> list[Row]:
+    count, several = options.logins, options.workers
+    found = [Row(f"login, {protocol.upper()}", "ms", count, Logins(protocol, count)) for protocol in GREETING]
+    found.append(Row("login, SMTP, each asked about", "ms", count, Logins("smtp", count, is_new=True)))
+    found.append(Row(f"login, IMAP, {RATE * several:.0f} a second", "ms", count, Logins("imap", count, RATE * several)))
+    each = Logins("imap", count, RATE), Logins("imap", count * several, RATE * several)
+    found.append(Row(f"login, IMAP, {RATE:.0f} a second for each process", "ms", count, *each))
+    gigabytes = options.mebibytes * (AT_ONCE // 2) / 1024
+    found.append(Row("bulk FETCH, each GB", "s", gigabytes, Downloads(options.mebibytes)))
+    return found
 
 
-@dataclass
-class Bridge:
-    """A running one."""
-
-    directory: Path
-    config: dict[str, Any]
-    workers: int
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    password: str = ""
-
-    @property
-    def ports(self) -> dict[str, int]:
-        """Where mail clients connect."""
-        return {name: int(where.rsplit(":", 1)[1]) for name, where in self.config["listeners"].items()}
-
-    def command(self, *words: str, stdin: str = "") -> str:
-        """Run one command of the program. Returns: what it printed."""
-        command = [sys.executable, "-m", "bridge", "--config", str(self.directory / "config.yaml"), *words]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=self.environment)
-        if done.returncode:
-            raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
-        return done.stdout.strip()
-
-    def start(self, refresh_token: str) -> None:
-        """Run it, signed in."""
-        path = self.directory / "config.yaml"
-        path.write_text(yaml.safe_dump(self.config))
-        path.chmod(0o600)
-        log = (self.directory / "log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bridge", "--config", str(path), "run"], stderr=log, env=self.environment
-        )
-        while b"bridge.up" not in (self.directory / "log").read_bytes():
-            if self.process.poll() is not None:
-                raise SystemExit((self.directory / "log").read_text())
-            time.sleep(0.05)
-        self.command("accounts", "adopt", PERSON, stdin=refresh_token)
-        self.password = self.command("accounts", "password", PERSON)
-
-    def family(self) -> list[int]:
-        """Its process and all below it."""
-        assert self.process is not None
-        parents = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        found = [self.process.pid]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
-        return found
-
-    def cpu(self) -> float:
-        """Seconds of the whole family, user and system."""
-        total = 0
-        for pid in self.family():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / TICK
-
-    def memory(self) -> list[int]:
-        """KiB (PSS) of each process."""
-        found = []
-        for pid in self.family():
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            found += [int(line.split()[1]) for line in lines if line.startswith("Pss:")]
-        return found
-
-    def sessions(self) -> list[int]:
-        """Mail clients that each process serves: its accepted connections at the mail ports."""
-        ours = set(self.ports.values())
-        inodes = set()
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            if int(words[1].rpartition(":")[2], 16) in ours and words[3] == "01":
-                inodes.add(f"socket:[{words[9]}]")
-        counts: Counter[int] = Counter()
-        for pid in self.family():
-            for entry in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    counts[pid] += os.readlink(entry) in inodes
-        return [counts[pid] for pid in self.family() if counts[pid] or self.workers == 1 or pid != self.process.pid]
-
-    def stop(self) -> None:
-        """And wait."""
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
-
-
-def measured(bridge: Bridge, action: Callable[..., None], *arguments: Any) -> float:
-    """CPU seconds of the bridge while another process acts as its clients."""
-    before = bridge.cpu()
-    clients = multiprocessing.get_context("fork").Process(target=action, args=arguments)
+def measured(system: Sequence[Bridge], load: Callable[[Sequence[Bridge]], None]) -> tuple[float, float]:
+    """CPU seconds of the bridge's own process, and of all, while another process acts as its clients."""
+    before = [bridge.cpu() for bridge in system]
+    clients = multiprocessing.get_context("fork").Process(target=load, args=(system,))
     clients.start()
     clients.join()
     if clients.exitcode:
-        raise SystemExit(f"{action.__name__} failed: {(bridge.directory / 'log').read_text()[-2000:]}")
-    time.sleep(0.1)  # the last sessions' ends
-    return bridge.cpu() - before
+        raise SystemExit(f"{load} failed: {[(bridge.directory / 'log').read_text()[-2000:] for bridge in system]}")
+    time.sleep(0.2)  # the last sessions' ends
+    behind = [bridge.cpu() for bridge in system]
+    own = sum(there[0] - here[0] for there, here in zip(behind, before, strict=True))
+    return own, sum(map(sum, behind)) - sum(map(sum, before))
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
 
 
 def spread(bridge: Bridge, count: int) -> list[int]:
     """Sessions in each worker while `count` are open."""
-    clients = []
-    try:
+    with contextlib.ExitStack() as stack:
         for _ in range(count):
             client = Client("imap", bridge.ports["imap"])
+            stack.callback(client.close)
             client.login(bridge.password)
-            clients.append(client)
         return bridge.sessions()
-    finally:
+
+
+def held(workers: int) -> int:
+    """How many sessions a bridge holds whose processes may have DESCRIPTORS each: all answer while all are there."""
+    with bridges(workers, descriptors=DESCRIPTORS) as (bridge,), contextlib.ExitStack() as stack:
+        clients: list[Client] = []
+        while (client := logged_in(bridge)) is not None:
+            stack.callback(client.socket.close)
+            clients.append(client)
         for client in clients:
-            client.close()
+            client.say("n NOOP", b"n OK")
+        return len(clients)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+def logged_in(bridge: Bridge) -> Client | None:
+    """None if there is no session left for it."""
+    client = Client("imap", bridge.ports["imap"])
+    client.socket.settimeout(FULL_SECONDS)
+    with contextlib.suppress(OSError, SystemExit):
+        client.lines.readline()
+        if b"a OK" in client.say(f"a LOGIN {PERSON} {bridge.password}", b"a "):
+            return client
+    client.socket.close()
+    return None
 
 
-@contextlib.contextmanager
-def bridges(workers: int) -> Iterator[list[Bridge]]:
-    """One with a single worker, one with several, both signed in."""
-    with tempfile.TemporaryDirectory(prefix="workers-") as name, contextlib.ExitStack() as stack:
-        directory = Path(name)
-        authority = Authority(directory)
-        certificate, key = authority.write_pair(directory)
-        listening = {protocol: socket.create_server(("127.0.0.1", 0), backlog=512) for protocol in GREETING}
-        ports = {protocol: sock.getsockname()[1] for protocol, sock in listening.items()}
-        process = multiprocessing.get_context("fork").Process(
-            target=upstream, args=(listening, str(certificate), str(key)), daemon=True
-        )
-        process.start()
-        stack.callback(process.terminate)
-        provider = stack.enter_context(authorization_server(authority))
-        found = []
-        for place, number in enumerate((1, workers)):
-            home = directory / str(place)
-            home.mkdir()
-            mine = free_ports(4)
-            section = provider.google_config() | {
-                protocol: {"host": "localhost", "port": port, "tls": "implicit"} for protocol, port in ports.items()
-            }
-            section |= {"redirect_uri": f"http://localhost:{mine[3]}/", "ca_file": str(authority.ca_file)}
-            config = {
-                "providers": {"it": section},
-                "accounts": [{"address": PERSON, "provider": "it"}],
-                "listeners": {p: f"127.0.0.1:{port}" for p, port in zip(GREETING, mine, strict=False)},
-                "console": f"127.0.0.1:{mine[3]}",
-                "store": {"path": str(home / "store.sqlite"), "key_file": str(home / "key")},
-                **({"workers": number} if number > 1 else {}),
-            }
-            environment = {
-                **{name: os.environ[name] for name in ("PATH", "LC_ALL") if name in os.environ},
-                "HOME": str(home),
-                "XDG_DATA_HOME": str(home),
-                "PYTHONPATH": str(ROOT),
-            }
-            bridge = Bridge(home, config, number, environment)
-            stack.callback(bridge.stop)
-            bridge.start(provider.issue_refresh_token(PERSON))
-            found.append(bridge)
-        yield found
+# --- report ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was found."""
+
+    workers: int
+    rounds: int
+    rows: Sequence[Row]
+    spread: Sequence[Sequence[int]]
+    memory: Sequence[Sequence[int]]
+    held: dict[int, int]
+    others: float
+    """How many cores other programs kept busy before and behind the rounds."""
+
+    def table(self) -> str:
+        """Markdown."""
+        several = self.workers
+        systems = f"`workers: 1` | `workers: {several}` | of it our own process | ratio | {several} bridges | ratio"
+        lines = [f"| what | unit | {systems} |", "|---|---|" + "---:|" * 6]
+        for row in self.rows:
+            own = statistics.median(own for own, _ in row.figures["several"])
+            cells = [_cell(row, "one"), _cell(row, "several"), f"{own:.2g}", f"**{row.ratio('several'):.2f}**"]
+            cells += [_cell(row, "apart"), f"{row.ratio('apart'):.2f}"]
+            lines.append(f"| {row.title} | CPU {row.unit} | {' | '.join(cells)} |")
+        one, more = (" and ".join(map(str, sessions)) for sessions in self.spread)
+        lines.append(f"| 100 sessions, by process | | {one} | {more} | | | | |")
+        one, more = (", ".join(f"{size / 1024:.0f}" for size in sizes) for sizes in self.memory)
+        lines.append(f"| memory at rest, by process (PSS) | MiB | {one} | {more} | | | | |")
+        if self.held:
+            lines += self._sessions_held()
+        busy = f"other programs kept {self.others:.1f} of {os.cpu_count()} cores busy before and behind them"
+        return "\n".join([*lines, "", f"Medians, lowest and highest of {self.rounds} rounds; {busy}."]) + "\n"
+
+    def _sessions_held(self) -> list[str]:
+        numbers, counts = ([f"{number:,}" for number in column] for column in (self.held, self.held.values()))
+        title = f"sessions held, {DESCRIPTORS:,} open files for each process"
+        return [
+            "",
+            f"| `workers` | {' | '.join(numbers)} |",
+            "|---|" + "---:|" * len(numbers),
+            f"| {title} | {' | '.join(counts)} |",
+        ]
+
+    def as_json(self) -> str:
+        """For programs."""
+        found = {row.title: {"figures": row.figures} for row in self.rows}
+        return json.dumps({"rows": found, "sessions": self.spread, "memory": self.memory, "held": self.held}, indent=2)
+
+
+def _cell(row: Row, name: str) -> str:
+    values = [whole for _, whole in row.figures[name]]
+    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
+
+
+def others_busy(seconds: float = 5.0) -> float:
+    """Cores that are busy while we do nothing."""
+
+    def busy() -> int:
+        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+        return sum(fields) - fields[3] - fields[4]  # neither idle nor waiting for a disk
+
+    before = busy()
+    time.sleep(seconds)
+    return (busy() - before) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def report(options: argparse.Namespace) -> Report:
+    """Measure everything."""
+    table = rows(options)
+    several = options.workers
+    with bridges(1, several, *(1,) * (several - 1)) as found:
+        systems = {"one": found[:1], "several": found[1:2], "apart": [found[0], *found[2:]]}
+        for system in systems.values():  # TLS sessions, code paths, caches
+            for protocol in GREETING:
+                measured(system, Logins(protocol, 50 * several))
+        quiet = [others_busy()]
+        for turn in range(options.rounds):
+            names = list(systems)[turn % 3 :] + list(systems)[: turn % 3]
+            for row in table:
+                for name in names:
+                    row.measure(name, systems[name], 1 if name == "one" else several)
+        quiet.append(others_busy())
+        sessions = [spread(bridge, 100) for bridge in found[:2]]
+        memory = [bridge.memory() for bridge in found[:2]]
+    counts = {count: held(count) for count in (() if options.no_held else (1, 2, 4))}
+    return Report(several, options.rounds, table, sessions, memory, counts, statistics.mean(quiet))
+
+
+def write(table: str) -> None:
+    """Into the page, between its marks."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    PAGE.write_text(before + BEGIN + table + END + rest.split(END, 1)[1], encoding="utf-8")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--logins", type=int, default=1000, help="for each protocol and round")
-    parser.add_argument("--mebibytes", type=int, default=128, help="for each of four sessions and round")
+    parser.add_argument("--logins", type=int, default=500, help="for each row, round and system")
+    parser.add_argument("--mebibytes", type=int, default=128, help="for each of eight sessions and round")
+    parser.add_argument("--held", type=int, help="only say how many sessions so many workers hold")
+    parser.add_argument("--no-held", action="store_true", help="leave out how many sessions are held; two minutes less")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args()
-    rows: dict[str, list[list[float]]] = {}
-    with bridges(options.workers) as pair:
-        for bridge in pair:  # TLS sessions, code paths, caches
-            for protocol in GREETING:
-                measured(bridge, storm, protocol, bridge.ports[protocol], bridge.password, 50)
-        for turn in range(options.rounds):
-            for index in (0, 1) if turn % 2 else (1, 0):
-                bridge = pair[index]
-                for protocol, is_new in (*((protocol, False) for protocol in GREETING), ("smtp", True)):
-                    port = bridge.ports[protocol]
-                    cpu = measured(bridge, storm, protocol, port, bridge.password, options.logins, is_new)
-                    name = f"login {protocol}{', each asked about' * is_new}, CPU ms"
-                    rows.setdefault(name, [[], []])[index].append(cpu / options.logins * 1e3)
-                cpu = measured(bridge, download, bridge.ports["imap"], bridge.password, options.mebibytes)
-                gigabytes = options.mebibytes * (AT_ONCE // 2) / 1024
-                rows.setdefault("bulk FETCH, CPU s per GB", [[], []])[index].append(cpu / gigabytes)
-        sessions = [spread(bridge, 100) for bridge in pair]
-        memory = [bridge.memory() for bridge in pair]
-    report = {
-        name: {
-            "one": statistics.median(one),
-            "several": statistics.median(several),
-            "ratio": statistics.median(several) / statistics.median(one),
-            "ranges": [[min(one), max(one)], [min(several), max(several)]],
-        }
-        for name, (one, several) in rows.items()
-    }
-    if options.json:
-        print(json.dumps({"rows": report, "sessions": sessions, "memory": memory}, indent=2))
-    else:
-        print(f"| case | 1 worker | {options.workers} workers | ratio (goal {GOAL}) |\n|---|---|---|---|")
-        for name, row in report.items():
-            (low, high), (low2, high2) = row["ranges"]
-            print(
-                f"| {name} | {row['one']:.3f} ({low:.3f}-{high:.3f}) | {row['several']:.3f} ({low2:.3f}-{high2:.3f}) "
-                f"| {row['ratio']:.2f} |"
-            )
-        print(f"100 sessions: {sessions[0]} and {sessions[1]}; PSS in KiB at rest: {memory[0]} and {memory[1]}")
-    return int(any(row["ratio"] > GOAL for row in report.values()))
+    if options.held:
+        print(held(options.held))
+        return 0
+    found = report(options)
+    print(found.as_json() if options.json else found.table())
+    if options.write:
+        write(found.table())
+    return int(any(row.ratio("several") > GOAL for row in found.rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Several workers hold several times as many sessions, on the running program; and the workers' benchmark measures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+ROOM = (1024 - 64) // 2
+"""Sessions for which a worker's descriptors are enough: two for each, without those that it keeps for itself."""
+
+
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/bench/workers.py", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_so_many_workers_hold_so_many_times_as_many_sessions(workers: int) -> None:
+    """With 1,024 open files for each process, of which one process alone can hold no more than 511."""
+    done = bench("--held", str(workers))
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == workers * ROOM
+
+
+@pytest.mark.timeout(600)
+def test_every_row_is_measured_and_has_its_ratio() -> None:
+    done = bench("--rounds", "1", "--logins", "20", "--mebibytes", "2", "--no-held")
+    table = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| login") or "GB" in line]
+    assert len(table) == 7, done.stderr
+    for what, unit, one, several, own, ratio, apart, ratio_apart in table:
+        assert unit.strip() in {"CPU ms", "CPU s"}, what
+        cells = (one, several, own, ratio.replace("*", ""), apart, ratio_apart)
+        assert all(float(cell.split()[0]) > 0 for cell in cells), what
+    assert "50 and 50" in done.stdout
