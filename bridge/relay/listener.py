@@ -18,6 +18,7 @@ from bridge.relay.welcome import Welcome
 DRAIN_SECONDS = 5.0
 """How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not
 keep the service from ending."""
+
 _numbers = itertools.count(1)
 
 

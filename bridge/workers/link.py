@@ -71,8 +71,8 @@ class Link:
         self._loop.add_reader(passage, self._readable)
 
     def send(self, *message: Any, handed: socket.socket | None = None, is_urgent: bool = True) -> None:
-        """Say something; the other process gets a descriptor of its own for `handed`, which stays open here until that
-        process has answered, or the link has ended. Never blocks; after the end it is lost.
+        """Say something; the other process gets a descriptor of its own for what is `handed`. Ours is the caller's to
+        close, once that process has answered, or the link has ended. Never blocks; after the end it is lost.
 
         What is not urgent goes with the next that is, or soon: to wake the other process costs more than to tell it.
         """

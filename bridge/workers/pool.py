@@ -74,11 +74,6 @@ class Pool:
         self._changed = asyncio.Event()
         """Set and replaced whenever a worker is ready, or has died."""
 
-    @property
-    def pids(self) -> list[int]:
-        """Processes that serve, or are about to."""
-        return [worker.process.pid for worker in self._workers]
-
     # --- life ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
