@@ -8,6 +8,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from statistics import median
 
+from bench.client import Closed
 from bench.rows import Column, Goal, Row, Scale
 from bench.systems import System
 
@@ -66,6 +67,11 @@ def measured(rows: Sequence[Row], systems: Sequence[System], scale: Scale) -> li
         for system in systems:
             if (row.is_alone and system.name != OURS) or row.sessions > system.most_sessions:
                 continue
-            with system.running() if row.is_fresh else nullcontext():
-                note(row, system)
+            try:
+                with system.running() if row.is_fresh else nullcontext():
+                    note(row, system)
+            except Closed as problem:  # what another program cannot do is an answer, too
+                if system.name == OURS:
+                    raise
+                print(f"{row.key:<12} {system.name:<12} {problem}; its log:\n{system.log}", file=sys.stderr)
     return [figures for row in rows for figures in found[row.key]]

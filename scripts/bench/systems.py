@@ -208,6 +208,7 @@ auth_mechanisms = plain login
 default_internal_user = {user}
 default_login_user = {login_user}
 default_client_limit = 20000
+default_vsz_limit = 4 G
 service anvil {{
   client_limit = 20000
 }}
