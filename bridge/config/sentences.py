@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -92,6 +91,8 @@ def unknown_provider(shown: str, guess: str | None) -> Said:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """What is most like the word; None if nothing is."""
+    import difflib  # for a slip of the pen only; each start would hold it
+
     by_shape = {_shape(name): name for name in known}
     found = difflib.get_close_matches(_shape(word), by_shape, n=1, cutoff=0.6)
     return by_shape[found[0]] if found else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import webbrowser
 
 from bridge.doctor.machine import Machine, Telling
 from bridge.host.callers import this_system
@@ -20,6 +19,8 @@ def this_machine() -> Machine:
 
 def browser() -> str | None:
     """The default browser's name; None if there is none to start, as in a service."""
+    import webbrowser  # for whoever checks; each start would hold it
+
     try:
         found = webbrowser.get()
     except webbrowser.Error:

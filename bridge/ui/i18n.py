@@ -10,7 +10,7 @@ import gettext
 import re
 from contextvars import ContextVar
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Final, Literal
 
 from bridge.advice.base import Turn
@@ -22,6 +22,8 @@ Language = Literal["en", "fr"]
 
 DOMAIN: Final = "mail-bridge"
 """The catalogues' file name."""
+LOCALE: Final = Path(__file__).with_name("locale")
+"""Where they are, as gettext has it."""
 
 RANGES: Final = 20
 """Languages of an Accept-Language header that are looked at; browsers send two to six."""
@@ -105,6 +107,5 @@ def forwarding(turn: Turn) -> str:
 def _catalogue(language: Language) -> gettext.NullTranslations:
     if language == "en":
         return gettext.NullTranslations()
-    file = resources.files("bridge.ui").joinpath(f"locale/{language}/LC_MESSAGES/{DOMAIN}.mo")
-    with file.open("rb") as stream:
+    with (LOCALE / language / "LC_MESSAGES" / f"{DOMAIN}.mo").open("rb") as stream:
         return gettext.GNUTranslations(stream)

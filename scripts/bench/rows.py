@@ -48,13 +48,13 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=5,
-    bulk=128 * MIB,
-    messages=4,
+    rounds=9,
+    bulk=256 * MIB,
+    messages=8,
     wan_sessions=100,
     wan_octets=512 * KIB,
-    round_trips=2000,
-    small_messages=1000,
+    round_trips=5000,
+    small_messages=2000,
     logins=100,
     idle=(250, 1000, 5000, 9800),
     idle_seconds=10.0,

@@ -12,7 +12,6 @@ import gettext
 import inspect
 import os
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any, Final
 
 import click
@@ -63,7 +62,7 @@ def speak(language: Language) -> None:
     """From now on, in this context; and click, in this whole process."""
     i18n.speak(language)
     os.environ["LANGUAGE"] = language  # GNU gettext's: it wins over LANG and its like, also on Windows
-    gettext.bindtextdomain(i18n.DOMAIN, str(resources.files("bridge.ui").joinpath("locale")))
+    gettext.bindtextdomain(i18n.DOMAIN, str(i18n.LOCALE))
     gettext.textdomain(i18n.DOMAIN)
 
 
