@@ -170,8 +170,11 @@ class SmtpFrontend:
         return self._lines.leftover()
 
     def close(self) -> None:
-        """See Frontend: aiosmtpd's task and its timer would outlive a session that ends between login and verdict."""
+        """See Frontend: aiosmtpd's task and its timer would outlive a session that ends between login and verdict. And
+        what aiosmtpd leaves refers to itself, and to us: neither password nor channel waits there for the collector."""
         self._discard()
+        self._login = None
+        vars(self).pop("_channel", None)
 
     # --- hooks --------------------------------------------------------------------------------------------------
 
@@ -185,12 +188,11 @@ class SmtpFrontend:
     async def authenticate(self, server: SMTP, args: list[str]) -> str | None:
         """handle_AUTH: get the credentials, then wait for the session's decision."""
         try:
-            login = await self._credentials(server, args)
+            self._login = await self._credentials(server, args)
         except sasl.SaslError as problem:
             return f"501 5.5.2 {problem.public}"
-        if login is None:
+        if self._login is None:
             return None
-        self._login = login
         self._verdict = asyncio.get_running_loop().create_future()
         self._pipe.moved.set()
         return await self._verdict

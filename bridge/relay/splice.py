@@ -83,6 +83,9 @@ class _Direction:
         """No more calls; what is pending stays unsent."""
         self.source.unwatch_readable()
         self.sink.unwatch_writable()
+        # Else both directions and the splice would hold each other, and two channels with their TLS, 40 KiB, until the
+        # collector comes.
+        self._ended = self._sink_lost = _do_nothing
         self._pending = _NOTHING
 
     def readable(self) -> None:
@@ -123,6 +126,10 @@ class _Direction:
         self._ended()
 
 
+def _do_nothing() -> None:
+    """For whom nobody asks any more."""
+
+
 class _ReadinessSplice:
     """Both directions, and the one future that ends them."""
 
@@ -130,6 +137,7 @@ class _ReadinessSplice:
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[str] = self._loop.create_future()
         self._idle_seconds = idle_seconds
+        self._farewell: asyncio.TimerHandle | None = None
         self._down = _Direction(upstream, client, self._upstream_ended, self._client_lost)
         self._up = _Direction(client, upstream, self._client_ended, self._upstream_lost)
 
@@ -141,6 +149,8 @@ class _ReadinessSplice:
             ended_by = await self._done
         finally:
             self._watching.cancel()
+            if self._farewell is not None:
+                self._farewell.cancel()  # else it would hold both channels, and their TLS, until then
             self._down.stop()
             self._up.stop()
         return Traffic(self._down.count, self._up.count, ended_by)
@@ -151,7 +161,7 @@ class _ReadinessSplice:
     def _client_ended(self) -> None:
         if self._up.is_source_lost:
             return self._finish("client lost")
-        self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client")
+        self._farewell = self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client")
         return None
 
     def _upstream_lost(self) -> None:
@@ -163,7 +173,7 @@ class _ReadinessSplice:
         """It takes no more. What it sent before goes on its way, if the upstream takes it at once."""
         self._down.stop()
         self._up.is_source_lost = True
-        self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client lost")
+        self._farewell = self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client lost")
 
     def _watch(self, before: int) -> None:
         """One look for each idle_seconds: passing bytes costs nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
 from bridge.model import Account, Caller, Ends, Login, Protocol, TlsMode
+from bridge.relay.channel import Channel
 from bridge.relay.limits import Turns
 from bridge.relay.session import LOGINS_PER_CONNECTION, AskCaller, Services, Session
 from tests.relay.bridging import (
@@ -79,6 +81,31 @@ async def test_a_login_then_bytes_both_ways_then_everything_is_closed(
     assert said[2]["to_upstream"] == len(b"ping\r\nbye\r\n")
     assert said[2]["to_client"] == len(b"pong\r\nfarewell\r\n")
     assert said[2]["ended_by"] == "upstream"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_session_that_is_over_leaves_no_channel_to_the_collector(trust: Trust, protocol: Protocol) -> None:
+    """Two channels, one of them with TLS, are 40 KiB: a hundred logins a second would be 4 MiB."""
+
+    def channels() -> int:
+        return sum(isinstance(each, Channel) for each in gc.get_objects())
+
+    script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    gc.collect()
+    before = channels()
+    gc.disable()
+    try:
+        with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+            async with bridge.serving() as (client, session):
+                await greeted(client, protocol)
+                assert await log_in(client, protocol) == ACCEPTED[protocol]
+                assert channels() >= before + 2
+                await client.say(b"bye")
+                assert await client.hear_the_end() == b"farewell\r\n"
+            del client, session
+        assert channels() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
