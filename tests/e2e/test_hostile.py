@@ -8,6 +8,7 @@ from __future__ import annotations
 import imaplib
 import os
 import poplib
+import re
 import smtplib
 import socket
 import statistics
@@ -36,8 +37,8 @@ HALF_OPEN = 190
 """Lines that never end, all the while; with those above fewer than half of the places, from where on shares count."""
 PATIENCE = 30.0
 """Seconds of a mail client; what takes longer is a failure, whatever it is."""
-GROWTH = 56 * 1024 * 1024
-"""Octets of memory: 25 to 35 MiB, after 2,000 dialogues as after 15,000; most is garbage that waits to be collected."""
+GROWTH = 24 * 1024 * 1024
+"""Octets of memory: 10 MiB, most of it garbage that waits to be collected."""
 BUGS = ("Traceback", "session.bug", "request_failed", "Task exception", "never retrieved", "invalid state")
 
 
@@ -148,7 +149,8 @@ def test_ten_thousand_hostile_dialogues_disturb_nobody(
     assert growth < GROWTH
     for word in BUGS:
         assert word not in fresh.log
-    assert "CANARY" not in fresh.log
+    # A dialogue of any order may give the password where the name belongs (`LOGIN {17}`); names are told.
+    assert "CANARY" not in re.sub(r"username=(\S+|'[^']*')", "", fresh.log)
     assert fresh.json("status")["accounts"][0]["state"] == "ready"
 
 
