@@ -30,7 +30,8 @@ def _look() -> dict[str, dict[str, int]]:
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
-    loops = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.AbstractEventLoop)]
+    # By type(): isinstance() asks a dead weakref.proxy what it stands for, which raises and would end this thread.
+    loops = [thing for thing in gc.get_objects() if issubclass(type(thing), asyncio.AbstractEventLoop)]
     return next((loop for loop in loops if loop.is_running()), None)
 
 
