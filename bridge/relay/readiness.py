@@ -227,6 +227,7 @@ class ReadinessChannel(Channel):
         session: ssl.SSLSession | None = None,
     ) -> None:
         """See Channel."""
+        self.unwatch_readable()  # if wrapping fails, the descriptor may be closed, and its number somebody else's
         try:
             self._socket.getpeername()  # on a reset socket wrap_socket raises and forgets to close what it has made
             wrapped = context.wrap_socket(
