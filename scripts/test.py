@@ -86,8 +86,8 @@ def _for_platform(name: str) -> list[str]:
 
 
 def workers() -> int:
-    """Real servers wait more than they compute; two processes are also right for a machine with one core."""
-    return max(2, min(4, os.cpu_count() or 2))
+    """Two for each core: real servers wait more than they compute."""
+    return max(2, min(8, 2 * (os.cpu_count() or 1)))
 
 
 def install_servers() -> None:

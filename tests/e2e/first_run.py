@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import subprocess
 import sys
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import COVERAGE
 from tests.e2e.bridge import STOP_SECONDS
@@ -110,6 +113,17 @@ class FirstRun:
             with problem:
                 return problem.code, problem.read().decode()
 
+    def post(self, path: str, cookies: Iterable[Mapping[str, Any]], **fields: str) -> http.client.HTTPConnection:
+        """Send a form as the browser with these cookies would. Returns: the connection, for the answer."""
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Cookie": "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in cookies),
+            "Origin": self.base,
+        }
+        connection = http.client.HTTPConnection("localhost", self.port, timeout=30)
+        connection.request("POST", path, urllib.parse.urlencode(fields), headers)
+        return connection
+
     def _read(self, stream: object) -> None:
         for line in stream:  # type: ignore[attr-defined]  # a text stream
             with self._changed:
@@ -127,7 +141,9 @@ def first_run(home: Path, *options: str) -> Iterator[FirstRun]:
     try:
         yield run
     finally:
-        assert run.stop() == 0
+        code = run.stop()
+        print(run.said)  # pytest shows it where the test has failed
+        assert code == 0
 
 
 def answers(world: World) -> dict[str, str]:

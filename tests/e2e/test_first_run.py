@@ -280,6 +280,33 @@ def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: Wo
     other.close()
 
 
+def test_an_order_to_start_while_it_starts_by_itself_is_answered(
+    run: FirstRun, world: World, chromium: Browser
+) -> None:
+    """The configuration is a pipe, so that the start waits for the test in the middle."""
+    context, page = opened(chromium)
+    to_summary(page, run, world)
+    written = yaml.safe_load(page.inner_text("pre"))
+    written["providers"]["mail"]["client_secret"] = secret(world)
+    run.config.parent.mkdir()
+    os.mkfifo(run.config, 0o600)
+    with run.config.open("w") as pipe:  # now it is being read: the program has found it by itself
+        page.click("text=Write it and start")
+        assert "There is a configuration now" in page.inner_text("[role=alert]")
+        order = run.post("/setup/start", context.cookies(), form=page.input_value("input[name=form]"))
+        run.ask("/")  # answered behind the order's arrival
+        yaml.safe_dump(written, pipe)
+    with run.config.open("w") as pipe:  # once for what it names of the environment, once for itself
+        yaml.safe_dump(written, pipe)
+    # Not by the browser, which would ask once more, unseen, when its connection was cut.
+    answer = order.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (303, "/welcome")
+    order.close()
+    page.goto(f"{run.base}/welcome")
+    assert heading(page) == "Sign in, and use it"
+    context.close()
+
+
 def test_what_is_written_is_what_was_looked_at(run: FirstRun, world: World, chromium: Browser) -> None:
     context, page = opened(chromium)
     ports = to_summary(page, run, world)

@@ -128,7 +128,7 @@ class Keeper:
     def __init__(self, options: FirstRunOptions, port: int, has_keyring: bool, clock: Clock) -> None:
         self.output = options.output
         self.start_order: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
-        self.is_started = False
+        self._is_started = False
         self._port = port
         self._has_keyring = has_keyring
         self._clock = clock
@@ -199,11 +199,27 @@ class Keeper:
 
     async def start(self) -> None:
         """See Installer."""
-        if self.is_started:
+        if self._is_started:
             return
         order: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self.start_order.put(order)
         await order
+
+    def answer_all(self) -> None:
+        """Tell everybody who has ordered it, also while it started by itself: nobody takes up an order any more."""
+        self._is_started = True
+        while not self.start_order.empty():
+            settle(self.start_order.get_nowait())
+
+
+def settle(order: asyncio.Future[None] | None, problem: BridgeError | None = None) -> None:
+    """Answer who waits; None: nobody does. Who has given up is left alone."""
+    if order is None or order.done():
+        return
+    if problem is None:
+        order.set_result(None)
+    else:
+        order.set_exception(problem)
 
 
 def found_config(output: Path) -> Path | None:
@@ -256,14 +272,11 @@ class Start:
                 app = await self._open(stack)
             except BridgeError as problem:
                 logs.trouble("setup.cannot_start", reason=str(problem))
-                if order is not None:
-                    order.set_exception(problem)
+                settle(order, problem)
                 continue
             await self._take_over(stack, app)
-            self._keeper.is_started = True
-            while order is not None:
-                order.set_result(None)
-                order = None if self._keeper.start_order.empty() else self._keeper.start_order.get_nowait()
+            settle(order)
+            self._keeper.answer_all()
             return app
 
     async def _next_order(self) -> asyncio.Future[None] | None:
