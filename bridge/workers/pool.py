@@ -18,7 +18,7 @@ from typing import Any
 from bridge.config.diff import ConfiguredListener
 from bridge.control.wire import encode_error
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
-from bridge.model import AccessToken, Caller, Login
+from bridge.model import AccessToken, Account, Caller, Login
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
@@ -40,8 +40,9 @@ END_SECONDS = 5.0
 """For a worker to end its sessions and itself, before it is killed."""
 DESCRIPTORS_PER_SESSION = 2
 """Mail client and upstream."""
-DESCRIPTORS_KEPT = 64
-"""Of a worker, for all else: loop, logs, lookups, certificates."""
+DESCRIPTORS_KEPT = 16
+"""Of a worker, for all else: seven are its streams, loop and link; the rest are for looking names up and for a server's
+second address. A login that finds none left is told to come again, as in the bridge itself."""
 
 
 @dataclass
@@ -56,6 +57,8 @@ class _Worker:
     """Sessions that its descriptors are enough for; 0 until it is ready."""
     clients: dict[str, Client] = field(default_factory=dict)
     requests: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    """As it knows them, by address: each is told once, and again when it has changed."""
     link: Link = field(init=False)
 
 
@@ -268,7 +271,7 @@ class Pool:
             worker.requests.pop(number, None)
 
     async def _login(self, worker: _Worker, conn: str, login: Login) -> Any:
-        """Account and token at once, and whether the same login has the same answer for a while, whoever has it.
+        """Address and token at once, and whether the same login has the same answer for a while, whoever has it.
 
         It has not where the answer hung on who the caller is: on `os_user`, or on how much he has guessed.
         """
@@ -284,7 +287,10 @@ class Pool:
             account = await self._services.who(login, caller_of)
             token = await self._services.token_for(account)
         client.account = account
-        return [pack(account), pack(token), is_for_all]
+        if worker.accounts.get(account.address) != account:
+            worker.accounts[account.address] = account
+            worker.link.send("account", pack(account))
+        return [account.address, pack(token), is_for_all]
 
     async def _token(self, worker: _Worker, conn: str, refused: AccessToken) -> Any:
         client = _client_of(worker, conn)

@@ -60,6 +60,8 @@ class _Worker:
     def __init__(self, passage: Passage, group: asyncio.TaskGroup) -> None:
         self.gone = asyncio.Event()
         self.logins = RecentLogins(SystemClock())
+        self.accounts: dict[str, Account] = {}
+        """By address: those whose local password was right."""
         self.link = Link(passage, self._take, self.gone.set)
         self._group = group
         self._reception = Reception(lambda: self._manner.smtp)
@@ -94,6 +96,9 @@ class _Worker:
             case ["problem", int(number), dict(problem)]:
                 if (question := self._questions.get(number)) is not None and not question.done():
                     question.set_exception(decode_error(problem))
+            case ["account", account]:
+                told = unpack(Account, account)
+                self.accounts[told.address] = told
             case ["forget", str(address)]:
                 self.logins.forget(address)
             case ["port", port]:
@@ -217,8 +222,8 @@ class _Questions(_Places):
     async def _ask(self, login: Login) -> tuple[Account, AccessToken]:
         logins = self._worker.logins
         generation = logins.generation
-        async with self._worker.asking("login", self._conn, pack(login)) as (account, token, is_for_all):
-            found = unpack(Account, account), unpack(AccessToken, token)
+        async with self._worker.asking("login", self._conn, pack(login)) as (address, token, is_for_all):
+            found = self._worker.accounts[address], unpack(AccessToken, token)
         if is_for_all is True:
             logins.add(login, *found, asked_in=generation)
         return found

@@ -290,7 +290,7 @@ def test_two_workers_hold_more_sessions_than_one_process_may_and_send_the_next_o
     world: World, tmp_path: Path
 ) -> None:
     bridge = with_workers(world, tmp_path)
-    bridge.launcher = ["prlimit", "--nofile=128:128"]  # (128 - 64) / 2: 32 sessions for each worker
+    bridge.launcher = ["prlimit", "--nofile=80:80"]  # (80 - 16) / 2: 32 sessions for each worker
     with running(bridge):
         bridge.sign_in(world.provider, ALICE)
         login = bridge.login(ALICE)

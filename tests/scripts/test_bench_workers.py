@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-ROOM = (1024 - 64) // 2
+ROOM = (1024 - 16) // 2
 """Sessions for which a worker's descriptors are enough: two for each, without those that it keeps for itself."""
 
 
