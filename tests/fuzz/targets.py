@@ -283,7 +283,9 @@ class _Redirect:
             return
         finally:
             writer.close()
-        assert answer == b"" or answer.startswith(b"HTTP/1."), answer
-        assert not answer.startswith(b"HTTP/1.1 500"), answer
+        version, _, rest = answer.partition(b" ")
+        # The version is the request's: aiohttp takes a line without one for HTTP/0.9.
+        assert answer == b"" or version.startswith(b"HTTP/"), answer
+        assert not rest.startswith(b"500"), answer
         _no_secret(answer)
         assert self.control.states == self._before
