@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.client import Closed, Identity, Session
+from tests.servers.dovecot import version
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -160,6 +161,24 @@ class HAProxy(System):
         return Identity(ADDRESS, "", token="a-token-that-was-fetched-before")
 
 
+DOVECOT_2_3 = """protocols = imap pop3 submission
+ssl_ca = <{ca_file}
+ssl_require_crl = no
+disable_plaintext_auth = no
+passdb {{
+  driver = passwd-file
+  args = {directory}/users-%s
+}}"""
+DOVECOT_2_4 = """dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+protocols = imap pop3 submission
+ssl_client_ca_file = {ca_file}
+auth_allow_cleartext = yes
+passdb passwd-file {{
+  passwd_file_path = {directory}/users-%{{protocol}}
+}}"""
+
+
 class Dovecot(System):
     """Dovecot as a proxy: checks the local password, logs in with the token of its passdb."""
 
@@ -177,9 +196,10 @@ class Dovecot(System):
         for name, protocol in SERVICES.items():
             users = f"{ADDRESS}:{{PLAIN}}a-local-password::::::{fields} port={self.upstream[protocol]}\n"
             (self.directory / f"users-{name}").write_text(users)
+        is_old = version() < (2, 4)
         services = [
             f"""service {name}-login {{
-  service_count = 0
+  {"service_count = 0" if is_old else "restart_request_count = unlimited"}
   process_min_avail = 1
   process_limit = 1
   client_limit = 20000
@@ -193,17 +213,15 @@ class Dovecot(System):
 }}"""
             for name, protocol in SERVICES.items()
         ]
-        settings = f"""base_dir = {self.directory}/run
+        dialect = DOVECOT_2_3 if is_old else DOVECOT_2_4
+        settings = f"""{dialect.format(directory=self.directory, ca_file=self.ca_file)}
+base_dir = {self.directory}/run
 state_dir = {self.directory}/state
 log_path = {self.directory}/log
-protocols = imap pop3 submission
 listen = 127.0.0.1
 hostname = localhost
 submission_relay_host = localhost
 ssl = no
-ssl_ca = <{self.ca_file}
-ssl_require_crl = no
-disable_plaintext_auth = no
 auth_mechanisms = plain login
 default_internal_user = {user}
 default_login_user = {login_user}
@@ -211,10 +229,6 @@ default_client_limit = 20000
 default_vsz_limit = 4 G
 service anvil {{
   client_limit = 20000
-}}
-passdb {{
-  driver = passwd-file
-  args = {self.directory}/users-%s
 }}"""
         configuration = self.directory / "dovecot.conf"
         configuration.write_text("\n".join([settings, *services, ""]))

@@ -6,11 +6,14 @@ Postfix or from `Dovecot.deliver`.
 
 from __future__ import annotations
 
+import functools
 import grp
 import os
 import pwd
+import re
 import secrets
 import smtplib
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ from tests.servers.packages import needs, program
 MAIL_USER: Final = "nobody"
 
 CONFIGURATION: Final = """\
+{dialect}
 base_dir = {run}/base
 state_dir = {run}/state
 instance_name = {name}
@@ -31,38 +35,24 @@ log_path = {log}
 log_timestamp = "%Y-%m-%d %H:%M:%S.%{{usecs}} "
 login_greeting = {greeting}
 listen = 127.0.0.1
-protocols = imap pop3 lmtp
 hostname = localhost
 postmaster_address = postmaster@example.com
 stats_writer_socket_path =
 
 # A connection from the server's own address counts as safe, so tokens are taken before TLS too. Real servers refuse.
 ssl = required
-ssl_cert = <{certificate}
-ssl_key = <{key}
 
 # OAuth only. A wrong token is answered soon: half a second is the least that Dovecot lets pass.
 auth_mechanisms = xoauth2 oauthbearer
 auth_failure_delay = 0
 auth_verbose = yes
-passdb {{
-  driver = oauth2
-  mechanisms = xoauth2 oauthbearer
-  args = {oauth}
-}}
-userdb {{
-  driver = passwd-file
-  args = username_format=%Lu {users}
-}}
 
-mail_location = maildir:~/Maildir
 mail_fsync = never
 mail_temp_dir = {run}/temporary
 mail_max_userip_connections = 1000
 lda_mailbox_autocreate = yes
 # Reading by POP3 leaves no mark that a look by IMAP would see.
 pop3_no_flag_updates = yes
-pop3_uidl_format = %08Xu%08Xv
 
 {users_of_the_server}
 default_process_limit = 1000
@@ -76,13 +66,12 @@ service anvil {{
 }}
 service auth {{
   inet_listener sasl {{
-    address = 127.0.0.1
     port = {auth}
   }}
 }}
 # One login process for all connections, kept ready: the first login of a test is as fast as the others.
 service imap-login {{
-  service_count = 0
+  {clients_without_end}
   process_min_avail = 1
   inet_listener imap {{
     port = {imap_starttls}
@@ -93,7 +82,7 @@ service imap-login {{
   }}
 }}
 service pop3-login {{
-  service_count = 0
+  {clients_without_end}
   process_min_avail = 1
   inet_listener pop3 {{
     port = {pop3_starttls}
@@ -105,10 +94,46 @@ service pop3-login {{
 }}
 service lmtp {{
   inet_listener lmtp {{
-    address = 127.0.0.1
     port = {lmtp}
   }}
 }}
+"""
+
+# What is written another way in another version. The certificate's files, the mailboxes, and who is let in.
+DIALECT_2_3: Final = """\
+protocols = imap pop3 lmtp
+ssl_cert = <{certificate}
+ssl_key = <{key}
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {oauth}
+}}
+userdb {{
+  driver = passwd-file
+  args = username_format=%Lu {users}
+}}
+mail_location = maildir:~/Maildir
+pop3_uidl_format = %08Xu%08Xv
+"""
+DIALECT_2_4: Final = """\
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+protocols = imap pop3 lmtp
+ssl_server_cert_file = {certificate}
+ssl_server_key_file = {key}
+oauth2 {{
+  !include {oauth}
+}}
+passdb oauth2 {{
+  mechanisms_filter = xoauth2 oauthbearer
+}}
+userdb passwd-file {{
+  auth_username_format = %{{user | lower}}
+  passwd_file_path = {users}
+}}
+mail_driver = maildir
+mail_path = ~/Maildir
 """
 
 # POST keeps the token out of the request line. Dovecot calls a token invalid where `active` is not the value here.
@@ -118,7 +143,6 @@ introspection_url = {url}
 active_attribute = active
 active_value = true
 username_attribute = username
-timeout_msecs = 10000
 """
 
 # Without root there is one user for everything, and no directory to be locked into.
@@ -191,8 +215,9 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
     """Write the configuration for new ports, and start."""
     log_file, oauth = directory / "dovecot.log", run / "oauth.conf.ext"
     log_file.unlink(missing_ok=True)  # the "address already in use" of an attempt before
+    is_old = version() < (2, 4)
     # Dovecot expands % in some settings; an address of the tests has none that is meant so.
-    oauth.write_text(OAUTH.format(url=introspection_url))
+    oauth.write_text(OAUTH.format(url=introspection_url) + "timeout_msecs = 10000\n" * is_old)
     word = secrets.token_hex(8)
     imap_tls, imap_starttls, pop3_tls, pop3_starttls, lmtp, auth = daemons.free_ports(6)
     configuration = directory / "dovecot.conf"
@@ -202,10 +227,10 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
             name=run.name,
             log=log_file,
             greeting=f"Dovecot {word} ready.",
-            certificate=certificate.absolute(),
-            key=key.absolute(),
-            oauth=oauth,
-            users=run / "users",
+            dialect=(DIALECT_2_3 if is_old else DIALECT_2_4).format(
+                certificate=certificate.absolute(), key=key.absolute(), oauth=oauth, users=run / "users"
+            ),
+            clients_without_end="service_count = 0" if is_old else "restart_request_count = unlimited",
             users_of_the_server=_users_of_the_server(),
             imap_tls=imap_tls,
             imap_starttls=imap_starttls,
@@ -220,6 +245,14 @@ def _start(directory: Path, run: Path, certificate: Path, key: Path, introspecti
     # Dovecot opens all ports before it serves any, so its own word on one of them speaks for all.
     daemon.wait_until(lambda: word.encode() in daemons.greeting(server.imap_starttls), server.log)
     return server
+
+
+@functools.cache
+def version() -> tuple[int, ...]:
+    """Such as (2, 3, 19): Debian 12 has 2.3, Debian 13 has 2.4."""
+    command = [str(program("dovecot") or "dovecot"), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, re.findall(r"\d+", said.split()[0])))
 
 
 def _users_of_the_server() -> str:

@@ -227,6 +227,8 @@ def test_imap_refuses_with_a_challenge(scene: Scene, token: str) -> None:
 
     with imap(scene) as client, pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
         client.authenticate("XOAUTH2", answer)
+    if token in TOKEN_OF.values() and len(said) == 1:
+        return  # Dovecot 2.4: refused at once
     assert CHALLENGE.items() <= json.loads(said[1]).items()
 
 
