@@ -289,14 +289,16 @@ def test_an_order_to_start_while_it_starts_by_itself_is_answered(
     written = yaml.safe_load(page.inner_text("pre"))
     written["providers"]["mail"]["client_secret"] = secret(world)
     run.config.parent.mkdir()
+    following = run.config.with_suffix(".new")
+    following.write_text(yaml.safe_dump(written))
+    following.chmod(0o600)
     os.mkfifo(run.config, 0o600)
     with run.config.open("w") as pipe:  # now it is being read: the program has found it by itself
         page.click("text=Write it and start")
         assert "There is a configuration now" in page.inner_text("[role=alert]")
         order = run.post("/setup/start", context.cookies(), form=page.input_value("input[name=form]"))
         run.ask("/")  # answered behind the order's arrival
-        yaml.safe_dump(written, pipe)
-    with run.config.open("w") as pipe:  # once for what it names of the environment, once for itself
+        following.rename(run.config)  # it is read a second time
         yaml.safe_dump(written, pipe)
     # Not by the browser, which would ask once more, unseen, when its connection was cut.
     answer = order.getresponse()
