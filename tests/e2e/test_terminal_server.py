@@ -170,7 +170,8 @@ def test_a_configuration_in_a_closed_directory_is_none_of_ours() -> None:
             [*dave.launcher(), *command], env=surroundings, cwd="/", capture_output=True, text=True, check=False
         )
         assert done.returncode == 2
-        assert "there is no such file" in done.stderr
+        # Where our own files are in a closed directory, too, the user may pass through directories: see launcher().
+        assert "there is no such file" in done.stderr or "is not readable" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -111,7 +112,11 @@ def program(desktop: Session, *arguments: str, **environment: str) -> Iterator[s
 async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code, and what it complained of. In a thread: it still talks to the panel, which is in this loop."""
     _, complaints = await asyncio.to_thread(process.communicate, timeout=SECONDS)
-    return process.returncode, complaints
+    return process.returncode, re.sub(OUTDATED, "", complaints)
+
+
+OUTDATED = r"\n\(mail-bridge:\d+\): libayatana-appindicator-WARNING .* is deprecated\..*\n"
+"""Debian 13's says so to everybody; its successor is not packaged there for Python."""
 
 
 def config_of(bridge: Bridge) -> str:

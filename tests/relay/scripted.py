@@ -13,7 +13,6 @@ import datetime
 import re
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ import trustme
 from bridge.model import Endpoint, Protocol, TlsMode
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
-from tests.relay.sockets import tcp_pair
+from tests.relay.sockets import close_with_reset, tcp_pair
 
 PATIENCE_SECONDS = 10.0
 """For any one step; a test that works needs milliseconds."""
@@ -208,7 +207,7 @@ class _Talk:
                         self.sock.unwrap()
                 return False
             case Reset():
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                close_with_reset(self.sock)
                 return False
         return True
 
@@ -440,8 +439,7 @@ class MailClient:
 
     def reset(self) -> None:
         """RST; on a plain connection."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+        close_with_reset(self._socket)
 
 
 @contextmanager

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import struct
+import sys
+from typing import Final
 
 from bridge.relay.channel import Channel
+from bridge.relay.completion import CompletionChannel
 from bridge.relay.readiness import ReadinessChannel
+
+KINDS: Final[list[type[ReadinessChannel] | type[CompletionChannel]]] = (
+    [ReadinessChannel, CompletionChannel] if sys.platform != "win32" else [CompletionChannel]
+)
+"""The channels that the loops of this system can drive, its own first: Windows' tells of no readiness."""
+
+
+def close_with_reset(sock: socket.socket) -> None:
+    """As a program that is killed, or a firewall that has had enough."""
+    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    sock.close()
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -54,7 +71,8 @@ async def receive_exactly(channel: Channel, count: int) -> bytes:
 
 def fill(channel: Channel) -> None:
     """Until the kernel takes nothing more, since nobody reads: not one octet."""
-    assert isinstance(channel, ReadinessChannel)
+    raw: socket.socket = channel._socket  # type: ignore[attr-defined]  # each kind has one
     for size in (65536, 1):
-        while channel.try_send(memoryview(b"x" * size)):
-            pass
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                raw.send(b"x" * size)

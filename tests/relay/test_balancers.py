@@ -13,15 +13,13 @@ from bridge.errors import PeerGone, ProtocolViolation
 from bridge.relay import balancers as balancers_module
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
-from bridge.relay.completion import CompletionChannel
-from bridge.relay.readiness import ReadinessChannel
-from tests.relay.sockets import receive_exactly, tcp_pair
+from tests.relay.sockets import KINDS, receive_exactly, tcp_pair
 
 HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.1 50000 143\r\n"
 BALANCER = "10.1.2.3:40000"
 
 
-@pytest.fixture(params=[ReadinessChannel, CompletionChannel])
+@pytest.fixture(params=KINDS)
 async def accepted(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Channel, socket.socket]]:
     """Our side of a connection, and the balancer's socket."""
     ours, theirs = tcp_pair()
@@ -33,7 +31,7 @@ async def accepted(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Channe
 
 def test_a_channel_is_direct_unless_somebody_speaks_for_the_peer() -> None:
     async def work() -> None:
-        for kind in (ReadinessChannel, CompletionChannel):
+        for kind in KINDS:
             ours, theirs = tcp_pair()
             channel = kind(ours, asyncio.get_running_loop(), "127.0.0.1:1")
             assert channel.is_direct
@@ -119,7 +117,7 @@ async def test_who_leaves_within_the_header_is_gone(accepted: tuple[Channel, soc
 async def test_addresses_of_both_families_are_compared_as_addresses() -> None:
     for peer, network in (("2001:db8::7:40000", "2001:db8::/32"), ("fe80::1%eth0:40000", "fe80::/10")):
         ours, theirs = tcp_pair()
-        channel = ReadinessChannel(ours, asyncio.get_running_loop(), peer)
+        channel = KINDS[0](ours, asyncio.get_running_loop(), peer)
         theirs.sendall(HEADER)
         await Balancers([network]).introduce("imap-1", channel)
         assert channel.peer == "192.0.2.7:50000"

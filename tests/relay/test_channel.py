@@ -7,7 +7,6 @@ import hashlib
 import random
 import socket
 import ssl
-import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -15,12 +14,8 @@ import trustme
 
 from bridge.errors import PeerGone, TlsFailed
 from bridge.relay.channel import Channel
-from bridge.relay.completion import CompletionChannel
 from bridge.relay.connected import open_channel
-from bridge.relay.readiness import ReadinessChannel
-from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
-
-KINDS = [ReadinessChannel, CompletionChannel]
+from tests.relay.sockets import KINDS, close_with_reset, receive_exactly, shake_hands, tcp_pair
 
 
 def pair(kind: Callable[..., Channel]) -> tuple[Channel, Channel]:
@@ -91,9 +86,7 @@ async def test_fin_without_close_notify_is_end_of_file_and_loses_nothing(
 
 async def test_a_reset_is_peer_gone(channels: tuple[Channel, Channel]) -> None:
     left, right = channels
-    raw = left._socket  # type: ignore[attr-defined]  # to reset on purpose
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    raw.close()
+    close_with_reset(left._socket)  # type: ignore[attr-defined]  # on purpose
     with pytest.raises(PeerGone):
         await right.receive()
 
@@ -169,7 +162,7 @@ async def test_a_session_can_be_resumed(contexts: tuple[ssl.SSLContext, ssl.SSLC
     session: ssl.SSLSession | None = None
     reused = []
     for _ in range(2):
-        left, right = pair(ReadinessChannel)
+        left, right = pair(KINDS[0])
         async with asyncio.TaskGroup() as group:
             group.create_task(left.start_tls(contexts[1], server_hostname="localhost", session=session))
             group.create_task(right.start_tls(contexts[0]))
@@ -204,11 +197,11 @@ async def test_a_cancelled_receive_leaves_the_channel_usable(channels: tuple[Cha
     assert await receive_exactly(right, 10) == b"still here"
 
 
-async def test_open_channel_picks_readiness_here_and_turns_nagle_off() -> None:
+async def test_open_channel_picks_what_this_loop_drives_and_turns_nagle_off() -> None:
     left, right = tcp_pair()
     with right:
         channel = open_channel(left, asyncio.get_running_loop())
-        assert isinstance(channel, ReadinessChannel)
+        assert isinstance(channel, KINDS[0])
         assert left.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert left.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         channel.close()

@@ -8,7 +8,6 @@ import gc
 import random
 import socket
 import ssl
-import struct
 from collections.abc import Callable
 
 import pytest
@@ -18,12 +17,10 @@ from hypothesis import strategies as st
 from bridge.errors import PeerGone
 from bridge.relay import splice as splice_module
 from bridge.relay.channel import RECORD_SIZE, Channel
-from bridge.relay.completion import CompletionChannel
-from bridge.relay.readiness import PIECE, ReadinessChannel
+from bridge.relay.readiness import PIECE
 from bridge.relay.splice import Traffic, splice
-from tests.relay.sockets import receive_exactly, shake_hands, tcp_pair
+from tests.relay.sockets import KINDS, close_with_reset, receive_exactly, shake_hands, tcp_pair
 
-KINDS = [ReadinessChannel, CompletionChannel]
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
@@ -34,8 +31,8 @@ class Scene:
         loop = asyncio.get_running_loop()
         a, b = tcp_pair()
         c, d = tcp_pair()
-        self.client, self.client_side = ReadinessChannel(a, loop, "client"), kind(b, loop, "client side")
-        self.upstream_side, self.upstream = kind(c, loop, "upstream side"), ReadinessChannel(d, loop, "upstream")
+        self.client, self.client_side = KINDS[0](a, loop, "client"), kind(b, loop, "client side")
+        self.upstream_side, self.upstream = kind(c, loop, "upstream side"), KINDS[0](d, loop, "upstream")
 
     async def with_tls(self, contexts: Contexts) -> Scene:
         await shake_hands((self.upstream_side, self.upstream), contexts)
@@ -120,16 +117,10 @@ async def test_a_client_that_is_reset_ends_the_session_at_once(
         session = group.create_task(scene.splice())
         await scene.client.send(b"x")
         await receive_exactly(scene.upstream, 1)
-        reset(scene.client)
+        close_with_reset(scene.client._socket)
         assert await scene.upstream.receive() == b""
     assert session.result().ended_by == "client lost"
     scene.upstream.close()
-
-
-def reset(channel: ReadinessChannel) -> None:
-    """As a program that is killed, or a firewall that has had enough."""
-    channel._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    channel._socket.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,7 +132,7 @@ async def test_an_upstream_that_is_reset_ends_the_session_at_once(
         session = group.create_task(scene.splice())
         await scene.client.send(b"x")
         await receive_exactly(scene.upstream, 1)
-        reset(scene.upstream)
+        close_with_reset(scene.upstream._socket)
         assert await scene.client.receive() == b""
     assert session.result().ended_by in {"upstream lost", "upstream"}  # OpenSSL may take a reset for the end
     scene.client.close()
@@ -156,7 +147,7 @@ async def test_what_came_before_a_reset_is_passed_on(
     scene = await Scene(kind).with_tls(contexts)
     sent = random.Random(size).randbytes(size)
     await scene.upstream.send(sent)
-    reset(scene.upstream)
+    close_with_reset(scene.upstream._socket)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         assert await receive_to_the_end(scene.client) == sent
@@ -175,7 +166,7 @@ async def test_the_last_words_of_an_upstream_that_takes_no_more_reach_the_client
         await scene.with_tls(contexts)
     words = b"421 4.4.2 that took too long\r\n"
     await scene.upstream.send(words)
-    reset(scene.upstream)
+    close_with_reset(scene.upstream._socket)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(to_upstream=b"x" * 100_000))
         await scene.client.send(b"x" * 100_000)
@@ -191,7 +182,7 @@ async def test_what_a_client_sent_before_it_was_lost_reaches_the_upstream(
     """A program that sends, and ends without a look at the answers."""
     scene = await Scene(kind).with_tls(contexts)
     await scene.client.send(b".\r\nQUIT\r\n")
-    reset(scene.client)
+    close_with_reset(scene.client._socket)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(to_client=b"250 2.0.0 queued\r\n"))
         assert await receive_to_the_end(scene.upstream) == b".\r\nQUIT\r\n"
@@ -253,7 +244,7 @@ async def test_a_mail_program_that_is_lost_in_the_middle_of_a_message_ends_the_s
             except TimeoutError:
                 break
         assert not session.done()
-        reset(scene.client)
+        close_with_reset(scene.client._socket)
         await flooding
     assert session.result().ended_by == "client lost"
     scene.upstream.close()
@@ -302,7 +293,7 @@ async def until_it_stands_still(number: Callable[[], int]) -> None:
 
 async def test_a_busy_session_gives_way_to_others(contexts: Contexts) -> None:
     """One turn of the loop moves one piece for each direction, not all there is."""
-    scene = await Scene(ReadinessChannel).with_tls(contexts)
+    scene = await Scene(KINDS[0]).with_tls(contexts)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(to_client=b""))
         flood = group.create_task(scene.upstream.send(b"x" * 1_000_000))
@@ -318,7 +309,7 @@ async def test_a_busy_session_gives_way_to_others(contexts: Contexts) -> None:
 
 
 async def test_nothing_is_left_after_a_cancelled_splice(contexts: Contexts) -> None:
-    scene = await Scene(ReadinessChannel).with_tls(contexts)
+    scene = await Scene(KINDS[0]).with_tls(contexts)
     session = asyncio.ensure_future(scene.splice())  # noqa: TID251  to be cancelled from outside
     await scene.client.send(b"x")
     await receive_exactly(scene.upstream, 1)
