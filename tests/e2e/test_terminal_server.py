@@ -23,7 +23,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.test_os_users import log_in
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports, short_directory
-from tests.servers.desktop import SECONDS, Panel, Session, panel, session
+from tests.servers.desktop import SECONDS, Panel, Session, ended, panel, session
 from tests.servers.os_user import OsUser, os_user
 
 pytestmark = [pytest.mark.servers, pytest.mark.desktop]
@@ -120,8 +120,7 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
                 await on_hers.until_entry("Quit")  # the menu may be replaced just then
                 assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
                 await on_hers.click("Quit")
-                _, complaints = await asyncio.to_thread(tray.communicate, timeout=SECONDS)
-                assert (tray.returncode, complaints) == (0, "")
+                assert await ended(tray) == (0, "")
     assert f"Sign in as {ALICE}" not in str(on_his.notices)
 
 

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from tests.servers.desktop import (
     SECONDS,
     Panel,
     Session,
+    ended,
     notifier,
     panel,
     screen,
@@ -107,16 +107,6 @@ def program(desktop: Session, *arguments: str, **environment: str) -> Iterator[s
     finally:
         process.kill()
         process.communicate()
-
-
-async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code, and what it complained of. In a thread: it still talks to the panel, which is in this loop."""
-    _, complaints = await asyncio.to_thread(process.communicate, timeout=SECONDS)
-    return process.returncode, re.sub(OUTDATED, "", complaints)
-
-
-OUTDATED = r"\n\(mail-bridge:\d+\): libayatana-appindicator-WARNING .* is deprecated\..*\n"
-"""Debian 13's says so to everybody; its successor is not packaged there for Python."""
 
 
 def config_of(bridge: Bridge) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -498,3 +499,13 @@ async def until_drawn(session: Session, window: Window) -> Image.Image:
             screen = await asyncio.to_thread(ImageGrab.grab, xdisplay=session.display)
             if len(screen.crop(box).convert("RGB").getcolors(100_000) or []) > 2:
                 return screen
+
+
+OUTDATED = r"\n\(mail-bridge:\d+\): libayatana-appindicator-WARNING .* is deprecated\..*\n"
+"""Debian 13's says so to everybody; its successor is not packaged there for Python."""
+
+
+async def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code, and what it complained of. In a thread: it still talks to the panel, which is in this loop."""
+    _, complaints = await asyncio.to_thread(process.communicate, timeout=SECONDS)
+    return process.returncode, re.sub(OUTDATED, "", complaints)
