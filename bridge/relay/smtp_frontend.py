@@ -43,6 +43,10 @@ IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})
 AFTER_LOGIN = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT", b"VRFY", b"EXPN", b"ETRN", b"BURL"})
 """Answered with 530 here: aiosmtpd's own auth_required warns of what is meant on loopback."""
 
+KNOWN = frozenset({b"AUTH", b"EHLO", b"HELO", b"HELP", b"NOOP", b"QUIT", b"RSET"})
+"""What aiosmtpd gets to see. It repeats other commands in a warning, and what a client sends behind an AUTH that was
+refused, without a look at the answer, is its password."""
+
 _WHOLE_REPLY = re.compile(rb"(?:^|\n)\d{3}(?: [^\n]*)?\r\n\Z")
 
 
@@ -93,6 +97,11 @@ class _Handler:
         lines = [responses[0][4:], *self._frontend.ehlo_lines()]
         return [f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"]
 
+    async def handle_HELO(self, server: SMTP, session: Session, envelope: Envelope, hostname: str) -> str:
+        session.host_name = hostname
+        session.extended_smtp = True  # else no AUTH; Postfix takes it, and programs of the nineties count on that
+        return "250 localhost"
+
     async def handle_AUTH(self, server: SMTP, session: Session, envelope: Envelope, args: list[str]) -> str | None:
         return await self._frontend.authenticate(server, args)
 
@@ -140,7 +149,7 @@ class SmtpFrontend:
             await self._say_goodbye("421 4.4.2 No login in time")
             raise LimitReached("no login in time") from None
         except ProtocolViolation as problem:
-            await self._say_goodbye("500 5.5.2 Line too long")
+            await self._say_goodbye(f"500 5.5.2 {problem}")
             raise problem
         except BaseException:
             self._discard()
@@ -213,8 +222,11 @@ class SmtpFrontend:
                 await self._say_goodbye("421 4.7.0 Too many commands without a login")
                 raise LimitReached("too many commands without a login")
             if (reply := self._own_answer(verb, line)) is not None:
+                is_tls_next = verb == b"STARTTLS" and reply.startswith(b"220")
+                if is_tls_next and len(self._lines):
+                    raise ProtocolViolation("plaintext behind STARTTLS")
                 await self._channel.send(reply)
-                if verb == b"STARTTLS" and reply.startswith(b"220"):
+                if is_tls_next:
                     await self._start_tls()
                 continue
             self._pipe.moved.clear()
@@ -230,13 +242,16 @@ class SmtpFrontend:
             return b"500 5.5.2 Command line too long\r\n"
         if verb in AFTER_LOGIN and (self._context is None or self._is_tls):
             return b"530 5.7.0 Authentication required\r\n"
-        if self._context is None:
-            return b"502 5.5.1 No TLS on this port\r\n" if verb == b"STARTTLS" else None
-        if self._is_tls:
-            return b"503 5.5.1 TLS is on already\r\n" if verb == b"STARTTLS" else None
         if verb == b"STARTTLS":
-            return b"220 2.0.0 Go ahead\r\n"
-        return None if verb in IN_CLEAR else b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+            return self._answer_to_starttls()
+        if self._context is not None and not self._is_tls and verb not in IN_CLEAR:
+            return b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+        return None if verb in KNOWN else b"500 5.5.2 Command not recognized\r\n"
+
+    def _answer_to_starttls(self) -> bytes:
+        if self._context is None:
+            return b"502 5.5.1 No TLS on this port\r\n"
+        return b"503 5.5.1 TLS is on already\r\n" if self._is_tls else b"220 2.0.0 Go ahead\r\n"
 
     async def _answer_or_login(self) -> Login | None:
         await self._pipe.moved.wait()
@@ -265,8 +280,6 @@ class SmtpFrontend:
         return line
 
     async def _start_tls(self) -> None:
-        if self._lines.leftover():
-            raise ProtocolViolation("plaintext behind STARTTLS")
         assert self._context is not None  # noqa: S101  STARTTLS was offered
         self._is_shaking_hands = True
         try:
@@ -286,7 +299,8 @@ class SmtpFrontend:
         self._discard()
         if self._is_shaking_hands:
             return  # nothing can be said between the answer to STARTTLS and the end of the handshake
-        await self._channel.send(reply.encode("ascii") + b"\r\n")
+        async with answering():
+            await self._channel.send(reply.encode("ascii") + b"\r\n")
 
     def _new_server(self) -> tuple[_Pipe, SMTP]:
         self._is_in_exchange = False

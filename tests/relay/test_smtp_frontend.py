@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from bridge.relay import frontend as frontend_module
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.smtp_frontend import LINE_LIMIT, SmtpFrontend
+from tests.captured import captured
 from tests.relay.sockets import fill, tcp_pair
 
 PLAIN = base64.b64encode(b"\0alice@example.com\0s3cret").decode()
@@ -125,6 +127,18 @@ async def test_trap_35_auth_login_in_lower_case_gets_the_challenges_of_outlook()
         assert await talk.ask(USER) == "334 UGFzc3dvcmQ6"
         await talk.say(WORD)
         assert (await waiting).username == "alice@example.com"
+
+
+async def test_a_client_that_says_helo_may_log_in_too() -> None:
+    """As at Postfix: programs of the nineties say HELO, and send AUTH all the same."""
+    async with talking("PIPELINING") as (talk, waiting):
+        await talk.say("HELO crm.example")
+        assert await talk.hear() == ["250 localhost"]
+        assert await talk.ask("AUTH LOGIN") == "334 VXNlcm5hbWU6"
+        assert await talk.ask(USER) == "334 UGFzc3dvcmQ6"
+        await talk.say(WORD)
+        login = await waiting
+        assert (login.username, login.client_name) == ("alice@example.com", "crm.example")
 
 
 async def test_auth_login_with_the_name_at_once() -> None:
@@ -267,6 +281,23 @@ async def test_a_long_command_that_is_not_auth_is_500_and_the_connection_goes_on
         assert (await talk.ask("EHLO crm")).startswith("250")
 
 
+@pytest.mark.parametrize("refused", ["AUTH LOGIN", "AUTH CRAM-MD5", "AUTH LOGIN a b c"])
+async def test_a_client_that_looks_at_no_answer_tells_the_log_no_password(refused: str) -> None:
+    """It sends name and password behind an AUTH that was refused; to aiosmtpd both are commands, and it logs them."""
+    with captured("debug", "text") as log:
+        async with talking() as (talk, _):
+            if refused != "AUTH LOGIN":  # that one is refused since nobody has said EHLO
+                await talk.ask("EHLO crm")
+            assert (await talk.ask(refused))[0] == "5"
+            for word in (USER, WORD, "s3cret", "s3cret word"):
+                answer = await talk.ask(word)
+                assert answer.startswith("500 ")
+                assert word.upper() not in answer
+            assert (await talk.ask("NOOP")).startswith("250")
+    for word in (USER, WORD, "s3cret"):
+        assert word.upper() not in log.getvalue().upper()
+
+
 async def test_fifty_commands_without_a_login_are_enough() -> None:
     async with talking() as (talk, waiting):
         for _ in range(50):
@@ -306,6 +337,7 @@ async def test_trap_37_commands_behind_starttls_end_the_connection(
         await talk.say("STARTTLS", f"AUTH PLAIN {PLAIN}")
         with pytest.raises(errors.ProtocolViolation, match="plaintext behind STARTTLS"):
             await waiting
+        assert await talk.hear() == ["500 5.5.2 plaintext behind STARTTLS"]
 
 
 async def test_starttls_without_tls_configured_is_502() -> None:
@@ -330,6 +362,34 @@ async def test_a_client_that_stalls_in_starttls_is_let_go_without_a_word_in_clea
         heard += data
     assert heard.endswith(b"220 2.0.0 Go ahead\r\n")
     left.close()
+
+
+@pytest.mark.parametrize("says", [b"NOOP\r\n", b"x" * (LINE_LIMIT + 1)])
+async def test_a_client_that_reads_nothing_does_not_hold_its_place_for_ever(
+    says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when its time is over nor by an endless line: our last words wait for it only so long."""
+    monkeypatch.setattr(frontend_module, "FAREWELL_SECONDS", 0.05)
+    loop = asyncio.get_running_loop()
+    left, right = (open_channel(sock, loop) for sock in socket.socketpair())  # TCP finds room after a while
+    frontend = SmtpFrontend(right, extensions=tuple, login_seconds=0.2)
+    try:
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(_outcome(frontend))
+            await left.receive()
+            fill(right)
+            await left.send(says)
+            async with asyncio.timeout(5):
+                assert isinstance(await waiting, errors.PeerGone)
+    finally:
+        left.close()
+        right.close()
+
+
+async def _outcome(frontend: SmtpFrontend) -> errors.BridgeError:
+    with pytest.raises(errors.BridgeError) as caught:
+        await frontend.login()
+    return caught.value
 
 
 @pytest.mark.parametrize("is_refused", [True, False])
