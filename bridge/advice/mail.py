@@ -38,6 +38,7 @@ CASES: Final = tuple(
         ("mail.not_authenticated", r"5\.7\.57\b|not authenticated to send mail"),
         ("mail.send_as", r"SendAsDenied|not allowed to send as|5\.7\.60\b"),
         ("mail.bad_credentials_form", r"5\.5\.124|invalid XOAUTH2 auth data"),
+        ("mail.throttled", r"command or bandwidth limits"),  # Gmail, for a day; behind OVERQUOTA or ALERT
         ("mail.full", r"\[OVERQUOTA[ \]]|(?<![\d.])5\.2\.2(?![\d.])|mailbox (?:is )?full"),
         ("mail.token_expired", r"AccessTokenExpired"),
         ("mail.not_connected", r"authenticated but not connected|Connection closed\. 14\b"),

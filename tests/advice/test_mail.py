@@ -70,6 +70,8 @@ ANSWERS = [
         False,
     ),
     ("[ALERT] Too many simultaneous connections. (Failure)", "mail.too_many", NOBODY, True),
+    ("[OVERQUOTA] Account exceeded command or bandwidth limits. (Failure)", "mail.throttled", NOBODY, True),
+    ("[ALERT] Account exceeded command or bandwidth limits. (Failure)", "mail.throttled", NOBODY, True),
     ("Session expired, please login again.", "mail.session_over", NOBODY, True),
     ("454 4.7.0 Temporary authentication failure", "mail.busy", NOBODY, True),
     ("454 4.7.0 Too many login attempts, please try again later.", "mail.too_many", NOBODY, True),
