@@ -20,6 +20,11 @@ Tell = Callable[[OSError], None]
 PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
 
+_LEFT = {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN}
+_NETWORK_NAME_DELETED = 64
+"""Windows' word for a client that was gone before it was taken, with EINVAL as errno (CPython issue 93821); or, where
+asyncio is the first to ask for the client's address, ENOTCONN."""
+
 
 @asynccontextmanager
 async def clients_of(sock: socket.socket, take: Take, tell: Tell) -> AsyncIterator[None]:
@@ -91,4 +96,4 @@ async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Ta
 
 
 def _has_left(problem: OSError) -> bool:
-    return problem.errno == errno.ECONNABORTED
+    return problem.errno in _LEFT or getattr(problem, "winerror", None) == _NETWORK_NAME_DELETED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -74,6 +75,39 @@ async def test_where_no_descriptor_is_left_it_says_so_and_takes_the_client_later
                 assert clients.empty()
             with await clients.get() as theirs:
                 assert theirs.getpeername() == ours.getsockname()
+
+
+class NetworkNameDeleted(OSError):
+    """As Windows has it: errno is EINVAL, and only `winerror` tells."""
+
+    winerror = 64
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [NetworkNameDeleted(errno.EINVAL, "gone"), OSError(errno.ENOTCONN, "gone"), OSError(errno.ECONNRESET, "gone")],
+)
+async def test_one_who_has_left_before_being_taken_delays_nobody_on_windows(
+    problem: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What AcceptEx says of him there is not that we are out of descriptors."""
+    loop = asyncio.get_running_loop()
+    problems, sock_accept = [problem], loop.sock_accept
+
+    async def accept(sock: socket.socket) -> tuple[socket.socket, Any]:
+        if problems:
+            raise problems.pop()
+        return await sock_accept(sock)
+
+    monkeypatch.setattr(accepting, "has_add_reader", lambda _: False)
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(loop, "sock_accept", accept)
+    async with accepted() as (where, clients, troubles):
+        with socket.create_connection(where) as ours:
+            async with asyncio.timeout(10):
+                with await clients.get() as theirs:
+                    assert theirs.getpeername() == ours.getsockname()
+        assert troubles.empty()
 
 
 @pytest.mark.usefixtures("loop_that")
