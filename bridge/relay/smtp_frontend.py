@@ -35,6 +35,8 @@ COMMAND_LIMIT = 512
 """Octets of any other command (RFC 5321 section 4.5.3.1.4)."""
 COMMANDS_BEFORE_LOGIN = 50
 """More than any client needs; a scanner is sent away."""
+UNKNOWN_BEFORE_LOGIN = 5
+"""Commands that are none: a browser that a web page has sent here talks HTTP, and what it was given in between."""
 OWN_TIMER_SECONDS = 24 * 3600.0
 """aiosmtpd's own timer must never fire: the limit is ours (LOGIN_SECONDS)."""
 IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})
@@ -128,6 +130,7 @@ class SmtpFrontend:
         self._context = context
         self._lines = LineBuffer(LINE_LIMIT)
         self._commands = 0
+        self._unknown = 0
         self._seconds_left = login_seconds
         self._is_tls = channel.tls is not None
         self._is_shaking_hands = False
@@ -218,7 +221,7 @@ class SmtpFrontend:
             line = await self._next_line()
             verb = line.split(b" ", 1)[0].strip().upper()
             self._commands += 1
-            if self._commands > COMMANDS_BEFORE_LOGIN:
+            if self._commands > COMMANDS_BEFORE_LOGIN or self._unknown >= UNKNOWN_BEFORE_LOGIN:
                 await self._say_goodbye("421 4.7.0 Too many commands without a login")
                 raise LimitReached("too many commands without a login")
             if (reply := self._own_answer(verb, line)) is not None:
@@ -246,7 +249,10 @@ class SmtpFrontend:
             return self._answer_to_starttls()
         if self._context is not None and not self._is_tls and verb not in IN_CLEAR:
             return b"530 5.7.0 Must issue a STARTTLS command first\r\n"
-        return None if verb in KNOWN else b"500 5.5.2 Command not recognized\r\n"
+        if verb in KNOWN:
+            return None
+        self._unknown += 1
+        return b"500 5.5.2 Command not recognized\r\n"
 
     def _answer_to_starttls(self) -> bytes:
         if self._context is None:
