@@ -21,9 +21,12 @@ PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
 
 _LEFT = {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN}
-_NETWORK_NAME_DELETED = 64
-"""Windows' word for a client that was gone before it was taken, with EINVAL as errno (CPython issue 93821); or, where
-asyncio is the first to ask for the client's address, ENOTCONN."""
+_LEFT_WINDOWS = {59, 64, 1236}
+"""ERROR_UNEXP_NET_ERR (wine), ERROR_NETNAME_DELETED and ERROR_CONNECTION_ABORTED: of a client that was gone before it
+was taken, with EINVAL as errno (CPython issue 93821)."""
+_KNOWN_ALREADY = 87
+"""ERROR_INVALID_PARAMETER: Windows takes a socket into a completion port once, whatever copies there are of it, as when
+a port is opened anew in the same place. asyncio notes the copy before it asks, and does not ask the next time."""
 
 
 @asynccontextmanager
@@ -84,16 +87,24 @@ class _Watch:
 
 async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
     """For Windows' Proactor loop. Until it is cancelled."""
+    is_new = True
     while True:
         try:
             client, address = await loop.sock_accept(sock)
         except OSError as problem:
-            if not _has_left(problem):
+            if not _has_left(problem) and not (is_new and _winerror(problem) == _KNOWN_ALREADY):
                 tell(problem)
                 await asyncio.sleep(PAUSE_SECONDS)
             continue
+        finally:
+            is_new = False
         take(client, address)
 
 
 def _has_left(problem: OSError) -> bool:
-    return problem.errno in _LEFT or getattr(problem, "winerror", None) == _NETWORK_NAME_DELETED
+    return problem.errno in _LEFT or _winerror(problem) in _LEFT_WINDOWS
+
+
+def _winerror(problem: OSError) -> int | None:
+    """Windows' own number; None elsewhere."""
+    return getattr(problem, "winerror", None)
