@@ -1,4 +1,4 @@
-"""The event loop that the program runs on: asyncio's own, or one that costs a relay less where there is one."""
+"""The event loop that the program runs on: asyncio's own, or one that costs a relay less, or outlives more."""
 
 from __future__ import annotations
 
@@ -12,4 +12,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
         from bridge.host.loop_linux import DirectLoop
 
         return DirectLoop()
+    if sys.platform == "win32":
+        from bridge.host.loop_windows import ServingLoop
+
+        return ServingLoop()
     return asyncio.new_event_loop()

@@ -76,7 +76,7 @@ class _Watch:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as problem:
-            if not _has_left(problem):
+            if not has_left(problem):
                 self._tell(problem)
                 self._loop.remove_reader(self._sock)
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
@@ -92,7 +92,7 @@ async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Ta
         try:
             client, address = await loop.sock_accept(sock)
         except OSError as problem:
-            if not _has_left(problem) and not (is_new and _winerror(problem) == _KNOWN_ALREADY):
+            if not has_left(problem) and not (is_new and _winerror(problem) == _KNOWN_ALREADY):
                 tell(problem)
                 await asyncio.sleep(PAUSE_SECONDS)
             continue
@@ -101,7 +101,8 @@ async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Ta
         take(client, address)
 
 
-def _has_left(problem: OSError) -> bool:
+def has_left(problem: OSError) -> bool:
+    """True of what an accept raises because that client had gone before it was taken; the next one has not."""
     return problem.errno in _LEFT or _winerror(problem) in _LEFT_WINDOWS
 
 

@@ -1,0 +1,73 @@
+"""A loop for Windows whose servers outlive a client that has gone before it was taken.
+
+asyncio's own closes the listening socket then (CPython issue 93821): one connection that is reset in the wrong moment,
+by a port scanner or any program of any user, and the console, and with it every sign-in, is gone until the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from functools import partial
+from typing import Any
+
+from bridge.relay.accepting import has_left
+
+assert sys.platform == "win32"  # noqa: S101  for mypy, which else looks for completion ports elsewhere
+
+
+class _Accepting(asyncio.Future[Any]):
+    """The next client, and its address."""
+
+    attempt: asyncio.Future[Any] | None = None
+
+    def cancel(self, msg: Any = None) -> bool:
+        """At once, since whoever cancels closes the socket next."""
+        if self.attempt is not None:
+            self.attempt.cancel()
+        return super().cancel(msg)
+
+
+class _Proactor(asyncio.IocpProactor):
+    """asyncio's; but what it accepts for servers is still there, or it tries again."""
+
+    def accept(self, listener: socket.socket) -> asyncio.Future[Any]:
+        """Raises: OSError."""
+        accepting = _Accepting(loop=asyncio.get_running_loop())
+        self._try(accepting, listener)
+        return accepting
+
+    def accept_once(self, listener: socket.socket) -> asyncio.Future[Any]:
+        """As asyncio does. Raises: OSError."""
+        return super().accept(listener)
+
+    def _try(self, accepting: _Accepting, listener: socket.socket) -> None:
+        accepting.attempt = super().accept(listener)
+        accepting.attempt.add_done_callback(partial(self._tried, accepting, listener))
+
+    def _tried(self, accepting: _Accepting, listener: socket.socket, attempt: asyncio.Future[Any]) -> None:
+        problem = None if attempt.cancelled() else attempt.exception()
+        if accepting.done():
+            if not attempt.cancelled() and problem is None:
+                attempt.result()[0].close()  # taken in the very moment of the end
+        elif attempt.cancelled():
+            accepting.cancel()
+        elif problem is None:
+            accepting.set_result(attempt.result())
+        elif isinstance(problem, OSError) and has_left(problem):
+            self._try(accepting, listener)
+        else:
+            accepting.set_exception(problem)
+
+
+class ServingLoop(asyncio.ProactorEventLoop):
+    """asyncio's loop on such a proactor."""
+
+    def __init__(self) -> None:
+        self._accepts = _Proactor()
+        super().__init__(self._accepts)
+
+    async def sock_accept(self, sock: socket.socket) -> Any:
+        """As it was: the relay knows what to do (bridge.relay.accepting), and needs no further turn of the loop."""
+        return await self._accepts.accept_once(sock)
