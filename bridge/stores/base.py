@@ -14,6 +14,10 @@ NEW = 0
 SCHEMA_VERSION = 1
 """Of a database's tables; goes up when one changes in a way that an older mail-bridge must not touch."""
 
+LONGEST_LEASE = 60.0
+"""Seconds; nobody takes a lease for longer. One of which more is left was taken before the clock was set back, and
+whoever held it may have died since: it would stand in everybody's way until the clock is there again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -50,7 +54,10 @@ class Store(Protocol):
         ...
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Take or extend the named lease for `holder`; False while another holder's is running."""
+        """Take or extend the named lease for `holder`; False while another holder's is running.
+
+        Args: seconds, at most LONGEST_LEASE.
+        """
         ...
 
     async def release_lease(self, name: str, holder: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bridge.clock import Clock, SystemClock
 from bridge.errors import VersionConflict
-from bridge.stores.base import NEW, Record
+from bridge.stores.base import LONGEST_LEASE, NEW, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class MemoryStore:
         """Take or extend the named lease for `holder`; False while another holder's is running."""
         now = self._clock.monotonic()
         running = self._leases.get(name)
-        if running is not None and running.holder != holder and now < running.expires_at:
+        if running is not None and running.holder != holder and now < running.expires_at <= now + LONGEST_LEASE:
             return False
         self._leases[name] = _Lease(holder, now + seconds)
         return True

@@ -5,7 +5,8 @@ trip. The engine is synchronous and lives in one worker thread. It is opened by 
 again by the next: the bridge starts while the database is still away.
 
 Leases are measured with the database's own clock: nodes whose clocks differ agree on who holds one. A wall clock that
-jumps can end a lease early; that costs a second refresh, never a record, since compare-and-swap does not depend on it.
+jumps, either way, can end a lease early; that costs a second refresh, never a record, since compare-and-swap does not
+depend on it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from bridge.advice.said import Said, said
 from bridge.errors import BridgeError, ConfigError, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
-from bridge.stores.base import NEW, SCHEMA_VERSION, Record, Store, newer_format
+from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, Store, newer_format
 from bridge.stores.sqlite import SqliteStore
 from bridge.stores.worker import Worker
 
@@ -130,7 +131,11 @@ class SqlStore:
         statement = insert.on_conflict_do_update(
             index_elements=[_leases.c.name],
             set_={"holder": insert.excluded.holder, "expires_at": insert.excluded.expires_at},
-            where=sa.or_(_leases.c.holder == insert.excluded.holder, _leases.c.expires_at <= _NOW),
+            where=sa.or_(
+                _leases.c.holder == insert.excluded.holder,
+                _leases.c.expires_at <= _NOW,
+                _leases.c.expires_at > _NOW + LONGEST_LEASE,
+            ),
         ).returning(_leases.c.name)
         return bool(await self._run(lambda connection: connection.execute(statement).all()))
 

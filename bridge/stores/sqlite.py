@@ -4,8 +4,8 @@ By Python's own sqlite3: SQLAlchemy, which stores.sql needs, is a fifth of the p
 Every operation is one statement in its own transaction, so that compare-and-swap needs no lock and no second round
 trip. The file is opened by the first operation and, if that fails, again by the next.
 
-Leases are measured with SQLite's clock, which is the machine's. One that jumps can end a lease early; that costs a
-second refresh, never a record, since compare-and-swap does not depend on it.
+Leases are measured with SQLite's clock, which is the machine's. One that jumps, either way, can end a lease early; that
+costs a second refresh, never a record, since compare-and-swap does not depend on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from bridge.advice.said import as_said, said
 from bridge.errors import BridgeError, StoreCorrupt, StoreUnavailable, VersionConflict
-from bridge.stores.base import NEW, SCHEMA_VERSION, Record, newer_format
+from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -59,7 +59,8 @@ ACQUIRE = (
     "INSERT INTO bridge_leases (name, holder, expires_at) "
     "VALUES (?, ?, (julianday('now') - 2440587.5) * 86400.0 + ?) ON CONFLICT (name) DO UPDATE "
     "SET holder = excluded.holder, expires_at = excluded.expires_at WHERE bridge_leases.holder = excluded.holder "
-    "OR bridge_leases.expires_at <= (julianday('now') - 2440587.5) * 86400.0 RETURNING name"
+    "OR bridge_leases.expires_at <= (julianday('now') - 2440587.5) * 86400.0 "
+    "OR bridge_leases.expires_at > (julianday('now') - 2440587.5) * 86400.0 + ? RETURNING name"
 )
 RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
 
@@ -99,7 +100,7 @@ class SqliteStore:
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""
-        return bool(await self._rows(ACQUIRE, name, holder, seconds))
+        return bool(await self._rows(ACQUIRE, name, holder, seconds, LONGEST_LEASE))
 
     async def release_lease(self, name: str, holder: str) -> None:
         """Give it back; nothing happens if it is not ours."""

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.errors import VersionConflict
 from bridge.secret import Secret
-from bridge.stores.base import NEW, Record, Store
+from bridge.stores.base import LONGEST_LEASE, NEW, Record, Store
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import SealedStore
 from bridge.stores.sql import SqlStore
@@ -277,6 +277,14 @@ async def test_a_holder_may_shorten_its_lease_to_nothing(store: Store) -> None:
     assert await store.acquire_lease("a", "node-1", 30)
     assert await store.acquire_lease("a", "node-1", 0)
     assert await store.acquire_lease("a", "node-2", 30)
+
+
+@every_store
+async def test_a_lease_from_before_the_clock_was_set_back_stands_in_nobodys_way(store: Store) -> None:
+    """What a process that died left behind an hour ago, on a clock that was an hour ahead."""
+    assert await store.acquire_lease("a", "node-1", 3600)
+    assert await store.acquire_lease("a", "node-2", LONGEST_LEASE)
+    assert not await store.acquire_lease("a", "node-1", 3600)
 
 
 @every_store
