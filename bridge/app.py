@@ -117,7 +117,7 @@ class App:
         adapters, redirect_uris = self._providers.adapters, self._providers.redirect_uris
         self._tokens = TokenService(vault, adapters, clock, self._bus, self.sign_in_url, verify)
         flights = Flights(self._reception.upstreams, self._tokens, self._bus)
-        self._authorizations = Authorizations(adapters, redirect_uris, clock, self._bus, flights.keep)
+        self._authorizations = Authorizations(adapters, redirect_uris, clock, self._bus, flights.keep, self._find)
 
         asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock)
         self._standings = Standings(
@@ -241,7 +241,7 @@ class App:
             self._authorizations.drop_provider(name)
         outdated = (*change.providers_removed, *change.providers_changed, *change.grants_invalidated)
         self._providers.change(outdated, new.providers)
-        self._authorizations.drop_changed(self._find)
+        self._authorizations.drop_changed()
         self._secrets.look()
         self.tell_workers()
         summary = summary_of(change)

@@ -7,6 +7,7 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
@@ -53,6 +54,8 @@ class Pending:
     request: AuthorizationRequest | DeviceRequest
     expires_at: float
     """Seconds since the epoch."""
+    fingerprint: str
+    """Of the provider that was asked."""
 
     @property
     def state(self) -> str:
@@ -73,18 +76,21 @@ class Authorizations:
         clock: Clock,
         bus: NoticeBus,
         keep: Keep,
+        find: Callable[[str], Account | None],
     ) -> None:
-        """`redirect_uris`: by provider name, as registered."""
+        """`redirect_uris`: by provider name, as registered. `find`: the account as it is configured now."""
         self._providers = providers
         self._redirect_uris = redirect_uris
         self._clock = clock
         self._bus = bus
         self._keep = keep
+        self._find = find
         self._pending: dict[str, Pending] = {}
         self._deadlines: dict[str, float] = {}
         """Monotonic; the wall clock may jump between begin and complete."""
         self._polls: dict[str, asyncio.Task[None]] = {}
-        self._beginning: dict[str, asyncio.Lock] = {}
+        self._beginning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Each for as long as somebody holds it or waits for it."""
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -103,32 +109,32 @@ class Authorizations:
         """Start a sign-in, or give the one under way.
 
         Raises: ProviderUnavailable, ProviderRefused, LimitReached; AuthorizationFailed(unattended) where nobody signs
-        in.
+        in, AuthorizationFailed(provider) if the configuration changes meanwhile.
         """
         self._drop_expired()
         lock = self._beginning.setdefault(account.address, asyncio.Lock())
-        try:
-            async with lock:
-                if (known := self._pending.get(account.address)) is not None and known.account == account:
-                    return known
-                if len(self._pending) >= PENDING_LIMIT:
-                    raise LimitReached(said("{number} sign-ins are under way", number=PENDING_LIMIT))
-                return await self._begin(account)
-        finally:
-            if not lock.locked():
-                self._beginning.pop(account.address, None)
+        async with lock:
+            if (known := self._pending.get(account.address)) is not None and known.account == account:
+                return known
+            if len(self._pending) >= PENDING_LIMIT:
+                raise LimitReached(said("{number} sign-ins are under way", number=PENDING_LIMIT))
+            return await self._begin(account)
 
     async def _begin(self, account: Account) -> Pending:
-        match self._providers[account.provider]:
-            case BrowserProvider() as provider:
+        provider = self._provider(account)
+        fingerprint = provider.fingerprint
+        match provider:
+            case BrowserProvider():
                 redirect_uri = self._redirect_uris[account.provider]
                 request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
-                return self._note(account, request, LIFE)
-            case DeviceProvider() as provider:
+                self._check_still_configured(account, fingerprint)
+                return self._note(account, request, LIFE, fingerprint)
+            case DeviceProvider():
                 asked = await provider.begin_device()
                 if self._group is None:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
-                pending = self._note(account, asked, asked.lifetime)
+                self._check_still_configured(account, fingerprint)
+                pending = self._note(account, asked, asked.lifetime, fingerprint)
                 name = f"device {account.address}"
                 self._polls[account.address] = self._group.create_task(
                     self._follow(pending, asked, provider), name=name
@@ -138,9 +144,11 @@ class Authorizations:
                 nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
                 raise AuthorizationFailed(nobody.told(), code="unattended", diagnosis=nobody)
 
-    def _note(self, account: Account, request: AuthorizationRequest | DeviceRequest, life: float) -> Pending:
+    def _note(
+        self, account: Account, request: AuthorizationRequest | DeviceRequest, life: float, fingerprint: str
+    ) -> Pending:
         self._forget(account.address)  # one of an older configuration
-        pending = Pending(account, request, self._clock.now() + life)
+        pending = Pending(account, request, self._clock.now() + life, fingerprint)
         self._pending[account.address] = pending
         self._deadlines[account.address] = self._clock.monotonic() + life
         event("sign_in.begun", account=account.address, provider=account.provider)
@@ -160,12 +168,30 @@ class Authorizations:
         pending, request = self._take(parameters.get("state", ""))
         account = pending.account
         with self._telling(account.address):
-            provider = self._providers.get(account.provider)
-            if not isinstance(provider, BrowserProvider):  # a new configuration came in between
-                changed = Diagnosis.of("sign_in.configuration_changed")
-                raise AuthorizationFailed(changed.told(), code="provider", diagnosis=changed)
-            await self._keep(account, await provider.redeem(request, parameters))
+            self._check_still_configured(account, pending.fingerprint)
+            provider = self._provider(account)
+            if not isinstance(provider, BrowserProvider):
+                raise _configuration_changed()
+            tokens = await provider.redeem(request, parameters)
+            self._check_still_configured(account, pending.fingerprint)
+            await self._keep(account, tokens)
         return account.address
+
+    def _provider(self, account: Account) -> Provider:
+        """Raises: AuthorizationFailed once a new configuration is without it."""
+        provider = self._providers.get(account.provider)
+        if provider is None:
+            raise _configuration_changed()
+        return provider
+
+    def _check_still_configured(self, account: Account, fingerprint: str) -> None:
+        """A reload ends the sign-ins that wait for a person; this is for those that wait for the provider just then,
+        whose tokens would be taken for another provider's or another person's.
+
+        Raises: AuthorizationFailed.
+        """
+        if self._find(account.address) != account or self._provider(account).fingerprint != fingerprint:
+            raise _configuration_changed()
 
     @contextmanager
     def _telling(self, address: str) -> Iterator[None]:
@@ -189,6 +215,7 @@ class Authorizations:
                 if self._pending.get(account.address) is pending:
                     self._forget(account.address)
             if tokens is not None:
+                self._check_still_configured(account, pending.fingerprint)
                 await self._keep(account, tokens)
 
     async def _poll(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> TokenSet | None:
@@ -216,10 +243,10 @@ class Authorizations:
         if self._forget(address):
             self._end(address, "cancelled", Diagnosis.of("sign_in.cancelled"))
 
-    def drop_changed(self, find: Callable[[str], Account | None]) -> None:
+    def drop_changed(self) -> None:
         """End the sign-ins of accounts that a new configuration has changed or removed: their answer would not fit."""
         for address, pending in list(self._pending.items()):
-            if find(address) != pending.account:
+            if self._find(address) != pending.account:
                 self.cancel(address)
 
     def drop_provider(self, name: str) -> None:
@@ -257,3 +284,8 @@ class Authorizations:
         for address in [address for address, deadline in self._deadlines.items() if deadline <= now]:
             self._forget(address)
             self._end(address, "expired", Diagnosis.of("sign_in.expired"))
+
+
+def _configuration_changed() -> AuthorizationFailed:
+    changed = Diagnosis.of("sign_in.configuration_changed")
+    return AuthorizationFailed(changed.told(), code="provider", diagnosis=changed)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from bridge.clock import Clock
-from bridge.errors import ProviderUnavailable, StoreUnavailable
+from bridge.errors import BridgeError, ProviderUnavailable
 from bridge.tasks import task_group
 from bridge.tokens.vault import Vault
 
@@ -47,12 +47,12 @@ class Leases:
                 finally:
                     beating.cancel()
         finally:
-            with suppress(StoreUnavailable):  # it ends by itself
+            with suppress(BridgeError):  # it ends by itself
                 await self._vault.release_lease(address, self._holder)
 
     async def _beat(self, address: str) -> None:
         """Keep the lease; trouble with that is no reason to drop an answer that the provider is about to give."""
         while True:
             await asyncio.sleep(LEASE_BEAT)
-            with suppress(StoreUnavailable):
+            with suppress(BridgeError):
                 await self._vault.acquire_lease(address, self._holder, LEASE_SECONDS)

@@ -43,6 +43,15 @@ Verify = Callable[[Account, AccessToken], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class _Flight:
+    """A refresh under way."""
+
+    account: Account
+    """As it was configured then."""
+    task: asyncio.Task[AccessToken | BaseException]
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How an account is doing, from memory and the vault; nobody is asked."""
 
@@ -79,7 +88,7 @@ class TokenService:
         self._patience = patience
         self._refresher = Refresher(vault, providers, clock, bus, sign_in_url)
         self._memory: dict[str, Memory] = {}
-        self._flights: dict[str, asyncio.Task[AccessToken | BaseException]] = {}
+        self._flights: dict[str, _Flight] = {}
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -93,7 +102,8 @@ class TokenService:
             finally:
                 self._group = None
                 if self._flights:
-                    _, late = await asyncio.wait(self._flights.values(), timeout=STOP_SECONDS)
+                    tasks = [flight.task for flight in self._flights.values()]
+                    _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
                     for flight in late:
                         flight.cancel()
         await self.save_unsaved()
@@ -132,8 +142,12 @@ class TokenService:
         Returns: who signed in. Raises: AuthorizationFailed (wrong_person) and nothing is stored; UpstreamRefused or
         UpstreamUnavailable where only the mail server can tell; StoreUnavailable.
         """
+        return await self._keep(account, tokens, self._refresher.provider(account))
+
+    async def _keep(self, account: Account, tokens: TokenSet, provider: Provider) -> str:
+        """Of the provider that has given them: a reload may bring another one of this name meanwhile."""
         who = await self._checked_subject(account, tokens)
-        entry = Entry(account.provider, self._refresher.provider(account).fingerprint, account.subject, tokens)
+        entry = Entry(account.provider, provider.fingerprint, account.subject, tokens)
         for _ in range(ROUNDS):
             try:
                 before = await self._vault.load(account.address)
@@ -171,22 +185,32 @@ class TokenService:
             theirs = problem.diagnosis.words if problem.diagnosis is not None else str(problem)
             diagnosis = Diagnosis.of("sign_in.not_adopted", theirs)
             raise AuthorizationFailed(sentence, code="no_grant", diagnosis=diagnosis) from problem
-        return await self.keep(account, tokens)
+        return await self._keep(account, tokens, provider)
 
     async def forget(self, account: Account) -> None:
-        """Revoke where the provider can, and remove the record in any case. Raises: StoreUnavailable."""
+        """Remove the record in any case, and revoke where the provider can. Raises: StoreUnavailable."""
+        removed = await self._removed(account)
+        # Before the provider is asked, which may take a minute: until then a login would still get the token, and
+        # somebody may sign in again.
+        self._known(account.address).replace_stored(None)
+        self._bus.publish(Forgotten(account.address))
+        if removed is not None:
+            await self._revoke(account, removed)
+
+    async def _removed(self, account: Account) -> Entry | None:
+        """Remove the record. Returns: what was in it. Raises: StoreUnavailable."""
         for _ in range(ROUNDS):
             stored = await self._vault.load(account.address)
             if stored.entry is None:
-                break
+                return None
             try:
                 await self._vault.remove(account.address, expected=stored.version)
             except VersionConflict:
-                continue
-            await self._revoke(account, stored.entry)
-            break
-        self._known(account.address).replace_stored(None)
-        self._bus.publish(Forgotten(account.address))
+                continue  # a refresh went in between: its grant is the one to revoke
+            return stored.entry
+        raise StoreUnavailable(
+            said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
+        )
 
     async def standing(self, account: Account) -> Standing:
         """For people who look. Raises: nothing; the store's trouble is part of the answer."""
@@ -220,9 +244,15 @@ class TokenService:
             async with asyncio.timeout(self._patience):
                 flight = self._flights.get(account.address)
                 if flight is not None and isinstance(request, Refused):
-                    await asyncio.shield(flight)  # begun before the upstream said no: it may bring the very same token
+                    # Begun before the upstream said no: it may bring the very same token.
+                    await asyncio.shield(flight.task)
                     flight = self._flights.get(account.address)
-                outcome = await asyncio.shield(flight or self._take_off(account, memory, request, share))
+                while flight is not None and flight.account != account:
+                    # Begun before a reload: its token may be another provider's, whom this mail server is not.
+                    await asyncio.shield(flight.task)
+                    flight = self._flights.get(account.address)
+                flight = flight or self._take_off(account, memory, request, share)
+                outcome = await asyncio.shield(flight.task)
         except TimeoutError:
             return self._instead(account, memory, request, share)
         if isinstance(outcome, BaseException):
@@ -241,13 +271,11 @@ class TokenService:
             case Later():
                 raise problem
 
-    def _take_off(
-        self, account: Account, memory: Memory, request: Request, share: float
-    ) -> asyncio.Task[AccessToken | BaseException]:
+    def _take_off(self, account: Account, memory: Memory, request: Request, share: float) -> _Flight:
         if self._group is None:
             raise StoreUnavailable(said("mail-bridge is stopping"))
-        flight = self._group.create_task(self._flight(account, memory, request, share), name=f"token {account.address}")
-        self._flights[account.address] = flight
+        task = self._group.create_task(self._flight(account, memory, request, share), name=f"token {account.address}")
+        flight = self._flights[account.address] = _Flight(account, task)
         return flight
 
     async def _flight(

@@ -23,11 +23,12 @@ class World:
         self.device = ScriptedDevice(self.strict, *answers)
         self.kept: list[tuple[Account, TokenSet]] = []
         self.notices: list[Notice] = []
+        self.accounts = {account.address: account for account in (ALICE, SALES)}
         bus = NoticeBus()
         bus.on_notice(self.notices.append)
         uris = {"acme": "http://localhost:3017/"}
         self.authorizations = Authorizations(
-            {"acme": self.device if answers else self.strict}, uris, self.clock, bus, self.keep
+            {"acme": self.device if answers else self.strict}, uris, self.clock, bus, self.keep, self.accounts.get
         )
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
@@ -115,7 +116,9 @@ async def test_cancel_ends_it() -> None:
 async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
     it = World()
     for number in range(module.PENDING_LIMIT):
-        await it.authorizations.begin(Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {}))
+        account = Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {})
+        it.accounts[account.address] = account
+        await it.authorizations.begin(account)
     with pytest.raises(LimitReached):
         await it.authorizations.begin(ALICE)
 
@@ -220,7 +223,7 @@ class Unattended:
 
 async def test_where_nobody_signs_in_nobody_is_asked_to() -> None:
     it = World()
-    unattended = Authorizations({"acme": Unattended(it.strict)}, {}, it.clock, NoticeBus(), it.keep)
+    unattended = Authorizations({"acme": Unattended(it.strict)}, {}, it.clock, NoticeBus(), it.keep, it.accounts.get)
     async with unattended.running():
         with pytest.raises(AuthorizationFailed, match=r"Nobody has to sign in for alice@example\.com") as caught:
             await unattended.begin(ALICE)

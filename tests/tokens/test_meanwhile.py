@@ -1,0 +1,311 @@
+"""What changes while a sign-in, a refresh or a sign-out is under way: a reload, another person, a damaged store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from bridge.errors import AuthorizationFailed, AuthorizationRequired, ProviderUnavailable, StoreCorrupt
+from bridge.model import AccessToken, Account, TokenSet
+from bridge.notices import Forgotten, NoticeBus
+from bridge.oauth.base import AuthorizationRequest, DevicePending
+from bridge.secret import Secret
+from bridge.tokens import leases
+from bridge.tokens.authorizations import Authorizations, Pending
+from bridge.tokens.vault import Vault
+from tests.tokens.fakes import ALICE, FailingStore, HandClock, ScriptedDevice, StrictProvider
+from tests.tokens.test_service import World as Tokens
+from tests.tokens.test_service import world
+
+
+class Gate:
+    """Closed from the start; tells when somebody stands before it."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    async def passed(self) -> None:
+        self.reached.set()
+        await self._opened.wait()
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+class Slow(StrictProvider):
+    """Has a gate at each step."""
+
+    def __init__(self, clock: HandClock) -> None:
+        super().__init__(clock)
+        self.begins: list[Gate] = []
+        self.redeems: list[Gate] = []
+        self.revokes: list[Gate] = []
+        self.redeemed: list[str] = []
+        """The states of the requests that it was to redeem."""
+
+    async def begin(self, *, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
+        request = await super().begin(login_hint=login_hint, redirect_uri=redirect_uri)
+        if self.begins:
+            await self.begins.pop(0).passed()
+        if self.problem is not None:
+            raise self.problem
+        return request
+
+    async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
+        self.redeemed.append(request.state)
+        if self.redeems:
+            await self.redeems.pop(0).passed()
+        return await super().redeem(request, parameters)
+
+    async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
+        if self.redeems:
+            await self.redeems.pop(0).passed()
+        return await super().adopt(refresh_token)
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        if self.revokes:
+            await self.revokes.pop(0).passed()
+        return await super().revoke(grant)
+
+
+class World:
+    """Sign-ins over a token service, for one account, at a provider with gates."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.tokens = tokens
+        self.provider = Slow(tokens.clock)
+        self.accounts = {ALICE.address: ALICE}
+        tokens.providers["acme"] = self.provider
+        uris = {"acme": "http://localhost:3017/"}
+        self.authorizations = Authorizations(
+            tokens.providers, uris, tokens.clock, NoticeBus(), tokens.service.keep, self.accounts.get
+        )
+
+    def reload(self, *, account: Account | None = ALICE, other_provider: bool = False) -> None:
+        """As bridge.app does it."""
+        if other_provider:
+            self.authorizations.drop_provider("acme")
+            self.tokens.providers["acme"] = other = Slow(self.tokens.clock)
+            other.fingerprint = "two"
+        self.accounts.clear()
+        if account is not None:
+            self.accounts[account.address] = account
+        self.authorizations.drop_changed()
+
+    async def stored(self) -> bool:
+        return (await self.tokens.vault.load(ALICE.address)).entry is not None
+
+
+Change = Callable[[World], None]
+
+RELOADS = [
+    pytest.param(lambda it: it.reload(other_provider=True), id="other provider"),
+    pytest.param(lambda it: it.reload(account=None), id="account removed"),
+    pytest.param(lambda it: it.reload(account=replace(ALICE, subject="bob@example.com")), id="other person"),
+]
+
+
+async def outcome(work: Awaitable[object]) -> str:
+    """What the code of its failure is, or that it went well."""
+    try:
+        await work
+    except AuthorizationFailed as problem:
+        assert "configuration has changed" in str(problem)
+        return problem.code
+    return "done"
+
+
+@pytest.mark.parametrize("change", RELOADS)
+async def test_a_sign_in_that_was_beginning_during_a_reload_is_none(change: Change) -> None:
+    """Its answer would have gone to a provider that had not been asked."""
+    async with world() as tokens:
+        it = World(tokens)
+        it.provider.begins.append(gate := Gate())
+        async with asyncio.TaskGroup() as group:
+            begun = group.create_task(outcome(it.authorizations.begin(ALICE)))
+            await gate.reached.wait()
+            change(it)
+            gate.open()
+        assert begun.result() == "provider"
+        assert it.authorizations.find(ALICE.address) is None
+
+
+@pytest.mark.parametrize("change", RELOADS)
+async def test_what_was_redeemed_during_a_reload_is_not_stored(change: Change) -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        pending = await it.authorizations.begin(ALICE)
+        it.provider.redeems.append(gate := Gate())
+        async with asyncio.TaskGroup() as group:
+            completed = group.create_task(outcome(it.authorizations.complete({"state": pending.state, "code": "c"})))
+            await gate.reached.wait()
+            change(it)
+            gate.open()
+        assert completed.result() == "provider"
+        assert not await it.stored()
+
+
+async def test_a_reload_that_changes_nothing_for_it_lets_a_sign_in_go_on() -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        pending = await it.authorizations.begin(ALICE)
+        it.provider.redeems.append(gate := Gate())
+        async with asyncio.TaskGroup() as group:
+            completed = group.create_task(outcome(it.authorizations.complete({"state": pending.state, "code": "c"})))
+            await gate.reached.wait()
+            it.reload()
+            it.tokens.providers["acme"] = Slow(it.tokens.clock)  # such as for a new secret
+            gate.open()
+        assert completed.result() == "done"
+        assert await it.stored()
+
+
+async def test_a_device_code_that_was_polled_during_a_reload_brings_nothing() -> None:
+    class SlowDevice(ScriptedDevice):
+        async def poll(self, request: object) -> TokenSet | DevicePending:
+            await gate.passed()
+            return await super().poll(request)  # type: ignore[arg-type]  # it does not look
+
+    async with world() as tokens:
+        it, gate = World(tokens), Gate()
+        tokens.providers["acme"] = SlowDevice(it.provider, None)
+        kept: list[Account] = []
+
+        async def keep(account: Account, tokens: TokenSet) -> str:
+            kept.append(account)
+            await asyncio.sleep(0)
+            return ""
+
+        authorizations = Authorizations(tokens.providers, {}, tokens.clock, NoticeBus(), keep, it.accounts.get)
+        async with authorizations.running():
+            pending: Pending = await authorizations.begin(ALICE)
+            await gate.reached.wait()
+            assert authorizations.find(ALICE.address) is pending
+            it.accounts.clear()
+            gate.open()
+            while authorizations.find(ALICE.address) is not None:
+                await asyncio.sleep(0)
+        assert kept == []
+
+
+async def test_a_token_adopted_during_a_reload_is_not_taken_for_the_new_providers() -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        grant = it.provider.issue().grant
+        it.provider.redeems.append(gate := Gate())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tokens.service.adopt(ALICE, grant))
+            await gate.reached.wait()
+            it.reload(other_provider=True)
+            gate.open()
+        with pytest.raises(AuthorizationRequired):
+            await tokens.service.access_token(ALICE)
+
+
+async def test_of_three_who_begin_while_the_provider_comes_back_two_do_not_get_a_sign_in_each() -> None:
+    """The second state would end the first: a person in one of two windows would sign in for nothing."""
+    async with world() as tokens:
+        it = World(tokens)
+        gates = [Gate() for _ in range(3)]
+        it.provider.begins += gates
+        it.provider.problem = ProviderUnavailable("away")
+
+        async def state() -> str:
+            try:
+                return (await it.authorizations.begin(ALICE)).state
+            except ProviderUnavailable:
+                return ""
+
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(state())
+            await gates[0].reached.wait()
+            second = group.create_task(state())
+            await asyncio.sleep(0)
+            gates[0].open()
+            await first
+            it.provider.problem = None
+            third = group.create_task(state())
+            await gates[1].reached.wait()
+            for gate in gates:
+                gate.open()
+        assert first.result() == ""
+        assert second.result() == third.result() != ""
+
+
+async def test_who_joins_a_refresh_gets_no_token_for_what_is_no_longer_configured() -> None:
+    """Else one provider's token would go to the other's mail server."""
+    async with world() as it:
+        await it.sign_in()
+        it.providers["other"] = other = StrictProvider(it.clock)
+        other.fingerprint = "other"
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        moved = replace(ALICE, provider="other")
+
+        async def login(account: Account) -> AccessToken | AuthorizationRequired:
+            try:
+                return await it.service.access_token(account)
+            except AuthorizationRequired as problem:
+                return problem
+
+        async with asyncio.TaskGroup() as group:
+            before = group.create_task(login(ALICE))
+            await it.provider.entered.wait()
+            after = group.create_task(login(moved))
+            await asyncio.sleep(0)
+            it.provider.gate.set()
+        assert isinstance(before.result(), AccessToken)
+        assert isinstance(after.result(), AuthorizationRequired)
+        assert it.provider.refreshes == 1
+
+
+async def test_a_sign_out_counts_before_the_provider_has_heard_of_it() -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        await tokens.service.keep(ALICE, it.provider.issue())
+        it.provider.revokes.append(gate := Gate())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tokens.service.forget(ALICE))
+            await gate.reached.wait()
+            with pytest.raises(AuthorizationRequired):
+                await tokens.service.access_token(ALICE)
+            assert tokens.heard(Forgotten) == 1
+            newest = it.provider.issue()
+            await tokens.service.keep(ALICE, newest)
+            gate.open()
+        assert tokens.heard(Forgotten) == 1  # a tray that hears it last would show nobody signed in
+        assert await tokens.service.access_token(ALICE) == newest.access
+
+
+class DamagedWhileHeld(FailingStore):
+    """The disk breaks once the lease is held."""
+
+    async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
+        if name in self._leases:
+            is_beaten.set()
+            raise StoreCorrupt("the store is damaged")
+        return await super().acquire_lease(name, holder, seconds)
+
+
+is_beaten = asyncio.Event()
+
+
+async def test_a_store_that_is_damaged_during_a_refresh_ends_neither_the_refresh_nor_the_bridge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "LEASE_BEAT", 0.0)
+    is_beaten.clear()
+    async with world(DamagedWhileHeld()) as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(it.service.access_token(ALICE))
+            await is_beaten.wait()
+            it.provider.gate.set()
+        assert asked.result().value.reveal() == "CANARY-access-2"
+        assert (await Vault(it.store).load(ALICE.address)).version == 2
