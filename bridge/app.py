@@ -24,7 +24,7 @@ from bridge.accounts.wishes import Wishes
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate
 from bridge.clock import Clock, SystemClock
-from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of
+from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of, until_restart
 from bridge.config.endpoints import smtp_endpoints
 from bridge.config.load import LoadedConfig
 from bridge.config.schema import Config
@@ -105,6 +105,8 @@ class App:
     def __init__(self, loaded: LoadedConfig, surroundings: Surroundings) -> None:
         clock, callers = surroundings.clock, surroundings.caller_of
         self._loaded = loaded
+        self._console = loaded.config.console
+        """Until the restart; a reload does not move it."""
         self._surroundings = surroundings
         self._clock = clock
         self._bus = NoticeBus()
@@ -240,7 +242,7 @@ class App:
         for name in (*change.providers_removed, *change.grants_invalidated):
             self._authorizations.drop_provider(name)
         outdated = (*change.providers_removed, *change.providers_changed, *change.grants_invalidated)
-        self._providers.change(outdated, new.providers)
+        self._providers.change(outdated, until_restart(new, self._console))
         self._authorizations.drop_changed()
         self._secrets.look()
         self.tell_workers()

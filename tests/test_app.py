@@ -247,3 +247,15 @@ async def test_workers_are_refused_before_a_port_is_open_where_the_system_has_no
             with pytest.raises(ConfigError, match="only Linux and macOS"):
                 app.bind()
         assert opened == []
+
+
+async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_restart() -> None:
+    async with demo_world() as world, bridging(world) as it:
+        moved = world.yaml.replace("localhost:3017/", "localhost:3999/").replace("127.0.0.1:3017", "127.0.0.1:3999")
+        for _ in range(2):  # the second time nothing has changed, and it is no more there than before
+            summary = it.app.apply(parse_config(moved, name="test", directory=Path.cwd()))
+            begun = await it.app.control.begin_authorization(ALICE)
+            (back,) = parse_qs(urlsplit(begun.url).query)["redirect_uri"]
+            assert back == "http://localhost:3017/"
+            await it.app.control.cancel_authorization(ALICE)
+        assert summary == ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.config.addresses import ListenAddress
+from bridge.config.addresses import ConsoleAddress, ListenAddress
+from bridge.config.checks import console_url
+from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config
 from bridge.model import Protocol
 
@@ -103,6 +105,17 @@ def summary_of(change: Plan) -> str:
         *(["workers: takes effect after a restart"] if change.workers_changed else []),
     ]
     return "; ".join(parts)
+
+
+def until_restart(config: Config, console: ConsoleAddress) -> Mapping[str, ProviderConfig]:
+    """The providers while the console is still where `console` says: there the browser has to come back to, and not to
+    where the console will be."""
+    there, elsewhere = console_url(console), console_url(config.console)
+    back = {elsewhere: there, elsewhere.removesuffix("/"): there.removesuffix("/")}
+    return {
+        name: provider.model_copy(update={"redirect_uri": back.get(provider.redirect_uri, provider.redirect_uri)})
+        for name, provider in config.providers.items()
+    }
 
 
 def configured_listeners(config: Config) -> tuple[ConfiguredListener, ...]:
