@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -48,11 +49,13 @@ class Threads:
         self._start(work, answer)
         if self._limit is None:
             return await answer
-        try:
+        with contextlib.suppress(TimeoutError):  # ours, or the work's own
             async with asyncio.timeout(self._limit):
                 return await answer
-        except TimeoutError:  # ours, or the work's own
-            raise NotDone(f"{self._name}: no answer within {self._limit:g} seconds") from None
+        # A loop that was held up learns of the answer and of its time in the same moment.
+        if answer.cancelled() or isinstance(answer.exception(), TimeoutError):
+            raise NotDone(f"{self._name}: no answer within {self._limit:g} seconds")
+        return answer.result()
 
     def _start(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
         context = contextvars.copy_context()  # the connection id of the log lines goes along

@@ -5,6 +5,8 @@ import contextvars
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Awaitable
 
 import pytest
 
@@ -38,6 +40,35 @@ async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_plac
     with pytest.raises(NotDone):  # no place: the thread still hangs
         await threads.run(lambda: None)
     go.set()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_answer_that_comes_with_the_end_of_its_time_is_not_lost(fails: bool) -> None:
+    """A loop that was held up for long learns of both at the same moment; the answer may be a rotated token."""
+    threads = Threads("punctual", limit=0.05, at_once=1)
+    go = threading.Event()
+
+    def work() -> str:
+        go.wait()
+        if fails:
+            raise LookupError("so it is")
+        return "answer"
+
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(_outcome(threads.run(work)))
+        await asyncio.sleep(0)
+        (thread,) = [one for one in threading.enumerate() if one.name == "punctual"]
+        go.set()
+        thread.join()
+        time.sleep(0.1)  # the loop is held up beyond the limit
+    assert asked.result() == ("so it is" if fails else "answer")
+
+
+async def _outcome(call: Awaitable[str]) -> str:
+    try:
+        return await call
+    except LookupError as problem:
+        return str(problem)
 
 
 async def test_a_cancelled_call_frees_its_place_when_it_ends() -> None:

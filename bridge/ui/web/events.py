@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
@@ -86,12 +87,10 @@ class Events:
         return response
 
     async def _next(self, request: web.Request, reader: _Reader) -> bytes | None:
-        line = CHANGED
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._keep_alive):
                 await reader.news.wait()
-        except TimeoutError:
-            line = SILENCE
+        line = CHANGED if reader.news.is_set() else SILENCE  # both may come in the same moment
         reader.news.clear()
         return line if not reader.is_over and self._administrators.is_open(request) else None
 

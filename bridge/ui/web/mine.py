@@ -48,8 +48,8 @@ class Mine:
         self._attendants = attendants
         self._hosts = hosts
         self._waiting: Counter[str] = Counter()
-        self._changes: set[asyncio.Event] = set()
-        """That are waited for."""
+        self._changes: list[asyncio.Event] = []
+        """That are waited for, once for each who waits: those of one user wait for the same."""
         self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -85,11 +85,11 @@ class Mine:
         try:
             async with asyncio.timeout(PATIENCE):
                 while found.tag == seen and not self._is_closed:
-                    self._changes.add(change)
+                    self._changes.append(change)
                     try:
                         await change.wait()
                     finally:
-                        self._changes.discard(change)
+                        self._changes.remove(change)
                     change, found = await self._look(user_id)
         except TimeoutError:
             pass  # no news

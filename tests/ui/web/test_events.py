@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 
 import aiohttp
@@ -57,6 +58,17 @@ async def test_silence_is_broken_and_the_end_of_a_session_ends_its_stream(
             rest = await response.content.read()
             assert rest.replace(b":\n\n", b"") == b""
     await control.abandoned.wait()
+
+
+async def test_a_change_that_comes_with_the_end_of_a_silence_is_told(control: FakeControl, clock: HandClock) -> None:
+    async with serving(control, clock, keep_alive=0.1) as browser:
+        await browser.as_administrator()
+        async with browser.get("/events") as response:
+            assert await block(response) == b":"
+            await control.following.wait()
+            control.bus.publish(Forgotten(ALICE))
+            time.sleep(0.2)  # the loop is held up, and learns of both at the same moment
+            assert b"data: changed" in [await block(response) for _ in range(3)]
 
 
 async def test_there_is_a_bounded_number_of_streams(control: FakeControl, clock: HandClock) -> None:

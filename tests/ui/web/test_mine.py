@@ -16,6 +16,7 @@ from bridge.control.remote import BridgeNotRunning, loopback_session
 from bridge.model import Account, Caller, Ends
 from bridge.notices import Notice
 from bridge.ui.tray.tray import Administered
+from bridge.ui.web import mine
 from bridge.ui.web.mine import SHARE
 from tests.clocks import ManualClock
 from tests.fakes_control import FakeControl
@@ -206,6 +207,22 @@ async def test_a_console_that_stops_lets_nobody_wait(house: House) -> None:
             asked = group.create_task(view._ask(tag))
             await house.until_asked(2)
         assert (await asked).tag == tag
+
+
+async def test_a_console_that_stops_forgets_nobody_who_waits_beside_one_that_has_gone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both trays of one person wait for the same event."""
+    monkeypatch.setattr(mine, "PATIENCE", 30.0)
+    async with loopback_session() as session, asyncio.TaskGroup() as group:
+        async with serving(house.control, attendants=house.concerned) as browser:
+            view = OwnView(session, browser.base, SystemClock(), lambda: False)
+            tag = (await view._ask("")).tag
+            asked = group.create_task(view._ask(tag))
+            await house.until_asked(2)
+            monkeypatch.setattr(mine, "PATIENCE", 0.0)
+            assert (await view._ask(tag)).tag == tag
+        assert (await asked).tag == tag  # else its connection is cut at the end of the server's patience
 
 
 # --- the tray's side ------------------------------------------------------------------------------------------------
