@@ -40,14 +40,22 @@ def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -
 async def sign_in(control: Control, address: str, *, open_browser: bool, paste: bool = False) -> int:
     """The whole dialogue with the person; returns the exit code: 0 once the sign-in is stored."""
     ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+    known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    """The account's own address: `address` may be an alias."""
 
     async def listen() -> None:
+        is_stored = False
         try:
             async for notice in control.notices():
-                if isinstance(notice, Authorized) and notice.address == address.lower():
+                if getattr(notice, "address", "") != await known:
+                    continue
+                if isinstance(notice, Authorized):
+                    is_stored = True
                     sentence = say("{address} is signed in as {subject}. Trying the mail servers …")
                     click.echo(sentence.format(address=notice.address, subject=notice.subject))
-                elif (ending := _ending(notice, address)) is not None and not ended.done():
+                elif isinstance(notice, FlightChecked) and not is_stored:
+                    continue  # somebody else has tried the mail servers
+                elif (ending := _ending(notice)) is not None and not ended.done():
                     ended.set_result(ending)
                     return
         except BridgeError as problem:  # the running bridge has gone away
@@ -59,6 +67,7 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
         await asyncio.sleep(0)  # so that it listens before anything can happen
         try:
             begun = await control.begin_authorization(address)
+            known.set_result(begun.address)
             await asyncio.to_thread(_show, begun, open_browser, paste)
             if paste and not begun.user_code:
                 tasks.append(group.create_task(_paste(control, ended)))
@@ -139,13 +148,13 @@ def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
         click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
 
 
-def _ending(notice: Notice, address: str) -> tuple[int, str] | None:
-    """Exit code and sentence that end the wait, if this notice is about our account and final."""
+def _ending(notice: Notice) -> tuple[int, str] | None:
+    """Exit code and sentence that end the wait, if this notice, which is about our account, is final."""
     match notice:
-        case FlightChecked(found, _) if found == address.lower():
+        case FlightChecked():
             return DONE, say("The mail servers were not tried; the log says why.")
-        case AuthorizationEnded(found, _, reason, diagnosis) if found == address.lower():
+        case AuthorizationEnded(address, _, reason, diagnosis):
             sentence = say("The sign-in for {address} did not succeed: {reason}")
-            return FAILED, sentence.format(address=found, reason=tell(reason, diagnosis))
+            return FAILED, sentence.format(address=address, reason=tell(reason, diagnosis))
         case _:
             return None

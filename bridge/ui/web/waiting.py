@@ -14,7 +14,7 @@ from aiohttp import web
 from bridge.clock import Clock
 from bridge.control.contract import Control, SignInStarted
 from bridge.errors import BridgeError
-from bridge.notices import AuthorizationEnded, FlightChecked, Notice
+from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
 from bridge.observe.logs import trouble
 from bridge.tasks import task_group
 from bridge.ui.web.callback import Callback, Outcome
@@ -31,6 +31,8 @@ LOOK_SECONDS = 4
 @dataclass(slots=True)
 class _Wait:
     started: SignInStarted
+    is_stored: bool = False
+    """The person has finished; the mail servers are being tried."""
     done: str = ""
     """Path of the page with the result, once there is one."""
 
@@ -100,7 +102,14 @@ class Waiting:
 
     async def _take(self, notice: Notice) -> None:
         match notice:
+            case Authorized(address):
+                for wait in self._by_address.get(address, []):
+                    wait.is_stored = True
+                return
             case FlightChecked(address):
+                # Those alone that wait for it: anybody may try the mail servers of an account at any time.
+                if not any(wait.is_stored for wait in self._by_address.get(address, [])):
+                    return
                 outcome = Outcome("ready", address, "", checks=await self._callback.checks(address))
             case AuthorizationEnded(address, "denied" | "wrong_person" as code, reason, diagnosis):
                 outcome = Outcome(code, address, reason, diagnosis)
@@ -108,5 +117,11 @@ class Waiting:
                 outcome = Outcome("failed", address, reason, diagnosis)
             case _:
                 return
+        left = []
         for wait in self._by_address.pop(address, []):
-            wait.done = self._callback.result(outcome)
+            if outcome.kind == "ready" and not wait.is_stored:  # begun while the servers were tried
+                left.append(wait)
+            else:
+                wait.done = self._callback.result(outcome)
+        if left:
+            self._by_address[address] = left

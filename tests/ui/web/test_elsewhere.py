@@ -10,6 +10,7 @@ import pytest
 
 from bridge.control.contract import AccountState
 from bridge.errors import AuthorizationFailed
+from bridge.notices import FlightChecked
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import Browser
 
@@ -81,6 +82,16 @@ async def test_the_page_tells_how_else_it_ended(browser: Browser, control: FakeC
     assert title in text
     assert f"It ended: {code}." in text
     assert f"/sign-in/{ALICE}" in text
+
+
+async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait(
+    browser: Browser, control: FakeControl
+) -> None:
+    path, _ = await begin_with_code(browser, control)
+    await control.following.wait()
+    control.bus.publish(FlightChecked(ALICE, ""))
+    control.completed_elsewhere(ALICE, "denied")
+    assert "The sign-in was declined" in await until_done(browser, path)
 
 
 async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeControl) -> None:
