@@ -30,7 +30,7 @@ from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.questions import SECRETS
-from bridge.ui.cli.run import LOOK_SECONDS, Beside, Orders, check_store, run_beside, serve_until
+from bridge.ui.cli.run import LOOK_SECONDS, Beside, Followed, Orders, check_store, run_beside, serve_until
 from bridge.ui.cli.session import (
     DONE,
     CannotStart,
@@ -89,7 +89,7 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
             for sock in sockets:
                 sock.close()
             if app is not None:
-                await serve_until(app, orders, start.settings)
+                await serve_until(app, orders, start.followed)
             companion.cancel()
     return DONE
 
@@ -240,16 +240,18 @@ class Start:
         served: Served,
         administrators: Administrators,
     ) -> None:
-        self.settings = settings
-        """With the file that was found, from then on."""
+        self.followed: Followed | None = None
+        """The file that was found, from then on."""
         self.served = served
         """The bridge's console, from then on: a file that came by itself may name another port."""
+        self._settings = settings
         self._keeper = keeper
         self._sockets = sockets
         self._doors = doors
         self._page = page
         self._administrators = administrators
         self._shares_port = False
+        self._known_as: Path | None = None
         self._refused: object = None
         """The file that could not be used, as it was; not tried again by itself until it has changed."""
 
@@ -298,14 +300,15 @@ class Start:
             raise CannotStart(said("{file} is not there any more", file=self._keeper.output))
         self._shares_port = False
         async with AsyncExitStack() as attempt:
-            loaded = await asyncio.to_thread(_load, dataclasses.replace(self.settings, config=found))
+            self.followed = Followed.from_now_on(dataclasses.replace(self._settings, config=found))
+            loaded = await asyncio.to_thread(_load, self.followed.settings)
             warn(loaded)
             app = await attempt.enter_async_context(opened(loaded, bind=self._bind))
             await check_store(app, loaded)
             app.bind()
             stack.push_async_exit(attempt.pop_all())
-        logs.configure(self.settings.log_level or loaded.config.log.level, loaded.config.log.format)
-        self.settings = dataclasses.replace(self.settings, config=found)
+        logs.configure(self._settings.log_level or loaded.config.log.level, loaded.config.log.format)
+        self._known_as = found
         return app
 
     async def _take_over(self, stack: AsyncExitStack, app: App) -> None:
@@ -314,7 +317,7 @@ class Start:
             stack.callback(sock.close)
         following = console(
             app,
-            known_as=self.settings.config,
+            known_as=self._known_as,
             token=self.served.token,
             administrators=self._administrators,
             doors=self._doors if self._shares_port else None,

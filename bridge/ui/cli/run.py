@@ -113,7 +113,25 @@ class Terminal:
         await asyncio.Event().wait()
 
 
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A configuration file whose changes are applied while the bridge serves."""
+
+    settings: Settings
+    seen: Stamp | None
+    """As it was before it was loaded: a start may take long, and what changes during it must not be overlooked."""
+
+    @classmethod
+    def from_now_on(cls, settings: Settings) -> Followed:
+        """Call before the file is loaded."""
+        return cls(settings, _stamp(find_config(settings)))
+
+
 async def _serve(settings: Settings, beside: Beside) -> int:
+    followed = Followed.from_now_on(settings)
     loaded = load(settings)
     warn(loaded)
     logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
@@ -121,7 +139,7 @@ async def _serve(settings: Settings, beside: Beside) -> int:
         await check_store(app, loaded)
         app.bind()
         async with console(app, known_as=loaded.path) as served:
-            await _until_stopped(app, served, beside, settings)
+            await _until_stopped(app, served, beside, followed)
     return DONE
 
 
@@ -141,16 +159,16 @@ async def _until_stopped(
     app: App,
     served: Served,
     beside: Beside,
-    settings: Settings | None = None,
+    followed: Followed | None = None,
     greet: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve; follow changes of the configuration if there is a file (`settings`). `greet` once orders are heard."""
+    """Serve; follow changes of the configuration if there is a file. `greet` once orders are heard."""
     orders = Orders()
     with beside.orders(orders.stop.set, orders.reload.set):
         greet()
         async with asyncio.TaskGroup() as group:
             companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
-            await serve_until(app, orders, settings)
+            await serve_until(app, orders, followed)
             companion.cancel()
 
 
@@ -162,14 +180,13 @@ class Orders:
     reload: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-async def serve_until(app: App, orders: Orders, settings: Settings | None) -> None:
-    """Serve until the order to stop; follow changes of the configuration if there is a file (`settings`)."""
-    seen = _stamp(find_config(settings)) if settings is not None else None  # now: what changes from here on is seen
+async def serve_until(app: App, orders: Orders, followed: Followed | None) -> None:
+    """Serve until the order to stop; follow changes of the configuration if there is a file."""
     app.on_notice(_announce)
     spare_the_collector()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
-        following = [] if settings is None else [group.create_task(_follow(app, settings, orders.reload, seen))]
+        following = [] if followed is None else [group.create_task(_follow(app, followed, orders.reload))]
         logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
         await orders.stop.wait()
         logs.event("bridge.stopping")
@@ -185,8 +202,9 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
     stop.set()
 
 
-async def _follow(app: App, settings: Settings, reload: asyncio.Event, seen: Stamp | None) -> None:
+async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
     """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing."""
+    settings, seen = followed.settings, followed.seen
     path = find_config(settings)
     while True:
         with contextlib.suppress(TimeoutError):
@@ -209,9 +227,6 @@ async def _follow(app: App, settings: Settings, reload: asyncio.Event, seen: Sta
             logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
             app.tell_workers()
             logs.event("configuration.read", changes=summary or "none")
-
-
-Stamp = tuple[int, int, int]
 
 
 def _stamp(path: Path) -> Stamp | None:

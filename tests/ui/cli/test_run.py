@@ -1,0 +1,58 @@
+"""`run`: what changes while it starts. In this process, with real files, ports and the demo's servers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bridge.control.remote import RemoteControl
+from bridge.demo.world import demo_world
+from bridge.host.signals import Order
+from bridge.ui.cli import run
+from bridge.ui.cli.session import DONE, Served, Settings
+
+CAROL = "carol@example.com"
+
+
+@dataclass
+class Editor:
+    """Changes the file in the moment in which the bridge begins to hear orders: loaded long ago, followed from now."""
+
+    file: Path
+
+    @contextmanager
+    def orders(self, stop: Order, reload: Order) -> Iterator[None]:
+        text = self.file.read_text()
+        self.file.write_text(text.replace("accounts:\n", f"accounts:\n  - {{address: {CAROL}, provider: demo}}\n"))
+        yield
+
+    async def run(self, served: Callable[[], Served]) -> None:
+        """Until the change is in force."""
+        async with RemoteControl.opened(served().control_url, served().token) as control, asyncio.timeout(20):
+            while CAROL not in {account.address for account in (await control.status()).accounts}:
+                await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(run, "LOOK_SECONDS", 0.02)
+    for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    async with demo_world(free_port(), (free_port(), free_port(), free_port())) as world:
+        file = tmp_path / "config.yaml"
+        file.write_text(f"{world.yaml}store: {{key_file: '{tmp_path / 'key'}'}}\n")
+        assert await run._serve(Settings(file, None), Editor(file)) == DONE
