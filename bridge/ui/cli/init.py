@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from bridge.advice.said import said
 from bridge.config.load import LoadedConfig, load_config, parse_config
-from bridge.errors import ConfigError, StoreUnavailable
+from bridge.errors import BridgeError, ConfigError, StoreUnavailable
 from bridge.host.paths import config_candidates
 from bridge.model import Protocol
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
@@ -50,14 +51,14 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
     if no_open or port is not None:
         raise click.UsageError(say("--port and --no-open belong to --browser"))
     try:
-        interview, text = _ask(output)
+        interview, text, replaced = _ask(output)
     except (click.Abort, KeyboardInterrupt):
         click.echo("\n" + say("Nothing was written."), err=True)
         return FAILED
     if text is None:
         click.echo(say("Nothing was written."), err=True)
         return FAILED
-    _write(interview, output, text)
+    _write(interview, output, text, replaced)
     return _finish(output)
 
 
@@ -72,28 +73,38 @@ def _init_in_browser(settings: Settings, output: Path, port: int | None, *, open
     return in_loop(serve_first_run(settings, Terminal(), options))
 
 
-def _ask(output: Path) -> tuple[Interview, str | None]:
-    """All questions. Returns: the answers and the YAML; None in its place if somebody would rather not."""
+def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
+    """All questions.
+
+    Returns: the answers; the YAML, None in its place if somebody would rather not; what is there, files and entries of
+    the keyring, and may be replaced.
+    """
     click.echo(
         say("The configuration will be in {file}. Ctrl-C ends this; nothing is written before the end.").format(
             file=output
         )
     )
     interview = Interview(output.parent, _has_keyring())
-    if output.exists() and not is_yes(say("There is one already. Replace it in the end?"), default=False):
-        return interview, None
+    replaced: list[Path | str] = [output] if output.exists() else []
+    if replaced and not is_yes(say("There is one already. Replace it in the end?"), default=False):
+        return interview, None, frozenset()
     click.echo()
     text = document(interview.hold())
     _try(text, interview)
     click.echo()
     for path in (output.parent / place for place in interview.files):
-        if path.exists() and not is_yes(say("{file} is there already. Replace it?").format(file=path), default=False):
-            return interview, None
+        if path.exists():
+            replaced.append(path)
+            if not is_yes(say("{file} is there already. Replace it?").format(file=path), default=False):
+                return interview, None, frozenset()
     for name in interview.entries:
         question = say("The keyring has an entry mail-bridge/{name} already. Replace it?").format(name=name)
-        if read_named_secret(name) is not None and not is_yes(question, default=False):
-            return interview, None
-    return interview, text if is_yes(say("Write {file}?").format(file=output), default=True) else None
+        if read_named_secret(name) is not None:
+            replaced.append(name)
+            if not is_yes(question, default=False):
+                return interview, None, frozenset()
+    is_wanted = is_yes(say("Write {file}?").format(file=output), default=True)
+    return interview, text if is_wanted else None, frozenset(replaced)
 
 
 def _has_keyring() -> bool:
@@ -115,11 +126,20 @@ def _try(text: str, interview: Interview) -> None:
     parse_config(shown, directory=interview.directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
 
 
-def _write(interview: Interview, output: Path, text: str) -> None:
+def _write(interview: Interview, output: Path, text: str, replaced: frozenset[Path | str]) -> None:
+    """Raises: BridgeError, also for what has come since it was asked about: in another window, by somebody else."""
+    secrets = {output.parent / place: secret.reveal() + "\n" for place, secret in interview.files.items()}
+    for path in (*secrets, output):
+        if path not in replaced and path.exists():
+            raise BridgeError(said("{file} is there already, and is left alone.", file=path))
+    for name in interview.entries:
+        if name not in replaced and read_named_secret(name) is not None:
+            raise BridgeError(
+                said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
+            )
     for name, secret in interview.entries.items():
         write_named_secret(name, secret)
-    secrets = {output.parent / place: secret.reveal() + "\n" for place, secret in interview.files.items()}
-    write_configuration({**secrets, output: text}, overwrite=True)
+    write_configuration({**secrets, output: text}, overwrite=bool(replaced))
 
 
 def _finish(output: Path) -> int:

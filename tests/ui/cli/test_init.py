@@ -98,6 +98,35 @@ def test_what_it_writes_is_for_its_owner_alone(desk: Desk) -> None:
     assert stat.S_IMODE((desk.config.parent / "secrets").stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("taken", ["config.yaml", "secrets/gmail.txt"])
+def test_what_somebody_else_has_written_meanwhile_is_left_alone(desk: Desk, taken: str) -> None:
+    """Two administrators at once, or one with two windows: nobody was asked whether to replace it."""
+    with subprocess.Popen(
+        desk.command("init"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=desk.environ,
+        cwd=desk.home,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("".join(f"{answer}\n" for answer in (*GOOGLE, *ALICE)))
+        process.stdin.flush()
+        said = ""
+        while f"Write {desk.config}?" not in said:
+            said += process.stdout.read(1)
+        theirs = desk.config.parent / taken
+        theirs.parent.mkdir(parents=True)
+        theirs.write_text("theirs")
+        _, problems = process.communicate("\n", timeout=SECONDS)
+    assert process.returncode == 1
+    assert f"{theirs} is there already, and is left alone." in problems
+    assert theirs.read_text() == "theirs"
+    assert desk.files() == [f"bridge/{taken}"]
+
+
 def test_a_v1_url_is_refused_at_once_with_the_right_one(desk: Desk) -> None:
     said = desk.init(
         *("3", "1111", f"{HOST}/contoso.com/oauth2/authorize", f"{HOST}/contoso.com/oauth2/v2.0/authorize"),
