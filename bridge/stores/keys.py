@@ -33,7 +33,7 @@ NAMED_SERVICE = "mail-bridge"
 
 ANSWER_LIMIT = 10.0
 """Seconds for a keyring. It answers in 30 ms, or shows a prompt that waits for a person for ever; the call goes on
-behind our back, and a later one finds the keyring unlocked."""
+behind our back, makes no key any more, and a later one finds the keyring unlocked."""
 
 LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, and the path may name anything."""
@@ -53,10 +53,15 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
     if config.key_file is not None:
         return await asyncio.to_thread(_from_file, config.key_file, has_records)
 
-    def from_keyring() -> Secret[bytes]:
-        return _from_keyring(has_records)
+    is_given_up = threading.Event()
 
-    return await asyncio.to_thread(_answered, from_keyring, limit, _KEY_REMEDY)
+    def from_keyring() -> Secret[bytes]:
+        return _from_keyring(has_records, is_given_up)
+
+    try:
+        return await asyncio.to_thread(_answered, from_keyring, limit, _KEY_REMEDY)
+    finally:
+        is_given_up.set()
 
 
 async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT) -> Said:
@@ -158,7 +163,7 @@ def _with(problem: Said, remedy: Said | None) -> Said:
     return Said("{problem}. {remedy}", (("problem", problem), ("remedy", remedy)))
 
 
-def _from_keyring(has_records: bool) -> Secret[bytes]:
+def _from_keyring(has_records: bool, is_given_up: threading.Event) -> Secret[bytes]:
     from bridge.stores import oskeyring  # a second of imports, of no use to whoever has a key file
 
     home = oskeyring.open_keyring()
@@ -175,6 +180,8 @@ def _from_keyring(has_records: bool) -> Secret[bytes]:
                 )
             )
         home.probe()
+        if is_given_up.is_set():  # our turn to set up the store is over: another process may have made its key
+            raise StoreUnavailable(said("the OS keyring does not answer; unlock it"))
         key = secrets.token_bytes(KEY_BYTES)
         home.write(KEY_SERVICE, KEY_USER, base64.b64encode(key).decode())
         return Secret(key)

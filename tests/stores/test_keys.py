@@ -351,9 +351,31 @@ async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unloc
             await open_key(IN_KEYRING, has_records=False, limit=0.05)
     (thread,) = [one for one in threading.enumerate() if one.name == "keyring"]
     backend.unlocked.set()
-    thread.join(10)  # the call that was given up ends behind our back, with a key
-    found = await open_key(IN_KEYRING, has_records=True)
+    thread.join(10)  # the call that was given up ends behind our back
+    found = await open_key(IN_KEYRING, has_records=False)
     assert base64.b64decode(backend.entries[KEY_SERVICE, KEY_USER]) == found.reveal()
+
+
+class Slow(Hanging):
+    """Looks first, and waits for a person then."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        found = Small.get_password(self, service, username)
+        self.unlocked.wait(60)
+        return found
+
+
+async def test_a_call_that_was_given_up_does_not_replace_the_key_of_who_came_after_it() -> None:
+    """Another process, which has sealed its records with that key by now: nothing else opens them."""
+    use(backend := Slow())
+    with pytest.raises(StoreUnavailable):
+        await open_key(IN_KEYRING, has_records=False, limit=0.05)
+    (thread,) = [one for one in threading.enumerate() if one.name == "keyring"]
+    backend.entries[KEY_SERVICE, KEY_USER] = TEXT.decode()
+    backend.unlocked.set()
+    thread.join(10)
+    assert backend.entries == {(KEY_SERVICE, KEY_USER): TEXT.decode()}
+    assert (await open_key(IN_KEYRING, has_records=True)).reveal() == KEY
 
 
 def test_a_setting_that_names_no_keyring_is_named() -> None:
