@@ -251,7 +251,6 @@ class Start:
         self._page = page
         self._administrators = administrators
         self._shares_port = False
-        self._known_as: Path | None = None
         self._refused: object = None
         """The file that could not be used, as it was; not tried again by itself until it has changed."""
 
@@ -308,7 +307,6 @@ class Start:
             app.bind()
             stack.push_async_exit(attempt.pop_all())
         logs.configure(self._settings.log_level or loaded.config.log.level, loaded.config.log.format)
-        self._known_as = found
         return app
 
     async def _take_over(self, stack: AsyncExitStack, app: App) -> None:
@@ -317,7 +315,7 @@ class Start:
             stack.callback(sock.close)
         following = console(
             app,
-            known_as=self._known_as,
+            known_as=self.followed.path if self.followed is not None else None,
             token=self.served.token,
             administrators=self._administrators,
             doors=self._doors if self._shares_port else None,

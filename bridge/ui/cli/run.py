@@ -121,13 +121,16 @@ class Followed:
     """A configuration file whose changes are applied while the bridge serves."""
 
     settings: Settings
+    path: Path
+    """Looked for once: in the moment in which an editor replaces it, it would not be found."""
     seen: Stamp | None
     """As it was before it was loaded: a start may take long, and what changes during it must not be overlooked."""
 
     @classmethod
     def from_now_on(cls, settings: Settings) -> Followed:
         """Call before the file is loaded."""
-        return cls(settings, _stamp(find_config(settings)))
+        path = find_config(settings)
+        return cls(settings, path, _stamp(path))
 
 
 async def _serve(settings: Settings, beside: Beside) -> int:
@@ -204,8 +207,7 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
 
 async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
     """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing."""
-    settings, seen = followed.settings, followed.seen
-    path = find_config(settings)
+    settings, path, seen = followed.settings, followed.path, followed.seen
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):

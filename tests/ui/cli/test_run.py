@@ -26,15 +26,25 @@ class Editor:
     """Changes the file in the moment in which the bridge begins to hear orders: loaded long ago, followed from now."""
 
     file: Path
+    deletes_first: bool
+    """As some do: for a moment there is no file."""
 
     @contextmanager
     def orders(self, stop: Order, reload: Order) -> Iterator[None]:
         text = self.file.read_text()
-        self.file.write_text(text.replace("accounts:\n", f"accounts:\n  - {{address: {CAROL}, provider: demo}}\n"))
+        self.text = text.replace("accounts:\n", f"accounts:\n  - {{address: {CAROL}, provider: demo}}\n")
+        if self.deletes_first:
+            self.file.unlink()
+        else:
+            self.file.write_text(self.text)
         yield
 
     async def run(self, served: Callable[[], Served]) -> None:
         """Until the change is in force."""
+        if self.deletes_first:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            self.file.write_text(self.text)
         async with RemoteControl.opened(served().control_url, served().token) as control, asyncio.timeout(20):
             while CAROL not in {account.address for account in (await control.status()).accounts}:
                 await asyncio.sleep(0.02)
@@ -46,8 +56,9 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.parametrize("deletes_first", [False, True])
 async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, deletes_first: bool
 ) -> None:
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.02)
     for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
@@ -55,4 +66,4 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
     async with demo_world(free_port(), (free_port(), free_port(), free_port())) as world:
         file = tmp_path / "config.yaml"
         file.write_text(f"{world.yaml}store: {{key_file: '{tmp_path / 'key'}'}}\n")
-        assert await run._serve(Settings(file, None), Editor(file)) == DONE
+        assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
