@@ -118,7 +118,11 @@ class FakeControl:
 
     async def forget(self, address: str) -> None:
         self._fail()
-        self.states[self._known(address)] = AccountState.SIGN_IN
+        address = self._known(address)
+        if address.endswith("@pattern.example"):
+            del self.states[address]  # has no line of its own
+        else:
+            self.states[address] = AccountState.SIGN_IN
         self.bus.publish(Forgotten(address))
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:

@@ -82,6 +82,8 @@ class AccountPages:
                 await self._control.check_account(address)
             case "forget":
                 await self._control.forget(address)
+                if _find(await self._control.status(), address) is None:  # below a pattern: only who has signed in
+                    return see_other("/")
         return see_other(account_path(address))
 
     async def _page(

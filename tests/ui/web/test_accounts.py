@@ -19,17 +19,20 @@ from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import Browser, browsing
 
 ALICE = "alice@example.com"
+CAROL = "carol@pattern.example"
 PAGE = f"/accounts/{ALICE}"
 SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
 ACTIONS = ("password", "rotate", "check", "forget")
 FRENCH = {"Accept-Language": "fr"}
 
 
-async def press(browser: Browser, action: str, form: str | None = None, **headers: str) -> tuple[int, str, str]:
+async def press(
+    browser: Browser, action: str, form: str | None = None, page: str = PAGE, **headers: str
+) -> tuple[int, str, str]:
     """One of the page's buttons: status, path and text of where it leads."""
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(PAGE))
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(page))
     field = form if form is not None else found[1] if found else ""
-    async with browser.post(f"{PAGE}/{action}", data={"form": field}, headers={"Origin": "null", **headers}) as answer:
+    async with browser.post(f"{page}/{action}", data={"form": field}, headers={"Origin": "null", **headers}) as answer:
         return answer.status, answer.url.path, await answer.text()
 
 
@@ -182,6 +185,15 @@ async def test_signing_out_asks_first(browser: Browser, control: FakeControl) ->
     assert (status, path) == (200, PAGE)
     assert control.states[ALICE] is AccountState.SIGN_IN
     assert f'href="{PAGE}/forget"' not in text  # nobody is signed in any more
+
+
+async def test_signing_out_somebody_of_a_domain_leads_to_the_list(browser: Browser, control: FakeControl) -> None:
+    """Without a sign-in there is no such account, and its page would be one that does not exist."""
+    control.states[CAROL] = AccountState.READY
+    await browser.as_administrator()
+    status, path, text = await press(browser, "forget", page=f"/accounts/{CAROL}")
+    assert (status, path) == (200, "/")
+    assert CAROL not in text
 
 
 async def test_the_mail_servers_are_tried_on_request(browser: Browser, control: FakeControl) -> None:
