@@ -228,6 +228,9 @@ class Draft:
     def take_ports(self, texts: Mapping[str, str]) -> dict[str, str]:
         """The ports for mail programs, by protocol. Returns: what is wrong, by protocol."""
         self.ports = {protocol: texts.get(protocol.value, "").strip()[:5] for protocol in Protocol}
+        return self._port_problems()
+
+    def _port_problems(self) -> dict[str, str]:
         problems: dict[str, str] = {}
         taken = {self.console_port or 3017}
         for protocol, text in self.ports.items():
@@ -243,6 +246,11 @@ class Draft:
     def accounts(self) -> tuple[AccountAnswer, ...]:
         """Of both lists."""
         return (*self.typed_accounts, *self.file_accounts)
+
+    @property
+    def has_mailboxes(self) -> bool:
+        """True once both lists, and the ports, are right: what was refused is kept, to be shown again."""
+        return not self.account_problem() and not self._port_problems()
 
     def account_problem(self) -> str:
         """What is wrong with both lists together, or with one since a provider was removed; empty if nothing is."""

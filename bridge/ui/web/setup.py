@@ -109,7 +109,7 @@ class SetupPages:
             return "/setup/provider"
         if draft.unanswered:
             return f"/setup/provider/{draft.unanswered}"
-        return "/setup/accounts" if draft.account_problem() else "/setup/summary"
+        return "/setup/summary" if draft.has_mailboxes else "/setup/accounts"
 
     # --- 1: provider --------------------------------------------------------------------------------------------
 
@@ -268,7 +268,7 @@ class SetupPages:
         if self._busy.locked():
             return self._summary_page(request, 409, say("A check is under way already. Please try again in a minute."))
         draft = self._installer.draft
-        if draft.unanswered or draft.account_problem():
+        if draft.unanswered or not draft.has_mailboxes:
             return see_other(self._step())
         async with self._busy:
             try:
@@ -279,7 +279,7 @@ class SetupPages:
 
     async def _write(self, request: web.Request, fields: Texts) -> web.StreamResponse:
         draft = self._installer.draft
-        if not draft.sections or draft.unanswered or draft.account_problem():
+        if not draft.sections or draft.unanswered or not draft.has_mailboxes:
             return see_other(self._step())
         if fields.get("seen") != digest(draft.text):
             changed = say("The answers have changed since, in another window. Nothing is written yet: look once more.")
@@ -325,7 +325,7 @@ class SetupPages:
         self, request: web.Request, status: int = 200, problem: str = "", findings: tuple[Finding, ...] | None = None
     ) -> web.Response:
         draft = self._installer.draft
-        if not draft.sections or draft.unanswered or draft.account_problem():
+        if not draft.sections or draft.unanswered or not draft.has_mailboxes:
             return see_other(self._step())
         text = draft.text
         problems = [problem] if problem else _load_problems(draft)

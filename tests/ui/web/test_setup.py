@@ -233,6 +233,23 @@ async def test_a_file_of_mailboxes_in_windows_letters(site: Site) -> None:
     assert "name one mailbox at least" in page
 
 
+@pytest.mark.parametrize("port", ["abc", "", "1110"])
+async def test_a_port_that_is_wrong_is_not_passed_over_by_another_window(site: Site, port: str) -> None:
+    await site.answer_all()
+    summary = await site.browser.text("/setup/summary")
+    seen = dict(re.findall(r'name="(seen)" value="([0-9a-f]+)"', summary))
+    status, _, _ = await site.upload(accounts="alice@example.com", imap=port)
+    assert status == 422
+    async with site.browser.get("/setup/summary") as answer:
+        assert (answer.status, answer.url.path) == (200, "/setup/accounts")
+    for button in ("/setup/test", "/setup/write"):  # of the summary that was open before
+        status, path, _ = await site.send(button, "/setup/accounts", **seen)
+        assert (status, path) == (200, "/setup/accounts")
+    assert not site.machine.output.exists()
+    status, path, _ = await site.upload(accounts="alice@example.com")
+    assert (status, path) == (200, "/setup/summary")
+
+
 async def test_a_file_that_is_too_large_is_refused_and_the_page_lives(site: Site) -> None:
     await site.answer_all()
     status, _, page = await site.upload(b"a@example.com\n" * (LARGEST // 14 + 1))
