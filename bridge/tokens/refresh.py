@@ -78,6 +78,12 @@ class Memory:
     used_at: float | None = None
     """Monotonic; when a mail program last wanted a token."""
 
+    def learn(self, stored: Stored) -> None:
+        """What the store holds now. If somebody else has written it, the trouble that we had is over for them."""
+        if self.stored is not None and stored.version != self.stored.version:
+            self.failure = None
+        self.stored = stored
+
     def replace_stored(self, stored: Stored | None) -> None:
         """Somebody has signed in or out: what was known of the record before is past."""
         self.stored, self.unsaved, self.failure, self.reminded_at = stored, None, None, None
@@ -165,8 +171,9 @@ class Refresher:
             return settled
 
     async def _look(self, account: Account, memory: Memory, request: Request, share: float) -> Use | Ask | SignIn:
-        memory.stored = await self._vault.load(account.address)
-        return next_move(self.state(account, memory.stored, share), request)
+        stored = await self._vault.load(account.address)
+        memory.learn(stored)
+        return next_move(self.state(account, stored, share), request)
 
     def _check_pause(self, account: Account, memory: Memory) -> None:
         """Raises: the provider's last trouble, for as long as it is left alone."""

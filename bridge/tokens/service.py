@@ -220,7 +220,8 @@ class TokenService:
             state = self._refresher.state(account, stored)
         except BridgeError as problem:
             return Standing(False, str(problem), None, "", problem.diagnosis, is_readable=False)
-        memory.stored = stored if memory.stored is None or stored.version > memory.stored.version else memory.stored
+        if memory.stored is None or stored.version > memory.stored.version:
+            memory.learn(stored)
         if isinstance(state, Absent | Revoked):
             move = next_move(state, Wanted())
             return Standing(False, move.reason, None, "", move.diagnosis)

@@ -281,6 +281,22 @@ async def test_a_sign_out_counts_before_the_provider_has_heard_of_it() -> None:
         assert await tokens.service.access_token(ALICE) == newest.access
 
 
+async def test_trouble_is_over_once_another_process_has_refreshed() -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.sign_in()
+        two.provider._good = one.provider._good
+        clock.advance(2000)  # less than half of its life is left
+        one.provider.problem = ProviderUnavailable("away, seen from here")
+        await one.service.access_token(ALICE)
+        assert (await one.service.standing(ALICE)).detail == "away, seen from here"
+        clock.advance(10)
+        newest = await two.service.access_token(ALICE)
+        assert (await one.service.standing(ALICE)).detail == ""
+        assert await one.service.access_token(ALICE) == newest
+        assert one.provider.refreshes == 1
+
+
 class DamagedWhileHeld(FailingStore):
     """The disk breaks once the lease is held."""
 
