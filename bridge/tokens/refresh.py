@@ -193,6 +193,11 @@ class Refresher:
             answer = Answered(await provider.refresh(grant, subject=account.subject))
         except GrantRevoked as ended:
             answer = Ended(ended)
+        except ProviderUnavailable:
+            if memory.stored is None or memory.stored.version == before.version:
+                raise
+            detail("answer.late", account=account.address)  # trouble with a grant that a new sign-in has replaced
+            return await self._handed_out(account, memory)
         stored = memory.stored or await self._vault.load(account.address)
         pending = Pending(before.version, None, is_attended=not provider.is_unattended)
         match next_move(pending if stored.version == before.version else self.state(account, stored), answer):

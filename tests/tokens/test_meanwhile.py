@@ -10,7 +10,7 @@ import pytest
 
 from bridge.errors import AuthorizationFailed, AuthorizationRequired, ProviderUnavailable, StoreCorrupt
 from bridge.model import AccessToken, Account, TokenSet
-from bridge.notices import Forgotten, NoticeBus
+from bridge.notices import Forgotten, NoticeBus, RefreshFailed
 from bridge.oauth.base import AuthorizationRequest, DevicePending
 from bridge.secret import Secret
 from bridge.tokens import leases
@@ -295,6 +295,24 @@ async def test_trouble_is_over_once_another_process_has_refreshed() -> None:
         assert (await one.service.standing(ALICE)).detail == ""
         assert await one.service.access_token(ALICE) == newest
         assert one.provider.refreshes == 1
+
+
+async def test_the_trouble_of_the_grant_before_is_not_that_of_a_new_sign_in() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            newest = it.provider.issue()
+            await it.service.keep(ALICE, newest)
+            it.provider.problem = ProviderUnavailable("no answer for a minute")
+            it.provider.gate.set()
+        assert late.result() == newest.access
+        standing = await it.service.standing(ALICE)
+        assert (standing.is_signed_in, standing.detail) == (True, "")
+        assert it.heard(RefreshFailed) == 0
 
 
 class DamagedWhileHeld(FailingStore):
