@@ -73,6 +73,8 @@ class Memory:
     """A refreshed entry that the store did not take, and the version it replaces: saved first of all the next time, and
     used by nobody until then."""
     failure: Failure | None = None
+    store_problem: StoreUnavailable | None = None
+    """Why the last refresh could not be done or saved; unlike the provider the store is tried each time."""
     reminded_at: float | None = None
     """Monotonic."""
     used_at: float | None = None
@@ -81,12 +83,18 @@ class Memory:
     def learn(self, stored: Stored) -> None:
         """What the store holds now. If somebody else has written it, the trouble that we had is over for them."""
         if self.stored is not None and stored.version != self.stored.version:
-            self.failure = None
+            self.failure = self.store_problem = None
         self.stored = stored
+
+    @property
+    def trouble(self) -> ProviderUnavailable | StoreUnavailable | None:
+        """Why the last refresh came to nothing."""
+        return self.failure.problem if self.failure is not None else self.store_problem
 
     def replace_stored(self, stored: Stored | None) -> None:
         """Somebody has signed in or out: what was known of the record before is past."""
-        self.stored, self.unsaved, self.failure, self.reminded_at = stored, None, None, None
+        self.stored, self.unsaved, self.failure, self.store_problem = stored, None, None, None
+        self.reminded_at = None
 
 
 class Refresher:
@@ -152,7 +160,7 @@ class Refresher:
             # Somebody signed in, or removed the sign-in, while we were asking: theirs is newer, ours is dropped.
             detail("answer.late", account=address)
             memory.stored = await self._vault.load(address)
-        memory.unsaved = None
+        memory.unsaved = memory.store_problem = None
 
     async def _settled(self, account: Account, memory: Memory, request: Request, share: float) -> Use | SignIn | Later:
         """The move that is left once everything is done that can be done now."""
@@ -168,6 +176,7 @@ class Refresher:
         except (ProviderUnavailable, StoreUnavailable) as problem:
             return self._fall_back(account, memory, request, share, problem)
         else:
+            memory.store_problem = None
             return settled
 
     async def _look(self, account: Account, memory: Memory, request: Request, share: float) -> Use | Ask | SignIn:
@@ -248,6 +257,10 @@ class Refresher:
     ) -> Use | Later:
         if isinstance(problem, ProviderUnavailable):
             self._remember(account, memory, problem)
+        else:
+            if memory.store_problem is None:
+                self._tell(account, problem)
+            memory.store_problem = problem
         return self.meanwhile(account, memory, request, share, problem)
 
     def meanwhile(
@@ -273,6 +286,9 @@ class Refresher:
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
         provider = self._providers.get(account.provider)
         memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
+        self._tell(account, problem)
+
+    def _tell(self, account: Account, problem: ProviderUnavailable | StoreUnavailable) -> None:
         report("refresh.failed", problem, account=account.address)
         self._bus.publish(RefreshFailed(account.address, str(problem), True, problem.diagnosis))
 

@@ -225,8 +225,8 @@ class TokenService:
         if isinstance(state, Absent | Revoked):
             move = next_move(state, Wanted())
             return Standing(False, move.reason, None, "", move.diagnosis)
-        away = memory.failure.problem if memory.failure is not None else None
-        failure, diagnosis = (str(away), away.diagnosis) if away is not None else ("", None)
+        trouble = memory.trouble
+        failure, diagnosis = (str(trouble), trouble.diagnosis) if trouble is not None else ("", None)
         if stored.entry is None:  # nobody signs in there, and no mail program has come yet
             return Standing(True, failure, None, account.subject, diagnosis)
         subject = stored.entry.tokens.subject

@@ -8,7 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.errors import AuthorizationFailed, AuthorizationRequired, ProviderUnavailable, StoreCorrupt
+from bridge.errors import (
+    AuthorizationFailed,
+    AuthorizationRequired,
+    ProviderUnavailable,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Forgotten, NoticeBus, RefreshFailed
 from bridge.oauth.base import AuthorizationRequest, DevicePending
@@ -313,6 +319,33 @@ async def test_the_trouble_of_the_grant_before_is_not_that_of_a_new_sign_in() ->
         standing = await it.service.standing(ALICE)
         assert (standing.is_signed_in, standing.detail) == (True, "")
         assert it.heard(RefreshFailed) == 0
+
+
+class ReadOnly(FailingStore):
+    """As a file that may be read, while the test says so."""
+
+    async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
+        if self.is_full:
+            raise StoreUnavailable("the disk is read-only")
+        return await super().acquire_lease(name, holder, seconds)
+
+
+@pytest.mark.parametrize(("store", "what"), [(FailingStore(), "full"), (ReadOnly(), "read-only")])
+async def test_a_store_that_takes_nothing_is_the_accounts_trouble(store: FailingStore, what: str) -> None:
+    """Mail programs are told "later": nobody must see a green dot meanwhile."""
+    async with world(store) as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        store.is_full = True
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await it.service.access_token(ALICE)
+        standing = await it.service.standing(ALICE)
+        assert (standing.is_signed_in, standing.detail) == (True, f"the disk is {what}")
+        assert it.heard(RefreshFailed) == 1
+        store.is_full = False
+        await it.service.access_token(ALICE)
+        assert (await it.service.standing(ALICE)).detail == ""
 
 
 class DamagedWhileHeld(FailingStore):
