@@ -14,6 +14,7 @@ import pytest
 
 from bridge.control.remote import RemoteControl
 from bridge.demo.world import demo_world
+from bridge.host import collector
 from bridge.host.signals import Order
 from bridge.ui.cli import run
 from bridge.ui.cli.session import DONE, Served, Settings
@@ -61,6 +62,8 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, deletes_first: bool
 ) -> None:
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.02)
+    for module in (run, collector):  # this process has other tests to run
+        monkeypatch.setattr(module, "spare_the_collector", lambda: None)
     for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     async with demo_world(free_port(), (free_port(), free_port(), free_port())) as world:
