@@ -231,7 +231,10 @@ class Pool:
     def _take(self, worker: _Worker, message: list[Any]) -> None:
         match message:
             case ["ask", int(number), str(what), *arguments]:
-                worker.requests[number] = worker.group.create_task(self._answer(worker, number, what, arguments))
+                answering = worker.group.create_task(self._answer(worker, number, what, arguments))
+                worker.requests[number] = answering
+                # Not by the task itself: it may be cancelled before it has begun.
+                answering.add_done_callback(lambda _: worker.requests.pop(number, None))
             case ["cancel", int(number)]:
                 if (request := worker.requests.get(number)) is not None:
                     request.cancel()
@@ -267,8 +270,6 @@ class Pool:
         except Exception as bug:  # noqa: BLE001  the supervisor of section 8: a bug ends one session, not the worker
             fault("session.bug", worker=worker.number, error=bug)
             worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
-        finally:
-            worker.requests.pop(number, None)
 
     async def _login(self, worker: _Worker, conn: str, login: Login) -> Any:
         """Address and token at once, and whether the same login has the same answer for a while, whoever has it.

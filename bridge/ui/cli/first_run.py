@@ -128,7 +128,10 @@ class Keeper:
     def __init__(self, options: FirstRunOptions, port: int, has_keyring: bool, clock: Clock) -> None:
         self.output = options.output
         self.start_order: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
-        self._is_started = False
+        self._is_over = False
+        self._problem: BridgeError | None = None
+        """Why it was not started in the end."""
+        self._waiting: set[asyncio.Future[None]] = set()
         self._port = port
         self._has_keyring = has_keyring
         self._clock = clock
@@ -199,22 +202,28 @@ class Keeper:
 
     async def start(self) -> None:
         """See Installer."""
-        if self._is_started:
+        if self._is_over:
+            if self._problem is not None:
+                raise self._problem
             return
         order: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self.start_order.put(order)
-        await order
+        self._waiting.add(order)
+        try:
+            await self.start_order.put(order)
+            await order
+        finally:
+            self._waiting.discard(order)
 
-    def answer_all(self) -> None:
+    def answer_all(self, problem: BridgeError | None = None) -> None:
         """Tell everybody who has ordered it, also while it started by itself: nobody takes up an order any more."""
-        self._is_started = True
-        while not self.start_order.empty():
-            settle(self.start_order.get_nowait())
+        self._is_over, self._problem = True, problem
+        for order in self._waiting:
+            settle(order, problem)
 
 
-def settle(order: asyncio.Future[None] | None, problem: BridgeError | None = None) -> None:
-    """Answer who waits; None: nobody does. Who has given up is left alone."""
-    if order is None or order.done():
+def settle(order: asyncio.Future[None], problem: BridgeError | None = None) -> None:
+    """Answer who waits, unless he has his answer or has given up."""
+    if order.done():
         return
     if problem is None:
         order.set_result(None)
@@ -263,6 +272,7 @@ class Start:
             stopping.cancel()
             if not trying.done():
                 trying.cancel()
+                self._keeper.answer_all(CannotStart(said("mail-bridge is stopping")))
                 return None
             return trying.result()
 
@@ -273,10 +283,10 @@ class Start:
                 app = await self._open(stack)
             except BridgeError as problem:
                 logs.trouble("setup.cannot_start", reason=str(problem))
-                settle(order, problem)
+                if order is not None:
+                    settle(order, problem)
                 continue
             await self._take_over(stack, app)
-            settle(order)
             self._keeper.answer_all()
             return app
 

@@ -1,0 +1,51 @@
+"""The first set-up's orders to start, apart from its pages: tests/e2e/test_first_run.py has these."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from bridge.clock import SystemClock
+from bridge.control.unconfigured import Unconfigured
+from bridge.errors import BridgeError
+from bridge.secret import Secret
+from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start
+from bridge.ui.cli.session import Served, Settings
+from bridge.ui.web.doors import Doors
+from bridge.ui.web.first_run import FirstRun
+from bridge.ui.web.guards import Administrators
+
+TOKEN = Secret("CANARY-token")
+
+
+def started(keeper: Keeper) -> Start:
+    served, administrators = Served(keeper._port, TOKEN), Administrators(TOKEN, SystemClock())
+    page = FirstRun(keeper, Unconfigured(""), admin_token=TOKEN, hosts=served.hosts, administrators=administrators)
+    return Start(Settings(None, None), keeper, [], Doors([]), page, served, administrators)
+
+
+async def told(keeper: Keeper) -> str:
+    try:
+        await keeper.start()
+    except BridgeError as problem:
+        return str(problem)
+    return "started"
+
+
+async def test_who_waits_for_the_start_is_told_when_the_program_stops(tmp_path: Path) -> None:
+    """Else the answer is cut off, and the program waits for it. The configuration is a pipe: the start waits for us."""
+    config = tmp_path / "config.yaml"
+    os.mkfifo(config)
+    keeper = Keeper(FirstRunOptions(config), 3017, False, SystemClock())
+    stop = asyncio.Event()
+    async with asyncio.timeout(20), AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        orders = [group.create_task(told(keeper)) for _ in range(2)]  # one is tried, and one waits for its turn
+        waiting = group.create_task(started(keeper).wait(stack, stop))
+        with await asyncio.to_thread(config.open, "w"):
+            config.unlink()  # it is opened once: nobody would write a second time
+            stop.set()
+            assert await waiting is None
+            assert [await order for order in orders] == ["mail-bridge is stopping"] * 2
+        assert await told(keeper) == "mail-bridge is stopping"
