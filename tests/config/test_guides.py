@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from babel.messages.pofile import read_po
 
 from bridge.advice.table import ROWS
 from bridge.config.load import load_config
-from bridge.ui.i18n import Language, say, speak
+from bridge.ui.i18n import LOCALE, Language, say, speak
 from bridge.ui.setup.roster import read_roster
 from tests.servers.needed import absent
 
@@ -85,6 +86,22 @@ def test_the_sentences_of_the_troubleshooting_page_are_those_that_people_read(la
     assert len(quoted) == 21
     for words in quoted:
         assert any(words.replace("\u00a0", " ") in sentence for sentence in sentences), words
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_what_is_said_before_it_starts_is_quoted_in_its_language(language: Language) -> None:
+    page = text(GUIDES / language / "troubleshooting.md")
+    quoted = [found[1].split("…")[0].strip() for found in re.finditer(r"^\| `([^`:]+)` \|", page, re.MULTILINE)]
+
+    def told() -> list[str]:
+        speak(language)
+        with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
+            return [say(entry.id).replace("\u00a0", " ") for entry in read_po(stream) if isinstance(entry.id, str)]
+
+    sentences = contextvars.copy_context().run(told)
+    assert len(quoted) == 5
+    for words in quoted:
+        assert any(words in sentence for sentence in sentences), words
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
