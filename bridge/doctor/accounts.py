@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from bridge.advice.base import Turn
+from bridge.advice.said import Said
 from bridge.control.contract import AccountState, AccountStatus, Finding
-from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped
 from bridge.errors import AuthorizationRequired, BridgeError
 from bridge.model import AccessToken, Account
 
@@ -107,10 +108,14 @@ async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tup
         token = await clinic.renew(account)
         status = await clinic.try_servers(account)
     except AuthorizationRequired as problem:
-        return (failed("token", address, SIGN_IN, turn=Turn.USER, url=problem.url, reason=problem.reason),)
+        return (failed("token", address, SIGN_IN, turn=Turn.USER, url=problem.url, reason=_reason(problem)),)
     except BridgeError as problem:
-        return (failed("token", address, VERBATIM, turn=_turn(problem), problem=problem),)
+        return (failed("token", address, VERBATIM, turn=_turn(problem), problem=problem_text(problem)),)
     return _token(status, token, asked_at, clinic.now()), *_servers(status)
+
+
+def _reason(problem: AuthorizationRequired) -> str | Said:
+    return diagnosis_text(problem.diagnosis, problem.reason)
 
 
 def _turn(problem: BridgeError) -> Turn:
@@ -122,7 +127,7 @@ def _turn(problem: BridgeError) -> Turn:
 
 def _sign_in(status: AccountStatus) -> Finding:
     if status.detail:
-        reason = status.detail
+        reason = diagnosis_text(status.diagnosis, status.detail)
         return failed("token", status.address, SIGN_IN, turn=Turn.USER, url=status.sign_in_url, reason=reason)
     return failed("token", status.address, SIGN_IN_FIRST, turn=Turn.USER, url=status.sign_in_url)
 
@@ -132,7 +137,7 @@ def _token(status: AccountStatus, token: AccessToken, asked_at: float, now: floa
     if token.obtained_at >= asked_at - 1:  # a provider's adapter may round
         return ok("token", status.address, RENEWED, subject=subject)
     minutes = max(round(token.remaining(now) / 60), 0)
-    problem = status.detail or "?"
+    problem = diagnosis_text(status.diagnosis, status.detail or "?")
     return failed("token", status.address, HELD, turn=Turn.NOBODY, subject=subject, minutes=minutes, problem=problem)
 
 
@@ -145,7 +150,7 @@ def _servers(status: AccountStatus) -> list[Finding]:
             status.address,
             VERBATIM,
             turn=check.turn,
-            problem=check.sentence,
+            problem=diagnosis_text(check.diagnosis, check.sentence),
         )
         for check in status.checks
     ]

@@ -8,7 +8,7 @@ from bridge.advice.base import Turn
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, ok
+from bridge.doctor.findings import failed, ok, problem_text
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https, json_object
 from bridge.oauth.limits import Limits
@@ -43,7 +43,7 @@ async def _asked(name: str, provider: MicrosoftProvider) -> Finding:
         reply = await https.run(lambda: https.get(url))
         document = json_object(reply.text)
     except ProviderUnavailable as problem:
-        return failed("tenant", name, VERBATIM, problem=problem)
+        return failed("tenant", name, VERBATIM, problem=problem_text(problem))
     finally:
         https.close()
     if reply.status_code == 200 and isinstance(document.get("token_endpoint"), str):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, as_argument
 from bridge.control.contract import Finding, Outcome
+from bridge.errors import BridgeError
 
 
 def ok(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.NOBODY, **arguments: object) -> Finding:
@@ -20,6 +22,21 @@ def failed(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.APP_
 def skipped(check: str, subject: str, sentence: str, /, **arguments: object) -> Finding:
     """It was not tried; the sentence says why."""
     return Finding(check, subject, Outcome.SKIPPED, sentence, _texts(arguments))
+
+
+def problem_text(problem: BridgeError) -> str | Said:
+    """What an error says, to stand in a sentence of any language; English only where it has nothing else."""
+    return problem.said or diagnosis_text(problem.diagnosis, str(problem))
+
+
+def diagnosis_text(diagnosis: Diagnosis | None, english: str) -> str | Said:
+    """The same for a row of the table, with the other side's own words behind it."""
+    if diagnosis is None:
+        return english
+    sentence = Said(diagnosis.advice.sentence, diagnosis.arguments)
+    if not diagnosis.words:
+        return sentence
+    return Said("{sentence} ({words})", (("sentence", sentence), ("words", diagnosis.words)))
 
 
 def _texts(arguments: dict[str, object]) -> tuple[tuple[str, str | Said], ...]:

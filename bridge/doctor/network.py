@@ -22,7 +22,7 @@ from bridge.config.values import is_loopback
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import Certificate, no_verification, public_authorities, read_certificate
 from bridge.doctor.clock import skew
-from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.findings import failed, ok, problem_text, skipped
 from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable, UpstreamUnavailable
 from bridge.model import Endpoint, Protocol, TlsMode
@@ -132,12 +132,12 @@ def targets(config: Config) -> dict[Target, str]:
             port = parts.port or (443 if parts.scheme == "https" else 80)
             tls = TlsMode.IMPLICIT if parts.scheme == "https" else None
             target = Target(parts.hostname or "", port, tls, None, provider.ca_file, _proxy(url, provider.proxy))
-            found.setdefault(target, f"sign-in of {name}")
+            found.setdefault(target, name)
         for protocol in Protocol:
             endpoint = effective_endpoint(provider, protocol)
             if endpoint is not None:
                 target = Target(endpoint.host, endpoint.port, endpoint.tls, protocol, endpoint.ca_file)
-                found.setdefault(target, f"{protocol.value} of {name}")
+                found.setdefault(target, f"{name}, {protocol.value}")
     return found
 
 
@@ -191,7 +191,7 @@ def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, flo
     try:
         reached = probe(target, _trust(target), seconds)
     except (ProviderUnavailable, UpstreamUnavailable) as problem:  # of the CA file
-        return failed("connection", subject, NOT_TRUSTED, reason=problem), None
+        return failed("connection", subject, NOT_TRUSTED, reason=problem_text(problem)), None
     except Stopped as stopped:
         return _stopped(target, subject, stopped, seconds), None
     ahead = skew(reached.date, reached.asked, reached.answered) if reached.date else None

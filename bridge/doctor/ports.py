@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from socket import socket
 
+from bridge.advice.said import Said
 from bridge.config.addresses import LocalAddress
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, ok
+from bridge.doctor.findings import failed, ok, problem_text
 from bridge.doctor.machine import Holder, Machine
 from bridge.errors import BridgeError
 
@@ -69,11 +70,11 @@ def _tried(what: str, door: LocalAddress, bind: Bind, machine: Machine) -> Findi
         for sock in bind(host, door.port, what):
             sock.close()
     except BridgeError as problem:
-        return _refused(subject, door.port, machine, str(problem))
+        return _refused(subject, door.port, machine, problem_text(problem))
     return ok("port", subject, FREE)
 
 
-def _refused(subject: str, port: int, machine: Machine, problem: str) -> Finding:
+def _refused(subject: str, port: int, machine: Machine, problem: str | Said) -> Finding:
     match machine.holder_of(port):
         case Holder(name=name, pid=int(pid)):
             return failed("port", subject, HELD, program=name or "?", pid=pid)

@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError, ReadTimeoutError
 
+from bridge.advice.said import Said, said
 from bridge.config.values import is_loopback
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
@@ -147,28 +148,33 @@ def _check_redirect(response: requests.Response, method: str, url: str, host: st
             raise ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
 
 
-def _in_words(host: str, problem: BaseException, silence: float) -> str:
+def _in_words(host: str, problem: BaseException, silence: float) -> Said:
     """What went wrong on the way, in a sentence for the admin; without the library's text, which may hold the proxy's
     password."""
     for cause in _causes(problem):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"The certificate of {host} is not trusted ({cause.verify_message}). If a company proxy inspects TLS, "
-                "the administrator must name its CA certificate with ca_file."
+            return said(
+                "The certificate of {host} is not trusted ({reason}). If a company proxy inspects TLS, the "
+                "administrator must name its CA certificate with ca_file.",
+                host=host,
+                reason=cause.verify_message,
             )
         if isinstance(cause, ProxyError):
-            return f"The proxy does not lead to {host}: the administrator must check the proxy's address and password."
+            return said(
+                "The proxy does not lead to {host}: the administrator must check the proxy's address and password.",
+                host=host,
+            )
         if isinstance(cause, (NameResolutionError, socket.gaierror)):
-            return f"{host} cannot be found (DNS): there is no network, or the name is wrong."
+            return said("{host} cannot be found (DNS): there is no network, or the name is wrong.", host=host)
         if isinstance(cause, ConnectionRefusedError):
-            return f"{host} refuses the connection."
+            return said("{host} refuses the connection.", host=host)
         if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
-            return f"{host} cannot be reached: no network, or a firewall."
+            return said("{host} cannot be reached: no network, or a firewall.", host=host)
         if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
-            return f"{host} did not answer within {silence:g} seconds."
+            return said("{host} did not answer within {seconds} seconds.", host=host, seconds=f"{silence:g}")
         if isinstance(cause, ssl.SSLError):
-            return f"TLS with {host} failed ({cause.reason or 'no reason given'})."
-    return f"The connection to {host} was lost."
+            return said("TLS with {host} failed ({reason}).", host=host, reason=cause.reason or "no reason given")
+    return said("The connection to {host} was lost.", host=host)
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:

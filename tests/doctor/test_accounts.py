@@ -8,15 +8,21 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.control.contract import AccountState, AccountStatus, Finding, Outcome, ProtocolCheck
 from bridge.doctor import accounts as texts
 from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
 from bridge.model import AccessToken, Account
 from bridge.secret import Secret
+from bridge.ui.i18n import translation
 
 NOW = 1_750_000_000.0
 ALICE = "alice@example.com"
+
+
+FRENCH = translation("fr")
 
 
 @dataclass
@@ -24,6 +30,7 @@ class Office:
     """Accounts with a state each; notes who was asked for a token."""
 
     states: dict[str, AccountState] = field(default_factory=dict)
+    diagnosis: Diagnosis | None = None
     problem: BridgeError | None = None
     obtained_at: float = NOW
     checks: tuple[ProtocolCheck, ...] = (ProtocolCheck("imap", True),)
@@ -35,8 +42,11 @@ class Office:
     async def status(self, account: Account) -> AccountStatus:
         state = self.states.get(account.address, AccountState.READY)
         detail = "the provider is away" if self.obtained_at < NOW else ""
+        detail = self.diagnosis.told() if self.diagnosis is not None else detail
         url = f"http://localhost:3017/sign-in/{account.address}"
-        return AccountStatus(account.address, "it", account.subject, state, detail, NOW + 1800, url, self.checks)
+        return AccountStatus(
+            account.address, "it", account.subject, state, detail, NOW + 1800, url, self.checks, self.diagnosis
+        )
 
     async def renew(self, account: Account) -> AccessToken:
         self.asked.append(account.address)
@@ -105,6 +115,21 @@ async def test_a_token_that_could_not_be_renewed_is_not_ok() -> None:
 async def test_each_problem_has_somebody_whose_turn_it_is(problem: BridgeError, turn: Turn) -> None:
     (token,) = await found(Office(problem=problem))
     assert (token.outcome, token.turn) == (Outcome.FAILED, turn)
+
+
+async def test_who_reads_french_is_told_the_reason_in_french_too() -> None:
+    first = Diagnosis.of("sign_in.first")
+    (waiting,) = await found(Office({ALICE: AccountState.SIGN_IN}, diagnosis=first))
+    assert "Personne ne s’est encore connecté." in waiting.told(FRENCH)
+    (ended,) = await found(Office(problem=AuthorizationRequired(ALICE, "http://localhost/", "why", diagnosis=first)))
+    assert "Personne ne s’est encore connecté." in ended.told(FRENCH)
+    away = ProviderUnavailable(said("{host} refuses the connection.", host="login.example"))
+    (unreachable,) = await found(Office(problem=away))
+    assert unreachable.told(FRENCH) == "login.example refuse la connexion."
+    refused = ProtocolCheck("imap", False, Turn.NOBODY, "imap is busy", Diagnosis.of("mail.busy", "NO busy"))
+    _, server = await found(Office(checks=(refused,)))
+    assert server.told(FRENCH).endswith("(NO busy)")
+    assert server.told(FRENCH) != server.detail
 
 
 async def test_a_mail_server_that_refuses_is_told_with_its_sentence() -> None:

@@ -81,8 +81,8 @@ async def test_one_place_is_asked_once_and_each_mail_server_for_itself(tmp_path:
     port = stack.enter_context(serving(https(server_context(authority), requests=requests)))
     report = await network_report(config(port=port, more=with_authority(tmp_path, authority)))
     assert [finding.subject for finding in report.findings] == [
-        f"127.0.0.1:{port} (sign-in of it)",
-        f"127.0.0.1:{NOBODY} (imap of it)",
+        f"127.0.0.1:{port} (it)",
+        f"127.0.0.1:{NOBODY} (it, imap)",
     ]
     good, refused = report.findings
     assert good.outcome is Outcome.OK

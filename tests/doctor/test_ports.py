@@ -19,6 +19,7 @@ from bridge.doctor.machine import NOT_TOLD, Holder, Machine
 from bridge.doctor.ports import port_findings
 from bridge.host.machine import this_machine
 from bridge.host.sockets import bind
+from bridge.ui.i18n import translation
 
 LISTEN = """
 import socket
@@ -78,6 +79,7 @@ def test_another_users_program_is_told_by_its_user_and_an_unknown_one_by_the_sys
         excluded = Machine(lambda _: None, lambda: (range(1, 5), range(port - 3, port + 4)), lambda: None, lambda: None)
         assert f"Windows keeps the ports {port - 3} to {port + 3} for itself" in found(port, excluded).detail
         assert "choose another port" in found(port).detail
+        assert "choisissez un autre port" in found(port).told(translation("fr"))
 
 
 def test_a_running_bridges_ports_are_not_tried() -> None:

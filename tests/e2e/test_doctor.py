@@ -118,7 +118,9 @@ def test_everything_that_is_wrong_on_the_way_is_named_in_one_go(tmp_path: Path) 
         rows: Rows = bridge.json_of("check", "--online", code=1)
         assert time.monotonic() - started < 45
     found = {
-        row["subject"].rpartition("sign-in of ")[2].rstrip(")"): row for row in rows if "sign-in" in row["subject"]
+        row["subject"].partition(" (")[2].rstrip(")"): row
+        for row in rows
+        if row["check"] == "connection" and not row["subject"].endswith(", imap)")
     }
     for name, words in {
         "unknown": "issued by Example Corp, which is no public authority",
