@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bridge.errors import ProtocolViolation
 
+SPEAKS_TLS = "this port begins without TLS: set the mail program to no encryption, or to STARTTLS where the port has it"
+
 
 class LineBuffer:
     """Bytes that have arrived and not been understood yet; lines and counted blocks are taken from its front."""
@@ -49,3 +51,15 @@ class LineBuffer:
         del self._bytes[:count]  # moves a pointer, not the rest
         self._searched = 0
         return taken
+
+
+class ClientLines(LineBuffer):
+    """What a mail client says before its login. One that begins with TLS would wait for an answer for ever."""
+
+    __slots__ = ()
+
+    def next_line(self) -> bytes | None:
+        """See LineBuffer. Raises: ProtocolViolation also for a TLS record with a handshake (RFC 8446 section 5.1)."""
+        if self._bytes.startswith(b"\x16\x03"):
+            raise ProtocolViolation(SPEAKS_TLS)
+        return super().next_line()

@@ -23,7 +23,7 @@ from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation
 from bridge.model import Login, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Ready
-from bridge.protocols.lines import LineBuffer
+from bridge.protocols.lines import ClientLines
 from bridge.protocols.smtp.replies import refusal_reply
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import LOGIN_SECONDS, answering
@@ -128,7 +128,7 @@ class SmtpFrontend:
         self._channel = channel
         self._extensions = extensions
         self._context = context
-        self._lines = LineBuffer(LINE_LIMIT)
+        self._lines = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._unknown = 0
         self._seconds_left = login_seconds

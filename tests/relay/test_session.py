@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -562,3 +563,20 @@ async def test_no_secret_is_in_the_log_at_debug(
     assert "CANARY" not in text
     for secret in (blob(TOKENS[0]), blob(TOKENS[1]), plain(PASSWORD), plain("CANARY-wrong")):
         assert secret.decode() not in text
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_client_that_begins_with_tls_on_a_plain_port_is_sent_away_and_named_in_the_log(
+    protocol: Protocol, trust: Trust, log: io.StringIO
+) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        hello.do_handshake()
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, running):
+            await client.send(outgoing.read())
+            async with asyncio.timeout(5):
+                await asyncio.wait([running])
+    (ended,) = (one for one in events(log) if one["event"] == "session.ended")
+    assert "set the mail program to no encryption" in str(ended["reason"])

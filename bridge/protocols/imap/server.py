@@ -17,7 +17,7 @@ from bridge.model import Login, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, StartTLS
 from bridge.protocols.imap import syntax
-from bridge.protocols.lines import LineBuffer
+from bridge.protocols.lines import ClientLines
 from bridge.protocols.refusals import public_line
 from bridge.secret import Secret
 
@@ -44,7 +44,7 @@ class ImapServer:
         """`starttls`: TLS is offered, and demanded, before a password."""
         self._starttls = starttls
         self._is_tls = False
-        self._buffer = LineBuffer(LINE_LIMIT)
+        self._buffer = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._is_waiting = False
         self._is_over = False

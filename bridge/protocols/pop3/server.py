@@ -15,7 +15,7 @@ from bridge.errors import (
 from bridge.model import Login, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, StartTLS
-from bridge.protocols.lines import LineBuffer
+from bridge.protocols.lines import ClientLines
 from bridge.protocols.refusals import public_line
 from bridge.secret import Secret
 
@@ -35,7 +35,7 @@ class Pop3Server:
         """`starttls`: TLS is offered (STLS), and demanded, before a password."""
         self._starttls = starttls
         self._is_tls = False
-        self._buffer = LineBuffer(LINE_LIMIT)
+        self._buffer = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._is_waiting = False
         self._is_over = False
