@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.addresses import ConsoleAddress, ListenAddress, LocalAddress
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.google import GoogleProvider
@@ -346,7 +347,7 @@ def _content(source: Source, keys: Keys, path: str) -> bytes | None:
         sentence = said(
             "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
             name=shown,
-            reason=error.strerror,
+            reason=system_reason(error),
         )
         source.report(keys, sentence)
         return None

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.config import checks, sentences
 from bridge.config.exposure import exposed_secrets
 from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
@@ -54,7 +55,7 @@ def load_config(
     except IsADirectoryError:
         raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
     except OSError as error:
-        problem = said("this file cannot be read: {reason}", reason=error.strerror)
+        problem = said("this file cannot be read: {reason}", reason=system_reason(error))
         raise ConfigError([at(str(path), problem)]) from error
     text = _decoded(content, path.name)
     return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring)

@@ -92,6 +92,10 @@ class MicrosoftProvider(Provider):
     @field_validator("tenant")
     @classmethod
     def _is_tenant(cls, tenant: str | None) -> str | None:
+        if tenant is not None and "://" in tenant:
+            raise BadValue(
+                said("a URL belongs under `authorization_url` or `token_url`; the tenant is its GUID or its domain")
+            )
         if tenant is not None and not _TENANT.fullmatch(tenant.strip()):
             raise BadValue(
                 said("{tenant} is not the GUID or the domain of a tenant", tenant=repr(tenant)),
@@ -111,7 +115,7 @@ class MicrosoftProvider(Provider):
     def _one_audience(cls, scopes: tuple[str, ...] | None) -> tuple[str, ...] | None:
         hosts = {urlsplit(scope).netloc for scope in scopes or () if "://" in scope}
         bare = [scope for scope in scopes or () if "://" not in scope and scope not in SIGN_IN_SCOPES]
-        if bare or len(hosts) > 1:
+        if bare or len(hosts) > 1 or "graph.microsoft.com" in hosts:
             sentence = said(
                 "one token is for one service, and mail servers refuse one that is for another; "
                 "use https://outlook.office.com/IMAP.AccessAsUser.All and the like only"

@@ -298,7 +298,10 @@ _WORDS: tuple[tuple[str, Said], ...] = (
         said("a text that begins with * must be put in quotes (or: there is no anchor of this name)"),
     ),
     ("found duplicate anchor", said("this anchor was given before")),
-    ("mapping values are not allowed", said("a ':' too many (put the text in quotes), or wrong indentation")),
+    (
+        "mapping values are not allowed",
+        said("a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
+    ),
     ("could not find expected ':'", said("this is neither 'key: value' nor '- item': is a ':' missing?")),
     ("expected <block end>", said("this line does not fit the one above: check indentation, quotes and dashes")),
     ("sequence entries are not allowed", said("a list cannot begin here: put it on a line of its own")),

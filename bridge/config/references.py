@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bridge.advice.said import Said, as_said, said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 
 LONGEST_FILE = 64 * 1024
@@ -118,7 +119,7 @@ class References:
             with path.open("rb") as file:
                 content = file.read(LONGEST_FILE + 1)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else said("it is no path")
+            reason = system_reason(error) if isinstance(error, OSError) else said("it is no path")
             # Not chained: whoever prints the chain must find sentences only.
             problem = Unresolved(
                 said(

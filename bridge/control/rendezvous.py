@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.secret import Secret
 
@@ -46,7 +47,7 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
             said(
                 "{file} cannot be written ({reason}); without it the other commands do not find the running bridge",
                 file=directory / NAME,
-                reason=error.strerror or type(error).__name__,
+                reason=system_reason(error),
             )
         ) from error
 

@@ -8,6 +8,7 @@ import socket
 import sys
 
 from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 
 BACKLOG = 512
@@ -124,7 +125,7 @@ def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool
             "{place}: this machine has no such address; use 127.0.0.1, or one that it has, in the configuration",
             place=place,
         )
-    return said("{place} cannot be listened on: {reason}", place=place, reason=error.strerror or type(error).__name__)
+    return said("{place} cannot be listened on: {reason}", place=place, reason=system_reason(error))
 
 
 def _forbidden(place: str, port: int) -> Said:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.advice.said import Said, as_said, said
+from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
@@ -206,7 +207,7 @@ def _from_file(path: str, has_records: bool) -> Secret[bytes]:
             ) from error
     except OSError as error:
         raise StoreUnavailable(
-            said("the key file {file} cannot be read: {reason}", file=file, reason=error.strerror)
+            said("the key file {file} cannot be read: {reason}", file=file, reason=system_reason(error))
         ) from error
     try:
         with suppress(FileExistsError):  # another process was quicker: its key it is
@@ -217,7 +218,7 @@ def _from_file(path: str, has_records: bool) -> Secret[bytes]:
             said(
                 "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
                 file=file,
-                reason=error.strerror,
+                reason=system_reason(error),
                 command=f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
             )
         ) from error

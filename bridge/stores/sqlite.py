@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.advice.said import as_said, said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
@@ -202,7 +203,7 @@ class SqliteStore:
             raise StoreUnavailable(said("{store} cannot be created: permission denied", store=self._place)) from error
         except OSError as error:
             raise StoreUnavailable(
-                said("{store} cannot be opened: {reason}", store=self._place, reason=error.strerror)
+                said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error))
             ) from error
         try:
             status = os.fstat(handle)

@@ -151,10 +151,11 @@ def test_trap_08_one_token_for_the_mail_servers_is_asked_for_not_one_of_graph() 
 
 
 @pytest.mark.parametrize("scope", ["User.Read", "https://graph.microsoft.com/IMAP.AccessAsUser.All"])
-def test_trap_09_a_scope_of_graph_beside_those_of_the_mail_servers_is_refused(scope: str) -> None:
+def test_trap_09_a_scope_of_graph_beside_those_of_the_mail_servers_or_alone_is_refused(scope: str) -> None:
     scopes = f"scopes: [https://outlook.office.com/IMAP.AccessAsUser.All, {scope}]"
-    with pytest.raises(ConfigError, match=r"one token is for one service|must be"):
-        load(MICROSOFT.replace("kind: microsoft", f"kind: microsoft\n    {scopes}"))
+    for written in (scopes, f"scopes: [{scope}]"):
+        with pytest.raises(ConfigError, match=r"one token is for one service|must be"):
+            load(MICROSOFT.replace("kind: microsoft", f"kind: microsoft\n    {written}"))
 
 
 def test_peer_17_every_port_is_on_loopback_unless_the_admin_says_otherwise() -> None:
@@ -192,7 +193,7 @@ NESTED = "this is nested more than 32 levels deep"
             "1:4: a text that begins with * must be put in quotes (or: there is no anchor of this name)",
         ),
         ("a: 'b", "1:4: the quote that opens here is never closed"),
-        ("a: b: c", "1:5: a ':' too many (put the text in quotes), or wrong indentation"),
+        ("a: b: c", "1:5: a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
         ("a: 1\nb\nc: 1", "2:1: this is neither 'key: value' nor '- item': is a ':' missing?"),
         ("a: {b: 1", "1:9: a ',' or the closing '}' is missing; within {…}, put ${…} in quotes"),
         ("a: [1", "1:6: a ',' or the closing ']' is missing; within […], put ${…} in quotes"),

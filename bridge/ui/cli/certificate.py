@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.diff import configured_listeners
 from bridge.config.load import LoadedConfig
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
@@ -64,7 +65,7 @@ def _export(source: Path, target: Path) -> None:
         target.write_bytes(source.read_bytes())
     except OSError as problem:
         raise BridgeError(
-            said("{path} cannot be written: {reason}", path=target, reason=problem.strerror or type(problem).__name__)
+            said("{path} cannot be written: {reason}", path=target, reason=system_reason(problem))
         ) from problem
 
 

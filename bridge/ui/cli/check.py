@@ -9,6 +9,7 @@ import click
 
 from bridge.advice.base import Turn
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings
@@ -143,7 +144,7 @@ def _write_report(
         write_private(file, report(case, is_full=is_full), overwrite=True)
     except OSError as problem:
         raise BridgeError(
-            said("the report {file} cannot be written: {reason}", file=file, reason=problem.strerror)
+            said("the report {file} cannot be written: {reason}", file=file, reason=system_reason(problem))
         ) from problem
     click.echo(say("The report is in {file}.").format(file=file), err=True)
 

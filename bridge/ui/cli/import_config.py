@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.importers.emailproxy import Imported, import_emailproxy
 from bridge.config.importers.ini import decoded
 from bridge.config.importers.providers import SecretHome
@@ -25,7 +26,7 @@ LARGEST = 64 * 1024 * 1024
 
 
 @click.command("import", cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, readable=False))
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write here. [default: standard output]"
 )
@@ -61,7 +62,9 @@ def _read(file: Path) -> str:
         with file.open("rb") as opened:
             content = opened.read(LARGEST + 1)
     except OSError as error:
-        raise ConfigError([at(str(file), said("this file cannot be read: {reason}", reason=error.strerror))]) from error
+        raise ConfigError(
+            [at(str(file), said("this file cannot be read: {reason}", reason=system_reason(error)))]
+        ) from error
     if len(content) > LARGEST:
         raise ConfigError([at(str(file), said("this file is larger than {most} MiB", most=LARGEST // 1024 // 1024))])
     return decoded(content, file.name)

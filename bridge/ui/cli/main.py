@@ -48,6 +48,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 class _Commands(Group):
     """Lists all commands, imports one."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, commands={name: click.Command(name) for name in COMMANDS})  # for "Did you mean"
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which a newcomer meets them."""
         return list(COMMANDS)
@@ -74,7 +77,7 @@ class _Commands(Group):
 @click.option(
     "--config",
     "-c",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     envvar="MAIL_BRIDGE_CONFIG",
     help="The YAML file. Default: $MAIL_BRIDGE_CONFIG, then the user's, the machine's, ./config.yaml.",

@@ -182,6 +182,8 @@ class Interview:
             if not roster.problems:
                 self.accounts += roster.accounts
                 click.echo(say("Mailboxes found: {number}").format(number=len(roster.accounts)))
+                if roster.unused:
+                    click.echo(say("Columns that are not used: {names}").format(names=", ".join(roster.unused)))
                 return
             for problem in roster.problems:
                 click.echo(f"  {problem}")

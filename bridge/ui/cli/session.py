@@ -63,7 +63,9 @@ class Settings:
     log_level: Level | None
 
 
-config_option = click.option("--config", "-c", type=click.Path(path_type=Path), metavar="FILE", help="The YAML file.")
+config_option = click.option(
+    "--config", "-c", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="The YAML file."
+)
 log_level_option = click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),

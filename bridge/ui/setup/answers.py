@@ -11,6 +11,8 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config import sentences
 from bridge.config.importers.yaml_text import Scalar, Value
 from bridge.config.provider import Flow
@@ -114,6 +116,7 @@ class Answers:
     """Of the console, where it differs from the default."""
 
 
+_GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -127,6 +130,15 @@ def setting_problem(settings: Mapping[str, Value], key: str) -> str:
                 value = settings[key]
                 typed = value if isinstance(value, str) else None
                 return sentences.sentence(detail, typed, has_references=False).told(say)
+    return _client_id_problem(settings["kind"], str(settings[key]).strip()) if key == "client_id" else ""
+
+
+def _client_id_problem(kind: Value, client_id: str) -> str:
+    """What both providers' ids look like, and what is copied in their place: a project's number, a secret's Value."""
+    if kind == "google" and not _GOOGLE_ID.fullmatch(client_id):
+        return say("a client ID of Google looks like 1234-abcd.apps.googleusercontent.com")
+    if kind == "microsoft" and not _GUID.fullmatch(client_id):
+        return say("the Application (client) ID is a GUID, such as 11111111-2222-3333-4444-555555555555")
     return ""
 
 
@@ -145,8 +157,7 @@ def file_problem(text: str) -> str:
         with Path(text).expanduser().open("rb"):
             return ""
     except (OSError, RuntimeError, ValueError) as error:  # no such home directory; a character that no path may have
-        reason = error.strerror if isinstance(error, OSError) else None
-        return say("this file cannot be read: {reason}").format(reason=reason or type(error).__name__)
+        return said("this file cannot be read: {reason}", reason=system_reason(error)).told(say)
 
 
 _STARTTLS_PORTS: Final = frozenset({25, 110, 143, 587})

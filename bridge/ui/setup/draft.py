@@ -176,6 +176,8 @@ class Draft:
     """Mailboxes, one a line, as typed."""
     typed_accounts: tuple[AccountAnswer, ...] = ()
     file_accounts: tuple[AccountAnswer, ...] = ()
+    file_unused: tuple[str, ...] = ()
+    """Names of its columns that mean nothing here."""
     file_name: str = ""
     ports: dict[Protocol, str] = field(
         default_factory=lambda: {protocol: str(port) for protocol, port in PORTS.items()}
@@ -218,12 +220,12 @@ class Draft:
         """A CSV file, in place of an earlier one. Returns: what is wrong; then the earlier one stays."""
         roster = read_roster(content, self.sections)
         if not roster.problems:
-            self.file_name, self.file_accounts = name, roster.accounts
+            self.file_name, self.file_accounts, self.file_unused = name, roster.accounts, roster.unused
         return list(roster.problems)
 
     def drop_file(self) -> None:
         """Without it."""
-        self.file_name, self.file_accounts = "", ()
+        self.file_name, self.file_accounts, self.file_unused = "", (), ()
 
     def take_ports(self, texts: Mapping[str, str]) -> dict[str, str]:
         """The ports for mail programs, by protocol. Returns: what is wrong, by protocol."""

@@ -44,6 +44,8 @@ class Roster:
     accounts: tuple[AccountAnswer, ...]
     problems: tuple[str, ...]
     """Each with its line; if there are any, nothing of the file should be used."""
+    unused: tuple[str, ...] = ()
+    """Names in its header that mean no column of ours."""
 
 
 def read_roster(content: bytes, providers: Collection[str]) -> Roster:
@@ -70,7 +72,7 @@ def read_roster(content: bytes, providers: Collection[str]) -> Roster:
             break
     if not accounts and not problems:
         problems.append(say("line {line}: {problem}").format(line=1, problem=say("there is no address in this file")))
-    return Roster(tuple(accounts), tuple(problems))
+    return Roster(tuple(accounts), tuple(problems), _unused(text))
 
 
 def _decoded(content: bytes) -> str | None:
@@ -120,6 +122,17 @@ def _header(cells: list[str]) -> tuple[str, ...] | None:
     """The columns, if this line names them; those that we do not know have no name."""
     names = tuple(_COLUMNS.get(cell.lower().replace(" ", "_"), "") for cell in cells)
     return names if "address" in names and not any("@" in cell for cell in cells) else None
+
+
+def _unused(text: str) -> tuple[str, ...]:
+    separator, text, _ = _separator(text)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        names = next(([cell.strip() for cell in row] for row in rows if any(row)), [])
+    except csv.Error:
+        return ()
+    columns = _header(names)
+    return tuple(name for name, column in zip(names, columns, strict=True) if name and not column) if columns else ()
 
 
 def _named(cells: list[str], columns: tuple[str, ...]) -> Mapping[str, str] | str:

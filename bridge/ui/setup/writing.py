@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
@@ -35,9 +36,7 @@ def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
             made += [path] * is_new
         made.clear()
     except OSError as error:
-        problem = BridgeError(
-            said("{file} cannot be written: {reason}", file=path, reason=error.strerror or type(error).__name__)
-        )
+        problem = BridgeError(said("{file} cannot be written: {reason}", file=path, reason=system_reason(error)))
     else:
         return
     finally:

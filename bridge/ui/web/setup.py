@@ -252,6 +252,7 @@ class SetupPages:
             file_problems=in_file or [],
             file_name=draft.file_name,
             file_number=len(draft.file_accounts),
+            file_unused=", ".join(draft.file_unused),
             ports=[
                 (protocol.value, protocol.value.upper(), text, found.get(protocol.value, ""))
                 for protocol, text in draft.ports.items()

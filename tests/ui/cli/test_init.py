@@ -22,6 +22,7 @@ from bridge.model import Protocol
 from tests.conftest import COVERAGE
 
 CANARY = "CANARY-secret"
+GUID = "11111111-2222-3333-4444-555555555555"
 HOST = "https://login.microsoftonline.com"
 GOOGLE = ["1", "1234.apps.googleusercontent.com", CANARY, ""]
 ALICE = ["1", "alice@example.com", "", ""]
@@ -129,7 +130,8 @@ def test_what_somebody_else_has_written_meanwhile_is_left_alone(desk: Desk, take
 
 def test_a_v1_url_is_refused_at_once_with_the_right_one(desk: Desk) -> None:
     said = desk.init(
-        *("3", "1111", f"{HOST}/contoso.com/oauth2/authorize", f"{HOST}/contoso.com/oauth2/v2.0/authorize"),
+        *("3", "contoso.com", GUID),
+        *(f"{HOST}/contoso.com/oauth2/authorize", f"{HOST}/contoso.com/oauth2/v2.0/authorize"),
         *(f"{HOST}/fabrikam.com/oauth2/v2.0/token", f"{HOST}/contoso.com/oauth2/v2.0/token"),
         *("0a1b2c3d-1111-2222-3333-444455556666", CANARY, "31.1.2027", "2027-01-31", ""),
         *("1", "alice", "sales@contoso.com", "alice@contoso.com", "SALES@contoso.com", "", *WRITE),
@@ -149,7 +151,7 @@ def test_two_providers_and_a_list_whose_first_version_is_wrong(desk: Desk) -> No
     bad, good = desk.home / "bad.csv", desk.home / "good.csv"
     bad.write_bytes(b"adresse;fournisseur\r\nalice@example.com;gmail\r\nbob@contoso.com;gmial\r\n")
     good.write_bytes("\ufeffadresse;fournisseur\r\nalice@example.com;gmail\r\nbob@contoso.com;office365\r\n".encode())
-    device = ["4", "1111", "contoso.com", "n"]
+    device = ["4", GUID, "contoso.com", "n"]
     said = desk.init(*GOOGLE[:3], "y", *device, "2", "no.csv", str(bad), str(good), *WRITE)
     assert "this file cannot be read" in said
     assert "line 3: there is no provider of this name; possible here: gmail, office365" in said
@@ -347,7 +349,7 @@ def test_ctrl_c_leaves_nothing_and_says_so(desk: Desk, question: str) -> None:
     with typing(desk) as terminal:
         terminal.type("Number", "1\n")
         if question != "Client ID":
-            terminal.type("Client ID", "1234\n")
+            terminal.type("Client ID", "1234.apps.googleusercontent.com\n")
         terminal.interrupt(question, "Nothing was written")
         assert terminal.end() == 1
         assert "Traceback" not in terminal.shown

@@ -12,11 +12,12 @@ from bridge.ui.i18n import speak
 from bridge.ui.setup.answers import AccountAnswer, Choice, account_problem, secret_problem, setting_problem
 from bridge.ui.setup.document import section_problem
 
+GUID = "11111111-2222-3333-4444-555555555555"
 HOST = "https://login.microsoftonline.com"
 
 
 def microsoft(**settings: str) -> dict[str, Value]:
-    return {**Choice.MICROSOFT.settings, "client_id": "1111", **settings}
+    return {**Choice.MICROSOFT.settings, "client_id": GUID, **settings}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ def microsoft(**settings: str) -> dict[str, Value]:
         ("authorization_url", f"{HOST}/{{tenant}}/oauth2/v2.0/authorize", "your tenant's id in place of {tenant}"),
         ("tenant", "Contoso Ltd", "not the GUID or the domain"),
         ("client_id", "two words", "without spaces"),
+        ("client_id", "contoso.com", "the Application (client) ID is a GUID"),
+        ("tenant", f"{HOST}/contoso.com", "a URL belongs under `authorization_url`"),
         ("client_secret_expires", "31/01/2027", "a day such as 2027-01-31"),
     ],
 )
@@ -49,6 +52,13 @@ def test_a_right_one_is_taken_while_others_are_still_missing(key: str, answer: s
     assert setting_problem({**Choice.MICROSOFT.settings, key: answer}, key) == ""
 
 
+def test_the_number_of_a_project_is_no_client_id_of_google() -> None:
+    google = Choice.GOOGLE.settings
+    assert "looks like 1234-abcd.apps" in setting_problem({**google, "client_id": "123456789012"}, "client_id")
+    assert setting_problem({**google, "client_id": " 1234-aB.apps.googleusercontent.com"}, "client_id") == ""
+    assert setting_problem({**Choice.FASTMAIL.settings, "client_id": "anything"}, "client_id") == ""
+
+
 def test_two_urls_of_different_tenants_are_found_together(tmp_path: Path) -> None:
     urls = {
         "authorization_url": f"{HOST}/contoso.com/oauth2/v2.0/authorize",
@@ -58,7 +68,7 @@ def test_two_urls_of_different_tenants_are_found_together(tmp_path: Path) -> Non
 
 
 def test_an_app_alone_needs_its_own_tenant(tmp_path: Path) -> None:
-    settings = {**Choice.MICROSOFT_APP.settings, "client_id": "1111", "tenant": "organizations"}
+    settings = {**Choice.MICROSOFT_APP.settings, "client_id": GUID, "tenant": "organizations"}
     assert "the tenant's own GUID or domain" in section_problem(Choice.MICROSOFT_APP, settings, tmp_path)
     assert section_problem(Choice.MICROSOFT_APP, settings | {"tenant": "contoso.com"}, tmp_path) == ""
 

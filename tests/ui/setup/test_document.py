@@ -49,12 +49,16 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+IDS = {"google": "1234-a.apps.googleusercontent.com", "microsoft": "11111111-2222-3333-4444-555555555555"}
+"""These two take no other."""
+
+
 @st.composite
 def providers(draw: st.DrawFn) -> ProviderAnswer:
     choice = draw(st.sampled_from(Choice))
     chosen = choice.settings
     if choice is not Choice.GOOGLE_SERVICE:
-        chosen["client_id"] = draw(WORDS)
+        chosen["client_id"] = IDS.get(choice.kind) or draw(WORDS)
         assume(setting_problem(chosen, "client_id") == "")
     if choice.kind == "microsoft":
         chosen |= draw(TENANTS)

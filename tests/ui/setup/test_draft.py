@@ -12,6 +12,7 @@ from bridge.secret import Secret
 from bridge.ui.setup.answers import Choice, mail_server
 from bridge.ui.setup.draft import LONGEST, SECTIONS, TYPED, Draft, Section
 
+GUID = "11111111-2222-3333-4444-555555555555"
 HOST = "https://login.microsoftonline.com"
 TOKEN_URL = f"{HOST}/c.example/oauth2/v2.0/token"
 CANARY = "CANARY-secret"
@@ -23,7 +24,8 @@ def draft_with(directory: Path, *choices: Choice, has_keyring: bool = False) -> 
     for choice in choices:
         section = draft.sections[draft.choose(choice)]
         section.offer_secret(CANARY)
-        texts = {"client_id": "1111", "tenant": "contoso.com"}
+        client_id = GUID if choice is Choice.MICROSOFT else "1234.apps.googleusercontent.com"
+        texts = {"client_id": client_id, "tenant": "contoso.com"}
         assert section.take(texts, directory) == {}
         section.reference = "${file:secrets/one.txt}"
     return draft
@@ -44,7 +46,7 @@ def draft_with(directory: Path, *choices: Choice, has_keyring: bool = False) -> 
 )
 def test_each_answer_is_judged_beside_its_field(tmp_path: Path, texts: dict[str, str], field: str, said: str) -> None:
     section = Section(Choice.MICROSOFT)
-    problems = section.take({"client_id": "1111", "tenant": "contoso.com"} | texts, tmp_path)
+    problems = section.take({"client_id": GUID, "tenant": "contoso.com"} | texts, tmp_path)
     assert set(problems) == {field}
     assert said in problems[field]
     assert not section.is_good
@@ -55,14 +57,14 @@ def test_two_urls_of_different_tenants_are_wrong_together(tmp_path: Path) -> Non
         "authorization_url": f"{HOST}/a.example/oauth2/v2.0/authorize",
         "token_url": f"{HOST}/b.example/oauth2/v2.0/token",
     }
-    problems = Section(Choice.MICROSOFT).take({"client_id": "1111", **urls}, tmp_path)
+    problems = Section(Choice.MICROSOFT).take({"client_id": GUID, **urls}, tmp_path)
     assert "different hosts or tenants" in problems[""]
 
 
 def test_a_url_that_is_pasted_for_the_tenant_is_understood(tmp_path: Path) -> None:
     section = Section(Choice.MICROSOFT)
     texts = {
-        "client_id": "1111",
+        "client_id": GUID,
         "tenant": f"{HOST}/contoso.com/oauth2/v2.0/authorize",
         "token_url": f"{HOST}/contoso.com/oauth2/v2.0/token",
     }
@@ -75,7 +77,7 @@ def test_a_secret_outlives_other_answers_that_are_wrong(tmp_path: Path) -> None:
     assert section.offer_secret(CANARY) == ""
     assert section.take({"client_id": ""}, tmp_path) == {"client_id": "an answer is needed"}
     assert section.offer_secret("") == ""
-    assert section.take({"client_id": "1111"}, tmp_path) == {}
+    assert section.take({"client_id": "1.apps.googleusercontent.com"}, tmp_path) == {}
     assert section.secret == Secret(CANARY)
     assert CANARY not in repr(section)
     assert CANARY not in str(section.settings)
@@ -92,7 +94,8 @@ def test_a_secret_that_cannot_be_one_leaves_the_earlier_one(text: str) -> None:
 
 
 def test_a_secret_is_needed_where_the_provider_wants_one(tmp_path: Path) -> None:
-    assert Section(Choice.GOOGLE).take({"client_id": "1"}, tmp_path) == {"client_secret": "an answer is needed"}
+    google = {"client_id": "1.apps.googleusercontent.com"}
+    assert Section(Choice.GOOGLE).take(google, tmp_path) == {"client_secret": "an answer is needed"}
     assert Section(Choice.YAHOO).take({"client_id": "1"}, tmp_path) == {}
 
 
@@ -120,7 +123,7 @@ def test_another_provider_becomes_a_section_that_loads(tmp_path: Path) -> None:
     draft = Draft(tmp_path, has_keyring=True)
     section = draft.sections[draft.choose(Choice.OTHER)]
     texts = {
-        "client_id": "1111",
+        "client_id": GUID,
         "authorization_url": "https://login.example.com/authorize",
         "token_url": "https://login.example.com/token",
         "scopes": "openid  mail",

@@ -31,6 +31,12 @@ def test_what_spreadsheets_write_is_read(content: str) -> None:
     assert roster.accounts == (ALICE, BOB)
 
 
+def test_a_column_with_a_name_of_its_own_is_told_of() -> None:
+    roster = read_roster(b"\nadresse;fournisseur;qui signe\nalice@example.com;gmail;bob@example.com\n", TWO)
+    assert (roster.accounts, roster.unused) == ((ALICE,), ("qui signe",))
+    assert read_roster(b"alice@example.com;gmail;\n", TWO).unused == ()
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
 def test_accents_survive_whatever_windows_writes(encoding: str) -> None:
     roster = read_roster("adresse;fournisseur\r\nrené@example.com;gmail\r\n".encode(encoding), TWO)

@@ -30,7 +30,9 @@ from tests.ui.web.conftest import TOKEN, Browser, browsing
 from tests.ui.web.test_server import assert_headers, raw
 
 CANARY = "CANARY-secret"
-GOOD = {"client_id": "1111", "client_secret": CANARY}
+GOOGLE_ID = "1111.apps.googleusercontent.com"
+GUID = "11111111-2222-3333-4444-555555555555"
+GOOD = {"client_id": GOOGLE_ID, "client_secret": CANARY}
 PORTS = {"imap": "1143", "pop3": "1110", "smtp": "1587"}
 
 
@@ -176,17 +178,17 @@ async def test_answers_that_are_wrong_are_shown_again_and_the_secret_is_not(site
     _, path, _ = await site.send("/setup/provider", choice="MICROSOFT")
     assert path == "/setup/provider/office365"
     status, _, page = await site.send(
-        path, client_id="1111", tenant="Contoso <Ltd>", client_secret=CANARY, client_secret_expires="2027-01-31"
+        path, client_id=GUID, tenant="Contoso <Ltd>", client_secret=CANARY, client_secret_expires="2027-01-31"
     )
     assert status == 422
-    assert 'value="1111"' in page
+    assert f'value="{GUID}"' in page
     assert "Contoso &lt;Ltd&gt;" in page
     assert 'aria-describedby="tenant-problem' in page
     assert "is kept" in page
-    status, path, _ = await site.send(path, client_id="1111", tenant="contoso.com")
+    status, path, _ = await site.send(path, client_id=GUID, tenant="contoso.com")
     assert (status, path) == (200, "/setup/accounts")
     assert site.machine.draft.sections["office365"].secret == Secret(CANARY)
-    _, _, page = await site.send("/setup/provider/office365", client_id="1111", tenant="contoso.com", no_secret="1")
+    _, _, page = await site.send("/setup/provider/office365", client_id=GUID, tenant="contoso.com", no_secret="1")
     assert site.machine.draft.sections["office365"].secret is None
 
 
@@ -211,7 +213,7 @@ async def test_a_provider_is_changed_and_removed(site: Site) -> None:
     await site.answer_all()
     _, path, page = await site.send("/setup/provider", choice="YAHOO")
     assert path == "/setup/provider/yahoo"
-    await site.send(path, client_id="2222")
+    await site.send(path, client_id=GOOGLE_ID.replace("1", "2"))
     status, path, page = await site.upload(accounts="alice@example.com")
     assert status == 422
     assert "name the provider: gmail, yahoo" in page
