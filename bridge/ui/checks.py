@@ -30,6 +30,12 @@ def check_name(name: str) -> str:
             return say("clock")
         case "tenant":
             return say("tenant")
+        case "certificate":
+            return say("certificate")
+        case "os user":
+            return say("OS user")
+        case "workers":
+            return say("processes")
         case "token":
             return say("sign-in")
         case "imap log-in" | "pop3 log-in" | "smtp log-in":

@@ -75,6 +75,7 @@ def test_help_and_mistakes_at_the_command_line_are_told_in_french(bridge: Bridge
     assert "Il manque l’argument 'ADRESSE'." in bridge.run("accounts", "password", code=2)
     assert "'check'" in bridge.run("chek", code=2)
     assert "c’est un dossier" in bridge.run("import", "/", code=2)
+    assert "n’est pas dans l’intervalle" in bridge.run("init", "--browser", "--port", "70000", code=2)
     assert "--full va avec --report FICHIER" in bridge.run("check", "--full", code=2)
 
 

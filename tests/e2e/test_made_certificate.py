@@ -44,7 +44,7 @@ def bridge(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
 def trusted(bridge: Bridge) -> Path:
     """What a person imports."""
     file = bridge.directory / "authority.crt"
-    bridge.run("certificate", "--export", str(file))
+    assert f"certutil -addstore Root {file.name}" in bridge.run("certificate", "--export", str(file))
     return file
 
 

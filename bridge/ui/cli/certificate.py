@@ -48,6 +48,9 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
     return DONE
 
 
+_DEBIAN = "/usr/local/share/ca-certificates"
+
+
 def _made(loaded: LoadedConfig, names: list[str], *, is_new: bool) -> CertificateFile:
     made = made_certificate(loaded)
     if is_new:
@@ -80,6 +83,7 @@ def _row(file: Path, found: CertificateFile) -> dict[str, object]:
 
 
 def _text(file: Path, found: CertificateFile) -> str:
+    name = f'"{file.name}"' if " " in file.name else file.name
     lines = [
         say("Import this certificate, once, on each machine whose mail programs connect with TLS:"),
         f"  {file}",
@@ -89,9 +93,9 @@ def _text(file: Path, found: CertificateFile) -> str:
         f"  {found.certificate.issuer}",
         f"  SHA-256 {found.sha256}",
         f"  SHA-1   {found.sha1}",
-        "Windows        certutil -addstore Root FILE",
-        "macOS          sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain FILE",
-        "Debian/Ubuntu  sudo cp FILE /usr/local/share/ca-certificates/mail-bridge.crt && sudo update-ca-certificates",
+        f"Windows        certutil -addstore Root {name}",
+        f"macOS          sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {name}",
+        f"Debian/Ubuntu  sudo cp {name} {_DEBIAN}/mail-bridge.crt && sudo update-ca-certificates",
         say("Thunderbird    Settings, Certificates, Manage Certificates, Authorities, Import: trust it for websites"),
     ]
     return "\n".join(lines)

@@ -46,6 +46,8 @@ CLICK: Final = (
     "{name} {filename!r} is a file.",
     "{name} {filename!r} is not readable.",
     "{name} {filename!r} is not writable.",
+    "{value!r} is not a valid {number_type}.",
+    "{value} is not in the range {range}.",
 )
 """What our commands can make click say."""
 
