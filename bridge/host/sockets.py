@@ -17,6 +17,9 @@ BACKLOG = 512
 TRIES = 20
 """For `localhost` and port 0: how often a port that is free at 127.0.0.1 may turn out to be taken at ::1."""
 
+ANSWER_SECONDS = 1.0
+"""The kernel itself answers for a program that listens here; Windows takes two seconds for a port where nobody does."""
+
 LOWEST_FREE_PORT = 1024
 """Below it a port needs a privilege on most systems."""
 
@@ -57,6 +60,15 @@ def bind(address_host: str, port: int, *, what: str) -> list[socket.socket]:
             "localhost ({what}): no port is free both at 127.0.0.1 and at ::1; name one in the configuration", what=what
         )
     )
+
+
+def answers(host: str, port: int) -> bool:
+    """True if a program listens at this address of the machine's own."""
+    try:
+        socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _listen(host: str, port: int, what: str) -> socket.socket:

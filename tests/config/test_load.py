@@ -194,7 +194,7 @@ NESTED = "this is nested more than 32 levels deep"
         ),
         ("a: 'b", "1:4: the quote that opens here is never closed"),
         ("a: b: c", "1:5: a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
-        ("a: 1\nb\nc: 1", "2:1: this is neither 'key: value' nor '- item': is a ':' missing?"),
+        ("a: 1\nb\nc: 1", "2:1: this is neither 'key: value' nor '- item': is a ':' missing, or the space behind it?"),
         ("a: {b: 1", "1:9: a ',' or the closing '}' is missing; within {…}, put ${…} in quotes"),
         ("a: [1", "1:6: a ',' or the closing ']' is missing; within […], put ${…} in quotes"),
         ('a: "C:\\secret"', "1:8: after \\ in \"…\" comes a letter that means nothing; use '…' for Windows paths"),

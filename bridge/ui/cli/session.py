@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bridge.advice.said import said
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
 from bridge.errors import BridgeError, ConfigError
@@ -172,8 +173,17 @@ def find_config(settings: Settings) -> Path:
     from bridge.host.paths import config_candidates, is_there
 
     if settings.config is not None:
-        if not is_there(settings.config):  # else `status --config tpyo.yaml` would say that no bridge is running
-            raise ConfigError([said("{file}: there is no such file", file=settings.config)])
+        try:
+            if not settings.config.is_dir():  # which the loader tells
+                settings.config.open(
+                    "rb"
+                ).close()  # else `status --config tpyo.yaml` would say that no bridge is running
+        except PermissionError as problem:
+            reason = said("this file cannot be read: {reason}", reason=system_reason(problem))
+            told = Said("{file}: {reason}", (("file", str(settings.config)), ("reason", reason)))
+            raise ConfigError([told]) from None
+        except (OSError, ValueError):
+            raise ConfigError([said("{file}: there is no such file", file=settings.config)]) from None
         return settings.config
     candidates = config_candidates()
     for path in candidates:
@@ -362,8 +372,23 @@ async def reach(settings: Settings) -> AsyncIterator[Control]:
         if control is not None:
             yield control
             return
-    async with opened(load(settings)) as app:
+    loaded = load(settings)
+    _warn_of_a_stranger(loaded)
+    async with opened(loaded) as app:
         yield app.control
+
+
+def _warn_of_a_stranger(loaded: LoadedConfig) -> None:
+    """A service's password asked for by another user is one of that user's own store, and opens nothing."""
+    from bridge.host.sockets import answers
+
+    config = loaded.config
+    if config.store.path is None and config.store.url is None and answers(config.console.host, config.console.port):
+        sentence = i18n.say(
+            "warning: a program listens at {console}, and it is no mail-bridge of this user. If it is that of another "
+            "user, such as a service's, run this command as that user: here it looks into a store of your own"
+        )
+        click.echo(sentence.format(console=config.console.address), err=True)
 
 
 @asynccontextmanager

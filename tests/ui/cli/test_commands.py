@@ -68,6 +68,20 @@ def without_config(bridge: Bridge, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def test_who_asks_for_the_password_of_another_users_bridge_is_warned(admin: Bridge) -> None:
+    admin.config["store"].pop("path", None)
+    home = str(admin.directory / "home")
+    admin.environment |= {"HOME": home, "XDG_DATA_HOME": home, "LOCALAPPDATA": home}
+    with socket.create_server(("127.0.0.1", int(admin.config["console"].partition(":")[2]))):
+        code, shown, said = separate(admin, "accounts", "password", ALICE)
+        assert (code, len(shown.split())) == (0, 1)
+        assert "run this command as that user" in said
+        admin.config["store"]["path"] = str(admin.directory / "shared.sqlite")
+        assert "as that user" not in separate(admin, "accounts", "password", ALICE)[2]
+    del admin.config["store"]["path"]
+    assert "as that user" not in separate(admin, "accounts", "password", ALICE)[2]
+
+
 # --- no configuration, or not that one ---------------------------------------------------------------------------
 
 
