@@ -302,7 +302,10 @@ _WORDS: tuple[tuple[str, Said], ...] = (
         "mapping values are not allowed",
         said("a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
     ),
-    ("could not find expected ':'", said("this is neither 'key: value' nor '- item': is a ':' missing, or the space behind it?")),
+    (
+        "could not find expected ':'",
+        said("this is neither 'key: value' nor '- item': is a ':' missing, or the space behind it?"),
+    ),
     ("expected <block end>", said("this line does not fit the one above: check indentation, quotes and dashes")),
     ("sequence entries are not allowed", said("a list cannot begin here: put it on a line of its own")),
     ("mapping keys are not allowed", said("a key cannot begin here")),

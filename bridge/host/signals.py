@@ -8,8 +8,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar, cast
 
+R = TypeVar("R")
 Order = Callable[[], None]
 
 
@@ -48,6 +50,40 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+def run_until_interrupted(runner: asyncio.Runner, main: Coroutine[Any, Any, R]) -> R:
+    """`runner.run(main)`, where Ctrl-C cancels in a turn of its own; a second one ends at once.
+
+    The handler of Runner cancels in the middle of whatever runs; where that is asyncio taking over a thread's result,
+    it logs "invalid state" with a traceback. Raises: KeyboardInterrupt.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored: `nohup … &`
+        return runner.run(main)
+    loop = runner.get_loop()
+    interrupts: list[int] = []
+    tasks: list[asyncio.Task[R]] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        interrupts.append(number)
+        if len(interrupts) > 1 or not tasks:
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(tasks[0].cancel)
+
+    async def known() -> R:
+        tasks.append(cast("asyncio.Task[R]", asyncio.current_task()))
+        return await main
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        return runner.run(known())
+    except asyncio.CancelledError:
+        if interrupts:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Relay:

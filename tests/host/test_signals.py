@@ -72,3 +72,28 @@ def test_they_arrive_while_a_toolkit_lets_no_python_run(ending: int) -> None:
 def test_one_that_comes_before_anybody_listens_is_kept_and_handlers_are_put_back() -> None:
     assert lines("early", signal.SIGTERM)[0:2] == ["ready", "reload"]
     assert lines("plain", signal.SIGHUP, signal.SIGINT) == ["ready", "reload", "stop", "put back"]
+
+
+INTERRUPTED = """
+import asyncio, os, signal
+from bridge.host.signals import run_until_interrupted
+
+async def work():
+    os.kill(os.getpid(), signal.SIGINT)  # its handler has run when this returns
+    print(asyncio.current_task().cancelling(), flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print(asyncio.current_task().cancelling(), flush=True)
+
+try:
+    with asyncio.Runner() as runner:
+        run_until_interrupted(runner, work())
+except KeyboardInterrupt:
+    print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)
+"""
+
+
+def test_ctrl_c_cancels_between_two_turns_of_the_loop_and_not_within_one() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["0", "1", "True"]

@@ -143,8 +143,10 @@ def _found(config: Path | None) -> Path | None:
 
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
     """Run a command's coroutine."""
+    from bridge.host.signals import run_until_interrupted
+
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(main)
+        return run_until_interrupted(runner, main)
 
 
 async def read_line() -> str:
