@@ -26,7 +26,9 @@ CLOUD_HOSTS = (
     *("login.sovcloud-identity.fr", "login.sovcloud-identity.de", "login.sovcloud-identity.sg"),
 )
 """Microsoft's sign-in hosts, which the server's certificate names too: tests.servers.tunnel leads them here."""
-GOOGLE_CLIENT, MICROSOFT_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "microsoft-client", "public-client"
+GOOGLE_CLIENT, PUBLIC_CLIENT = "google-client.apps.example", "public-client"
+MICROSOFT_CLIENT = "22222222-aaaa-bbbb-cccc-333333333333"
+"""`init` takes a GUID only, as Entra gives them."""
 GOOGLE_SCOPES = "https://mail.google.com/ openid https://www.googleapis.com/auth/userinfo.email"
 REDIRECT = "http://localhost:3017/"
 GOOGLE_AUDIENCE = "https://oauth2.googleapis.com/token"
