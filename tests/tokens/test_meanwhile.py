@@ -140,33 +140,35 @@ async def test_a_sign_in_that_was_beginning_during_a_reload_is_none(change: Chan
         assert it.authorizations.find(ALICE.address) is None
 
 
+async def redeemed_during(it: World, change: Change) -> str:
+    """The outcome of a code that the provider is about to redeem while the configuration changes."""
+    pending = await it.authorizations.begin(ALICE)
+    it.provider.redeems.append(gate := Gate())
+    async with asyncio.TaskGroup() as group:
+        completed = group.create_task(outcome(it.authorizations.complete({"state": pending.state, "code": "c"})))
+        await gate.reached.wait()
+        change(it)
+        gate.open()
+    return completed.result()
+
+
 @pytest.mark.parametrize("change", RELOADS)
 async def test_what_was_redeemed_during_a_reload_is_not_stored(change: Change) -> None:
     async with world() as tokens:
         it = World(tokens)
-        pending = await it.authorizations.begin(ALICE)
-        it.provider.redeems.append(gate := Gate())
-        async with asyncio.TaskGroup() as group:
-            completed = group.create_task(outcome(it.authorizations.complete({"state": pending.state, "code": "c"})))
-            await gate.reached.wait()
-            change(it)
-            gate.open()
-        assert completed.result() == "provider"
+        assert await redeemed_during(it, change) == "provider"
         assert not await it.stored()
 
 
 async def test_a_reload_that_changes_nothing_for_it_lets_a_sign_in_go_on() -> None:
     async with world() as tokens:
         it = World(tokens)
-        pending = await it.authorizations.begin(ALICE)
-        it.provider.redeems.append(gate := Gate())
-        async with asyncio.TaskGroup() as group:
-            completed = group.create_task(outcome(it.authorizations.complete({"state": pending.state, "code": "c"})))
-            await gate.reached.wait()
+
+        def new_secret(it: World) -> None:
             it.reload()
-            it.tokens.providers["acme"] = Slow(it.tokens.clock)  # such as for a new secret
-            gate.open()
-        assert completed.result() == "done"
+            it.tokens.providers["acme"] = Slow(it.tokens.clock)
+
+        assert await redeemed_during(it, new_secret) == "done"
         assert await it.stored()
 
 
