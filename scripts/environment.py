@@ -14,6 +14,9 @@ ENVIRONMENT = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
 DEVELOPMENT = ("dev", "postgresql", "tray")
 """The extras for whatever is not a user's: tests, benchmark, catalogues, pictures."""
+AS_LOCKED = ("--require-hashes", "--no-deps", "-r")
+"""What makes pip install a lock and nothing else. Without --no-deps, pip 23 looks for the newest release of whatever is
+required with an extra, and then refuses it for not being the locked one: no installation on the day of a release."""
 
 
 def python() -> Path:
@@ -44,7 +47,7 @@ def prepare(*extras: str) -> Path:
             sys.exit(f"no virtual environment could be made ({problem}). On Debian: apt install python3-venv")
     print("installing mail-bridge and what it needs …", flush=True)
     # The project last, without its requirements and with the locked setuptools: nothing is fetched that has no hash.
-    _pip("--require-hashes", "-r", str(lock_file(extras)))
+    _pip(*AS_LOCKED, str(lock_file(extras)))
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     stamp.write_text(wanted)
     return python()

@@ -79,6 +79,8 @@ def write(*, upgrade: bool) -> int:
         path.parent.mkdir(exist_ok=True)
         command = [tool, "pip", "compile", "pyproject.toml", "--universal", "--generate-hashes", "--quiet"]
         command += ["--python-version", ".".join(map(str, OLDEST_PYTHON)), "--no-annotate", "--no-header"]
+        # pip refuses "coverage[toml]>=7" beside "coverage==7.17.4" as soon as there is a newer coverage.
+        command += ["--no-strip-extras"]
         # The project itself is built from the lock as well, not with whatever setuptools is the newest today.
         command += ["--group", "build"]
         command += [word for extra in extras for word in ("--extra", extra)]

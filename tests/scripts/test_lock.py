@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +73,58 @@ def test_small_locks_have_the_versions_of_the_large_one(script: Any) -> None:
         assert pinned(extras) <= everything
 
 
-def test_an_archive_with_another_hash_is_not_installed(script: Any, tmp_path: Path) -> None:
+@pytest.fixture
+def as_locked(script: Any) -> tuple[str, ...]:
+    """How scripts/environment.py has pip install a lock."""
+    locked: tuple[str, ...] = importlib.import_module("environment").AS_LOCKED
+    return locked
+
+
+def test_an_archive_with_another_hash_is_not_installed(script: Any, as_locked: tuple[str, ...], tmp_path: Path) -> None:
     """pip, as scripts/environment.py calls it, with one hash of the lock spoilt."""
     lines = script.lock_file(()).read_text(encoding="utf-8").splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("aiosmtpd=="))
     spoilt = tmp_path / "spoilt.txt"
     spoilt.write_text(f"{lines[at]}\n    --hash=sha256:{'0' * 64}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "install", "--require-hashes", "--no-deps", "--target", str(tmp_path / "t")]
+    command = [sys.executable, "-m", "pip", "install", "--target", str(tmp_path / "t")]
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
         pytest.fail("this environment has no pip")
-    done = subprocess.run([*command, "-r", str(spoilt)], capture_output=True, text=True)
+    done = subprocess.run([*command, *as_locked, str(spoilt)], capture_output=True, text=True)
     assert done.returncode != 0
     assert "HASH" in done.stderr.upper()
     shutil.rmtree(tmp_path / "t", ignore_errors=True)
+
+
+def test_a_newer_release_does_not_stop_an_installation(as_locked: tuple[str, ...], tmp_path: Path) -> None:
+    """Of a package that another requires with an extra: `coverage[toml]>=7` beside a locked coverage."""
+    wheel(tmp_path, "part", "2")
+    hashes = {"part": wheel(tmp_path, "part", "1"), "tool": wheel(tmp_path, "tool", "1", requires="part[extra]>=1")}
+    lock = tmp_path / "lock.txt"
+    lock.write_text("".join(f"{name}==1 --hash=sha256:{sha256}\n" for name, sha256 in hashes.items()), encoding="utf-8")
+    target = tmp_path / "target"
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(tmp_path), "--target"]
+    done = subprocess.run([*command, str(target), *as_locked, str(lock)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in target.glob("*.dist-info")} == {"part-1.dist-info", "tool-1.dist-info"}
+
+
+def wheel(directory: Path, name: str, version: str, *, requires: str = "") -> str:
+    """Write an empty package with an extra named `extra`. Returns: its SHA-256."""
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nProvides-Extra: extra\n"
+    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    content = {
+        "METADATA": metadata,
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    path = directory / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in content.items():
+            archive.writestr(f"{name}-{version}.dist-info/{file}", text)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_lock_leaves_nothing_out() -> None:
+    """What is installed without pip's resolver has everything that it requires."""
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
