@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +40,7 @@ from bridge.model import Account, Caller, Ends, TlsMode
 from bridge.notices import ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth.providers import Providers
 from bridge.observe.logs import current, event
+from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
 from bridge.relay.flight import log_in
 from bridge.relay.limits import ConnectionCap, Turns
@@ -209,18 +210,21 @@ class App:
     async def serve(self) -> None:
         """Serve mail clients until stop(); sessions get a moment to end."""
         async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(Renewal(self._tokens, self._find, self._clock).run()),
-                group.create_task(self._hooks.run()),
-                group.create_task(self._secrets.run()),
-                group.create_task(self._ports.follow_certificates(self._clock.pause)),
-                *([group.create_task(self._pool.run())] if self._pool is not None else []),
-            ]
+            background = [group.create_task(kept(name, run, self._clock)) for name, run in self._helpers()]
             for listener in self._ports.listeners:
                 self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
             await self._ports.run()
             for task in background:
                 task.cancel()
+
+    def _helpers(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What runs beside the ports, by name."""
+        yield "renewal", Renewal(self._tokens, self._find, self._clock).run
+        yield "hooks", self._hooks.run
+        yield "client secrets", self._secrets.run
+        yield "certificates", partial(self._ports.follow_certificates, self._clock.pause)
+        if self._pool is not None:
+            yield "workers", self._pool.run
 
     def stop(self) -> None:
         """Accept nothing more; serve() returns once the sessions have ended, or have had their time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import io
 import poplib
 import secrets
 import smtplib
@@ -23,11 +24,15 @@ from bridge.config.load import parse_config
 from bridge.control.contract import AccountState
 from bridge.demo.world import DemoWorld, demo_world
 from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused
+from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
 from bridge.notices import AuthorizationNeeded, Authorized, Notice
+from bridge.relay.ports import Ports
 from bridge.secret import Secret
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from bridge.tokens.expiry import SecretWatch
+from bridge.tokens.renewal import Renewal
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 T = TypeVar("T")
@@ -259,3 +264,24 @@ async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_res
             assert back == "http://localhost:3017/"
             await it.app.control.cancel_authorization(ALICE)
         assert summary == ""
+
+
+@pytest.mark.parametrize("helper", ["renewal", "hooks", "client secrets", "certificates"])
+async def test_a_helper_with_a_bug_ends_nobodys_mail(
+    helper: str, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    async def bug(*_: object) -> None:
+        raise RuntimeError("of ours")
+
+    owners: dict[str, tuple[type, str]] = {
+        "renewal": (Renewal, "run"),
+        "hooks": (Hooks, "run"),
+        "client secrets": (SecretWatch, "run"),
+        "certificates": (Ports, "follow_certificates"),
+    }
+    monkeypatch.setattr(*owners[helper], bug)
+    async with running() as it:
+        await it.sign_in(ALICE)
+        assert f'"helper": "{helper}"' in log.getvalue()
+        answer = await it.imap(ALICE, await it.password(ALICE), lambda session: session.select("INBOX"))
+        assert answer[0] == "OK"

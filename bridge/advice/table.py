@@ -83,6 +83,9 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "sign-in again."
             ),
             "sign_in.configuration_changed": "The configuration has changed. Start the sign-in again.",
+            "sign_in.bug": (
+                "The fault is in mail-bridge, and is in its log. Please try again, or tell your administrator."
+            ),
             "sign_in.missing_scope": (
                 "The sign-in does not allow {scopes}. Sign in again and leave every box ticked; if there is none, the "
                 "administrator of mail-bridge must add this permission to the app."

@@ -30,7 +30,7 @@ from bridge.oauth.base import (
     DeviceRequest,
     Provider,
 )
-from bridge.observe.logs import detail, event, report
+from bridge.observe.logs import detail, event, fault, report
 from bridge.tasks import task_group
 
 LIFE = 600.0
@@ -195,7 +195,7 @@ class Authorizations:
 
     @contextmanager
     def _telling(self, address: str) -> Iterator[None]:
-        """Tell everybody of a sign-in that fails inside; the error goes on."""
+        """Tell everybody of a sign-in that fails inside, if by a bug; the error goes on."""
         try:
             yield
         except BridgeError as problem:
@@ -204,19 +204,29 @@ class Authorizations:
                 report("sign_in.failed", problem, account=address, code=code)
             self._bus.publish(AuthorizationEnded(address, code, str(problem), problem.diagnosis))
             raise
+        except Exception:
+            self._end(address, "bug", Diagnosis.of("sign_in.bug"))
+            raise
 
     async def _follow(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
         """Poll until the person has finished, or the code has ended; then as with a browser that came back."""
+        address = pending.account.address
+        try:
+            with suppress(BridgeError), self._telling(address):  # suppressed, since it has been told
+                await self._finish(pending, request, provider)
+        except Exception as bug:  # noqa: BLE001  the supervisor of section 8: one sign-in ends, not the bridge
+            fault("sign_in.bug", account=address, error=bug)
+
+    async def _finish(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
         account = pending.account
-        with suppress(BridgeError), self._telling(account.address):  # suppressed, since it has been told
-            try:
-                tokens = await self._poll(pending, request, provider)
-            finally:
-                if self._pending.get(account.address) is pending:
-                    self._forget(account.address)
-            if tokens is not None:
-                self._check_still_configured(account, pending.fingerprint)
-                await self._keep(account, tokens)
+        try:
+            tokens = await self._poll(pending, request, provider)
+        finally:
+            if self._pending.get(account.address) is pending:
+                self._forget(account.address)
+        if tokens is not None:
+            self._check_still_configured(account, pending.fingerprint)
+            await self._keep(account, tokens)
 
     async def _poll(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> TokenSet | None:
         """RFC 8628 section 3.5; None once the sign-in has expired here. Raises: what else ends it."""

@@ -6,6 +6,7 @@ A message is a JSON array on a line of its own. What one turn of the loop wants 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from collections import deque
@@ -22,6 +23,10 @@ Take = Callable[[list[Any], socket.socket | None], None]
 SOON_SECONDS, SOON_MESSAGES = 0.1, 32
 """For what is not urgent: after so long, or as soon as there are so many. To be woken costs a process that has nothing
 else to do several times what it then does: its memory has left the processor's caches."""
+
+_LATER = {errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
+"""The system is short of something; the other process is well. Linux has a limit for sockets on their way to a process
+that does not fetch them, and says ETOOMANYREFS."""
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 _DECODE = json.JSONDecoder().decode
@@ -122,8 +127,11 @@ class Link:
             self._is_waiting = True
             self._loop.add_writer(self._passage, self._flush)
             return
-        except OSError:  # the other process has ended: the reader is about to see it
-            self._queue.clear()
+        except OSError as problem:
+            if problem.errno in _LATER:
+                self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
+            else:  # the other process has ended: the reader is about to see it
+                self._queue.clear()
         self._is_urgent = False
         if self._is_waiting:
             self._is_waiting = False

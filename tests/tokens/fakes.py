@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, StoreUnavailable
+from bridge.errors import AuthorizationFailed, GrantRevoked, StoreUnavailable
 from bridge.model import AccessToken, Account, Subject, TokenSet
 from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest
 from bridge.secret import Secret
@@ -59,7 +59,7 @@ class StrictProvider:
         self.subjects: list[str] = []
         """Whom refresh() was asked for."""
         self.revoked: list[str] = []
-        self.problem: BridgeError | None = None
+        self.problem: Exception | None = None
         self.gate = asyncio.Event()
         """Closed, a refresh waits."""
         self.gate.set()
@@ -143,7 +143,7 @@ class ScriptedDevice:
     is_unattended = False
     fingerprint = "one"
 
-    def __init__(self, behind: StrictProvider, *answers: DevicePending | BridgeError | None) -> None:
+    def __init__(self, behind: StrictProvider, *answers: DevicePending | Exception | None) -> None:
         """None: the person has finished, and `behind` issues the tokens."""
         self._behind = behind
         self._answers = list(answers)
@@ -159,7 +159,7 @@ class ScriptedDevice:
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         self.polls.append(self._behind.clock.monotonic())
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, BridgeError):
+        if isinstance(answer, Exception):
             raise answer
         return self._behind.issue() if answer is None else answer
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationFailed, BridgeError, LimitReached, ProviderRefused, ProviderUnavailable
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
@@ -16,7 +18,7 @@ from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictPr
 
 
 class World:
-    def __init__(self, *answers: DevicePending | BridgeError | None) -> None:
+    def __init__(self, *answers: DevicePending | Exception | None) -> None:
         """With answers: by device code."""
         self.clock = HandClock()
         self.strict = StrictProvider(self.clock)
@@ -177,6 +179,27 @@ async def test_an_answer_that_ends_a_device_sign_in_is_told_once(answer: BridgeE
     assert it.kept == []
     assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer), answer.diagnosis)]
     assert len(it.device.polls) == 2
+
+
+BUG = Diagnosis.of("sign_in.bug")
+
+
+async def test_a_bug_in_one_device_sign_in_ends_that_one_only(log: io.StringIO) -> None:
+    it = World(WAIT, RuntimeError("of ours"))
+    await device_ends(it)  # which would raise it, had it reached the task group of all sign-ins
+    assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG)]
+    assert '"event": "sign_in.bug"' in log.getvalue()
+    assert "RuntimeError" in log.getvalue()
+
+
+async def test_a_bug_behind_the_browsers_return_is_told_too() -> None:
+    """Else whoever waits for the end of this sign-in, such as `authorize`, waits for ever."""
+    it = World()
+    it.strict.problem = RuntimeError("of ours")
+    pending = await it.authorizations.begin(ALICE)
+    with pytest.raises(RuntimeError):
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+    assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG)]
 
 
 async def test_a_code_that_nobody_types_expires_and_is_polled_no_more() -> None:

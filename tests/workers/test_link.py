@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,6 +72,40 @@ async def test_what_is_not_urgent_waits_for_what_is_or_for_others_of_its_kind(
         for _ in range(link.SOON_MESSAGES):
             message, _ = await other.heard.get()
         assert message == ["last"]
+
+
+class Short(UnixPassage):
+    """Of a system that is short of something, three times."""
+
+    left = 3
+    error = errno.ENOBUFS
+
+    def send(self, data: bytes, handed: socket.socket | None) -> int:
+        if self.left:
+            self.left -= 1
+            raise OSError(self.error, os.strerror(self.error))
+        return super().send(data, handed)
+
+
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS])
+async def test_what_the_system_has_no_room_for_is_sent_later(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Short, "error", error)
+    monkeypatch.setattr(link, "SOON_SECONDS", 0.01)
+    ours, theirs = socket.socketpair()
+    other = Peer(theirs)
+    one = Link(Short(ours), lambda *_: None, lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        one.send("before")
+        one.send(link.HANDED, 1, handed=listening)
+        one.send("behind")
+        heard = [await other.heard.get() for _ in range(3)]
+        assert [message[0] for message, _ in heard] == ["before", link.HANDED, "behind"]
+        handed = heard[1][1]
+        assert handed is not None
+        with handed:
+            assert handed.getsockname() == listening.getsockname()
+    one.close()
+    other.link.close()
 
 
 async def test_more_than_the_kernel_takes_waits_and_arrives_whole() -> None:
