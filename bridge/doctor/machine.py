@@ -51,6 +51,8 @@ class Machine:
     """Of which connections the system tells whose program it is, tried now."""
     has_user: Callable[[str], bool | None] = lambda name: None
     """Whether there is this OS user; None if that cannot be known."""
+    has_program: Callable[[str], bool | None] = lambda name: None
+    """Whether a program of this name or path could be started; None if that cannot be known."""
 
 
 NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
@@ -86,7 +88,11 @@ OPEN_TO_OTHERS = (
     "whether a firewall lets other machines reach {addresses} can only be tried from one of them; the firewall of this "
     "machine must allow it"
 )
-
+NOTIFY_FOUND = "the program of `notify` is there: {program}; it was not started"
+NOTIFY_MISSING = (
+    "the program of `notify` cannot be started: {program} is not there, or is no program. Write its whole path under "
+    "`notify` in the configuration"
+)
 
 USERS_TOLD = "this system tells whose programs connect, so that `os_user` and the sign-in page work"
 USERS_OWN = (
@@ -137,8 +143,13 @@ def _telling(telling: Telling, bound: list[str]) -> Finding:
 
 
 def machine_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
-    """Descriptors, browser, firewall. May block for some seconds."""
-    return _descriptors(config, machine), _browser(config, machine), _firewall(config, machine)
+    """Descriptors, browser, firewall, the program of `notify`. May block for some seconds."""
+    return (
+        _descriptors(config, machine),
+        _browser(config, machine),
+        _firewall(config, machine),
+        *_notify(config, machine),
+    )
 
 
 def _descriptors(config: Config, machine: Machine) -> Finding:
@@ -163,3 +174,17 @@ def _firewall(config: Config, machine: Machine) -> Finding:
         return skipped("firewall", "", OPEN_TO_OTHERS, addresses=", ".join(others))
     # Not "ok": no firewall was asked.
     return skipped("firewall", "", LOOPBACK_ON_WINDOWS if machine.platform == "win32" else LOOPBACK_ONLY)
+
+
+def _notify(config: Config, machine: Machine) -> tuple[Finding, ...]:
+    """Looked for only: what it would tell somebody is none of the doctor's business."""
+    if not config.notify.command:
+        return ()
+    program = config.notify.command[0]
+    match machine.has_program(program):
+        case True:
+            return (ok("notify", "", NOTIFY_FOUND, program=program),)
+        case False:
+            return (failed("notify", "", NOTIFY_MISSING, turn=Turn.APP_ADMIN, program=program),)
+        case None:
+            return ()

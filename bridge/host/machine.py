@@ -1,7 +1,8 @@
-"""This machine, for the doctor: open files, browser, ports."""
+"""This machine, for the doctor: open files, browser, ports, users, programs."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 
@@ -14,7 +15,15 @@ from bridge.model import Ends
 
 def this_machine() -> Machine:
     """What there is to ask of the operating system."""
-    return Machine(holder_of, excluded_ports, descriptor_limit, browser, tells_users=tells_users, has_user=has_user)
+    return Machine(
+        holder_of,
+        excluded_ports,
+        descriptor_limit,
+        browser,
+        tells_users=tells_users,
+        has_user=has_user,
+        has_program=has_program,
+    )
 
 
 def browser() -> str | None:
@@ -59,3 +68,8 @@ def has_user(name: str) -> bool | None:
     except (KeyError, OverflowError):
         return False
     return True
+
+
+def has_program(name: str) -> bool:
+    """By path, or by a name in PATH; of a user who is not this one it may not be true."""
+    return shutil.which(name) is not None

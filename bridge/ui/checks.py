@@ -34,6 +34,8 @@ def check_name(name: str) -> str:
             return say("certificate")
         case "os user":
             return say("OS user")
+        case "notify":
+            return say("notification program")
         case "workers":
             return say("processes")
         case "token":

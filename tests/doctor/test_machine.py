@@ -64,6 +64,39 @@ def test_no_firewall_is_called_ok_without_being_asked() -> None:
     assert found(windows)["firewall"].sentence == texts.LOOPBACK_ON_WINDOWS
 
 
+# --- notify ---------------------------------------------------------------------------------------------------------
+
+
+def notify(program: str) -> Finding | None:
+    """What is said of it on this machine."""
+    return found(this_machine(), f"notify: {{command: ['{program}', arg]}}").get("notify")
+
+
+def test_a_notify_program_that_is_not_there_is_told_before_it_is_missed(tmp_path: Path) -> None:
+    plain = tmp_path / "tell"
+    plain.write_text("#!/bin/sh\n")
+    plain.chmod(0o644)
+    for program in ("no-program-of-that-name", str(tmp_path / "gone"), str(plain), str(tmp_path)):
+        finding = notify(program)
+        assert finding is not None
+        assert (finding.outcome, finding.turn, finding.sentence) == (
+            Outcome.FAILED,
+            Turn.APP_ADMIN,
+            texts.NOTIFY_MISSING,
+        )
+        assert f"{program} is not there" in finding.detail
+    plain.chmod(0o755)
+    for program in ("true", str(plain)):
+        finding = notify(program)
+        assert finding is not None
+        assert (finding.outcome, finding.sentence) == (Outcome.OK, texts.NOTIFY_FOUND)
+
+
+def test_without_a_notify_program_or_a_machine_to_ask_nothing_is_said() -> None:
+    assert "notify" not in found(this_machine())
+    assert "notify" not in found(NOT_TOLD, "notify: {command: [tell]}")
+
+
 # --- OS users -------------------------------------------------------------------------------------------------------
 
 BOUND = "accounts: [{address: alice@example.com, provider: it, os_user: [alice, same]}]"
