@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, Literal, TextIO, cast
 
 import structlog
@@ -36,42 +39,42 @@ LOUD_LIBRARIES = (
 )
 """Never below INFO, whatever the level: msal's DEBUG prints the authorization code and the verifier."""
 
+_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _LEVELS: Mapping[AdviceLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _current: tuple[Level, Style] = "info", "text"
 
-_logger: Any = structlog.get_logger("bridge")
-_level_of_ours = logging.getLogger("bridge")
+_conn: ContextVar[str] = ContextVar("conn")
 
 
 def event(name: str, **fields: object) -> None:
     """Something worth a line happened (INFO)."""
-    _logger.info(name, **fields)
+    _ours.write(logging.INFO, name, fields)
 
 
 def detail(name: str, **fields: object) -> None:
     """Something that helps to find a fault (DEBUG): the dialogue before login, as the machine renders it."""
-    _logger.debug(name, **fields)
+    _ours.write(logging.DEBUG, name, fields)
 
 
 def is_detailed() -> bool:
     """True if detail() writes anything: ask before rendering a dialogue for it."""
-    return _level_of_ours.isEnabledFor(logging.DEBUG)
+    return _ours.lowest <= logging.DEBUG
 
 
 @contextmanager
 def connection(conn: str) -> Iterator[None]:
     """Every line of this task carries the connection's id, whichever layer writes it."""
-    bound = structlog.contextvars.bind_contextvars(conn=conn)  # its own manager would be a second one for each session
+    bound = _conn.set(conn)
     try:
         yield
     finally:
-        structlog.contextvars.reset_contextvars(**bound)
+        _conn.reset(bound)
 
 
 def trouble(name: str, **fields: object) -> None:
     """Something failed that somebody may have to look at (WARNING)."""
-    _logger.warning(name, **fields)
+    _ours.write(logging.WARNING, name, fields)
 
 
 def report(name: str, problem: BridgeError, **fields: object) -> None:
@@ -87,12 +90,12 @@ def told(name: str, diagnosis: Diagnosis, **fields: object) -> None:
     """What the table of advice has a row for, in English, as loud as that row has it."""
     advice = diagnosis.advice
     fields = {"advice": advice.key, "turn": advice.turn.value, "reason": diagnosis.told()} | fields
-    _logger.log(_LEVELS[advice.level], name, **fields)
+    _ours.write(_LEVELS[advice.level], name, fields)
 
 
 def fault(name: str, *, error: BaseException, **fields: object) -> None:
     """A bug, or the end of the program (ERROR): with the traceback's places, without its values."""
-    _logger.error(name, exc_info=error, **fields)
+    _ours.write(logging.ERROR, name, fields | {"exc_info": error})
 
 
 def current() -> tuple[Level, Style]:
@@ -101,36 +104,20 @@ def current() -> tuple[Level, Style]:
 
 
 def configure(level: Level = "info", style: Style = "text", stream: Any = None) -> None:
-    """Send every log line of the process to `stream` (standard error), at `level` and in one format.
-
-    Our own lines go there directly: the way through `logging` costs three times as much, and a login has three lines.
-    """
-    global _logger, _current
+    """Send every log line of the process to `stream` (standard error), at `level` and in one format."""
+    global _ours, _current
     _current = level, style
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=False),
-        structlog.processors.format_exc_info,
-        scrub,
-    ]
     out = _Patient(stream if stream is not None else sys.stderr)
     renderer: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False) if style == "json" else _TextRenderer(out.is_terminal)
     )
     root = logging.getLogger()
     root.setLevel(level.upper())
-    structlog.configure(
-        processors=[*shared, renderer],
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
-        wrapper_class=structlog.make_filtering_bound_logger(root.level),
-        cache_logger_on_first_use=False,
-    )
-    _logger = structlog.get_logger("bridge").bind()
+    _ours = _Ours(root.level, out, renderer)
     handler = logging.StreamHandler(cast(TextIO, out))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.processors.add_log_level, _complete],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -139,6 +126,41 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
         logging.getLogger(name).setLevel(
             max(logging.WARNING if name in {"mail.log", "aiosmtpd"} else logging.INFO, root.level)
         )
+
+
+class _Ours:
+    """Our own lines, straight to the stream.
+
+    A login has three of them. By way of a logger of structlog's, processor by processor, they were a tenth of what it
+    costs; by way of `logging`, three times that.
+    """
+
+    def __init__(self, lowest: int, out: _Patient, render: structlog.typing.Processor) -> None:
+        """`lowest`: the level below which nothing is written."""
+        self.lowest = lowest
+        self._out = out
+        self._render = render
+        self._lock = threading.Lock()
+
+    def write(self, level: int, name: str, fields: dict[str, Any]) -> None:
+        """One line; `fields` is taken over."""
+        if level < self.lowest:
+            return
+        fields["event"] = name
+        fields["level"] = method = _NAMES[level]
+        line = cast(str, self._render(None, method, _complete(None, method, fields))) + "\n"
+        with self._lock:
+            self._out.write_line(line)
+
+
+def _complete(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Connection, time and traceback, and nothing that looks like a secret (structlog processor)."""
+    if (conn := _conn.get(None)) is not None:
+        fields.setdefault("conn", conn)
+    fields["timestamp"] = datetime.now().isoformat()
+    if "exc_info" in fields:
+        fields = structlog.processors.format_exc_info(logger, method, fields)
+    return scrub(logger, method, fields)
 
 
 class _Patient:
@@ -159,6 +181,13 @@ class _Patient:
         if self._stream is not None:
             with suppress(OSError, ValueError):  # ValueError: it was closed
                 self._stream.write(text)
+
+    def write_line(self, text: str) -> None:
+        """The same, at once."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.write(text)
+                self._stream.flush()
 
     def flush(self) -> None:
         """As far as that goes."""
@@ -186,18 +215,14 @@ class _TextRenderer:
         if self._is_colored:
             head, name = f"\x1b[{self.COLORS[level]}m{head}\x1b[0m", f"\x1b[1m{name}\x1b[0m"
         words = [f"{time} [{head}] {name}"]
-        words += [f"{key}={_shown(fields[key])}" for key in sorted(fields)]
+        for key in sorted(fields):
+            value = fields[key]
+            # A text as it is, unless it could be taken for several fields or lines.
+            words.append(f"{key}={value}" if isinstance(value, str) and _is_plain(value) else f"{key}={value!r}")
         return " ".join(words) + (f"\n{traceback}" if traceback else "")
 
 
-def _shown(value: object) -> str:
-    """A text as it is, unless it could be taken for several fields or lines."""
-    if isinstance(value, str) and _PLAIN.fullmatch(value):
-        return value
-    return repr(value)
-
-
-_PLAIN = re.compile(r"[^\s\"'=\x00-\x1f\x7f]+")
+_is_plain = re.compile(r"[^\s\"'=\x00-\x1f\x7f]+").fullmatch
 
 _SUSPICIOUS = re.compile(
     r"(?i)(?P<name>\b(?:auth=bearer|bearer|access_token|refresh_token|id_token|client_secret|code_verifier|code|password|passwd|assertion)"
@@ -212,8 +237,8 @@ OAUTHBEARER response (`user=…`, `n,a=…` in base64)."""
 
 _SHORTEST = 11
 """Characters of the shortest text that _SUSPICIOUS finds anything in."""
-_OURS = frozenset({"timestamp", "level", "conn"})
-"""Made here, and by nobody else."""
+_OURS = frozenset({"timestamp", "level", "conn", "protocol", "client", "upstream", "ended_by"})
+"""Made by us; nobody else's words, nor anybody's name, are in them."""
 
 
 def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -227,3 +252,7 @@ def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> Mutable
 def scrubbed(text: str) -> str:
     """The text without what looks like a secret."""
     return _SUSPICIOUS.sub(lambda m: (m["name"] or "") + "…", text)
+
+
+_ours = _Ours(logging.INFO, _Patient(sys.stderr), _TextRenderer(is_colored=False))
+"""Until configure()."""

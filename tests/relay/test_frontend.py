@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -31,6 +30,7 @@ from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import Listener
 from bridge.relay.tls import listener_context
 from bridge.relay.welcome import Service
+from tests.captured import captured
 from tests.relay.scripted import MailClient, Trust, mail_client
 from tests.relay.sockets import fill
 
@@ -407,10 +407,10 @@ async def test_a_password_in_the_place_of_a_tag_is_not_shown(client: MailClient,
     assert "CANARY" not in log.getvalue()
 
 
-async def test_above_debug_nothing_is_rendered(client: MailClient, log: io.StringIO) -> None:
-    logging.getLogger().setLevel(logging.INFO)
-    assert not logs.is_detailed()
-    frontend = frontend_of(client, Protocol.IMAP)
-    await client.say(*LOGIN[Protocol.IMAP])
-    await frontend.login()
-    assert log.getvalue() == ""
+async def test_above_debug_nothing_is_rendered(client: MailClient) -> None:
+    with captured("info", "json") as log:
+        assert not logs.is_detailed()
+        frontend = frontend_of(client, Protocol.IMAP)
+        await client.say(*LOGIN[Protocol.IMAP])
+        await frontend.login()
+        assert log.getvalue() == ""
