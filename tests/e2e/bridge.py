@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -104,6 +105,18 @@ class Bridge:
         if self.process.stderr is not None:
             self.process.stderr.close()
         self.process = None
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of its workers that run."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                number = int(entry.name)
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self.pid and b"worker" in (entry / "cmdline").read_bytes().split(b"\0"):
+                    found.append(number)
+        return found
 
     @property
     def log(self) -> str:

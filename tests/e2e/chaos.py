@@ -32,6 +32,10 @@ CRASHES = ("imap-login", "pop3-login", "imap", "pop3", "smtpd")
 """Processes of the servers that can be killed: the servers start others. An `imap-login` holds the TLS of all."""
 
 
+WORKER = "worker"
+"""One of the bridge's own, which starts another."""
+
+
 @dataclass
 class Chaos:
     """A bridge between mail programs and relays that fail."""
@@ -67,7 +71,7 @@ class Chaos:
         for errand in chosen:
             if (fault := _fault(chance)) is not None and errand.leave is None:
                 self.relays_of(errand).plan(fault)
-        crash = chance.choice(CRASHES) if chance.random() < 0.3 else None
+        crash = chance.choice(self.crashes) if chance.random() < 0.3 else None
         delay = chance.random() * 0.4
         over = threading.Event()
         with ThreadPoolExecutor(AT_ONCE + 1) as pool:
@@ -80,9 +84,19 @@ class Chaos:
             relay.heal()
         return found
 
+    @property
+    def crashes(self) -> tuple[str, ...]:
+        """What may be killed: of the servers, and of the bridge if it has workers."""
+        return (*CRASHES, WORKER, WORKER) if self.bridge.config["workers"] > 1 else CRASHES
+
     def crash(self, name: str) -> int:
-        """SIGKILL to the servers' processes of this name. Returns: how many."""
+        """SIGKILL to the servers' processes of this name, or to one of our workers. Returns: how many."""
         killed = 0
+        if name == WORKER:
+            for pid in self.bridge.workers[:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+            return killed
         for group in (self.world.dovecot.daemon.pid, self.world.postfix.daemon.pid):
             for pid in members(group):
                 with contextlib.suppress(OSError):
@@ -120,9 +134,10 @@ def _fault(chance: random.Random) -> Fault | None:
 
 
 @contextmanager
-def chaos(world: World, directory: Path, *, level: str = "debug") -> Iterator[Chaos]:
+def chaos(world: World, directory: Path, *, level: str = "debug", workers: int = 1) -> Iterator[Chaos]:
     """A running bridge with both accounts signed in, at rest, every mail server behind a relay of its own."""
     bridge = world.bridge(directory)
+    bridge.config["workers"] = workers
     bridge.config["log"]["level"] = level
     with ExitStack() as stack:
         relays: dict[tuple[str, str], FaultyRelay] = {}

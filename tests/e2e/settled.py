@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -30,9 +31,9 @@ PROTOCOLS = ("imap", "pop3", "smtp")
 
 @contextmanager
 def observed(bridge: Bridge) -> Iterator[Bridge]:
-    """Its tasks and objects can be counted once it runs."""
-    with tempfile.TemporaryDirectory(prefix="mb-") as name:  # short: it holds the name of a Unix socket
-        bridge.environment["MAIL_BRIDGE_OBSERVER"] = f"{name}/observer"
+    """Its tasks and objects can be counted once it runs, and its workers'."""
+    with tempfile.TemporaryDirectory(prefix="mb-") as name:  # short: it holds the names of Unix sockets
+        bridge.environment["PYTHON_MAIL_BRIDGE_OBSERVER"] = name
         bridge.environment["PYTHONPATH"] = os.pathsep.join((str(OBSERVER), bridge.environ["PYTHONPATH"]))
         yield bridge
 
@@ -50,12 +51,33 @@ class Look:
 
     @classmethod
     def at(cls, bridge: Bridge) -> Look:
+        """All of its processes together, once all are there: a worker may have died a moment ago."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            with contextlib.suppress(OSError):  # of a process that ends meanwhile
+                looks = [cls._into(bridge, pid) for pid in (bridge.pid, *bridge.workers)]
+                if len(looks) == processes(bridge):
+                    return functools.reduce(cls._and, looks)
+            assert time.monotonic() < deadline, f"{processes(bridge)} processes do not run\n{bridge.log[-5000:]}"
+            threading.Event().wait(0.1)
+
+    @classmethod
+    def _into(cls, bridge: Bridge, pid: int) -> Look:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
-            sock.connect(bridge.environment["MAIL_BRIDGE_OBSERVER"])
-            found = json.loads(b"".join(iter(lambda: sock.recv(65536), b"")))
-        descriptors, threads, memory = figures(bridge.pid)
+            sock.connect(f"{bridge.environment['PYTHON_MAIL_BRIDGE_OBSERVER']}/{pid}")
+            found = json.loads(b"".join(iter(lambda: sock.recv(65536), b""))) or {"tasks": {}, "objects": {}}
+        descriptors, threads, memory = figures(pid)
         return cls(Counter(found["tasks"]), Counter(found["objects"]), descriptors, threads, memory)
+
+    def _and(self, other: Look) -> Look:
+        return Look(
+            self.tasks + other.tasks,
+            self.objects + other.objects,
+            self.descriptors + other.descriptors,
+            self.threads + other.threads,
+            self.memory + other.memory,
+        )
 
     def more_than(self, rest: Look) -> dict[str, object]:
         """What there is now and was not then."""
@@ -66,6 +88,12 @@ class Look:
         if self.threads > rest.threads:
             found["threads"] = self.threads - rest.threads
         return found
+
+
+def processes(bridge: Bridge) -> int:
+    """How many it should have."""
+    count = int(bridge.config.get("workers", 1))
+    return count + 1 if count > 1 else 1
 
 
 def figures(pid: int) -> tuple[Counter[str], int, int]:
@@ -92,7 +120,7 @@ class Settled:
         """Log in by everything, and look once that has ended."""
         for _ in range(3):
             for login in logins:
-                opens(login)
+                opens(login, at_once=processes(bridge))
         look = Look.at(bridge)
         deadline = time.monotonic() + SETTLE_SECONDS
         while (again := _next_look(bridge)).more_than(look) or look.more_than(again):
@@ -103,7 +131,7 @@ class Settled:
     def check(self, *, are_grants_kept: bool = True) -> Look:
         """Nothing is left, the next login works, no token was lost. Returns: what there is now."""
         for login in self.logins:
-            opens(login)
+            opens(login, at_once=processes(self.bridge))
         deadline = time.monotonic() + SETTLE_SECONDS
         while surplus := (look := Look.at(self.bridge)).more_than(self.rest):
             assert time.monotonic() < deadline, f"left behind: {surplus}\n{self.bridge.log[-5000:]}"
@@ -132,13 +160,25 @@ def grant(bridge: Bridge, address: str) -> bytes:
     return bytes(row[0])
 
 
-def opens(login: Login) -> None:
-    """A login by each protocol, as a mail program does it; all of them work, soon."""
+def opens(login: Login, *, at_once: int = 1) -> None:
+    """A login by each protocol, as a mail program does it; all of them work, soon. `at_once`: so many sessions at the
+    same time, so that each worker has one."""
     for protocol in PROTOCOLS:
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while not (said := answer(login, protocol)).startswith(YES[protocol]):
-            assert time.monotonic() < deadline, f"{protocol}: {said}"
-            threading.Event().wait(0.1)
+        with contextlib.ExitStack() as sessions:
+            for _ in range(at_once):
+                deadline = time.monotonic() + SETTLE_SECONDS
+                while not (said := _told(login, protocol, sessions)).startswith(YES[protocol]):
+                    assert time.monotonic() < deadline, f"{protocol}: {said}"
+                    threading.Event().wait(0.1)
+
+
+def _told(login: Login, protocol: str, sessions: contextlib.ExitStack) -> str:
+    """What a login is told; the session goes on if it was taken."""
+    with contextlib.ExitStack() as session:
+        said = session.enter_context(_dialogue(login, protocol))
+        if said.startswith(YES[protocol]):
+            sessions.push(session.pop_all())
+        return said
 
 
 YES = {"imap": "1 OK", "pop3": "+OK", "smtp": "235 "}
@@ -147,6 +187,13 @@ LATER = {"imap": "1 NO [UNAVAILABLE]", "pop3": "-ERR [SYS/TEMP]", "smtp": "454 4
 
 def answer(login: Login, protocol: str, seconds: float = 60) -> str:
     """What a login is told; empty where the connection was closed without a word."""
+    with _dialogue(login, protocol, seconds) as said:
+        return said
+
+
+@contextmanager
+def _dialogue(login: Login, protocol: str, seconds: float = 60) -> Iterator[str]:
+    """A login, and what it is told; leaving says goodbye."""
     port = getattr(login, protocol)
     blob = base64.b64encode(f"\0{login.username}\0{login.password}".encode()).decode()
     dialogue = {
@@ -162,8 +209,8 @@ def answer(login: Login, protocol: str, seconds: float = 60) -> str:
             said = lines.readline().decode()
             while (protocol == "imap" and said.startswith("* ")) or (protocol == "smtp" and said[3:4] == "-"):
                 said = lines.readline().decode()
+        yield said
         with contextlib.suppress(OSError):
             sock.sendall(goodbye)
             while lines.readline():
                 pass
-        return said

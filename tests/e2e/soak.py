@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e import clients, errands
-from tests.e2e.chaos import CRASHES, Chaos, chaos
+from tests.e2e.chaos import Chaos, chaos
 from tests.e2e.clients import ClientFailed, Login
 from tests.e2e.conftest import World, whole_world
 from tests.e2e.errands import End, Leave, letter
@@ -179,7 +179,7 @@ class Soak:
                     relay.heal()
                 case "crash":
                     with self._counting:
-                        self.scene.crash(chance.choice(CRASHES))
+                        self.scene.crash(chance.choice(self.scene.crashes))
                 case "provider":
                     faults = [fault for fault in ProviderFault if fault is not ProviderFault.SLOW]
                     with self.scene.world.provider.failing("token", chance.choice(faults)):
@@ -235,9 +235,9 @@ class Soak:
             moved / 1e6,
             refreshes,
             faults,
-            look.tasks["Listener._supervise"],
+            look.tasks["Service.__call__"] + look.tasks["_Worker._serve"],
             look,
-            proportional(self.scene.bridge.pid),
+            sum(map(proportional, (self.scene.bridge.pid, *self.scene.bridge.workers))),
         )
 
 
@@ -270,14 +270,16 @@ def slope(points: list[tuple[float, int]]) -> float:
     return sum((minute - x) * (octets - y) for minute, octets in points) / spread
 
 
-def soak(world: World, directory: Path, seconds: float, seed: int, each: float = 60.0) -> list[Minute]:
+def soak(
+    world: World, directory: Path, seconds: float, seed: int, *, each: float = 60.0, workers: int = 1
+) -> list[Minute]:
     """Run, print, and judge. Raises: AssertionError with what is wrong."""
     print(f"--seed {seed}", flush=True)
     minutes: list[Minute] = []
     patience, clients.TIMEOUT_SECONDS = clients.TIMEOUT_SECONDS, PROGRAM_SECONDS
     lifetime, world.provider.lifetime = world.provider.lifetime, TOKEN_SECONDS
     world.provider.retry_after = 3
-    with chaos(world, directory, level="info") as scene:
+    with chaos(world, directory, level="info", workers=workers) as scene:
         soaking = Soak(scene, random.Random(seed), directory)
         jobs = [threading.Thread(target=soaking.work, args=(seed + number,)) for number in range(WORKERS)]
         jobs.append(threading.Thread(target=soaking.break_things))
@@ -322,6 +324,9 @@ def soak(world: World, directory: Path, seconds: float, seed: int, each: float =
 def main() -> int:
     parser = argparse.ArgumentParser(prog="soak.py", description="Mail programs and faults, for as long as you like.")
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument(
+        "--workers", type=int, default=1, help="of the bridge; from two on they are killed, too"
+    )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
@@ -330,7 +335,7 @@ def main() -> int:
         (directory / "bridge").mkdir(mode=0o700)
         try:
             with whole_world(Authority(directory / "authority")) as world:
-                soak(world, directory / "bridge", chosen.minutes * 60, chosen.seed)
+                soak(world, directory / "bridge", chosen.minutes * 60, chosen.seed, workers=chosen.workers)
         except AssertionError as problem:
             print(f"FAILED: {problem}", flush=True)
             return 1

@@ -30,9 +30,9 @@ ROUNDS_BETWEEN_COUNTS = 20
 """After so many the mailboxes are compared with what was sent, and emptied."""
 
 
-@pytest.fixture(scope="module")
-def scene(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
-    with chaos(world, tmp_path_factory.mktemp("chaos")) as scene:
+@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two workers"])
+def scene(request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
+    with chaos(world, tmp_path_factory.mktemp("chaos"), workers=request.param) as scene:
         yield scene
 
 

@@ -42,25 +42,13 @@ def pair(world: World, tmp_path: Path) -> Iterator[Bridge]:
         yield bridge
 
 
-def workers(bridge: Bridge) -> list[int]:
-    """Process ids of those that run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(entry.name)
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == bridge.pid and b"worker" in (entry / "cmdline").read_bytes().split(b"\0"):
-                found.append(pid)
-    return found
-
-
 def served_by(bridge: Bridge) -> list[int]:
     """How many mail clients each worker has."""
     ports = {int(where.rsplit(":", 1)[1]) for where in bridge.config["listeners"].values()}
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     ours = {f"socket:[{row[9]}]" for row in rows if int(row[1].rpartition(":")[2], 16) in ports and row[3] == "01"}
-    return [len(ours & links(pid)) for pid in workers(bridge)]
+    return [len(ours & links(pid)) for pid in bridge.workers]
 
 
 def links(pid: int) -> set[str]:
@@ -156,7 +144,7 @@ def test_a_wrong_password_is_refused_and_a_new_one_is_known_to_both(pair: Bridge
 def test_a_worker_that_is_killed_takes_only_its_sessions_along_and_comes_back(pair: Bridge) -> None:
     login = pair.login(ALICE)
     with imap(login) as one, imap(login) as other:
-        before = workers(pair)
+        before = pair.workers
         assert served_by(pair) == [1, 1]
         os.kill(before[0], signal.SIGKILL)
         pair.wait_for_log("worker.died")
@@ -170,7 +158,7 @@ def test_a_worker_that_is_killed_takes_only_its_sessions_along_and_comes_back(pa
         while pair.log.count("worker.up") < 3:
             pair.wait_for_log("worker.up")
             threading.Event().wait(0.02)
-        assert before[1] in workers(pair)
+        assert before[1] in pair.workers
         with imap(login):
             assert served_by(pair) == [1, 1]
         assert alive[0].noop()[0] == "OK"
@@ -179,7 +167,7 @@ def test_a_worker_that_is_killed_takes_only_its_sessions_along_and_comes_back(pa
 def test_workers_end_with_a_bridge_that_is_killed_and_leave_no_port(pair: Bridge) -> None:
     login = pair.login(ALICE)
     with imap(login), imap(login):
-        pids = workers(pair)
+        pids = pair.workers
         assert len(pids) == 2
         pair.stop_hard()
         for pid in pids:
@@ -195,7 +183,7 @@ def test_workers_end_with_a_bridge_that_is_killed_and_leave_no_port(pair: Bridge
 def test_a_changed_configuration_reaches_the_workers_and_drops_nobody(pair: Bridge) -> None:
     login = pair.login(ALICE)
     with imap(login) as one, imap(login) as other:
-        pids = workers(pair)
+        pids = pair.workers
         port = free_ports(1)[0]
         pair.config["listeners"]["imap"] = f"127.0.0.1:{port}"
         pair.config["accounts"].append({"address": "dave@example.com", "provider": "gmail"})
@@ -209,7 +197,7 @@ def test_a_changed_configuration_reaches_the_workers_and_drops_nobody(pair: Brid
             assert replies(pair.login(ALICE))["imap"] == "OK"
         with pytest.raises(ConnectionRefusedError):
             imaplib.IMAP4("localhost", login.imap, timeout=5)
-        assert workers(pair) == pids
+        assert pair.workers == pids
 
 
 def test_an_account_that_is_taken_out_of_the_configuration_is_unknown_to_both_at_once(pair: Bridge) -> None:
@@ -233,7 +221,7 @@ def test_a_message_that_is_being_sent_gets_through_when_the_bridge_stops(pair: B
         smtp.docmd("MAIL", f"FROM:<{ALICE}>")
         smtp.docmd("RCPT", f"TO:<{ALICE}>")
         assert smtp.docmd("DATA")[0] == 354
-        pids = workers(pair)
+        pids = pair.workers
         assert pair.process is not None
         pair.process.send_signal(signal.SIGTERM)
         pair.wait_for_log("bridge.stopping")
@@ -252,7 +240,7 @@ def test_a_message_that_is_being_sent_gets_through_when_the_bridge_stops(pair: B
 
 
 def test_signals_that_a_terminal_or_a_service_manager_sends_to_all_end_the_bridge_in_order(pair: Bridge) -> None:
-    for pid in workers(pair):
+    for pid in pair.workers:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
     assert_replies(replies(pair.login(ALICE)), "OK", "+OK", "235")
@@ -277,7 +265,7 @@ def test_no_secret_is_in_a_workers_arguments_or_environment(world: World, tmp_pa
         bridge.sign_in(world.provider, ALICE)
         login = bridge.login(ALICE)
         assert imap_says(login).startswith("1 OK")
-        pids = workers(bridge)
+        pids = bridge.workers
         assert len(pids) == 2
         for pid in pids:
             shown = b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")).decode()

@@ -19,7 +19,7 @@ from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.test_first_use import MUST_SIGN_IN, signed_in
 from tests.e2e.test_os_users import PROTOCOLS, TOO_MANY, Dialogue, guess_until_it_is_enough, is_accepted, log_in, port
-from tests.e2e.test_workers import with_workers, workers
+from tests.e2e.test_workers import with_workers
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
 from tests.servers.os_user import OsUser, os_user
@@ -222,7 +222,7 @@ def test_a_renewed_certificate_is_every_workers(world: World, authority: Authori
 
 
 def test_a_worker_that_dies_leaves_no_core(shared: Bridge) -> None:
-    pids = workers(shared)
+    pids = shared.workers
     assert len(pids) == 2
     for pid in pids:
         assert re.search(r"Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text())

@@ -14,7 +14,8 @@ import sys
 import threading
 from collections import Counter
 
-PATH = os.environ.get("MAIL_BRIDGE_OBSERVER", "")
+DIRECTORY = os.environ.get("PYTHON_MAIL_BRIDGE_OBSERVER", "")
+"""Each process has its socket here, by its number. The name begins like those that a worker inherits."""
 MODULES = ("bridge.relay.", "aiosmtpd.", "ssl")
 
 
@@ -53,9 +54,7 @@ def _answer(connection: socket.socket) -> None:
 
 def _serve() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
-        if os.path.exists(PATH):
-            os.unlink(PATH)
-        listener.bind(PATH)
+        listener.bind(os.path.join(DIRECTORY, str(os.getpid())))
         listener.listen()
         while True:
             connection, _ = listener.accept()
@@ -63,5 +62,5 @@ def _serve() -> None:
                 _answer(connection)
 
 
-if PATH and "run" in sys.orig_argv:  # not the commands that ask the one that runs
+if DIRECTORY and {"run", "worker"} & set(sys.orig_argv):  # not the commands that ask the one that runs
     threading.Thread(target=_serve, daemon=True, name="observer").start()
