@@ -1,4 +1,4 @@
-"""structlog set-up, event(name, **fields), the last-resort scrubber.
+"""event(name, **fields): one line each, as text or JSON; libraries' lines; the last-resort scrubber.
 
 Every line is a named event with fields, and one connection id throughout. Secrets never get this far: they are Secret
 values, which print as "Secret(…)". The scrubber is for what nobody thought of.
@@ -6,17 +6,17 @@ values, which print as "Secret(…)". The scrubber is for what nobody thought of
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Literal, TextIO, cast
-
-import structlog
 
 from bridge.advice.base import Level as AdviceLevel
 from bridge.advice.diagnosis import Diagnosis
@@ -24,6 +24,9 @@ from bridge.errors import BridgeError
 
 Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
+Fields = dict[str, Any]
+Render = Callable[[Fields], str]
+"""An event with `timestamp`, `level` and `event`, perhaps with `exception`, to a line; a traceback makes it several."""
 
 LOUD_LIBRARIES = (
     "msal",
@@ -108,19 +111,12 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     global _ours, _current
     _current = level, style
     out = _Patient(stream if stream is not None else sys.stderr)
-    renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False) if style == "json" else _TextRenderer(out.is_terminal)
-    )
+    render: Render = _as_json if style == "json" else _AsText(out.is_terminal)
     root = logging.getLogger()
     root.setLevel(level.upper())
-    _ours = _Ours(root.level, out, renderer)
+    _ours = _Ours(root.level, out, render)
     handler = logging.StreamHandler(cast(TextIO, out))
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.processors.add_log_level, _complete],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(_OfLibraries(render))
     root.handlers[:] = [handler]
     for name in LOUD_LIBRARIES:
         logging.getLogger(name).setLevel(
@@ -129,38 +125,53 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
 
 
 class _Ours:
-    """Our own lines, straight to the stream.
+    """Our own lines, straight to the stream: by way of `logging` they cost three times as much; a login has three."""
 
-    A login has three of them. By way of a logger of structlog's, processor by processor, they were a tenth of what it
-    costs; by way of `logging`, three times that.
-    """
-
-    def __init__(self, lowest: int, out: _Patient, render: structlog.typing.Processor) -> None:
+    def __init__(self, lowest: int, out: _Patient, render: Render) -> None:
         """`lowest`: the level below which nothing is written."""
         self.lowest = lowest
         self._out = out
         self._render = render
         self._lock = threading.Lock()
 
-    def write(self, level: int, name: str, fields: dict[str, Any]) -> None:
+    def write(self, level: int, name: str, fields: Fields) -> None:
         """One line; `fields` is taken over."""
         if level < self.lowest:
             return
         fields["event"] = name
-        fields["level"] = method = _NAMES[level]
-        line = cast(str, self._render(None, method, _complete(None, method, fields))) + "\n"
+        fields["level"] = _NAMES[level]
+        line = self._render(_completed(fields)) + "\n"
         with self._lock:
             self._out.write_line(line)
 
 
-def _complete(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Connection, time and traceback, and nothing that looks like a secret (structlog processor)."""
+class _OfLibraries(logging.Formatter):
+    """What libraries say, as an event with their words for its name."""
+
+    def __init__(self, render: Render) -> None:
+        super().__init__()
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging."""
+        fields: Fields = {"event": record.getMessage(), "level": record.levelname.lower()}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info[1]
+        return self._render(_completed(fields))
+
+
+def _completed(fields: Fields) -> Fields:
+    """Connection, time and traceback, and nothing that looks like a secret."""
     if (conn := _conn.get(None)) is not None:
         fields.setdefault("conn", conn)
     fields["timestamp"] = datetime.now().isoformat()
-    if "exc_info" in fields:
-        fields = structlog.processors.format_exc_info(logger, method, fields)
-    return scrub(logger, method, fields)
+    if (error := fields.pop("exc_info", None)) is not None:
+        fields["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
+    return scrub(fields)
+
+
+def _as_json(fields: Fields) -> str:
+    return json.dumps(fields, ensure_ascii=False, default=repr)
 
 
 class _Patient:
@@ -196,20 +207,17 @@ class _Patient:
                 self._stream.flush()
 
 
-class _TextRenderer:
-    """`time [level    ] event name=value …`, in colours on a terminal.
-
-    Not structlog.dev's: it takes 50 microseconds a line, and brings rich along where that is installed.
-    """
+class _AsText:
+    """`time [level    ] event name=value …`, in colours on a terminal."""
 
     COLORS: Mapping[str, str] = {"debug": "32", "info": "32", "warning": "33", "error": "31", "critical": "31"}
 
     def __init__(self, is_colored: bool) -> None:
         self._is_colored = is_colored
 
-    def __call__(self, logger: Any, method: str, fields: MutableMapping[str, Any]) -> str:
-        """structlog's last processor."""
-        traceback = fields.pop("exception", None)
+    def __call__(self, fields: Fields) -> str:
+        """See Render."""
+        places = fields.pop("exception", None)
         time, level, name = fields.pop("timestamp"), fields.pop("level"), str(fields.pop("event"))
         head = f"{level:<9}"
         if self._is_colored:
@@ -219,7 +227,7 @@ class _TextRenderer:
             value = fields[key]
             # A text as it is, unless it could be taken for several fields or lines.
             words.append(f"{key}={value}" if isinstance(value, str) and _is_plain(value) else f"{key}={value!r}")
-        return " ".join(words) + (f"\n{traceback}" if traceback else "")
+        return " ".join(words) + (f"\n{places}" if places else "")
 
 
 _is_plain = re.compile(r"[^\s\"'=\x00-\x1f\x7f]+").fullmatch
@@ -241,8 +249,8 @@ _OURS = frozenset({"timestamp", "level", "conn", "protocol", "client", "upstream
 """Made by us; nobody else's words, nor anybody's name, are in them."""
 
 
-def scrub(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace what looks like a secret, in every text of the event (structlog processor)."""
+def scrub(fields: Fields) -> Fields:
+    """Replace what looks like a secret, in every text of the event."""
     for key, value in fields.items():
         if isinstance(value, str) and len(value) >= _SHORTEST and key not in _OURS and not key.startswith("_"):
             fields[key] = scrubbed(value)
@@ -254,5 +262,5 @@ def scrubbed(text: str) -> str:
     return _SUSPICIOUS.sub(lambda m: (m["name"] or "") + "…", text)
 
 
-_ours = _Ours(logging.INFO, _Patient(sys.stderr), _TextRenderer(is_colored=False))
+_ours = _Ours(logging.INFO, _Patient(sys.stderr), _AsText(is_colored=False))
 """Until configure()."""

@@ -48,7 +48,7 @@ def emailproxy() -> Path | None:
 
 
 def mail_bridge() -> Path | None:
-    """An interpreter with what users have: where the tests' tools bring rich along, for one, structlog loads it. What
+    """An interpreter with what users have: what the tests' tools bring along some library would load, too. What
     is measured is the tree at hand, by PYTHONPATH; the installed copy only brings what that needs."""
     return _environment("mail-bridge", [str(_ROOT)])
 

@@ -324,9 +324,7 @@ def soak(
 def main() -> int:
     parser = argparse.ArgumentParser(prog="soak.py", description="Mail programs and faults, for as long as you like.")
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument(
-        "--workers", type=int, default=1, help="of the bridge; from two on they are killed, too"
-    )
+    parser.add_argument("--workers", type=int, default=1, help="of the bridge; from two on they are killed, too")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:

@@ -148,5 +148,5 @@ def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.Stri
 @pytest.mark.parametrize("shortest", ["code=123456", "1//01234567"])
 def test_the_shortest_text_that_may_be_a_secret_is_looked_at(shortest: str) -> None:
     """Shorter ones are not searched, since nothing would be found: half the time of a log line."""
-    assert logs.scrub(None, "info", {"field": shortest})["field"].endswith("…")
+    assert logs.scrub({"field": shortest})["field"].endswith("…")
     assert logs.scrubbed(shortest[:-1]) == shortest[:-1]
