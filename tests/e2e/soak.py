@@ -25,7 +25,7 @@ from tests.e2e.chaos import Chaos, chaos
 from tests.e2e.clients import ClientFailed, Login
 from tests.e2e.conftest import World, whole_world
 from tests.e2e.errands import End, Leave, letter
-from tests.e2e.settled import Look
+from tests.e2e.settled import Look, figures
 from tests.servers.authorization_controls import Fault as ProviderFault
 from tests.servers.ca import Authority
 from tests.servers.faulty import Fault, Kind, Way
@@ -61,9 +61,12 @@ class Minute:
     sessions: int
     look: Look
     pss: int
+    own: int
+    """Resident octets of the bridge's own process. Workers are killed now and then, and begin anew."""
 
     TITLES = (
-        "  min  errands done later  cut left |  logins later no |   MB  tokens faults open |  RSS   PSS MB  fds thr"
+        "  min  errands done later  cut left |  logins later no |   MB  tokens faults open |"
+        "  RSS   PSS   own MB  fds thr"
     )
 
     def row(self) -> str:
@@ -72,7 +75,7 @@ class Minute:
             f"{self.seconds / 60:5.1f}  {sum(ends.values()):7} {ends['done']:4} {ends['later']:5} {ends['cut']:4} "
             f"{ends['left']:4} | {self.logins:7} {self.later:5} {self.refused:2} | {self.megabytes:4.0f} "
             f"{self.refreshes:7} {self.faults:6} {self.sessions:4} | {self.look.memory / 1e6:5.1f} "
-            f"{self.pss / 1e6:5.1f} {self.look.descriptors.total():5} {self.look.threads:3}"
+            f"{self.pss / 1e6:5.1f} {self.own / 1e6:5.1f} {self.look.descriptors.total():5} {self.look.threads:3}"
         )
 
 
@@ -238,6 +241,7 @@ class Soak:
             look.tasks["Service.__call__"] + look.tasks["_Worker._serve"],
             look,
             sum(map(proportional, (self.scene.bridge.pid, *self.scene.bridge.workers))),
+            figures(self.scene.bridge.pid)[2],
         )
 
 
@@ -310,11 +314,12 @@ def soak(
         counts = scene.post.verify(PREFIX)
         look = scene.settled.check(are_grants_kept=False)
         # RSS: what is shared, and so PSS, changes with other processes that come and go.
-        late = [(minute.seconds / 60, minute.look.memory) for minute in minutes if minute.seconds / 60 > WARM_UP]
+        late = [(minute.seconds / 60, minute.own) for minute in minutes if minute.seconds / 60 > WARM_UP]
         grows = slope(late)
         print(f"mail: {dict(counts)}, none lost, doubled or partial")
         print(f"tasks, objects, sockets, threads at rest as before; {look.memory / 1e6:.1f} MB RSS")
-        print(f"memory after {WARM_UP} minutes: {grows / 1024:+.1f} KiB a minute (RSS)")
+        whose = "the bridge's own memory" if workers > 1 else "memory"
+        print(f"{whose} after {WARM_UP} minutes: {grows / 1024:+.1f} KiB a minute (RSS)")
         assert grows < FLAT, "memory is not flat"
         refused = sum(minute.refused for minute in minutes)
         assert refused == 0, f"{refused} logins were refused for good"
