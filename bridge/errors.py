@@ -158,6 +158,10 @@ class KeyringMissing(StoreUnavailable):
     """There is no keyring that can be trusted with a key: waiting does not help, the admin must name another home."""
 
 
+class KeyFileUnusable(StoreUnavailable):
+    """The key file that the admin has named cannot be read, made or trusted: waiting does not help here either."""
+
+
 class StoreCorrupt(StoreTrouble):
     """A record breaks its seal or has a newer schema; it is left as it is for the admin."""
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
-from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES
 
@@ -48,8 +48,9 @@ R = TypeVar("R")
 async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANSWER_LIMIT) -> Secret[bytes]:
     """Find the key, or make one if the store is empty.
 
-    Raises: StoreUnavailable, temporary, when the key's home does not answer or cannot be trusted; StoreCorrupt when
-    the store has records and the key is gone, or what is there is no key. The text names the remedy.
+    Raises: StoreUnavailable, temporary, when the key's home does not answer; its kinds KeyringMissing and
+    KeyFileUnusable where waiting does not help; StoreCorrupt when the store has records and the key is gone, or what is
+    there is no key. The text names the remedy.
     """
     if config.key_file is not None:
         return await asyncio.to_thread(_from_file, config.key_file, has_records)
@@ -193,7 +194,7 @@ def _from_keyring(has_records: bool, is_given_up: threading.Event) -> Secret[byt
 def _from_file(path: str, has_records: bool) -> Secret[bytes]:
     file = Path(path).expanduser()
     if not file.is_absolute():
-        raise StoreUnavailable(said("key_file must be an absolute path, not {file}", file=file))
+        raise KeyFileUnusable(said("key_file must be an absolute path, not {file}", file=file))
     try:
         return _read(file)
     except FileNotFoundError as error:
@@ -206,7 +207,7 @@ def _from_file(path: str, has_records: bool) -> Secret[bytes]:
                 )
             ) from error
     except OSError as error:
-        raise StoreUnavailable(
+        raise KeyFileUnusable(
             said("the key file {file} cannot be read: {reason}", file=file, reason=system_reason(error))
         ) from error
     try:
@@ -214,7 +215,7 @@ def _from_file(path: str, has_records: bool) -> Secret[bytes]:
             _create(file)
         return _read(file)
     except OSError as error:
-        raise StoreUnavailable(
+        raise KeyFileUnusable(
             said(
                 "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
                 file=file,
@@ -230,7 +231,7 @@ def _read(file: Path) -> Secret[bytes]:
     try:
         mode = os.fstat(handle).st_mode
         if os.name == "posix" and mode & 0o077 and not _is_credential(file):
-            raise StoreUnavailable(
+            raise KeyFileUnusable(
                 said(
                     "the key file {file} can be read by other users; run: {command}",
                     file=file,

@@ -11,6 +11,7 @@ depend on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -178,6 +179,8 @@ class SqlStore:
         except PoolTimeout as error:
             raise StoreUnavailable(said("{store} has no free connection", store=self._place)) from error
         except DBAPIError as error:
+            # Some troubles last as long as the session, such as being read-only, whatever the server says meanwhile.
+            self._engine.dispose()
             raise self._problem(error) from error
         except SQLAlchemyError as error:
             raise StoreUnavailable(
@@ -207,15 +210,14 @@ class SqlStore:
     def _problem(self, error: DBAPIError) -> BridgeError:
         """By SQLSTATE (PostgreSQL's manual, appendix A); without one the connection itself failed."""
         state = str(getattr(error.orig, "sqlstate", None) or "")
+        if not state:
+            return StoreUnavailable(_no_connection(self._place, str(error.orig)))
         if state.startswith("XX00") and state != "XX000":
             return StoreCorrupt(said("{store} is damaged, its server says", store=self._place))
         store = self._place
         known = {
-            "": said("{store} does not answer", store=store),
             "25006": said("{store} is read-only (a standby server?)", store=store),
-            "28000": said("{store} refuses our user", store=store),
-            "28P01": said("{store} refuses our user or password", store=store),
-            "3D000": said("{store} does not exist", store=store),
+            "42P01": said("{store} has lost its tables; bring back a copy, or restart to begin anew", store=store),
             "42501": said(
                 "{store} does not grant us its tables; GRANT the right to create and write them", store=store
             ),
@@ -226,6 +228,16 @@ class SqlStore:
         return StoreUnavailable(
             known.get(state) or said("{store} does not work (SQLSTATE {state})", store=store, state=state)
         )
+
+
+def _no_connection(store: Said, text: str) -> Said:
+    """libpq gives no SQLSTATE for a connection that was not made, only a text: the server's own words, in its own
+    language, behind FATAL. What stands before them is ours and may hold a piece of the URL."""
+    if refused := re.search(r"FATAL:\s+([^\n]{1,200})", text):
+        return said("{store} refuses the connection; it says: {words}", store=store, words=refused[1])
+    if re.search(r"\bSSL\b", text):
+        return said("{store} cannot be reached by TLS as `sslmode` wants it", store=store)
+    return said("{store} does not answer", store=store)
 
 
 def _is_stored() -> sa.ColumnElement[bool]:
@@ -251,11 +263,10 @@ def _arguments(url: sa.URL) -> dict[str, Any]:
         "application_name": "mail-bridge",
         "client_encoding": "utf8",  # that of the database may be SQL_ASCII, where psycopg gives bytes for text
     }
-    # pre_ping: a restarted server costs one more round trip, not a failed login.
-    return {
-        "pool_pre_ping": True,
-        "connect_args": {name: value for name, value in limits.items() if name not in url.query},
-    }
+    given = {name: value for name, value in limits.items() if name not in url.query}
+    # pre_ping: a restarted server costs one more round trip, not a failed login. Nothing prepared: behind PgBouncer the
+    # next statement may come to another server session, which does not know it.
+    return {"pool_pre_ping": True, "connect_args": {**given, "prepare_threshold": None}}
 
 
 def _on_connect(connection: Any, entry: ConnectionPoolEntry) -> None:

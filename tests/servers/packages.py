@@ -36,6 +36,7 @@ _SIGNS: Final[dict[str, str]] = {
     "dbus-x11": "dbus-launch",
     "ca-certificates": "update-ca-certificates",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
+    "pgbouncer": "pgbouncer",
     "npm": "npm",
     "systemd": "systemd-analyze",
     "strace": "strace",

@@ -33,6 +33,11 @@ class Postgresql:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def sockets(self) -> Path:
+        """The directory in which it listens."""
+        return self._sockets
+
     def create(self) -> None:
         """Run initdb, with a password that every connection needs."""
         password = self._sockets / "password"
@@ -42,7 +47,7 @@ class Postgresql:
         arguments = ["--auth=scram-sha-256", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]
         arguments += [f"--pwfile={password}", "-D", str(self._data)]
         subprocess.run(
-            [*_unprivileged(), str(self._programs / "initdb"), *arguments],
+            [*unprivileged(), str(self._programs / "initdb"), *arguments],
             check=True,
             stdout=self._log,
             stderr=self._log,
@@ -54,7 +59,7 @@ class Postgresql:
         """Start the server and wait until it answers."""
         options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self._sockets}", "-c", "fsync=off"]
         self._process = subprocess.Popen(
-            [*_unprivileged(), str(self._programs / "postgres"), "-D", str(self._data), *options],
+            [*unprivileged(), str(self._programs / "postgres"), "-D", str(self._data), *options],
             stdout=self._log,
             stderr=self._log,
             cwd=self._sockets,
@@ -82,6 +87,16 @@ class Postgresql:
         command = [str(self._programs / "createdb"), "-h", str(self._sockets), "-U", "postgres", *options, name]
         subprocess.run(command, env=environment, check=True, timeout=START_LIMIT)
         return self.url(name)
+
+    def execute(self, url: Secret[str], *statements: str) -> None:
+        """One after the other in one session of its own; `{database}` in them stands for the database's name."""
+        database = url.reveal().partition("@/")[2].partition("?")[0]
+        command = [str(self._programs / "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-h", str(self._sockets)]
+        command += ["-U", "postgres", "-d", database]
+        for statement in statements:
+            command += ["-c", statement.format(database=database)]
+        environment = {**os.environ, "PGPASSWORD": PASSWORD}
+        subprocess.run(command, env=environment, check=True, timeout=START_LIMIT)
 
     def url(self, database: str, password: str = PASSWORD) -> Secret[str]:
         """How SQLAlchemy names a database of this cluster."""
@@ -122,8 +137,9 @@ def _programs() -> Path:
     return found[-1].parent
 
 
-def _unprivileged() -> list[str]:
-    """PostgreSQL refuses to run as root; and it ends with the test's process even where that one is killed."""
+def unprivileged() -> list[str]:
+    """What to begin a command with: PostgreSQL refuses to run as root; and it ends with the test's process even where
+    that one is killed."""
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):

@@ -1,10 +1,12 @@
-"""PostgreSQL that is away, restarts, refuses us or speaks another encoding."""
+"""PostgreSQL that is away, restarts, refuses us, speaks another encoding or is behind PgBouncer."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -15,7 +17,8 @@ from bridge.secret import Secret
 from bridge.stores import worker
 from bridge.stores.base import NEW, Record, Store
 from bridge.stores.sql import SqlStore
-from tests.servers import postgresql
+from tests.servers import pgbouncer, postgresql
+from tests.servers.daemons import short_directory
 from tests.servers.postgresql import Postgresql
 
 pytestmark = pytest.mark.servers
@@ -82,14 +85,75 @@ async def test_a_store_may_be_opened_before_its_server(server: Postgresql, open_
     assert await store.get("a") is None
 
 
-async def test_what_the_server_refuses_is_said_without_the_password(server: Postgresql, open_store: Open) -> None:
+@pytest.mark.parametrize(
+    ("database", "password", "words"),
+    [
+        ("no_such_database", postgresql.PASSWORD, 'database "no_such_database" does not exist'),
+        ("postgres", "CANARY-wrong", 'password authentication failed for user "postgres"'),
+    ],
+)
+async def test_what_the_server_refuses_is_said_in_its_words_without_the_password(
+    server: Postgresql, open_store: Open, database: str, password: str, words: str
+) -> None:
     with pytest.raises(StoreUnavailable) as caught:
-        await open_store(server.url("no_such_database")).get("a")
-    assert "the database no_such_database at this machine" in str(caught.value)
+        await open_store(server.url(database, password)).get("a")
+    assert str(caught.value) == f"the database {database} at this machine refuses the connection; it says: {words}"
     assert "CANARY" not in str(caught.value)
-    with pytest.raises(StoreUnavailable) as caught:
-        await open_store(server.url("postgres", "CANARY-wrong")).get("a")
-    assert "CANARY" not in str(caught.value)
+
+
+def _decline_tls(listening: socket.socket) -> None:
+    """As a server without it: one octet for each SSLRequest, until the socket is closed."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(8)
+                connection.sendall(b"N")
+
+
+async def test_a_server_without_tls_is_told_from_one_that_is_away(open_store: Open) -> None:
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_decline_tls, args=(listening,), daemon=True).start()
+        url = f"postgresql://user:CANARY@127.0.0.1:{listening.getsockname()[1]}/bridge?sslmode=require"
+        with pytest.raises(StoreUnavailable, match="cannot be reached by TLS as `sslmode` wants it"):
+            await open_store(Secret(url)).get("a")
+
+
+async def test_a_session_that_may_not_write_ends_with_the_trouble(server: Postgresql, open_store: Open) -> None:
+    """A hosted server is switched so while its disk is full; a session that began then stays so for ever."""
+    url = server.new_database()
+    server.execute(url, "ALTER DATABASE {database} SET default_transaction_read_only = on")
+    store = open_store(url)
+    with pytest.raises(StoreUnavailable, match="is read-only"):
+        await store.put("a", b"value", expected=NEW)
+    writable = "SET default_transaction_read_only = off"
+    server.execute(url, writable, "ALTER DATABASE {database} RESET default_transaction_read_only")
+    assert await store.put("a", b"value", expected=NEW) == 1
+
+
+async def test_tables_that_have_gone_are_told_of_and_work_once_they_are_back(
+    server: Postgresql, open_store: Open
+) -> None:
+    url = server.new_database()
+    store = open_store(url)
+    await store.put("a", b"value", expected=NEW)
+    server.execute(url, "ALTER TABLE bridge_records RENAME TO elsewhere")
+    with pytest.raises(StoreUnavailable, match="has lost its tables; bring back a copy, or restart to begin anew"):
+        await store.get("a")
+    server.execute(url, "ALTER TABLE elsewhere RENAME TO bridge_records")
+    assert await store.get("a") == Record(b"value", 1)
+
+
+async def test_several_nodes_share_one_session_behind_pgbouncer(server: Postgresql, open_store: Open) -> None:
+    """psycopg prepares what it has sent five times, in the session that is its own just then."""
+    with short_directory("pgbouncer-") as directory, pgbouncer.before(server, directory) as pooler:
+        url = pgbouncer.through(pooler, server.new_database())
+        nodes = [open_store(url), open_store(url)]
+        for turn in range(8):
+            for node in nodes:
+                assert await node.acquire_lease("a", "the same", 30), turn
+                assert await node.get("a") is None
 
 
 async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(open_store: Open) -> None:

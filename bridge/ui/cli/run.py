@@ -19,7 +19,7 @@ import click
 from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.config.load import LoadedConfig, parse_config
-from bridge.errors import BridgeError, ConfigError, KeyringMissing, StoreCorrupt, StoreUnavailable
+from bridge.errors import BridgeError, ConfigError, KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
 from bridge.host.paths import config_candidates, is_there
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
@@ -147,13 +147,15 @@ async def _serve(settings: Settings, beside: Beside) -> int:
 
 
 async def check_store(app: App, loaded: LoadedConfig) -> None:
-    """A key that is wrong or gone ends the start; a keyring that is locked just now does not: accounts say so."""
+    """A key that is wrong or gone ends the start, and so does a file that cannot be used. A keyring that is locked just
+    now, or a database server that starts after us, does not: accounts say so."""
+    store = loaded.config.store
     try:
         await app.check_store()
-    except (StoreCorrupt, KeyringMissing) as problem:
+    except (StoreCorrupt, KeyringMissing, KeyFileUnusable) as problem:
         raise CannotStart(problem.said or str(problem)) from problem
     except StoreUnavailable as problem:
-        if loaded.config.store.key_file is not None:
+        if store.url is None and store.key_file is not None:
             raise CannotStart(problem.said or str(problem)) from problem
         logs.trouble("store.unavailable", reason=str(problem))
 
