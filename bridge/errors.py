@@ -168,6 +168,13 @@ class StoreCorrupt(StoreTrouble):
     public_text = "The stored sign-in cannot be read. The administrator must act."
     advice = "store.corrupt"
 
+    def __init__(
+        self, text: str | Said = "", *, diagnosis: Diagnosis | None = None, version: int | None = None
+    ) -> None:
+        super().__init__(text, diagnosis=diagnosis)
+        self.version = version
+        """Of the one record that the store's key does not open, for whoever gives it up; None for all else."""
+
 
 class VersionConflict(BridgeError):
     """Compare-and-swap lost: the record changed since it was read. Never reaches a client."""

@@ -133,7 +133,7 @@ class _Passwords:
             # Without the cause: its text would quote the record.
             raise StoreCorrupt(
                 said(
-                    "the local password of {address} cannot be read ({error}); set a new store aside",
+                    "the local password of {address} cannot be read ({error})",
                     address=address,
                     error=type(error).__name__,
                 )
@@ -228,18 +228,27 @@ class LocalPasswords:
 
     async def _replace(self, address: str, new: Secret[str]) -> Secret[str]:
         now = self._clock.now()
-        await self._changed(address, lambda before: before.replaced(new, now) if before else _Passwords(new))
+        await self._changed(
+            address, lambda before: before.replaced(new, now) if before else _Passwords(new), is_replaced=True
+        )
         return new
 
-    async def _changed(self, address: str, change: Callable[[_Passwords | None], _Passwords]) -> _Passwords:
-        """Read, change, compare and swap; again if another process was quicker."""
+    async def _changed(
+        self, address: str, change: Callable[[_Passwords | None], _Passwords], *, is_replaced: bool = False
+    ) -> _Passwords:
+        """Read, change, compare and swap; again if another process was quicker. `is_replaced`: another one is wanted in
+        any case, also in place of a record whose seal is broken."""
         for _ in range(ATTEMPTS):
-            stored = await self._store.get(_key(address))
-            before = None if stored is None else _Passwords.from_bytes(stored.value, address)
+            try:
+                before, version = await self._stored(address)
+            except StoreCorrupt as problem:
+                if problem.version is None or not is_replaced:
+                    raise
+                before, version = None, problem.version
             after = change(before)
             if after != before:
                 try:
-                    await self._store.put(_key(address), after.to_bytes(), expected=stored.version if stored else NEW)
+                    await self._store.put(_key(address), after.to_bytes(), expected=version)
                 except VersionConflict:
                     continue
             self._remember(address, after)
@@ -255,12 +264,30 @@ class LocalPasswords:
             self._cache.move_to_end(address)
             return cached
         try:
-            stored = await self._store.get(_key(address))
+            record, _ = await self._stored(address)
         except StoreUnavailable:
             if cached is None:
                 raise
             return cached  # the store's trouble is not the mail client's
-        return self._remember(address, None if stored is None else _Passwords.from_bytes(stored.value, address))
+        return self._remember(address, record)
+
+    async def _stored(self, address: str) -> tuple[_Passwords | None, int]:
+        """What is stored, and its version. Raises: StoreUnavailable, StoreCorrupt with the remedy."""
+        try:
+            record = await self._store.get(_key(address))
+            if record is None:
+                return None, NEW
+            return _Passwords.from_bytes(record.value, address), record.version
+        except StoreCorrupt as problem:
+            if problem.version is None:
+                raise
+            command = f"mail-bridge accounts password --rotate {address}"
+            remedy = said(
+                "{problem}; to replace it by a new one: {command}",
+                problem=problem.said or str(problem),
+                command=command,
+            )
+            raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
 
     def _remember(self, address: str, record: _Passwords | None) -> _Cached:
         known = [] if record is None else [(record.current, float("inf")), *record.previous]

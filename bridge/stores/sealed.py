@@ -101,7 +101,14 @@ class SealedStore:
         """The record, opened, or None."""
         seal = await self._opened()
         record = await self._store.get(key)
-        return None if record is None else Record(seal.open(key, record.value), record.version)
+        if record is None:
+            return None
+        try:
+            return Record(seal.open(key, record.value), record.version)
+        except StoreCorrupt as problem:
+            is_newer = record.value[:1] not in (b"", FORMAT)  # and may be read once that mail-bridge is back
+            version = None if is_newer else record.version
+            raise StoreCorrupt(problem.said or str(problem), version=version) from problem.__cause__
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         """Seal and write if the stored version still is `expected`. Raises: VersionConflict."""

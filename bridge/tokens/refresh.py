@@ -64,14 +64,31 @@ class Failure:
     """A changed configuration brings another one, and that one has not failed yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A refreshed entry that the store has not taken yet."""
+
+    entry: Entry
+    version: int
+    """Of the record that it replaces."""
+    before: Entry | None
+    """What was in that one."""
+
+    def outlives(self, stored: Entry | None) -> bool:
+        """True if all that somebody else has stored is that the grant has ended of which ours is the successor: to
+        another node, which could not know of it, a provider that rotates strictly has said so."""
+        return bool(
+            stored is not None and stored.ended and self.before and stored.tokens.grant == self.before.tokens.grant
+        )
+
+
 @dataclass(slots=True)
 class Memory:
     """What this process knows of an account."""
 
     stored: Stored | None = None
-    unsaved: Stored | None = None
-    """A refreshed entry that the store did not take, and the version it replaces: saved first of all the next time, and
-    used by nobody until then."""
+    unsaved: Unsaved | None = None
+    """Saved first of all the next time, and used by nobody until then."""
     failure: Failure | None = None
     store_problem: StoreUnavailable | None = None
     """Why the last refresh could not be done or saved; unlike the provider the store is tried each time."""
@@ -85,6 +102,11 @@ class Memory:
         if self.stored is not None and stored.version != self.stored.version:
             self.failure = self.store_problem = None
         self.stored = stored
+
+    @property
+    def has_entry(self) -> bool:
+        """True if there was a sign-in when the store was read last."""
+        return self.stored is not None and self.stored.entry is not None
 
     @property
     def trouble(self) -> ProviderUnavailable | StoreUnavailable | None:
@@ -151,16 +173,24 @@ class Refresher:
     async def save_unsaved(self, address: str, memory: Memory) -> None:
         """Write what a refresh gave. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
         unsaved = memory.unsaved
-        if unsaved is None or unsaved.entry is None:
+        if unsaved is None:
             return
-        try:
-            version = await self._vault.save(address, unsaved.entry, expected=unsaved.version)
-            memory.stored = Stored(unsaved.entry, version)
-        except VersionConflict:
-            # Somebody signed in, or removed the sign-in, while we were asking: theirs is newer, ours is dropped.
-            detail("answer.late", account=address)
-            memory.stored = await self._vault.load(address)
+        memory.stored = await self._saved(address, unsaved)
         memory.unsaved = memory.store_problem = None
+
+    async def _saved(self, address: str, unsaved: Unsaved) -> Stored:
+        """What is stored then: it, or what counts more."""
+        expected = unsaved.version
+        while True:
+            try:
+                return Stored(unsaved.entry, await self._vault.save(address, unsaved.entry, expected=expected))
+            except VersionConflict:
+                stored = await self._vault.load(address)
+            if not unsaved.outlives(stored.entry):
+                # Somebody signed in, or removed the sign-in, while we were asking: theirs is newer, ours is dropped.
+                detail("answer.late", account=address)
+                return stored
+            expected = stored.version
 
     async def _settled(self, account: Account, memory: Memory, request: Request, share: float) -> Use | SignIn | Later:
         """The move that is left once everything is done that can be done now."""
@@ -211,7 +241,8 @@ class Refresher:
         pending = Pending(before.version, None, is_attended=not provider.is_unattended)
         match next_move(pending if stored.version == before.version else self.state(account, stored), answer):
             case Save(tokens, version):
-                memory.unsaved = Stored(_renewed(account, provider, before.entry, tokens), version)
+                renewed = _renewed(account, provider, before.entry, tokens)
+                memory.unsaved = Unsaved(renewed, version, before.entry)
                 await self.save_unsaved(account.address, memory)
                 memory.failure = None
             case End(problem, version):

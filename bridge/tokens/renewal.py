@@ -44,6 +44,7 @@ class Renewal:
     async def look(self) -> None:
         """Renew what is due now; at each provider one after the other, so that one that hangs holds up only its own."""
         await self._tokens.save_unsaved()
+        await self._tokens.notice_removals()
         by_provider: dict[str, list[Account]] = {}
         for address in self._tokens.used_within(IN_USE):
             if (account := self._find(address)) is not None:

@@ -15,13 +15,14 @@ from bridge.errors import (
     BridgeError,
     GrantRevoked,
     ProviderUnavailable,
+    StoreCorrupt,
     StoreUnavailable,
     VersionConflict,
 )
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Authorized, Forgotten, NoticeBus
 from bridge.oauth.base import Provider
-from bridge.observe.logs import event, report
+from bridge.observe.logs import detail, event, report
 from bridge.secret import Secret
 from bridge.tasks import task_group
 from bridge.tokens.lifecycle import ENOUGH, Absent, Later, Refused, Request, Revoked, Use, Wanted, next_move
@@ -130,6 +131,23 @@ class TokenService:
             except BridgeError as problem:
                 report("grant.unsaved", problem, account=address)
 
+    async def notice_removals(self) -> None:
+        """Give up the tokens of sign-ins that another process has removed from the store. Raises: nothing."""
+        known = {address: memory.stored for address, memory in self._memory.items() if memory.has_entry}
+        if not known:
+            return
+        try:
+            stored = set(await self._vault.addresses())
+        except BridgeError as problem:  # it takes nobody's token away
+            detail("store.not_compared", reason=str(problem))
+            return
+        for address, before in known.items():
+            memory = self._memory[address]
+            if address not in stored and memory.stored is before and memory.unsaved is None:
+                event("sign_in.removed_elsewhere", account=address)
+                memory.replace_stored(None)
+                self._bus.publish(Forgotten(address))
+
     def used_within(self, seconds: float) -> list[str]:
         """Addresses that a mail program has wanted a token for lately."""
         since = self._clock.monotonic() - seconds
@@ -188,7 +206,7 @@ class TokenService:
         return await self._keep(account, tokens, provider)
 
     async def forget(self, account: Account) -> None:
-        """Remove the record in any case, and revoke where the provider can. Raises: StoreUnavailable."""
+        """Remove the record in any case, and revoke where the provider can. Raises: StoreUnavailable, StoreCorrupt."""
         removed = await self._removed(account)
         # Before the provider is asked, which may take a minute: until then a login would still get the token, and
         # somebody may sign in again.
@@ -198,16 +216,23 @@ class TokenService:
             await self._revoke(account, removed)
 
     async def _removed(self, account: Account) -> Entry | None:
-        """Remove the record. Returns: what was in it. Raises: StoreUnavailable."""
+        """Remove the record, be it readable or not. Returns: what was in it. Raises: StoreUnavailable, StoreCorrupt."""
         for _ in range(ROUNDS):
-            stored = await self._vault.load(account.address)
-            if stored.entry is None:
-                return None
+            entry = None
             try:
-                await self._vault.remove(account.address, expected=stored.version)
+                stored = await self._vault.load(account.address)
+                entry, version = stored.entry, stored.version
+                if entry is None:
+                    return None
+            except StoreCorrupt as problem:
+                if problem.version is None:
+                    raise
+                version = problem.version
+            try:
+                await self._vault.remove(account.address, expected=version)
             except VersionConflict:
                 continue  # a refresh went in between: its grant is the one to revoke
-            return stored.entry
+            return entry
         raise StoreUnavailable(
             said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
         )

@@ -54,8 +54,21 @@ class Vault:
 
     async def load(self, address: str) -> Stored:
         """The newest entry. Raises: StoreUnavailable, StoreCorrupt."""
-        record = await self._store.get(_key(address))
-        return Stored(None, NEW) if record is None else Stored(_decoded(record.value, address), record.version)
+        try:
+            record = await self._store.get(_key(address))
+            if record is None:
+                return Stored(None, NEW)
+            return Stored(_decoded(record.value, address), record.version)
+        except StoreCorrupt as problem:
+            if problem.version is None:
+                raise
+            command = f"mail-bridge accounts forget {address}"
+            remedy = said(
+                "{problem}; to give up this one sign-in: {command}",
+                problem=problem.said or str(problem),
+                command=command,
+            )
+            raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
 
     async def save(self, address: str, entry: Entry, *, expected: int) -> int:
         """Durable when it returns. Returns: the new version. Raises: VersionConflict, StoreUnavailable."""

@@ -207,3 +207,32 @@ def test_a_keyring_that_is_locked_at_the_start_is_waited_for_and_its_key_is_kept
         keyring_daemon(session, unlocked=False)
         assert imap_says(login).startswith("1 OK")  # the key is known by now
     assert "CANARY" not in bridge.log
+
+
+def damage(store: Path, key: str) -> None:
+    """One record, as a failing disk would: the others can be read."""
+    with closing(sqlite3.connect(store)) as database, database:
+        spoilt = database.execute("UPDATE bridge_records SET value = ? WHERE key = ?", (b"\1" + bytes(80), key))
+        assert spoilt.rowcount == 1
+
+
+def test_one_damaged_record_costs_its_account_a_command_and_the_others_nothing(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    store = tmp_path / "store.sqlite"
+    with running(bridge):
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        logins = [bridge.login(address) for address in (ALICE, BOB)]
+    damage(store, f"grant/{BOB}")
+    damage(store, f"password/{BOB}")
+    with running(bridge):
+        assert imap_says(logins[0]).startswith("1 OK")
+        assert imap_says(logins[1]).startswith("1 NO [CONTACTADMIN]")
+        assert f"mail-bridge accounts password --rotate {BOB}" in bridge.run("accounts", "password", BOB, code=1)
+        assert f"mail-bridge accounts forget {BOB}" in bridge.run("accounts", "list")
+        bridge.run("accounts", "password", "--rotate", BOB)
+        bridge.run("accounts", "forget", BOB, "--yes")
+        bridge.sign_in(world.provider, BOB)
+        assert imap_says(bridge.login(BOB)).startswith("1 OK"), bridge.log
+        assert imap_says(logins[0]).startswith("1 OK")
+    assert "Traceback" not in bridge.log

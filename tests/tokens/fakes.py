@@ -130,6 +130,11 @@ class FailingStore(MemoryStore):
             raise StoreUnavailable("the disk is away")
         return await super().get(key)
 
+    async def keys(self, prefix: str) -> list[str]:
+        if self.is_away:
+            raise StoreUnavailable("the disk is away")
+        return await super().keys(prefix)
+
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         if self.is_full:
             raise StoreUnavailable("the disk is full")

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from bridge.errors import ProviderUnavailable
+from bridge.errors import AuthorizationRequired, ProviderUnavailable
 from bridge.model import Account, Subject
+from bridge.notices import Forgotten
 from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, LOOK_EVERY, SPREAD, Renewal, share_of
 from tests.clocks import ManualClock
 from tests.tokens.fakes import ALICE, StrictProvider
@@ -49,6 +50,23 @@ async def test_an_account_that_was_only_looked_at_is_left_alone() -> None:
         it.clock.set_wall(3600)
         await renewal(it).look()
         assert it.provider.refreshes == 0
+
+
+async def test_a_sign_in_that_another_node_has_removed_gives_no_token_any_more() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        await it.sign_in()
+        token = await other.service.access_token(ALICE)
+        await renewal(other).look()
+        assert await other.service.access_token(ALICE) == token
+        await it.service.forget(ALICE)
+        it.store.is_away = True
+        await renewal(other).look()  # a store that does not answer takes nobody's token away
+        assert await other.service.access_token(ALICE) == token
+        it.store.is_away = False
+        await renewal(other).look()
+        with pytest.raises(AuthorizationRequired):
+            await other.service.access_token(ALICE)
+        assert other.heard(Forgotten) == 1
 
 
 async def test_after_a_suspend_the_first_look_renews() -> None:

@@ -191,6 +191,18 @@ async def test_a_sign_in_is_not_overwritten_by_what_waits_for_the_disk() -> None
         assert await it.service.access_token(ALICE) == newest
 
 
+async def test_what_waits_for_the_disk_outlives_another_nodes_news_that_its_predecessor_has_ended() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        other.providers["acme"] = it.provider
+        await it.refresh_onto_a_full_disk()
+        it.store.is_full = False
+        with pytest.raises(AuthorizationRequired):  # it has only the grant that is used up
+            await other.service.access_token(ALICE)
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+        it.clock.advance(4000)
+        assert (await other.service.access_token(ALICE)).value.reveal() == "CANARY-access-3"
+
+
 async def test_a_sign_out_while_the_provider_is_asked_counts() -> None:
     async with world() as it:
         await it.sign_in()
