@@ -61,7 +61,10 @@ class Transport(HTTPAdapter):
         """Send and read the whole answer. Raises: as send()."""
         session = requests.Session()  # a fresh one for each request: sessions are not made for threads
         self.equip(session)
-        return session.request(method, url, **arguments)
+        try:
+            return session.request(method, url, **arguments)
+        except requests.TooManyRedirects:
+            raise _redirected(urlsplit(url).hostname or "the provider") from None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Connections with our trust."""
@@ -101,11 +104,21 @@ class Transport(HTTPAdapter):
                 body = b"".join(self._pieces(response, host, deadline))
             finally:
                 response.raw.close()
+        except requests.exceptions.InvalidSchema:  # from None: as below
+            raise ProviderUnavailable(
+                said(
+                    "{host}: this system's proxy is a SOCKS proxy, which mail-bridge does not speak. The administrator "
+                    "must name an HTTP proxy with `proxy`, or exempt {host} from it (NO_PROXY).",
+                    host=host,
+                )
+            ) from None
         except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
             raise ProviderUnavailable(f"{host}: the URL or the proxy's URL cannot be used") from None
         except (requests.RequestException, HTTPError, OSError) as problem:
             raise ProviderUnavailable(_in_words(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
+        # JSON is UTF-8 (RFC 8259 section 8.1), whatever is said beside it, and some servers put a mark before it.
+        response.encoding = "utf-8-sig"
         if response.status_code >= 500 or response.status_code in BUSY:
             wait = self._retry_after.note(host, response.headers)
             later = f"; it asks to wait {wait:.0f} seconds" if wait else ""
@@ -141,11 +154,18 @@ class Transport(HTTPAdapter):
 
 def _check_redirect(response: requests.Response, method: str, url: str, host: str) -> None:
     if response.is_redirect:
-        target = urlsplit(urljoin(url, response.headers["location"]))
+        try:
+            target = urlsplit(urljoin(url, response.headers["location"]))
+        except ValueError:  # "http://[": to nowhere
+            raise _redirected(host) from None
         origin = urlsplit(url)
         if method != "GET" or (target.scheme, target.netloc) != (origin.scheme, origin.netloc):
             # A code or a refresh token never follows a redirect; to another host it is most likely a captive portal.
-            raise ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
+            raise _redirected(host)
+
+
+def _redirected(host: str) -> ProviderUnavailable:
+    return ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
 
 
 def _in_words(host: str, problem: BaseException, silence: float) -> Said:

@@ -105,6 +105,36 @@ async def test_no_http_at_all_is_trouble_on_the_way(tls: Tls) -> None:
         await get(raw)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'\xef\xbb\xbf{"a": "\xc3\xa9"}', "application/json"),
+        (b'{"a": "\xc3\xa9"}', "text/html"),
+        (b'{"a": "\xc3\xa9"}', "application/json; charset=idna"),  # a codec of Python's, and none for texts
+    ],
+)
+async def test_an_answer_is_utf_8_whatever_its_header_says(tls: Tls, body: bytes, kind: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nContent-Type: {kind}\r\n\r\n"
+    with serving(head.encode() + body, *tls) as raw:
+        assert (await get(raw)).json() == {"a": "é"}
+
+
+@pytest.mark.parametrize("location", ["http://[", "/token"])
+async def test_a_redirect_that_leads_nowhere_is_trouble_on_the_way(tls: Tls, location: str) -> None:
+    answer = http(b"", "302 There", f"Location: {location}\r\n")
+    with serving(answer, *tls) as raw, pytest.raises(ProviderUnavailable, match="answers with a redirect"):
+        await get(raw)
+
+
+async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:CANARY@127.0.0.1:1")
+    https = Https("test", limits=QUICK)
+    with pytest.raises(ProviderUnavailable, match="this system's proxy is a SOCKS proxy") as caught:
+        await https.run(partial(https.post, "https://login.example.com/token"))
+    assert "CANARY" not in str(caught.value)
+    https.close()
+
+
 async def test_a_post_follows_no_redirect(tls: Tls) -> None:
     with serving(http(b"", "307 There", "Location: /elsewhere\r\n"), *tls) as raw:
         https = Https("test", ca_file=raw.ca_file, limits=QUICK)
