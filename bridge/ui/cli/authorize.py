@@ -17,6 +17,11 @@ from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_co
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell, tell_problem
 
+LAST_SECOND = 180.0
+"""Seconds in which a browser that came back just in time is told how it went: the code is redeemed, which may take 85,
+and each mail server is tried."""
+LOOK_SECONDS = 2.0
+
 
 @click.command(cls=Command)
 @click.argument("address")
@@ -71,8 +76,7 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
             await asyncio.to_thread(_show, begun, open_browser, paste)
             if paste and not begun.user_code:
                 tasks.append(group.create_task(_paste(control, ended)))
-            async with asyncio.timeout(max(begun.expires_at - SystemClock().now(), 1)):
-                code, sentence = await ended
+            code, sentence = await _outcome(control, begun, ended)
             if code == DONE:
                 sentence = await _servers(control, begun.address) or sentence
         except TimeoutError:
@@ -87,6 +91,16 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
                 task.cancel()
     click.echo(sentence, err=code != DONE)
     return code
+
+
+async def _outcome(control: Control, begun: SignInStarted, ended: asyncio.Future[tuple[int, str]]) -> tuple[int, str]:
+    """How the sign-in has ended, for whoever came back in the last second too. Raises: TimeoutError."""
+    await asyncio.wait([ended], timeout=max(begun.expires_at - SystemClock().now(), 1))
+    async with asyncio.timeout(LAST_SECOND):
+        while not ended.done():
+            await control.status()  # by which the bridge tells of a sign-in that nobody came back from
+            await asyncio.wait([ended], timeout=LOOK_SECONDS)
+    return ended.result()
 
 
 async def _unattended(control: Control, address: str, problem: AuthorizationFailed) -> tuple[int, str]:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+import pytest
+
+from bridge.control.contract import SignInStarted, Status
+from bridge.model import Account, TokenSet
+from bridge.tokens import authorizations
 from bridge.ui.cli.authorize import sign_in
 from bridge.ui.cli.session import DONE, FAILED
 from tests.test_app import ALICE, BOB, Running, running
@@ -38,3 +44,40 @@ async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait() 
         assert not asked.done()
         await it.app.control.cancel_authorization(ALICE)
         assert await asked == FAILED
+
+
+async def test_who_comes_back_in_the_last_second_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    redeemed, looked = asyncio.Event(), asyncio.Event()
+    async with running() as it, asyncio.timeout(30), asyncio.TaskGroup() as group:
+        control = it.app.control
+        begin, keep, status = control.begin_authorization, it.app._authorizations._keep, control.status
+
+        async def begun_long_ago(address: str) -> SignInStarted:
+            return replace(await begin(address), expires_at=0.0)
+
+        async def kept_late(account: Account, tokens: TokenSet) -> str:
+            redeemed.set()
+            await looked.wait()
+            return await keep(account, tokens)
+
+        async def looked_at() -> Status:
+            if redeemed.is_set():
+                looked.set()  # the command's time is over by now
+            return await status()
+
+        monkeypatch.setattr(it.app._authorizations, "_keep", kept_late)
+        monkeypatch.setattr(control, "status", looked_at)
+        monkeypatch.setattr(control, "begin_authorization", begun_long_ago)
+        asked = group.create_task(sign_in(control, ALICE, open_browser=False))
+        await until_under_way(it)
+        await it.sign_in(ALICE)
+        assert await asked == DONE
+
+
+async def test_a_sign_in_that_nobody_comes_back_from_ends_with_its_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(authorizations, "LIFE", 0.1)
+    async with running() as it, asyncio.timeout(30):
+        assert await sign_in(it.app.control, ALICE, open_browser=False) == FAILED
+    assert "Nobody signed in" in capsys.readouterr().err
