@@ -204,8 +204,10 @@ class PeerGone(BridgeError):
 class ConfigError(BridgeError):
     """The configuration cannot be used; never reaches a client. One or more problems, each with its place."""
 
-    def __init__(self, problems: Iterable[str | Said]) -> None:
-        """Args: problems, in the order of the file; a text that is not Said is told as it is."""
+    def __init__(self, problems: Iterable[str | Said], *, may_pass: bool = False) -> None:
+        """Args: problems, in the order of the file; a text that is not Said is told as it is. may_pass, True if nothing
+        but a keyring that is locked just now is in the way."""
+        self.may_pass = may_pass
         self.sentences = tuple(as_said(problem) for problem in problems)
         """The same, to be told in any language."""
         self.problems = tuple(str(sentence) for sentence in self.sentences)

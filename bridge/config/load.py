@@ -111,7 +111,8 @@ def _loaded(
         if config is not None and not problems:
             warnings = exposed_secrets(source, name, path, directory)
             return LoadedConfig(config, path, name, warnings)
-        raise ConfigError(problem.told_of(name) for problem in problems)
+        may_pass = all(problem.may_pass for problem in problems)
+        raise ConfigError((problem.told_of(name) for problem in problems), may_pass=may_pass)
     raise ConfigError([unreadable.told_of(name)])
 
 

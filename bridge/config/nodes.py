@@ -88,6 +88,8 @@ class Problem:
     place: Place
     path: str
     sentence: Said
+    may_pass: bool = False
+    """By itself, such as a keyring that is locked just now."""
 
     def told_of(self, name: str) -> Said:
         """With its place in the file of this name: `config.yaml:14:5: accounts[1].provider: …`"""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, KeyringMissing
 
 LONGEST_FILE = 64 * 1024
 """Bytes of a file named by a reference; a secret has less than 4,096, and the path may name anything."""
@@ -34,9 +34,11 @@ def named_variables(path: Path) -> set[str]:
 class Unresolved(Exception):
     """A reference leads nowhere; the text names it and the remedy, and never what another one resolved to."""
 
-    def __init__(self, sentence: Said) -> None:
+    def __init__(self, sentence: Said, *, may_pass: bool = False) -> None:
+        """Args: may_pass, True if the same reference may lead somewhere in a moment, and nobody has to correct it."""
         super().__init__(str(sentence))
         self.said = sentence
+        self.may_pass = may_pass
 
 
 class References:
@@ -140,7 +142,8 @@ class References:
         try:
             value = self._read_keyring(name)
         except BridgeError as error:
-            problem = Unresolved(error.said or as_said(str(error)))
+            is_locked = error.temporary and not isinstance(error, KeyringMissing)
+            problem = Unresolved(error.said or as_said(str(error)), may_pass=is_locked)
         else:
             if value:
                 return value

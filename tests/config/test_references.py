@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.config.load import parse_config
-from bridge.errors import ConfigError, StoreUnavailable
+from bridge.errors import ConfigError, KeyringMissing, StoreUnavailable
 from tests.config.bad_values import GOOD
 from tests.config.loading import CANARY, HERE, edited, load, problems
 
@@ -122,3 +122,22 @@ def test_a_reference_in_a_key_is_refused() -> None:
     assert problems(f"{GOOD}log: {{'${{A}}': info}}\n", A=CANARY) == [
         "config.yaml:9:7: log: a ${…} reference can stand in a value, not in a key"
     ]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "besides", "may_pass"),
+    [
+        (StoreUnavailable("it is locked"), "", True),
+        (StoreUnavailable("it is locked"), "\nnonsense: 1\n", False),
+        (KeyringMissing("there is none"), "", False),
+    ],
+)
+def test_only_a_keyring_that_may_be_unlocked_is_worth_waiting_for(
+    trouble: StoreUnavailable, besides: str, may_pass: bool
+) -> None:
+    def read(name: str) -> str | None:
+        raise trouble
+
+    with pytest.raises(ConfigError) as caught:
+        parse_config(edited(("text", "'${keyring:a}'")) + besides, directory=HERE, environ={}, read_keyring=read)
+    assert caught.value.may_pass is may_pass

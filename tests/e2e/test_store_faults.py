@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -236,3 +237,36 @@ def test_one_damaged_record_costs_its_account_a_command_and_the_others_nothing(w
         assert imap_says(bridge.login(BOB)).startswith("1 OK"), bridge.log
         assert imap_says(logins[0]).startswith("1 OK")
     assert "Traceback" not in bridge.log
+
+
+@pytest.mark.keyring_daemon
+def test_a_secret_in_a_locked_keyring_is_waited_for_at_the_start_and_at_a_reload(
+    world: World, tmp_path: Path, session: dict[str, str]
+) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.environment |= session
+    secret = bridge.config["providers"]["gmail"]["client_secret"]
+    keyring_daemon(session, unlocked=True)
+    store = "from bridge.secret import Secret; from bridge.stores.keys import write_named_secret as write"
+    subprocess.run(
+        [sys.executable, "-c", f"{store}; write('gmail', Secret({secret!r}))"], env=bridge.environ, check=True
+    )
+    bridge.config["providers"]["gmail"]["client_secret"] = "${keyring:gmail}"
+    keyring_daemon(session, unlocked=False)
+
+    def unlock_once_refused() -> None:
+        bridge.wait_for_log("configuration.refused", 60)
+        keyring_daemon(session, unlocked=True)
+
+    unlocker = threading.Thread(target=unlock_once_refused, daemon=True)
+    unlocker.start()
+    with running(bridge):
+        unlocker.join()
+        bridge.sign_in(world.provider, ALICE)
+        keyring_daemon(session, unlocked=False)
+        bridge.config["log"] = {"level": "debug"}
+        bridge.write_config()
+        bridge.wait_until(lambda: bridge.log.count("configuration.refused") == 2, "refused", 60)
+        keyring_daemon(session, unlocked=True)
+        bridge.wait_for_log("configuration.read", 60)
+    assert "CANARY" not in bridge.log

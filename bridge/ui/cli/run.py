@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -47,6 +49,9 @@ from bridge.ui.i18n import say, spoken
 
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
+RETRY_FIRST, RETRY_LAST = 10.0, 900.0
+"""Seconds until a file whose secrets are in a locked keyring is read again; doubled each time. Who was away when the
+prompt came, and dismisses it, must not find the next one at once."""
 
 
 @click.command(cls=Command)
@@ -135,7 +140,7 @@ class Followed:
 
 async def _serve(settings: Settings, beside: Beside) -> int:
     followed = Followed.from_now_on(settings)
-    loaded = load(settings)
+    loaded = await _loaded(settings)
     warn(loaded)
     logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
     async with opened(loaded) as app:
@@ -144,6 +149,36 @@ async def _serve(settings: Settings, beside: Beside) -> int:
         async with console(app, known_as=loaded.path) as served:
             await _until_stopped(app, served, beside, followed)
     return DONE
+
+
+async def _loaded(settings: Settings) -> LoadedConfig:
+    """As load(); a keyring that is locked just now is waited for: at login its owner may be asked for a password.
+
+    Raises: ConfigError for all else.
+    """
+    pauses = _pauses()
+    while True:
+        try:
+            return await asyncio.to_thread(load, settings)
+        except ConfigError as problem:
+            if not problem.may_pass:
+                raise
+            _refuse(problem)
+        await asyncio.sleep(next(pauses))
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts at what only a locked keyring stands in the way of. Each may show a prompt, but not
+    while one is shown already."""
+    pause = RETRY_FIRST
+    while True:
+        yield pause
+        pause = min(2 * pause, RETRY_LAST)
+
+
+def _refuse(problem: ConfigError) -> None:
+    for line in problem.problems:
+        logs.trouble("configuration.refused", reason=line)
 
 
 async def check_store(app: App, loaded: LoadedConfig) -> None:
@@ -208,23 +243,31 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
 
 
 async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
-    """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing."""
+    """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing. What a
+    locked keyring stands in the way of is tried again by itself."""
     settings, path, seen = followed.settings, followed.path, followed.seen
+    pauses: Iterator[float] | None = None
+    again_at = math.inf
     while True:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
                 await reload.wait()
         found = _stamp(path)
-        if not reload.is_set() and found in (seen, None):  # None: an editor is replacing it
+        is_changed = found not in (seen, None)  # None: an editor is replacing it
+        if not (reload.is_set() or is_changed or time.monotonic() >= again_at):
             continue
+        if reload.is_set() or is_changed:
+            pauses = None
         reload.clear()
-        seen = found
+        seen, again_at = found, math.inf
         try:
             loaded = await asyncio.to_thread(load, settings)
             summary = app.apply(loaded)
         except ConfigError as problem:
-            for line in problem.problems:
-                logs.trouble("configuration.refused", reason=line)
+            _refuse(problem)
+            if problem.may_pass:
+                pauses = pauses or _pauses()
+                again_at = time.monotonic() + next(pauses)
         except BridgeError as problem:
             logs.trouble("configuration.refused", reason=str(problem))
         else:
