@@ -9,6 +9,8 @@ import sys
 import venv
 from pathlib import Path
 
+from words import say, tell
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
@@ -32,20 +34,24 @@ def prepare(*extras: str) -> Path:
     Returns: its interpreter. Ends the program with a sentence if that is not possible.
     """
     if sys.version_info < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
         sys.exit(
-            f"mail-bridge needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {sys.version.split()[0]}"
+            say(
+                "mail-bridge needs Python {oldest} or newer; this is {this}", oldest=oldest, this=sys.version.split()[0]
+            )
         )
     wanted = _fingerprint(extras)
     stamp = ENVIRONMENT / f"mail-bridge-{'-'.join(extras) or 'run'}.stamp"
     if python().exists() and stamp.exists() and stamp.read_text() == wanted:
         return python()
     if not python().exists():
-        print(f"making a virtual environment in {ENVIRONMENT.name}/ …", flush=True)
+        tell("making a virtual environment in {directory}/ …", directory=ENVIRONMENT.name)
         try:
             venv.create(ENVIRONMENT, with_pip=True)
         except (OSError, subprocess.CalledProcessError) as problem:
-            sys.exit(f"no virtual environment could be made ({problem}). On Debian: apt install python3-venv")
-    print("installing mail-bridge and what it needs …", flush=True)
+            sentence = "no virtual environment could be made ({problem}). On Debian: apt install python3-venv"
+            sys.exit(say(sentence, problem=problem))
+    tell("installing mail-bridge and what it needs …")
     # The project last, without its requirements and with the locked setuptools: nothing is fetched that has no hash.
     _pip(*AS_LOCKED, str(lock_file(extras)))
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
@@ -62,7 +68,7 @@ def _pip(*arguments: str) -> None:
     command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
     # setuptools warns everybody that an editable installation is one.
     if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode != 0:
-        sys.exit("the installation failed; pip has said why, above")
+        sys.exit(say("the installation failed; pip has said why, above"))
 
 
 def _fingerprint(extras: tuple[str, ...]) -> str:

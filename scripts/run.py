@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 from environment import ROOT, prepare
+from words import tell
 
 FIND_CONFIG = "from bridge.host.paths import config_candidates as c; raise SystemExit(not any(p.exists() for p in c()))"
 
@@ -32,7 +33,8 @@ def has_config(interpreter: str) -> bool:
     os.chdir(ROOT)
     if subprocess.run([interpreter, "-c", FIND_CONFIG]).returncode == 0:
         return True
-    print("There is no configuration yet, so this is the demo. For real mail: python3 scripts/run.py init", flush=True)
+    sentence = "There is no configuration yet, so this is the demo. For real mail: {command}"
+    tell(sentence, command="python3 scripts/run.py init")
     return False
 
 

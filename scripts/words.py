@@ -1,0 +1,39 @@
+"""What the first command says, in English or French, before anything is installed: no catalogue, no dependency."""
+
+from __future__ import annotations
+
+import io
+import runpy
+import sys
+from pathlib import Path
+
+_LANGUAGE = Path(__file__).resolve().parent.parent / "bridge" / "host" / "language.py"
+
+FRENCH = {
+    "mail-bridge needs Python {oldest} or newer; this is {this}": (
+        "mail-bridge demande Python {oldest} ou plus récent ; celui-ci est {this}"
+    ),
+    "making a virtual environment in {directory}/ …": "création d’un environnement virtuel dans {directory}/ …",
+    "no virtual environment could be made ({problem}). On Debian: apt install python3-venv": (
+        "l’environnement virtuel n’a pas pu être créé ({problem}). Sous Debian : apt install python3-venv"
+    ),
+    "installing mail-bridge and what it needs …": "installation de mail-bridge et de ce dont il a besoin …",
+    "the installation failed; pip has said why, above": "l’installation a échoué ; pip a dit pourquoi, ci-dessus",
+    "There is no configuration yet, so this is the demo. For real mail: {command}": (
+        "Il n’y a pas encore de configuration : voici donc la démonstration. Pour le vrai courrier : {command}"
+    ),
+}
+
+
+def say(english: str, **values: object) -> str:
+    """The sentence in the language of the system."""
+    # The program's own way to know it, which needs nothing but Python either.
+    wishes = str(runpy.run_path(str(_LANGUAGE))["system_language"]())
+    return (FRENCH[english] if wishes.lower().startswith("fr") else english).format(**values)
+
+
+def tell(english: str, **values: object) -> None:
+    """Print it, also where the locale's encoding lacks a character of it: Python would end with a traceback there."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    print(say(english, **values), flush=True)
