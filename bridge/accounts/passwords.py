@@ -8,6 +8,7 @@ within that time; while the store does not answer, what was last read goes on be
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -44,6 +45,9 @@ ODD_CHARACTERS: Final = "the local password may only have letters without accent
 
 RECHECK_AFTER = 5.0
 """Seconds until a record is read again; how long another process's rotation may go unnoticed."""
+
+RECHECK_PATIENCE = 2.0
+"""Seconds that a login waits for that: a database that has vanished without a word would hold up each one for 15."""
 
 CACHED = 4096
 """Records in memory; beyond it the longest unused goes. User names below a `*@domain` pattern are without number."""
@@ -263,11 +267,13 @@ class LocalPasswords:
         if cached is not None and self._clock.monotonic() - cached.read_at < RECHECK_AFTER:
             self._cache.move_to_end(address)
             return cached
-        try:
+        if cached is None:
             record, _ = await self._stored(address)
-        except StoreUnavailable:
-            if cached is None:
-                raise
+            return self._remember(address, record)
+        try:
+            async with asyncio.timeout(RECHECK_PATIENCE):
+                record, _ = await self._stored(address)
+        except (StoreUnavailable, TimeoutError):
             return cached  # the store's trouble is not the mail client's
         return self._remember(address, record)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -24,12 +25,15 @@ class Outage(MemoryStore):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.is_down = False
+        self.is_silent = False
         self.reads = 0
 
     async def get(self, key: str) -> Record | None:
         self.reads += 1
         if self.is_down:
             raise StoreUnavailable("the store is away")
+        if self.is_silent:
+            await asyncio.Event().wait()
         return await super().get(key)
 
 
@@ -229,6 +233,18 @@ async def test_while_the_store_is_away_what_was_last_read_goes_on_being_valid(
     clock.advance(3600)
     assert await passwords.check(ALICE, typed(right))
     assert not await passwords.check(ALICE, typed("CANARY wrong one"))
+
+
+async def test_a_store_that_says_nothing_holds_up_no_login_for_long(
+    passwords: LocalPasswords, store: Outage, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.accounts.passwords.RECHECK_PATIENCE", 0.01)
+    right = await passwords.current(ALICE)
+    store.is_silent = True
+    clock.advance(RECHECK_AFTER)
+    async with asyncio.timeout(20):
+        assert await passwords.check(ALICE, typed(right))
+        assert not await passwords.check(ALICE, typed("CANARY wrong one"))
 
 
 async def test_while_the_store_is_away_an_old_password_still_ends_in_time(
