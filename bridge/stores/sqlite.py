@@ -77,6 +77,11 @@ class SqliteStore:
         self._place = as_said(str(self._file))
         self._busy_limit = busy_limit
         self._identity: tuple[int, int] | None = None
+        self._log = self._file.with_name(f"{self._file.name}-wal")
+        self._log_identity: tuple[int, int] | None = None
+        """Of the log that we write to. Nobody but SQLite's last user removes it, unless somebody tidies up: then SQLite
+        goes on writing into what has no name any more, and all of it ends with the process. Closing moves it into the
+        file."""
         self._connection: sqlite3.Connection | None = None
         self._worker = Worker(self._place)
 
@@ -121,6 +126,9 @@ class SqliteStore:
             if self._connection is None:
                 self._open()
             self._still_there()
+            if self._log_identity is not None and _identity(self._log) != self._log_identity:
+                self._disconnect()
+                self._open()
             return operation()
         except sqlite3.Error as error:
             raise self._problem(error) from error
@@ -138,6 +146,7 @@ class SqliteStore:
         self._connection = sqlite3.connect(self._file, timeout=self._busy_limit, isolation_level=None)
         try:
             self._set_up()
+            self._log_identity = _identity(self._log)  # None where the file system cannot do it
         except BaseException:
             self._disconnect()
             raise
@@ -255,6 +264,15 @@ class SqliteStore:
             case _:
                 reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
         return StoreUnavailable(reason)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """None where there is no such file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _changed(rows: Sequence[Any], key: str, expected: int) -> int:

@@ -310,6 +310,22 @@ async def test_what_a_newer_mail_bridge_wrote_is_refused_and_left_alone(open_sto
 
 
 @posix
+async def test_a_log_that_somebody_has_tidied_away_takes_nothing_with_it(
+    open_store: Open, file: Path, tmp_path: Path
+) -> None:
+    store = open_store()
+    await store.put("before", b"value", expected=NEW)
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink()
+    await store.put("after", b"value", expected=NEW)
+    as_after_a_crash = tmp_path / "copy"
+    shutil.copytree(file.parent, as_after_a_crash)
+    found = open_store(as_after_a_crash / file.name)
+    assert await found.keys("") == ["after", "before"]
+    assert await store.keys("") == ["after", "before"]
+
+
+@posix
 async def test_a_file_that_is_removed_or_replaced_under_us_is_not_written_to_in_the_dark(
     open_store: Open, filled: Path
 ) -> None:
