@@ -62,6 +62,10 @@ PROXY = (
     "machine reach {host}"
 )
 OTHER_PROXY = "not tried: the proxy speaks TLS itself or wants a password, which this check does not do; a sign-in does"
+SOCKS = (
+    "this system's proxy is a SOCKS proxy, which mail-bridge does not speak: the administrator must name an HTTP proxy "
+    "with `proxy`, or exempt {host} from it (NO_PROXY)"
+)
 NOT_MAIL = (
     "answers, but TLS cannot be started there ({reason}): the port or `tls` in the configuration may be wrong, or a "
     "security program takes STARTTLS out of the answers"
@@ -157,6 +161,8 @@ def _urls(provider: ProviderConfig) -> Iterator[str]:
 
 _OTHER_PROXY = ("", 0)
 """Stands for a proxy that this check cannot go through."""
+_SOCKS_PROXY = ("", 1080)
+"""Stands for one that nothing of ours can go through."""
 
 
 def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
@@ -166,6 +172,8 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
         return None
     try:
         proxy = urlsplit(written)
+        if proxy.scheme.startswith("socks"):
+            return _SOCKS_PROXY
         if proxy.scheme != "http" or proxy.username is not None:
             return _OTHER_PROXY
         return proxy.hostname or "", proxy.port or 80
@@ -180,6 +188,8 @@ async def _examined(threads: Threads, target: Target, what: str, seconds: float)
     subject = f"{target.place} ({what})"
     if target.proxy == _OTHER_PROXY:
         return skipped("connection", subject, OTHER_PROXY), None
+    if target.proxy == _SOCKS_PROXY:
+        return failed("connection", subject, SOCKS, host=target.host), None
     try:
         return await threads.run(lambda: _connect(target, subject, seconds))
     except NotDone:  # a lookup is the one step without a limit of its own

@@ -220,6 +220,13 @@ async def test_a_proxy_is_gone_through_and_one_that_refuses_is_named(tmp_path: P
     assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, network.OTHER_PROXY)
 
 
+async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{NOBODY}")
+    finding = await sign_in(config(host="idp.example", port=443))
+    assert_failed(finding, network.SOCKS)
+    assert "exempt idp.example from it" in finding.detail
+
+
 @pytest.mark.parametrize(
     ("ahead", "word"), [(900.0, "900 s behind"), (-900.0, "900 s ahead"), (20.0, "as good as right")]
 )
