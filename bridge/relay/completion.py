@@ -50,7 +50,8 @@ class CompletionChannel(Channel):
             try:
                 return self._tls.read(RECORD_SIZE)
             except ssl.SSLWantReadError:
-                await self._flush()
+                if not self._sending.locked():  # whoever sends takes our answer along, and may have to wait for long
+                    await self._flush()
                 await self._feed()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""

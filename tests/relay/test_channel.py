@@ -60,6 +60,22 @@ async def test_both_directions_work_at_once(
 
 
 @pytest.mark.parametrize("with_tls", [False, True])
+async def test_a_peer_that_takes_nothing_is_still_heard(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
+) -> None:
+    """A server that refuses a message in the middle of it, or one that answers before it reads on."""
+    left, right = await shake_hands(channels, contexts) if with_tls else channels
+    sending = asyncio.ensure_future(left.send(b"x" * 32_000_000))  # noqa: TID251  more than the kernel keeps
+    await asyncio.sleep(0)
+    await right.send(b"552 5.3.4 too big")
+    async with asyncio.timeout(10):
+        assert await receive_exactly(left, 17) == b"552 5.3.4 too big"
+    assert not sending.done()
+    sending.cancel()
+    await asyncio.wait([sending])
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
 async def test_close_gives_end_of_file_after_the_last_byte(
     channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
 ) -> None:
