@@ -7,7 +7,6 @@ for a direction whose receiver is slower than its sender, the one piece that the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ from bridge.relay.channel import Channel
 from bridge.relay.readiness import ReadinessChannel
 
 HALF_CLOSE_SECONDS = 2.0
-"""A client that half-closes (QUIT, then FIN) still gets the upstream's last words for this long. A full close looks
-the same on the wire; TLS to the upstream has no half-close that servers respect, so there is nothing to pass on."""
+"""A client that half-closes (QUIT, then FIN) still gets what the upstream says, until nothing has passed for this long
+and nothing waits to be taken. A full close looks the same on the wire, until something is sent there and reset; TLS to
+the upstream has no half-close that servers respect, so there is nothing to pass on."""
 IDLE_SECONDS = 35 * 60.0
 """A session in which not one octet has passed for this long ends, at twice this at the latest. An IMAP client in IDLE
 speaks every 29 minutes (RFC 2177), and its server may hang up after 30 (RFC 9051 section 5.4): only those end here
@@ -43,8 +43,8 @@ async def splice(
     """Pass bytes until either side ends, `to_client` and `to_upstream` (received before) first.
 
     The end of the upstream ends the session once the client has what was on its way. The end of the client does so
-    once the upstream has it, and has had HALF_CLOSE_SECONDS to answer. A side that takes no more has perhaps said why:
-    that is passed on before the session ends. The caller closes both channels.
+    once the upstream has it, and has been silent for HALF_CLOSE_SECONDS. A side that takes no more has perhaps said
+    why: that is passed on before the session ends. The caller closes both channels.
     """
     if isinstance(client, ReadinessChannel) and isinstance(upstream, ReadinessChannel):
         return await _ReadinessSplice(client, upstream, idle_seconds).run(to_client, to_upstream)
@@ -78,6 +78,11 @@ class _Direction:
         self.count += len(first)
         self._pending = memoryview(first)
         self.writable()
+
+    @property
+    def taken(self) -> int:
+        """Octets of `count` that the sink has taken."""
+        return self.count - len(self._pending)
 
     def stop(self) -> None:
         """No more calls; what is pending stays unsent."""
@@ -161,7 +166,14 @@ class _ReadinessSplice:
     def _client_ended(self) -> None:
         if self._up.is_source_lost:
             return self._finish("client lost")
-        self._farewell = self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client")
+        return self._await_last_words(-1)
+
+    def _await_last_words(self, before: int) -> None:
+        """It may be reading still: a download that it has asked for goes on."""
+        taken = self._down.taken
+        if taken == before == self._down.count:
+            return self._finish("client")
+        self._farewell = self._loop.call_later(HALF_CLOSE_SECONDS, self._await_last_words, taken)
         return None
 
     def _upstream_lost(self) -> None:
@@ -195,6 +207,8 @@ async def _copy_both(
     ended_by = ""
     patience: float | None = 0.0
     """For the other direction, once one has ended; None until it has passed everything on."""
+    taken = 0
+    """Of what was to go to the client."""
 
     def end(reason: str, seconds: float | None = 0.0) -> None:
         nonlocal ended_by, patience
@@ -202,10 +216,12 @@ async def _copy_both(
             ended_by, patience = reason, seconds
 
     async def copy(source: Channel, sink: Channel, data: bytes, source_name: str, sink_name: str) -> None:
+        nonlocal taken
         while True:
             try:
                 counts[sink_name] += len(data)
                 await sink.send(data)
+                taken += len(data) if sink is client else 0
             except PeerGone:
                 return end(f"{sink_name} lost", HALF_CLOSE_SECONDS if sink is client else None)
             try:
@@ -224,14 +240,24 @@ async def _copy_both(
                 return
             before = passed
 
+    async def await_last_words(tasks: Collection[asyncio.Task[None]]) -> None:
+        """For as long as patience says; longer where a client that has said all is reading still."""
+        is_moving = True
+        while is_moving:
+            before = taken
+            try:
+                async with asyncio.timeout(patience):
+                    return await wait(tasks)
+            except TimeoutError:
+                is_moving = ended_by == "client" and not before == taken == counts["client"]
+        return None
+
     async with asyncio.TaskGroup() as group:
         down = group.create_task(copy(upstream, client, to_client, "upstream", "client"))
         up = group.create_task(copy(client, upstream, to_upstream, "client", "upstream"))
         await wait((down, up))
         if others := [task for task in (down, up) if not task.done()]:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await wait(others)
+            await await_last_words(others)
         down.cancel()
         up.cancel()
     return Traffic(counts["client"], counts["upstream"], ended_by)

@@ -109,6 +109,46 @@ async def test_a_client_that_half_closes_still_gets_the_answer(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace(
+    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that pipes its commands in, FETCH and LOGOUT, and reads what comes: Dovecot gives it all of it."""
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.2)
+    scene = await Scene(kind).with_tls(contexts)
+    sent = random.Random(8).randbytes(1 << 20) * 24  # more than the kernel keeps
+
+    async def answer() -> None:
+        assert await receive_exactly(scene.upstream, 7) == b"FETCH\r\n"
+        with contextlib.suppress(PeerGone):
+            await scene.upstream.send(sent)
+        scene.upstream.close()
+
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        group.create_task(answer())
+        await scene.client.send(b"FETCH\r\n")
+        scene.client._socket.shutdown(socket.SHUT_WR)
+        await asyncio.wait([session], timeout=3 * splice_module.HALF_CLOSE_SECONDS)  # reads nothing meanwhile
+        assert await receive_to_the_end(scene.client) == sent
+    assert session.result().to_client == len(sent)
+    scene.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_half_closes_and_gets_no_answer_is_let_go(
+    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
+    scene = await Scene(kind).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice(to_client=b"+OK\r\n"))
+        scene.client._socket.shutdown(socket.SHUT_WR)
+        assert await receive_to_the_end(scene.client) == b"+OK\r\n"
+    assert session.result().ended_by == "client"
+    scene.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_client_that_is_reset_ends_the_session_at_once(
     kind: Callable[..., Channel], contexts: Contexts
 ) -> None:
