@@ -6,10 +6,9 @@ is imported with the first request, in that request's thread: a bridge whose tok
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.threads import NotDone, Threads
+from bridge.trust import Stamp, client_context, stamp
 
 if TYPE_CHECKING:
     import requests
@@ -72,6 +72,8 @@ class Https:
         self._threads = Threads(name, limit=self._limits.call, wait=self._limits.overall, at_once=AT_ONCE)
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._stamp: Stamp = None
+        """Of the CA file that it was made with."""
 
     async def run(self, work: Callable[[], T]) -> T:
         """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
@@ -115,35 +117,27 @@ class Https:
         from bridge.oauth.transport import Transport  # late: requests and urllib3 are a tenth of start and memory
 
         with self._lock:
+            now = stamp(self._ca_file)
             if self._transport is None:  # reading the system's certificates takes tens of milliseconds: late, and once
-                self._transport = Transport(trust(self._ca_file), self._proxy, self._limits)
+                self._transport, self._stamp = Transport(trust(self._ca_file), self._proxy, self._limits), now
+            elif now not in (self._stamp, None):
+                self._renew(now)
             return self._transport
+
+    def _renew(self, now: Stamp) -> None:
+        """The file has been replaced. One that is half-written is looked at again with the next request."""
+        from bridge.oauth.transport import Transport
+
+        assert self._transport is not None  # noqa: S101  it was made before
+        with contextlib.suppress(ProviderUnavailable):
+            renewed = Transport(trust(self._ca_file), self._proxy, self._limits)
+            self._transport.close()  # idle connections; requests that are under way have theirs
+            self._transport, self._stamp = renewed, now
 
 
 def trust(ca_file: str | None) -> ssl.SSLContext:
-    """A client context that trusts `ca_file` alone, or without one what this machine trusts.
-
-    The operating system's certificates, and not only certifi's: a company that inspects TLS has put its own there.
-    Windows shows a program only those roots that have been used before, and Python on a Mac may come without any:
-    there certifi's are added.
-    Raises: ProviderUnavailable if the file cannot be used.
-    """
+    """See bridge.trust. Raises: ProviderUnavailable if the file cannot be used."""
     try:
-        context = ssl.create_default_context(cafile=ca_file)
-        if ca_file is None and not _system_is_complete():
-            import certifi
-
-            context.load_verify_locations(certifi.where())
+        return client_context(ca_file)
     except (OSError, ssl.SSLError) as problem:
         raise ProviderUnavailable(f"ca_file {ca_file}: {problem}") from problem
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 asks for RFC 5280 to the letter, and certificates of inspecting proxies often lack a key usage.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context
-
-
-def _system_is_complete() -> bool:
-    if sys.platform == "win32":
-        return False
-    paths = ssl.get_default_verify_paths()
-    return paths.cafile is not None or (paths.capath is not None and bool(os.listdir(paths.capath)))

@@ -6,35 +6,59 @@ import math
 import ssl
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint
 from bridge.observe.logs import event, trouble
+from bridge.trust import Stamp, client_context, stamp
 
 SESSION_SECONDS = 60.0
 """From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
 3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day."""
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A context, and its CA file as it was last seen."""
+
+    context: ssl.SSLContext
+    stamp: Stamp
+
+
 class UpstreamContexts:
-    """One context for each CA file for the life of the process: sessions can only be resumed within their context."""
+    """One context for each CA file, until that changes: sessions can only be resumed within their context."""
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._contexts: dict[str | None, _Kept] = {}
         self._sessions: dict[tuple[str, int, str | None], tuple[ssl.SSLSession, float]] = {}
 
     def context(self, endpoint: Endpoint) -> ssl.SSLContext:
-        """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file."""
-        if endpoint.ca_file not in self._contexts:
+        """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file.
+
+        A CA file that has changed is read anew; if it cannot be used, the authorities of before are believed on.
+        """
+        file = endpoint.ca_file
+        kept, now = self._contexts.get(file), stamp(file)
+        if kept is None:
             try:
-                context = ssl.create_default_context(cafile=endpoint.ca_file)
+                kept = self._contexts[file] = _Kept(client_context(file), now)
             except (OSError, ssl.SSLError) as problem:
-                raise UpstreamUnavailable(f"ca_file {endpoint.ca_file}: {problem}") from problem
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            self._contexts[endpoint.ca_file] = context
-        return self._contexts[endpoint.ca_file]
+                raise UpstreamUnavailable(f"ca_file {file}: {problem}") from problem
+        elif kept.stamp != now:
+            kept.stamp = now
+            self._renew(file, kept)
+        return kept.context
+
+    def _renew(self, file: str | None, kept: _Kept) -> None:
+        try:
+            kept.context = client_context(file)
+        except (OSError, ssl.SSLError) as problem:
+            trouble("authorities.unusable", ca_file=file, reason=f"{problem}; the old ones stay in use")
+            return
+        self._sessions = {key: value for key, value in self._sessions.items() if key[2] != file}
+        event("authorities.renewed", ca_file=file)
 
     def session(self, endpoint: Endpoint) -> ssl.SSLSession | None:
         """The last session with this server: resuming it halves the CPU of a login."""
@@ -45,6 +69,9 @@ class UpstreamContexts:
         """Call after the first bytes have arrived: TLS 1.3 tickets come behind the handshake."""
         if tls is None or tls.session_reused:
             return  # what we have is still good
+        kept = self._contexts.get(endpoint.ca_file)
+        if kept is None or tls.context is not kept.context:
+            return  # of authorities that are no longer believed
         key = _session_key(endpoint)
         _, taken = self._sessions.get(key, (None, -math.inf))
         if self._now() - taken >= SESSION_SECONDS and (session := tls.session) is not None:
@@ -88,10 +115,10 @@ class ListenerCertificate:
         Certificate and key are two files, replaced one after the other: what does not fit now is looked at again when
         the second one comes. Returns: True if the certificate is another one now.
         """
-        stamp = self._stamped()
-        if stamp == self._stamp:
+        now = self._stamped()
+        if now == self._stamp:
             return False
-        self._stamp = stamp
+        self._stamp = now
         try:
             self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
@@ -100,13 +127,5 @@ class ListenerCertificate:
         event("certificate.renewed", certificate=self.files[0])
         return True
 
-    def _stamped(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(_stamp(Path(file)) for file in self.files)
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    def _stamped(self) -> tuple[Stamp, ...]:
+        return tuple(map(stamp, self.files))

@@ -191,6 +191,20 @@ async def test_without_ca_file_the_systems_certificates_count(tls: Tls, monkeypa
         https.close()
 
 
+async def test_a_ca_file_that_has_changed_is_read_anew(tls: Tls, tmp_path: Path) -> None:
+    other, context = certificates(tmp_path)
+    named = tmp_path / "company.pem"
+    named.write_bytes(Path(tls[0]).read_bytes())
+    https = Https("test", ca_file=str(named), limits=QUICK)
+    with serving(http(b"{}"), *tls) as before, serving(http(b"{}"), other, context) as after:
+        assert (await https.run(partial(https.get, before.url))).status_code == 200
+        named.write_text("half of it")
+        assert (await https.run(partial(https.get, before.url))).status_code == 200
+        named.write_bytes(Path(other).read_bytes())
+        assert (await https.run(partial(https.get, after.url))).status_code == 200
+    https.close()
+
+
 def test_a_ca_file_that_is_missing_is_named() -> None:
     with pytest.raises(ProviderUnavailable, match=r"nowhere\.pem"):
         trust("nowhere.pem")

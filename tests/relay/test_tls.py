@@ -1,4 +1,4 @@
-"""The certificates of local ports: renewed on the disk while the bridge runs."""
+"""Certificates that are renewed while the bridge runs: of local ports, and those by which mail servers are judged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bridge.errors import ConfigError
-from bridge.relay.tls import ListenerCertificate, listener_context
+from bridge.errors import ConfigError, UpstreamUnavailable
+from bridge.model import Endpoint, TlsMode
+from bridge.relay.tls import ListenerCertificate, UpstreamContexts, listener_context
+from tests.relay.scripted import context_of
 from tests.relay.sockets import shaken_in_memory
 
 
@@ -106,3 +108,89 @@ def test_a_port_speaks_tls_1_2_or_better_without_renegotiation_or_alpn(pair: Pai
     assert context.options & ssl.OP_NO_RENEGOTIATION
     assert context.options & ssl.OP_NO_COMPRESSION
     assert context.verify_mode is ssl.CERT_NONE
+
+
+# --- mail servers' --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Endpoint:
+    return Endpoint("mail.example", 993, TlsMode.IMPLICIT, str(tmp_path / "company.pem"))
+
+
+def trust(company: Endpoint, authority: trustme.CA) -> None:
+    assert company.ca_file is not None
+    authority.cert_pem.write_to_path(company.ca_file)
+
+
+def is_believed(contexts: UpstreamContexts, company: Endpoint, authority: trustme.CA) -> bool:
+    """What a server that has its certificate from this authority would hear."""
+    try:
+        shaken_in_memory(contexts.context(company), context_of(authority, "localhost"), "localhost")
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+def test_a_ca_file_that_has_changed_is_read_anew(company: Endpoint, authority: trustme.CA, log: io.StringIO) -> None:
+    """The company's authority has come to its end, and the administrator has put the new one in its place."""
+    contexts, successor = UpstreamContexts(), trustme.CA()
+    trust(company, authority)
+    assert is_believed(contexts, company, authority)
+    assert contexts.context(company) is contexts.context(company)
+    trust(company, successor)
+    assert is_believed(contexts, company, successor)
+    assert not is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.renewed") == 1
+
+
+def test_a_session_under_the_authorities_of_before_is_not_resumed(company: Endpoint, authority: trustme.CA) -> None:
+    contexts = UpstreamContexts()
+    trust(company, authority)
+    before = shaken_in_memory(contexts.context(company), context_of(authority, "localhost"), "localhost")
+    contexts.keep_session(company, before)
+    trust(company, trustme.CA())
+    contexts.context(company)
+    assert contexts.session(company) is None
+    contexts.keep_session(company, before)  # of a login that was under way meanwhile
+    assert contexts.session(company) is None
+
+
+def test_a_ca_file_that_is_half_written_changes_nothing_and_is_spoken_of_once(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO
+) -> None:
+    contexts = UpstreamContexts()
+    trust(company, authority)
+    contexts.context(company)
+    Path(company.ca_file or "").write_text("-----BEGIN CERTIFICATE-----\n")
+    for _ in range(3):
+        assert is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 1
+    with pytest.raises(UpstreamUnavailable, match=r"company\.pem"):
+        UpstreamContexts().context(company)
+
+
+def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Mac's Python; and Windows, which shows only those that have been used before."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    context = UpstreamContexts().context(Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT))
+    assert context.cert_store_stats()["x509_ca"] > 50
+
+
+def test_an_authority_without_a_key_usage_is_believed_by_every_python(
+    company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of programs that inspect TLS are often such; Python 3.13 refuses them unless it is told not to."""
+    as_before = ssl.create_default_context
+
+    def as_python_3_13_does(cafile: str | None = None) -> ssl.SSLContext:
+        context = as_before(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
+    trust(company, authority)
+    assert not UpstreamContexts().context(company).verify_flags & ssl.VERIFY_X509_STRICT

@@ -1,0 +1,45 @@
+"""Whose certificates are believed where we connect: this machine's, or those of a file that the administrator names."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+
+Stamp = tuple[int, int, int] | None
+"""Of a file's content; None while there is no such file."""
+
+
+def client_context(ca_file: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or better, certificate and name verified: by `ca_file` alone, or without one by what this machine trusts.
+
+    The operating system's certificates, and not only certifi's: a company that inspects TLS has put its own there.
+    Windows shows a program only those roots that have been used before, and Python on a Mac may come without any:
+    there certifi's are added.
+    Raises: OSError, ssl.SSLError if the file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if ca_file is None and not _system_is_complete():
+        import certifi  # late: where the system's are enough nobody needs it
+
+        context.load_verify_locations(certifi.where())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 asks for RFC 5280 to the letter, and certificates of inspecting proxies often lack a key usage.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def stamp(file: str | None) -> Stamp:
+    """Another one when the file has changed; see client_context() for None."""
+    try:
+        found = os.stat(file) if file is not None else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found is not None else None
+
+
+def _system_is_complete() -> bool:
+    if sys.platform == "win32":
+        return False
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile is not None or (paths.capath is not None and bool(os.listdir(paths.capath)))
