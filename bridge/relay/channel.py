@@ -49,7 +49,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def receive_first(self, most: int) -> bytes:
-        """The same before TLS, at most so many octets: what comes behind them is left to TLS."""
+        """The same as it comes from the socket, at most so many octets: before TLS, to which the rest is left."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:
@@ -94,10 +94,10 @@ class Channel(ABC):
     async def finish(self) -> None:
         """Close so that the peer can still read what was sent: a close with unread input would reset the connection."""
         self._shut_for_sending()
-        taken = 0
+        taken = 0  # as it comes: TLS has said its close_notify, and takes what it reads behind that for an error
         with contextlib.suppress(TimeoutError, PeerGone):
             async with asyncio.timeout(LINGER_SECONDS):
-                while taken < LINGER_OCTETS and (data := await self.receive()):
+                while taken < LINGER_OCTETS and (data := await self.receive_first(RECORD_SIZE)):
                     taken += len(data)
         self.close()
 

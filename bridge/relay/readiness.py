@@ -204,7 +204,7 @@ class ReadinessChannel(Channel):
         view = self._buffer.whole[:most]
         while True:
             try:
-                return bytes(view[: self._socket.recv_into(view)])
+                return bytes(view[: socket.socket.recv_into(self._socket, view)])  # past an SSLSocket's own
             except (BlockingIOError, InterruptedError):
                 await self._readable()
             except OSError as problem:

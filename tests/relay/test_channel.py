@@ -192,14 +192,18 @@ async def test_a_session_can_be_resumed(contexts: tuple[ssl.SSLContext, ssl.SSLC
     assert reused == [False, True]
 
 
-async def test_finish_lets_the_peer_read_the_last_words_although_it_was_still_sending(
-    channels: tuple[Channel, Channel],
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_finish_lets_the_peer_read_the_last_words_although_it_is_still_sending(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
 ) -> None:
-    left, right = channels
+    left, right = await shake_hands(channels, contexts) if with_tls else channels
     await left.send(b"x" * 20_000)
     await right.send(b"421 too much\r\n")
     async with asyncio.TaskGroup() as group:
         group.create_task(right.finish())
+        for _ in range(10):  # a program that sends on finds out by an error, and then reads nothing, if it is reset
+            await asyncio.sleep(0)
+            await left.send(b"x" * 1000)
         assert await receive_exactly(left, 14) == b"421 too much\r\n"
         left.close()
 
