@@ -11,6 +11,10 @@ def main() -> int:
         from bridge.ui.cli.worker import run_worker
 
         return run_worker(sys.argv[2])
+    if sys.platform == "win32":
+        from bridge.trust import take_windows_certificates_one_by_one
+
+        take_windows_certificates_one_by_one()
     from bridge.ui.cli.main import run_command_line
 
     return run_command_line(sys.argv[1:])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import sys
+from typing import Any
 
 Stamp = tuple[int, int, int] | None
 """Of a file's content; None while there is no such file."""
@@ -27,6 +29,23 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
     # Python 3.13 asks for RFC 5280 to the letter, and certificates of inspecting proxies often lack a key usage.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def take_windows_certificates_one_by_one() -> None:
+    """Call once, first, on Windows: for every context that anybody makes, aiohttp's among them, at its import.
+
+    Python 3.11, and 3.12 at first, loads Windows' stores in one piece each (CPython issues 79846, 104135): of one
+    certificate that cannot be read, such as a citizen's card brings along, every context dies.
+    """
+    ssl.SSLContext._load_windows_store_certs = _load_one_by_one  # type: ignore[attr-defined]  # no public way in
+
+
+def _load_one_by_one(context: ssl.SSLContext, store: str, purpose: Any) -> None:
+    with contextlib.suppress(PermissionError):
+        for certificate, encoding, purposes in getattr(ssl, "enum_certificates")(store):  # noqa: B009  Windows' alone
+            if encoding == "x509_asn" and (purposes is True or purpose.oid in purposes):
+                with contextlib.suppress(ssl.SSLError):
+                    context.load_verify_locations(cadata=certificate)
 
 
 def stamp(file: str | None) -> Stamp:

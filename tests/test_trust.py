@@ -1,0 +1,34 @@
+"""What this machine's certificates are taken for."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import trustme
+
+from bridge.trust import client_context, take_windows_certificates_one_by_one
+
+
+def test_a_certificate_in_windows_store_that_is_none_takes_nothing_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By Python's own code, with a store in the place of Windows'."""
+    good, other = (ssl.PEM_cert_to_DER_cert(trustme.CA().cert_pem.bytes().decode()) for _ in range(2))
+    broken = b"\x30\x82\x01\x00"
+    entries = [(broken, "x509_asn", True), (good, "x509_asn", True), (other, "x509_asn", {"1.3.6.1.5.5.7.3.2"})]
+    stores = {"CA": [(b"", "pkcs_7_asn", True)], "ROOT": entries}
+
+    def as_on_windows(self: ssl.SSLContext, purpose: object = ssl.Purpose.SERVER_AUTH) -> None:
+        for name in stores:
+            self._load_windows_store_certs(name, purpose)  # type: ignore[attr-defined]
+
+    loading = ssl.SSLContext._load_windows_store_certs  # type: ignore[attr-defined]
+    monkeypatch.setattr(ssl.SSLContext, "_load_windows_store_certs", loading)  # to be put back
+    monkeypatch.setattr(ssl, "enum_certificates", stores.__getitem__, raising=False)
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", as_on_windows)
+    take_windows_certificates_one_by_one()
+    context = client_context(None)
+    assert context.get_ca_certs(binary_form=True) == [good]
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
