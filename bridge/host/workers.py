@@ -88,7 +88,10 @@ class _Process:
 
 async def _start() -> Process:
     """See pool.StartWorker. The worker inherits one end of a socket pair and nothing else."""
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as problem:
+        raise WorkerNotStarted(str(problem)) from problem
     with theirs:
         try:
             child = await asyncio.create_subprocess_exec(
@@ -100,7 +103,7 @@ async def _start() -> Process:
                 # schedules sessions apart (autogroup), and a login then costs a quarter more.
                 process_group=0,
             )
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: no thread to wait for its end
             ours.close()
             raise WorkerNotStarted(str(problem)) from problem
         except BaseException:

@@ -1,0 +1,84 @@
+"""`workers: 2` when a process is short of something, or stands still."""
+
+from __future__ import annotations
+
+import imaplib
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.conftest import ALICE, World
+from tests.e2e.test_os_users import PROTOCOLS, Dialogue, is_accepted, log_in, port
+from tests.e2e.test_workers import imap, with_workers
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def pair(world: World, tmp_path: Path) -> Iterator[Bridge]:
+    """A bridge with two workers; Alice's mailbox is for the user that runs the tests."""
+    bridge = with_workers(world, tmp_path)
+    bridge.config["accounts"][0]["os_user"] = "root"
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        yield bridge
+
+
+@contextmanager
+def out_of_descriptors(pid: int) -> Iterator[None]:
+    """That process has what it has, and gets no more."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_a_worker_that_dies_while_the_bridge_is_out_of_descriptors_takes_nobody_along(pair: Bridge) -> None:
+    login = pair.login(ALICE)
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(imap(login)) for _ in range(2)]  # one at each worker
+        victim, other = pair.workers
+        with out_of_descriptors(pair.pid):
+            os.kill(victim, signal.SIGKILL)
+            pair.wait_for_log("worker.not_started", seconds=60)
+            assert pair.workers == [other]
+            assert sum(is_alive(session) for session in sessions) == 1
+        pair.wait_until(lambda: len(pair.workers) == 2, "a worker in its place", seconds=60)
+    assert "helper.bug" not in pair.log
+
+
+def is_alive(session: imaplib.IMAP4) -> bool:
+    with suppress(imaplib.IMAP4.abort, OSError):
+        return session.noop()[0] == "OK"
+    return False
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_again(pair: Bridge, protocol: str) -> None:
+    """It is no wrong password: a CRM that hears so forgets the right one, or asks its user for another."""
+    password = pair.password(ALICE)
+    assert is_accepted(log_in(None, pair, protocol, ALICE, password))
+    said = []
+    with ExitStack() as stack:
+        dialogues = [stack.enter_context(closing(connected(pair, protocol))) for _ in range(3)]
+        names = [(ALICE, password), (ALICE, "CANARY-wrong"), ("nobody@example.com", password)]
+        with out_of_descriptors(pair.pid):
+            for dialogue, name in zip(dialogues, names, strict=True):
+                dialogue.ask(*name)
+                said.append(dialogue.answer())
+    assert len(set(said)) == 1, "what was right is told to whoever it is"
+    assert said[0].startswith(("* BYE [UNAVAILABLE]", "-ERR [SYS/TEMP]", "421 "))
+    assert is_accepted(log_in(None, pair, protocol, ALICE, password))
+
+
+def connected(bridge: Bridge, protocol: str) -> Dialogue:
+    return Dialogue(socket.create_connection(("127.0.0.1", port(bridge, protocol)), timeout=60), protocol)
