@@ -108,6 +108,8 @@ class Caller:
     """The other machine's address; empty if the program runs on this one."""
     unknown: str = ""
     """Why the user is not known: English, for the log."""
+    is_for_now: bool = False
+    """True if the system could not be asked just now; the next time it may tell."""
 
     @property
     def key(self) -> str:

@@ -66,7 +66,11 @@ class Door:
         return account
 
     async def _refuse(self, login: Login, caller_of: AskCaller, reason: str) -> Account:
-        """Whatever the reason, it takes the same time; the log alone tells them apart. Raises: always."""
+        """Whatever the reason, it takes the same time; the log alone tells them apart. Raises: always.
+
+        A program that could not be looked up is told "later": it may be the right one, and who hears that the password
+        is wrong throws it away.
+        """
         caller = await caller_of()
         whose = f" (programs of {caller.named})" if caller.named else ""
         try:
@@ -74,6 +78,8 @@ class Door:
             await self._guesses.wrong(caller.key, same_name(login.username), login.password)
         except LimitReached as limit:
             raise LimitReached(f"{reason}; {limit}{whose}") from None
+        if caller.is_for_now:  # right or wrong, it is counted: else whoever uses up our descriptors might guess on
+            raise LimitReached(f"{reason}; the system could not be asked whose program it is: {caller.unknown}")
         raise LoginRefused(f"{reason}{whose}")
 
     async def _keep_in_mind(self, account: Account, login: Login, caller_of: AskCaller) -> Account:

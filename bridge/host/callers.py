@@ -41,14 +41,14 @@ class Owner:
 
 
 class System(Protocol):
-    """What one operating system can be asked. Nothing raises; the calls may block, except `owner_now`."""
+    """What one operating system can be asked. The calls may block, except `owner_now`; only `owner` raises."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
         """At once, in microseconds; None if that does not work, which says nothing yet."""
         ...
 
     def owner(self, ends: Ends) -> Owner | None:
-        """Whatever it costs; None if the system does not tell."""
+        """Whatever it costs; None if the system does not tell. Raises: NotDone if it cannot be asked just now."""
         ...
 
     def user_name(self, user_id: str) -> str:
@@ -75,43 +75,50 @@ class Callers:
             return Caller(unknown=GONE)
         if not is_local(ends):
             return Caller(host=ends.client[0], unknown=ELSEWHERE)
-        owner, reason = await self._owner(ends)
+        if self._system is None:
+            return Caller(unknown=NO_WAY)
+        try:
+            owner = await self._owner(self._system, ends)
+        except NotDone as problem:
+            return Caller(unknown=str(problem), is_for_now=True)
         if owner is None:
-            return Caller(unknown=reason)
-        return Caller(await self._name(owner.user_id), owner.user_id)
+            return Caller(unknown=NOT_TOLD)
+        return await self._named(self._system, owner.user_id)
 
     async def program(self, ends: Ends | None) -> str:
         """The program's name; empty where the system does not tell us. Costs milliseconds: it is for pages."""
         if ends is None or not is_local(ends) or self._system is None:
             return ""
-        owner, _ = await self._owner(ends)
+        system = self._system
+        try:
+            owner = await self._owner(system, ends)
+        except NotDone:
+            return ""
         if owner is None:
             return ""
-        system = self._system
         return await self._asked(lambda: system.program(owner)) or ""
 
-    async def _owner(self, ends: Ends) -> tuple[Owner | None, str]:
-        system = self._system
-        if system is None:
-            return None, NO_WAY
-        owner = system.owner_now(ends) or await self._asked(lambda: system.owner(ends))
-        return owner, NOT_TOLD
+    async def _owner(self, system: System, ends: Ends) -> Owner | None:
+        """Raises: NotDone."""
+        return system.owner_now(ends) or await self._threads.run(lambda: system.owner(ends))
 
-    async def _name(self, user_id: str) -> str:
+    async def _named(self, system: System, user_id: str) -> Caller:
         """From memory, or from the system: in a thread, since a directory may be slow to answer."""
         now = self._monotonic()
-        known = self._names.get(user_id)
-        if known is not None and now - known[0] < NAME_SECONDS:
-            return known[1]
-        system = self._system
-        name = None if system is None else await self._asked(lambda: system.user_name(user_id))
-        if not name:  # the directory does not answer: an older name is better than none, and is asked for again
-            return known[1] if known is not None else ""
-        self._names[user_id] = (now, name)
+        told_at, name = self._names.get(user_id, (now, ""))
+        if name and now - told_at < NAME_SECONDS:
+            return Caller(name, user_id)
+        try:
+            found = await self._threads.run(lambda: system.user_name(user_id))
+        except NotDone as problem:
+            return Caller(name, user_id, unknown="" if name else str(problem), is_for_now=not name)
+        if not found:  # an older name is better than none, and is asked for again
+            return Caller(name, user_id)
+        self._names[user_id] = (now, found)
         self._names.move_to_end(user_id)
         while len(self._names) > NAMES:
             self._names.popitem(last=False)
-        return name
+        return Caller(found, user_id)
 
     async def _asked(self, work: Callable[[], Answer | None]) -> Answer | None:
         try:

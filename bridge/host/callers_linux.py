@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bridge.host.callers import Owner, posix_user_name
 from bridge.model import Ends
+from bridge.threads import NotDone
 
 PROC = Path("/proc")
 SOCK_DIAG = 4
@@ -31,6 +32,9 @@ REPLY_SECONDS = 0.2
 HELD = frozenset({1, 4, 5, 8, 9, 11})
 """States of a connection that a program may hold (net/tcp_states.h): established, and the ways to its end. A socket
 that is only being connected is somebody else's attempt with the same ports."""
+
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""This process, or the system, has no descriptor or no memory for the question; soon it may."""
 
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
@@ -61,9 +65,14 @@ class Linux:
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""
         for name in ("tcp", "tcp6"):
-            with contextlib.suppress(OSError):
-                if (found := find_in_table((PROC / "net" / name).read_bytes(), ends)) is not None:
-                    return found
+            try:
+                table = (PROC / "net" / name).read_bytes()
+            except OSError as problem:
+                if problem.errno in SHORT:
+                    raise NotDone(str(problem)) from problem
+                continue
+            if (found := find_in_table(table, ends)) is not None:
+                return found
         return None
 
     def user_name(self, user_id: str) -> str:

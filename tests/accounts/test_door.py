@@ -27,6 +27,7 @@ ADDRESS, NOBODY = "alice@example.com", "nobody@example.com"
 ALICE = Caller("alice", "1000")
 BOB = Caller("bob", "1001")
 UNKNOWN = Caller(unknown="the system does not tell whose it is")
+NOT_NOW = Caller(user_id="1000", unknown="the directory does not answer", is_for_now=True)
 CHOSEN = "CANARY-chosen-one"
 
 
@@ -172,6 +173,9 @@ async def test_another_os_user_gets_what_a_wrong_password_gets_and_the_log_says_
     unknown = await house.refused(password, caller=UNKNOWN)
     assert isinstance(unknown, LoginRefused)
     assert "the system does not tell whose it is" in str(unknown)
+    for answer in (await house.refused(password, caller=NOT_NOW), await house.refused("CANARY", NOBODY, NOT_NOW)):
+        assert isinstance(answer, LimitReached), "it may be the right one: no mail program should forget its password"
+        assert "the directory does not answer" in str(answer)
 
 
 # --- first-use ------------------------------------------------------------------------------------------------------

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from bridge.host import callers_linux, callers_macos, callers_windows
+from bridge.host import callers, callers_linux, callers_macos, callers_windows
 from bridge.host.callers import GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, Owner
 from bridge.host.callers_linux import Linux, ask_kernel
-from bridge.model import Ends
+from bridge.model import Caller, Ends
 from tests.servers.os_user import OsUser, os_user
 
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
@@ -161,6 +162,28 @@ async def test_the_cheap_way_first_and_names_are_remembered() -> None:
     del system.names["1000"]
     assert (await callers.of(ENDS)).user == "alice.new", "a directory that does not answer takes nobody's name away"
     assert await callers.program(ENDS) == "crm"
+
+
+async def test_a_name_that_the_directory_is_too_slow_to_tell_is_unknown_for_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callers, "ASK_SECONDS", 0.01)
+    answers = threading.Event()
+
+    class Hanging(Told):
+        def user_name(self, user_id: str) -> str:
+            answers.wait()
+            return super().user_name(user_id)
+
+    system = Hanging()
+    system.now = Owner("1000", 7)
+    asked = callers.Callers(system)
+    caller = await asked.of(ENDS)
+    assert (caller.user, caller.user_id, caller.is_for_now) == ("", "1000", True)
+    assert "no answer" in caller.unknown
+    answers.set()
+    monkeypatch.setattr(callers, "ASK_SECONDS", 60)
+    assert await callers.Callers(system).of(ENDS) == Caller("alice", "1000")
 
 
 async def test_who_is_not_known_says_why() -> None:
