@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok, skipped
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.stores.keys import check_key_home
 
 KEPT = "{home}: an entry was written, read back and removed"
@@ -38,7 +42,10 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
     """
     try:
         if not has_store(place):
-            return skipped("store", "", LATER, place=place, home=await check_key_home(config))
+            home = await check_key_home(config, made_first=None if place is None else place.parent)
+            if place is not None:
+                _check_place(place)
+            return skipped("store", "", LATER, place=place, home=home)
         await check()
     except BridgeError as problem:
         return failed("store", "", VERBATIM, problem=problem.said or problem)
@@ -48,3 +55,16 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
 def has_store(place: Path | None) -> bool:
     """False while the first run is still to come."""
     return place is None or place.exists()
+
+
+def _check_place(place: Path) -> None:
+    """The first run can make the store there, and the directories above it. Raises: StoreUnavailable."""
+    try:
+        above = next(directory for directory in place.parents if directory.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "")
+    except OSError as error:
+        reason = system_reason(error)
+        raise StoreUnavailable(said("{store} cannot be opened: {reason}", store=place, reason=reason)) from error

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -66,9 +68,14 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
         is_given_up.set()
 
 
-async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT) -> Said:
-    """Try where a first key would go, without making one. Returns: the place, in words. Raises: as open_key()."""
+async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, made_first: Path | None = None) -> Said:
+    """Try where a first key would go, without making one.
+
+    Args: made_first, a directory that will be there by then, though it is not yet.
+    Returns: the place, in words. Raises: as open_key().
+    """
     if config.key_file is not None:
+        await asyncio.to_thread(_check_file, config.key_file, made_first)
         return said("the file {file}", file=config.key_file)
 
     def probe() -> Said:
@@ -192,37 +199,67 @@ def _from_keyring(has_records: bool, is_given_up: threading.Event) -> Secret[byt
 
 
 def _from_file(path: str, has_records: bool) -> Secret[bytes]:
-    file = Path(path).expanduser()
-    if not file.is_absolute():
-        raise KeyFileUnusable(said("key_file must be an absolute path, not {file}", file=file))
-    try:
-        return _read(file)
-    except FileNotFoundError as error:
-        if has_records:
-            raise StoreCorrupt(
-                said(
-                    "the store has records, but their key file {file} does not exist; put it back. To give the records "
-                    "up, move the store away",
-                    file=file,
-                )
-            ) from error
-    except OSError as error:
-        raise KeyFileUnusable(
-            said("the key file {file} cannot be read: {reason}", file=file, reason=system_reason(error))
-        ) from error
+    file = _absolute(path)
+    if (key := _present(file)) is not None:
+        return key
+    if has_records:
+        raise StoreCorrupt(
+            said(
+                "the store has records, but their key file {file} does not exist; put it back. To give the records "
+                "up, move the store away",
+                file=file,
+            )
+        )
     try:
         with suppress(FileExistsError):  # another process was quicker: its key it is
             _create(file)
         return _read(file)
     except OSError as error:
+        raise _not_created(file, error) from error
+
+
+def _check_file(path: str, made_first: Path | None) -> None:
+    """The key that is there can be used, or one can be made."""
+    file = _absolute(path)
+    if _present(file) is not None:
+        return
+    directory = file.parent
+    if made_first is not None and made_first.is_relative_to(directory):
+        return
+    if not directory.is_dir():
+        raise _not_created(file, FileNotFoundError(errno.ENOENT, ""))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _not_created(file, PermissionError(errno.EACCES, ""))
+
+
+def _absolute(path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_absolute():
+        raise KeyFileUnusable(said("key_file must be an absolute path, not {file}", file=file))
+    return file
+
+
+def _present(file: Path) -> Secret[bytes] | None:
+    """The key in this file; None if there is no file."""
+    try:
+        return _read(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
         raise KeyFileUnusable(
-            said(
-                "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
-                file=file,
-                reason=system_reason(error),
-                command=f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
-            )
+            said("the key file {file} cannot be read: {reason}", file=file, reason=system_reason(error))
         ) from error
+
+
+def _not_created(file: Path, error: OSError) -> KeyFileUnusable:
+    return KeyFileUnusable(
+        said(
+            "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
+            file=file,
+            reason=system_reason(error),
+            command=f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
+        )
+    )
 
 
 def _read(file: Path) -> Secret[bytes]:
@@ -230,6 +267,8 @@ def _read(file: Path) -> Secret[bytes]:
     handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "", str(file))
         if os.name == "posix" and mode & 0o077 and not _is_credential(file):
             raise KeyFileUnusable(
                 said(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,52 @@ async def test_a_store_is_opened_if_it_is_there_and_never_made(tmp_path: Path) -
     assert len(opened) == 2
     finding = await store_finding(config, place, broken)
     assert (finding.outcome, finding.detail) == (Outcome.FAILED, "the key does not fit")
+
+
+async def untouched() -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "says"),
+    [
+        (b"short", 0o600, "holds 5 bytes"),
+        pytest.param(
+            b"A" * 43 + b"=",
+            0o644,
+            "can be read by other users",
+            marks=pytest.mark.skipif(os.name == "nt", reason="no modes"),
+        ),
+        (None, 0o700, "Is a directory"),
+    ],
+    ids=["too short", "for everybody", "a directory"],
+)
+async def test_a_key_that_the_first_run_could_not_use_is_told_of_before_it(
+    tmp_path: Path, content: bytes | None, mode: int, says: str
+) -> None:
+    key = tmp_path / "key"
+    key.mkdir() if content is None else key.write_bytes(content)
+    key.chmod(mode)
+    config = StoreConfig(path=None, url=None, key_file=str(key))
+    finding = await store_finding(config, tmp_path / "store.sqlite", untouched)
+    assert finding.outcome is Outcome.FAILED
+    assert says in finding.detail
+
+
+async def test_a_place_that_the_first_run_could_not_make_is_told_of_before_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = StoreConfig(path=None, url=None, key_file=str(tmp_path / "key"))
+    finding = await store_finding(config, tmp_path / "file" / "below" / "store.sqlite", untouched)
+    assert (finding.outcome, finding.detail.split(": ")[-1]) == (Outcome.FAILED, "Not a directory")
+    nowhere = StoreConfig(path=None, url=None, key_file=str(tmp_path / "nowhere" / "key"))
+    finding = await store_finding(nowhere, tmp_path / "store.sqlite", untouched)
+    assert finding.outcome is Outcome.FAILED
+    assert "cannot be created: No such file or directory" in finding.detail
+
+
+async def test_the_directory_that_the_store_makes_is_there_for_its_key(tmp_path: Path) -> None:
+    new = tmp_path / "not" / "yet"
+    config = StoreConfig(path=None, url=None, key_file=str(new / "store.key"))
+    finding = await store_finding(config, new / "store.sqlite", untouched)
+    assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, keys.LATER)
+    assert not new.exists()
