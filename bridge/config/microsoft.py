@@ -18,6 +18,7 @@ from bridge.model import Endpoint, Mechanism, Protocol
 _V2 = re.compile(r"/([^/]+)/oauth2/v2\.0/(authorize|token)/?")
 _V1 = re.compile(r"/([^/]+)/oauth2/(authorize|token)/?")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 SIGN_IN_SCOPES = frozenset({"openid", "profile", "offline_access", "email"})
 """These belong to no service and go with any."""
 MSAL_SCOPES = frozenset({"openid", "profile", "offline_access"})
@@ -96,7 +97,7 @@ class MicrosoftProvider(Provider):
             raise BadValue(
                 said("a URL belongs under `authorization_url` or `token_url`; the tenant is its GUID or its domain")
             )
-        if tenant is not None and not _TENANT.fullmatch(tenant.strip()):
+        if tenant is not None and not _is_whole(tenant.strip()):
             raise BadValue(
                 said("{tenant} is not the GUID or the domain of a tenant", tenant=repr(tenant)),
                 said("is not the GUID or the domain of a tenant"),
@@ -159,6 +160,13 @@ class MicrosoftProvider(Provider):
             scope = self._preset.app_scope
             raise BadValue(said("with `flow: client_credentials` the one scope is {scope}", scope=scope))
         return self
+
+
+def _is_whole(tenant: str) -> bool:
+    """A GUID, a domain, or one of Microsoft's words: `contoso` alone is no tenant."""
+    return bool(_TENANT.fullmatch(tenant)) and (
+        "." in tenant or bool(_GUID.fullmatch(tenant)) or tenant in SHARED_TENANTS
+    )
 
 
 _LEAVES = ("authorize", "token")

@@ -279,7 +279,7 @@ def _composed(text: str) -> Any:
         code = f"U+{_code(error.character):04X}"
         problem = Problem(place, "", said("a character that YAML does not allow ({code})", code=code))
     except yaml.MarkedYAMLError as error:
-        problem = _in_words(error)
+        problem = _no_break_space(text, error) or _in_words(error)
     except (ValueError, OverflowError, LookupError):
         # PyYAML on "\UFFFFFFFF" and on a version number of five thousand digits.
         problem = Problem(Place(1, 1), "", said("a number or an escape somewhere in this file is out of all bounds"))
@@ -291,6 +291,7 @@ def _code(character: Any) -> int:
 
 
 _TAB = said("a tab stands here, and YAML indents with spaces")
+_NO_BREAK_SPACE = re.compile(r"""[ -]*(?:["']?[\w*@.-]+["']?:)?[\u00a0\u202f]""")
 _QUOTE = said("a text that begins with this character must be put in quotes")
 
 _WORDS: tuple[tuple[str, Said], ...] = (
@@ -324,6 +325,16 @@ _WORDS: tuple[tuple[str, Said], ...] = (
     ("found undefined tag handle", _TAGS),
 )
 """PyYAML's problems in plain words. Its own are never shown: some quote the text, which may be a secret."""
+
+
+def _no_break_space(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
+    """One that stands for a space of YAML's, in the line of the error or above it: nobody can see it."""
+    mark: Any = error.problem_mark or error.context_mark
+    lines = text.splitlines()[: mark.line + 1] if mark is not None else []
+    for number, line in list(enumerate(lines, 1))[-2:]:
+        if found := _NO_BREAK_SPACE.match(line):
+            return Problem(Place(number, found.end()), "", said("a no-break space stands here; type an ordinary one"))
+    return None
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> Problem:

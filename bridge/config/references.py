@@ -114,6 +114,8 @@ class References:
     def _from_file(self, name: str) -> str:
         try:
             path = self._directory / Path(name).expanduser()
+            if path.is_dir():
+                raise Unresolved(said("{path} is a directory; name a file", path=path))
             if not path.is_file():
                 raise Unresolved(
                     said("there is no file {path}; create it, or correct the path (relative to the YAML's)", path=path)

@@ -43,7 +43,7 @@ WHOSE_TURN = {
     Turn.TENANT_ADMIN: "the turn of who keeps the organization's mail",
 }
 
-_ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)+)")
+_ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)*)")
 _SECRET_KEY = re.compile(r"(?i)secret|password|token$|^key$")
 
 

@@ -102,6 +102,7 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "accounts:", "listeners: {imap: ['127.0.0.1:1', 'localhost:1']}\naccounts:", "6:35: listeners.imap[1]: 'localhost:1' is taken by listeners.imap[0] (line 6); choose another port"),
     (MICROSOFT, "    tenant: contoso.com\n", "", "2:3: providers.office365: give `tenant`, or both URLs as the portal shows them (missing: authorization_url, token_url)"),
     (MICROSOFT, "tenant: contoso.com", "tenant: <tenant>", "5:5: providers.office365.tenant: '<tenant>' is not the GUID or the domain of a tenant"),
+    (MICROSOFT, "tenant: contoso.com", "tenant: contoso", "5:5: providers.office365.tenant: 'contoso' is not the GUID or the domain of a tenant"),
     (MICROSOFT, "tenant: contoso.com", "tenant: https://login.microsoftonline.com/contoso.com", "5:5: providers.office365.tenant: a URL belongs under `authorization_url` or `token_url`; the tenant is its GUID or its domain"),
     (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    " + URLS, "2:3: providers.office365: give either `tenant` or the two URLs, not both"),
     (MICROSOFT, "tenant: contoso.com", URLS.replace("/v2.0/token", "/token"), "6:5: providers.office365.token_url: this is a v1 endpoint; use the v2 one: https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"),

@@ -186,6 +186,9 @@ NESTED = "this is nested more than 32 levels deep"
         ("hello", "1:1: the file must consist of keys such as `providers:` and `accounts:`"),
         ("- a", "1:1: the file must consist of keys such as `providers:` and `accounts:`"),
         ("a:\n\tb: 1", "2:1: a tab stands here, and YAML indents with spaces"),
+        ("a:\n\u00a0 b: 1\n  c: 2", "2:1: a no-break space stands here; type an ordinary one"),
+        ("a:\n  b:\u00a01\n  c: 2", "2:5: a no-break space stands here; type an ordinary one"),
+        ("a:\n  - b:\u202f1\n    c: 2", "2:7: a no-break space stands here; type an ordinary one"),
         ("a: @b", "1:4: a text that begins with this character must be put in quotes"),
         ("a: *@contoso.com", '1:4: put it in quotes: "*@example.com" (a bare * means an alias)'),
         (

@@ -77,6 +77,7 @@ GRAMMAR = (
             "'${file:none.txt}'",
             "there is no file {directory}/none.txt; create it, or correct the path (relative to the YAML's)",
         ),
+        ("'${file:.}'", "{directory} is a directory; name a file"),
         ("'${file:empty.txt}'", "the file {directory}/empty.txt is empty"),
         ("'${file:binary}'", "the file {directory}/binary is not UTF-8 text; save it as UTF-8"),
         ("'${file:large}'", "the file {directory}/large is larger than 64 KiB; it is not what a setting holds"),

@@ -64,6 +64,7 @@ def test_addresses_are_shortened_unless_they_are_wanted(config: Config) -> None:
     assert "alice.meyer" not in short
     assert "a…r@example.com" in short
     assert "/b…@b.example" in short
+    assert redacted("token alice.meyer@contoso: open") == "token a…r@contoso: open"  # an intranet's, without a dot
     assert "*@contoso.com" in short  # a whole domain is nobody
     full = report(Case(FINDINGS, config, "config.yaml"), is_full=True)
     assert "alice.meyer@example.com" in full

@@ -71,6 +71,8 @@ def test_help_and_mistakes_at_the_command_line_are_told_in_french(bridge: Bridge
     assert "Utilisation\u00a0: mail-bridge [OPTIONS] COMMANDE [ARGUMENTS]..." in shown
     assert "Démarrer mail-bridge et servir" in shown
     assert "Afficher ce message et quitter." in shown
+    assert "\nOptions\u00a0:\n" in shown
+    assert "ADDRESS" not in bridge.run("authorize", "--help")
     assert "Il n’y a pas d’option '--frob'." in bridge.run("status", "--frob", code=2)
     assert "Il manque l’argument 'ADRESSE'." in bridge.run("accounts", "password", code=2)
     assert "'check'" in bridge.run("chek", code=2)
@@ -178,7 +180,7 @@ def test_check_speaks_french_and_its_json_stays_english(bridge: Bridge) -> None:
     with socket.create_server(("127.0.0.1", port)):
         said = bridge.run("check", code=2)
         found = json.loads(bridge.run("check", "--json", code=2))
-    assert f"ÉCHEC   port pop3 127.0.0.1:{port}: " in said
+    assert f"ÉCHEC   port pop3 127.0.0.1:{port}\u00a0: " in said
     assert "occupé par" in said
     assert "à l’administrateur de mail-bridge d’agir" in said
     (held,) = [one for one in found if one["outcome"] == "failed"]

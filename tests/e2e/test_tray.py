@@ -450,7 +450,9 @@ async def test_without_the_extra_one_sentence_says_how_to_get_it(desktop: Sessio
         subprocess.run, command, env=desktop.environment, cwd=desktop.directory, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("mail-bridge cannot start: the icon needs the extra “tray”: pip install")
+    assert done.stderr.startswith(
+        "mail-bridge cannot start: the icon needs the extra “tray”, which `python3 scripts/run.py tray`"
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -27,7 +27,7 @@ from bridge.ui.setup.answers import (
 )
 from bridge.ui.setup.document import section_problem
 from bridge.ui.setup.roster import LARGEST, read_roster
-from bridge.ui.setup.words import choice_label, guide, preparation
+from bridge.ui.setup.words import USUAL_PORTS, choice_label, guide, preparation
 
 SECRETS = "secrets"
 """Directory for secrets, beside the YAML, as `mail-bridge import` has it."""
@@ -100,8 +100,10 @@ class Interview:
         """The mail servers of a provider that no preset knows; at least one."""
         while not any(protocol.value in settings for protocol in Protocol):
             for protocol in Protocol:
-                question = say("{protocol} server, such as mail.example.com:993 (empty: none)")
-                text = ask(question.format(protocol=protocol.value.upper()), _server_problem, optional=True)
+                question = say("{protocol} server, such as mail.example.com:{port} (empty: none)").format(
+                    protocol=protocol.value.upper(), port=USUAL_PORTS[protocol.value][0]
+                )
+                text = ask(question, _server_problem, optional=True)
                 found = mail_server(text)
                 if not isinstance(found, str):
                     settings[protocol.value] = found

@@ -68,8 +68,22 @@ def speak(language: Language) -> None:
     gettext.textdomain(i18n.DOMAIN)
 
 
+class _Formatter(click.HelpFormatter):
+    """Headings with the colon of the language."""
+
+    def write_heading(self, heading: str) -> None:
+        """`Options:`"""
+        self.write(f"{'':>{self.current_indent}}{heading}{say(': ').rstrip(' ')}\n")
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
 class Command(click.Command):
     """A command that speaks the language of the moment."""
+
+    context_class = _Context
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its options and arguments, their help translated."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from bridge.ui.i18n import say, spoken
 from bridge.ui.setup.answers import Choice
+
+USUAL_PORTS: Final = {"imap": (993, 143), "pop3": (995, 110), "smtp": (465, 587)}
+"""Of a mail server with TLS from the start, and with STARTTLS (RFC 8314 section 3)."""
 
 
 def choice_label(choice: Choice) -> str:
@@ -93,6 +97,9 @@ def field_hint(choice: Choice, name: str) -> str:
         case "ca_file":
             return say("May stay empty: for a provider that is not known to the system's own list of authorities.")
         case "imap" | "pop3" | "smtp":
-            return say("Such as mail.example.com:993, or mail.example.com:143 starttls. Empty: there is none.")
+            usual, starttls = USUAL_PORTS[name]
+            return say(
+                "Such as mail.example.com:{usual}, or mail.example.com:{starttls} starttls. Empty: there is none."
+            ).format(usual=usual, starttls=starttls)
         case _:
             return ""

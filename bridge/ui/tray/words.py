@@ -172,15 +172,16 @@ class Words:
     def no_extra(self) -> str:
         """The libraries are not installed."""
         return self.say(
-            'the icon needs the extra “tray”: pip install "mail-bridge[tray]" (everything else works without it: '
-            "mail-bridge run, and the console in the browser)"
+            "the icon needs the extra “tray”, which `python3 scripts/run.py tray` installs in the directory of "
+            "mail-bridge (everything else works without it: mail-bridge run, and the console in the browser)"
         )
 
     def no_toolkit(self) -> str:
         """Linux: GTK is the system's, not pip's."""
         return self.say(
             "the icon needs GTK and its Python binding. On Debian and Ubuntu: apt install python3-gi gir1.2-gtk-3.0 "
-            "gir1.2-ayatanaappindicator3-0.1, and an environment that sees them (pipx install --system-site-packages)"
+            "gir1.2-ayatanaappindicator3-0.1, and an environment that sees them: "
+            "python3 -m venv --system-site-packages .venv"
         )
 
     def no_display(self) -> str:

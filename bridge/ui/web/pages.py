@@ -203,9 +203,8 @@ def _list_fields(status: Status, asked: str | None, wanted: str) -> dict[str, An
     number = min(int(asked), last) if asked and asked.isascii() and asked.isdigit() and len(asked) < 9 else 1
     number = max(number, 1)
     rows = [_row(account) for account in ordered[(number - 1) * ROWS : number * ROWS]]
-    counts = [
-        (state.value, wording.state_word(state), sum(a.state is state for a in ordered)) for state in _URGENT_FIRST
-    ]
+    numbers = {state: sum(account.state is state for account in ordered) for state in _URGENT_FIRST}
+    counts = [(state.value, wording.state_count(state, number)) for state, number in numbers.items() if number]
     has_find = bool(find) or last > 1
     return {"rows": rows, "number": number, "last": last, "counts": counts, "find": find, "has_find": has_find}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bridge.advice.base import Turn
 from bridge.control.contract import AccountState, AccountStatus, Finding, ListenerStatus, Outcome, ProtocolCheck
-from bridge.ui.i18n import forwarding, say, tell
+from bridge.ui.i18n import forwarding, say, say_number, tell
 
 WILDCARDS = frozenset({"0.0.0.0", "[::]"})
 """Hosts of a listener that no mail program can be told."""
@@ -51,6 +51,20 @@ def state_word(state: AccountState) -> str:
             return say("Sign-in under way")
         case AccountState.TROUBLE:
             return say("Trouble")
+
+
+def state_count(state: AccountState, number: int) -> str:
+    """How many accounts are in this state."""
+    match state:
+        case AccountState.READY:
+            words = say_number("{number} ready", "{number} ready", number)
+        case AccountState.SIGN_IN:
+            words = say_number("{number} sign-in needed", "{number} sign-ins needed", number)
+        case AccountState.PENDING:
+            words = say_number("{number} sign-in under way", "{number} sign-ins under way", number)
+        case AccountState.TROUBLE:
+            words = say_number("{number} in trouble", "{number} in trouble", number)
+    return words.format(number=number)
 
 
 def state_sentence(state: AccountState) -> str:

@@ -120,7 +120,10 @@ async def test_the_list_shows_those_first_who_need_somebody(browser: Browser, co
         ALICE,
     ]
     assert "The mail server cannot be reached." in text
-    assert all(word in text for word in ("1 ready", "1 trouble", "1 sign-in needed"))
+    assert all(word in text for word in ("1 ready", "1 in trouble", "1 sign-in needed"))
+    control.states[ALICE] = AccountState.SIGN_IN
+    async with browser.get("/", headers={"Accept-Language": "fr"}) as response:
+        assert "2 connexions nécessaires" in await response.text()
 
 
 async def test_each_page_is_small_also_with_many_accounts(browser: Browser, control: FakeControl) -> None:
