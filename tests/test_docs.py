@@ -1,0 +1,86 @@
+"""README, docs and what the program says: every file that they name is there, every command and option exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from babel.messages.pofile import read_po
+
+from bridge.ui.cli.main import main
+from bridge.ui.i18n import LOCALE
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), ROOT / "config.example.yaml", *ROOT.glob("docs/**/*.md")]
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+FILE = re.compile(r"(?<![\w/.\\-])(?:bridge|tests|docs|scripts)/[\w/.-]*\w")
+COMMAND = re.compile(r"(?<![\w/.\\-])(?:mail-bridge|scripts[/\\]run\.py) ([^`\n|.:;()«»“”]+)")
+OPTION = re.compile(r"--[a-z][a-z-]+")
+INVENTED = {"scripts/tell.sh"}
+"""An administrator's own."""
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_and_every_file_that_is_named_is_there(page: Path) -> None:
+    linked = [page.parent / target for target in LINK.findall(text(page)) if "://" not in target]
+    assert [target for target in linked if not target.exists()] == []
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = {name for name in FILE.findall(text(page)) if not (ROOT / name).exists()} - INVENTED
+    assert [name for name in named if f"\n{name}" not in tracked] == []
+
+
+def sentences() -> Iterator[str]:
+    """Of the program, in both languages."""
+    with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
+        for entry in read_po(stream):
+            for told in (entry.id, entry.string):
+                yield from [told] if isinstance(told, str) else told
+
+
+def unknown(quoted: str) -> list[str]:
+    """What this command line has that mail-bridge has not."""
+    command: click.Command = main
+    options = _options(command)
+    for word in quoted.split():
+        if isinstance(command, click.Group) and word in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), word)
+            assert found is not None
+            command = found
+            options |= _options(command)
+        elif isinstance(command, click.Group) and command is not main:
+            return [word]
+    return [option for option in OPTION.findall(quoted) if option not in options]
+
+
+def _options(command: click.Command) -> set[str]:
+    return {"--help", *(name for parameter in command.params for name in parameter.opts)}
+
+
+def commands(said: str) -> list[str]:
+    return [found.strip() for found in COMMAND.findall(said)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_option_of_a_command_on_a_page_exists(page: Path) -> None:
+    assert [(quoted, wrong) for quoted in commands(text(page)) if (wrong := unknown(quoted))] == []
+
+
+def test_every_option_of_a_command_that_the_program_names_exists() -> None:
+    quoted = [command for sentence in sentences() for command in commands(sentence)]
+    assert len(quoted) > 40
+    assert [(command, wrong) for command in quoted if (wrong := unknown(command))] == []
+
+
+def test_a_command_that_does_not_exist_is_found() -> None:
+    assert unknown("accounts password ADDRESS --rotate") == []
+    assert unknown("accounts password ADDRESS --online") == ["--online"]
+    assert unknown("accounts passwd ADDRESS") == ["passwd"]
