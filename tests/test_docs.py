@@ -43,7 +43,7 @@ def sentences() -> Iterator[str]:
     with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
         for entry in read_po(stream):
             for told in (entry.id, entry.string):
-                yield from [told] if isinstance(told, str) else told
+                yield from [told] if isinstance(told, str) else told or ()
 
 
 def unknown(quoted: str) -> list[str]:

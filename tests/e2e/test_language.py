@@ -114,7 +114,7 @@ def test_the_status_is_told_in_french_and_its_json_stays_english(bridge: Bridge)
         assert "est en marche\n" in said
         assert "avertissement\u00a0: Le secret client de office365 expire dans 3 jours" in said
         assert "0 session\n" in said
-        assert f"○ {ALICE}: connexion" in said
+        assert f"○ {ALICE}\u00a0: connexion" in said
         (warning,) = bridge.json("status")["warnings"]
         assert warning.startswith("The client secret of office365 ends in 3 days")
 

@@ -46,7 +46,7 @@ def render(found: Status) -> str:
         for listener in found.listeners
     ]
     for account in found.accounts:
-        line = f"{DOTS[account.state]} {account.address}: {state_word(account.state)}"
+        line = f"{DOTS[account.state]} {account.address}{say(': ')}{state_word(account.state)}"
         if account.detail:
             line += f" ({tell(account.detail, account.diagnosis)})"
         if account.state is AccountState.SIGN_IN:
