@@ -53,8 +53,11 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
 
 
 def has_store(place: Path | None) -> bool:
-    """False while the first run is still to come."""
-    return place is None or place.exists()
+    """False while the first run is still to come. True where nobody lets us look: the opening will say so."""
+    try:
+        return place is None or place.exists()
+    except PermissionError:
+        return True
 
 
 def _check_place(place: Path) -> None:

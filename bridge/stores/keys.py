@@ -224,12 +224,11 @@ def _check_file(path: str, made_first: Path | None) -> None:
     if _present(file) is not None:
         return
     directory = file.parent
-    if made_first is not None and made_first.is_relative_to(directory):
-        return
-    if not directory.is_dir():
+    if directory.is_dir():
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise _not_created(file, PermissionError(errno.EACCES, ""))
+    elif made_first is None or not made_first.is_relative_to(directory):
         raise _not_created(file, FileNotFoundError(errno.ENOENT, ""))
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise _not_created(file, PermissionError(errno.EACCES, ""))
 
 
 def _absolute(path: str) -> Path:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bridge.advice.said import said
 from bridge.config.schema import StoreConfig
 from bridge.control.contract import Outcome
 from bridge.doctor import keys
 from bridge.doctor.keys import keyring_finding, store_finding
-from bridge.errors import StoreCorrupt
+from bridge.errors import StoreCorrupt, StoreUnavailable
 from tests.stores.test_oskeyring_daemon import LOCKED, UNLOCKED, session
 
 ROUND_TRIP = """
@@ -109,3 +112,35 @@ async def test_the_directory_that_the_store_makes_is_there_for_its_key(tmp_path:
     finding = await store_finding(config, new / "store.sqlite", untouched)
     assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, keys.LATER)
     assert not new.exists()
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[None]:
+    """This process is a user to whom tmp_path is closed, and may come back."""
+    if sys.platform != "linux" or os.getuid() != 0:
+        pytest.skip("only root may become another user, and root again")
+    tmp_path.chmod(0o700)
+    os.setresuid(65534, 65534, 0)
+    yield
+    os.setresuid(0, 0, 0)
+
+
+@pytest.mark.usefixtures("nobody")
+async def test_a_closed_directory_is_told_of_by_what_opens_the_store(tmp_path: Path) -> None:
+    async def refused() -> None:
+        raise StoreUnavailable(said("the store cannot be opened"))
+
+    config = StoreConfig(path=None, url=None, key_file=str(tmp_path / "key"))
+    finding = await store_finding(config, tmp_path / "store.sqlite", refused)
+    assert (finding.outcome, finding.detail) == (Outcome.FAILED, "the store cannot be opened")
+
+
+@pytest.mark.usefixtures("nobody")
+async def test_directories_of_others_are_told_of_before_the_first_run() -> None:
+    below = Path("/usr/mail-bridge")
+    config = StoreConfig(path=None, url=None, key_file="/usr/store.key")
+    finding = await store_finding(config, below / "store.sqlite", untouched)
+    assert finding.detail.startswith("the key file /usr/store.key cannot be created: Permission denied")
+    config = StoreConfig(path=None, url=None, key_file=str(below / "store.key"))
+    finding = await store_finding(config, below / "store.sqlite", untouched)
+    assert finding.detail == f"{below / 'store.sqlite'} cannot be opened: Permission denied"
