@@ -85,7 +85,11 @@ def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterat
 
 
 def _of_made(subject: str, authority_file: Path, today: date) -> Finding:
-    if not authority_file.exists():
+    try:
+        is_there = authority_file.exists()
+    except PermissionError:
+        return failed("certificate", subject, UNREADABLE)
+    if not is_there:
         return skipped("certificate", subject, NOT_YET)
     found = read_certificate_file(authority_file)
     if found is None:

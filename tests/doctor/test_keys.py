@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from bridge.advice.said import said
 from bridge.config.schema import StoreConfig
 from bridge.control.contract import Outcome
-from bridge.doctor import keys
+from bridge.doctor import keys, local_tls
 from bridge.doctor.keys import keyring_finding, store_finding
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from tests.stores.test_oskeyring_daemon import LOCKED, UNLOCKED, session
@@ -144,3 +145,9 @@ async def test_directories_of_others_are_told_of_before_the_first_run() -> None:
     config = StoreConfig(path=None, url=None, key_file=str(below / "store.key"))
     finding = await store_finding(config, below / "store.sqlite", untouched)
     assert finding.detail == f"{below / 'store.sqlite'} cannot be opened: Permission denied"
+
+
+@pytest.mark.usefixtures("nobody")
+async def test_a_made_certificate_in_a_closed_directory_is_a_finding(tmp_path: Path) -> None:
+    finding = local_tls._of_made("imap", tmp_path / "authority.pem", date(2026, 11, 26))
+    assert (finding.outcome, finding.sentence) == (Outcome.FAILED, local_tls.UNREADABLE)
