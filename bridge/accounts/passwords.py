@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import hashlib
 import hmac
 import json
@@ -359,6 +360,8 @@ def _from_windows(received: bytes) -> str:
 
 _RANDOM = re.compile(r"[a-z2-7]{26}")
 """The form of _random_password(). A person's own choice that has it is as long."""
+
+codecs.lookup("cp1252")  # read from the disk now: the first login may come when no descriptor is left for it
 
 _UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
 

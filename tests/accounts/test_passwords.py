@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -338,3 +340,9 @@ async def test_guesses_at_names_without_number_do_not_fill_the_memory(passwords:
         assert not await passwords.check(f"user{number}@example.com", typed("CANARY wrong one"))
     assert len(passwords._cache) == CACHED
     assert await passwords.check(ALICE, typed(right))
+
+
+def test_what_a_login_needs_is_loaded_before_the_first_one() -> None:
+    """A codec is a file: without a descriptor left, the first login of a process ended with a traceback."""
+    wanted = "import sys, bridge.accounts.passwords; raise SystemExit('encodings.cp1252' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", wanted], check=False).returncode == 0

@@ -19,7 +19,7 @@ from bridge.errors import ConfigError
 from bridge.ui.cli.session import DONE
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
-from bridge.ui.setup.writing import write_configuration
+from bridge.ui.setup.writing import is_taken, write_configuration
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of the other program's file; an account with its tokens has some 6,000."""
@@ -45,10 +45,10 @@ def import_config(file: Path, output: Path | None, force: bool) -> int:
         click.echo(imported.yaml if is_screen else imported.yaml.encode(), nl=False)  # UTF-8, whatever the code page
         _report(imported, ())
         return DONE
-    if output.exists() and output.samefile(file):
+    if is_taken(output) and output.samefile(file):
         raise click.UsageError(say("{file} is the file to read; name another one").format(file=output))
     files = _files(imported, output)
-    if not force and (there := [str(path) for path in files if path.exists()]):
+    if not force and (there := [str(path) for path in files if is_taken(path)]):
         sentence = say("there already: {files}; name another file, or add --force to overwrite")
         raise click.UsageError(sentence.format(files=", ".join(there)))
     write_configuration(files, overwrite=force)

@@ -18,7 +18,7 @@ from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, wit
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
-from bridge.ui.setup.writing import write_configuration
+from bridge.ui.setup.writing import is_taken, write_configuration
 
 
 @click.command(cls=Command)
@@ -66,7 +66,7 @@ def _init_in_browser(settings: Settings, output: Path, port: int | None, *, open
     from bridge.ui.cli.first_run import CONSOLE_PORT, FirstRunOptions, serve_first_run
     from bridge.ui.cli.run import Terminal
 
-    if output.exists():
+    if is_taken(output):
         click.echo(say("{file} is there already, and is left alone.").format(file=output), err=True)
         return FAILED
     options = FirstRunOptions(output, CONSOLE_PORT if port is None else port, opens)
@@ -85,7 +85,7 @@ def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
         )
     )
     interview = Interview(output.parent, _has_keyring())
-    replaced: list[Path | str] = [output] if output.exists() else []
+    replaced: list[Path | str] = [output] if is_taken(output) else []
     if replaced and not is_yes(say("There is one already. Replace it in the end?"), default=False):
         return interview, None, frozenset()
     click.echo()
@@ -93,7 +93,7 @@ def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
     _try(text, interview)
     click.echo()
     for path in (output.parent / place for place in interview.files):
-        if path.exists():
+        if is_taken(path):
             replaced.append(path)
             if not is_yes(say("{file} is there already. Replace it?").format(file=path), default=False):
                 return interview, None, frozenset()
@@ -130,7 +130,7 @@ def _write(interview: Interview, output: Path, text: str, replaced: frozenset[Pa
     """Raises: BridgeError, also for what has come since it was asked about: in another window, by somebody else."""
     secrets = {output.parent / place: secret.reveal() + "\n" for place, secret in interview.files.items()}
     for path in (*secrets, output):
-        if path not in replaced and path.exists():
+        if path not in replaced and is_taken(path):
             raise BridgeError(said("{file} is there already, and is left alone.", file=path))
     for name in interview.entries:
         if name not in replaced and read_named_secret(name) is not None:

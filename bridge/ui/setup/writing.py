@@ -12,6 +12,18 @@ from bridge.host.files import stage_private, take_place
 from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 
 
+def is_taken(path: Path) -> bool:
+    """True if there is something. Raises: BridgeError where we may not even look: nothing can be written there either,
+    and who is told so at the end has answered all questions for nothing."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return True
+
+
 def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
     """Write each file; the last is the configuration, which so never names a file that is not there yet.
 
@@ -36,10 +48,14 @@ def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
             made += [path] * is_new
         made.clear()
     except OSError as error:
-        problem = BridgeError(said("{file} cannot be written: {reason}", file=path, reason=system_reason(error)))
+        problem = _unwritable(path, error)
     else:
         return
     finally:
         for left in (*staged.values(), *made):
             left.unlink(missing_ok=True)
     raise problem
+
+
+def _unwritable(path: Path, error: OSError) -> BridgeError:
+    return BridgeError(said("{file} cannot be written: {reason}", file=path, reason=system_reason(error)))

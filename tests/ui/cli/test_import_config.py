@@ -144,6 +144,15 @@ def test_a_directory_is_made_and_one_that_cannot_be_is_told(
     assert f"{output / 'config.yaml'} cannot be written" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_even_be_looked_at_is_told(
+    old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a directory that is closed to us: the tests may run as root, to whom none is."""
+    output = tmp_path / ("n" * 300)
+    assert run_command_line(["import", str(old), "--output", str(output)]) == 1
+    assert f"{output} cannot be written" in capsys.readouterr().err
+
+
 def spoken(language: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "LC_ALL": "", "LC_MESSAGES": "", "LANG": "", "LANGUAGE": language, "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "bridge", "import", *arguments]

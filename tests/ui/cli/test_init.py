@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +52,10 @@ class Desk:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
 
-    def init(self, *answers: str, code: int = 0) -> str:
+    def init(self, *answers: str, code: int = 0, options: Sequence[str] = ()) -> str:
         """Returns: all that it printed."""
         done = subprocess.run(
-            self.command("init"),
+            self.command("init", *options),
             input="".join(f"{answer}\n" for answer in answers).encode(),
             capture_output=True,
             env=self.environ,
@@ -89,6 +89,16 @@ def test_a_few_answers_make_a_configuration_and_the_next_steps_are_told(desk: De
     assert desk.files() == ["bridge/config.yaml", "bridge/secrets/gmail.txt"]
     for words in ("check --online", "run\n", "1143", "1110", "1587", "accounts password ADDRESS"):
         assert words in said
+
+
+@pytest.mark.parametrize("options", [(), ("--browser", "--no-open")])
+def test_a_place_that_cannot_even_be_looked_at_is_told_before_the_first_question(
+    desk: Desk, options: tuple[str, ...]
+) -> None:
+    """As a directory that is closed to us: the tests may run as root, to whom none is."""
+    output = desk.home / ("n" * 300)
+    said = desk.init(code=1, options=(*options, "--output", str(output)))
+    assert f"{output} cannot be written" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has access lists of directories instead")
