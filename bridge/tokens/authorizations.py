@@ -195,7 +195,7 @@ class Authorizations:
 
     @contextmanager
     def _telling(self, address: str) -> Iterator[None]:
-        """Tell everybody of a sign-in that fails inside, if by a bug; the error goes on."""
+        """Tell everybody of a sign-in that fails inside, also by a bug; the error goes on."""
         try:
             yield
         except BridgeError as problem:
