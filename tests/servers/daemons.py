@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +26,20 @@ POLL: Final = 0.02
 PORTS: Final = range(10_100, 32_000)
 """Below those that systems give to connections (Linux: from 32,768), which change hands all the time here; above those
 that browsers refuse (10,080)."""
+RESERVATIONS: Final = 256  # ports; a test takes under twenty, and a process may have 1,024 descriptors
 # The tests' own environment (proxies, MAIL_CONFIG, a language) must not change what a server does.
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 T = TypeVar("T")
+
+_reservations: Final[deque[socket.socket]] = deque()
+"""The oldest first: they go when there are too many, and their tests have ended long ago."""
+
+
+@atexit.register
+def _give_back() -> None:
+    while _reservations:
+        _reservations.popleft().close()
 
 
 class StartFailed(Exception):
@@ -35,14 +47,37 @@ class StartFailed(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, at 127.0.0.1 and at ::1. Another program may be faster than the server: see
-    `attempts`."""
+    """Ports that nobody listens on now, at 127.0.0.1 and at ::1, and that no other test gets, of any run.
+
+    A program of somebody else's may be faster than the server: see `attempts`.
+    """
     found: list[int] = []
     while len(found) < count:
         port = random.choice(PORTS)
-        if port not in found and all(_is_free(family, port) for family in (socket.AF_INET, socket.AF_INET6)):
+        reservation = _reserved(port)
+        if reservation is None:
+            continue
+        if all(_is_free(family, port) for family in (socket.AF_INET, socket.AF_INET6)):
+            _reservations.append(reservation)
             found.append(port)
+        else:
+            reservation.close()
+    while len(_reservations) > RESERVATIONS:
+        _reservations.popleft().close()
     return found
+
+
+def _reserved(port: int) -> socket.socket | None:
+    """Between the choice of a port and the server's start another process may choose the same. What says on the whole
+    machine that it is taken, and is gone with this process however that ends, is the UDP port of the same number: no
+    server of the tests listens by UDP."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 def _is_free(family: socket.AddressFamily, port: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from bridge.host import collector
 from bridge.host.signals import Order
 from bridge.ui.cli import run
 from bridge.ui.cli.session import DONE, Served, Settings
+from tests.servers.daemons import free_ports
 
 CAROL = "carol@example.com"
 
@@ -51,12 +51,6 @@ class Editor:
                 await asyncio.sleep(0.02)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize("deletes_first", [False, True])
 async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, deletes_first: bool
@@ -66,7 +60,8 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
         monkeypatch.setattr(module, "spare_the_collector", lambda: None)
     for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
-    async with demo_world(free_port(), (free_port(), free_port(), free_port())) as world:
+    console, imap, pop3, smtp = free_ports(4)
+    async with demo_world(console, (imap, pop3, smtp)) as world:
         file = tmp_path / "config.yaml"
         file.write_text(f"{world.yaml}store: {{key_file: '{tmp_path / 'key'}'}}\n")
         assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
