@@ -348,4 +348,4 @@ def _pool(count: int, surroundings: Surroundings, services: Services, manner: Ca
         return None
     from bridge.workers.pool import Pool  # what one process has no use for
 
-    return Pool(count, surroundings.start_worker, services, manner)
+    return Pool(count, surroundings.start_worker, services, manner, surroundings.clock)

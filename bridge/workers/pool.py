@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from bridge.clock import Clock
 from bridge.config.diff import ConfiguredListener
 from bridge.control.wire import encode_error
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
@@ -36,6 +37,11 @@ SETTLED_SECONDS = 60.0
 """A worker that has lived for so long starts at FIRST_PAUSE again."""
 START_SECONDS = 15.0
 """How long a mail client waits for a worker to be up: at start, or where all have died at once."""
+LOOK_SECONDS = 10.0
+"""How often a worker that serves somebody, or still starts, is asked whether it is there; an idle one may sleep on."""
+SILENCES = 6
+"""So many questions without an answer, and it is killed: its mail clients hang. Questions are counted, not seconds: a
+machine that was asleep, or a bridge that was stopped itself, has asked once in that time."""
 END_SECONDS = 5.0
 """For a worker to end its sessions and itself, before it is killed."""
 DESCRIPTORS_PER_SESSION = 2
@@ -55,6 +61,8 @@ class _Worker:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     room: int = 0
     """Sessions that its descriptors are enough for; 0 until it is ready."""
+    silences: int = 0
+    """Questions whether it is there that it has not answered yet."""
     clients: dict[str, Client] = field(default_factory=dict)
     requests: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
@@ -65,8 +73,11 @@ class _Worker:
 class Pool:
     """All workers of one bridge."""
 
-    def __init__(self, count: int, start: StartWorker, services: Services, manner: Callable[[], Manner]) -> None:
+    def __init__(
+        self, count: int, start: StartWorker, services: Services, manner: Callable[[], Manner], clock: Clock
+    ) -> None:
         """`services` as for a session in this process; `manner` is asked for whenever it may have changed."""
+        self._clock = clock
         self._count = count
         self._start = start
         self._services = services
@@ -132,14 +143,26 @@ class Pool:
             for port in self._ports:
                 worker.link.send("port", pack(port))
             worker.link.send("manner", pack(self._manner()))
+            watching = group.create_task(self._watch(worker))
             try:
                 await worker.gone.wait()
             finally:
+                watching.cancel()
                 self._workers.remove(worker)
                 sessions = self._give_up(worker)
                 how = await _ended(worker)
                 self._announce_change()
             trouble("worker.died", worker=number, pid=process.pid, how=how, sessions=sessions)
+
+    async def _watch(self, worker: _Worker) -> None:
+        """Kill it if it stands still: a bug of ours or a library's, or a SIGSTOP. Then it is as if it had died."""
+        while worker.silences < SILENCES:
+            await self._clock.pause(LOOK_SECONDS)
+            if worker.clients or not worker.room:
+                worker.silences += 1
+                worker.link.send("here?")
+        trouble("worker.stands_still", worker=worker.number, pid=worker.process.pid)
+        worker.process.kill()
 
     def _give_up(self, worker: _Worker) -> int:
         """Forget what it served and asked. Returns: how many sessions have ended with it."""
@@ -244,6 +267,8 @@ class Pool:
             case ["done", str(conn)]:
                 if (client := worker.clients.pop(conn, None)) is not None:
                     _over(client)
+            case ["here"]:
+                worker.silences = 0
             case ["ready", int(descriptors)]:
                 worker.room = max(1, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_PER_SESSION)
                 event("worker.up", worker=worker.number, pid=worker.process.pid, room=worker.room)
@@ -315,7 +340,8 @@ class Pool:
         return [worker for worker in self._workers if worker.room and not worker.gone.is_set()]
 
     def _emptiest(self) -> _Worker | None:
-        return min(self._ready(), key=lambda worker: len(worker.clients), default=None)
+        """One that seems to stand still only where there is no other: it gives no client back, and would seem empty."""
+        return min(self._ready(), key=lambda worker: (worker.silences > 1, len(worker.clients)), default=None)
 
     async def _change(self) -> None:
         await self._changed.wait()

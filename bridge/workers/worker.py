@@ -104,6 +104,8 @@ class _Worker:
             case ["port", port]:
                 opened = unpack(Port, port)
                 self._ports[opened.number] = opened
+            case ["here?"]:
+                self.link.send("here")
             case ["renewed"]:
                 for certificate in self._certificates.values():
                     certificate.look()

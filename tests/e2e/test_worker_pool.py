@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import io
 import os
 import select
 import signal
@@ -26,9 +27,10 @@ from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
 from bridge.relay.session import AskCaller, Services
 from bridge.secret import Secret
-from bridge.workers.pool import Pool
+from bridge.workers.pool import LOOK_SECONDS, SILENCES, Pool
 from bridge.workers.process import Process
 from bridge.workers.wire import Manner
+from tests.clocks import ManualClock
 from tests.e2e.conftest import ALICE, World
 
 pytestmark = pytest.mark.servers
@@ -52,6 +54,7 @@ class Desk:
         """Of all workers that were started."""
         self.pool: Pool | None = None
         self.listener: Listener | None = None
+        self.clock = ManualClock()
 
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
         self.asked += 1
@@ -113,7 +116,7 @@ async def serving(desk: Desk, turns: Turns) -> AsyncIterator[tuple[str, int]]:
         return process
 
     services = Services(desk.who, desk.token_for, turns, desk.cap, desk.caller_of)
-    pool = Pool(2, start, services, lambda: Manner("info", "text", ()))
+    pool = Pool(2, start, services, lambda: Manner("info", "text", ()), desk.clock)
     desk.pool = pool
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)
@@ -274,6 +277,79 @@ async def test_what_a_killed_worker_had_is_given_back_and_its_clients_hear_the_e
         for client in clients:
             client.close()
         await turns_until(lambda: desk.cap.count == 0 and desk.listener is not None and desk.listener.sessions == 0)
+
+
+async def looks(desk: Desk, times: int, silent: int) -> None:
+    """The bridge asks its workers so often whether they are there; all but the worker `silent` answer each time."""
+    assert desk.pool is not None
+    others = [worker for worker in desk.pool._workers if worker.process.pid != silent]
+
+    def have_answered() -> bool:
+        return not any(worker.silences for worker in others)
+
+    await turns_until(have_answered)
+    for _ in range(times):
+        await desk.clock.until_asleep(2)
+        desk.clock.advance(LOOK_SECONDS)
+        await desk.clock.until_asleep(2)
+        await turns_until(have_answered)
+
+
+async def test_a_worker_that_stands_still_gets_no_more_clients_and_is_replaced(world: World, log: io.StringIO) -> None:
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        clients = await greeted(where, 2)  # one at each
+        still, other = desk.pids
+        os.kill(still, signal.SIGSTOP)
+        await looks(desk, 2, silent=still)
+        clients += await greeted(where, 3)  # all by the other one: nobody else could have greeted
+        await looks(desk, SILENCES - 3, silent=still)
+        assert "worker.stands_still" not in log.getvalue()
+        await desk.clock.until_asleep(2)
+        desk.clock.advance(LOOK_SECONDS)
+        await turns_until(lambda: len(desk.pids) == 3)
+        assert f'"pid": {still}, "event": "worker.stands_still"' in log.getvalue()
+        ended = [client for client in clients if select.select([client], [], [], 0)[0]]
+        assert [client.recv(1) for client in ended] == [b""], "those of the other one go on"
+        os.kill(other, 0)
+        await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+        for client in clients:
+            client.close()
+
+
+async def test_a_worker_that_stood_still_for_a_while_goes_on_where_it_was(world: World, log: io.StringIO) -> None:
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        clients = await greeted(where, 2)
+        still = desk.pids[0]
+        for _ in range(2):  # a silence that has ended does not count for the next
+            os.kill(still, signal.SIGSTOP)
+            await looks(desk, SILENCES - 1, silent=still)
+            os.kill(still, signal.SIGCONT)
+            await looks(desk, 1, silent=0)
+        for client in clients:
+            await asyncio.to_thread(client.sendall, b"1 NOOP\r\n")
+            assert (await asyncio.to_thread(client.recv, 200)).startswith(b"1 OK")
+            client.close()
+        assert len(desk.pids) == 2
+        assert "worker.stands_still" not in log.getvalue()
+
+
+async def test_a_worker_that_serves_nobody_is_left_in_peace(world: World, log: io.StringIO) -> None:
+    desk = Desk(world, connections=None)
+    async with serving(desk, Turns()) as where:
+        await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+        assert desk.listener is not None
+        listener = desk.listener
+        await turns_until(lambda: listener.sessions == 0)
+        for pid in desk.pids:
+            os.kill(pid, signal.SIGSTOP)
+        await looks(desk, SILENCES + 1, silent=0)
+        for pid in desk.pids:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.to_thread((await asyncio.to_thread(logged_in, where)).logout)
+        assert len(desk.pids) == 2
+        assert "worker.stands_still" not in log.getvalue()
 
 
 async def test_clients_that_say_nothing_are_sent_away_when_the_bridge_stops(
