@@ -23,16 +23,19 @@ from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState
 from bridge.demo.world import DemoWorld, demo_world
-from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused
+from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
 from bridge.notices import AuthorizationNeeded, Authorized, Notice
 from bridge.relay.ports import Ports
 from bridge.secret import Secret
+from bridge.stores.base import Store
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
+from bridge.tokens.vault import PREFIX
+from tests.tokens.fakes import FailingStore
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 T = TypeVar("T")
@@ -79,9 +82,11 @@ async def running(change: Callable[[str], str] = lambda text: text) -> AsyncIter
 
 
 @asynccontextmanager
-async def bridging(world: DemoWorld, change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Running]:
+async def bridging(
+    world: DemoWorld, change: Callable[[str], str] = lambda text: text, store: Store | None = None
+) -> AsyncIterator[Running]:
     loaded = parse_config(change(world.yaml), name="test", directory=Path.cwd())
-    sealed = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
+    sealed = SealedStore(store or MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
     app = App(loaded, Surroundings(store=sealed, bind=bind_anywhere))
     notices: list[Notice] = []
     app.on_notice(notices.append)
@@ -214,6 +219,27 @@ async def test_an_address_that_is_not_configured_is_refused_everywhere(address: 
             await it.app.control.begin_authorization(address)
         with pytest.raises(LoginRefused):
             await it.app.control.local_password(address)
+
+
+async def test_a_sign_in_that_could_not_be_kept_does_not_begin() -> None:
+    store = FailingStore()
+    async with demo_world() as world, bridging(world, store=store) as it:
+        store.is_away = True
+        with pytest.raises(StoreUnavailable, match="the disk is away"):
+            await it.app.control.begin_authorization(ALICE)
+        store.is_away = False
+        assert await it.sign_in(ALICE) == ALICE
+
+
+async def test_a_damaged_record_does_not_keep_its_person_from_signing_in() -> None:
+    store = MemoryStore()
+    async with demo_world() as world, bridging(world, store=store) as it:
+        await it.sign_in(ALICE)
+        (key,) = await store.keys(PREFIX)
+        record = await store.get(key)
+        assert record is not None
+        await store.put(key, record.value[:-1], expected=record.version)
+        assert await it.sign_in(ALICE) == ALICE
 
 
 async def test_ports_are_opened_all_or_none() -> None:

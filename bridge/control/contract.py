@@ -184,8 +184,8 @@ class Control(Protocol):
     async def begin_authorization(self, address: str) -> SignInStarted:
         """Start a sign-in, or return the one under way; one by device code completes by itself.
 
-        Raises: LoginRefused for an address the configuration does not know; ProviderUnavailable, ProviderRefused;
-        AuthorizationFailed(unattended) where nobody signs in.
+        Raises: LoginRefused for an address the configuration does not know; StoreUnavailable, StoreCorrupt where it
+        could not be kept; ProviderUnavailable, ProviderRefused; AuthorizationFailed(unattended) where nobody signs in.
         """
         ...
 

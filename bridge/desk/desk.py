@@ -90,6 +90,7 @@ class Desk:
     async def begin_authorization(self, address: str) -> SignInStarted:
         """See Control."""
         account = self._account(address)
+        await self._vault.version(account.address)  # a sign-in that could not be saved is not begun
         pending = await self._authorizations.begin(account)
         match pending.request:
             case AuthorizationRequest(url=url):

@@ -168,8 +168,8 @@ class TokenService:
         entry = Entry(account.provider, provider.fingerprint, account.subject, tokens)
         for _ in range(ROUNDS):
             try:
-                before = await self._vault.load(account.address)
-                version = await self._vault.save(account.address, entry, expected=before.version)
+                before = await self._vault.version(account.address)
+                version = await self._vault.save(account.address, entry, expected=before)
             except VersionConflict:
                 continue  # a refresh of the old grant went in between; the new sign-in counts
             self._known(account.address).replace_stored(Stored(entry, version))

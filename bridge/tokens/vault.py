@@ -64,11 +64,20 @@ class Vault:
                 raise
             command = f"mail-bridge accounts forget {address}"
             remedy = said(
-                "{problem}; to give up this one sign-in: {command}",
+                "{problem}; to sign in again replaces it, to give it up: {command}",
                 problem=problem.said or str(problem),
                 command=command,
             )
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
+
+    async def version(self, address: str) -> int:
+        """What to name when replacing the entry, which may be a damaged one. Raises: StoreUnavailable, StoreCorrupt."""
+        try:
+            return (await self.load(address)).version
+        except StoreCorrupt as problem:
+            if problem.version is None:
+                raise
+            return problem.version
 
     async def save(self, address: str, entry: Entry, *, expected: int) -> int:
         """Durable when it returns. Returns: the new version. Raises: VersionConflict, StoreUnavailable."""

@@ -95,6 +95,15 @@ def test_authorize_works_without_a_running_bridge(world: World, tmp_path: Path) 
         assert replies(bridge.login(ALICE))["imap"] == "OK"
 
 
+def test_authorize_leads_nobody_to_a_sign_in_that_could_not_be_kept(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.write_config()
+    Path(bridge.config["store"]["path"]).write_bytes(b"SQLite format 3\0" + bytes(4096))
+    said = bridge.run("authorize", ALICE, "--no-browser", code=1)
+    assert "https://" not in said
+    assert "store.sqlite" in said
+
+
 def test_a_browser_on_another_computer_is_helped_by_pasting_its_last_address(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     links: list[str] = []

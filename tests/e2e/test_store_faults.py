@@ -232,6 +232,9 @@ def test_one_damaged_record_costs_its_account_a_command_and_the_others_nothing(w
         assert f"mail-bridge accounts password --rotate {BOB}" in bridge.run("accounts", "password", BOB, code=1)
         assert f"mail-bridge accounts forget {BOB}" in bridge.run("accounts", "list")
         bridge.run("accounts", "password", "--rotate", BOB)
+        bridge.sign_in(world.provider, BOB)
+        assert imap_says(bridge.login(BOB)).startswith("1 OK"), bridge.log
+        damage(store, f"grant/{BOB}")
         bridge.run("accounts", "forget", BOB, "--yes")
         bridge.sign_in(world.provider, BOB)
         assert imap_says(bridge.login(BOB)).startswith("1 OK"), bridge.log
