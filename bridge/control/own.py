@@ -15,7 +15,7 @@ from bridge.advice.said import said
 from bridge.clock import Clock, SystemClock
 from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountState, AccountStatus, Status
-from bridge.control.remote import HELLO_SECONDS, BridgeNotRunning, loopback_session, whole
+from bridge.control.remote import CONNECT_SECONDS, HELLO_SECONDS, BridgeNotRunning, loopback_session, whole
 from bridge.errors import BridgeError
 from bridge.model import Concern
 from bridge.notices import AuthorizationNeeded, Notice
@@ -85,7 +85,7 @@ class OwnView:
     async def _ask(self, seen: str) -> Concerns:
         if self._is_over():
             raise self._not_running()
-        timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS + (PATIENCE if seen else 0), sock_connect=HELLO_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS + (PATIENCE if seen else 0), sock_connect=CONNECT_SECONDS)
         try:
             async with self._session.get(
                 f"{self._url}{PATH}",

@@ -19,8 +19,10 @@ from bridge.errors import BridgeError
 from bridge.notices import Notice
 from bridge.secret import Secret
 
-HELLO_SECONDS = 5.0
-"""For the first question; a bridge that is alive answers it from memory."""
+CONNECT_SECONDS = 5.0
+HELLO_SECONDS = 20.0
+"""For the first question. A bridge that is alive answers it from memory, once it has loaded its console and a busy
+machine lets it: if it is taken for dead too soon, a second program opens its store."""
 
 CALL_SECONDS = 180.0
 """For one call: completing a sign-in asks the token endpoint and logs in to a mail server, each with its own limit."""
@@ -63,7 +65,7 @@ class RemoteControl:
         When a bridge has died, on a shared machine anybody may listen on its port. Raises: BridgeNotRunning.
         """
         nonce = secrets.token_hex(32)
-        timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS, sock_connect=CONNECT_SECONDS)
         try:
             async with self._session.get(
                 f"{self._url}/api/hello", params={"nonce": nonce}, timeout=timeout, allow_redirects=False
@@ -129,7 +131,7 @@ class RemoteControl:
 
     async def notices(self) -> AsyncIterator[Notice]:
         """See Control. Raises: BridgeNotRunning once the bridge has stopped; iterate anew to follow the next one."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=HELLO_SECONDS, sock_read=SILENCE_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         try:
             async with self._session.get(
                 f"{self._url}/api/notices", headers=self._headers(), timeout=timeout, allow_redirects=False
@@ -187,7 +189,7 @@ def loopback_session() -> aiohttp.ClientSession:
         trust_env=False,  # no proxy and no netrc of the environment ever sees the token
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,  # ours are not compressed; a small answer cannot become a large one
-        timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=HELLO_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=CALL_SECONDS, sock_connect=CONNECT_SECONDS),
     )
 
 
