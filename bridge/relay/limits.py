@@ -14,6 +14,10 @@ UNAUTHENTICATED_CONNECTIONS = 500
 """Connections that have not logged in yet; an office that starts all its CRMs at nine stays far below."""
 SHARE = 50
 """Of them for one OS user, or one other machine, once half are taken; one person's CRM opens a handful at a time."""
+WHAT = "connections wait for their login"
+CONSOLE_CONNECTIONS = 1000
+"""A tray has one that waits, a browser six: room for the people of the largest terminal server. Without a bound, one of
+them could take every descriptor of the process, and no mail program would get in."""
 TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
 
@@ -46,9 +50,11 @@ class ConnectionCap:
     opens connections and says nothing has half of the places and a share, and the rest is for everybody else.
     """
 
-    def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS, share: int = SHARE) -> None:
+    def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS, share: int = SHARE, what: str = WHAT) -> None:
+        """`what` is said in the log of those who hold a place."""
         self._most = most
         self._share = share
+        self._what = what
         self._count = 0
         self._by_caller: Counter[str] = Counter()
 
@@ -66,9 +72,9 @@ class ConnectionCap:
     def place(self, caller: str = "") -> Iterator[None]:
         """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
         if self._count >= self._most:
-            raise LimitReached(f"{self._most} connections wait for their login")
+            raise LimitReached(f"{self._most} {self._what}")
         if caller and self._by_caller[caller] >= self._share:
-            raise LimitReached(f"{self._most // 2} connections wait for their login, {self._share} more of {caller}")
+            raise LimitReached(f"{self._most // 2} {self._what}, {self._share} more of {caller}")
         self._count += 1
         self._by_caller[caller] += 1
         try:
@@ -78,6 +84,11 @@ class ConnectionCap:
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]
+
+
+def console_cap() -> ConnectionCap:
+    """For the console, which counts apart: whoever fills it keeps nobody from mail."""
+    return ConnectionCap(CONSOLE_CONNECTIONS, SHARE, "connections to the console are open")
 
 
 class Turns:

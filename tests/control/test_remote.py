@@ -22,6 +22,7 @@ from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountState, Control, Finding, Outcome
 from bridge.control.remote import BridgeNotRunning, RemoteControl, connect
 from bridge.notices import Forgotten, ListenerUp, Notice, Reloaded
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web.server import Console
 from tests.control.test_wire import every_error
@@ -36,7 +37,9 @@ async def console(control: FakeControl, token: Secret[str] = TOKEN, keep_alive: 
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     hosts = frozenset({f"127.0.0.1:{port}"})
-    async with Console(control, admin_token=token, hosts=hosts, keep_alive=keep_alive).serving([sock]):
+    async with Console(control, admin_token=token, hosts=hosts, places=console_cap(), keep_alive=keep_alive).serving(
+        [sock]
+    ):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import imaplib
 import os
 import socket
@@ -12,7 +13,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from bridge.accounts.guesses import GUESSES
-from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
+from bridge.relay.limits import CONSOLE_CONNECTIONS, SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.servers.os_user import OsUser, os_user
@@ -206,3 +207,20 @@ def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> N
         for protocol in PROTOCOLS:
             assert is_accepted(log_in(None, shared, protocol, ALICE, shared.password(ALICE)))
     assert is_accepted(log_in(colleague, shared, "pop3", BOB, CHOSEN)) or "attempts" in shared.log
+
+
+def test_one_user_cannot_take_all_places_of_the_console(shared: Bridge, colleague: OsUser) -> None:
+    """Nor the descriptors that mail programs need."""
+    where, held = shared.console_port, 0
+    ask = f"GET /style.css HTTP/1.1\r\nHost: localhost:{where}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(CONSOLE_CONNECTIONS):
+            sock = stack.enter_context(colleague.connect(where))
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(ask)
+                held += sock.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert CONSOLE_CONNECTIONS // 2 <= held <= CONSOLE_CONNECTIONS // 2 + SHARE
+        assert shared.get("/")[0] == 200
+        assert shared.json("status")["accounts"], "the administrator's commands get in"
+        for protocol in PROTOCOLS:
+            assert is_accepted(log_in(None, shared, protocol, ALICE, shared.password(ALICE)))

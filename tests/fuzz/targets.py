@@ -31,6 +31,7 @@ from bridge.protocols.base import (
 )
 from bridge.protocols.registry import client_machine, server_machine
 from bridge.relay.channel import Channel
+from bridge.relay.limits import console_cap
 from bridge.relay.smtp_frontend import SmtpFrontend
 from bridge.secret import Secret
 from bridge.ui.web.server import Console
@@ -260,7 +261,7 @@ class _Redirect:
         sock = socket.create_server(("127.0.0.1", 0))
         self._port = sock.getsockname()[1]
         hosts = frozenset({"localhost:3017", f"localhost:{self._port}"})
-        console = Console(self.control, admin_token=Secret(CANARY), hosts=hosts)
+        console = Console(self.control, admin_token=Secret(CANARY), hosts=hosts, places=console_cap())
         self._serving = console.serving([sock])
         loop.run_until_complete(self._serving.__aenter__())
         loop.run_until_complete(self.control.begin_authorization("alice@example.com"))

@@ -27,6 +27,7 @@ from bridge.host.environment import taken_environment
 from bridge.host.machine import this_machine
 from bridge.host.paths import config_candidates, is_there
 from bridge.observe import logs
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.questions import SECRETS
@@ -76,7 +77,14 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
     administrators = Administrators(served.token, SystemClock())
     keeper = Keeper(options, port, await asyncio.to_thread(_has_keyring), SystemClock())
     control = Unconfigured(str(options.output))
-    page = FirstRun(keeper, control, admin_token=served.token, hosts=served.hosts, administrators=administrators)
+    page = FirstRun(
+        keeper,
+        control,
+        admin_token=served.token,
+        hosts=served.hosts,
+        places=console_cap(),
+        administrators=administrators,
+    )
     doors = Doors([sock.dup() for sock in sockets])
     start = Start(settings, keeper, sockets, doors, page, served, administrators)
     orders = Orders()

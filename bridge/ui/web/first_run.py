@@ -13,7 +13,7 @@ from bridge.ui.web import guards
 from bridge.ui.web.api import Api
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.setup import SetupPages
-from bridge.ui.web.site import Site
+from bridge.ui.web.site import Places, Site
 
 
 class FirstRun(Site):
@@ -26,9 +26,10 @@ class FirstRun(Site):
         *,
         admin_token: Secret[str],
         hosts: frozenset[str],
+        places: Places,
         administrators: guards.Administrators,
     ) -> None:
-        super().__init__(hosts, lambda: "auto")
+        super().__init__(hosts, lambda: "auto", places)
         self._installer = installer
         self._control = control
         self._token = admin_token

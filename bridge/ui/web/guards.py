@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aiohttp import web
 
@@ -39,6 +40,9 @@ AGAIN = (
     "button once more."
 )
 """Says a page whose form was not accepted; the catalogues have the sentence from the templates of the sign-in."""
+
+USER: Final = web.RequestKey("user", str)
+"""What user_of() gives: Site notes it."""
 
 _AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 """Headers by which browsers say that nobody has asked for the page yet."""
@@ -75,9 +79,14 @@ def is_foreign(request: web.Request, hosts: frozenset[str]) -> bool:
     return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
 
 
-def ends_of(request: web.Request) -> Ends | None:
+def user_of(request: web.Request) -> str:
+    """The OS user whose browser has sent this, as the system numbers users; empty if that is not known."""
+    user: str = request.get(USER, "")
+    return user
+
+
+def ends_of(transport: asyncio.BaseTransport | None) -> Ends | None:
     """Both addresses of the browser's connection; None if it is closed already."""
-    transport = request.transport
     client, ours = (transport.get_extra_info(name) if transport else None for name in ("peername", "sockname"))
     return Ends(tuple(client[:2]), tuple(ours[:2])) if client and ours else None
 

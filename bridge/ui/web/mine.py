@@ -66,7 +66,7 @@ class Mine:
         is_page = guards.is_foreign(request, self._hosts) or "Origin" in request.headers
         if is_page or request.headers.get(HEADER) != "tray":
             return web.Response(status=404)
-        user_id = await self._attendants.user_of(guards.ends_of(request))
+        user_id = await self._attendants.user_of(guards.ends_of(request.transport))
         if not user_id:  # another answer would say that nothing is wanted, which nobody knows
             return web.Response(status=404)
         try:

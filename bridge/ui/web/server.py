@@ -21,7 +21,7 @@ from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.mine import Mine, NoUser
 from bridge.ui.web.pages import Pages
-from bridge.ui.web.site import Site
+from bridge.ui.web.site import Places, Site
 from bridge.ui.web.waiting import Waiting
 from bridge.ui.web.welcome import WelcomePage
 from bridge.ui.web.wishing import Nobody
@@ -32,8 +32,8 @@ class Console(Site):
 
     Args: hosts and language as in Site. admin_token opens the list of accounts (/admin/TOKEN) and the control interface
     (/api/). administrators, those who have opened it already: at the end of a first set-up. keep_alive, seconds of
-    silence in the stream of notices before an empty line. visitors, what is known of the mail programs that want a
-    mailbox. attendants, the same for the trays of those who run these programs.
+    silence in the stream of notices before an empty line. places, for connections. visitors, what is known of the mail
+    programs that want a mailbox. attendants, the same for the trays of those who run these programs.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Console(Site):
         *,
         admin_token: Secret[str],
         hosts: frozenset[str],
+        places: Places,
         clock: Clock | None = None,
         keep_alive: float = KEEP_ALIVE,
         language: Callable[[], str] = lambda: "auto",
@@ -49,13 +50,13 @@ class Console(Site):
         administrators: guards.Administrators | None = None,
         attendants: Attendants | None = None,
     ) -> None:
-        super().__init__(hosts, language)
+        self._attendants = attendants or NoUser()
+        super().__init__(hosts, language, places, self._attendants.user_of)
         self._control = control
         self._token = admin_token
         self._clock = clock or SystemClock()
         self._keep_alive = keep_alive
         self._visitors = visitors or Nobody()
-        self._attendants = attendants or NoUser()
         self._administrators = administrators or guards.Administrators(admin_token, self._clock)
 
     @asynccontextmanager

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 from aiohttp import web
 
-from bridge.observe.logs import fault, trouble
+from bridge.errors import LimitReached
+from bridge.model import Ends
+from bridge.observe.logs import detail, fault, trouble
 from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.doors import Doors
@@ -32,16 +34,44 @@ _silent = logging.getLogger("bridge.ui.web.http")
 _silent.disabled = True  # aiohttp's own lines quote the request that it could not read, with the code in it
 
 
+class Places(Protocol):
+    """For how many connections there is room. The port is everybody's on this machine, and each connection is a
+    descriptor that a mail client has to do without."""
+
+    @property
+    def is_busy(self) -> bool:
+        """True if the next one must say whose it is."""
+        ...
+
+    def place(self, caller: str = "") -> AbstractContextManager[None]:
+        """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
+        ...
+
+
+UserOf = Callable[[Ends | None], Awaitable[str]]
+"""Whose program is at the other end of a connection, as the system numbers users; empty if that is not known."""
+
+
+async def nobody_knows(ends: Ends | None) -> str:
+    """Where nobody can be asked whose program it is."""
+    return ""
+
+
 class Site:
     """What all that we serve to browsers has in common.
 
     Args: hosts, the exact values of the Host header that mean this site, such as `localhost:3017`; anything else gets
-    an empty 404. language, the configured one (en, fr or auto), asked for each request since it may change.
+    an empty 404. language, the configured one (en, fr or auto), asked for each request since it may change. places, for
+    connections. user_of, for their shares, and for guards.user_of.
     """
 
-    def __init__(self, hosts: frozenset[str], language: Callable[[], str]) -> None:
+    def __init__(
+        self, hosts: frozenset[str], language: Callable[[], str], places: Places, user_of: UserOf = nobody_knows
+    ) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._language = language
+        self._places = places
+        self._user_of = user_of
         self._has_moved = False
 
     @asynccontextmanager
@@ -58,12 +88,28 @@ class Site:
             manager = runner.server
             assert manager is not None  # noqa: S101  set up just now
             loop = asyncio.get_running_loop()
-            doors.lead_to(self, lambda: _connection(manager, loop))
+            doors.lead_to(self, lambda: self._connection(manager, loop))
             await doors.open()
             yield
         finally:
             doors.close(self)
             await runner.cleanup()
+
+    def _connection(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> _Connection:
+        options: dict[str, Any] = {"access_log": None}  # URLs hold codes; aiohttp's types do not know its own None
+        return _Connection(
+            manager,
+            loop=loop,
+            places=self._places,
+            user_of=self._user_of,
+            logger=_silent,
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
+            auto_decompress=False,  # a small body cannot become a large one
+            **options,
+        )
 
     def hand_over(self) -> None:
         """Another site has these doors now: who still has a connection to us is sent there."""
@@ -106,6 +152,8 @@ class Site:
     async def _admit(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
         if not guards.is_ours(request, self._hosts) or guards.is_ahead(request):
             return web.Response(status=404)
+        if isinstance(request.protocol, _Connection):
+            request[guards.USER] = request.protocol.user_id
         if self._has_moved and not request.raw_path.startswith("//"):  # which would name another host
             return _same_again(request)
         return await handler(request)
@@ -119,7 +167,27 @@ def _same_again(request: web.Request) -> web.Response:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection; what it could not read is neither sent back nor logged."""
+    """aiohttp's connection, for who gets a place; what it could not read is neither sent back nor logged."""
+
+    def __init__(self, manager: web.Server, *, places: Places, user_of: UserOf, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._places = places
+        self._user_of = user_of
+        self.user_id = ""
+        """Of whose program is at the other end; asked once, since a connection does not change hands."""
+
+    async def start(self) -> None:
+        """As aiohttp's: answer one request after the other."""
+        self.user_id = await self._user_of(guards.ends_of(self.transport))
+        if self.transport is None:  # gone meanwhile
+            return
+        caller = f"user {self.user_id}" if self.user_id and self._places.is_busy else ""
+        try:
+            with self._places.place(caller):
+                await super().start()
+        except LimitReached as limit:
+            detail("console.crowded", reason=str(limit))
+            self.force_close()
 
     def handle_error(
         self,
@@ -140,21 +208,6 @@ class _Connection(web.RequestHandler):
         """The kind of the error, without its text."""
         error = kw.get("exc_info")
         trouble("console.connection_failed", problem=type(error).__name__)
-
-
-def _connection(manager: web.Server, loop: asyncio.AbstractEventLoop) -> _Connection:
-    options: dict[str, Any] = {"access_log": None}  # URLs hold codes; aiohttp's types do not know its own None
-    return _Connection(
-        manager,
-        loop=loop,
-        logger=_silent,
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        max_line_size=HEAD_LIMIT,
-        max_field_size=HEAD_LIMIT,
-        auto_decompress=False,  # a small body cannot become a large one
-        **options,
-    )
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

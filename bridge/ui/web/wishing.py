@@ -33,7 +33,7 @@ class Nobody:
 async def wishes_of(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:
     """What this browser may know; nothing while the store does not say: a sign-in works without."""
     try:
-        return (await visitors.wishes(address, guards.ends_of(request)))[:SHOWN]
+        return (await visitors.wishes(address, guards.ends_of(request.transport)))[:SHOWN]
     except BridgeError as problem:
         report("console.wishes_unknown", problem, account=address)
         return ()

@@ -10,6 +10,7 @@ from pathlib import Path
 from bridge.clock import SystemClock
 from bridge.control.unconfigured import Unconfigured
 from bridge.errors import BridgeError
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start
 from bridge.ui.cli.session import Served, Settings
@@ -22,7 +23,14 @@ TOKEN = Secret("CANARY-token")
 
 def started(keeper: Keeper) -> Start:
     served, administrators = Served(keeper._port, TOKEN), Administrators(TOKEN, SystemClock())
-    page = FirstRun(keeper, Unconfigured(""), admin_token=TOKEN, hosts=served.hosts, administrators=administrators)
+    page = FirstRun(
+        keeper,
+        Unconfigured(""),
+        admin_token=TOKEN,
+        places=console_cap(),
+        hosts=served.hosts,
+        administrators=administrators,
+    )
     return Start(Settings(None, None), keeper, [], Doors([]), page, served, administrators)
 
 

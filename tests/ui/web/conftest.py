@@ -12,6 +12,7 @@ import pytest
 
 from bridge.control.contract import Attendants, Visitors
 from bridge.control.wire import KEEP_ALIVE
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
@@ -70,6 +71,7 @@ async def serving(
     console = Console(
         control,
         admin_token=Secret(TOKEN),
+        places=console_cap(),
         hosts=hosts,
         clock=clock,
         keep_alive=keep_alive,

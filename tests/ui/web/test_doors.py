@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web.doors import Doors, answering_once_asked
 from bridge.ui.web.server import Console
@@ -42,7 +43,7 @@ class Porch:
         if self.problems:
             raise self.problems.pop(0)
         hosts = frozenset({f"127.0.0.1:{self.port}"})
-        return Console(self._control, admin_token=Secret(TOKEN), hosts=hosts).serving(self.doors)
+        return Console(self._control, admin_token=Secret(TOKEN), places=console_cap(), hosts=hosts).serving(self.doors)
 
     async def come(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)

@@ -20,6 +20,7 @@ from bridge.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web import rendering
 from bridge.ui.web.callback import Callback
@@ -185,7 +186,7 @@ async def test_every_route_is_looked_at(control: FakeControl) -> None:
     clock = SystemClock()
     forms = Forms(frozenset())
     callback = Callback(control, clock, Nobody(), forms)
-    console = Console(control, admin_token=Secret(TOKEN), hosts=frozenset())
+    console = Console(control, admin_token=Secret(TOKEN), places=console_cap(), hosts=frozenset())
     waiting = Waiting(control, callback, clock)
     routes = console._routes(callback, waiting, forms, console._api(callback), console._events())
     application = console._application(routes, lambda: None)

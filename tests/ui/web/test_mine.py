@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -27,6 +27,16 @@ ME, COLLEAGUE = "1000", "1001"
 ASKING = {HEADER: "tray"}
 
 
+class Counted(Concerned):
+    """Tells of each question for somebody's accounts."""
+
+    on_asked: Callable[[], None]
+
+    def change_of(self, user_id: str) -> asyncio.Event:
+        self.on_asked()
+        return super().change_of(user_id)
+
+
 class House:
     """A console that takes each connection for that of `caller`."""
 
@@ -34,7 +44,8 @@ class House:
         self.control = FakeControl(ALICE, BOB, HASH)
         self.caller = Caller("me", ME)
         self.asked, self.came = 0, asyncio.Event()
-        self.concerned = Concerned(self.find, self.is_pending, self.caller_of, SystemClock())
+        self.concerned = Counted(self.find, self.is_pending, self.caller_of, SystemClock())
+        self.concerned.on_asked = self.note
         self.control.bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
 
     def find(self, address: str) -> Account | None:
@@ -46,9 +57,11 @@ class House:
 
     async def caller_of(self, ends: Ends | None) -> Caller:
         assert ends is not None
+        return self.caller
+
+    def note(self) -> None:
         self.asked += 1
         self.came.set()
-        return self.caller
 
     async def until_asked(self, times: int) -> None:
         while self.asked < times:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import socket
 
 import pytest
 
 from bridge.control.contract import AccountState
+from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl, state_of
@@ -150,7 +152,7 @@ async def test_the_console_of_several_sockets_closes_them_at_the_end(control: Fa
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     ports = [sock.getsockname()[1] for sock in sockets]
     hosts = frozenset(f"127.0.0.1:{port}" for port in ports)
-    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts)
+    console = Console(control, admin_token=Secret(TOKEN), places=console_cap(), hosts=hosts)
     async with console.serving(sockets):
         for port in ports:
             async with browsing(port) as browser:
@@ -160,10 +162,36 @@ async def test_the_console_of_several_sockets_closes_them_at_the_end(control: Fa
             await asyncio.open_connection("127.0.0.1", port)
 
 
+async def test_who_comes_when_all_places_are_taken_is_sent_away_until_somebody_goes(control: FakeControl) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    console = Console(
+        control, admin_token=Secret(TOKEN), places=ConnectionCap(1), hosts=frozenset({f"127.0.0.1:{port}"})
+    )
+    ask = f"GET /style.css HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    async with console.serving([sock]):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ask)
+        assert (await reader.readline()).split()[1] == b"200"
+        with contextlib.suppress(ConnectionError):
+            assert await raw(port, ask) == (b"", b"")
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(30):
+            while not await answers(port, ask):  # the server learns of it in its own time
+                pass
+
+
+async def answers(port: int, ask: bytes) -> bool:
+    with contextlib.suppress(ConnectionError):
+        return (await raw(port, ask.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")))[0] != b""
+    return False
+
+
 async def test_an_empty_admin_token_opens_nothing(control: FakeControl) -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    console = Console(control, admin_token=Secret(""), hosts=frozenset({f"127.0.0.1:{port}"}))
+    console = Console(control, admin_token=Secret(""), places=console_cap(), hosts=frozenset({f"127.0.0.1:{port}"}))
     async with console.serving([sock]), browsing(port) as browser:
         async with browser.get("/admin/") as response:
             assert response.status == 404

@@ -17,6 +17,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.control.remote import RemoteControl
 from bridge.control.unconfigured import Unconfigured
 from bridge.errors import BridgeError, LoginRefused
+from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.first_run import FORGET_SECONDS, FirstRunOptions, Keeper
 from bridge.ui.setup.roster import LARGEST
@@ -114,6 +115,7 @@ async def site(tmp_path: Path, clock: HandClock) -> AsyncIterator[Site]:
         Unconfigured(str(machine.output)),
         admin_token=Secret(TOKEN),
         hosts=frozenset({f"127.0.0.1:{port}", f"localhost:{port}"}),
+        places=console_cap(),
         administrators=administrators,
     )
     doors = Doors([sock])
@@ -390,7 +392,9 @@ async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site)
     await site.answer_all()
     hosts = frozenset({f"127.0.0.1:{site.port}", f"localhost:{site.port}"})
     control = FakeControl("alice@example.com")
-    console = Console(control, admin_token=Secret(TOKEN), hosts=hosts, administrators=site.administrators)
+    console = Console(
+        control, admin_token=Secret(TOKEN), places=console_cap(), hosts=hosts, administrators=site.administrators
+    )
     async with console.serving(site.doors):
         site.page.hand_over()
         async with site.browser.get("/welcome?x=1", allow_redirects=False) as answer:  # over its old connection
