@@ -48,6 +48,8 @@ class AuthorizationEnded:
     code: str
     reason: str
     diagnosis: Diagnosis | None = None
+    attempt: str = ""
+    """As in SignInStarted: others for this account may go on."""
 
 
 @dataclass(frozen=True, slots=True)

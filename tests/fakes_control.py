@@ -81,7 +81,7 @@ class FakeControl:
         file = "/etc/mail-bridge/config.yaml"
         return Status("9.8.7", file, False, accounts, self.listeners, patterns, self.warnings)
 
-    async def begin_authorization(self, address: str) -> SignInStarted:
+    async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         self._fail()
         address = self._known(address)
         for state, (owner, expires_at) in self._pending.items():

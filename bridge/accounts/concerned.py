@@ -35,11 +35,11 @@ class Concerned:
     def __init__(
         self,
         find: Callable[[str], Account | None],
-        is_pending: Callable[[Account], Awaitable[bool | None]],
+        is_pending: Callable[[Account, str], Awaitable[bool | None]],
         caller_of: Callable[[Ends | None], Awaitable[Caller]],
         clock: Clock,
     ) -> None:
-        """`is_pending`: True if a sign-in is under way, False if one is needed, None if neither."""
+        """`is_pending`: True if a sign-in of this user's is under way, False if one is needed, None if neither."""
         self._find = find
         self._is_pending = is_pending
         self._caller_of = caller_of
@@ -84,7 +84,7 @@ class Concerned:
         found = []
         for address, entry in list(wanted.items()):
             last, account = entry.last, self._find(address)
-            is_pending = None if account is None or last < since else await self._is_pending(account)
+            is_pending = None if account is None or last < since else await self._is_pending(account, user_id)
             if is_pending is not None:
                 found.append(Concern(address, is_pending, entry.program, self._clock.monotonic() - entry.first))
             elif wanted.get(address) is entry and entry.last == last:  # nobody has asked again in the meantime

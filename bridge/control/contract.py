@@ -103,6 +103,8 @@ class SignInStarted:
     to us."""
     direct_url: str = ""
     """The same page with the code in it, for a link; empty where the provider has none."""
+    attempt: str = ""
+    """Which one of those for this account."""
 
 
 class Outcome(str, Enum):
@@ -181,8 +183,11 @@ class Control(Protocol):
         """Everything at a glance; no secrets in it."""
         ...
 
-    async def begin_authorization(self, address: str) -> SignInStarted:
+    async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """Start a sign-in, or return the one under way; one by device code completes by itself.
+
+        Each asker has one of their own for an account: nobody can end another's. `asker` is the OS user in whose
+        browser it begins, where that is known; empty for whoever holds the admin token.
 
         Raises: LoginRefused for an address the configuration does not know; StoreUnavailable, StoreCorrupt where it
         could not be kept; ProviderUnavailable, ProviderRefused; AuthorizationFailed(unattended) where nobody signs in.
@@ -198,7 +203,7 @@ class Control(Protocol):
         ...
 
     async def cancel_authorization(self, address: str) -> None:
-        """End the sign-in under way, if any."""
+        """End the sign-ins under way, if any."""
         ...
 
     async def forget(self, address: str) -> None:

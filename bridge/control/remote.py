@@ -83,9 +83,9 @@ class RemoteControl:
         """See Control."""
         return wire.decode(Status, await self._call("GET", "status"))
 
-    async def begin_authorization(self, address: str) -> SignInStarted:
+    async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """See Control."""
-        return wire.decode(SignInStarted, await self._call("POST", "begin", address=address))
+        return wire.decode(SignInStarted, await self._call("POST", "begin", address=address, asker=asker))
 
     async def complete_authorization(self, parameters: Mapping[str, str]) -> str:
         """See Control."""

@@ -34,7 +34,7 @@ class Unconfigured:
             warnings=(Diagnosis.of("setup.first"),),
         )
 
-    async def begin_authorization(self, address: str) -> SignInStarted:
+    async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """Raises: LoginRefused."""
         raise _none()
 

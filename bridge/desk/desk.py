@@ -87,14 +87,14 @@ class Desk:
                 known.setdefault(account.address, account)
         return list(known.values())
 
-    async def begin_authorization(self, address: str) -> SignInStarted:
+    async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """See Control."""
         account = self._account(address)
         await self._vault.version(account.address)  # a sign-in that could not be saved is not begun
-        pending = await self._authorizations.begin(account)
+        pending = await self._authorizations.begin(account, asker)
         match pending.request:
             case AuthorizationRequest(url=url):
-                return SignInStarted(account.address, url, pending.expires_at)
+                return SignInStarted(account.address, url, pending.expires_at, attempt=pending.attempt)
             case DeviceRequest() as asked:
                 return SignInStarted(
                     account.address,
@@ -102,6 +102,7 @@ class Desk:
                     pending.expires_at,
                     asked.user_code,
                     asked.complete_url,
+                    pending.attempt,
                 )
 
     async def complete_authorization(self, parameters: Mapping[str, str]) -> str:

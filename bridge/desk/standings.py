@@ -53,10 +53,13 @@ class Standings:
             standing.diagnosis,
         )
 
-    async def is_pending(self, account: Account) -> bool | None:
-        """True if a sign-in is under way, False if one is needed, None if neither."""
+    async def is_pending(self, account: Account, asker: str) -> bool | None:
+        """True if a sign-in of this asker's, or of the administrator's, is under way, False if one is needed, None if
+        neither."""
         state = (await self.of(account)).state
-        return state is AccountState.PENDING if state in {AccountState.SIGN_IN, AccountState.PENDING} else None
+        if state not in {AccountState.SIGN_IN, AccountState.PENDING}:
+            return None
+        return self._authorizations.find(account.address, {asker, ""}) is not None
 
     def _state(self, account: Account, standing: Standing) -> AccountState:
         if not standing.is_readable:

@@ -1,12 +1,13 @@
-"""begin, complete, cancel a sign-in; one per account, expires."""
+"""begin, complete, cancel a sign-in; one per account and OS user, expires."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from bridge.advice.diagnosis import Diagnosis
@@ -37,11 +38,15 @@ LIFE = 600.0
 """Seconds from begin to the browser's return; time for a second factor, not for yesterday's tab."""
 PENDING_LIMIT = 1000
 """Sign-ins under way; addresses below a `*@domain` pattern are without number, and anybody on this machine may ask."""
+SHARE = 50
+"""Of them for one OS user: more than a person ends within ten minutes."""
 SLOWER = 5.0
 """Seconds by which `slow_down` makes all further pauses between two polls longer (RFC 8628 section 3.5)."""
 SLOWEST = 60.0
 """Seconds between two polls while the provider cannot be reached: doubled from poll to poll up to this."""
 
+Key = tuple[str, str]
+"""Address and asker."""
 Keep = Callable[[Account, TokenSet], Awaitable[str]]
 """Checks who signed in, stores, and returns who it was."""
 
@@ -56,6 +61,15 @@ class Pending:
     """Seconds since the epoch."""
     fingerprint: str
     """Of the provider that was asked."""
+    asker: str = ""
+    """Who has begun it: see Control.begin_authorization."""
+    attempt: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Tells its end from that of another one for the same account; no secret."""
+
+    @property
+    def key(self) -> Key:
+        """Of each there is one."""
+        return self.account.address, self.asker
 
     @property
     def state(self) -> str:
@@ -65,6 +79,9 @@ class Pending:
 
 class Authorizations:
     """All sign-ins under way, in this process's memory: a restart means to click once more.
+
+    Anybody on this machine may begin one, and whoever has begun it can end it, by the state in its URL. So each OS user
+    has their own for an account; the first one that comes to a good end ends the others.
 
     Enter running() before use: sign-ins by device code are followed by tasks of its own.
     """
@@ -85,11 +102,11 @@ class Authorizations:
         self._bus = bus
         self._keep = keep
         self._find = find
-        self._pending: dict[str, Pending] = {}
-        self._deadlines: dict[str, float] = {}
+        self._pending: dict[Key, Pending] = {}
+        self._deadlines: dict[Key, float] = {}
         """Monotonic; the wall clock may jump between begin and complete."""
-        self._polls: dict[str, asyncio.Task[None]] = {}
-        self._beginning: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._polls: dict[Key, asyncio.Task[None]] = {}
+        self._beginning: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         """Each for as long as somebody holds it or waits for it."""
         self._group: asyncio.TaskGroup | None = None
 
@@ -105,22 +122,29 @@ class Authorizations:
                 for poll in self._polls.values():
                     poll.cancel()
 
-    async def begin(self, account: Account) -> Pending:
-        """Start a sign-in, or give the one under way.
+    async def begin(self, account: Account, asker: str = "") -> Pending:
+        """Start a sign-in, or give the asker's own that is under way.
 
         Raises: ProviderUnavailable, ProviderRefused, LimitReached; AuthorizationFailed(unattended) where nobody signs
         in, AuthorizationFailed(provider) if the configuration changes meanwhile.
         """
         self._drop_expired()
-        lock = self._beginning.setdefault(account.address, asyncio.Lock())
+        key = account.address, asker
+        lock = self._beginning.setdefault(key, asyncio.Lock())
         async with lock:
-            if (known := self._pending.get(account.address)) is not None and known.account == account:
+            if (known := self._pending.get(key)) is not None and known.account == account:
                 return known
-            if len(self._pending) >= PENDING_LIMIT:
-                raise LimitReached(said("{number} sign-ins are under way", number=PENDING_LIMIT))
-            return await self._begin(account)
+            self._check_room(asker)
+            return await self._begin(account, asker)
 
-    async def _begin(self, account: Account) -> Pending:
+    def _check_room(self, asker: str) -> None:
+        """Raises: LimitReached."""
+        own = sum(pending.asker == asker for pending in self._pending.values())
+        for number, limit in ((own if asker else 0, SHARE), (len(self._pending), PENDING_LIMIT)):
+            if number >= limit:
+                raise LimitReached(said("{number} sign-ins are under way", number=limit))
+
+    async def _begin(self, account: Account, asker: str) -> Pending:
         provider = self._provider(account)
         fingerprint = provider.fingerprint
         match provider:
@@ -128,36 +152,33 @@ class Authorizations:
                 redirect_uri = self._redirect_uris[account.provider]
                 request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
                 self._check_still_configured(account, fingerprint)
-                return self._note(account, request, LIFE, fingerprint)
+                return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker), LIFE)
             case DeviceProvider():
                 asked = await provider.begin_device()
                 if self._group is None:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
                 self._check_still_configured(account, fingerprint)
-                pending = self._note(account, asked, asked.lifetime, fingerprint)
+                expires_at = self._clock.now() + asked.lifetime
+                pending = self._note(Pending(account, asked, expires_at, fingerprint, asker), asked.lifetime)
                 name = f"device {account.address}"
-                self._polls[account.address] = self._group.create_task(
-                    self._follow(pending, asked, provider), name=name
-                )
+                self._polls[pending.key] = self._group.create_task(self._follow(pending, asked, provider), name=name)
                 return pending
             case _:
                 nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
                 raise AuthorizationFailed(nobody.told(), code="unattended", diagnosis=nobody)
 
-    def _note(
-        self, account: Account, request: AuthorizationRequest | DeviceRequest, life: float, fingerprint: str
-    ) -> Pending:
-        self._forget(account.address)  # one of an older configuration
-        pending = Pending(account, request, self._clock.now() + life, fingerprint)
-        self._pending[account.address] = pending
-        self._deadlines[account.address] = self._clock.monotonic() + life
-        event("sign_in.begun", account=account.address, provider=account.provider)
+    def _note(self, pending: Pending, life: float) -> Pending:
+        self._forget(pending.key)  # one of an older configuration
+        self._pending[pending.key] = pending
+        self._deadlines[pending.key] = self._clock.monotonic() + life
+        event("sign_in.begun", account=pending.account.address, provider=pending.account.provider)
         return pending
 
-    def find(self, address: str) -> Pending | None:
-        """The sign-in under way for this account."""
+    def find(self, address: str, askers: Container[str] | None = None) -> Pending | None:
+        """A sign-in under way for this account; where `askers` is given, only one of theirs."""
         self._drop_expired()
-        return self._pending.get(address)
+        found = (pending for (owner, _), pending in self._pending.items() if owner == address)
+        return next((pending for pending in found if askers is None or pending.asker in askers), None)
 
     async def complete(self, parameters: Mapping[str, str]) -> str:
         """Finish the sign-in that these callback parameters belong to; a state works once.
@@ -167,15 +188,24 @@ class Authorizations:
         """
         pending, request = self._take(parameters.get("state", ""))
         account = pending.account
-        with self._telling(account.address):
+        with self._telling(pending):
             self._check_still_configured(account, pending.fingerprint)
             provider = self._provider(account)
             if not isinstance(provider, BrowserProvider):
                 raise _configuration_changed()
             tokens = await provider.redeem(request, parameters)
-            self._check_still_configured(account, pending.fingerprint)
-            await self._keep(account, tokens)
+            await self._keep_tokens(pending, tokens)
         return account.address
+
+    async def _keep_tokens(self, pending: Pending, tokens: TokenSet) -> None:
+        """Who else has begun a sign-in for this account need not go on."""
+        self._check_still_configured(pending.account, pending.fingerprint)
+        await self._keep(pending.account, tokens)
+        for key in self._of(pending.account.address):
+            self._forget(key)
+
+    def _of(self, address: str) -> list[Key]:
+        return [key for key in self._pending if key[0] == address]
 
     def _provider(self, account: Account) -> Provider:
         """Raises: AuthorizationFailed once a new configuration is without it."""
@@ -194,46 +224,45 @@ class Authorizations:
             raise _configuration_changed()
 
     @contextmanager
-    def _telling(self, address: str) -> Iterator[None]:
+    def _telling(self, pending: Pending) -> Iterator[None]:
         """Tell everybody of a sign-in that fails inside, also by a bug; the error goes on."""
+        address = pending.account.address
         try:
             yield
         except BridgeError as problem:
             code = problem.code if isinstance(problem, AuthorizationFailed) else "provider"
             if code not in {"cancelled", "expired"}:
                 report("sign_in.failed", problem, account=address, code=code)
-            self._bus.publish(AuthorizationEnded(address, code, str(problem), problem.diagnosis))
+            self._bus.publish(AuthorizationEnded(address, code, str(problem), problem.diagnosis, pending.attempt))
             raise
         except Exception:
-            self._end(address, "bug", Diagnosis.of("sign_in.bug"))
+            self._end(pending, "bug", Diagnosis.of("sign_in.bug"))
             raise
 
     async def _follow(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
         """Poll until the person has finished, or the code has ended; then as with a browser that came back."""
-        address = pending.account.address
         try:
-            with suppress(BridgeError), self._telling(address):  # suppressed, since it has been told
+            with suppress(BridgeError), self._telling(pending):  # suppressed, since it has been told
                 await self._finish(pending, request, provider)
         except Exception as bug:  # noqa: BLE001  the supervisor of section 8: one sign-in ends, not the bridge
-            fault("sign_in.bug", account=address, error=bug)
+            fault("sign_in.bug", account=pending.account.address, error=bug)
 
     async def _finish(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
-        account = pending.account
         try:
             tokens = await self._poll(pending, request, provider)
         finally:
-            if self._pending.get(account.address) is pending:
-                self._forget(account.address)
+            if self._pending.get(pending.key) is pending:
+                self._forget(pending.key)
         if tokens is not None:
-            self._check_still_configured(account, pending.fingerprint)
-            await self._keep(account, tokens)
+            await self._keep_tokens(pending, tokens)
 
     async def _poll(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> TokenSet | None:
         """RFC 8628 section 3.5; None once the sign-in has expired here. Raises: what else ends it."""
         interval = pause = request.interval
         while True:
             await self._clock.pause(pause)
-            if self.find(pending.account.address) is not pending:
+            self._drop_expired()
+            if self._pending.get(pending.key) is not pending:
                 return None
             try:
                 answer = await provider.poll(request)
@@ -249,20 +278,25 @@ class Authorizations:
             pause = interval
 
     def cancel(self, address: str) -> None:
-        """End the sign-in under way, if any."""
-        if self._forget(address):
-            self._end(address, "cancelled", Diagnosis.of("sign_in.cancelled"))
+        """End the sign-ins under way, if any."""
+        for key in self._of(address):
+            self._cancel(self._pending[key])
+
+    def _cancel(self, pending: Pending) -> None:
+        self._forget(pending.key)
+        self._end(pending, "cancelled", Diagnosis.of("sign_in.cancelled"))
 
     def drop_changed(self) -> None:
         """End the sign-ins of accounts that a new configuration has changed or removed: their answer would not fit."""
-        for address, pending in list(self._pending.items()):
-            if self._find(address) != pending.account:
-                self.cancel(address)
+        for pending in list(self._pending.values()):
+            if self._find(pending.account.address) != pending.account:
+                self._cancel(pending)
 
     def drop_provider(self, name: str) -> None:
         """End the sign-ins at this provider, which has become another one: their answer would be for the old one."""
-        for address in [address for address, pending in self._pending.items() if pending.account.provider == name]:
-            self.cancel(address)
+        for pending in list(self._pending.values()):
+            if pending.account.provider == name:
+                self._cancel(pending)
 
     def _take(self, state: str) -> tuple[Pending, AuthorizationRequest]:
         """The sign-in with this state, which is then used up."""
@@ -275,25 +309,26 @@ class Authorizations:
         if found is None:
             nothing = Diagnosis.of("sign_in.unknown_state")
             raise AuthorizationFailed(nothing.told(), code="unknown_state", diagnosis=nothing)
-        self._forget(found[0].account.address)
+        self._forget(found[0].key)
         return found
 
-    def _forget(self, address: str) -> bool:
-        """True if one was under way. A poll that is about to end by itself is not cancelled."""
-        self._deadlines.pop(address, None)
-        poll = self._polls.pop(address, None)
+    def _forget(self, key: Key) -> Pending | None:
+        """The one that was under way. A poll that is about to end by itself is not cancelled."""
+        self._deadlines.pop(key, None)
+        poll = self._polls.pop(key, None)
         if poll is not None and poll is not asyncio.current_task():
             poll.cancel()
-        return self._pending.pop(address, None) is not None
+        return self._pending.pop(key, None)
 
-    def _end(self, address: str, code: str, diagnosis: Diagnosis) -> None:
-        self._bus.publish(AuthorizationEnded(address, code, diagnosis.told(), diagnosis))
+    def _end(self, pending: Pending, code: str, diagnosis: Diagnosis) -> None:
+        told = diagnosis.told()
+        self._bus.publish(AuthorizationEnded(pending.account.address, code, told, diagnosis, pending.attempt))
 
     def _drop_expired(self) -> None:
         now = self._clock.monotonic()
-        for address in [address for address, deadline in self._deadlines.items() if deadline <= now]:
-            self._forget(address)
-            self._end(address, "expired", Diagnosis.of("sign_in.expired"))
+        for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
+            if (pending := self._forget(key)) is not None:
+                self._end(pending, "expired", Diagnosis.of("sign_in.expired"))
 
 
 def _configuration_changed() -> AuthorizationFailed:

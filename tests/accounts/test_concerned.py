@@ -27,7 +27,7 @@ class Office:
     def find(self, address: str) -> Account | None:
         return None if address in self.removed else Account(address, "own", address, {})
 
-    async def is_pending(self, account: Account) -> bool | None:
+    async def is_pending(self, account: Account, asker: str) -> bool | None:
         return self.states.get(account.address, False)
 
     async def caller_of(self, ends: Ends | None) -> Caller:
@@ -117,7 +117,7 @@ async def test_who_asks_again_while_we_look_is_not_forgotten() -> None:
     office = Office()
     looking, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(account: Account) -> bool | None:
+    async def slow(account: Account, asker: str) -> bool | None:
         looking.set()
         await go_on.wait()
         return None

@@ -13,7 +13,7 @@ from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
 from bridge.oauth.base import DevicePending, DeviceRequest
 from bridge.tokens import authorizations as module
-from bridge.tokens.authorizations import LIFE, Authorizations
+from bridge.tokens.authorizations import LIFE, SHARE, Authorizations, Pending
 from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictProvider
 
 
@@ -125,6 +125,37 @@ async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
         await it.authorizations.begin(ALICE)
 
 
+async def test_one_os_user_has_a_share_of_them() -> None:
+    it = World()
+    for number in range(SHARE):
+        account = Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {})
+        await it.authorizations.begin(it.accounts.setdefault(account.address, account), "1001")
+    with pytest.raises(LimitReached):
+        await it.authorizations.begin(ALICE, "1001")
+    await it.authorizations.begin(ALICE, "1002")
+    await it.authorizations.begin(ALICE)
+
+
+async def test_each_asker_has_a_sign_in_of_their_own_and_the_first_good_end_is_that_of_all() -> None:
+    it = World()
+    mine, theirs, another = [await it.authorizations.begin(ALICE, asker) for asker in ("1000", "1001", "")]
+    sales = await it.authorizations.begin(SALES, "1001")
+    assert len({pending.state for pending in (mine, theirs, another)}) == 3
+    assert it.authorizations.find(ALICE.address, {"1001", ""}) is theirs
+    assert it.authorizations.find(ALICE.address, {"1002"}) is None
+    it.strict.problem = AuthorizationFailed("declined", code="denied")
+    with pytest.raises(AuthorizationFailed):
+        await it.authorizations.complete({"state": theirs.state, "error": "access_denied"})
+    assert it.notices == [AuthorizationEnded(ALICE.address, "denied", "declined", None, theirs.attempt)]
+    it.strict.problem = None
+    await it.authorizations.complete({"state": mine.state, "code": "c"})
+    with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+        await it.authorizations.complete({"state": another.state, "code": "c"})
+    assert it.authorizations.find(ALICE.address) is None
+    assert it.authorizations.find(SALES.address) is sales
+    assert len(it.notices) == 1, "the others end without a word"
+
+
 # --- by device code (RFC 8628) --------------------------------------------------------------------------------------
 
 WAIT, SLOW = DevicePending(), DevicePending(slow_down=True)
@@ -139,12 +170,13 @@ async def test_a_second_begin_gives_the_code_under_way() -> None:
     assert it.device.begun == 1
 
 
-async def device_ends(it: World) -> None:
+async def device_ends(it: World) -> Pending:
     """Begin, and return once the sign-in is over."""
     async with it.authorizations.running():
-        await it.authorizations.begin(ALICE)
+        pending = await it.authorizations.begin(ALICE)
         while it.authorizations.find(ALICE.address) is not None:
             await asyncio.sleep(0)
+    return pending
 
 
 async def test_polls_keep_the_interval_and_slow_down_makes_it_longer_for_good() -> None:
@@ -175,9 +207,9 @@ async def test_an_outage_between_two_polls_ends_nothing_and_is_asked_less_and_le
 )
 async def test_an_answer_that_ends_a_device_sign_in_is_told_once(answer: BridgeError, code: str) -> None:
     it = World(WAIT, answer)
-    await device_ends(it)
+    pending = await device_ends(it)
     assert it.kept == []
-    assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer), answer.diagnosis)]
+    assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer), answer.diagnosis, pending.attempt)]
     assert len(it.device.polls) == 2
 
 
@@ -186,8 +218,8 @@ BUG = Diagnosis.of("sign_in.bug")
 
 async def test_a_bug_in_one_device_sign_in_ends_that_one_only(log: io.StringIO) -> None:
     it = World(WAIT, RuntimeError("of ours"))
-    await device_ends(it)  # which would raise it, had it reached the task group of all sign-ins
-    assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG)]
+    pending = await device_ends(it)  # which would raise it, had it reached the task group of all sign-ins
+    assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG, pending.attempt)]
     assert '"event": "sign_in.bug"' in log.getvalue()
     assert "RuntimeError" in log.getvalue()
 
@@ -199,7 +231,7 @@ async def test_a_bug_behind_the_browsers_return_is_told_too() -> None:
     pending = await it.authorizations.begin(ALICE)
     with pytest.raises(RuntimeError):
         await it.authorizations.complete({"state": pending.state, "code": "c"})
-    assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG)]
+    assert it.notices == [AuthorizationEnded(ALICE.address, "bug", BUG.told(), BUG, pending.attempt)]
 
 
 async def test_a_code_that_nobody_types_expires_and_is_polled_no_more() -> None:

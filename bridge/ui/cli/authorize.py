@@ -45,14 +45,15 @@ def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -
 async def sign_in(control: Control, address: str, *, open_browser: bool, paste: bool = False) -> int:
     """The whole dialogue with the person; returns the exit code: 0 once the sign-in is stored."""
     ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-    known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    """The account's own address: `address` may be an alias."""
+    known: asyncio.Future[SignInStarted] = asyncio.get_running_loop().create_future()
+    """With the account's own address: `address` may be an alias."""
 
     async def listen() -> None:
         is_stored = False
         try:
             async for notice in control.notices():
-                if getattr(notice, "address", "") != await known:
+                mine = await known
+                if getattr(notice, "address", "") != mine.address:
                     continue
                 if isinstance(notice, Authorized):
                     is_stored = True
@@ -60,6 +61,8 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
                     click.echo(sentence.format(address=notice.address, subject=notice.subject))
                 elif isinstance(notice, FlightChecked) and not is_stored:
                     continue  # somebody else has tried the mail servers
+                elif isinstance(notice, AuthorizationEnded) and notice.attempt != mine.attempt:
+                    continue  # somebody else's for the same account
                 elif (ending := _ending(notice)) is not None and not ended.done():
                     ended.set_result(ending)
                     return
@@ -72,7 +75,7 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
         await asyncio.sleep(0)  # so that it listens before anything can happen
         try:
             begun = await control.begin_authorization(address)
-            known.set_result(begun.address)
+            known.set_result(begun)
             await asyncio.to_thread(_show, begun, open_browser, paste)
             if paste and not begun.user_code:
                 tasks.append(group.create_task(_paste(control, ended)))

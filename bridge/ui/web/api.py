@@ -119,7 +119,8 @@ class Api:
         return _answer(wire.encode(await self._control.status()))
 
     async def _begin(self, body: Body) -> dict[str, Any]:
-        started = await self._control.begin_authorization(wire.take_text(body, "address"))
+        address, asker = wire.take_text(body, "address"), wire.take_text(body, "asker")
+        started = await self._control.begin_authorization(address, asker)
         self._remember(started)
         return dict(wire.encode(started))
 

@@ -132,7 +132,7 @@ class Pages:
         if not self._forms.accept(request, fields.get("form", "")):
             return self._sign_in_page(request, address, 403, "again")
         try:
-            started = await self._control.begin_authorization(address)
+            started = await self._control.begin_authorization(address, guards.user_of(request))
         except LoginRefused:
             return self._sign_in_page(request, address, 404, "unknown")
         except AuthorizationFailed as problem:  # nobody has to sign in for it

@@ -117,11 +117,14 @@ class Waiting:
                 outcome = Outcome("failed", address, reason, diagnosis)
             case _:
                 return
+        attempt = notice.attempt if isinstance(notice, AuthorizationEnded) else None
         left = []
         for wait in self._by_address.pop(address, []):
-            if outcome.kind == "ready" and not wait.is_stored:  # begun while the servers were tried
-                left.append(wait)
-            else:
+            # Begun while the servers were tried, or by somebody else.
+            is_over = wait.is_stored if attempt is None else wait.started.attempt == attempt
+            if is_over:
                 wait.done = self._callback.result(outcome)
+            else:
+                left.append(wait)
         if left:
             self._by_address[address] = left

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.control.contract import AccountState
 from bridge.errors import AuthorizationFailed
-from bridge.notices import FlightChecked
+from bridge.notices import AuthorizationEnded, FlightChecked
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import Browser
 
@@ -92,6 +92,16 @@ async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait(
     control.bus.publish(FlightChecked(ALICE, ""))
     control.completed_elsewhere(ALICE, "denied")
     assert "The sign-in was declined" in await until_done(browser, path)
+
+
+async def test_the_end_of_somebody_elses_sign_in_is_not_that_of_this_one(
+    browser: Browser, control: FakeControl
+) -> None:
+    path, _ = await begin_with_code(browser, control)
+    await control.following.wait()
+    control.bus.publish(AuthorizationEnded(ALICE, "denied", "CANARY-hostile", None, "another"))
+    control.completed_elsewhere(ALICE)
+    assert f"<strong>{ALICE}</strong> is signed in" in await until_done(browser, path)
 
 
 async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeControl) -> None:

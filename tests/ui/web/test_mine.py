@@ -51,7 +51,7 @@ class House:
     def find(self, address: str) -> Account | None:
         return Account(address, "own", address, {}) if address in self.control.states else None
 
-    async def is_pending(self, account: Account) -> bool | None:
+    async def is_pending(self, account: Account, asker: str) -> bool | None:
         state = self.control.states[account.address]
         return None if state is AccountState.READY else state is AccountState.PENDING
 

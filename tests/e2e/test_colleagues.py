@@ -1,0 +1,100 @@
+"""The console, and a colleague on the same machine who has a program of their own instead of a browser."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from tests.e2e.bridge import Bridge
+from tests.e2e.conftest import ALICE, World
+from tests.e2e.test_os_users import log_in
+from tests.servers.os_user import OsUser, os_user
+
+pytestmark = pytest.mark.servers
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "null"}
+
+
+@pytest.fixture(scope="module")
+def colleague() -> Iterator[OsUser]:
+    with os_user(f"mb-console-{os.getpid()}") as user:
+        yield user
+
+
+def ask(
+    user: OsUser | None, bridge: Bridge, path: str, fields: dict[str, str] | None = None, **headers: str
+) -> tuple[int, str, str]:
+    """One request by a program of this user, or of the one who runs the tests. Returns: status, page, cookie."""
+    with closing(HTTPConnection("localhost", bridge.console_port, timeout=60)) as connection:
+        if user is not None:
+            connection.sock = user.connect(bridge.console_port)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if fields is None:
+            connection.request("GET", path, headers=named)
+        else:
+            connection.request("POST", path, urlencode(fields), named | FORM)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), (answer.headers["Set-Cookie"] or "").partition(";")[0]
+
+
+def begun(user: OsUser | None, bridge: Bridge, address: str) -> str:
+    """This user presses the button. Returns: the provider's page."""
+    _, page, cookie = ask(user, bridge, f"/sign-in/{address}")
+    field = re.search(r'name="form" value="([0-9a-f]+)"', page)
+    assert field is not None, page
+    _, leaving, _ = ask(user, bridge, f"/sign-in/{address}", {"form": field[1]}, Cookie=cookie)
+    link = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', leaving)
+    assert link is not None, leaving
+    return html.unescape(link[1])
+
+
+def state_in(url: str) -> str:
+    return parse_qs(urlsplit(url).query)["state"][0]
+
+
+def test_a_colleague_cannot_end_my_sign_in(fresh: Bridge, world: World, colleague: OsUser) -> None:
+    mine = begun(None, fresh, ALICE)
+    theirs = begun(colleague, fresh, ALICE)
+    hostile = {"state": state_in(theirs), "error": "access_denied", "error_description": "CANARY-hostile"}
+    assert ask(colleague, fresh, f"/?{urlencode(hostile)}")[0] == 303
+    assert state_in(begun(None, fresh, ALICE)) == state_in(mine), "mine is under way"
+    stranger = begun(colleague, fresh, ALICE)
+    status, page = fresh.redirect(world.provider.consent(mine, ALICE))
+    assert (status, "You are signed in" in page) == (200, True), page
+    # With it theirs is over, without a word.
+    late = {"state": state_in(stranger), "error": "access_denied"}
+    assert ask(colleague, fresh, f"/?{urlencode(late)}")[0] == 404
+
+
+def test_the_command_that_waits_is_not_ended_by_a_colleague(fresh: Bridge, world: World, colleague: OsUser) -> None:
+    def act(line: str, command: subprocess.Popen[str]) -> None:
+        if (match := re.match(r"\s+(https://\S+)", line)) is not None:
+            hostile = {"state": state_in(begun(colleague, fresh, ALICE)), "error": "access_denied"}
+            assert ask(colleague, fresh, f"/?{urlencode(hostile)}")[0] == 303
+            fresh.redirect(world.provider.consent(match[1], ALICE))
+
+    assert f"{ALICE} is signed in" in fresh.dialogue("authorize", ALICE, "--no-browser", act=act)
+
+
+def test_a_colleague_cannot_keep_my_icon_quiet(fresh: Bridge, colleague: OsUser) -> None:
+    """It tells nobody of an account whose sign-in is under way."""
+
+    def is_pending() -> bool:
+        _, answer, _ = ask(None, fresh, "/mine", X_Mail_Bridge="tray")
+        (concern,) = json.loads(answer)["accounts"]
+        return bool(concern["is_pending"])
+
+    assert "must sign in" in log_in(None, fresh, "imap", ALICE, fresh.password(ALICE))
+    begun(colleague, fresh, ALICE)
+    assert not is_pending()
+    begun(None, fresh, ALICE)
+    assert is_pending()
