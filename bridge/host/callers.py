@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
 import time
 from collections import OrderedDict
@@ -130,6 +131,14 @@ class Callers:
 def is_local(ends: Ends) -> bool:
     """True if both ends are on this machine."""
     return ends.client[0] == ends.ours[0] or ipaddress.ip_address(ends.client[0].partition("%")[0]).is_loopback
+
+
+def own_user_id() -> str:
+    """Of the person who has started this process, by `sudo` too; empty on Windows, where nobody reads what a program of
+    somebody else was started with."""
+    if sys.platform == "win32":
+        return ""
+    return (os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else "") or str(os.geteuid())
 
 
 def posix_user_name(user_id: str) -> str:

@@ -98,3 +98,36 @@ def test_a_colleague_cannot_keep_my_icon_quiet(fresh: Bridge, colleague: OsUser)
     assert not is_pending()
     begun(None, fresh, ALICE)
     assert is_pending()
+
+
+def admin_token(bridge: Bridge) -> str:
+    (published,) = bridge.directory.glob("data/mail-bridge/run/*/control.json")
+    return str(json.loads(published.read_text())["token"])
+
+
+def test_the_administrators_cookie_is_of_no_use_to_a_colleague(fresh: Bridge, colleague: OsUser) -> None:
+    """Their own page on another port of localhost is sent it, if the administrator's browser opens that page."""
+    status, _, cookie = ask(None, fresh, f"/admin/{admin_token(fresh)}")
+    assert status == 303
+    path = f"/accounts/{ALICE}"
+    own, page, form = ask(None, fresh, path, Cookie=cookie)
+    field = re.search(r'name="form" value="([0-9a-f]+)"', page)
+    assert field is not None
+    both = f"{cookie}; {form}"
+    for user, expected in ((None, 200), (colleague, 404)):
+        assert ask(user, fresh, path, Cookie=both)[0] == expected
+        assert ask(user, fresh, f"{path}/password", {"form": field[1]}, Cookie=both)[0] == expected
+    assert own == 200
+    assert ALICE not in ask(colleague, fresh, "/", Cookie=both)[1]
+
+
+def test_a_ticket_that_a_colleague_reads_in_the_list_of_processes_opens_nothing(
+    fresh: Bridge, colleague: OsUser
+) -> None:
+    token = {"Authorization": f"Bearer {admin_token(fresh)}", "Content-Type": "application/json"}
+    with closing(HTTPConnection("localhost", fresh.console_port, timeout=60)) as tray:
+        tray.request("POST", "/api/console-ticket", "{}", token)
+        ticket = json.loads(tray.getresponse().read())["ticket"]
+    assert ask(colleague, fresh, f"/admin/{ticket}")[0] == 403
+    assert ask(None, fresh, f"/admin/{ticket}")[0] == 303, "the colleague has not used it up either"
+    assert ask(None, fresh, f"/admin/{ticket}")[0] == 403

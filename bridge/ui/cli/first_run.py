@@ -9,6 +9,7 @@ import socket
 import webbrowser
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +24,11 @@ from bridge.control.contract import Finding
 from bridge.control.unconfigured import Unconfigured
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError, StoreUnavailable
+from bridge.host.callers import Callers, own_user_id, this_system
 from bridge.host.environment import taken_environment
 from bridge.host.machine import this_machine
 from bridge.host.paths import config_candidates, is_there
+from bridge.model import Ends
 from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
@@ -83,6 +86,7 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
         admin_token=served.token,
         hosts=served.hosts,
         places=console_cap(),
+        user_of=partial(_user_of, Callers(this_system())),
         administrators=administrators,
     )
     doors = Doors([sock.dup() for sock in sockets])
@@ -118,6 +122,11 @@ def _has_keyring() -> bool:
     return True
 
 
+async def _user_of(callers: Callers, ends: Ends | None) -> str:
+    """See Site."""
+    return (await callers.of(ends)).user_id
+
+
 async def _invite(options: FirstRunOptions, served: Served, administrators: Administrators) -> None:
     """Print the link; and open it, where a person sits here and a browser can be started."""
     click.echo(say("There is no configuration yet. To make one, open this page in a browser on this computer:"))
@@ -126,7 +135,7 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     logs.event("setup.waiting", file=str(options.output), console=f"http://localhost:{served.port}/")
     if options.open_browser and await asyncio.to_thread(this_machine().browser) is not None:
         # Not the link itself: what a browser is started with can be read in the list of processes.
-        ticket = administrators.issue_ticket().reveal()
+        ticket = administrators.issue_ticket(own_user_id()).reveal()
         await asyncio.to_thread(webbrowser.open, f"http://localhost:{served.port}/admin/{ticket}")
 
 

@@ -34,7 +34,7 @@ class Api:
         hosts: frozenset[str],
         *,
         remember: Callable[[SignInStarted], None],
-        issue_ticket: Callable[[], Secret[str]],
+        issue_ticket: Callable[[str], Secret[str]],
         keep_alive: float,
     ) -> None:
         """`remember` is told of each sign-in that begins here; `keep_alive` as in Console."""
@@ -59,12 +59,12 @@ class Api:
             "local-password": self._local_password,
             "local-password/rotate": self._rotate_local_password,
             "local-password/set": self._set_local_password,
-            "console-ticket": self._console_ticket,
         }
         return [
             web.get("/api/hello", self._hello, allow_head=False),
             web.get("/api/status", self._guarded(self._status), allow_head=False),
             web.get("/api/notices", self._guarded(self._notices), allow_head=False),
+            web.post("/api/console-ticket", self._guarded(self._console_ticket)),
             *(web.post(f"/api/{name}", self._guarded(self._with_body(method))) for name, method in methods.items()),
         ]
 
@@ -159,10 +159,15 @@ class Api:
             raise _Unsuitable(str(problem)) from problem
         return {}
 
-    async def _console_ticket(self, body: Body) -> dict[str, Any]:
-        if body:
-            raise wire.WireError("this takes nothing")
-        return {"ticket": self._issue_ticket().reveal()}
+    async def _console_ticket(self, request: web.Request) -> web.StreamResponse:
+        """For a browser of whoever asks."""
+
+        async def issued(body: Body) -> dict[str, Any]:
+            if body:
+                raise wire.WireError("this takes nothing")
+            return {"ticket": self._issue_ticket(guards.user_of(request)).reveal()}
+
+        return await self._with_body(issued)(request)
 
     # --- notices ------------------------------------------------------------------------------------------------
 

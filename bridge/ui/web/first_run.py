@@ -13,7 +13,7 @@ from bridge.ui.web import guards
 from bridge.ui.web.api import Api
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.setup import SetupPages
-from bridge.ui.web.site import Places, Site
+from bridge.ui.web.site import Places, Site, UserOf, nobody_knows
 
 
 class FirstRun(Site):
@@ -27,9 +27,10 @@ class FirstRun(Site):
         admin_token: Secret[str],
         hosts: frozenset[str],
         places: Places,
+        user_of: UserOf = nobody_knows,
         administrators: guards.Administrators,
     ) -> None:
-        super().__init__(hosts, lambda: "auto", places)
+        super().__init__(hosts, lambda: "auto", places, user_of)
         self._installer = installer
         self._control = control
         self._token = admin_token

@@ -44,6 +44,9 @@ AGAIN = (
 USER: Final = web.RequestKey("user", str)
 """What user_of() gives: Site notes it."""
 
+ROOT: Final = "0"
+"""Is trusted with everything as it is."""
+
 _AHEAD = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 """Headers by which browsers say that nobody has asked for the page yet."""
 
@@ -141,43 +144,53 @@ class Administrators:
     """Browsers in which the administrator's link was opened.
 
     Their cookie is not the token but a name for a session: cookies of localhost go to every port, so that on a shared
-    machine a colleague's program may come to see one. A local password opens a mailbox; so a session shows one only
-    while it is fresh, and after that the link must be opened again.
+    machine a colleague's program may come to see one. So a session is for connections of the OS user who has opened it,
+    and of root, who also forwards those of others (a container's, WSL's). Where users are not known there is less to
+    rely on: a local password opens a mailbox, so a session shows one only while it is fresh, and after that the link
+    must be opened again.
     """
 
     def __init__(self, token: Secret[str], clock: Clock) -> None:
         self._token = token
-        self._sessions: Expiring[bool] = Expiring(clock, limit=SESSIONS, life=SESSION_SECONDS)
-        self._tickets: Expiring[bool] = Expiring(clock, limit=TICKETS, life=TICKET_SECONDS)
+        self._sessions: Expiring[str] = Expiring(clock, limit=SESSIONS, life=SESSION_SECONDS)
+        """By whose browsers: see _is_of."""
+        self._tickets: Expiring[str] = Expiring(clock, limit=TICKETS, life=TICKET_SECONDS)
+        self._fresh: Expiring[str] = Expiring(clock, limit=SESSIONS, life=FRESH_SECONDS)
 
-        self._fresh: Expiring[bool] = Expiring(clock, limit=SESSIONS, life=FRESH_SECONDS)
+    def issue_ticket(self, user_id: str = "") -> Secret[str]:
+        """Opens one session, soon, in a browser of this OS user; of anybody where that is not known.
 
-    def issue_ticket(self) -> Secret[str]:
-        """Opens one session, soon: what a browser is started with can be read in the list of processes."""
+        What a browser is started with can be read in the list of processes, and used before the browser is up.
+        """
         ticket = secrets.token_urlsafe(32)
-        self._tickets.add(ticket, True)
+        self._tickets.add(ticket, user_id)
         return Secret(ticket)
 
-    def admits(self, text: str) -> bool:
+    def admits(self, request: web.Request, text: str) -> bool:
         """True for the token, which is compared in constant time, and for a ticket, once."""
         if bool(self._token) and self._token.matches(Secret(text)):
             return True
-        return self._tickets.take(text) is not None
+        return _is_of(request, self._tickets.get(text)) and self._tickets.take(text) is not None
 
-    def open_session(self) -> str:
+    def open_session(self, request: web.Request) -> str:
         """The value of a new cookie."""
         name = secrets.token_urlsafe(32)
-        self._sessions.add(name, True)
-        self._fresh.add(name, True)
+        for kept in (self._sessions, self._fresh):
+            kept.add(name, user_of(request))
         return name
 
     def is_open(self, request: web.Request) -> bool:
         """True if the browser's session is known and not over."""
-        return self._sessions.get(_session(request)) is not None
+        return _is_of(request, self._sessions.get(_session(request)))
 
     def is_fresh(self, request: web.Request) -> bool:
         """True if it was opened a moment ago: for what shows or changes a secret."""
-        return self._fresh.get(_session(request)) is not None
+        return _is_of(request, self._fresh.get(_session(request)))
+
+
+def _is_of(request: web.Request, owner: str | None) -> bool:
+    """True for a browser of this OS user; None is nobody, and empty is anybody: the system did not tell."""
+    return owner is not None and (owner == "" or user_of(request) in {owner, ROOT})
 
 
 def _session(request: web.Request) -> str:

@@ -79,10 +79,10 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
 
     From then on this browser is an administrator's.
     """
-    if not administrators.admits(request.match_info["token"]):
+    if not administrators.admits(request, request.match_info["token"]):
         return page("problem.html", 403, kind="administrator", detail="")
     response = see_other(path)  # takes the token out of the address bar
-    guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session())
+    guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session(request))
     return response
 
 
