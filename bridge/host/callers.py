@@ -97,7 +97,8 @@ class Callers:
             return ""
         if owner is None:
             return ""
-        return await self._asked(lambda: system.program(owner)) or ""
+        name = await self._asked(lambda: system.program(owner)) or ""
+        return "".join(character for character in name if character.isprintable())  # its user has chosen it
 
     async def _owner(self, system: System, ends: Ends) -> Owner | None:
         """Raises: NotDone."""

@@ -120,6 +120,18 @@ def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
     assert Linux().program(Owner(owner.user_id, 1)) == ""
 
 
+async def test_a_program_that_calls_itself_something_odd_does_not_turn_the_sentence_around(loopback: Loopback) -> None:
+    """Its user chooses the name: with line breaks, or with what makes a browser write from right to left."""
+    ends, own = (loopback.connect(), loopback.accept()[1])[1], Path("/proc/self/comm")
+    before = own.read_text().strip()
+    own.write_text("CRM\u202e\u2066\x1b\n(me)")
+    try:
+        name = await Callers(Linux()).program(ends)
+    finally:
+        own.write_text(before)
+    assert name == "CRM(me)"
+
+
 # --- Callers --------------------------------------------------------------------------------------------------------
 
 
