@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from bridge.ui.web.callback import RESULTS
 from tests.e2e.bridge import Bridge
-from tests.e2e.conftest import ALICE, World
+from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_os_users import log_in
 from tests.servers.os_user import OsUser, os_user
 
@@ -59,6 +60,17 @@ def begun(user: OsUser | None, bridge: Bridge, address: str) -> str:
 
 def state_in(url: str) -> str:
     return parse_qs(urlsplit(url).query)["state"][0]
+
+
+def where(user: OsUser | None, bridge: Bridge, answer: dict[str, str]) -> str:
+    """The browser comes back from the provider. Returns: the page with the result."""
+    with closing(HTTPConnection("localhost", bridge.console_port, timeout=60)) as connection:
+        if user is not None:
+            connection.sock = user.connect(bridge.console_port)
+        connection.request("GET", f"/?{urlencode(answer)}")
+        path = connection.getresponse().headers["Location"]
+        assert path is not None
+        return path
 
 
 def test_a_colleague_cannot_end_my_sign_in(fresh: Bridge, world: World, colleague: OsUser) -> None:
@@ -131,3 +143,15 @@ def test_a_ticket_that_a_colleague_reads_in_the_list_of_processes_opens_nothing(
     assert ask(colleague, fresh, f"/admin/{ticket}")[0] == 403
     assert ask(None, fresh, f"/admin/{ticket}")[0] == 303, "the colleague has not used it up either"
     assert ask(None, fresh, f"/admin/{ticket}")[0] == 403
+
+
+def test_a_colleagues_many_results_do_not_push_out_mine(fresh: Bridge, world: World, colleague: OsUser) -> None:
+    """On that page the person says whose password is kept, where that is configured."""
+    answer = world.provider.consent(begun(None, fresh, ALICE), ALICE)
+    mine = where(None, fresh, answer)
+    for _ in range(RESULTS + 1):
+        hostile = {"state": state_in(begun(colleague, fresh, BOB)), "error": "access_denied"}
+        theirs = where(colleague, fresh, hostile)
+    status, page, _ = ask(None, fresh, mine)
+    assert (status, "You are signed in" in page) == (200, True)
+    assert ask(colleague, fresh, theirs)[0] == 200

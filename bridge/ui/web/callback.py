@@ -71,10 +71,10 @@ class Callback:
         self._results: Expiring[Outcome] = Expiring(clock, limit=RESULTS, life=RESULT_SECONDS)
         self._addresses: Expiring[str] = Expiring(clock, limit=REMEMBERED, life=REMEMBERED_SECONDS)
 
-    def remember(self, started: SignInStarted) -> None:
-        """Know later whose sign-in it was, also when it fails: the state in its URL comes back."""
+    def remember(self, started: SignInStarted, owner: str = "") -> None:
+        """Know later whose sign-in it was, also when it fails: the state in its URL comes back. `owner` began it."""
         for state in parse_qs(urlsplit(started.url).query).get("state", [])[:1]:
-            self._addresses.add(state, started.address)
+            self._addresses.add(state, started.address, owner)
 
     @staticmethod
     def is_callback(request: web.Request) -> bool:
@@ -108,7 +108,7 @@ class Callback:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
                 return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
             outcome = Outcome(_kind(problem), address, str(problem), problem.diagnosis)
-        return see_other(self.result(outcome))
+        return see_other(self.result(outcome, guards.user_of(request)))
 
     async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
         """The usual case of first-use: the person's own mail program has asked, and nobody else."""
@@ -139,16 +139,16 @@ class Callback:
         if chosen is None:
             return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
         try:
-            self._results.add(name, await self._kept(outcome, chosen))
+            self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
         except BridgeError as problem:
             return await self._result_page(request, outcome, 503, problem=tell_problem(problem))
         return see_other(f"/done/{name}")
 
-    def result(self, outcome: Outcome) -> str:
-        """The path of a page that shows this for a while, under a name that only this browser learns."""
+    def result(self, outcome: Outcome, owner: str) -> str:
+        """The path of a page that shows this for a while, under a name that only this browser, of `owner`, learns."""
         event("console.sign_in_returned", outcome=outcome.kind, account=outcome.address)
         name = secrets.token_urlsafe(16)
-        self._results.add(name, outcome)
+        self._results.add(name, outcome, owner)
         return f"/done/{name}"
 
     async def checks(self, address: str) -> tuple[ProtocolCheck, ...]:

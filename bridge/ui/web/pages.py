@@ -142,7 +142,7 @@ class Pages:
         except BridgeError as problem:
             return self._sign_in_page(request, address, 503, "unavailable", tell_problem(problem))
         if "elsewhere" in fields and not started.user_code:
-            self._callback.remember(started)
+            self._callback.remember(started, guards.user_of(request))
             return self._elsewhere_page(request, address=started.address, url=started.url)
         return self._leave(request, started)
 
@@ -169,8 +169,8 @@ class Pages:
                 request, started.address, 503, "registration", say("The sign-in page is no web page.")
             )
         if started.user_code:
-            return self._waiting.open(started)
-        self._callback.remember(started)
+            return self._waiting.open(started, guards.user_of(request))
+        self._callback.remember(started, guards.user_of(request))
         return page("leaving.html", address=started.address, url=started.url, host=target.hostname)
 
     def _sign_in_page(

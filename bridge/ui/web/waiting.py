@@ -30,7 +30,10 @@ LOOK_SECONDS = 4
 
 @dataclass(slots=True)
 class _Wait:
+    name: str
     started: SignInStarted
+    owner: str
+    """The OS user who has begun it."""
     is_stored: bool = False
     """The person has finished; the mail servers are being tried."""
     done: str = ""
@@ -60,14 +63,18 @@ class Waiting:
                 if self._follower is not None:
                     self._follower.cancel()
 
-    def open(self, started: SignInStarted) -> web.StreamResponse:
-        """To a page of its own for this sign-in, whose name only this browser knows."""
+    def open(self, started: SignInStarted, owner: str) -> web.StreamResponse:
+        """To a page of its own for this sign-in, whose name only browsers of this user know; the same one each time,
+        so that nobody can have pages without number."""
         if self._group is not None and (self._follower is None or self._follower.done()):
             self._follower = self._group.create_task(self._follow(), name="device pages")
-        name, wait = secrets.token_urlsafe(16), _Wait(started)
-        self._waits.add(name, wait)
-        self._by_address.setdefault(started.address, []).append(wait)
-        return see_other(f"/waiting/{name}")
+        waits = self._by_address.setdefault(started.address, [])
+        wait = next((wait for wait in waits if wait.started.attempt == started.attempt), None)
+        if wait is None:
+            wait = _Wait(secrets.token_urlsafe(16), started, owner)
+            waits.append(wait)
+        self._waits.add(wait.name, wait, owner)
+        return see_other(f"/waiting/{wait.name}")
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The code, until the result is there."""
@@ -123,7 +130,7 @@ class Waiting:
             # Begun while the servers were tried, or by somebody else.
             is_over = wait.is_stored if attempt is None else wait.started.attempt == attempt
             if is_over:
-                wait.done = self._callback.result(outcome)
+                wait.done = self._callback.result(outcome, wait.owner)
             else:
                 left.append(wait)
         if left:

@@ -104,6 +104,13 @@ async def test_the_end_of_somebody_elses_sign_in_is_not_that_of_this_one(
     assert f"<strong>{ALICE}</strong> is signed in" in await until_done(browser, path)
 
 
+async def test_the_same_sign_in_has_one_page_however_often_the_button_is_pressed(
+    browser: Browser, control: FakeControl
+) -> None:
+    first = await begin_with_code(browser, control)
+    assert await begin_with_code(browser, control) == first
+
+
 async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeControl) -> None:
     for _ in range(2):
         path, _ = await begin_with_code(browser, control)
