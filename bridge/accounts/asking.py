@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from bridge.accounts.passwords import Kept
@@ -22,6 +22,8 @@ PASSWORDS = 2
 """Of one caller for one address: whoever tries many pushes out his own, not somebody else's."""
 TELL_EVERY = 600.0
 """Seconds between two notices to the person, for one address."""
+NEWS = 50
+"""Notices within that time of what one caller's programs want: else one user could drown what others are told."""
 
 
 @dataclass(slots=True)
@@ -41,12 +43,14 @@ class Ask:
 
 
 class Asks:
-    """All of one process."""
+    """All of one process. Below a pattern anybody may make up addresses: that costs nobody else theirs."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._asks: OrderedDict[str, list[Ask]] = OrderedDict()
         self._told: dict[str, float] = {}
+        self._news: dict[str, list[float]] = {}
+        """By caller: when somebody was told of what they wanted."""
 
     def note(self, address: str, caller: Caller, password: Secret[bytes] | None = None) -> Ask:
         """Remember this login; `password` where it is to be kept. Returns: the entry, an old one if it is the same."""
@@ -65,27 +69,51 @@ class Asks:
         while len({ask.caller.key for ask in asks}) > CALLERS:
             asks.pop(0)
         while len(self._asks) > ADDRESSES:
-            self._told.pop(self._asks.popitem(last=False)[0], None)
+            self._make_room()
         return found
+
+    def _make_room(self) -> None:
+        """Forget the oldest wish of the caller who has the most."""
+        numbers = Counter(ask.caller.key for asks in self._asks.values() for ask in asks)
+        ((greedy, _),) = numbers.most_common(1)
+        oldest = next(address for address, asks in self._asks.items() if any(ask.caller.key == greedy for ask in asks))
+        self._keep(oldest, [ask for ask in self._asks[oldest] if ask.caller.key != greedy])
 
     def of(self, address: str) -> list[Ask]:
         """Of this address, the latest first."""
         since = self._clock.monotonic() - LIFE
         asks = [ask for ask in self._asks.get(address, []) if ask.at > since]
+        self._keep(address, asks)
+        return asks[::-1]
+
+    def _keep(self, address: str, asks: list[Ask]) -> None:
         if asks:
             self._asks[address] = asks
         else:
-            self._asks.pop(address, None)
-            self._told.pop(address, None)
-        return asks[::-1]
+            self.forget(address)
 
     def is_news(self, address: str) -> bool:
         """True if the person should be told now of what was noted; not again for a while."""
         now = self._clock.monotonic()
         if now - self._told.get(address, -TELL_EVERY) < TELL_EVERY:
             return False
-        if address in self._asks:
+        asks = self._asks.get(address)
+        if asks:
+            if not self._may_tell(asks[-1].caller.key, now):
+                return False
             self._told[address] = now
+        return True
+
+    def _may_tell(self, caller: str, now: float) -> bool:
+        """True unless this caller's programs have made enough news lately; it is noted that there is one more."""
+        if not caller:
+            return True  # all that are not known are one
+        news = self._news[caller] = [at for at in self._news.get(caller, []) if now - at < TELL_EVERY]
+        if len(news) >= NEWS:
+            return False
+        news.append(now)
+        if len(self._news) > ADDRESSES:
+            del self._news[next(iter(self._news))]
         return True
 
     def forget(self, address: str) -> None:
