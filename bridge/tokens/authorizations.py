@@ -39,7 +39,8 @@ LIFE = 600.0
 PENDING_LIMIT = 1000
 """Sign-ins under way; addresses below a `*@domain` pattern are without number, and anybody on this machine may ask."""
 SHARE = 50
-"""Of them for one OS user: more than a person ends within ten minutes."""
+"""Of one OS user in ten minutes, under way or come to nothing: each may ask the provider, and its end is told to the
+administrator. More than a person presses the button for in vain."""
 SLOWER = 5.0
 """Seconds by which `slow_down` makes all further pauses between two polls longer (RFC 8628 section 3.5)."""
 SLOWEST = 60.0
@@ -103,6 +104,8 @@ class Authorizations:
         self._keep = keep
         self._find = find
         self._pending: dict[Key, Pending] = {}
+        self._begun: dict[str, list[float]] = {}
+        """By asker: when those began that have come to no good end."""
         self._deadlines: dict[Key, float] = {}
         """Monotonic; the wall clock may jump between begin and complete."""
         self._polls: dict[Key, asyncio.Task[None]] = {}
@@ -139,10 +142,23 @@ class Authorizations:
 
     def _check_room(self, asker: str) -> None:
         """Raises: LimitReached."""
-        own = sum(pending.asker == asker for pending in self._pending.values())
-        for number, limit in ((own if asker else 0, SHARE), (len(self._pending), PENDING_LIMIT)):
-            if number >= limit:
-                raise LimitReached(said("{number} sign-ins are under way", number=limit))
+        if len(self._lately(asker)) >= SHARE:
+            raise LimitReached(
+                said(
+                    "you have begun {number} sign-ins within ten minutes that have come to nothing; try again later",
+                    number=SHARE,
+                )
+            )
+        if len(self._pending) >= PENDING_LIMIT:
+            raise LimitReached(said("{number} sign-ins are under way", number=PENDING_LIMIT))
+
+    def _lately(self, asker: str) -> list[float]:
+        """When this asker began; nothing of those who are not known, since they are one."""
+        since = self._clock.monotonic() - LIFE
+        begun = [at for at in self._begun.pop(asker, []) if at > since]
+        if begun:
+            self._begun[asker] = begun
+        return begun
 
     async def _begin(self, account: Account, asker: str) -> Pending:
         provider = self._provider(account)
@@ -171,6 +187,8 @@ class Authorizations:
         self._forget(pending.key)  # one of an older configuration
         self._pending[pending.key] = pending
         self._deadlines[pending.key] = self._clock.monotonic() + life
+        if pending.asker:
+            self._begun.setdefault(pending.asker, []).append(self._clock.monotonic())
         event("sign_in.begun", account=pending.account.address, provider=pending.account.provider)
         return pending
 
@@ -201,6 +219,8 @@ class Authorizations:
         """Who else has begun a sign-in for this account need not go on."""
         self._check_still_configured(pending.account, pending.fingerprint)
         await self._keep(pending.account, tokens)
+        if begun := self._lately(pending.asker):
+            begun.pop()
         for key in self._of(pending.account.address):
             self._forget(key)
 

@@ -134,6 +134,22 @@ async def test_one_os_user_has_a_share_of_them() -> None:
         await it.authorizations.begin(ALICE, "1001")
     await it.authorizations.begin(ALICE, "1002")
     await it.authorizations.begin(ALICE)
+    it.clock.advance(LIFE)
+    await it.authorizations.begin(ALICE, "1001")
+
+
+async def test_only_sign_ins_that_come_to_nothing_count() -> None:
+    it = World()
+    for _ in range(SHARE + 1):
+        pending = await it.authorizations.begin(ALICE, "1001")
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+    it.strict.problem = AuthorizationFailed("declined", code="denied")
+    for _ in range(SHARE):
+        pending = await it.authorizations.begin(ALICE, "1001")
+        with pytest.raises(AuthorizationFailed):
+            await it.authorizations.complete({"state": pending.state, "error": "access_denied"})
+    with pytest.raises(LimitReached):
+        await it.authorizations.begin(ALICE, "1001")
 
 
 async def test_each_asker_has_a_sign_in_of_their_own_and_the_first_good_end_is_that_of_all() -> None:
