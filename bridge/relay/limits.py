@@ -86,9 +86,13 @@ class ConnectionCap:
                 del self._by_caller[caller]
 
 
-def console_cap() -> ConnectionCap:
-    """For the console, which counts apart: whoever fills it keeps nobody from mail."""
-    return ConnectionCap(CONSOLE_CONNECTIONS, SHARE, "connections to the console are open")
+def console_cap(descriptors: int | None = None) -> ConnectionCap:
+    """For the console, which counts apart: whoever fills it keeps nobody from mail.
+
+    `descriptors`, how many the process may have, where there is a limit: the console gets a quarter of them at most.
+    """
+    most = CONSOLE_CONNECTIONS if descriptors is None else min(CONSOLE_CONNECTIONS, descriptors // 4)
+    return ConnectionCap(most, SHARE, "connections to the console are open")
 
 
 class Turns:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import LimitReached, UpstreamUnavailable
 from bridge.relay import limits
-from bridge.relay.limits import ConnectionCap, Turns
+from bridge.relay.limits import ConnectionCap, Turns, console_cap
 
 
 def test_a_full_cap_refuses_and_a_freed_place_is_good_again() -> None:
@@ -23,6 +23,16 @@ def test_a_full_cap_refuses_and_a_freed_place_is_good_again() -> None:
     with cap.place():
         assert cap.count == 1
     assert cap.count == 0
+
+
+@pytest.mark.parametrize(("descriptors", "places"), [(None, 1000), (1_000_000, 1000), (1024, 256)])
+def test_the_console_leaves_descriptors_for_mail(descriptors: int | None, places: int) -> None:
+    cap = console_cap(descriptors)
+    with ExitStack() as stack:
+        for _ in range(places):
+            stack.enter_context(cap.place())
+        with pytest.raises(LimitReached):
+            stack.enter_context(cap.place())
 
 
 async def test_trap_34_the_fourth_smtp_session_of_a_mailbox_waits_for_its_turn() -> None:

@@ -25,6 +25,7 @@ from bridge.control.unconfigured import Unconfigured
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.host.callers import Callers, own_user_id, this_system
+from bridge.host.descriptors import descriptor_limit
 from bridge.host.environment import taken_environment
 from bridge.host.machine import this_machine
 from bridge.host.paths import config_candidates, is_there
@@ -85,7 +86,7 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
         control,
         admin_token=served.token,
         hosts=served.hosts,
-        places=console_cap(),
+        places=console_cap(descriptor_limit()),
         user_of=partial(_user_of, Callers(this_system())),
         administrators=administrators,
     )

@@ -316,6 +316,7 @@ async def console(
 
     def load_console() -> AbstractAsyncContextManager[None]:
         from bridge.host.collector import spare_the_collector
+        from bridge.host.descriptors import descriptor_limit
         from bridge.relay.limits import console_cap
         from bridge.ui.web.server import Console  # late: aiohttp is a quarter of the start, and a tenth of the memory
 
@@ -324,7 +325,7 @@ async def console(
             app.control,
             admin_token=served.token,
             hosts=served.hosts,
-            places=console_cap(),
+            places=console_cap(descriptor_limit()),
             language=lambda: app.language,
             visitors=app.visitors,
             attendants=app.concerned,
