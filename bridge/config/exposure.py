@@ -13,7 +13,8 @@ from bridge.config.nodes import Keys, Problem, path_of
 from bridge.config.source import Source
 
 _FILE_REFERENCE = re.compile(r"(?<!\$)\$\{file:([^}]+)\}")
-_SECRET_KEYS = frozenset({"client_secret"})
+_SECRET_KEYS = frozenset({"client_secret", "webhook"})
+"""Chat services put the key into a webhook's path."""
 _PRIVATE_FILES = frozenset({"key", "client_certificate_key", "service_account_file"})
 """Keys that name a file with a private key. `store.key_file` is refused where others can read it."""
 
@@ -44,12 +45,20 @@ def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None
             )
         for reference in _FILE_REFERENCE.findall(written):
             yield from _of_file(directory, reference.strip())
-    elif keys[-1] in _PRIVATE_FILES and not source.has_references(keys):
+    elif _is_private_file(source, keys) and not source.has_references(keys):
         yield from _of_file(directory, written)
 
 
 def _is_secret(keys: Keys, written: str) -> bool:
-    return keys[-1] in _SECRET_KEYS or (keys == ("store", "url") and "@" in written)  # postgresql://user:password@host
+    if keys == ("store", "url"):
+        return "@" in written or "${" in written  # postgresql://user:password@host, or all of it from elsewhere
+    return keys[-1] in _SECRET_KEYS
+
+
+def _is_private_file(source: Source, keys: Keys) -> bool:
+    if keys[-1] == "client_certificate":  # its key is in the same file, unless it has one of its own
+        return source.written((*keys[:-1], "client_certificate_key")) is None
+    return keys[-1] in _PRIVATE_FILES
 
 
 def _of_file(directory: Path, written: str) -> Iterator[Said]:

@@ -150,6 +150,44 @@ def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Aut
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_clients_certificate_for_everybody_is_warned_of_where_its_key_is_in_it(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("app.example")
+    pem, key, path = tmp_path / "app.pem", tmp_path / "app.key", tmp_path / "config.yaml"
+    issued.private_key_and_cert_chain_pem.write_to_path(pem)
+    pem.chmod(0o644)
+    flow = "tenant: contoso.com\n    flow: client_credentials\n    client_certificate: app.pem"
+    path.write_text(edited(("tenant: contoso.com", flow), text=MICROSOFT))
+    (warning,) = load_config(path).warnings
+    assert "office365.client_certificate: every user of this machine can read the secret in" in str(warning)
+    issued.private_key_pem.write_to_path(key)
+    key.chmod(0o600)
+    path.write_text(edited(("tenant: contoso.com", f"{flow}\n    client_certificate_key: app.key"), text=MICROSOFT))
+    assert not load_config(path).warnings  # a certificate alone is for everybody
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+@pytest.mark.parametrize(
+    ("section", "content"),
+    [
+        ("store:\n  url: ${file:secret.txt}\n", f"postgresql://bridge:{CANARY}@db.example/mail"),
+        ("notify:\n  webhook: ${file:secret.txt}\n", f"https://chat.example/{CANARY}"),
+    ],
+)
+def test_a_url_with_a_secret_is_one_too(tmp_path: Path, section: str, content: str) -> None:
+    path, secret = tmp_path / "config.yaml", tmp_path / "secret.txt"
+    secret.write_text(content)
+    secret.chmod(0o644)
+    path.write_text(edited(("text", "${SECRET}")) + section)
+    (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
+    assert f"every user of this machine can read the secret in {secret}" in str(warning)
+    path.write_text(edited(("text", "${SECRET}")) + section.replace("${file:secret.txt}", content))
+    path.chmod(0o644)
+    (warning,) = load_config(path, environ={"SECRET": CANARY}).warnings
+    assert "every user of this machine can read this secret" in str(warning)
+    assert CANARY not in str(warning)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,21 @@ def test_localhost_is_both_loopback_addresses_at_one_port(stack: ExitStack) -> N
     assert len({port_of(one) for one in sockets}) == 1
     for one in sockets:
         socket.create_connection(one.getsockname()[:2], timeout=5).close()
+
+
+def test_localhost_is_loopback_whatever_a_resolver_says(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hosts file or a company's DNS may have it as an address that other machines reach."""
+    asked = []
+    real = socket.getaddrinfo
+
+    def elsewhere(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        return real("0.0.0.0" if host == "localhost" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", elsewhere)
+    assert {one.getsockname()[0] for one in bound(stack, "localhost")} <= {"127.0.0.1", "::1"}
+    assert asked
+    assert "localhost" not in asked
 
 
 @needs_ipv6
