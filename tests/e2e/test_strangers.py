@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import http.client
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_made_certificate import address_of_this_machine
 
 pytestmark = pytest.mark.servers
 
@@ -78,6 +80,16 @@ def test_only_the_providers_answer_ends_a_pending_sign_in_and_only_once(fresh: B
     assert fresh.json("accounts", "list") == before
     assert state_of(fresh, ALICE) == "ready"
     assert world.provider.count("authorization_code") == redeemed + 1
+
+
+def test_another_machine_reaches_neither_the_console_nor_a_port(fresh: Bridge) -> None:
+    """At an address of this machine that others know; what is meant for them has to be said (`exposed`)."""
+    outside = address_of_this_machine()
+    ports = [int(str(where).rpartition(":")[2]) for where in fresh.config["listeners"].values()]
+    for port in (fresh.console_port, *ports):
+        socket.create_connection(("localhost", port), timeout=30).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((outside, port), timeout=30)
 
 
 def test_a_form_that_another_page_sends_begins_nothing(fresh: Bridge, world: World) -> None:

@@ -106,6 +106,19 @@ def test_what_is_no_header_is_refused(stream: bytes, piece: int) -> None:
         read(stream, piece)
 
 
+def test_no_more_than_107_or_4112_octets_are_read_of_anybody() -> None:
+    """Before it is known who that is; docs/security.md has the numbers."""
+    line, body = ProxyHeader(), ProxyHeader()
+    line.take(b"PROXY UNKNOWN ".ljust(106, b"f"))
+    assert line.wanted > 0
+    with pytest.raises(ProtocolViolation):
+        line.take(b"f")
+    body.take(binary(0x21, 0x11, b"", size=4112 - 16))
+    assert body.wanted == 4112 - 16
+    with pytest.raises(ProtocolViolation):
+        ProxyHeader().take(binary(0x21, 0x11, b"", size=4113 - 16))
+
+
 @pytest.mark.parametrize(("stream", "_"), GOOD)
 def test_half_a_header_is_not_enough(stream: bytes, _: Origin | None) -> None:
     for end in range(len(stream)):

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.errors import PeerGone, ProtocolViolation
-from bridge.relay import balancers as balancers_module
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from tests.relay.sockets import KINDS, receive_exactly, tcp_pair
@@ -96,14 +95,27 @@ async def test_a_stranger_is_not_even_listened_to(networks: list[str], accepted:
     assert channel.peer == BALANCER
 
 
-async def test_who_says_nothing_is_not_waited_for(
+async def test_who_says_nothing_is_waited_for_ten_seconds(
     accepted: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(balancers_module, "HEADER_SECONDS", 0.05)
+    """By a clock that only this test moves."""
+    loop, now = asyncio.get_running_loop(), [1000.0]
+    monkeypatch.setattr(loop, "time", lambda: now[0])
     channel, balancer = accepted
     balancer.sendall(HEADER[:20])
-    with pytest.raises(ProtocolViolation, match="no PROXY protocol header within"):
-        await Balancers(["10.1.2.3"]).introduce("imap-1", channel)
+
+    async def turned_away() -> None:
+        with pytest.raises(ProtocolViolation, match="no PROXY protocol header within 10 s"):
+            await Balancers(["10.1.2.3"]).introduce("imap-1", channel)
+
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(turned_away())
+        for seconds in (0.0, 9.9, 10.1):
+            assert not waiting.done()
+            now[0] = 1000.0 + seconds
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert waiting.done()
 
 
 async def test_who_leaves_within_the_header_is_gone(accepted: tuple[Channel, socket.socket]) -> None:
