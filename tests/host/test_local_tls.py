@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import ssl
 import stat
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.host import local_tls
 from bridge.host.local_tls import CertificateTrouble, MadeCertificate
@@ -105,6 +108,35 @@ def test_the_authority_could_sign_for_no_other_name_even_with_its_key(tmp_path: 
     assert "permitted subtree violation" in results[1].stderr
 
 
+def test_the_authority_could_sign_for_nothing_but_servers_even_with_its_key(tmp_path: Path) -> None:
+    """Programs that look at the authority's own uses, as Windows and OpenSSL do, take nobody's mail or code by it."""
+    key = rsa.generate_private_key(65537, 2048)
+    now = datetime.now(UTC)
+    root = local_tls._authority(frozenset({"localhost"}), key, now - timedelta(1), now + timedelta(9))
+    somebody, until = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]), now + timedelta(5)
+    signed = (
+        x509.CertificateBuilder(root.subject, somebody, key.public_key(), 5, now - timedelta(1), until)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "root.pem").write_bytes(root.public_bytes(Encoding.PEM))
+    (tmp_path / "one.pem").write_bytes(signed.public_bytes(Encoding.PEM))
+    codes = {}
+    for purpose in ("sslserver", "sslclient", "smimesign", "smimeencrypt"):
+        command = ["openssl", "verify", "-purpose", purpose, "-CAfile", str(tmp_path / "root.pem")]
+        codes[purpose] = subprocess.run([*command, str(tmp_path / "one.pem")], capture_output=True).returncode
+    assert codes.pop("sslserver") == 0
+    assert 0 not in codes.values()
+    (use,) = root.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value  # what openssl has no purpose for
+    assert use == ExtendedKeyUsageOID.SERVER_AUTH
+
+
+def test_the_key_is_one_that_old_mail_programs_know(made: MadeCertificate) -> None:
+    key = leaf(made.ensure([])).public_key()
+    assert isinstance(key, rsa.RSAPublicKey)
+    assert key.key_size == 2048
+
+
 def test_the_authority_is_bound_to_its_names_and_signs_no_other_authority(made: MadeCertificate) -> None:
     made.ensure(["Bridge.Example.COM", "bücher.example", "2001:DB8::0005"])
     root = authority(made)
@@ -161,6 +193,18 @@ def test_each_year_the_next_one_takes_its_turn_and_nobody_imports_anything(made:
         assert one.not_valid_before_utc < now < one.not_valid_after_utc
         assert one.not_valid_after_utc - one.not_valid_before_utc <= timedelta(days=397)
     assert made.authority_file.read_bytes() == root
+
+
+def test_the_ten_follow_each_other_with_32_days_to_spare_and_the_authority_ends_with_the_last(
+    made: MadeCertificate, tmp_path: Path
+) -> None:
+    made.ensure([])
+    authority, *ten = x509.load_pem_x509_certificates((tmp_path / "tls" / "made.pem").read_bytes())
+    assert len(ten) == 10
+    assert all(one.public_key() == ten[0].public_key() for one in ten)
+    for one, following in itertools.pairwise(ten):
+        assert one.not_valid_after_utc - following.not_valid_before_utc == timedelta(days=32)
+    assert authority.not_valid_after_utc == ten[-1].not_valid_after_utc
 
 
 def test_a_clock_that_is_wrong_for_a_while_costs_nobody_an_import(made: MadeCertificate, days: Days) -> None:
