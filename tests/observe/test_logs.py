@@ -105,6 +105,20 @@ def test_a_traceback_is_scrubbed_too(stream: io.StringIO) -> None:
     assert "canary" not in stream.getvalue()
 
 
+def test_a_traceback_has_places_and_no_values(stream: io.StringIO) -> None:
+    def handed_over(typed: str) -> None:
+        raise ValueError("a bug")
+
+    logs.configure("info", "text", stream)
+    try:
+        handed_over("".join(("open", "-", "sesame")))
+    except ValueError as error:
+        logs.fault("session.bug", error=error)
+    assert "in handed_over" in stream.getvalue()
+    assert "ValueError: a bug" in stream.getvalue()
+    assert "open-sesame" not in stream.getvalue()
+
+
 def test_ordinary_words_are_left_alone(stream: io.StringIO) -> None:
     logs.configure("info", "json", stream)
     logs.event("login.refused", username="alice@example.com", reason="User name or local password is wrong.")
