@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable
 
 from bridge.errors import ProtocolViolation
@@ -16,6 +17,9 @@ MECHANISMS = ("PLAIN", "LOGIN")
 
 LOGIN_CHALLENGES = (b"Username:", b"Password:")
 """The only two that all clients understand (MS-XLOGIN); others decide by what the words are."""
+
+_LONG_WORD = re.compile(r"[\w.~+/-]{12,}=*")
+"""What a piece of a token looks like, plain or in base64; a shorter one leads to nothing."""
 
 
 class SaslError(ProtocolViolation):
@@ -111,6 +115,12 @@ def initial_response(credentials: Credentials) -> bytes:
     """What shows the token, in base64 on one line: standard alphabet, padded."""
     make = oauthbearer if credentials.mechanism is Mechanism.OAUTHBEARER else xoauth2
     return base64.b64encode(make(credentials).encode("utf-8"))
+
+
+def without_token(text: str, credentials: Credentials) -> str:
+    """A server's words, should it repeat what it was told: they go to the mail program, to pages and to the log."""
+    told = f"{credentials.token.reveal()} {initial_response(credentials).decode('ascii')}"
+    return _LONG_WORD.sub(lambda found: "…" if found[0] in told else found[0], text)
 
 
 def xoauth2(credentials: Credentials) -> str:

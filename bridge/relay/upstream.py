@@ -26,6 +26,7 @@ from bridge.protocols.base import (
     StartTLS,
 )
 from bridge.protocols.registry import client_machine
+from bridge.protocols.sasl import without_token
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.resolver import Lookup, Resolver, look_up
@@ -119,7 +120,7 @@ class Upstream:
             async with asyncio.timeout(self._login_seconds):
                 if endpoint.tls is TlsMode.IMPLICIT:
                     await self._start_tls(channel, endpoint)
-                ready = await self._drive(channel, machine, endpoint, account)
+                ready = await self._drive(channel, machine, endpoint, account, credentials)
         except TimeoutError:
             channel.close()
             raise UpstreamUnavailable(
@@ -147,7 +148,14 @@ class Upstream:
         except TlsFailed as problem:
             raise TlsFailed(f"{endpoint.host}:{endpoint.port}: {problem}") from problem
 
-    async def _drive(self, channel: Channel, machine: ClientMachine, endpoint: Endpoint, account: Account) -> Ready:
+    async def _drive(
+        self,
+        channel: Channel,
+        machine: ClientMachine,
+        endpoint: Endpoint,
+        account: Account,
+        credentials: Credentials,
+    ) -> Ready:
         """Carry out the machine's events until the upstream has decided."""
         events: deque[Event] = deque(machine.start())
         while True:
@@ -165,7 +173,7 @@ class Upstream:
                     case Ready() as ready:
                         return ready
                     case Refused(kind, text):
-                        raise self._refusal(endpoint, account, kind, text)
+                        raise self._refusal(endpoint, account, kind, without_token(text, credentials))
                     case Hangup(farewell):
                         await channel.send(farewell)
                         raise UpstreamUnavailable(f"{endpoint.host} cannot be used")

@@ -324,6 +324,22 @@ async def test_the_error_challenge_is_answered_by_an_empty_line_and_the_token_is
     assert isinstance(problem, TokenRefused)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("repeated", [BLOB, b"auth=" + BLOB[:-9], TOKEN.value.reveal().encode(), b"alice@example.com"])
+async def test_a_server_that_repeats_what_it_was_told_does_not_make_us_tell_the_token(
+    trust: Trust, protocol: Protocol, repeated: bytes
+) -> None:
+    """Its words go to the mail program, to the pages and to the log."""
+    no = {Protocol.IMAP: b"B1 NO ", Protocol.POP3: b"-ERR ", Protocol.SMTP: b"535 5.7.8 "}[protocol]
+    login = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)]
+    problem, _ = await failure(protocol, [*login, Say(no + b"bad: " + repeated + b" of you\r\n")], trust, IMPLICIT)
+    assert isinstance(problem, UpstreamRefused)
+    assert problem.diagnosis is not None
+    for told in (problem.public, str(problem), problem.diagnosis.told(), problem.text):
+        assert "of you" in told
+        assert (repeated.decode() in told) is (repeated == b"alice@example.com")
+
+
 # --- the log --------------------------------------------------------------------------------------------------------
 
 
