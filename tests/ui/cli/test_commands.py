@@ -437,6 +437,13 @@ def test_a_warning_comes_with_the_commands_that_are_about_the_file(admin: Bridge
         assert "every user" not in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_bridge_that_starts_says_who_can_read_its_secrets(admin: Bridge) -> None:
+    admin.launcher = ["sh", "-c", 'chmod 644 config.yaml; exec "$@"', "sh"]
+    with running(admin):
+        assert "every user of this machine can read this secret" in admin.log
+
+
 def test_the_schema_is_json_that_knows_every_section(admin: Bridge) -> None:
     schema = json.loads(admin.run("schema"))
     assert {"providers", "accounts", "listeners", "console", "store", "log"} <= set(schema["properties"])
