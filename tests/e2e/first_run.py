@@ -33,6 +33,8 @@ class FirstRun:
     port: int = field(default_factory=lambda: free_ports(1)[0])
     options: tuple[str, ...] = ()
     language: str = "C.UTF-8"
+    browser: Path | None = None
+    """A program that is started with the page's link."""
     process: subprocess.Popen[str] | None = None
     link: str = ""
     _lines: list[str] = field(default_factory=list)
@@ -58,7 +60,8 @@ class FirstRun:
         kept = {name: os.environ[name] for name in ("PATH", "REQUESTS_CA_BUNDLE") if name in os.environ}
         home = {"HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data"), "LC_ALL": self.language}
         keyring = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
-        return {**COVERAGE, **kept, **home, **keyring, "PYTHONPATH": str(Path(__file__).parents[2])}
+        browser = {"BROWSER": f"{self.browser} %s"} if self.browser is not None else {}
+        return {**COVERAGE, **kept, **home, **keyring, **browser, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
@@ -66,8 +69,9 @@ class FirstRun:
     def start(self) -> None:
         self._lines.clear()
         self._has_link.clear()
+        opening = ["--no-open"] if self.browser is None else []
         self.process = subprocess.Popen(
-            self.command("init", "--browser", "--no-open", "--port", str(self.port), *self.options),
+            self.command("init", "--browser", *opening, "--port", str(self.port), *self.options),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -135,8 +139,8 @@ class FirstRun:
 
 
 @contextmanager
-def first_run(home: Path, *options: str) -> Iterator[FirstRun]:
-    run = FirstRun(home, options=options)
+def first_run(home: Path, *options: str, browser: Path | None = None) -> Iterator[FirstRun]:
+    run = FirstRun(home, options=options, browser=browser)
     run.start()
     try:
         yield run

@@ -6,19 +6,23 @@ Every secret of these tests holds the word CANARY or is known by its text: passw
 from __future__ import annotations
 
 import base64
+import http.client
+import json
+import os
 import re
 import signal
 import stat
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.first_run import first_run
 from tests.e2e.test_faults import replies
 from tests.servers.authorization_controls import Fault
 from tests.servers.packages import needs
@@ -158,12 +162,30 @@ def test_programs_that_are_started_get_no_secret_by_argument_or_environment(worl
         replies(bridge.login(CAROL))
         bridge.wait_for_log("hook.")
         secrets = [*world.provider.secrets, bridge.password(BOB), (tmp_path / "key").read_text().strip()]
+        secrets += [json.loads(path.read_text())["token"] for path in tmp_path.rglob("control.json")]
     assert {path.name.split(".")[0] for path in dumps.iterdir()} >= {"hook", "browser"}
     for path in dumps.iterdir():
         assert_clean(path.read_text(), secrets, path)
     assert any("-m bridge" in line for line in seen)
     for line in seen:
         assert_clean(line, secrets, "an argument list")
+
+
+def test_the_browser_of_the_first_set_up_is_started_with_a_link_that_works_once(tmp_path: Path) -> None:
+    """What a program is started with stands in the list of processes, for all users; the printed link does not."""
+    pipe, browser = tmp_path / "pipe", tmp_path / "browser"
+    os.mkfifo(pipe)
+    browser.write_text(f'#!/bin/sh\nprintf %s "$*" > {pipe}\n')
+    browser.chmod(0o700)
+    with first_run(tmp_path, browser=browser) as run:
+        given = pipe.read_text()  # waits for the browser
+        assert run.link.rpartition("/")[2] not in given
+        statuses = []
+        for _ in range(2):
+            with closing(http.client.HTTPConnection("localhost", run.port, timeout=30)) as connection:
+                connection.request("GET", given.removeprefix(run.base))
+                statuses.append(connection.getresponse().status)
+        assert statuses == [303, 403]
 
 
 def sign_in_by_a_real_browser(bridge: Bridge, world: World, address: str) -> None:
