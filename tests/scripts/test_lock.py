@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +95,31 @@ def test_an_archive_with_another_hash_is_not_installed(script: Any, as_locked: t
     assert done.returncode != 0
     assert "HASH" in done.stderr.upper()
     shutil.rmtree(tmp_path / "t", ignore_errors=True)
+
+
+def test_what_builds_mail_bridge_is_locked_too(script: Any) -> None:
+    """pip would fetch the newest setuptools for it, and run that."""
+    for extras in script.LOCKED:
+        assert re.search(r"^setuptools==", script.lock_file(extras).read_text(encoding="utf-8"), re.MULTILINE), extras
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the environment's interpreter")
+def test_nothing_is_installed_that_has_no_hash(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What scripts/environment.py asks of pip: the lock, and this project without looking for anything."""
+    environment = importlib.import_module("environment")
+    interpreter = tmp_path / "bin" / "python"
+    interpreter.parent.mkdir()
+    interpreter.write_text('#!/bin/sh\necho "$*"\n')
+    interpreter.chmod(0o700)
+    monkeypatch.setattr(environment, "ENVIRONMENT", tmp_path)
+    for extras in script.LOCKED:
+        environment.prepare(*extras)
+        asked = [line.split() for line in capfd.readouterr().out.splitlines() if line.startswith("-m pip")]
+        assert len(asked) == 2
+        assert {"--require-hashes", str(script.lock_file(extras))} <= set(asked[0])
+        assert {"--no-deps", "--no-build-isolation", str(ROOT)} <= set(asked[1])
 
 
 def test_a_newer_release_does_not_stop_an_installation(as_locked: tuple[str, ...], tmp_path: Path) -> None:
