@@ -86,6 +86,18 @@ async def test_a_health_check_keeps_the_balancers_own_address(accepted: tuple[Ch
     assert not channel.is_direct
 
 
+@pytest.mark.parametrize("said", ["TCP4 127.0.0.1 127.0.0.1", "TCP6 ::1 ::1", "TCP6 ::ffff:127.0.0.1 ::1", "UNKNOWN"])
+async def test_nobody_becomes_a_user_of_this_machine_by_a_header(
+    accepted: tuple[Channel, socket.socket], said: str
+) -> None:
+    """A colleague who may connect as a balancer would name the port of somebody else's program."""
+    channel, balancer = accepted
+    balancer.sendall(f"PROXY {said}{'' if said == 'UNKNOWN' else ' 50000 143'}\r\n".encode())
+    await Balancers(["10.1.2.3"]).introduce("imap-1", channel)
+    assert not channel.is_direct
+    assert channel.ends is None
+
+
 @pytest.mark.parametrize("networks", [["10.1.2.4"], ["10.2.0.0/16", "::/0"]])
 async def test_a_stranger_is_not_even_listened_to(networks: list[str], accepted: tuple[Channel, socket.socket]) -> None:
     channel, stranger = accepted
