@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import pytest
 from pydantic import TypeAdapter
@@ -29,6 +29,7 @@ from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import AuthorizationRequest, BrowserProvider
 from bridge.oauth.limits import Limits
+from bridge.oauth.pkce import challenge
 from bridge.secret import Secret
 from tests.contract.silence import check_silence, no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
 from tests.servers.authorization import AuthorizationServer
@@ -153,6 +154,20 @@ async def test_the_authorization_request_has_state_pkce_hint_and_the_exact_redir
         assert one.state != two.state
         if kind == "google":
             assert query["access_type"] == ["offline"]
+
+
+async def test_only_the_digest_of_the_verifier_goes_through_the_browser(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """RFC 7636: who reads the browser's addresses, there and back, cannot redeem the code."""
+    async with adapter(authorization_server, kind) as trial:
+        request = await trial.begin()
+        kept = json.loads(request.kept.reveal())
+        (verifier,) = (kept[name] for name in ("verifier", "code_verifier") if name in kept)
+        back = authorization_server.consent(request.url, ALICE)
+        assert len(verifier) >= 43
+        assert parse_qs(urlsplit(request.url).query)["code_challenge"] == [challenge(Secret(verifier))]
+        assert verifier not in f"{unquote(request.url)} {back}"
 
 
 async def test_trap_25_a_redirect_uri_without_its_slash_is_another_one(
