@@ -362,6 +362,7 @@ class AuthorizationServer(Controls):
             claims |= {"email": grant.address, "email_verified": True}
             if nonce:
                 claims["nonce"] = nonce
+        claims = {name: value for name, value in (claims | self.claims).items() if value is not None}
         token = ".".join([encoded({"alg": "none", "typ": "JWT"}), encoded(claims), "c2lnbmF0dXJl"])
         self.secrets.append(token)
         return token

@@ -101,6 +101,8 @@ class Controls:
     """Seconds in which a code can be redeemed."""
     tenants: set[str] = field(default_factory=lambda: {TENANT})
     """Microsoft's personality: who else is asked for does not exist."""
+    claims: dict[str, Any] = field(default_factory=dict)
+    """What id_tokens say otherwise than usual; None for what they leave out."""
     auto_consent: str | None = None
     """A person who consents to everything at once: the authorization page is not shown, the browser goes straight on.
     A query with `auto=1` does the same for the person in its login_hint."""

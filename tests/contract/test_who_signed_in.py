@@ -1,0 +1,65 @@
+"""Whose word counts about who has signed in: only what the provider vouches for names the person of a mailbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.errors import AuthorizationFailed
+from tests.contract.silence import no_secret_is_told  # noqa: F401  the fixture works by itself
+from tests.contract.test_providers import ALICE, KINDS, adapter
+from tests.servers.authorization import AuthorizationServer
+
+MALLORY = "mallory@elsewhere.example"
+
+
+async def is_taken_for_alice(server: AuthorizationServer, kind: str, said: dict[str, Any], **changes: Any) -> bool:
+    """Mallory signs in, and the id_token says this."""
+    server.people.add(MALLORY)
+    server.claims = said
+    async with adapter(server, kind, **changes) as trial:
+        subject = (await trial.sign_in(MALLORY)).subject
+    return subject is not None and subject.is_named(ALICE)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "counts"),
+    [
+        ("google", {"email": ALICE}, True),
+        ("google", {"email": ALICE, "email_verified": False}, False),
+        ("google", {"email": ALICE, "email_verified": None}, False),
+        ("google", {"email": ALICE, "iss": "https://elsewhere.example"}, False),
+        ("oauth2", {"email": ALICE, "email_verified": False}, False),
+        ("oauth2", {"email": ALICE, "email_verified": None}, True),
+        ("oauth2", {"email": None, "preferred_username": ALICE}, False),
+        ("microsoft", {"email": ALICE}, True),
+        ("microsoft", {"email": ALICE, "preferred_username": None}, True),
+    ],
+)
+async def test_only_an_address_that_the_provider_vouches_for_counts(
+    authorization_server: AuthorizationServer, kind: str, said: dict[str, Any], counts: bool
+) -> None:
+    assert await is_taken_for_alice(authorization_server, kind, said) is counts
+
+
+@pytest.mark.parametrize(("verified", "counts"), [(None, False), ("0", False), ("1", True), (True, True)])
+async def test_an_address_that_another_tenants_administrator_has_entered_proves_nothing(
+    authorization_server: AuthorizationServer, verified: object, counts: bool
+) -> None:
+    """Where every tenant may sign in: one of Mallory's own has whatever he likes under `email`."""
+    said = {"email": ALICE, "preferred_username": None, "xms_edov": verified}
+    authorization_server.tenants.add("common")
+    shared = authorization_server.microsoft_config(tenant="common")
+    urls = {name: shared[name] for name in ("authorization_url", "token_url")}
+    assert await is_taken_for_alice(authorization_server, "microsoft", said, **urls) is counts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_was_said_to_another_client_is_not_for_us(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """An app of Mallory's has got a token of Alice's, and hands it in here."""
+    with pytest.raises(AuthorizationFailed) as caught:
+        await is_taken_for_alice(authorization_server, kind, {"aud": "the-client-of-somebody-else"})
+    assert caught.value.code == "provider"
