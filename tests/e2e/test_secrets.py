@@ -10,9 +10,11 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,6 +27,7 @@ from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.first_run import first_run
 from tests.e2e.test_faults import replies
 from tests.servers.authorization_controls import Fault
+from tests.servers.os_user import os_user
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
@@ -233,6 +236,25 @@ def test_a_crash_leaves_no_core_of_the_running_program(world: World, tmp_path: P
     assert re.search(r"Max core file size +0 +0 ", limits), limits
     assert bridge.stop(signal.SIGABRT) == -signal.SIGABRT
     assert not list(tmp_path.glob("core*"))
+
+
+def test_nobody_but_root_looks_into_the_running_program(world: World) -> None:
+    """Not even another program of its own user; with `workers`, into none of its processes."""
+    with os_user(f"mb-service-{os.getpid()}") as service, tempfile.TemporaryDirectory(prefix="mb-") as name:
+        bridge = world.bridge(Path(name))
+        bridge.config["workers"] = 2
+        ca_file = bridge.directory / "ca.pem"
+        shutil.copy(world.authority.ca_file, ca_file)
+        for section in bridge.config["providers"].values():
+            section["ca_file"] = str(ca_file)
+        for path in (bridge.directory, ca_file, bridge.write_config()):
+            os.chown(path, service.uid, service.gid)
+        bridge.launcher = list(service.launcher())
+        with running(bridge):
+            bridge.wait_until(lambda: bridge.log.count("worker.up") == 2, "two workers", 60)
+            for pid in (bridge.pid, *bridge.workers):
+                assert f"Uid:\t{service.uid}\t" in Path(f"/proc/{pid}/status").read_text()
+                assert "Permission denied" in service.run("cat", f"/proc/{pid}/environ").stderr
 
 
 def _unescaped(text: str) -> str:

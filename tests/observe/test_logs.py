@@ -46,8 +46,8 @@ def test_detail_is_shown_at_debug_only(stream: io.StringIO) -> None:
 @pytest.mark.parametrize("library", ["msal", "urllib3", "mail.log", "oauthlib"])
 def test_libraries_never_speak_at_debug(stream: io.StringIO, library: str) -> None:
     logs.configure("debug", "text", stream)
-    logging.getLogger(library).debug("code_verifier=canary")
-    assert "canary" not in stream.getvalue()
+    logging.getLogger(library).debug("whatever it says, also what the scrubber would not know for a secret")
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize("kind", ["nobody reads", "closed", "full", "none"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.errors import LoginRefused, ProtocolViolation, UpstreamRefused
+from bridge.errors import AuthorizationRequired, LoginRefused, ProtocolViolation, UpstreamRefused
 from bridge.model import Mechanism, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import (
@@ -230,10 +230,14 @@ def test_what_is_offered_is_what_every_upstream_has(lines: list[list[str]]) -> N
 @given(text=st.text(max_size=200))
 def test_any_words_of_a_refusal_have_one_meaning_and_one_printable_line(text: str) -> None:
     assert kind_of_refusal(text) in RefusalKind
-    line = public_line(UpstreamRefused("x", text=text))
-    assert line.isascii()
-    assert line.isprintable()
-    assert len(line) <= 400
+    for problem in (
+        UpstreamRefused("x", text=text),
+        AuthorizationRequired(text.ljust(400, "x"), "http://localhost:3017/"),
+    ):
+        line = public_line(problem)
+        assert line.isascii()
+        assert line.isprintable()
+        assert len(line) <= 400
 
 
 @given(chunks=st.lists(st.binary(max_size=30), max_size=20), limit=st.integers(1, 60))
