@@ -116,8 +116,10 @@ def test_nothing_that_is_written_to_any_file_holds_a_secret_in_clear(world: Worl
     trace.unlink()
     written = []
     for line in trace_text.splitlines():
-        # 123 write(5</tmp/file>, "\x61\x62"..., 2) = 2
-        if (match := re.search(r"\w+\(\d+<([^>]*)>, (.*)\) += \d+$", line)) is None:
+        # 123 write(5</tmp/file>, "\x61\x62"..., 2) = 2; or `<unfinished ...>` where another thread came in between; of
+        # a file without a name `5</tmp/#12>(deleted)`. What has failed has been tried.
+        if (match := re.search(r"write\w*\(\d+<([^>]*)>(?:\(deleted\))?, (.*)", line)) is None:
+            assert "write" not in line or "resumed>" in line, line[:200]
             continue
         name = _unescaped(match[1])
         if not name.startswith(("socket:", "TCP", "UDP", "UNIX", "anon_inode")):
