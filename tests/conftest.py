@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from tests.servers.ca import Authority
 from tests.whole_files import drop_damaged
 
 os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the developer's system speaks
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell has it for what it runs in the background; programs that the tests start would not hear it either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COVERAGE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
 """How a child process is measured: only for the program itself, not for children that tests kill in the middle."""
