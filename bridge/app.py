@@ -227,7 +227,11 @@ class App:
             yield "workers", self._pool.run
 
     def stop(self) -> None:
-        """Accept nothing more; serve() returns once the sessions have ended, or have had their time."""
+        """Accept nothing more; serve() returns once the sessions have ended, or have had their time.
+
+        Who has not logged in yet is told at once: what he would begin now would be cut short.
+        """
+        self._services.stopping.begin()
         self._ports.stop()
 
     def apply(self, loaded: LoadedConfig) -> str:

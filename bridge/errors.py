@@ -189,6 +189,12 @@ class LimitReached(BridgeError):
     public_text = "Too many connections or attempts. Try again later."
 
 
+class BridgeStops(LimitReached):
+    """No login is taken any more; told like a limit: later, and the end of the connection."""
+
+    public_text = "mail-bridge is being stopped. Try again later."
+
+
 class ProtocolViolation(BridgeError):
     """The peer sent what its protocol does not allow, or more of it than we take."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, LimitReached
 from bridge.model import Login, Mechanism
 from bridge.secret import Secret
 
@@ -119,6 +119,10 @@ class ServerMachine(Protocol):
 
     def time_out(self) -> list[Event]:
         """The client took too long: say so and hang up."""
+        ...
+
+    def send_away(self, problem: LimitReached) -> list[Event]:
+        """Whatever the client is about to do: say why not, and hang up."""
         ...
 
 

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation, TlsFailed
+from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Login
 from bridge.observe.logs import detail, is_detailed
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, ServerMachine, StartTLS
@@ -37,6 +37,37 @@ async def answering() -> AsyncIterator[None]:
         raise PeerGone("the client does not read its answer") from None
 
 
+class Patience:
+    """How long a client may take for its logins, our own work not counted; a stop ends it."""
+
+    __slots__ = ("_limit", "_seconds_left", "has_ended")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds_left = seconds
+        self._limit: asyncio.Timeout | None = None
+        self.has_ended = False
+        """By a stop, not by the client's being slow."""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Around one login. Raises: TimeoutError."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(self._seconds_left) as self._limit:
+                yield
+        finally:
+            self._limit = None
+            self._seconds_left -= loop.time() - started
+
+    def end(self) -> None:
+        """Now, or with the next login."""
+        self.has_ended = True
+        self._seconds_left = 0
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+
 class Frontend(Protocol):
     """Our side of one connection from a mail client, until its login is accepted."""
 
@@ -55,6 +86,10 @@ class Frontend(Protocol):
         """Say yes with the upstream's words; returns what the client sent behind its login. Raises: PeerGone."""
         ...
 
+    def stop(self) -> None:
+        """The bridge stops: login(), now or the next time, tells the client and raises PeerGone. Nothing waits."""
+        ...
+
     def close(self) -> None:
         """Release what the frontend holds besides the channel, however the session ended. Idempotent."""
         ...
@@ -63,7 +98,7 @@ class Frontend(Protocol):
 class MachineFrontend:
     """Drives a ServerMachine (IMAP, POP3)."""
 
-    __slots__ = ("_can_speak", "_channel", "_context", "_events", "_machine", "_seconds_left")
+    __slots__ = ("_can_speak", "_channel", "_context", "_events", "_machine", "_patience")
 
     def __init__(
         self,
@@ -77,22 +112,21 @@ class MachineFrontend:
         self._machine = machine
         self._context = context
         self._events: list[Event] = list(machine.greet())  # few, and a deque takes 600 octets for each session
-        self._seconds_left = login_seconds
+        self._patience = Patience(login_seconds)
         self._can_speak = True
         """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""
 
     async def login(self) -> Login:
         """See Frontend."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         try:
-            async with asyncio.timeout(self._seconds_left):
+            async with self._patience.running():
                 return await self._next_login()
         except TimeoutError:
-            await self._say_goodbye()
+            if self._patience.has_ended:
+                await self._say_goodbye(self._machine.send_away(BridgeStops()))
+                raise PeerGone("mail-bridge stops") from None
+            await self._say_goodbye(self._machine.time_out())
             raise LimitReached("no login in time") from None
-        finally:
-            self._seconds_left -= loop.time() - started
 
     async def refuse(self, problem: BridgeError) -> None:
         """See Frontend. What the client pipelined behind its login is left to login(), within its time."""
@@ -111,6 +145,10 @@ class MachineFrontend:
                 case Ready(leftover):
                     return leftover
         raise AssertionError("accept() ends with Ready")
+
+    def stop(self) -> None:
+        """See Frontend."""
+        self._patience.end()
 
     def close(self) -> None:
         """See Frontend. A machine holds nothing."""
@@ -165,12 +203,12 @@ class MachineFrontend:
         self._can_speak = True
         self._events.extend(self._machine.tls_started())
 
-    async def _say_goodbye(self) -> None:
-        """To a client that took too long."""
+    async def _say_goodbye(self, last: list[Event]) -> None:
+        """To a client that took too long, or whom the bridge leaves."""
         if not self._can_speak:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_SECONDS):
-                for event in self._machine.time_out():
+                for event in last:
                     if isinstance(event, Hangup):
                         await self._send(event.farewell)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
-from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone, TokenRefused
+from bridge.errors import AuthorizationRequired, BridgeError, BridgeStops, LimitReached, PeerGone, TokenRefused
 from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend
 from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import splice
+from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
 from bridge.relay.welcome import nobody_knows
 
 LOGINS_PER_CONNECTION = 5
 """Refused logins before the client is sent away; a CRM with a wrong password reconnects by itself."""
+
+LAST_WORDS_SECONDS = 0.5
+"""For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
 
 FULL = {
     Protocol.IMAP: b"* BYE [UNAVAILABLE] Too many connections wait for their login. Try again later.\r\n",
@@ -59,6 +63,8 @@ class Services:
     """Whose program is at the other end."""
     asked: Callable[[str, Ends | None, AskCaller], Awaitable[None]] = _nobody_asks
     """This account's person must sign in, and this is who wanted the mailbox: for the sign-in page."""
+    stopping: Stopping = field(default_factory=Stopping)
+    """Whoever has not logged in yet hears of it there."""
 
 
 class Session:
@@ -72,6 +78,7 @@ class Session:
         "_frontend",
         "_protocol",
         "_services",
+        "_stopping",
         "_token_for",
         "_turns",
         "_upstream",
@@ -96,6 +103,7 @@ class Session:
         self._token_for = services.token_for
         self._turns = services.turns
         self._cap = services.cap
+        self._stopping = services.stopping
         self._services = services
         self._caller: Caller | None = None
 
@@ -111,6 +119,7 @@ class Session:
                 await self._take_place(unauthenticated)
                 frontend = self._frontend(self._client)
                 unauthenticated.callback(frontend.close)
+                unauthenticated.enter_context(self._stopping.told(frontend.stop))
                 for _ in range(LOGINS_PER_CONNECTION):
                     if await self._serve_once(frontend, unauthenticated):
                         return
@@ -139,14 +148,20 @@ class Session:
     async def _serve_once(self, frontend: Frontend, unauthenticated: ExitStack) -> bool:
         """One login; True if it was accepted and the session is over, False if it was refused."""
         login = await frontend.login()
+        is_answered = False
         try:
             account = await self._who(login, self._ask_caller)
             async with self._opened(account, login) as upstream:
+                is_answered = True
                 leftover = await frontend.accept(upstream.ready)
                 unauthenticated.close()
                 await self._pass_bytes(account, upstream, leftover)
                 return True
         except PeerGone:
+            raise
+        except asyncio.CancelledError:  # the bridge stops, and has no more time for this login
+            if not is_answered:
+                await self._say_later(frontend)
             raise
         except BridgeError as problem:
             report("login.refused", problem, conn=self._conn, username=login.username)
@@ -154,6 +169,11 @@ class Session:
                 await self._services.asked(problem.address, self._client.ends, self._ask_caller)
             await frontend.refuse(problem)
             return False
+
+    async def _say_later(self, frontend: Frontend) -> None:
+        with suppress(PeerGone, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await frontend.refuse(BridgeStops())
 
     @asynccontextmanager
     async def _opened(self, account: Account, login: Login) -> AsyncIterator[Opened]:

@@ -19,14 +19,14 @@ from typing import Any
 
 from aiosmtpd.smtp import MISSING, SMTP, Envelope, Session
 
-from bridge.errors import BridgeError, LimitReached, PeerGone, ProtocolViolation, TlsFailed
+from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Login, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Ready
 from bridge.protocols.lines import ClientLines
 from bridge.protocols.smtp.replies import refusal_reply
 from bridge.relay.channel import Channel
-from bridge.relay.frontend import LOGIN_SECONDS, answering
+from bridge.relay.frontend import LOGIN_SECONDS, Patience, answering
 from bridge.secret import Secret
 
 LINE_LIMIT = 12288 + 16
@@ -131,7 +131,7 @@ class SmtpFrontend:
         self._lines = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._unknown = 0
-        self._seconds_left = login_seconds
+        self._patience = Patience(login_seconds)
         self._is_tls = channel.tls is not None
         self._is_shaking_hands = False
         self._login: Login | None = None
@@ -143,12 +143,13 @@ class SmtpFrontend:
 
     async def login(self) -> Login:
         """See Frontend."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
         try:
-            async with asyncio.timeout(self._seconds_left):
+            async with self._patience.running():
                 return await self._next_login()
         except TimeoutError:
+            if self._patience.has_ended:
+                await self._say_goodbye(refusal_reply(BridgeStops()))
+                raise PeerGone("mail-bridge stops") from None
             await self._say_goodbye("421 4.4.2 No login in time")
             raise LimitReached("no login in time") from None
         except ProtocolViolation as problem:
@@ -157,8 +158,6 @@ class SmtpFrontend:
         except BaseException:
             self._discard()
             raise
-        finally:
-            self._seconds_left -= loop.time() - started
 
     async def refuse(self, problem: BridgeError) -> None:
         """See Frontend."""
@@ -180,6 +179,10 @@ class SmtpFrontend:
         async with answering():
             await self._channel.send(f"235 {reply}\r\n".encode("ascii", "replace"))
         return self._lines.leftover()
+
+    def stop(self) -> None:
+        """See Frontend."""
+        self._patience.end()
 
     def close(self) -> None:
         """See Frontend: aiosmtpd's task and its timer would outlive a session that ends between login and verdict. And

@@ -92,9 +92,10 @@ class Pool:
 
     async def run(self) -> None:
         """Keep all workers running until cancelled; then they end, with what sessions they still have."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(1, self._count + 1):
-                group.create_task(self._keep(number))
+        with self._services.stopping.told(self._tell_of_the_stop):
+            async with asyncio.TaskGroup() as group:
+                for number in range(1, self._count + 1):
+                    group.create_task(self._keep(number))
 
     async def _start_of_all(self) -> None:
         """Until all of them are up, so that the first clients are spread too; not for ever."""
@@ -118,6 +119,10 @@ class Pool:
         """What `manner` says has changed."""
         for worker in self._workers:
             worker.link.send("manner", pack(self._manner()))
+
+    def _tell_of_the_stop(self) -> None:
+        for worker in self._workers:
+            worker.link.send("stopping")
 
     async def _keep(self, number: int) -> None:
         """One worker, started again whenever it dies."""
@@ -143,6 +148,8 @@ class Pool:
             for port in self._ports:
                 worker.link.send("port", pack(port))
             worker.link.send("manner", pack(self._manner()))
+            if self._services.stopping.has_begun:
+                worker.link.send("stopping")
             watching = group.create_task(self._watch(worker))
             try:
                 await worker.gone.wait()

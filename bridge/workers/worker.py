@@ -22,6 +22,7 @@ from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
 from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
+from bridge.relay.stopping import Stopping
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service
 from bridge.workers.link import Link, Passage
@@ -71,13 +72,15 @@ class _Worker:
         self._manner = Manner("info", "text", ())
         self._numbers = itertools.count(1)
         self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._stopping = Stopping()
 
     async def end_sessions(self) -> None:
         """They had their time while the bridge drained."""
         for question in self._questions.values():
             question.cancel()
         for session in self._sessions.values():
-            session.cancel()
+            if not session.cancelling():  # else it is at its last words
+                session.cancel()
         if self._sessions:
             await asyncio.wait(self._sessions.values(), timeout=END_SECONDS)
 
@@ -106,6 +109,8 @@ class _Worker:
                 self._ports[opened.number] = opened
             case ["here?"]:
                 self.link.send("here")
+            case ["stopping"]:
+                self._stopping.begin()
             case ["renewed"]:
                 for certificate in self._certificates.values():
                     certificate.look()
@@ -151,7 +156,7 @@ class _Worker:
             self._certificates[port.number] = ListenerCertificate(port.certificate, port.key)
         certificate = self._certificates.get(port.number)
         context = certificate.context if certificate is not None else None
-        services = Services(questions.who, questions.token_for, questions, questions)
+        services = Services(questions.who, questions.token_for, questions, questions, stopping=self._stopping)
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
         return Service(serve, _Places(client), context if is_implicit else None)

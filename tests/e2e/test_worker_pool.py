@@ -26,6 +26,7 @@ from bridge.relay import listener as listener_module
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
 from bridge.relay.session import AskCaller, Services
+from bridge.relay.stopping import Stopping
 from bridge.secret import Secret
 from bridge.workers.pool import LOOK_SECONDS, SILENCES, Pool
 from bridge.workers.process import Process
@@ -55,6 +56,13 @@ class Desk:
         self.pool: Pool | None = None
         self.listener: Listener | None = None
         self.clock = ManualClock()
+        self.stopping = Stopping()
+
+    def stop(self) -> None:
+        """As the bridge does it."""
+        assert self.listener is not None
+        self.stopping.begin()
+        self.listener.stop()
 
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
         self.asked += 1
@@ -115,7 +123,7 @@ async def serving(desk: Desk, turns: Turns) -> AsyncIterator[tuple[str, int]]:
         desk.pids.append(process.pid)
         return process
 
-    services = Services(desk.who, desk.token_for, turns, desk.cap, desk.caller_of)
+    services = Services(desk.who, desk.token_for, turns, desk.cap, desk.caller_of, stopping=desk.stopping)
     pool = Pool(2, start, services, lambda: Manner("info", "text", ()), desk.clock)
     desk.pool = pool
     sock = socket.create_server(("127.0.0.1", 0))
@@ -271,7 +279,7 @@ async def test_what_a_killed_worker_had_is_given_back_and_its_clients_hear_the_e
         assert desk.listener is not None
         os.kill(desk.pids[0], signal.SIGKILL)
         await turns_until(lambda: desk.cap.count == 3)
-        assert desk.listener.sessions == 3
+        await turns_until(lambda: desk.listener is not None and desk.listener.sessions == 3)
         readable = [client for client in clients if select.select([client], [], [], 0)[0]]
         assert [client.recv(1) for client in readable] == [b""] * 3, "our own descriptors are closed, too"
         for client in clients:
@@ -352,16 +360,36 @@ async def test_a_worker_that_serves_nobody_is_left_in_peace(world: World, log: i
         assert "worker.stands_still" not in log.getvalue()
 
 
-async def test_clients_that_say_nothing_are_sent_away_when_the_bridge_stops(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 0.01)
+LATER = b"* BYE [UNAVAILABLE] mail-bridge is being stopped. Try again later.\r\n"
+
+
+async def test_clients_that_say_nothing_are_sent_away_when_the_bridge_stops(world: World) -> None:
     desk = Desk(world, connections=None)
     async with serving(desk, Turns()) as where:
         clients = await greeted(where, 4)
-        assert desk.listener is not None
-        desk.listener.stop()
+        desk.stop()
         for client in clients:
             with client:
-                assert await asyncio.to_thread(client.recv, 200) == b""
+                assert await asyncio.to_thread(to_the_end, client) == LATER
         await turns_until(lambda: desk.cap.count == 0)
+
+
+async def test_a_login_that_takes_longer_than_the_stop_is_told_to_come_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 0.01)
+    desk = Curious(world)
+    async with serving(desk, Turns()) as where:
+        (client,) = await greeted(where, 1)
+        with client:
+            client.sendall(f'1 LOGIN {ALICE} "{PASSWORD.reveal().decode()}"\r\n'.encode())
+            await desk.arrived.wait()
+            desk.stop()
+            assert await asyncio.to_thread(to_the_end, client) == LATER
+
+
+def to_the_end(client: socket.socket) -> bytes:
+    heard = b""
+    while data := client.recv(200):
+        heard += data
+    return heard

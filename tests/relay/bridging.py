@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from bridge.errors import BridgeError, LoginRefused
@@ -66,9 +66,12 @@ class Office:
         """Raised in place of a token."""
         self.known = asyncio.Event()
         """Set by a login that is right."""
+        self.on_login: Callable[[], None] = lambda: None
+        """Called with each login."""
 
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
         self.logins.append(login)
+        self.on_login()
         if login.password.reveal() != PASSWORD.encode():
             raise LoginRefused(f"{login.username}: wrong password")
         self.known.set()

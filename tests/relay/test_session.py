@@ -34,7 +34,6 @@ from tests.relay.bridging import (
     plain,
 )
 from tests.relay.scripted import (
-    GREETING,
     Close,
     Expect,
     Hold,
@@ -399,21 +398,6 @@ async def test_a_client_that_leaves_while_the_upstream_is_dialled_leaves_nothing
             assert not running.done()
             hold.until.set()
         assert bridge.cap.count == 0
-        assert alone()
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_session_that_is_cancelled_while_dialling_closes_both_sides(trust: Trust, protocol: Protocol) -> None:
-    hold = Hold()
-    script: list[Step] = [StartTls(trust.good), hold, Say(GREETING[protocol])]
-    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
-        async with bridge.serving() as (client, running):
-            await greeted(client, protocol)
-            await client.say(*login_lines(protocol))
-            assert await asyncio.to_thread(hold.reached.wait, 5)
-            running.cancel()
-            rest = await client.hear_the_end()
-            assert rest in {b"", b"+OK And the password?\r\n"}
         assert alone()
 
 

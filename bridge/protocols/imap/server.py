@@ -93,12 +93,16 @@ class ImapServer:
         """NO with a response code of RFC 5530, or BYE when the client must go."""
         self._is_waiting = False
         if isinstance(problem, LimitReached):
-            return self._hang_up(f"[UNAVAILABLE] {public_line(problem)}")
+            return self.send_away(problem)
         return [_line(f"{self._tag} NO [{_code(problem)}] {public_line(problem)}"), *self._go_on()]
 
     def time_out(self) -> list[Event]:
         """BYE."""
         return self._hang_up("[UNAVAILABLE] No login in time")
+
+    def send_away(self, problem: LimitReached) -> list[Event]:
+        """BYE, which needs no tag (RFC 9051 section 7.1.5)."""
+        return self._hang_up(f"[UNAVAILABLE] {public_line(problem)}")
 
     # --- reading ------------------------------------------------------------------------------------------------
 

@@ -77,12 +77,16 @@ class Pop3Server:
         self._is_waiting = False
         self._username = None
         if isinstance(problem, LimitReached):
-            return self._hang_up(f"-ERR [SYS/TEMP] {public_line(problem)}")
+            return self.send_away(problem)
         return [_line(f"-ERR [{_code(problem)}] {public_line(problem)}"), *self._go_on()]
 
     def time_out(self) -> list[Event]:
         """-ERR, then the end."""
         return self._hang_up("-ERR [SYS/TEMP] No login in time")
+
+    def send_away(self, problem: LimitReached) -> list[Event]:
+        """-ERR: what the client takes for the answer to its next command, which is what it amounts to."""
+        return self._hang_up(f"-ERR [SYS/TEMP] {public_line(problem)}")
 
     # --- reading ------------------------------------------------------------------------------------------------
 

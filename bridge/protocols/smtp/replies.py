@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from bridge.errors import BridgeError, LimitReached, LoginRefused, StoreCorrupt, UpstreamRefused
+from bridge.errors import BridgeError, BridgeStops, LimitReached, LoginRefused, StoreCorrupt, UpstreamRefused
 from bridge.protocols.refusals import public_line
 
 
 def refusal_reply(problem: BridgeError) -> str:
     """The reply to AUTH, without its line end."""
     match problem:
+        case BridgeStops():
+            code = "421 4.3.2"  # RFC 3463 section 3.4: a shutdown
         case LimitReached():
             code = "421 4.7.0"
         case LoginRefused() | UpstreamRefused():

@@ -1,0 +1,34 @@
+"""At a stop: who has not logged in yet is told so, once, rather than found out by the end of the connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Tell = Callable[[], None]
+
+
+class Stopping:
+    """One for each process. Nothing here waits: whoever is told says it to his mail client in his own time."""
+
+    def __init__(self) -> None:
+        self._waiting: set[Tell] = set()
+        self.has_begun = False
+
+    def begin(self) -> None:
+        """Tell all of them. Idempotent."""
+        if not self.has_begun:
+            self.has_begun = True
+            for tell in list(self._waiting):
+                tell()
+
+    @contextmanager
+    def told(self, tell: Tell) -> Iterator[None]:
+        """Inside, `tell` is called once when the stop begins; at once if it has begun."""
+        self._waiting.add(tell)
+        try:
+            if self.has_begun:
+                tell()
+            yield
+        finally:
+            self._waiting.discard(tell)
