@@ -17,7 +17,7 @@ from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import splice
 from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
-from bridge.relay.welcome import nobody_knows
+from bridge.relay.welcome import Serve, nobody_knows
 
 LOGINS_PER_CONNECTION = 5
 """Refused logins before the client is sent away; a CRM with a wrong password reconnects by itself."""
@@ -25,12 +25,8 @@ LOGINS_PER_CONNECTION = 5
 LAST_WORDS_SECONDS = 0.5
 """For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
 
-FULL = {
-    Protocol.IMAP: b"* BYE [UNAVAILABLE] Too many connections wait for their login. Try again later.\r\n",
-    Protocol.POP3: b"-ERR [SYS/TEMP] Too many connections wait for their login. Try again later.\r\n",
-    Protocol.SMTP: b"421 4.7.0 Too many connections wait for their login. Try again later.\r\n",
-}
-"""The greeting of a bridge that takes no more."""
+_LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]", Protocol.SMTP: "421 4.7.0"}
+"""In place of a greeting, before the reason."""
 
 AskCaller = Callable[[], Awaitable[Caller]]
 """Whose program the mail client is; costs something, so it is called only where the answer matters."""
@@ -65,6 +61,22 @@ class Services:
     """This account's person must sign in, and this is who wanted the mailbox: for the sign-in page."""
     stopping: Stopping = field(default_factory=Stopping)
     """Whoever has not logged in yet hears of it there."""
+
+
+def _later(protocol: Protocol, reason: str) -> bytes:
+    return f"{_LATER[protocol]} {reason}. Try again later.\r\n".encode("ascii")
+
+
+def no_room(protocol: Protocol) -> Serve:
+    """For a mail client that nobody can serve just now: it is told to come again."""
+
+    async def serve(conn: str, client: Channel) -> None:
+        try:
+            await client.send(_later(protocol, "Too many connections"))
+        finally:
+            await client.finish()
+
+    return serve
 
 
 class Session:
@@ -136,7 +148,7 @@ class Session:
             caller = (await self._ask_caller()).key if self._cap.is_busy else ""
             unauthenticated.enter_context(self._cap.place(caller))
         except LimitReached:
-            await self._client.send(FULL[self._protocol])
+            await self._client.send(_later(self._protocol, "Too many connections wait for their login"))
             raise
 
     async def _ask_caller(self) -> Caller:

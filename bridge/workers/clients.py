@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from bridge.errors import LimitReached
 from bridge.model import Account, Caller, Ends
 from bridge.relay.channel import ends_of
 
@@ -48,6 +50,23 @@ class Client:
     def ends(self) -> Ends | None:
         """See Channel."""
         return ends_of(self.held) if self.is_direct else self.origin
+
+
+class Places:
+    """See limits.Cap, of one client: the bridge has counted, and asked who it is where that matters."""
+
+    is_busy = False
+
+    def __init__(self, no_place: str) -> None:
+        """Why there is none for it; empty if there is one."""
+        self._no_place = no_place
+
+    @contextmanager
+    def place(self, caller: str = "") -> Iterator[None]:
+        """See limits.Cap."""
+        if self._no_place:
+            raise LimitReached(self._no_place)
+        yield
 
 
 @dataclass(slots=True)

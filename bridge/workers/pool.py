@@ -19,14 +19,14 @@ from bridge.clock import Clock
 from bridge.config.diff import ConfiguredListener
 from bridge.control.wire import encode_error
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
-from bridge.model import AccessToken, Account, Caller, Login
+from bridge.model import AccessToken, Account, Caller, Login, TlsMode
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
-from bridge.relay.session import Services
+from bridge.relay.session import Services, no_room
 from bridge.relay.tls import ListenerCertificate
-from bridge.relay.welcome import Welcome, supervised
-from bridge.workers.clients import Client, Handed
+from bridge.relay.welcome import Service, Welcome, supervised
+from bridge.workers.clients import Client, Handed, Places
 from bridge.workers.link import HANDED, Link
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.wire import Manner, Port, pack, unpack
@@ -189,6 +189,8 @@ class Pool:
         """How the mail clients of a port are served: by a worker, TLS included; `balancers` introduce them to us."""
         files = certificate.files if certificate is not None else ("", "")
         port = Port(len(self._ports), listener.protocol, listener.address.tls, *files)
+        context = certificate.context if certificate is not None and port.tls is TlsMode.IMPLICIT else None
+        send_away = partial(Service, no_room(port.protocol), context=context)
         self._ports.append(port)
         for worker in self._workers:
             worker.link.send("port", pack(port))
@@ -199,7 +201,7 @@ class Pool:
                 known = Client(client)
                 known.hold(self._services.cap.place())
                 return _hand_over(worker, handed, known)
-            return self._welcome(handed, client, balancers)
+            return self._welcome(handed, client, balancers, send_away)
 
         return welcome
 
@@ -210,8 +212,10 @@ class Pool:
         worker = self._emptiest()
         return worker if worker is not None and len(worker.clients) < worker.room else None
 
-    async def _welcome(self, handed: Handed, client: socket.socket, balancers: Balancers | None) -> None:
-        """See Welcome."""
+    async def _welcome(
+        self, handed: Handed, client: socket.socket, balancers: Balancers | None, send_away: Callable[[Places], Service]
+    ) -> None:
+        """See Welcome; `send_away` serves whom no worker can."""
         conn, peer = handed.conn, handed.peer
         with supervised(conn, lambda: peer), ExitStack() as ours:
             visitor = Client(client)
@@ -223,9 +227,11 @@ class Pool:
             if (worker := await self._free_worker(conn)) is not None:
                 ours.pop_all()
                 await _hand_over(worker, handed, visitor)
+            else:
+                await send_away(Places(handed.no_place))(conn, client, handed.named or peer)
 
     async def _free_worker(self, conn: str) -> _Worker | None:
-        """The one with the fewest sessions; None, and the client is sent away, if none has room."""
+        """The one with the fewest sessions; None if none has room."""
         if not self._has_started:
             await self._start_of_all()
             self._has_started = True

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from bridge.clock import SystemClock
 from bridge.control.wire import decode_error
-from bridge.errors import ConfigError, LimitReached
+from bridge.errors import ConfigError
 from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
 from bridge.relay.reception import Reception
@@ -25,6 +25,7 @@ from bridge.relay.session import AskCaller, Services
 from bridge.relay.stopping import Stopping
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service
+from bridge.workers.clients import Places
 from bridge.workers.link import Link, Passage
 from bridge.workers.logins import RecentLogins
 from bridge.workers.wire import Manner, Misunderstood, Port, pack, unpack
@@ -159,7 +160,7 @@ class _Worker:
         services = Services(questions.who, questions.token_for, questions, questions, stopping=self._stopping)
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
-        return Service(serve, _Places(client), context if is_implicit else None)
+        return Service(serve, Places(client.no_place), context if is_implicit else None)
 
     # --- what this process asks ---------------------------------------------------------------------------------
 
@@ -180,27 +181,11 @@ class _Worker:
                 self.link.send("cancel", number)
 
 
-class _Places:
-    """See limits.Cap. The bridge counts, and has asked who the client is where that matters: there is one, or none."""
-
-    is_busy = False
-
-    def __init__(self, client: _Client) -> None:
-        self._client = client
-
-    @contextmanager
-    def place(self, caller: str = "") -> Iterator[None]:
-        """See limits.Cap."""
-        if self._client.no_place:
-            raise LimitReached(self._client.no_place)
-        yield
-
-
-class _Questions(_Places):
+class _Questions(Places):
     """One session's, in place of the services that it has in the bridge itself."""
 
     def __init__(self, worker: _Worker, client: _Client) -> None:
-        super().__init__(client)
+        super().__init__(client.no_place)
         self._worker = worker
         self._conn = client.conn
         self._login: Login | None = None

@@ -6,6 +6,7 @@ import contextlib
 import imaplib
 import os
 import poplib
+import re
 import signal
 import smtplib
 import socket
@@ -44,7 +45,7 @@ def pair(world: World, tmp_path: Path) -> Iterator[Bridge]:
 
 def served_by(bridge: Bridge) -> list[int]:
     """How many mail clients each worker has."""
-    ports = {int(where.rsplit(":", 1)[1]) for where in bridge.config["listeners"].values()}
+    ports = set(map(int, re.findall(r"127\.0\.0\.1:(\d+)", str(bridge.config["listeners"]))))
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
     ours = {f"socket:[{row[9]}]" for row in rows if int(row[1].rpartition(":")[2], 16) in ports and row[3] == "01"}
@@ -279,19 +280,40 @@ def test_two_workers_hold_more_sessions_than_one_process_may_and_send_the_next_o
 ) -> None:
     bridge = with_workers(world, tmp_path)
     bridge.launcher = ["prlimit", "--nofile=80:80"]  # (80 - 16) / 2: 32 sessions for each worker
+    certificate, key = world.authority.write_pair(tmp_path)
+    (over_tls,) = free_ports(1)
+    tls = {"tls": "implicit", "certificate": str(certificate), "key": str(key)}
+    plain_smtp = bridge.config["listeners"]["smtp"]
+    bridge.config["listeners"]["smtp"] = [plain_smtp, {"address": f"127.0.0.1:{over_tls}", **tls}]
+    later = {"imap": b"* BYE [UNAVAILABLE] ", "pop3": b"-ERR [SYS/TEMP] ", "smtp": b"421 4.7.0 "}
     with running(bridge):
         bridge.sign_in(world.provider, ALICE)
-        login = bridge.login(ALICE)
+        where = bridge.config["listeners"] | {"smtp": plain_smtp}
+        ports = {name: int(str(address).rpartition(":")[2]) for name, address in where.items()}
+        login = Login(ports["imap"], ports["pop3"], ports["smtp"], ALICE, bridge.password(ALICE))
         with contextlib.ExitStack() as stack:
             sessions = [stack.enter_context(imap(login)) for _ in range(64)]
             assert served_by(bridge) == [32, 32]
-            with socket.create_connection(("localhost", login.imap), timeout=30) as late:
-                assert late.recv(100) == b""
+            for protocol, port in ports.items():
+                with socket.create_connection(("127.0.0.1", port), timeout=30) as late:
+                    assert heard_to_the_end(late) == later[protocol] + b"Too many connections. Try again later.\r\n"
+            with (
+                socket.create_connection(("127.0.0.1", over_tls), timeout=30) as raw,
+                world.authority.client_context().wrap_socket(raw, server_hostname="localhost") as late,
+            ):
+                assert heard_to_the_end(late) == b"421 4.7.0 Too many connections. Try again later.\r\n"
             assert all(session.noop()[0] == "OK" for session in sessions)
             sessions[0].logout()
             bridge.wait_for_log("session.done")
             assert bridge.json("status")["listeners"][0]["sessions"] in {63, 64}
         assert "worker.full" in bridge.log
+
+
+def heard_to_the_end(sock: socket.socket) -> bytes:
+    heard = b""
+    while data := sock.recv(200):
+        heard += data
+    return heard
 
 
 def test_the_cap_on_connections_without_a_login_is_that_of_the_bridge(pair: Bridge) -> None:
