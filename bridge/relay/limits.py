@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Protocol as Interface
@@ -103,34 +103,64 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._semaphores: dict[tuple[str, str], tuple[asyncio.Semaphore, int]] = {}
-        self._users: dict[tuple[str, str], int] = {}
+        self._lines: dict[tuple[str, str], _Line] = {}
 
     @asynccontextmanager
     async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
-        """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable after TURN_SECONDS."""
+        """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable after TURN_SECONDS.
+
+        Another `most` than before, since a reload, is good for all who wait, and counts those who came in before it.
+        """
         if most is None:
             yield
             return
-        semaphore, size = self._semaphores.get(key, (None, 0))
-        if semaphore is None or size != most:
-            semaphore = asyncio.Semaphore(most)
-            self._semaphores[key] = (semaphore, most)
-        self._users[key] = self._users.get(key, 0) + 1
+        line = self._lines.setdefault(key, _Line(most))
+        mine = line.queue_up(most)
         try:
             try:
                 async with asyncio.timeout(TURN_SECONDS):
-                    await semaphore.acquire()
+                    await mine
             except TimeoutError:
                 raise UpstreamUnavailable(
                     f"{key[1]} already has {most} {key[0]} connections, the most that its provider allows"
                 ) from None
-            try:
-                yield
-            finally:
-                semaphore.release()
+            yield
         finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key]
-                self._semaphores.pop(key, None)
+            line.leave(mine)
+            if line.is_empty:
+                del self._lines[key]
+
+
+class _Line:
+    """Those who hold a connection of one mailbox, in number, and those who wait for one, in their order."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._held and not self._waiting
+
+    def queue_up(self, most: int) -> asyncio.Future[None]:
+        """Done when it is one's turn; to be given to leave() in any case."""
+        self._most = most
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        self._let_in()
+        return mine
+
+    def leave(self, mine: asyncio.Future[None]) -> None:
+        if mine.done() and not mine.cancelled():  # also where its owner was cancelled before he knew
+            self._held -= 1
+        elif mine in self._waiting:
+            self._waiting.remove(mine)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._held < self._most:
+            first = self._waiting.popleft()
+            if not first.done():  # else it has just given up
+                self._held += 1
+                first.set_result(None)

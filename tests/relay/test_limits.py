@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 from hypothesis import given
@@ -77,7 +77,64 @@ async def test_no_limit_means_no_waiting_and_nothing_is_remembered() -> None:
         pass
     async with turns.turn(("imap", "a@x"), 1):
         pass
-    assert not turns._semaphores
+    assert not turns._lines
+
+
+async def holding(turns: Turns, most: int, stack: AsyncExitStack) -> None:
+    await stack.enter_async_context(turns.turn(("smtp", "a@x"), most))
+
+
+async def started(group: asyncio.TaskGroup, turns: Turns, most: int, stack: AsyncExitStack) -> asyncio.Task[None]:
+    """A login that has got its turn already, or waits for it."""
+    task = group.create_task(holding(turns, most, stack))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_a_lower_limit_counts_the_sessions_that_began_under_the_old_one() -> None:
+    turns = Turns()
+    async with AsyncExitStack() as third, asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as first_two:
+            for _ in range(2):
+                await holding(turns, 3, first_two)
+            await holding(turns, 3, third)
+            fourth = await started(group, turns, 1, third)
+            assert not fourth.done()
+        await asyncio.sleep(0)
+        assert not fourth.done(), "one is left, which is all that there may be"
+        await third.aclose()
+        await fourth
+    assert not turns._lines
+
+
+async def test_a_higher_limit_lets_in_those_who_wait_already_and_in_their_order() -> None:
+    turns = Turns()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        await holding(turns, 1, stack)
+        waiting = [await started(group, turns, 1, stack) for _ in range(3)]
+        assert not any(task.done() for task in waiting)
+        fifth = await started(group, turns, 3, stack)
+        await asyncio.sleep(0)
+        assert [task.done() for task in (*waiting, fifth)] == [True, True, False, False]
+        await stack.aclose()
+        await waiting[2]
+        await fifth
+    assert not turns._lines
+
+
+async def test_whoever_leaves_in_the_moment_of_his_turn_gives_it_to_the_next() -> None:
+    turns = Turns()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as first:
+            await holding(turns, 1, first)
+            leaving = await started(group, turns, 1, stack)
+            gone = await started(group, turns, 1, stack)
+            last = await started(group, turns, 1, stack)
+            gone.cancel()
+        leaving.cancel()  # it has its turn, and has not run since
+        await last
+        assert leaving.cancelled()
+    assert not turns._lines
 
 
 def test_one_caller_gets_a_share_of_the_second_half_and_leaves_the_rest_to_others() -> None:
