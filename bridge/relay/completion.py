@@ -18,6 +18,7 @@ class CompletionChannel(Channel):
     __slots__ = (
         "_buffer",
         "_closed",
+        "_feeding",
         "_incoming",
         "_loop",
         "_outgoing",
@@ -37,6 +38,7 @@ class CompletionChannel(Channel):
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._sending = asyncio.Lock()
+        self._feeding: asyncio.Future[None] | None = None
         self._closed = False
         self.peer = peer
         self.is_direct = True
@@ -69,11 +71,7 @@ class CompletionChannel(Channel):
                 await self._write_socket(data)
             return
         for start in range(0, len(data), 4 * RECORD_SIZE):
-            try:
-                self._tls.write(data[start : start + 4 * RECORD_SIZE])
-            except OSError as problem:
-                raise PeerGone(f"{self.peer}: {problem}") from problem
-            await self._flush()
+            await self._write_tls(self._tls, data[start : start + 4 * RECORD_SIZE])
 
     async def start_tls(
         self,
@@ -130,12 +128,32 @@ class CompletionChannel(Channel):
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
+    async def _write_tls(self, tls: ssl.SSLObject, piece: bytes) -> None:
+        while True:
+            try:
+                tls.write(piece)
+            except ssl.SSLWantReadError:  # the peer renegotiates (TLS 1.2): its answer has to be read first
+                await self._flush()
+                await self._feed()
+            except OSError as problem:
+                raise PeerGone(f"{self.peer}: {problem}") from problem
+            else:
+                return await self._flush()
+
     async def _feed(self) -> None:
-        """Move what arrives into the TLS library; end of file too."""
-        if count := await self._read_socket():
-            self._incoming.write(self._buffer[:count])
-        else:
-            self._incoming.write_eof()
+        """Move what arrives into the TLS library; end of file too. Whoever comes second waits for the first one's."""
+        if self._feeding is not None:
+            await asyncio.wait([self._feeding])
+            return
+        self._feeding = self._loop.create_future()
+        try:
+            if count := await self._read_socket():
+                self._incoming.write(self._buffer[:count])
+            else:
+                self._incoming.write_eof()
+        finally:
+            self._feeding.set_result(None)
+            self._feeding = None
 
     async def _flush(self) -> None:
         """Send what the TLS library has to say; in order, whoever calls (a read may answer a key update)."""

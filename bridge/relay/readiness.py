@@ -20,6 +20,8 @@ PIECE = 128 * 1024
 share. CPU per GB stops falling here, and a neighbour's NOOP still waits no longer than behind HAProxy."""
 BURST_SECONDS = 0.002
 """Full records that come quicker than this are a bulk download; a WAN brings the next some 10 ms later."""
+SHORTLY_SECONDS = 0.02
+"""Until the next look, where TLS waits for what the loop cannot tell of. Rare."""
 
 
 class Watching(Protocol):
@@ -79,6 +81,8 @@ class ReadinessChannel(Channel):
         "_closed",
         "_descriptor",
         "_full_at",
+        "_has_to_hear",
+        "_hearing",
         "_is_watched",
         "_loop",
         "_on_readable",
@@ -103,6 +107,8 @@ class ReadinessChannel(Channel):
         self._full_at = 0.0
         self._broken: PeerGone | None = None
         self._writing = False
+        self._has_to_hear = False
+        self._hearing: asyncio.TimerHandle | None = None
         self._closed = False
         self.peer = peer
         self.is_direct = True
@@ -136,8 +142,10 @@ class ReadinessChannel(Channel):
             pass
         except ssl.SSLWantWriteError:
             # A TLS 1.3 key update has to be answered while the socket is full: rare, and epoll would not tell us
-            # when to go on, so look again shortly.
-            self._loop.call_later(0.02, self._read_again)
+            # when to go on, so look again shortly. (A second one before that, or TLS 1.2's wish for a new handshake,
+            # ends the session: to OpenSSL an answer is "bad length" while what we write waits half sent. Who hears
+            # nothing meanwhile does not learn either that a server refuses a message, and that is not rare.)
+            self._loop.call_later(SHORTLY_SECONDS, self._read_again)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return buffer.whole[:filled], True
         except OSError as problem:
@@ -158,7 +166,10 @@ class ReadinessChannel(Channel):
         """
         try:
             return self._write(view)
-        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError, InterruptedError):
+        except (BlockingIOError, ssl.SSLWantWriteError, InterruptedError):
+            return 0
+        except ssl.SSLWantReadError:
+            self._has_to_hear = True
             return 0
         except OSError as problem:
             raise PeerGone(f"{self.peer}: {problem}") from problem
@@ -179,12 +190,21 @@ class ReadinessChannel(Channel):
 
     def watch_writable(self, callback: Callable[[], None]) -> None:
         """Call back while the kernel takes bytes, until unwatched."""
-        if not self._closed:
-            self._loop.add_writer(self._descriptor, callback)
-            self._writing = True
+        if self._closed:
+            return
+        if self._has_to_hear:  # the peer renegotiates (TLS 1.2): the kernel would take bytes all the while
+            self._has_to_hear = False
+            self.unwatch_writable()
+            self._hearing = self._loop.call_later(SHORTLY_SECONDS, self.watch_writable, callback)
+            return
+        self._loop.add_writer(self._descriptor, callback)
+        self._writing = True
 
     def unwatch_writable(self) -> None:
         """No more calls."""
+        if self._hearing is not None:
+            self._hearing.cancel()
+            self._hearing = None
         if self._writing:
             self._loop.remove_writer(self._descriptor)
             self._writing = False

@@ -1,0 +1,147 @@
+"""A server that wants a new handshake in the middle of an upload (TLS 1.2): rare, and no reason to end a session."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bridge.relay.completion import CompletionChannel
+from bridge.relay.readiness import ReadinessChannel
+from tests.relay.sockets import KINDS, tcp_pair
+from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
+from tests.servers.packages import needs
+
+pytestmark = pytest.mark.servers
+
+
+class Server:
+    """`openssl s_server`: prints what it gets, which is tildes; a line that is only an `r` is an order."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.port = port
+        self.said = b""
+        """Apart from what it was sent."""
+        self.received = 0
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._is_ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self._is_ready.wait(30), self.said
+
+    def renegotiate(self) -> None:
+        self._stdin.write(b"r\n")
+
+    @property
+    def handshakes(self) -> int:
+        """New ones that are done."""
+        return self.said.count(b"SSL_do_handshake -> 1")
+
+    def wait(self) -> None:
+        """For its end."""
+        self._reader.join(30)
+
+    def _read(self) -> None:
+        while data := self._stdout.read(65536):
+            self.received += data.count(b"~")
+            self.said += data.replace(b"~", b"")
+            if b"ACCEPT" in self.said:
+                self._is_ready.set()
+
+
+@contextmanager
+def s_server(directory: Path, authority: Authority) -> Iterator[Server]:
+    """For one connection."""
+    needs("openssl")
+    certificate, key = authority.write_pair(directory)
+    (port,) = free_ports(1)
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", str(certificate), "-key", str(key)]
+    with subprocess.Popen(
+        [*command, "-tls1_2", "-naccept", "1"],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        server = None
+        try:
+            server = Server(process, port)
+            yield server
+        finally:
+            process.kill()
+            if server is not None:
+                server.wait()
+
+
+TIMES = 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_upload_goes_on_behind_it(
+    kind: type[ReadinessChannel | CompletionChannel], tmp_path: Path, authority: Authority
+) -> None:
+    """Where openssl is behind with reading, a ReadinessChannel ends: see try_receive()."""
+    piece = b"~" * (1000 if kind is ReadinessChannel else 64 * 1024)
+    sent = 0
+    with s_server(tmp_path, authority) as server:
+        sock = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", server.port))
+        channel = kind(sock, asyncio.get_running_loop(), "openssl")
+        try:
+            await channel.start_tls(authority.client_context(), server_hostname="localhost")
+            listening = asyncio.ensure_future(channel.receive())  # noqa: TID251
+            for done in range(TIMES):
+                server.renegotiate()
+                while server.handshakes == done:
+                    await channel.send(piece)
+                    sent += len(piece)
+                    while kind is ReadinessChannel and server.received < sent and server.handshakes == done:
+                        await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                while server.received < sent:  # a close with something unread, such as a ticket, would reset
+                    await asyncio.sleep(0.01)
+            assert not listening.done()
+            listening.cancel()
+        finally:
+            channel.close()
+        await asyncio.to_thread(server.wait)
+    assert server.handshakes == TIMES, server.said
+    assert server.received == sent
+
+
+@pytest.mark.skipif(len(KINDS) == 1, reason="a channel that waits for readiness")
+async def test_while_the_answer_is_awaited_nobody_asks_whether_the_socket_takes_more() -> None:
+    """It does, all the while: the loop would turn without rest for as long as the server is silent."""
+    left, right = tcp_pair()
+    answer: Exception | None = ssl.SSLWantReadError()
+
+    def write(view: memoryview) -> int:
+        if answer is not None:
+            raise answer
+        return len(view)
+
+    with right:
+        channel = ReadinessChannel(left, asyncio.get_running_loop(), "silent")
+        channel._write = write
+        sending = asyncio.ensure_future(channel.send(b"x"))  # noqa: TID251
+        await asyncio.sleep(0)
+        assert asyncio.get_running_loop().remove_writer(left) is False
+        answer = None
+        await sending
+        answer = ssl.SSLWantReadError()
+        sending = asyncio.ensure_future(channel.send(b"x"))  # noqa: TID251
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait([sending])
+        answer = None
+        assert channel._hearing is None
+        channel.close()
