@@ -14,6 +14,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from bridge.advice.said import Said
+from bridge.advice.system import system_reason
 from bridge.errors import ProtocolViolation
 from bridge.model import Protocol, TlsMode
 from bridge.protocols.base import Credentials, Event, Hangup, Refused, Send, StartTLS
@@ -75,7 +77,7 @@ class Reached:
 class Stopped(Exception):
     """A connection that did not."""
 
-    def __init__(self, stage: Stage, reason: str, *, verify_code: int = 0, timed_out: bool = False) -> None:
+    def __init__(self, stage: Stage, reason: str | Said, *, verify_code: int = 0, timed_out: bool = False) -> None:
         super().__init__(f"{stage.name.lower()}: {reason}")
         self.stage = stage
         self.reason = reason
@@ -222,11 +224,11 @@ def _asked(sock: socket.socket, request: str, deadline: _Deadline) -> str:
     return head.decode("latin-1")
 
 
-def _words(problem: BaseException) -> str:
+def _words(problem: BaseException) -> str | Said:
     if isinstance(problem, ssl.SSLError):
         return (problem.reason or "handshake failed").replace("_", " ").lower()
     if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
+        return problem.strerror if isinstance(problem, socket.gaierror) else system_reason(problem)
     return _line(str(problem)) or type(problem).__name__
 
 

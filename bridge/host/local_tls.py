@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.host.files import write_private
 from bridge.host.paths import AUTHORITY_NAME, ensure_private
@@ -89,14 +91,23 @@ class MadeCertificate:
                 bundle = self._make(wanted)
             return str(self._put_in_place(bundle))
         except OSError as problem:
-            raise CertificateTrouble(f"{self._directory}: {problem.strerror or problem}") from problem
+            raise self._unusable(problem) from problem
 
     def make_anew(self, names: Iterable[str]) -> None:
         """Replace key, certificate and authority: somebody may have seen the key. Raises: CertificateTrouble."""
         try:
             self._put_in_place(self._make(_wanted(names)))
         except OSError as problem:
-            raise CertificateTrouble(f"{self._directory}: {problem.strerror or problem}") from problem
+            raise self._unusable(problem) from problem
+
+    def _unusable(self, problem: OSError) -> CertificateTrouble:
+        return CertificateTrouble(
+            said(
+                "{directory}, where mail-bridge keeps the certificate of its ports, cannot be used: {reason}",
+                directory=self._directory,
+                reason=system_reason(problem),
+            )
+        )
 
     @property
     def _today(self) -> datetime:
@@ -113,8 +124,11 @@ class MadeCertificate:
             return None
         except ValueError as problem:
             raise CertificateTrouble(
-                f"{file} is damaged; restore it from a backup, or remove it: a new certificate is made, to be imported "
-                "again on all machines"
+                said(
+                    "{file} is damaged; restore it from a backup, or remove it: a new certificate is made, to be "
+                    "imported again on all machines",
+                    file=file,
+                )
             ) from problem
 
     def _make(self, names: frozenset[str]) -> _Bundle:
@@ -154,7 +168,7 @@ def _written(name: str) -> str:
     try:
         return name.lower().encode("idna").decode("ascii")
     except UnicodeError:
-        raise CertificateTrouble(f"the name {name} cannot stand in a certificate") from None
+        raise CertificateTrouble(said("the name {name} cannot stand in a certificate", name=name)) from None
 
 
 def _general(name: str) -> x509.GeneralName:

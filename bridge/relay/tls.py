@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint
 from bridge.observe.logs import event, trouble
+from bridge.relay.channel import tls_reason
 from bridge.trust import Stamp, client_context, stamp
 
 SESSION_SECONDS = 60.0
@@ -103,7 +106,7 @@ class ListenerCertificate:
         try:
             self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
-            raise ConfigError((f"listeners: certificate {certificate} or its key: {problem}",)) from problem
+            raise ConfigError((_unusable(certificate, problem),)) from problem
 
     def context(self) -> ssl.SSLContext:
         """The one of the moment."""
@@ -129,3 +132,13 @@ class ListenerCertificate:
 
     def _stamped(self) -> tuple[Stamp, ...]:
         return tuple(map(stamp, self.files))
+
+
+def _unusable(certificate: str, problem: OSError) -> Said:
+    # An SSLError is an OSError whose number is OpenSSL's, not the system's.
+    reason = tls_reason(problem) if isinstance(problem, ssl.SSLError) else system_reason(problem)
+    return said(
+        "listeners: the certificate {certificate} or its key cannot be used: {reason}",
+        certificate=certificate,
+        reason=reason,
+    )

@@ -129,6 +129,24 @@ def test_a_key_that_is_gone_is_told_in_french(bridge: Bridge) -> None:
     assert "stockage" in bridge.run("accounts", "list")
 
 
+def test_a_certificate_that_cannot_be_made_or_read_is_told_in_french(bridge: Bridge) -> None:
+    bridge.config["listeners"]["imap"] = {"address": bridge.config["listeners"]["imap"], "tls": "implicit"}
+    place = bridge.directory / "tls"
+    place.write_text("")
+    unusable = "où mail-bridge garde le certificat de ses ports, ne peut pas être utilisé"
+    why = f"{place}, {unusable}\u00a0: un élément du chemin n’est pas un dossier"
+    for command in ("certificate", "run"):
+        assert bridge.run(command, code=1).startswith(f"mail-bridge: {why}")
+    place.unlink()
+    bridge.run("certificate")
+    (place / "made.pem").write_text("")
+    assert "est endommagé\u00a0; restaurez-le depuis une sauvegarde" in bridge.run("certificate", code=1)
+
+
+def test_a_mail_server_that_takes_no_connection_is_told_in_french(bridge: Bridge) -> None:
+    assert "(connexion refusée)" in bridge.run("check", "--online", code=1)
+
+
 def test_what_an_account_is_refused_for_is_told_in_french_across_processes(bridge: Bridge) -> None:
     with running(bridge):
         unknown = bridge.run("accounts", "password", "nobody@example.com", code=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bridge.advice.said import said
 from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint, TlsMode
 from bridge.relay.tls import ListenerCertificate, UpstreamContexts, listener_context
@@ -96,10 +97,15 @@ def test_a_file_that_is_gone_for_a_moment_changes_nothing(pair: Pair, authority:
     assert serial(listener.context(), authority) == first
 
 
-def test_a_pair_that_does_not_fit_is_named_at_start(pair: Pair) -> None:
+def test_a_pair_that_does_not_fit_is_named_at_start_in_any_language(pair: Pair) -> None:
     pair.issue("key")
-    with pytest.raises(ConfigError, match=r"server\.pem"):
+    with pytest.raises(ConfigError, match=r"server\.pem .*: key values mismatch$") as caught:
         ListenerCertificate(str(pair.certificate), str(pair.key))
+    assert "{certificate}" in caught.value.sentences[0].sentence
+    pair.certificate.unlink()
+    with pytest.raises(ConfigError, match=r"server\.pem .*: No such file or directory$") as caught:
+        ListenerCertificate(str(pair.certificate), str(pair.key))
+    assert dict(caught.value.sentences[0].arguments)["reason"] == said("No such file or directory")
 
 
 def test_a_port_speaks_tls_1_2_or_better_without_renegotiation_or_alpn(pair: Pair) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
+from bridge.advice.system import system_reason
 from bridge.clock import Clock, SystemClock
 from bridge.control.contract import AccountState, Status
 from bridge.errors import BridgeError
@@ -298,7 +299,7 @@ class Tray:
         try:
             await _in_thread(lambda: self._desktop.autostart.turn(on))
         except OSError as problem:
-            self._shell.notify(self._words.no_autostart(problem.strerror or type(problem).__name__))
+            self._shell.notify(self._words.no_autostart(system_reason(problem).told(self._words.say)))
         self._starts_at_login = await self._is_autostart_on()
         self._show()
 
