@@ -45,6 +45,9 @@ IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})
 AFTER_LOGIN = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT", b"VRFY", b"EXPN", b"ETRN", b"BURL"})
 """Answered with 530 here: aiosmtpd's own auth_required warns of what is meant on loopback."""
 
+NAMELESS = b" [127.0.0.1]\r\n"
+"""For EHLO without the name that RFC 5321 section 4.1.1.1 wants: Exchange takes it, and programs rely on that."""
+
 KNOWN = frozenset({b"AUTH", b"EHLO", b"HELO", b"HELP", b"NOOP", b"QUIT", b"RSET"})
 """What aiosmtpd gets to see. It repeats other commands in a warning, and what a client sends behind an AUTH that was
 refused, without a look at the answer, is its password."""
@@ -236,7 +239,7 @@ class SmtpFrontend:
                     await self._start_tls()
                 continue
             self._pipe.moved.clear()
-            self._smtp.data_received(_with_upper_case_mechanism(verb, line))
+            self._smtp.data_received(line if self._is_in_exchange else _as_aiosmtpd_takes_it(verb, line))
             if (login := await self._answer_or_login()) is not None:
                 return login
 
@@ -373,11 +376,13 @@ class _Server(SMTP):
         return _COMMANDS
 
 
-def _with_upper_case_mechanism(verb: bytes, line: bytes) -> bytes:
-    """`auth login` as `AUTH LOGIN`: to aiosmtpd the mechanism's case matters (trap 35)."""
+def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:
+    """`auth login` as `AUTH LOGIN`: to it the mechanism's case matters (trap 35). And a name for who says none."""
+    words = line.split()
+    if verb in {b"EHLO", b"HELO"} and len(words) == 1:
+        return verb + NAMELESS
     if verb != b"AUTH":
         return line
-    words = line.split()
     if len(words) > 1:
         words[1] = words[1].upper()
     return b" ".join(words) + b"\r\n"

@@ -141,6 +141,15 @@ async def test_a_client_that_says_helo_may_log_in_too() -> None:
         assert (login.username, login.client_name) == ("alice@example.com", "crm.example")
 
 
+@pytest.mark.parametrize("greeting", ["EHLO", "EHLO ", "ehlo", "HELO", "HELO "])
+async def test_a_client_that_does_not_say_its_name_may_log_in_too(greeting: str) -> None:
+    """As at Exchange, for which such programs were set up."""
+    async with talking() as (talk, waiting):
+        assert (await talk.ask(greeting)).startswith("250")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        assert (await waiting).client_name == "[127.0.0.1]"
+
+
 async def test_auth_login_with_the_name_at_once() -> None:
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
