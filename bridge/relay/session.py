@@ -28,6 +28,9 @@ LAST_WORDS_SECONDS = 0.5
 _LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]", Protocol.SMTP: "421 4.7.0"}
 """In place of a greeting, before the reason."""
 
+FULL = "Too many connections"
+"""Nobody has room for a session more."""
+
 AskCaller = Callable[[], Awaitable[Caller]]
 """Whose program the mail client is; costs something, so it is called only where the answer matters."""
 
@@ -63,7 +66,8 @@ class Services:
     """Whoever has not logged in yet hears of it there."""
 
 
-def _later(protocol: Protocol, reason: str) -> bytes:
+def later(protocol: Protocol, reason: str) -> bytes:
+    """In place of a greeting: why not now."""
     return f"{_LATER[protocol]} {reason}. Try again later.\r\n".encode("ascii")
 
 
@@ -72,7 +76,7 @@ def no_room(protocol: Protocol) -> Serve:
 
     async def serve(conn: str, client: Channel) -> None:
         try:
-            await client.send(_later(protocol, "Too many connections"))
+            await client.send(later(protocol, FULL))
         finally:
             await client.finish()
 
@@ -148,7 +152,7 @@ class Session:
             caller = (await self._ask_caller()).key if self._cap.is_busy else ""
             unauthenticated.enter_context(self._cap.place(caller))
         except LimitReached:
-            await self._client.send(_later(self._protocol, "Too many connections wait for their login"))
+            await self._client.send(later(self._protocol, "Too many connections wait for their login"))
             raise
 
     async def _ask_caller(self) -> Caller:

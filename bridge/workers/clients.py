@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from bridge.errors import LimitReached
@@ -21,6 +21,8 @@ class Client:
     """Our descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
     whoever has left must not be taken for a program that has got his port since: as long as this is held, and has a
     peer, nobody can have."""
+    later: bytes = b""
+    """In clear, that it shall come again; empty where TLS comes first."""
     place: AbstractContextManager[None] | None = None
     """Among those that have not logged in."""
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -38,6 +40,12 @@ class Client:
         """Until release(). Raises: LimitReached."""
         place.__enter__()
         self.place = place
+
+    def send_away(self) -> None:
+        """Its worker could not take it. What it is told goes out at once, if at all."""
+        if self.later:
+            with suppress(OSError):
+                self.held.send(self.later)
 
     def release(self) -> None:
         """It has logged in or gone: neither its place nor its descriptor is needed any more. Idempotent."""

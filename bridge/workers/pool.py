@@ -23,7 +23,7 @@ from bridge.model import AccessToken, Account, Caller, Login, TlsMode
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
-from bridge.relay.session import Services, no_room
+from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome, supervised
 from bridge.workers.clients import Client, Handed, Places
@@ -191,17 +191,17 @@ class Pool:
         port = Port(len(self._ports), listener.protocol, listener.address.tls, *files)
         context = certificate.context if certificate is not None and port.tls is TlsMode.IMPLICIT else None
         send_away = partial(Service, no_room(port.protocol), context=context)
+        words = later(port.protocol, FULL) if context is None else b""
         self._ports.append(port)
         for worker in self._workers:
             worker.link.send("port", pack(port))
 
         def welcome(conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
-            handed = Handed(conn, port.number, peer)
+            handed, known = Handed(conn, port.number, peer), Client(client, words)
             if balancers is None and (worker := self._worker_at_once()) is not None:
-                known = Client(client)
                 known.hold(self._services.cap.place())
                 return _hand_over(worker, handed, known)
-            return self._welcome(handed, client, balancers, send_away)
+            return self._welcome(handed, known, balancers, send_away)
 
         return welcome
 
@@ -213,22 +213,21 @@ class Pool:
         return worker if worker is not None and len(worker.clients) < worker.room else None
 
     async def _welcome(
-        self, handed: Handed, client: socket.socket, balancers: Balancers | None, send_away: Callable[[Places], Service]
+        self, handed: Handed, visitor: Client, balancers: Balancers | None, send_away: Callable[[Places], Service]
     ) -> None:
         """See Welcome; `send_away` serves whom no worker can."""
         conn, peer = handed.conn, handed.peer
         with supervised(conn, lambda: peer), ExitStack() as ours:
-            visitor = Client(client)
             ours.callback(visitor.release)
             if balancers is not None:
                 visitor.is_direct = False
-                handed.named, visitor.origin = await balancers.introduced(conn, peer, partial(_receive, client))
+                handed.named, visitor.origin = await balancers.introduced(conn, peer, partial(_receive, visitor.held))
             handed.no_place = await self._place(visitor)
             if (worker := await self._free_worker(conn)) is not None:
                 ours.pop_all()
                 await _hand_over(worker, handed, visitor)
             else:
-                await send_away(Places(handed.no_place))(conn, client, handed.named or peer)
+                await send_away(Places(handed.no_place))(conn, visitor.held, handed.named or peer)
 
     async def _free_worker(self, conn: str) -> _Worker | None:
         """The one with the fewest sessions; None if none has room."""
@@ -277,6 +276,10 @@ class Pool:
             case ["in", str(conn)]:
                 if (client := worker.clients.get(conn)) is not None:
                     client.release()
+            case ["lost", str(conn)]:
+                if (client := worker.clients.pop(conn, None)) is not None:
+                    client.send_away()
+                    _over(client)
             case ["done", str(conn)]:
                 if (client := worker.clients.pop(conn, None)) is not None:
                     _over(client)

@@ -132,7 +132,7 @@ class _Worker:
             logs.trouble("worker.no_socket", conn=conn)
             if handed is not None:
                 handed.close()
-            self.link.send("done", conn)
+            self.link.send("lost", conn)
             return
         session = self._group.create_task(self._serve(client, handed), name=conn)
         self._sessions[conn] = session

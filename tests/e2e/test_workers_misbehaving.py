@@ -82,3 +82,24 @@ def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_agai
 
 def connected(bridge: Bridge, protocol: str) -> Dialogue:
     return Dialogue(socket.create_connection(("127.0.0.1", port(bridge, protocol)), timeout=60), protocol)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "later"), [("imap", b"* BYE [UNAV"), ("pop3", b"-ERR [SYS/TEMP]"), ("smtp", b"421 ")]
+)
+def test_a_client_that_a_worker_has_no_descriptor_for_is_told_to_come_again(
+    pair: Bridge, protocol: str, later: bytes
+) -> None:
+    password = pair.password(ALICE)
+    first, second = pair.workers
+    where = ("127.0.0.1", port(pair, protocol))
+    with (
+        out_of_descriptors(first),
+        out_of_descriptors(second),
+        socket.create_connection(where, timeout=60) as client,
+    ):
+        said = client.recv(200)
+        assert said.startswith(later), said
+        assert client.recv(200) == b""
+    pair.wait_for_log("worker.no_socket")
+    assert is_accepted(log_in(None, pair, protocol, ALICE, password))
