@@ -54,6 +54,12 @@ class Client:
             place, self.place = self.place, None
             place.__exit__(None, None, None)
 
+    def end(self) -> None:
+        """Its session is over. Idempotent."""
+        self.release()
+        if not self.done.done():
+            self.done.set_result(None)
+
     @property
     def ends(self) -> Ends | None:
         """See Channel."""

@@ -11,7 +11,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from bridge.clock import Clock
 from bridge.config.diff import ConfiguredListener
 from bridge.control.wire import encode_error
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
-from bridge.model import AccessToken, Account, Caller, Login, TlsMode
+from bridge.model import AccessToken, Caller, Login, TlsMode
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
@@ -27,8 +26,9 @@ from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome, supervised
 from bridge.workers.clients import Client, Handed, Places
-from bridge.workers.link import HANDED, Link
+from bridge.workers.link import Link
 from bridge.workers.process import Process, StartWorker
+from bridge.workers.running import RunningWorker
 from bridge.workers.wire import Manner, Port, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -37,37 +37,6 @@ SETTLED_SECONDS = 60.0
 """A worker that has lived for so long starts at FIRST_PAUSE again."""
 START_SECONDS = 15.0
 """How long a mail client waits for a worker to be up: at start, or where all have died at once."""
-LOOK_SECONDS = 10.0
-"""How often a worker that serves somebody, or still starts, is asked whether it is there; an idle one may sleep on."""
-SILENCES = 6
-"""So many questions without an answer, and it is killed: its mail clients hang. Questions are counted, not seconds: a
-machine that was asleep, or a bridge that was stopped itself, has asked once in that time."""
-END_SECONDS = 5.0
-"""For a worker to end its sessions and itself, before it is killed."""
-DESCRIPTORS_PER_SESSION = 2
-"""Mail client and upstream."""
-DESCRIPTORS_KEPT = 16
-"""Of a worker, for all else: seven are its streams, loop and link; the rest are for looking names up and for a server's
-second address. A login that finds none left is told to come again, as in the bridge itself."""
-
-
-@dataclass
-class _Worker:
-    """A running one."""
-
-    number: int
-    process: Process
-    group: asyncio.TaskGroup
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    room: int = 0
-    """Sessions that its descriptors are enough for; 0 until it is ready."""
-    silences: int = 0
-    """Questions whether it is there that it has not answered yet."""
-    clients: dict[str, Client] = field(default_factory=dict)
-    requests: dict[int, asyncio.Task[None]] = field(default_factory=dict)
-    accounts: dict[str, Account] = field(default_factory=dict)
-    """As it knows them, by address: each is told once, and again when it has changed."""
-    link: Link = field(init=False)
 
 
 class Pool:
@@ -82,7 +51,7 @@ class Pool:
         self._start = start
         self._services = services
         self._manner = manner
-        self._workers: list[_Worker] = []
+        self._workers: list[RunningWorker] = []
         self._ports: list[Port] = []
         self._has_started = False
         self._changed = asyncio.Event()
@@ -142,7 +111,7 @@ class Pool:
     async def _run_one(self, number: int, process: Process) -> None:
         """Until it ends, or this is cancelled."""
         async with asyncio.TaskGroup() as group:
-            worker = _Worker(number, process, group)
+            worker = RunningWorker(number, process, group)
             worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.gone.set)
             self._workers.append(worker)
             for port in self._ports:
@@ -150,36 +119,16 @@ class Pool:
             worker.link.send("manner", pack(self._manner()))
             if self._services.stopping.has_begun:
                 worker.link.send("stopping")
-            watching = group.create_task(self._watch(worker))
+            watching = group.create_task(worker.watch(self._clock))
             try:
                 await worker.gone.wait()
             finally:
                 watching.cancel()
                 self._workers.remove(worker)
-                sessions = self._give_up(worker)
-                how = await _ended(worker)
+                sessions = worker.give_up()
+                how = await worker.ended()
                 self._announce_change()
             trouble("worker.died", worker=number, pid=process.pid, how=how, sessions=sessions)
-
-    async def _watch(self, worker: _Worker) -> None:
-        """Kill it if it stands still: a bug of ours or a library's, or a SIGSTOP. Then it is as if it had died."""
-        while worker.silences < SILENCES:
-            await self._clock.pause(LOOK_SECONDS)
-            if worker.clients or not worker.room:
-                worker.silences += 1
-                worker.link.send("here?")
-        trouble("worker.stands_still", worker=worker.number, pid=worker.process.pid)
-        worker.process.kill()
-
-    def _give_up(self, worker: _Worker) -> int:
-        """Forget what it served and asked. Returns: how many sessions have ended with it."""
-        worker.link.close()
-        for request in worker.requests.values():
-            request.cancel()
-        clients, worker.clients = worker.clients, {}
-        for client in clients.values():
-            _over(client)
-        return len(clients)
 
     # --- mail clients -------------------------------------------------------------------------------------------
 
@@ -200,17 +149,17 @@ class Pool:
             handed, known = Handed(conn, port.number, peer), Client(client, words)
             if balancers is None and (worker := self._worker_at_once()) is not None:
                 known.hold(self._services.cap.place())
-                return _hand_over(worker, handed, known)
+                return worker.hand_over(handed, known)
             return self._welcome(handed, known, balancers, send_away)
 
         return welcome
 
-    def _worker_at_once(self) -> _Worker | None:
+    def _worker_at_once(self) -> RunningWorker | None:
         """One for the next mail client; None where somebody has to be waited for or asked, which takes a task."""
         if not self._has_started or self._services.cap.is_busy:
             return None
         worker = self._emptiest()
-        return worker if worker is not None and len(worker.clients) < worker.room else None
+        return worker if worker is not None and not worker.is_full else None
 
     async def _welcome(
         self, handed: Handed, visitor: Client, balancers: Balancers | None, send_away: Callable[[Places], Service]
@@ -225,11 +174,11 @@ class Pool:
             handed.no_place = await self._place(visitor)
             if (worker := await self._free_worker(conn)) is not None:
                 ours.pop_all()
-                await _hand_over(worker, handed, visitor)
+                await worker.hand_over(handed, visitor)
             else:
                 await send_away(Places(handed.no_place))(conn, visitor.held, handed.named or peer)
 
-    async def _free_worker(self, conn: str) -> _Worker | None:
+    async def _free_worker(self, conn: str) -> RunningWorker | None:
         """The one with the fewest sessions; None if none has room."""
         if not self._has_started:
             await self._start_of_all()
@@ -240,7 +189,7 @@ class Pool:
                     while not self._ready():
                         await self._change()
         worker = self._emptiest()
-        if worker is None or len(worker.clients) >= worker.room:
+        if worker is None or worker.is_full:
             trouble("worker.full" if worker else "worker.missing", conn=conn)
             return None
         return worker
@@ -263,7 +212,7 @@ class Pool:
 
     # --- what workers say ---------------------------------------------------------------------------------------
 
-    def _take(self, worker: _Worker, message: list[Any]) -> None:
+    def _take(self, worker: RunningWorker, message: list[Any]) -> None:
         match message:
             case ["ask", int(number), str(what), *arguments]:
                 answering = worker.group.create_task(self._answer(worker, number, what, arguments))
@@ -279,20 +228,20 @@ class Pool:
             case ["lost", str(conn)]:
                 if (client := worker.clients.pop(conn, None)) is not None:
                     client.send_away()
-                    _over(client)
+                    client.end()
             case ["done", str(conn)]:
                 if (client := worker.clients.pop(conn, None)) is not None:
-                    _over(client)
+                    client.end()
             case ["here"]:
                 worker.silences = 0
             case ["ready", int(descriptors)]:
-                worker.room = max(1, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_PER_SESSION)
+                worker.ready(descriptors)
                 event("worker.up", worker=worker.number, pid=worker.process.pid, room=worker.room)
                 self._announce_change()
             case _:
                 raise ValueError
 
-    async def _answer(self, worker: _Worker, number: int, what: str, arguments: list[Any]) -> None:
+    async def _answer(self, worker: RunningWorker, number: int, what: str, arguments: list[Any]) -> None:
         try:
             match what, arguments:
                 case "login", [str(conn), login]:
@@ -312,12 +261,12 @@ class Pool:
             fault("session.bug", worker=worker.number, error=bug)
             worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
 
-    async def _login(self, worker: _Worker, conn: str, login: Login) -> Any:
+    async def _login(self, worker: RunningWorker, conn: str, login: Login) -> Any:
         """Address and token at once, and whether the same login has the same answer for a while, whoever has it.
 
         It has not where the answer hung on who the caller is: on `os_user`, or on how much he has guessed.
         """
-        client = _client_of(worker, conn)
+        client = worker.client_of(conn)
         is_for_all = True
 
         async def caller_of() -> Caller:
@@ -334,8 +283,8 @@ class Pool:
             worker.link.send("account", pack(account))
         return [account.address, pack(token), is_for_all]
 
-    async def _token(self, worker: _Worker, conn: str, refused: AccessToken) -> Any:
-        client = _client_of(worker, conn)
+    async def _token(self, worker: RunningWorker, conn: str, refused: AccessToken) -> Any:
+        client = worker.client_of(conn)
         if client.account is None:
             raise PeerGone("nobody has logged in there")
         async with self._noted(client):
@@ -352,12 +301,11 @@ class Pool:
 
     # --- small things -------------------------------------------------------------------------------------------
 
-    def _ready(self) -> list[_Worker]:
+    def _ready(self) -> list[RunningWorker]:
         return [worker for worker in self._workers if worker.room and not worker.gone.is_set()]
 
-    def _emptiest(self) -> _Worker | None:
-        """One that seems to stand still only where there is no other: it gives no client back, and would seem empty."""
-        return min(self._ready(), key=lambda worker: (worker.silences > 1, len(worker.clients)), default=None)
+    def _emptiest(self) -> RunningWorker | None:
+        return min(self._ready(), key=lambda worker: worker.burden, default=None)
 
     async def _change(self) -> None:
         await self._changed.wait()
@@ -367,46 +315,9 @@ class Pool:
         self._changed = asyncio.Event()
 
 
-def _hand_over(worker: _Worker, handed: Handed, known: Client) -> asyncio.Future[None]:
-    """From now on it is the worker's. Returns: what is done when its session is over, and ends it when cancelled."""
-    worker.link.send(
-        HANDED, handed.conn, handed.port, handed.peer, handed.named or handed.peer, handed.no_place, handed=known.held
-    )
-    worker.clients[handed.conn] = known
-    known.done.add_done_callback(partial(_tell_if_cancelled, worker, handed.conn))
-    return known.done
-
-
-def _tell_if_cancelled(worker: _Worker, conn: str, done: asyncio.Future[None]) -> None:
-    if done.cancelled():
-        worker.link.send("end", conn)
-
-
-def _client_of(worker: _Worker, conn: str) -> Client:
-    if (client := worker.clients.get(conn)) is None:
-        raise PeerGone("that client has gone")
-    return client
-
-
 async def _receive(client: socket.socket, most: int) -> bytes:
     """See balancers.Receive."""
     try:
         return await asyncio.get_running_loop().sock_recv(client, most)
     except OSError as problem:
         raise PeerGone(str(problem)) from problem
-
-
-def _over(client: Client) -> None:
-    client.release()
-    if not client.done.done():
-        client.done.set_result(None)
-
-
-async def _ended(worker: _Worker) -> str:
-    """Its end, by itself or, if that takes too long, by force."""
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            return await worker.process.wait()
-    except TimeoutError:
-        worker.process.kill()
-        return await worker.process.wait()

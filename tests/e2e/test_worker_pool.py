@@ -28,8 +28,9 @@ from bridge.relay.listener import Listener
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.stopping import Stopping
 from bridge.secret import Secret
-from bridge.workers.pool import LOOK_SECONDS, SILENCES, Pool
+from bridge.workers.pool import Pool
 from bridge.workers.process import Process
+from bridge.workers.running import LOOK_SECONDS, SILENCES
 from bridge.workers.wire import Manner
 from tests.clocks import ManualClock
 from tests.e2e.conftest import ALICE, World
