@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -113,13 +114,21 @@ class Caller:
 
     @property
     def key(self) -> str:
-        """Tells callers apart, for counting: all programs of a user are one, and so are all unknown ones."""
-        return f"user {self.user_id}" if self.user_id else f"host {self.host}" if self.host else ""
+        """Tells callers apart, for counting: all programs of a user are one, all addresses of an IPv6 network, and all
+        who are not known."""
+        return f"user {self.user_id}" if self.user_id else f"host {_network_of(self.host)}" if self.host else ""
 
     @property
     def named(self) -> str:
         """For the log and for people: `alice`, or where they are; empty if nothing is known."""
         return self.user or self.user_id or self.host
+
+
+def _network_of(host: str) -> str:
+    """Another machine has IPv6 addresses without number: all of its /64 count as one."""
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False).network_address)
 
 
 @dataclass(frozen=True, slots=True)

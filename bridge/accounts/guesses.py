@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -46,6 +45,8 @@ CALLERS = 1024
 NAMES = 32
 """User names remembered for each caller; all others of that caller share one record, or whoever tries a thousand
 made-up names would have his record of the real one forgotten."""
+SHARED = b""
+"""Of the names beyond these: in place of a name's hash."""
 SHOWN = 8192
 """Right passwords that were shown; only who knows one gets in here."""
 
@@ -79,8 +80,10 @@ class Guesses:
         self._shown: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
 
     def may_try(self, caller: str, name: str, password: Secret[bytes]) -> bool:
-        """False if this caller has guessed enough. For a password that is right, and weak enough to be guessed."""
-        caller = _of_network(caller)
+        """False if this caller has guessed enough. For a password that is right, and weak enough to be guessed.
+
+        Args: caller, as Caller.key has it.
+        """
         if self._shown.get((caller, self._hash(name))) == self._hash(name, password):
             return True
         record = self._find(caller, name)
@@ -88,7 +91,7 @@ class Guesses:
 
     def right(self, caller: str, name: str, password: Secret[bytes]) -> None:
         """This caller has shown the right password: it is no guess from now on."""
-        key = (_of_network(caller), self._hash(name))
+        key = (caller, self._hash(name))
         self._shown[key] = self._hash(name, password)
         self._shown.move_to_end(key)
         while len(self._shown) > SHOWN:
@@ -99,7 +102,7 @@ class Guesses:
 
         Raises: LimitReached where it must be sent away: guesses are used up, or too many answers wait.
         """
-        record = self._record(_of_network(caller), name)
+        record = self._record(caller, name)
         guess = self._hash(name, password)
         if guess not in record.wrong:
             if record.guesses > GUESSES - 1:
@@ -118,7 +121,7 @@ class Guesses:
 
     def _find(self, caller: str, name: str) -> _Record | None:
         names = self._callers.get(caller, {})
-        record = names.get(self._hash(name)) or (names.get(b"") if len(names) > NAMES else None)
+        record = names.get(self._hash(name)) or names.get(SHARED)
         if record is not None:
             record.age(self._clock.monotonic())
         return record
@@ -131,11 +134,11 @@ class Guesses:
         now, key = self._clock.monotonic(), self._hash(name)
         for record in names.values():
             record.age(now)
-        if key not in names and len(names) >= NAMES:
+        if key not in names and _is_full(names):
             for old in [old for old, record in names.items() if record.is_forgotten]:
                 del names[old]
-        if key not in names and len(names) >= NAMES:
-            key = b""
+        if key not in names and _is_full(names):
+            key = SHARED
         return names.setdefault(key, _Record(seen_at=now))
 
     def _hash(self, name: str, password: Secret[bytes] | None = None) -> bytes:
@@ -144,16 +147,12 @@ class Guesses:
         return hmac.digest(self._key, text, hashlib.sha256)[:16]
 
 
+def _is_full(names: dict[bytes, _Record]) -> bool:
+    """Also while the shared record lasts: a name that got one of its own then would have twice the guesses."""
+    return len(names) >= NAMES or SHARED in names
+
+
 def delay(failures: float) -> float:
     """Seconds that the answer to the latest of so many wrong logins waits."""
     over = failures - AT_ONCE
     return 0.0 if over <= 0 else min(FIRST_DELAY * 2.0 ** min(over - 1, 10), LONGEST_DELAY)
-
-
-def _of_network(caller: str) -> str:
-    """Another machine's IPv6 addresses are without number: all of its network count as one."""
-    kind, _, host = caller.partition(" ")
-    if kind != "host" or ":" not in host:
-        return caller
-    network = ipaddress.ip_network((host.partition("%")[0], 64), strict=False)
-    return f"host {network.network_address}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from bridge.accounts import guesses as module
 from bridge.accounts.guesses import AT_ONCE, GUESS_EVERY, GUESSES, LONGEST_DELAY, NAMES, SHOWN, WAITING, Guesses, delay
 from bridge.errors import LimitReached
+from bridge.model import Caller
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 
@@ -58,6 +60,22 @@ async def spend(guesses: Guesses, clock: ManualClock, caller: str, name: str = N
     raise AssertionError("there is no end to guessing")
 
 
+_numbers = itertools.count(1_000_000)
+
+
+async def guessed(guesses: Guesses, caller: str, name: str) -> int:
+    """How many more passwords this caller gets compared, if it hangs up each time: no time goes by."""
+    for count in range(10 * GUESSES):
+        password = wrong(next(_numbers))
+        if not guesses.may_try(caller, name, password):
+            return count
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(_quiet(guesses.wrong(caller, name, password)))
+            await asyncio.sleep(0)
+            task.cancel()
+    raise AssertionError("there is no end to guessing")
+
+
 async def test_the_answer_no_comes_later_and_later_and_never_as_late_as_a_crm_gives_up() -> None:
     clock = ManualClock()
     guesses = Guesses(clock)
@@ -66,6 +84,41 @@ async def test_the_answer_no_comes_later_and_later_and_never_as_late_as_a_crm_gi
     assert took[AT_ONCE:] == sorted(took[AT_ONCE:])
     assert took[AT_ONCE] > 0
     assert max(took) <= LONGEST_DELAY + 0.25 < 30
+
+
+async def test_half_a_second_is_doubled_up_to_ten_and_one_wrong_login_is_forgotten_every_thirty() -> None:
+    """The figures of docs/security.md."""
+    assert [delay(failures) for failures in range(1, 11)] == [0, 0, 0, 0.5, 1, 2, 4, 8, 10, 10]
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    assert [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(3)] == [0.0] * 3
+    clock.advance(30)
+    assert [await tried(guesses, clock, ALICE, NAME, wrong(0)) for _ in range(2)] == [0.0, 0.5]
+
+
+async def test_of_eight_answers_that_wait_the_next_one_is_sent_away_and_the_other_users_is_not() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_quiet(guesses.wrong(ALICE, NAME, wrong(0)))) for _ in range(20)]
+        other = group.create_task(_quiet(guesses.wrong(BOB, NAME, wrong(0))))
+        await asyncio.sleep(0)
+        assert clock.sleepers == 8
+        assert [task.done() for task in tasks] == [True] * 3 + [False] * 8 + [True] * 9
+        assert other.done()
+        clock.advance(60)
+    assert [task.result() is not None for task in tasks] == [False] * 11 + [True] * 9
+    assert other.result() is None
+
+
+async def test_twenty_passwords_may_be_tried_and_then_one_more_every_five_minutes() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    assert await guessed(guesses, ALICE, NAME) == 20
+    clock.advance(299)
+    assert await guessed(guesses, ALICE, NAME) == 0
+    clock.advance(1)
+    assert await guessed(guesses, ALICE, NAME) == 1
 
 
 async def test_it_is_forgotten_by_itself() -> None:
@@ -136,13 +189,52 @@ async def test_made_up_names_do_not_make_room_for_more_guesses() -> None:
     assert sum(len(names) for names in guesses._callers.values()) <= NAMES + 1
 
 
+@pytest.mark.parametrize("names", [2, 32])
+async def test_made_up_names_make_no_second_record_of_a_name(names: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the shared one while the others fill the list, and would get one of its own when they are forgotten."""
+    monkeypatch.setattr(module, "NAMES", names)
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for number in range(names):
+        await tried(guesses, clock, ALICE, f"nobody-{number}@example.com", wrong(0))
+    assert await guessed(guesses, ALICE, NAME) == GUESSES
+    clock.advance(GUESS_EVERY)
+    assert await guessed(guesses, ALICE, NAME) == 1
+    clock.advance(GUESS_EVERY * GUESSES)
+    assert await guessed(guesses, ALICE, NAME) == GUESSES, "and then it is forgotten, too"
+    clock.advance(GUESS_EVERY)
+    assert await guessed(guesses, ALICE, NAME) == 1
+
+
 async def test_a_network_of_ipv6_addresses_is_one_caller() -> None:
     clock = ManualClock()
     guesses = Guesses(clock)
-    await spend(guesses, clock, "host 2001:db8::1")
-    assert not guesses.may_try("host 2001:db8::abcd:2", NAME, RIGHT)
-    assert guesses.may_try("host 2001:db8:0:1::1", NAME, RIGHT)
-    assert guesses.may_try("host 192.0.2.1", NAME, RIGHT)
+    await spend(guesses, clock, Caller(host="2001:db8::1").key)
+    assert not guesses.may_try(Caller(host="2001:db8::abcd:2").key, NAME, RIGHT)
+    assert guesses.may_try(Caller(host="2001:db8:0:1::1").key, NAME, RIGHT)
+    assert guesses.may_try(Caller(host="192.0.2.1").key, NAME, RIGHT)
+    assert guesses.may_try(Caller(host="fe80::1%eth0").key, NAME, RIGHT)
+
+
+async def test_programs_of_whom_nothing_is_known_are_one_caller_and_are_bounded_too() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    mac, sandbox = Caller(unknown="the system does not tell"), Caller(unknown="closed", is_for_now=True)
+    assert await guessed(guesses, mac.key, NAME) == GUESSES
+    assert not guesses.may_try(sandbox.key, NAME, RIGHT)
+    assert guesses.may_try(ALICE, NAME, RIGHT)
+
+
+async def test_1024_callers_are_remembered_and_32_names_of_each() -> None:
+    """The figures of docs/security.md; with one more of each the first is forgotten, or shares."""
+    guesses = Guesses(ManualClock())
+    for number in range(34):
+        await guesses.wrong(ALICE, f"nobody-{number}@example.com", wrong(0))
+    assert len(guesses._callers[ALICE]) == 32 + 1
+    for number in range(1024):
+        await guesses.wrong(f"host of {number}", NAME, wrong(0))
+    assert len(guesses._callers) == 1024
+    assert ALICE not in guesses._callers
 
 
 @pytest.fixture
