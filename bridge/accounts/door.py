@@ -84,10 +84,18 @@ class Door:
 
     async def _keep_in_mind(self, account: Account, login: Login, caller_of: AskCaller) -> Account:
         """Nothing is kept before a person has signed in, and has said that this program is theirs. Raises: always."""
-        if len(login.password.reveal()) < FIRST_USE_SHORTEST:
+        if _characters(login.password.reveal()) < FIRST_USE_SHORTEST:
             reason = f"a password below {FIRST_USE_SHORTEST} characters is not kept on first use"
             return await self._refuse(login, caller_of, reason)
         caller = await caller_of()
         self._asks.note(account.address, caller, login.password)
         trouble("login.first_use", account=account.address, user=caller.named, user_unknown=caller.unknown)
         raise self._first_use(account)
+
+
+def _characters(received: bytes) -> int:
+    """Not octets: an old client sends Windows-1252, one for each, and all others UTF-8."""
+    try:
+        return len(received.decode())
+    except UnicodeDecodeError:
+        return len(received)

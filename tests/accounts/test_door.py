@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from bridge.accounts.asking import CALLERS, LIFE, PASSWORDS, TELL_EVERY, Asks
+from bridge.accounts.asking import ADDRESSES, CALLERS, LIFE, PASSWORDS, TELL_EVERY, Asks
 from bridge.accounts.door import Door
 from bridge.accounts.guesses import GUESSES, Guesses
 from bridge.accounts.os_users import is_bound_to
@@ -21,9 +21,10 @@ from bridge.model import Account, Caller, Ends, Login, Protocol
 from bridge.secret import Secret
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from tests.accounts.test_passwords import Work
 from tests.clocks import ManualClock
 
-ADDRESS, NOBODY = "alice@example.com", "nobody@example.com"
+ADDRESS, ALIAS, NOBODY = "alice@example.com", "al@example.com", "nobody@example.com"
 ALICE = Caller("alice", "1000")
 BOB = Caller("bob", "1001")
 UNKNOWN = Caller(unknown="the system does not tell whose it is")
@@ -52,7 +53,7 @@ class House:
         )
 
     def find(self, username: str) -> Account | None:
-        return self.account if username.lower() == ADDRESS else None
+        return self.account if username.lower() in {ADDRESS, ALIAS} else None
 
     def note(self, user_id: str, address: str, program: str) -> None:
         self.noted.append((user_id, address, program))
@@ -120,16 +121,46 @@ async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_wh
     assert await house.log_in(CHOSEN, caller=ALICE) is house.account, "who has shown it before knows it"
 
 
-async def test_a_name_that_means_no_account_is_answered_like_one_that_does() -> None:
-    house, other = House(), House()
+async def test_a_name_that_means_no_account_is_answered_like_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, other, work = House(), House(), Work(monkeypatch)
     await house.passwords.set(ADDRESS, Secret(CHOSEN))
     for number in range(2 * GUESSES):
         before, before_other = house.clock.monotonic(), other.clock.monotonic()
-        known = await house.refused(f"CANARY-{number}")
-        unknown = await other.refused(f"CANARY-{number}", NOBODY)
+        known, took = await work.of(house.refused(f"CANARY-{number}"))
+        unknown, took_other = await work.of(other.refused(f"CANARY-{number}", NOBODY))
         assert (type(known), known.public) == (type(unknown), unknown.public)
+        assert took["compare_digest"] == took_other["compare_digest"] > 0
         assert house.clock.monotonic() - before == other.clock.monotonic() - before_other
         assert house.asked == other.asked
+
+
+async def test_two_names_of_one_account_are_counted_apart() -> None:
+    """If they slowed each other down, or used up each other's guesses, that would tell that they are one."""
+    for tried, other in ((ADDRESS, ALIAS), (ALIAS, ADDRESS)):
+        house = House(caller=BOB)
+        await house.passwords.set(ADDRESS, Secret(CHOSEN))
+        for number in range(GUESSES + 1):
+            last = await house.refused(f"CANARY-{number}", tried)
+        assert isinstance(last, LimitReached)
+        before = house.clock.monotonic()
+        await house.refused("CANARY-another", other)
+        assert house.clock.monotonic() - before <= 0.5, "one step of the test's clock"
+        assert await house.log_in(CHOSEN, other) is house.account
+        assert isinstance(await house.refused(CHOSEN, tried), LimitReached)
+
+
+@pytest.mark.parametrize("username", [ADDRESS, NOBODY])
+async def test_who_cannot_be_looked_up_just_now_is_told_later_and_is_counted_all_the_same(
+    house: House, username: str
+) -> None:
+    """Else whoever uses up our descriptors might guess on."""
+    await house.passwords.set(ADDRESS, Secret(CHOSEN))
+    said = [await house.refused(f"CANARY-{number}", username, NOT_NOW) for number in range(GUESSES + 1)]
+    assert {type(answer) for answer in said} == {LimitReached}
+    assert "the directory does not answer" in str(said[0])
+    assert "different wrong passwords were tried" in str(said[-1])
+    if username == ADDRESS:
+        assert "could be a guess" in str(await house.refused(CHOSEN, caller=NOT_NOW))
 
 
 # --- os_user --------------------------------------------------------------------------------------------------------
@@ -218,25 +249,55 @@ async def test_a_colleague_who_came_first_is_named_and_is_not_let_in(open_house:
         await open_house.pages.keep(ADDRESS, wishes[1].name)
 
 
+async def test_a_kept_password_can_be_guessed_and_is_bounded_like_a_chosen_one(open_house: House) -> None:
+    await open_house.refused(OWN, caller=ALICE)
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    await open_house.pages.keep(ADDRESS, wish.name)
+    for number in range(GUESSES + 1):
+        await open_house.refused(f"CANARY-{number}", caller=BOB)
+    assert isinstance(await open_house.refused(OWN, caller=BOB), LimitReached)
+    assert await open_house.log_in(OWN, caller=ALICE) is open_house.account
+
+
 async def test_a_colleague_who_comes_often_pushes_out_only_himself(open_house: House) -> None:
     await open_house.refused(OWN, caller=ALICE)
     for number in range(50):
         await open_house.refused(f"{COLLEAGUES}-{number}", caller=BOB)
     users = [wish.user for wish in await open_house.pages.wishes(ADDRESS, None)]
-    assert sorted(users) == ["alice", *["bob"] * PASSWORDS]
+    assert sorted(users) == ["alice", *["bob"] * PASSWORDS] == ["alice", "bob", "bob"]
+
+
+async def test_another_machine_that_comes_from_many_addresses_pushes_out_only_itself(open_house: House) -> None:
+    await open_house.refused(OWN, caller=ALICE)
+    for number in range(3 * CALLERS):
+        await open_house.refused(f"{COLLEAGUES}-{number}", caller=Caller(host=f"2001:db8::{number:x}"))
+    open_house.caller = ALICE
+    assert [wish.is_own for wish in await open_house.pages.wishes(ADDRESS, None)] == [False] * PASSWORDS + [True]
 
 
 async def test_only_so_many_users_are_remembered_and_only_for_a_while(open_house: House) -> None:
     for number in range(3 * CALLERS):
         await open_house.refused(OWN, caller=Caller(f"user{number}", str(number)))
-    assert len(open_house.asks.of(ADDRESS)) == CALLERS
+    assert len(open_house.asks.of(ADDRESS)) == CALLERS == 8
+    assert LIFE == 15 * 60
+    assert len(await open_house.pages.wishes(ADDRESS, None)) == CALLERS, "all are on the page"
     open_house.clock.advance(LIFE)
     assert open_house.asks.of(ADDRESS) == []
     assert await open_house.pages.wishes(ADDRESS, None) == ()
 
 
-async def test_a_short_password_is_not_kept(open_house: House) -> None:
-    problem = await open_house.refused("seven77")
+def test_below_a_pattern_the_addresses_that_are_remembered_are_bounded() -> None:
+    asks = Asks(ManualClock())
+    for number in range(ADDRESSES + 1):
+        asks.note(f"{number}@example.com", BOB)
+    assert asks.of("0@example.com") == []
+    assert [ask.caller for ask in asks.of("1@example.com")] == [BOB]
+
+
+@pytest.mark.parametrize("password", ["seven77", "été-été"])
+async def test_a_short_password_is_not_kept(open_house: House, password: str) -> None:
+    """Characters count, not octets."""
+    problem = await open_house.refused(password)
     assert isinstance(problem, LoginRefused)
     assert "below 8 characters" in str(problem)
     assert open_house.asks.of(ADDRESS) == []
@@ -278,11 +339,29 @@ async def test_a_password_that_was_given_in_the_meantime_is_not_replaced(open_ho
         await open_house.pages.keep(ADDRESS, wish.name)
 
 
+async def test_an_account_that_keeps_its_first_password_no_more_keeps_none(open_house: House) -> None:
+    """The configuration was changed while its page was open."""
+    await open_house.refused(OWN)
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    open_house.account = replace(open_house.account, is_first_use=False)
+    with pytest.raises(LoginRefused, match="keeps no password"):
+        await open_house.pages.keep(ADDRESS, wish.name)
+    assert isinstance(await open_house.refused(OWN), LoginRefused)
+    assert [wish.has_password for wish in await open_house.pages.wishes(ADDRESS, None)] == [False]
+
+
 async def test_with_os_user_only_theirs_is_kept_in_mind(open_house: House) -> None:
     open_house.account = replace(open_house.account, os_users=("alice",))
     assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
     assert isinstance(await open_house.refused(OWN, caller=ALICE), AuthorizationRequired)
     assert [wish.user for wish in await open_house.pages.wishes(ADDRESS, None)] == ["alice"]
+
+
+@pytest.mark.parametrize("sent", [b"CANARY-8", "été-été-".encode(), "été-é©é-".encode("cp1252")])
+async def test_eight_characters_are_enough(open_house: House, sent: bytes) -> None:
+    login = Login(Protocol.IMAP, ADDRESS, Secret(sent))
+    with pytest.raises(AuthorizationRequired):
+        await open_house.door.admit(login, open_house.caller_of)
 
 
 @pytest.mark.parametrize("sent", ["héhé-CANARY".encode(), "héhé-CANARY".encode("cp1252")])
@@ -291,6 +370,9 @@ async def test_it_is_the_same_password_in_either_spelling(sent: bytes) -> None:
     assert kept.matches(Secret("héhé-CANARY".encode()))
     assert kept.matches(Secret("héhé-CANARY".encode("cp1252")))
     assert not kept.matches(Secret(b"hehe-CANARY"))
+    again = Kept.of(Secret(sent))
+    assert kept.salt != again.salt
+    assert kept.digest != again.digest, "two accounts with one password do not look alike"
 
 
 # --- the sign-in page -----------------------------------------------------------------------------------------------
@@ -305,6 +387,16 @@ async def test_a_page_tells_a_wish_to_whose_it_is_and_to_nobody_else(house: Hous
         house.caller = other
         assert await house.pages.wishes(ADDRESS, None) == ()
     assert await house.pages.wishes(NOBODY, None) == ()
+
+
+async def test_a_program_and_a_browser_of_whom_nothing_is_known_are_not_one_persons(house: House) -> None:
+    house.caller = UNKNOWN
+    await house.pages.asked(ADDRESS, None, house.caller_of)
+    assert await house.pages.wishes(ADDRESS, None) == ()
+    house.account = first_use(house.account)
+    await house.refused(OWN)
+    (wish,) = await house.pages.wishes(ADDRESS, None)
+    assert (wish.user, wish.is_own, wish.has_password) == ("", False, True)
 
 
 async def test_each_login_that_must_wait_for_a_sign_in_is_noted_for_its_users_icon(house: House) -> None:
