@@ -11,8 +11,12 @@ import click
 import pytest
 from babel.messages.pofile import read_po
 
+from bridge.protocols.imap import server as imap
+from bridge.protocols.pop3 import server as pop3
+from bridge.relay import balancers, frontend, limits, session, smtp_frontend, welcome
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
+from bridge.workers import logins
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), ROOT / "config.example.yaml", *ROOT.glob("docs/**/*.md")]
@@ -84,3 +88,23 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     assert unknown("accounts password ADDRESS --rotate") == []
     assert unknown("accounts password ADDRESS --online") == ["--online"]
     assert unknown("accounts passwd ADDRESS") == ["passwd"]
+
+
+def test_the_figures_of_the_threat_model_are_the_programs() -> None:
+    """What can be used up before a login, and for how long a worker remembers one."""
+    assert imap.LINE_LIMIT == pop3.LINE_LIMIT
+    assert imap.COMMANDS_LIMIT == pop3.COMMANDS_LIMIT == smtp_frontend.COMMANDS_BEFORE_LOGIN
+    most, share = limits.UNAUTHENTICATED_CONNECTIONS, limits.SHARE
+    page = " ".join(text(ROOT / "docs" / "security.md").split())
+    for sentence in (
+        f"| {most} in all; from {most // 2} on, {share} for each OS user or other machine",
+        f"| {frontend.LOGIN_SECONDS:.0f} s to a complete login, our own work not counted; before it "
+        f"{welcome.HANDSHAKE_SECONDS:.0f} s for implicit TLS, {balancers.HEADER_SECONDS:.0f} s for a balancer's header",
+        f"| refused logins on one connection | {session.LOGINS_PER_CONNECTION} |",
+        f"| commands | {imap.COMMANDS_LIMIT} (IMAP, POP3, SMTP) |",
+        f"| {imap.LINE_LIMIT:,} (IMAP, POP3); SMTP {smtp_frontend.COMMAND_LIMIT}, "
+        f"{smtp_frontend.LINE_LIMIT:,} for AUTH |",
+        f"| {imap.LITERALS_LIMIT} of {imap.LITERAL_LIMIT:,} octets in one command |",
+        f"A worker remembers a right login for {logins.REMEMBERED_SECONDS / 60:.0f} minutes",
+    ):
+        assert sentence.replace("5 minutes", "five minutes") in page

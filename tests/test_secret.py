@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hmac
 import json
 import logging
 import pickle
+from hmac import compare_digest
 
 import pytest
 
@@ -43,6 +45,20 @@ def test_it_compares_by_value_and_across_text_and_bytes() -> None:
     assert Secret("a") != "a"
     assert Secret(b"a").matches(Secret(b"a"))
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+
+
+def test_it_compares_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, by the function that is made for that."""
+    compared = []
+
+    def spied(first: bytes, second: bytes) -> bool:
+        compared.append((first, second))
+        return compare_digest(first, second)
+
+    monkeypatch.setattr(hmac, "compare_digest", spied)
+    assert not Secret(CANARY).matches(Secret("x"))
+    assert Secret(CANARY) == Secret(CANARY)
+    assert compared == [(CANARY.encode(), b"x"), (CANARY.encode(), CANARY.encode())]
 
 
 def test_an_empty_one_is_false() -> None:

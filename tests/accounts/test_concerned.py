@@ -85,6 +85,7 @@ async def test_it_is_remembered_for_as_long_as_a_program_asks() -> None:
 
 
 async def test_memory_is_bounded_and_a_full_list_moves_on() -> None:
+    assert (ADDRESSES, USERS, KEPT) == (25, 4096, 24 * 3600), "as docs/security.md has them"
     office = Office()
     many = [f"p{number}@example.com" for number in range(ADDRESSES + 1)]
     for address in many:

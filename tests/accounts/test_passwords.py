@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 
-from bridge.accounts.passwords import CACHED, PREVIOUS_KEPT, RECHECK_AFTER, SHORTEST, LocalPasswords
+from bridge.accounts.passwords import CACHED, PREVIOUS_KEPT, RECHECK_AFTER, SHORTEST, Kept, LocalPasswords
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record
 from bridge.stores.memory import MemoryStore
 from tests.clocks import ManualClock
+
+T = TypeVar("T")
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 CHOSEN = "CANARY correct horse"
@@ -102,6 +108,54 @@ async def test_a_new_password_counts_at_once_although_a_no_was_cached(passwords:
     assert not await passwords.check(ALICE, typed(CHOSEN))
     await passwords.set(ALICE, Secret(CHOSEN))
     assert await passwords.check(ALICE, typed(CHOSEN))
+
+
+class Work:
+    """Counts the hashes and comparisons that are made; the real ones."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[str] = []
+        for name in ("digest", "compare_digest"):
+            monkeypatch.setattr(hmac, name, self._counted(name, getattr(hmac, name)))
+
+    def _counted(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self.done.append(name)
+            return real(*arguments)
+
+        return counted
+
+    async def of(self, asked: Awaitable[T]) -> tuple[T, Counter[str]]:
+        """The answer, and what it took."""
+        self.done.clear()
+        return await asked, Counter(self.done)
+
+
+async def test_yes_and_no_and_a_name_that_means_no_account_take_the_same_work(
+    passwords: LocalPasswords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does an account that has no password yet, one with old ones, and one with a mail program's own."""
+    old = await passwords.current(ALICE)
+    new = await passwords.rotate(ALICE)
+    await passwords.keep("carol@example.com", Kept.of(typed(CHOSEN)))
+    asked = [
+        (ALICE, typed(new), True),
+        (ALICE, typed(old), True),
+        (ALICE, typed("CANARY wrong one"), False),
+        (ALICE, typed("x" * 1000), False),
+        (BOB, typed(new), False),
+        (None, typed(new), False),
+        ("carol@example.com", typed(CHOSEN), True),
+        ("carol@example.com", typed("CANARY wrong one"), False),
+    ]
+    for address, password, _ in asked:
+        await passwords.check(address, password)  # read from the store: from now on it is in memory
+    work = Work(monkeypatch)
+    took = [await work.of(passwords.check(address, password)) for address, password, _ in asked]
+    assert [is_right for is_right, _ in took] == [is_right for _, _, is_right in asked]
+    assert {tuple(sorted(done.items())) for _, done in took} == {
+        (("compare_digest", 2 * (1 + PREVIOUS_KEPT)), ("digest", 4))
+    }
 
 
 # --- replacing it ---------------------------------------------------------------------------------------------------

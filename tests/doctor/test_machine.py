@@ -123,6 +123,14 @@ def test_os_user_on_a_system_that_does_not_tell_lets_nobody_in_and_check_says_so
     assert list(users(Telling.NOTHING, first_use)) == [texts.FIRST_USE_BLIND]
 
 
+def test_who_comes_from_another_machine_is_nobodys_program_and_check_says_so() -> None:
+    exposed = 'listeners: {imap: {address: "0.0.0.0:1993", tls: implicit, exposed: true, names: [mail.example.com]}}'
+    finding = users(Telling.ALL, BOUND, exposed)[texts.FROM_ELSEWHERE]
+    assert finding.outcome is Outcome.SKIPPED
+    assert "0.0.0.0:1993" in finding.detail
+    assert texts.FROM_ELSEWHERE not in users(Telling.ALL, BOUND, "listeners: {imap: 127.0.0.1:1143}")
+
+
 def test_an_os_user_that_is_not_there_is_named() -> None:
     findings = users(Telling.ALL, BOUND, known=False)
     assert findings[texts.NO_SUCH_USER].detail.startswith("this machine has no user called alice,")

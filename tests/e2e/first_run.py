@@ -133,7 +133,7 @@ class FirstRun:
             with self._changed:
                 self._lines.append(line)
                 self._changed.notify_all()
-            if (found := re.search(r"http://localhost:\d+/admin/\S+", line)) is not None:
+            if (found := re.search(r"http://localhost:\d+/admin/[\w-]{43}(?!\S)", line)) is not None:
                 self.link = found[0]
                 self._has_link.set()
 

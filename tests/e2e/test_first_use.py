@@ -52,6 +52,7 @@ def signed_in(bridge: Bridge, world: World, address: str) -> tuple[Visitor, str]
 def test_the_own_programs_password_is_kept_without_a_question(bridge: Bridge, world: World) -> None:
     for protocol in PROTOCOLS:
         assert log_in(None, bridge, protocol, ALICE, OWN).startswith(MUST_SIGN_IN[protocol].format(ALICE))
+    assert "once somebody has signed in" in bridge.run("accounts", "password", ALICE, code=1), "none is made by a look"
     page = bridge.browser().open(f"/sign-in/{ALICE}")
     assert re.search(r"\S+, run by the user root, (just now|\d+ minutes? ago)", page), page
     _, done = signed_in(bridge, world, ALICE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import http.client
+import json
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -110,3 +112,21 @@ def test_a_form_that_another_page_sends_begins_nothing(fresh: Bridge, world: Wor
     own = {"Origin": "null", "Sec_Fetch_Site": "same-origin"}
     assert ask(fresh, "POST", f"/sign-in/{BOB}", body, Cookie=cookie, **own)[0] == 200
     assert state_of(fresh, BOB) == "pending"
+
+
+def token_of(bridge: Bridge) -> str:
+    """The administrator's, as its own commands find it."""
+    published = next(bridge.directory.glob("data/mail-bridge/run/*/control.json"))
+    return str(json.loads(published.read_text())["token"])
+
+
+def test_the_administrators_link_has_256_bits_of_its_own_at_each_start(fresh: Bridge) -> None:
+    tokens = [token_of(fresh)]
+    fresh.stop()
+    fresh.start()
+    tokens.append(token_of(fresh))
+    assert len(set(tokens)) == 2
+    for token in tokens:
+        assert len(base64.urlsafe_b64decode(token + "=")) == 32
+    assert ask(fresh, "GET", f"/admin/{tokens[0]}")[0] == 403
+    assert ask(fresh, "GET", f"/admin/{tokens[1]}")[0] == 303

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -226,3 +226,37 @@ def test_a_worker_that_dies_leaves_no_core(shared: Bridge) -> None:
     assert len(pids) == 2
     for pid in pids:
         assert re.search(r"Max core file size +0 +0 ", Path(f"/proc/{pid}/limits").read_text())
+
+
+def memory_of(pid: int) -> bytes:
+    """All that a process may write to; as root."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            start, end = (int(number, 16) for number in span.split("-"))
+            if rights.startswith("rw"):
+                with suppress(OSError):  # of a device
+                    memory.seek(start)
+                    found.append(memory.read(end - start))
+    return b"".join(found)
+
+
+def test_a_worker_has_the_logins_that_it_serves_and_no_grant_and_no_key(world: World, tmp_path: Path) -> None:
+    bridge = with_workers(world, tmp_path)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        password = bridge.password(ALICE)
+        for _ in range(AT_BOTH):
+            assert is_accepted(log_in(None, bridge, "imap", ALICE, password))
+        grants = [secret for secret in world.provider.secrets if secret.startswith("CANARY-refresh")]
+        key = base64.b64decode((tmp_path / "key").read_bytes())
+        client_secret = bridge.config["providers"]["gmail"]["client_secret"]
+        kept = {"key": key, "client secret": client_secret.encode()}
+        kept |= {grant: grant.encode() for grant in grants}
+        of_bridge = memory_of(bridge.pid)
+        assert {name for name in ("key", "client secret", grants[-1]) if kept[name] not in of_bridge} == set()
+        for pid in bridge.workers:
+            memory = memory_of(pid)
+            assert password.encode() in memory, "so far it can be looked into"
+            assert {name for name, secret in kept.items() if secret in memory} == set()

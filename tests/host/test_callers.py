@@ -16,6 +16,7 @@ from bridge.host import callers, callers_linux, callers_macos, callers_windows
 from bridge.host.callers import GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, Owner
 from bridge.host.callers_linux import Linux, ask_kernel
 from bridge.model import Caller, Ends
+from bridge.threads import NotDone
 from tests.servers.os_user import OsUser, os_user
 
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
@@ -198,6 +199,32 @@ async def test_a_name_that_the_directory_is_too_slow_to_tell_is_unknown_for_now(
     assert await callers.Callers(system).of(ENDS) == Caller("alice", "1000")
 
 
+async def test_who_cannot_be_asked_about_just_now_may_be_known_the_next_time() -> None:
+    class Short(Told):
+        def owner(self, ends: Ends) -> Owner | None:
+            raise NotDone("no descriptor is left")
+
+    caller = await Callers(Short()).of(ENDS)
+    assert (caller.unknown, caller.is_for_now, caller.key) == ("no descriptor is left", True, "")
+    assert not (await Callers(Told()).of(ENDS)).is_for_now
+
+
+def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loopback) -> None:
+    """By neither way: an answer would be that nobody is there."""
+    resource = pytest.importorskip("resource")
+    loopback.connect()
+    _, ends = loopback.accept()
+    system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        assert system.owner_now(ends) is None
+        with pytest.raises(NotDone):
+            system.owner(ends)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert system.owner_now(ends) is not None, "and netlink is not given up"
+
+
 async def test_who_is_not_known_says_why() -> None:
     system = Told()
     callers = Callers(system)
@@ -208,6 +235,8 @@ async def test_who_is_not_known_says_why() -> None:
     elsewhere = await callers.of(Ends(("192.0.2.7", 40001), ("192.0.2.1", 1143)))
     assert (elsewhere.host, elsewhere.user_id, elsewhere.key) == ("192.0.2.7", "", "host 192.0.2.7")
     assert await callers.program(None) == ""
+    for unknown in (None, ENDS):
+        assert (await callers.of(unknown)).key == "", "127.0.0.1 is everybody, and is counted for nobody"
 
 
 async def test_a_machine_that_speaks_to_itself_by_its_own_address_is_local() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.model import Mechanism, Protocol
 from bridge.protocols import sasl
-from bridge.protocols.base import Credentials, Hangup, Ready, RefusalKind, Refused, Send, StartTLS
+from bridge.protocols.base import Credentials, Hangup, LoginRequested, Ready, RefusalKind, Refused, Send, StartTLS
 from bridge.protocols.refusals import kind_of_refusal
 from bridge.protocols.registry import client_machine, server_machine
 from bridge.secret import Secret
@@ -82,6 +82,21 @@ def test_an_endless_line_ends_the_connection(protocol: Protocol) -> None:
     (event,) = machine.receive(b"x")
     assert isinstance(event, Hangup)
     assert "8192 octets" in event.violation
+
+
+def test_a_command_has_eight_literals_of_4096_octets_and_no_more() -> None:
+    machine = server_machine(Protocol.IMAP, starttls=False)
+    line = b"a1 ID {4096}\r\n"
+    for _ in range(8):
+        (go_ahead,) = machine.receive(line)
+        assert isinstance(go_ahead, Send)
+        assert go_ahead.data.startswith(b"+ ")
+        line = b"x" * 4096 + b" {4096}\r\n"
+    for wanted in (line, b"a2 LOGIN {4097}\r\n"):
+        (refusal,) = machine.receive(wanted)
+        assert isinstance(refusal, Send)
+        assert b"NO [TOOBIG]" in refusal.data
+    assert isinstance(machine.receive(b"a3 LOGIN alice secret\r\n")[0], LoginRequested)
 
 
 @pytest.mark.parametrize(("protocol", "command"), [(Protocol.IMAP, b"a NOOP\r\n"), (Protocol.POP3, b"CAPA\r\n")])

@@ -31,6 +31,7 @@ from bridge.relay.listener import Listener
 from bridge.relay.tls import listener_context
 from bridge.relay.welcome import Service
 from tests.captured import captured
+from tests.relay.later import Later, after_a_minute
 from tests.relay.scripted import MailClient, Trust, mail_client
 from tests.relay.sockets import fill
 
@@ -152,15 +153,18 @@ async def test_a_client_that_takes_too_long_is_told_so(protocol: Protocol, half:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_the_time_is_for_all_logins_of_a_connection(client: MailClient, protocol: Protocol) -> None:
-    frontend = frontend_of(client, protocol, seconds=0.05)
-    await client.say(*LOGIN[protocol])
-    await frontend.login()
+async def test_without_another_word_it_is_two_minutes(client: MailClient, protocol: Protocol) -> None:
+    assert MachineFrontend(client.bridge, server_machine(protocol, starttls=False), None)._seconds_left == 120
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_the_time_is_for_all_logins_of_a_connection(
+    client: MailClient, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frontend, later = frontend_of(client, protocol, seconds=100), Later(monkeypatch)
+    assert isinstance(await after_a_minute(frontend, client, later, *LOGIN[protocol]), Login)
     await frontend.refuse(REFUSAL)
-    with pytest.raises(LimitReached):
-        await frontend.login()
-    with pytest.raises(LimitReached):
-        await frontend.login()
+    assert isinstance(await after_a_minute(frontend, client, later, *LOGIN[protocol]), LimitReached)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

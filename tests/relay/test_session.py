@@ -24,6 +24,7 @@ from tests.relay.bridging import (
     PASSWORD,
     PROTOCOLS,
     TOKENS,
+    Bridge,
     alone,
     blob,
     bridge_to,
@@ -166,16 +167,29 @@ WRONG = {
 }
 
 
+def prompts(bridge: Bridge) -> list[str]:
+    """The addresses for which somebody is told to sign in, as it happens."""
+    found: list[str] = []
+
+    async def asked(address: str, ends: Ends | None, caller_of: AskCaller) -> None:
+        found.append(address)
+
+    bridge.services = replace(bridge.services, asked=asked)
+    return found
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_wrong_password_dials_nobody_and_asks_for_no_token(
     trust: Trust, protocol: Protocol, log: io.StringIO
 ) -> None:
     with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        prompted = prompts(bridge)
         async with bridge.serving() as (client, _):
             await greeted(client, protocol)
             assert (await log_in(client, protocol, "CANARY-wrong")).startswith(WRONG[protocol])
             assert bridge.cap.count == 1
         assert bridge.office.asked == []
+        assert prompted == [], "a wrong password is nobody's wish"
         assert bridge.cap.count == 0
         assert alone()
     said = events(log)
@@ -329,9 +343,11 @@ async def test_without_a_token_nobody_is_dialled_and_the_client_is_told_why(
 ) -> None:
     with scripted() as server, bridge_to(server, protocol, trust) as bridge:
         bridge.office.problem = problem
+        prompted = prompts(bridge)
         async with bridge.serving() as (client, _):
             await greeted(client, protocol)
             answer = await log_in(client, protocol)
+            assert prompted == [ADDRESS] * isinstance(problem, AuthorizationRequired), "before the client hears of it"
             assert answer.startswith((TRY_LATER if kind == "later" else ADMIN)[protocol])
             assert words in answer
 

@@ -19,6 +19,8 @@ from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.smtp_frontend import LINE_LIMIT, SmtpFrontend
 from tests.captured import captured
+from tests.relay.later import Later, after_a_minute
+from tests.relay.scripted import mail_client
 from tests.relay.sockets import fill, tcp_pair
 
 PLAIN = base64.b64encode(b"\0alice@example.com\0s3cret").decode()
@@ -305,6 +307,22 @@ async def test_a_client_that_looks_at_no_answer_tells_the_log_no_password(refuse
             assert (await talk.ask("NOOP")).startswith("250")
     for word in (USER, WORD, "s3cret"):
         assert word.upper() not in log.getvalue().upper()
+
+
+async def test_the_time_is_for_all_logins_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mail_client() as client:
+        later, plain = Later(monkeypatch), f"AUTH PLAIN {PLAIN}".encode()
+        frontend = SmtpFrontend(client.bridge, extensions=tuple, login_seconds=100)
+        assert isinstance(await after_a_minute(frontend, client, later, b"EHLO crm", plain), Login)
+        await frontend.refuse(errors.LoginRefused("wrong password"))
+        assert isinstance(await after_a_minute(frontend, client, later, plain), errors.LimitReached)
+        frontend.close()
+        await later.by(0)  # else aiosmtpd's own end finds the loop closed
+
+
+async def test_without_another_word_it_is_two_minutes() -> None:
+    async with talking() as (talk, _):
+        assert talk.frontend._seconds_left == 120
 
 
 async def test_fifty_commands_without_a_login_are_enough() -> None:

@@ -7,13 +7,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from bridge.accounts.concerned import Concerned
 from bridge.clock import SystemClock
+from bridge.control import wire
 from bridge.control.contract import AccountState
-from bridge.control.own import HEADER, OwnView, connect_own
+from bridge.control.own import HEADER, Concerns, OwnView, connect_own
 from bridge.control.remote import BridgeNotRunning, loopback_session
-from bridge.model import Account, Caller, Ends
+from bridge.model import Account, Caller, Concern, Ends
 from bridge.notices import Notice
 from bridge.ui.tray.tray import Administered
 from bridge.ui.web import mine
@@ -203,6 +205,7 @@ async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) 
         async with browser.get(f"/mine?seen={tag}", headers=ASKING) as response:
             return str((await response.json())["tag"])
 
+    assert SHARE == 8
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         asked = [group.create_task(ask()) for _ in range(SHARE + 1)]
         done, waiting_on = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
@@ -210,6 +213,26 @@ async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) 
         assert len(waiting_on) == SHARE
         house.concerned.note(ME, ALICE, "crm")
     assert {task.result() for task in waiting_on} != {tag}
+
+
+async def test_all_users_together_let_no_more_than_so_many_questions_wait(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mine.WAITING == 512
+    monkeypatch.setattr(mine, "WAITING", 2)
+    async with loopback_session() as session, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        view = OwnView(session, browser.base, SystemClock(), lambda: False)
+        tag = (await view._ask("")).tag
+        waiting_on = []
+        for number in range(2):
+            house.caller = Caller("somebody", str(number))
+            waiting_on.append(group.create_task(view._ask(tag)))
+            await house.until_asked(2 + number)
+        house.caller = Caller("one more", "2")
+        assert (await view._ask(tag)).tag == tag, "at once: nothing has happened"
+        assert not any(task.done() for task in waiting_on)
+        for number in range(2):
+            house.concerned.note(str(number), ALICE, "crm")
 
 
 async def test_a_console_that_stops_lets_nobody_wait(house: House) -> None:
@@ -256,3 +279,62 @@ async def test_it_asks_on_this_machine_only() -> None:
     async with loopback_session() as session:
         with pytest.raises(ValueError, match="only ever asked on this machine"):
             OwnView(session, "http://mail.example:3017", SystemClock(), lambda: False)
+
+
+class Impostor:
+    """A colleague's program at the console's port, while the service is down."""
+
+    def __init__(self, *concerns: Concern) -> None:
+        self.heard: list[tuple[str, dict[str, str]]] = []
+        self.concerns = concerns
+        self.more = ""
+        self.elsewhere = ""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.heard.append((request.path_qs, {name.lower(): value for name, value in request.headers.items()}))
+        if self.elsewhere:
+            raise web.HTTPFound(self.elsewhere)
+        told = wire.dumps(wire.encode(Concerns(self.concerns, "tag")))
+        return web.Response(text=told + self.more, content_type="application/json")
+
+    @asynccontextmanager
+    async def at_a_port(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+HOSTILE = ("x@evil.example/../../?", "@evil.example:80/", "//evil.example", "a b\r\nX: y@x", "https://evil.example")
+
+
+async def test_whoever_listens_there_is_told_nothing_and_names_no_page_but_that_ports_own() -> None:
+    impostor = Impostor(*(Concern(address, False, "https://evil.example", 1.0) for address in HOSTILE))
+    async with impostor.at_a_port() as url, connect_own(url) as view:
+        assert view is not None
+        pages = [account.sign_in_url for account in (await view.status()).accounts]
+    port = url.rpartition(":")[2]
+    assert len(pages) == len(HOSTILE)
+    for page in pages:
+        assert page.startswith(f"http://localhost:{port}/sign-in/")
+        assert not set(page.removeprefix(f"http://localhost:{port}/sign-in/")) & set("/?# :\r\n")
+    for path, headers in impostor.heard:
+        assert path == "/mine"
+        assert set(headers) <= {"host", "accept", "accept-encoding", "user-agent", HEADER.lower()}
+
+
+async def test_it_follows_nobody_elsewhere_and_takes_no_endless_answer() -> None:
+    async with Impostor().at_a_port() as good:
+        impostor = Impostor()
+        impostor.elsewhere = f"{good}/mine"
+        async with impostor.at_a_port() as url, connect_own(url) as view:
+            assert view is None
+        impostor.elsewhere, impostor.more = "", " " * (64 * 1024)
+        async with impostor.at_a_port() as url, connect_own(url) as view:
+            assert view is None, "an answer of more than 64 KiB"

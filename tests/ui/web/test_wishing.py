@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from bridge.errors import LoginRefused
+from bridge.errors import AuthorizationFailed, LoginRefused
 from bridge.model import Ends, Wish
 from bridge.ui import i18n
 from bridge.ui.web.wishing import only_own, sentence
 from tests.fakes_control import FakeControl
-from tests.ui.web.conftest import Browser, serving
+from tests.ui.web.conftest import Browser, browsing, serving
 from tests.ui.web.test_callback import ALICE, begun
+from tests.ui.web.test_elsewhere import begin_with_code, form_field, until_done
 
 OWN = Wish("n1", "alice", "OUTLOOK.EXE", 12.0, is_own=True, has_password=True)
 COLLEAGUES = Wish("n2", "bob", "", 185.0, is_own=False, has_password=True)
@@ -81,3 +84,86 @@ async def test_a_password_that_cannot_be_kept_does_not_undo_the_sign_in() -> Non
         page = await returned(browser, control)
     assert "You are signed in" in page
     assert "Which mail program is yours?" in page
+
+
+# --- who may answer the question ------------------------------------------------------------------------------------
+
+
+async def question(browser: Browser, control: FakeControl) -> tuple[str, str]:
+    """Path of the page with the question, and its form's field."""
+    async with browser.get(f"/?code=CANARY-c&state={await begun(control)}") as response:
+        path, text = response.url.path, await response.text()
+    found = re.search(r'name="form" value="([0-9a-f]+)"', text)
+    assert found is not None
+    return path, found[1]
+
+
+async def answered(browser: Browser, path: str, form: dict[str, str], **headers: str) -> tuple[int, str]:
+    async with browser.post(path, data=form, headers={"Origin": "null", **headers}) as response:
+        return response.status, await response.text()
+
+
+async def test_the_one_that_is_chosen_is_kept_and_nothing_else() -> None:
+    people, control = People(COLLEAGUES, OWN, KNOWN), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        path, field = await question(browser, control)
+        for wish in ({}, {"wish": ""}, {"wish": "another"}, {"wish": KNOWN.name}):
+            status, text = await answered(browser, path, {"form": field} | wish)
+            assert status == 400
+            assert "Please choose one of the programs." in text
+        assert people.kept == []
+        status, text = await answered(browser, path, {"form": field, "wish": OWN.name})
+    assert status == 200
+    assert "password opens this mailbox from now on" in text
+    assert people.kept == [OWN.name]
+
+
+async def test_only_the_browser_with_the_page_and_its_form_is_listened_to() -> None:
+    people, control = People(COLLEAGUES), FakeControl(ALICE)
+    wish = {"wish": COLLEAGUES.name}
+    async with serving(control, visitors=people) as browser, browsing(browser.port) as other:
+        path, field = await question(browser, control)
+        assert len(path.removeprefix("/done/")) == 22, "128 bits"
+        for form in ({}, {"form": ""}, {"form": "0" * 64}):
+            assert (await answered(browser, path, form | wish))[0] == 403
+        for origin in ("http://evil.example", "http://localhost:9999"):
+            assert (await answered(browser, path, {"form": field} | wish, Origin=origin))[0] == 403
+        assert (await answered(other, path, {"form": field} | wish))[0] == 403, "without this browser's cookie"
+        theirs = re.search(r'name="form" value="([0-9a-f]+)"', await other.text(f"/sign-in/{ALICE}"))
+        assert theirs is not None
+        for guess in ("/done/another", "/done/x" + path.removeprefix("/done/"), f"/sign-in/{ALICE}"):
+            status, text = await answered(other, guess, {"form": theirs[1]} | wish)
+            assert status == 404 or "opens this mailbox" not in text
+        assert people.kept == []
+
+
+async def test_a_sign_in_that_has_failed_keeps_nothing_and_asks_nothing() -> None:
+    people, control = People(OWN, COLLEAGUES), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
+        assert found is not None
+        state = await begun(control)
+        control.problem = AuthorizationFailed("bob has signed in, not alice.", code="wrong_person")
+        async with browser.get(f"/?code=CANARY-c&state={state}") as response:
+            path, text = response.url.path, await response.text()
+        assert "Somebody else has signed in" in text
+        assert "Which mail program is yours?" not in text
+        assert (await answered(browser, path, {"form": found[1], "wish": OWN.name}))[0] == 404
+    assert people.kept == []
+
+
+async def test_a_code_that_was_entered_somewhere_keeps_nothing_and_asks_nothing() -> None:
+    """Whoever has asked for it is not known to have entered it."""
+    people, control = People(OWN), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        path, _ = await begin_with_code(browser, control)
+        await control.following.wait()
+        control.completed_elsewhere(ALICE)
+        text = await until_done(browser, path)
+        assert "is signed in" in text
+        assert "Which mail program is yours?" not in text
+        async with browser.get(path) as response:
+            done = response.url.path
+        form = {"form": await form_field(browser), "wish": OWN.name}
+        assert (await answered(browser, done, form))[0] == 404
+    assert people.kept == []
