@@ -214,6 +214,9 @@ async def test_a_network_of_ipv6_addresses_is_one_caller() -> None:
     assert guesses.may_try(Caller(host="2001:db8:0:1::1").key, NAME, RIGHT)
     assert guesses.may_try(Caller(host="192.0.2.1").key, NAME, RIGHT)
     assert guesses.may_try(Caller(host="fe80::1%eth0").key, NAME, RIGHT)
+    await spend(guesses, clock, Caller(host="192.0.2.1").key)
+    assert not guesses.may_try(Caller(host="192.0.2.1").key, NAME, RIGHT)
+    assert guesses.may_try(Caller(host="192.0.2.2").key, NAME, RIGHT), "a machine has one of these"
 
 
 async def test_programs_of_whom_nothing_is_known_are_one_caller_and_are_bounded_too() -> None:

@@ -262,6 +262,9 @@ def test_windows_table() -> None:
     assert callers_windows.find_in_table(struct.pack("<I", 1) + ours + theirs, ENDS) is None
     for cut in range(len(table)):
         assert callers_windows.find_in_table(table[:cut], ENDS) in {None, 22}
+    for client, ours in (("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")):
+        ends = [socket.inet_aton(client), windows_port(40001), socket.inet_aton(ours), windows_port(1143)]
+        assert callers_windows.find_in_table(struct.pack("<I", 1) + row.pack(5, *ends, 33), ENDS) is None
 
 
 def test_windows_table_of_ipv6() -> None:
@@ -300,6 +303,8 @@ def test_macos_list() -> None:
     assert callers_macos.find_in_list(listed, ENDS) == Owner("501", 4711)
     six = Ends(("::1", 40001), ("::1", 1143))
     assert callers_macos.find_in_list(listed, six) is None
+    for client, ours in (("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")):
+        assert callers_macos.find_in_list(head + macos_connection(client, ours, ENDS, 503), ENDS) is None
     assert callers_macos.find_in_list(head + macos_connection("::1", "::1", six, 502, flag=2), six) == Owner(
         "502", 4711
     )

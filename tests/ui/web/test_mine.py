@@ -109,6 +109,9 @@ async def test_only_what_my_own_programs_asked_for(house: House, browser: Browse
     assert await waiting(browser) == [(ALICE, "sign-in", f"http://localhost:{browser.port}/sign-in/{ALICE}")]
     async with browser.get("/mine", headers=ASKING) as response:
         assert BOB not in await response.text()
+        (told,) = (await response.json())["accounts"]
+        assert set(told) == {"address", "is_pending", "program", "seconds"}
+        assert not {name.lower() for name in response.headers} & {"set-cookie", "location"}
     house.caller = Caller("colleague", COLLEAGUE)
     assert [address for address, _, _ in await waiting(browser)] == [BOB]
     house.caller = Caller("stranger", "1002")
