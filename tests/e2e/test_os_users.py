@@ -7,8 +7,9 @@ import contextlib
 import imaplib
 import os
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -85,11 +86,13 @@ def port(bridge: Bridge, protocol: str) -> int:
 
 
 def log_in(user: OsUser | None, bridge: Bridge, protocol: str, username: str, password: str) -> str:
-    where = port(bridge, protocol)
-    sock = user.connect(where) if user is not None else socket.create_connection(("127.0.0.1", where), timeout=60)
-    with closing(Dialogue(sock, protocol)) as dialogue:
+    with closing(Dialogue(connection_of(user, port(bridge, protocol)), protocol)) as dialogue:
         dialogue.ask(username, password)
         return dialogue.answer()
+
+
+def connection_of(user: OsUser | None, where: int) -> socket.socket:
+    return user.connect(where) if user is not None else socket.create_connection(("127.0.0.1", where), timeout=60)
 
 
 def is_accepted(answer: str) -> bool:
@@ -142,6 +145,30 @@ def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge
         imap.select("INBOX", readonly=True)
         assert imap.search(None, "SUBJECT", "forged")[1] == [b""]
     assert shared.log.count("os_user: ") > before
+
+
+def test_a_program_that_forwards_ports_is_its_own_users_program(shared: Bridge, colleague: OsUser) -> None:
+    """Such as `ssh -L`: whoever uses it is not seen."""
+    password, where = shared.password(ALICE), port(shared, "imap")
+    for forwarder, user, is_let_in in ((colleague, None, False), (None, colleague, True)):
+        with ExitStack() as stack:
+            far = stack.enter_context(connection_of(forwarder, where))
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            client = connection_of(user, server.getsockname()[1])
+            near = stack.enter_context(server.accept()[0])
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=pass_on, args=ends, daemon=True).start()
+            with closing(Dialogue(client, "imap")) as dialogue:
+                dialogue.ask(ALICE, password)
+                assert is_accepted(dialogue.answer()) is is_let_in
+
+
+def pass_on(source: socket.socket, sink: socket.socket) -> None:
+    """Until one side ends."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
 
 
 # --- wrong passwords ------------------------------------------------------------------------------------------------

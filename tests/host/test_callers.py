@@ -262,9 +262,10 @@ def test_windows_table() -> None:
     assert callers_windows.find_in_table(struct.pack("<I", 1) + ours + theirs, ENDS) is None
     for cut in range(len(table)):
         assert callers_windows.find_in_table(table[:cut], ENDS) in {None, 22}
-    for client, ours in (("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")):
-        ends = [socket.inet_aton(client), windows_port(40001), socket.inet_aton(ours), windows_port(1143)]
-        assert callers_windows.find_in_table(struct.pack("<I", 1) + row.pack(5, *ends, 33), ENDS) is None
+    for one, other_end in (("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")):
+        near, far = socket.inet_aton(one), socket.inet_aton(other_end)
+        other = row.pack(5, near, windows_port(40001), far, windows_port(1143), 33)
+        assert callers_windows.find_in_table(struct.pack("<I", 1) + other, ENDS) is None
 
 
 def test_windows_table_of_ipv6() -> None:
