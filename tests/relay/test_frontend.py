@@ -154,7 +154,8 @@ async def test_a_client_that_takes_too_long_is_told_so(protocol: Protocol, half:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_without_another_word_it_is_two_minutes(client: MailClient, protocol: Protocol) -> None:
-    assert MachineFrontend(client.bridge, server_machine(protocol, starttls=False), None)._seconds_left == 120
+    frontend = MachineFrontend(client.bridge, server_machine(protocol, starttls=False), None)
+    assert frontend._patience._seconds_left == 120
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -322,7 +322,7 @@ async def test_the_time_is_for_all_logins_of_a_connection(monkeypatch: pytest.Mo
 
 async def test_without_another_word_it_is_two_minutes() -> None:
     async with talking() as (talk, _):
-        assert talk.frontend._seconds_left == 120
+        assert talk.frontend._patience._seconds_left == 120
 
 
 async def test_fifty_commands_without_a_login_are_enough() -> None:
