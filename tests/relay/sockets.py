@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -18,6 +19,9 @@ KINDS: Final[list[type[ReadinessChannel] | type[CompletionChannel]]] = (
     [ReadinessChannel, CompletionChannel] if sys.platform != "win32" else [CompletionChannel]
 )
 """The channels that the loops of this system can drive, its own first: Windows' tells of no readiness."""
+
+SETTLED_SECONDS: Final = 0.05
+"""For what is on its way through a busy machine's loopback: the room that it held is free once it has arrived."""
 
 
 def close_with_reset(sock: socket.socket) -> None:
@@ -72,7 +76,15 @@ async def receive_exactly(channel: Channel, count: int) -> bytes:
 def fill(channel: Channel) -> None:
     """Until the kernel takes nothing more, since nobody reads: not one octet."""
     raw: socket.socket = channel._socket  # type: ignore[attr-defined]  # each kind has one
+    while _took_some(raw):
+        select.select([], [raw], [], SETTLED_SECONDS)
+
+
+def _took_some(raw: socket.socket) -> bool:
+    took = False
     for size in (65536, 1):
         with contextlib.suppress(BlockingIOError):
             while True:
                 raw.send(b"x" * size)
+                took = True
+    return took
