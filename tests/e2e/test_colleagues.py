@@ -73,7 +73,8 @@ def where(user: OsUser | None, bridge: Bridge, answer: dict[str, str]) -> str:
         if user is not None:
             connection.sock = user.connect(bridge.console_port)
         connection.request("GET", f"/?{urlencode(answer)}")
-        path = connection.getresponse().headers["Location"]
+        with connection.getresponse() as given:
+            path = given.headers["Location"]
         assert path is not None
         return path
 

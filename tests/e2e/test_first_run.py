@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -301,9 +302,8 @@ def test_an_order_to_start_while_it_starts_by_itself_is_answered(
         following.rename(run.config)  # it is read a second time
         yaml.safe_dump(written, pipe)
     # Not by the browser, which would ask once more, unseen, when its connection was cut.
-    answer = order.getresponse()
-    assert (answer.status, answer.headers["Location"]) == (303, "/welcome")
-    order.close()
+    with closing(order), order.getresponse() as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/welcome")
     page.goto(f"{run.base}/welcome")
     assert heading(page) == "Sign in, and use it"
     context.close()

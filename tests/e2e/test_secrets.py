@@ -194,7 +194,8 @@ def test_the_browser_of_the_first_set_up_is_started_with_a_link_that_works_once(
         for _ in range(2):
             with closing(http.client.HTTPConnection("localhost", run.port, timeout=30)) as connection:
                 connection.request("GET", given.removeprefix(run.base))
-                statuses.append(connection.getresponse().status)
+                with connection.getresponse() as answer:
+                    statuses.append(answer.status)
         assert statuses == [303, 403]
 
 
