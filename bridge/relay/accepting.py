@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bridge.relay.connected import has_add_reader
+from bridge.relay.watching import watching_of
 from bridge.tasks import task_group
 
 Take = Callable[[socket.socket, Any], None]
-"""A client and its address; must not raise."""
+"""A client and its address; must not raise, nor close a descriptor (bridge.host.loop)."""
 Tell = Callable[[OSError], None]
 """Why no client can be taken now."""
 
@@ -54,6 +55,7 @@ class _Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
         self._loop = loop
+        self._watching = watching_of(loop)
         self._sock = sock
         self._take = take
         self._tell = tell
@@ -61,13 +63,13 @@ class _Watch:
         self._begin()
 
     def end(self) -> None:
-        self._loop.remove_reader(self._sock)
+        self._watching.unwatch(self._sock.fileno())
         if self._pause is not None:
             self._pause.cancel()
 
     def _begin(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._sock, self._accept_one)
+        self._watching.watch(self._sock.fileno(), self._accept_one)
 
     def _accept_one(self) -> None:
         """One for each turn of the loop: sessions that are under way have theirs between two."""
@@ -78,7 +80,7 @@ class _Watch:
         except OSError as problem:
             if not has_left(problem):
                 self._tell(problem)
-                self._loop.remove_reader(self._sock)
+                self._watching.unwatch(self._sock.fileno())
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
             return
         client.setblocking(False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import Protocol as Interface
 
 from bridge.errors import LimitReached, UpstreamUnavailable
@@ -68,22 +68,41 @@ class ConnectionCap:
         """True if half of the places are taken: the next one must say who he is."""
         return self._count >= self._most // 2
 
-    @contextmanager
-    def place(self, caller: str = "") -> Iterator[None]:
-        """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
+    def place(self, caller: str = "") -> AbstractContextManager[None]:
+        """Hold one place; `caller` where that is known and asked for. Raises, on entering: LimitReached."""
+        return _Place(self, caller)
+
+    def _take(self, caller: str) -> None:
         if self._count >= self._most:
             raise LimitReached(f"{self._most} {self._what}")
-        if caller and self._by_caller[caller] >= self._share:
-            raise LimitReached(f"{self._most // 2} {self._what}, {self._share} more of {caller}")
+        if caller:
+            if self._by_caller[caller] >= self._share:
+                raise LimitReached(f"{self._most // 2} {self._what}, {self._share} more of {caller}")
+            self._by_caller[caller] += 1
         self._count += 1
-        self._by_caller[caller] += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
+
+    def _give_back(self, caller: str) -> None:
+        self._count -= 1
+        if caller:
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]
+
+
+class _Place:
+    """One of a cap's. Not a generator: each login has one, and in a bridge with workers little else."""
+
+    __slots__ = ("_caller", "_cap")
+
+    def __init__(self, cap: ConnectionCap, caller: str) -> None:
+        self._cap = cap
+        self._caller = caller
+
+    def __enter__(self) -> None:
+        self._cap._take(self._caller)
+
+    def __exit__(self, *_: object) -> None:
+        self._cap._give_back(self._caller)
 
 
 def console_cap(descriptors: int | None = None) -> ConnectionCap:

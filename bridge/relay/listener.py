@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
 from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import event, trouble
 from bridge.relay.accepting import clients_of
-from bridge.relay.welcome import Welcome
+from bridge.relay.welcome import Served, Welcome
 
 DRAIN_SECONDS = 5.0
 """How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not
@@ -39,7 +39,9 @@ class Listener:
         self.address = socket_name(sockets[0])
         self._sockets = sockets
         self._welcome = welcome
-        self._sessions: set[asyncio.Future[None]] = set()
+        self._sessions: set[Served] = set()
+        self._empty = asyncio.Event()
+        """Set whenever the last session ends."""
         self._closing = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -72,22 +74,30 @@ class Listener:
 
     async def _drain(self, group: asyncio.TaskGroup) -> None:
         """Wait for the sessions; once stop() was called only DRAIN_SECONDS longer."""
-        stopping = group.create_task(self._stopping.wait())
-        while self._sessions and not stopping.done():
-            waiting: set[asyncio.Future[Any]] = {*self._sessions, stopping}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if self._sessions:
-            _, late = await asyncio.wait(self._sessions, timeout=DRAIN_SECONDS)
-            for session in late:
-                session.cancel()
+        if not self._sessions:
+            return
+        self._empty.clear()
+        waiting = [group.create_task(event.wait()) for event in (self._empty, self._stopping)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._empty.wait()
+        for session in list(self._sessions):
+            session.cancel()
 
     def _begin(self, group: asyncio.TaskGroup, client: socket.socket, address: Any) -> None:
         conn = f"{self.protocol.value}-{next(_numbers)}"
         served = self._welcome(conn, client, f"{address[0]}:{address[1]}")
-        session = served if isinstance(served, asyncio.Future) else group.create_task(served, name=conn)
+        session = group.create_task(served, name=conn) if isinstance(served, Coroutine) else served
         self._sessions.add(session)
-        session.add_done_callback(self._sessions.discard)
+        session.add_done_callback(self._over)
+
+    def _over(self, session: Served) -> None:
+        self._sessions.discard(session)
+        if not self._sessions:
+            self._empty.set()
 
     def _trouble(self, problem: OSError) -> None:
         trouble("listener.full", address=self.address, reason=str(problem))

@@ -9,11 +9,11 @@ import socket
 import ssl
 import weakref
 from collections.abc import Callable
-from typing import Protocol
 
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
 from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, tls_reason
+from bridge.relay.watching import watching_of
 
 PIECE = 128 * 1024
 """Octets moved in one direction before other sessions get their turn; also the read buffer that all channels of a loop
@@ -22,43 +22,6 @@ BURST_SECONDS = 0.002
 """Full records that come quicker than this are a bulk download; a WAN brings the next some 10 ms later."""
 SHORTLY_SECONDS = 0.02
 """Until the next look, where TLS waits for what the loop cannot tell of. Rare."""
-
-
-class Watching(Protocol):
-    """What runs a callback when there is something to read."""
-
-    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Each time there is, until rest() or unwatch()."""
-
-    def rest(self, descriptor: int) -> None:
-        """Not for now; most likely watch() follows soon."""
-
-    def unwatch(self, descriptor: int) -> None:
-        """Not any more."""
-
-
-class _ByHandles:
-    """On any loop with add_reader."""
-
-    __slots__ = ("_loop",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
-        self._loop.add_reader(descriptor, callback)
-
-    def unwatch(self, descriptor: int) -> None:
-        self._loop.remove_reader(descriptor)
-
-    rest = unwatch
-
-
-def _watching_of(loop: asyncio.AbstractEventLoop) -> Watching:
-    """bridge.host.loop's has its own way, without Handle and queue, and without a word to the kernel for each answer in
-    a dialogue."""
-    own: Watching | None = getattr(loop, "watching", None)
-    return own or _ByHandles(loop)
 
 
 class _Buffer:
@@ -98,7 +61,7 @@ class ReadinessChannel(Channel):
         self._socket = sock
         self._descriptor = sock.fileno()
         self._loop = loop
-        self._watching = _watching_of(loop)
+        self._watching = watching_of(loop)
         self._buffer = _buffer_of(loop)
         self._read_record: Callable[[int, memoryview], int] | None = None
         self._write: Callable[[memoryview], int] = sock.send

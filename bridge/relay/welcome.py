@@ -34,13 +34,25 @@ CallerOf = Callable[[Ends | None], Awaitable[Caller]]
 """Whose program is at the other end of a connection."""
 
 
+class Served(Interface):
+    """A mail client's session, here or in another process. A task is one."""
+
+    def add_done_callback(self, tell: Callable[[Any], object], /) -> object:
+        """`tell` gets this object when the session is over."""
+        ...
+
+    def cancel(self) -> object:
+        """End it, soon."""
+        ...
+
+
 class Welcome(Interface):
     """Serves one mail client."""
 
-    def __call__(self, conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
-        """What serves it; or, where that is another process's task from now on, what is done when it is over.
+    def __call__(self, conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | Served:
+        """What serves it; or the session, where another process has it from now on.
 
-        `client` is closed then. Raises: nothing, nor does what is returned. Cancelling that ends the session.
+        `client` is closed in the end. Raises: nothing, nor does what is returned.
         """
         ...
 

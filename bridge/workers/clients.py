@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from bridge.errors import LimitReached
 from bridge.model import Account, Caller, Ends
 from bridge.relay.channel import ends_of
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Client:
-    """A mail client that a worker serves, or is about to."""
+    """A mail client that a worker serves, or is about to; a session for the listener (welcome.Served).
 
+    With several workers this is all that an ordinary login costs the bridge's own process: plain calls, no future.
+    """
+
+    conn: str
+    port: int
+    """Of the workers' numbers."""
+    peer: str
     held: socket.socket
     """Our descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
     whoever has left must not be taken for a program that has got his port since: as long as this is held, and has a
     peer, nobody can have."""
     later: bytes = b""
     """In clear, that it shall come again; empty where TLS comes first."""
+    named: str = ""
+    """What a balancer calls it; empty where there is none."""
+    no_place: str = ""
+    """Why it is to be sent away, in its protocol; empty if it is not."""
     place: AbstractContextManager[None] | None = None
     """Among those that have not logged in."""
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    """When it is over; cancelling ends it."""
     is_direct: bool = True
     """See Channel."""
     origin: Ends | None = None
@@ -35,6 +45,10 @@ class Client:
     """Once somebody has asked."""
     account: Account | None = None
     """Once the local password was right: a worker gets no token for anybody else."""
+    end_it: Callable[[str], object] | None = None
+    """Tells its worker to end the session of this `conn`; once it has one."""
+    is_over: bool = False
+    _tell: Callable[[Any], object] | None = None
 
     def hold(self, place: AbstractContextManager[None]) -> None:
         """Until release(). Raises: LimitReached."""
@@ -57,8 +71,32 @@ class Client:
     def end(self) -> None:
         """Its session is over. Idempotent."""
         self.release()
-        if not self.done.done():
-            self.done.set_result(None)
+        self.is_over = True
+        if self._tell is not None:
+            tell, self._tell = self._tell, None
+            tell(self)
+
+    def add_done_callback(self, tell: Callable[[Any], object], /) -> None:
+        """See welcome.Served; for one, who is told at once."""
+        if self.is_over:
+            tell(self)
+        else:
+            self._tell = tell
+
+    def cancel(self) -> None:
+        """See welcome.Served."""
+        if self.end_it is not None and not self.is_over:
+            self.end_it(self.conn)
+
+    async def over(self) -> None:
+        """Until it is; cancelling this ends it."""
+        over = asyncio.Event()
+        self.add_done_callback(lambda _: over.set())
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     @property
     def ends(self) -> Ends | None:
@@ -75,22 +113,8 @@ class Places:
         """Why there is none for it; empty if there is one."""
         self._no_place = no_place
 
-    @contextmanager
-    def place(self, caller: str = "") -> Iterator[None]:
+    def place(self, caller: str = "") -> AbstractContextManager[None]:
         """See limits.Cap."""
         if self._no_place:
             raise LimitReached(self._no_place)
-        yield
-
-
-@dataclass(slots=True)
-class Handed:
-    """What a worker is told of a mail client, with its socket."""
-
-    conn: str
-    port: int
-    peer: str
-    named: str = ""
-    """What a balancer calls it; its `peer` where there is none."""
-    no_place: str = ""
-    """Why it is to be sent away, in its protocol; empty if it is not."""
+        return nullcontext()

@@ -10,7 +10,7 @@ import errno
 import json
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from typing import Protocol as Interface
 
@@ -21,8 +21,8 @@ Take = Callable[[list[Any], socket.socket | None], None]
 """A message, and the socket that came with it. A `client` has one, or None where this process could hold no more."""
 
 SOON_SECONDS, SOON_MESSAGES = 0.1, 32
-"""For what is not urgent: after so long, or as soon as there are so many. To be woken costs a process that has nothing
-else to do several times what it then does: its memory has left the processor's caches."""
+"""For news, which are not urgent: after so long, or as soon as there are so many. To be woken costs a process that has
+nothing else to do several times what it then does: its memory has left the processor's caches."""
 
 _LATER = {errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 """The system is short of something; the other process is well. Linux has a limit for sockets on their way to a process
@@ -34,6 +34,9 @@ _DECODE = json.JSONDecoder().decode
 
 HANDED = "client"
 """The message that a socket goes with."""
+
+News = Callable[[], Sequence[Any] | None]
+"""One message of all that has happened since the last; None if nothing has."""
 
 
 class Passage(Interface):
@@ -60,12 +63,17 @@ class Passage(Interface):
 class Link:
     """One end. Both processes are ours: what does not fit ends the link, and with it the worker."""
 
-    def __init__(self, passage: Passage, take: Take, gone: Callable[[], None]) -> None:
-        """`take` is called for each message; `gone` once, when the other process has ended or makes no sense."""
+    def __init__(self, passage: Passage, take: Take, gone: Callable[[], None], news: News = lambda: None) -> None:
+        """`take` is called for each message; `gone` once, when the other process has ended or makes no sense.
+
+        `news` is asked for what has_news() announced, whenever something goes out.
+        """
         self._loop = asyncio.get_running_loop()
         self._passage = passage
         self._take = take
         self._gone = gone
+        self._news = news
+        self._news_count = 0
         self._received = bytearray()
         self._sockets: deque[socket.socket | None] = deque()
         self._queue: deque[tuple[bytes, socket.socket | None]] = deque()
@@ -75,22 +83,32 @@ class Link:
         self._is_open = True
         self._loop.add_reader(passage, self._readable)
 
-    def send(self, *message: Any, handed: socket.socket | None = None, is_urgent: bool = True) -> None:
-        """Say something; the other process gets a descriptor of its own for what is `handed`. Ours is the caller's to
-        close, once that process has answered, or the link has ended. Never blocks; after the end it is lost.
+    def send(self, *message: Any) -> None:
+        """Say something. Never blocks; after the end it is lost."""
+        if not self._is_open:
+            return
+        self._queue.append((_line(message), None))
+        if not self._is_urgent:
+            self._is_urgent = True
+            self._loop.call_soon(self._flush)
 
-        What is not urgent goes with the next that is, or soon: to wake the other process costs more than to tell it.
+    def hand_over(self, sock: socket.socket, *words: Any) -> None:
+        """Say HANDED and these words, by which the other process gets a descriptor of its own for this socket. Ours is
+        the caller's to close, once that process has answered, or the link has ended. Never blocks, see send().
         """
         if not self._is_open:
             return
-        self._queue.append((_ENCODE(message).encode() + b"\n", handed))
-        if handed is not None:
-            self._flush()  # a system call of its own in any case
-        elif is_urgent and not self._is_urgent:
-            self._is_urgent = True
+        self._queue.append((_line((HANDED, *words)), sock))
+        self._flush()  # at once: a system call of its own in any case
+
+    def has_news(self) -> None:
+        """One thing more that `news` has to tell: with the next message, or soon. To wake the other process costs more
+        than to tell it."""
+        self._news_count += 1
+        if self._news_count == SOON_MESSAGES:
             self._loop.call_soon(self._flush)
-        elif not is_urgent:
-            self._put_off()
+        elif self._flushing is None and self._is_open:
+            self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
 
     def close(self) -> None:
         """Say the rest as far as that works at once, and end; the other side notices. Idempotent."""
@@ -108,18 +126,16 @@ class Link:
 
     # --- out ----------------------------------------------------------------------------------------------------
 
-    def _put_off(self) -> None:
-        if len(self._queue) == SOON_MESSAGES:
-            self._loop.call_soon(self._flush)
-        elif self._flushing is None:
-            self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
-
     def _flush(self) -> None:
         if not self._is_open:
             return
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        if self._news_count:
+            self._news_count = 0
+            if (message := self._news()) is not None:
+                self._queue.append((_line(message), None))
         try:
             while self._queue:
                 self._send_some()
@@ -181,3 +197,7 @@ class Link:
             trouble("worker.misunderstood", error=type(problem).__name__)  # not its text: it may repeat a secret
             return False
         return True
+
+
+def _line(message: Sequence[Any]) -> bytes:
+    return _ENCODE(message).encode() + b"\n"

@@ -24,8 +24,8 @@ from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
 from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
-from bridge.relay.welcome import Service, Welcome, supervised
-from bridge.workers.clients import Client, Handed, Places
+from bridge.relay.welcome import Served, Service, Welcome, supervised
+from bridge.workers.clients import Client, Places
 from bridge.workers.link import Link
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.running import RunningWorker
@@ -112,7 +112,7 @@ class Pool:
         """Until it ends, or this is cancelled."""
         async with asyncio.TaskGroup() as group:
             worker = RunningWorker(number, process, group)
-            worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.gone.set)
+            worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.lose)
             self._workers.append(worker)
             for port in self._ports:
                 worker.link.send("port", pack(port))
@@ -145,12 +145,13 @@ class Pool:
         for worker in self._workers:
             worker.link.send("port", pack(port))
 
-        def welcome(conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | asyncio.Future[None]:
-            handed, known = Handed(conn, port.number, peer), Client(client, words)
+        def welcome(conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | Served:
+            visitor = Client(conn, port.number, peer, client, words)
             if balancers is None and (worker := self._worker_at_once()) is not None:
-                known.hold(self._services.cap.place())
-                return worker.hand_over(handed, known)
-            return self._welcome(handed, known, balancers, send_away)
+                visitor.hold(self._services.cap.place())
+                worker.hand_over(visitor)
+                return visitor
+            return self._welcome(visitor, balancers, send_away)
 
         return welcome
 
@@ -162,21 +163,22 @@ class Pool:
         return worker if worker is not None and not worker.is_full else None
 
     async def _welcome(
-        self, handed: Handed, visitor: Client, balancers: Balancers | None, send_away: Callable[[Places], Service]
+        self, client: Client, balancers: Balancers | None, send_away: Callable[[Places], Service]
     ) -> None:
         """See Welcome; `send_away` serves whom no worker can."""
-        conn, peer = handed.conn, handed.peer
+        conn, peer = client.conn, client.peer
         with supervised(conn, lambda: peer), ExitStack() as ours:
-            ours.callback(visitor.release)
+            ours.callback(client.release)
             if balancers is not None:
-                visitor.is_direct = False
-                handed.named, visitor.origin = await balancers.introduced(conn, peer, partial(_receive, visitor.held))
-            handed.no_place = await self._place(visitor)
+                client.is_direct = False
+                client.named, client.origin = await balancers.introduced(conn, peer, partial(_receive, client.held))
+            client.no_place = await self._place(client)
             if (worker := await self._free_worker(conn)) is not None:
                 ours.pop_all()
-                await worker.hand_over(handed, visitor)
+                worker.hand_over(client)
+                await client.over()
             else:
-                await send_away(Places(handed.no_place))(conn, visitor.held, handed.named or peer)
+                await send_away(Places(client.no_place))(conn, client.held, client.named or peer)
 
     async def _free_worker(self, conn: str) -> RunningWorker | None:
         """The one with the fewest sessions; None if none has room."""
@@ -214,6 +216,8 @@ class Pool:
 
     def _take(self, worker: RunningWorker, message: list[Any]) -> None:
         match message:
+            case ["news", list(entered), list(over)]:
+                worker.told(entered, over)
             case ["ask", int(number), str(what), *arguments]:
                 answering = worker.group.create_task(self._answer(worker, number, what, arguments))
                 worker.requests[number] = answering
@@ -222,15 +226,9 @@ class Pool:
             case ["cancel", int(number)]:
                 if (request := worker.requests.get(number)) is not None:
                     request.cancel()
-            case ["in", str(conn)]:
-                if (client := worker.clients.get(conn)) is not None:
-                    client.release()
             case ["lost", str(conn)]:
                 if (client := worker.clients.pop(conn, None)) is not None:
                     client.send_away()
-                    client.end()
-            case ["done", str(conn)]:
-                if (client := worker.clients.pop(conn, None)) is not None:
                     client.end()
             case ["here"]:
                 worker.silences = 0
@@ -254,7 +252,7 @@ class Pool:
                         await asyncio.Event().wait()  # until cancelled: by the worker, or because it has died
                 case _:
                     worker.link.close()
-                    worker.gone.set()
+                    worker.lose()
         except BridgeError as problem:
             worker.link.send("problem", number, encode_error(problem))
         except Exception as bug:  # noqa: BLE001  the supervisor of section 8: a bug ends one session, not the worker
@@ -302,7 +300,7 @@ class Pool:
     # --- small things -------------------------------------------------------------------------------------------
 
     def _ready(self) -> list[RunningWorker]:
-        return [worker for worker in self._workers if worker.room and not worker.gone.is_set()]
+        return [worker for worker in self._workers if worker.room]
 
     def _emptiest(self) -> RunningWorker | None:
         return min(self._ready(), key=lambda worker: worker.burden, default=None)

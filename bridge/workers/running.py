@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from functools import partial
 
 from bridge.clock import Clock
 from bridge.errors import PeerGone
 from bridge.model import Account
 from bridge.observe.logs import trouble
-from bridge.workers.clients import Client, Handed
-from bridge.workers.link import HANDED, Link
+from bridge.workers.clients import Client
+from bridge.workers.link import Link
 from bridge.workers.process import Process
 
 LOOK_SECONDS = 10.0
@@ -37,7 +36,7 @@ class RunningWorker:
     group: asyncio.TaskGroup
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     room: int = 0
-    """Sessions that its descriptors are enough for; 0 until it is ready."""
+    """Sessions that its descriptors are enough for; 0 until it is ready, and when it has gone."""
     silences: int = 0
     """Questions whether it is there that it has not answered yet."""
     clients: dict[str, Client] = field(default_factory=dict)
@@ -60,17 +59,28 @@ class RunningWorker:
         """It has said so, and how many descriptors it may have."""
         self.room = max(1, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_PER_SESSION)
 
-    def hand_over(self, handed: Handed, known: Client) -> asyncio.Future[None]:
-        """From now on it is this worker's. Returns: what is done when its session is over; cancelling it ends it."""
-        named = handed.named or handed.peer
-        self.link.send(HANDED, handed.conn, handed.port, handed.peer, named, handed.no_place, handed=known.held)
-        self.clients[handed.conn] = known
-        known.done.add_done_callback(partial(self._tell_if_cancelled, handed.conn))
-        return known.done
+    def lose(self) -> None:
+        """It has ended, or makes no sense: nobody is handed over to it any more."""
+        self.room = 0
+        self.gone.set()
 
-    def _tell_if_cancelled(self, conn: str, done: asyncio.Future[None]) -> None:
-        if done.cancelled():
-            self.link.send("end", conn)
+    def hand_over(self, client: Client) -> None:
+        """From now on it is this worker's."""
+        self.link.hand_over(client.held, client.conn, client.port, client.peer, client.named, client.no_place)
+        self.clients[client.conn] = client
+        client.end_it = self._end_client
+
+    def _end_client(self, conn: str) -> None:
+        self.link.send("end", conn)
+
+    def told(self, entered: list[str], over: list[str]) -> None:
+        """News of its mail clients: who has logged in, and whose session is over, whether he had or not."""
+        for conn in entered:
+            if (client := self.clients.get(conn)) is not None:
+                client.release()
+        for conn in over:
+            if (client := self.clients.pop(conn, None)) is not None:
+                client.end()
 
     def client_of(self, conn: str) -> Client:
         """Raises: PeerGone."""

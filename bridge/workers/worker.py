@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -64,7 +64,11 @@ class _Worker:
         self.logins = RecentLogins(SystemClock())
         self.accounts: dict[str, Account] = {}
         """By address: those whose local password was right."""
-        self.link = Link(passage, self._take, self.gone.set)
+        self.link = Link(passage, self._take, self.gone.set, self._news)
+        self._entered: list[str] = []
+        """Mail clients that have logged in, as far as the bridge has not been told yet."""
+        self._over: list[str] = []
+        """Those that have gone since."""
         self._group = group
         self._reception = Reception(lambda: self._manner.smtp)
         self._ports: dict[int, Port] = {}
@@ -90,7 +94,7 @@ class _Worker:
     def _take(self, message: list[Any], handed: socket.socket | None) -> None:
         match message:
             case ["client", str(conn), int(port), str(peer), str(named), str(no_place)]:
-                self._begin(_Client(conn, self._ports[port], named, no_place), peer, handed)
+                self._begin(_Client(conn, self._ports[port], named or peer, no_place), peer, handed)
             case ["end", str(conn)]:
                 if (session := self._sessions.get(conn)) is not None:
                     session.cancel()
@@ -136,11 +140,24 @@ class _Worker:
             return
         session = self._group.create_task(self._serve(client, handed), name=conn)
         self._sessions[conn] = session
-        session.add_done_callback(lambda _: self._over(conn))
+        session.add_done_callback(lambda _: self._has_ended(conn))
 
-    def _over(self, conn: str) -> None:
+    def has_entered(self, conn: str) -> None:
+        """It has logged in, or its session is about to end: it needs no place among those that have not."""
+        self._entered.append(conn)
+        self.link.has_news()
+
+    def _has_ended(self, conn: str) -> None:
         del self._sessions[conn]
-        self.link.send("done", conn, is_urgent=False)
+        if conn in self._entered:  # a short session, all of it since the last news
+            self._entered.remove(conn)
+        self._over.append(conn)
+        self.link.has_news()
+
+    def _news(self) -> tuple[str, list[str], list[str]]:
+        news = "news", self._entered, self._over
+        self._entered, self._over = [], []
+        return news
 
     async def _serve(self, client: _Client, handed: socket.socket) -> None:
         try:
@@ -229,14 +246,26 @@ class _Questions(Places):
         async with self._worker.asking("turn", *key, most):
             yield
 
-    @contextmanager
-    def place(self, caller: str = "") -> Iterator[None]:
+    def place(self, caller: str = "") -> AbstractContextManager[None]:
         """See limits.Cap. The session's is over with its login; the handshake's, before, does not end it."""
-        with super().place(caller):
-            try:
-                yield
-            finally:
-                self._worker.link.send("in", self._conn, is_urgent=False)
+        super().place(caller)
+        return _Place(self._worker, self._conn)
+
+
+class _Place:
+    """Until a login, among those who have not logged in."""
+
+    __slots__ = ("_conn", "_worker")
+
+    def __init__(self, worker: _Worker, conn: str) -> None:
+        self._worker = worker
+        self._conn = conn
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.has_entered(self._conn)
 
 
 def _peer_of(sock: socket.socket) -> str:

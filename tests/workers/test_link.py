@@ -23,7 +23,17 @@ class Peer:
     def __init__(self, sock: socket.socket) -> None:
         self.heard: asyncio.Queue[tuple[list[Any], socket.socket | None]] = asyncio.Queue()
         self.gone = asyncio.Event()
-        self.link = Link(UnixPassage(sock), lambda *message: self.heard.put_nowait(message), self.gone.set)
+        self.happened: list[int] = []
+        self.link = Link(UnixPassage(sock), lambda *message: self.heard.put_nowait(message), self.gone.set, self._news)
+
+    def happens(self, number: int) -> None:
+        """Something that the other end is to hear of some time."""
+        self.happened.append(number)
+        self.link.has_news()
+
+    def _news(self) -> tuple[str, list[int]] | None:
+        happened, self.happened = self.happened, []
+        return ("news", happened) if happened else None
 
 
 @contextmanager
@@ -42,11 +52,11 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
         with listening:
             for number in range(300):
                 if number % 3:
-                    one.link.send("word", number, "é" * number, is_urgent=bool(number % 2))
+                    one.link.send("word", number, "é" * number)
                 else:
                     client = socket.create_connection(listening.getsockname())
                     accepted, address = listening.accept()
-                    one.link.send("client", number, address[1], handed=stack.enter_context(accepted))
+                    one.link.hand_over(stack.enter_context(accepted), number, address[1])
                     client.close()
             for number in range(300):
                 message, handed = await other.heard.get()
@@ -57,21 +67,47 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
                     handed.close()
 
 
-@pytest.mark.parametrize("urgent", [True, False])
-async def test_what_is_not_urgent_waits_for_what_is_or_for_others_of_its_kind(
-    urgent: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", ["enough of them", "a message", "a socket", "the end"])
+async def test_news_wait_for_whatever_goes_out_next_or_for_enough_of_them(
+    end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "SOON_SECONDS", 3600)
-    with peers() as (one, other):
-        for number in range(link.SOON_MESSAGES - 1):
-            one.link.send("word", number, is_urgent=False)
+    numbers = list(range(link.SOON_MESSAGES - 1))
+    with peers() as (one, other), socket.socket() as sock:
+        for number in numbers:
+            one.happens(number)
         for _ in range(5):  # turns of the loop
             await asyncio.sleep(0)
         assert other.heard.empty()
-        one.link.send("last", is_urgent=urgent)
-        for _ in range(link.SOON_MESSAGES):
-            message, _ = await other.heard.get()
-        assert message == ["last"]
+        match end:
+            case "enough of them":
+                one.happens(len(numbers))
+                numbers.append(len(numbers))
+            case "a message":
+                one.link.send("word")
+            case "a socket":
+                one.link.hand_over(sock)
+            case _:
+                one.link.close()
+        heard = [await other.heard.get()]
+        if end in {"a message", "a socket"}:
+            heard.append(await other.heard.get())
+        assert [message for message, _ in heard if message[0] == "news"] == [["news", numbers]]
+        assert other.heard.empty()
+        assert one.happened == []
+        for _, handed in heard:
+            if handed is not None:
+                handed.close()
+
+
+async def test_news_go_out_by_themselves_soon_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "SOON_SECONDS", 0.01)
+    with peers() as (one, other):
+        for number in range(3):
+            one.happens(number)
+            assert (await other.heard.get())[0] == ["news", [number]]
+        one.link.send("word")
+        assert (await other.heard.get())[0] == ["word"]
 
 
 class Short(UnixPassage):
@@ -96,7 +132,7 @@ async def test_what_the_system_has_no_room_for_is_sent_later(error: int, monkeyp
     one = Link(Short(ours), lambda *_: None, lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         one.send("before")
-        one.send(link.HANDED, 1, handed=listening)
+        one.hand_over(listening, 1)
         one.send("behind")
         heard = [await other.heard.get() for _ in range(3)]
         assert [message[0] for message, _ in heard] == ["before", link.HANDED, "behind"]
@@ -120,13 +156,13 @@ async def test_more_than_the_kernel_takes_waits_and_arrives_whole() -> None:
 
 async def test_the_end_is_noticed_and_what_was_said_before_it_is_heard() -> None:
     with peers() as (one, other):
-        one.link.send("last", is_urgent=False)
+        one.link.send("last")
         one.link.close()
         await other.gone.wait()
         assert (await other.heard.get())[0] == ["last"]
         other.link.send("too late")
         with socket.socket() as accepted:
-            one.link.send("client", handed=accepted)
+            one.link.hand_over(accepted)
             assert accepted.fileno() != -1, "it is whose it was"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 from bridge.model import AccessToken, Account, Login, Protocol
 from bridge.secret import Secret
@@ -25,13 +26,15 @@ def memory(life: float = 3600.0) -> tuple[RecentLogins, ManualClock, AccessToken
 def test_only_the_very_same_login_is_remembered() -> None:
     logins, _, token = memory()
     assert logins.find(LOGIN) == (ALICE, token)
-    for other in (
-        replace(LOGIN, password=Secret(b"CANARY-passwore")),
-        replace(LOGIN, username="bob@example.com"),
-        replace(LOGIN, protocol=Protocol.POP3),
-        replace(LOGIN, client_name="crm"),
-    ):
-        assert logins.find(other) is None
+    others: dict[str, Any] = {
+        "protocol": Protocol.POP3,
+        "username": "bob@example.com",
+        "password": Secret(b"CANARY-passwore"),
+        "client_name": "crm",
+    }
+    assert others.keys() == {field.name for field in fields(Login)}
+    for name, value in others.items():
+        assert logins.find(replace(LOGIN, **{name: value})) is None
 
 
 def test_it_is_asked_about_again_after_a_while() -> None:

@@ -1,0 +1,44 @@
+"""What a loop tells of without a Handle for each time: that there is something to read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Watching(Protocol):
+    """What runs a callback when there is something to read."""
+
+    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Each time there is, until rest() or unwatch()."""
+
+    def rest(self, descriptor: int) -> None:
+        """Not for now; most likely watch() follows soon."""
+
+    def unwatch(self, descriptor: int) -> None:
+        """Not any more."""
+
+
+class _ByHandles:
+    """On any loop with add_reader."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self._loop.add_reader(descriptor, callback)
+
+    def unwatch(self, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+
+    rest = unwatch
+
+
+def watching_of(loop: asyncio.AbstractEventLoop) -> Watching:
+    """bridge.host.loop's has its own way, without Handle and queue, and without a word to the kernel for each answer in
+    a dialogue."""
+    own: Watching | None = getattr(loop, "watching", None)
+    return own or _ByHandles(loop)
