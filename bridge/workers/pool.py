@@ -303,7 +303,11 @@ class Pool:
         return [worker for worker in self._workers if worker.room]
 
     def _emptiest(self) -> RunningWorker | None:
-        return min(self._ready(), key=lambda worker: worker.burden, default=None)
+        emptiest = None
+        for worker in self._workers:
+            if worker.room and (emptiest is None or worker.burden < emptiest.burden):
+                emptiest = worker
+        return emptiest
 
     async def _change(self) -> None:
         await self._changed.wait()

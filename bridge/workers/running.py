@@ -66,7 +66,7 @@ class RunningWorker:
 
     def hand_over(self, client: Client) -> None:
         """From now on it is this worker's."""
-        self.link.hand_over(client.held, client.conn, client.port, client.peer, client.named, client.no_place)
+        self.link.hand_over(client.held, client.conn, str(client.port), client.peer, client.named, client.no_place)
         self.clients[client.conn] = client
         client.end_it = self._end_client
 

@@ -93,8 +93,8 @@ class _Worker:
 
     def _take(self, message: list[Any], handed: socket.socket | None) -> None:
         match message:
-            case ["client", str(conn), int(port), str(peer), str(named), str(no_place)]:
-                self._begin(_Client(conn, self._ports[port], named or peer, no_place), peer, handed)
+            case ["client", str(conn), str(port), str(peer), str(named), str(no_place)]:
+                self._begin(_Client(conn, self._ports[int(port)], named or peer, no_place), peer, handed)
             case ["end", str(conn)]:
                 if (session := self._sessions.get(conn)) is not None:
                     session.cancel()

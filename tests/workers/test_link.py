@@ -56,14 +56,14 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
                 else:
                     client = socket.create_connection(listening.getsockname())
                     accepted, address = listening.accept()
-                    one.link.hand_over(stack.enter_context(accepted), number, address[1])
+                    one.link.hand_over(stack.enter_context(accepted), str(number), f'é"{address[1]}')
                     client.close()
             for number in range(300):
                 message, handed = await other.heard.get()
-                assert message[1] == number
+                assert int(message[1]) == number
                 assert (handed is not None) is (number % 3 == 0)
                 if handed is not None:
-                    assert handed.getpeername()[1] == message[2]
+                    assert f'é"{handed.getpeername()[1]}' == message[2]
                     handed.close()
 
 
@@ -132,7 +132,7 @@ async def test_what_the_system_has_no_room_for_is_sent_later(error: int, monkeyp
     one = Link(Short(ours), lambda *_: None, lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         one.send("before")
-        one.hand_over(listening, 1)
+        one.hand_over(listening, "1")
         one.send("behind")
         heard = [await other.heard.get() for _ in range(3)]
         assert [message[0] for message, _ in heard] == ["before", link.HANDED, "behind"]
