@@ -15,7 +15,7 @@ class Adapter:
 
     def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
         self._name = name
-        self._identity = identity
+        self._fingerprint = answers.fingerprint(identity)  # once: each login asks for it
         self._clock = clock
 
     @property
@@ -26,4 +26,4 @@ class Adapter:
     @property
     def fingerprint(self) -> str:
         """Of what a stored sign-in depends on."""
-        return answers.fingerprint(self._identity)
+        return self._fingerprint
