@@ -128,6 +128,34 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not() -> None:
     assert len(ended) == 1
 
 
+@pytest.mark.parametrize("how", [Listener.stop, Listener.retire])
+async def test_with_the_last_session_a_closed_port_is_over(
+    how: Callable[[Listener], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After stop() it need not have all of its time; after retire() there is no other end."""
+    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 3600)
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    listener = Listener(Protocol.IMAP, [sock], Service(echo, ConnectionCap()))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        running = group.create_task(listener.run())
+        streams = [await asyncio.open_connection(*sock.getsockname()) for _ in range(3)]
+        for reader, writer in streams:
+            writer.write(b"x\n")
+            await reader.readline()
+        for reader, writer in streams[:2]:  # while it is open yet
+            writer.close()
+            await reader.read()
+        reader, writer = streams[2]
+        how(listener)
+        for _ in range(3):
+            writer.write(b"still\n")
+            assert await reader.readline() == b"imap still\n"
+        assert not running.done()
+        writer.close()
+    assert listener.sessions == 0
+
+
 async def test_a_client_that_leaves_before_it_is_served_disturbs_nobody() -> None:
     async with listening(echo) as (_, address):
         for _ in range(50):
