@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from bridge.accounts.passwords import Kept
 from bridge.clock import Clock
 from bridge.model import Caller
 from bridge.secret import Secret
+from bridge.shares import Shares
 
 LIFE = 900.0
 """Seconds that a login is remembered: from the CRM's first try to the end of a sign-in with a second factor. A CRM that
@@ -47,15 +47,16 @@ class Asks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._asks: OrderedDict[str, list[Ask]] = OrderedDict()
+        self._asks: dict[str, list[Ask]] = {}
+        self._shares = Shares()
+        """Of each caller: the addresses, in turn of his own wishes."""
         self._told: dict[str, float] = {}
         self._news: dict[str, list[float]] = {}
         """By caller: when somebody was told of what they wanted."""
 
     def note(self, address: str, caller: Caller, password: Secret[bytes] | None = None) -> Ask:
         """Remember this login; `password` where it is to be kept. Returns: the entry, an old one if it is the same."""
-        asks = self._asks.setdefault(address, [])
-        self._asks.move_to_end(address)
+        asks = list(self._asks.get(address, []))
         mine = [ask for ask in asks if ask.caller.key == caller.key]
         found = next((ask for ask in reversed(mine) if _is_same(ask, password)), None)
         if found is None:
@@ -66,18 +67,18 @@ class Asks:
             asks.remove(found)
         found.at = self._clock.monotonic()
         asks.append(found)
-        while len({ask.caller.key for ask in asks}) > CALLERS:
+        while len(_callers(asks)) > CALLERS:
             asks.pop(0)
+        self._keep(address, asks)
+        self._shares.add(caller.key, address)
         while len(self._asks) > ADDRESSES:
             self._make_room()
         return found
 
     def _make_room(self) -> None:
-        """Forget the oldest wish of the caller who has the most."""
-        numbers = Counter(ask.caller.key for asks in self._asks.values() for ask in asks)
-        ((greedy, _),) = numbers.most_common(1)
-        oldest = next(address for address, asks in self._asks.items() if any(ask.caller.key == greedy for ask in asks))
-        self._keep(oldest, [ask for ask in self._asks[oldest] if ask.caller.key != greedy])
+        """Forget the oldest wish of the caller who has wishes for the most addresses."""
+        greedy, address = self._shares.next_to_go()
+        self._keep(address, [ask for ask in self._asks[address] if ask.caller.key != greedy])
 
     def of(self, address: str) -> list[Ask]:
         """Of this address, the latest first."""
@@ -87,10 +88,13 @@ class Asks:
         return asks[::-1]
 
     def _keep(self, address: str, asks: list[Ask]) -> None:
+        """These are all of this address from now on; whoever is new among them has yet to be counted."""
+        for gone in _callers(self._asks.pop(address, [])) - _callers(asks):
+            self._shares.remove(gone, address)
         if asks:
             self._asks[address] = asks
         else:
-            self.forget(address)
+            self._told.pop(address, None)
 
     def is_news(self, address: str) -> bool:
         """True if the person should be told now of what was noted; not again for a while."""
@@ -118,8 +122,11 @@ class Asks:
 
     def forget(self, address: str) -> None:
         """The person has answered."""
-        self._asks.pop(address, None)
-        self._told.pop(address, None)
+        self._keep(address, [])
+
+
+def _callers(asks: list[Ask]) -> set[str]:
+    return {ask.caller.key for ask in asks}
 
 
 def _is_same(ask: Ask, password: Secret[bytes] | None) -> bool:

@@ -30,6 +30,49 @@ def test_made_up_addresses_push_out_those_of_who_has_made_them_up() -> None:
     assert asks.of(made_up(asking.ADDRESSES)) != []
 
 
+class Counted(Caller):
+    """A caller who can be counted: each look at whose program it is is."""
+
+    looks = 0
+
+    @property
+    def key(self) -> str:
+        Counted.looks += 1
+        return f"user {self.user_id}"
+
+
+def test_a_full_table_is_not_counted_anew_for_each_made_up_address() -> None:
+    asks, bob = Asks(ManualClock()), Counted("bob", "1001")
+    for number in range(asking.ADDRESSES):
+        asks.note(made_up(number), bob, PASSWORD)
+    before = Counted.looks
+    asks.note(made_up(asking.ADDRESSES), bob, PASSWORD)
+    assert asks.of(made_up(0)) == []
+    assert 0 < Counted.looks - before < 50
+
+
+def test_what_a_person_has_answered_is_nobodys_share_any_more() -> None:
+    asks = Asks(ManualClock())
+    for number in range(asking.ADDRESSES):
+        asks.note(made_up(number), BOB, PASSWORD)
+        if number % 2:
+            asks.forget(made_up(number))
+    for number in range(asking.ADDRESSES // 2 + 1):
+        asks.note(f"a{number}@pattern.example", ALICE, PASSWORD)  # one too many, and she has the most
+    assert asks.of("a0@pattern.example") == []
+    assert [ask.caller for ask in asks.of(made_up(0))] == [BOB]
+
+
+def test_an_address_that_is_used_again_is_not_the_oldest() -> None:
+    asks = Asks(ManualClock())
+    for number in range(asking.ADDRESSES):
+        asks.note(made_up(number), BOB, PASSWORD)
+    asks.note(made_up(0), BOB, PASSWORD)
+    asks.note(OFFICE, BOB, PASSWORD)
+    assert asks.of(made_up(0)) != []
+    assert asks.of(made_up(1)) == []
+
+
 def test_one_user_makes_no_storm_of_notices() -> None:
     clock = ManualClock()
     asks = Asks(clock)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from bridge.clock import Clock
+from bridge.shares import Shares
 
 V = TypeVar("V")
 
@@ -27,25 +28,35 @@ class Expiring(Generic[V]):
         self._limit = limit
         self._life = life
         self._entries: OrderedDict[str, _Entry[V]] = OrderedDict()
+        self._shares = Shares()
 
     def add(self, key: str, value: V, owner: str = "") -> None:
         """Keep the value for its life from now on. `owner`, the OS user who has caused it; empty if not known."""
-        self._entries.pop(key, None)
+        self._remove(key)
         self._entries[key] = _Entry(self._clock.monotonic() + self._life, value, owner)
+        self._shares.add(owner, key)
         while len(self._entries) > self._limit:
-            ((greedy, _),) = Counter(entry.owner for entry in self._entries.values()).most_common(1)
-            del self._entries[next(key for key, entry in self._entries.items() if entry.owner == greedy)]
+            _, oldest = self._shares.next_to_go()
+            self._remove(oldest)
 
     def get(self, key: str) -> V | None:
         """The value, unless it was never there, has expired or made room."""
         now = self._clock.monotonic()
-        while self._entries and next(iter(self._entries.values())).until <= now:  # all live equally long: oldest first
-            self._entries.popitem(last=False)
+        while self._entries:
+            oldest = next(iter(self._entries))  # all live equally long
+            if self._entries[oldest].until > now:
+                break
+            self._remove(oldest)
         entry = self._entries.get(key)
         return None if entry is None else entry.value
 
     def take(self, key: str) -> V | None:
         """The same, for the last time."""
         value = self.get(key)
-        self._entries.pop(key, None)
+        self._remove(key)
         return value
+
+    def _remove(self, key: str) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._shares.remove(entry.owner, key)
