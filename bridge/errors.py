@@ -33,7 +33,7 @@ class BridgeError(Exception):
         """The text, to be told in any language; None for one that is English only."""
 
     def _of_its_class(self, text: str | Said) -> Diagnosis:
-        return Diagnosis(self.advice, words=str(text))
+        return Diagnosis(self.advice, words=text)
 
     @property
     def public(self) -> str:

@@ -8,6 +8,10 @@ import ssl
 import sys
 from typing import Any
 
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
+
 Stamp = tuple[int, int, int] | None
 """Of a file's content; None while there is no such file."""
 
@@ -18,7 +22,7 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
     The operating system's certificates, and not only certifi's: a company that inspects TLS has put its own there.
     Windows shows a program only those roots that have been used before, and Python on a Mac may come without any:
     there certifi's are added.
-    Raises: OSError, ssl.SSLError if the file cannot be used.
+    Raises: OSError, ssl.SSLError if the file cannot be used; see unusable().
     """
     context = ssl.create_default_context(cafile=ca_file)
     if ca_file is None and not _system_is_complete():
@@ -29,6 +33,15 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
     # Python 3.13 asks for RFC 5280 to the letter, and certificates of inspecting proxies often lack a key usage.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def unusable(ca_file: str | None, problem: OSError) -> Diagnosis:
+    """What people are to be told where client_context() has raised this."""
+    # An SSLError is an OSError whose number is OpenSSL's, not the system's.
+    is_content = isinstance(problem, ssl.SSLError)
+    reason = said("there is no certificate in PEM, or a damaged one") if is_content else system_reason(problem)
+    place = said("those of this system") if ca_file is None else f"ca_file {ca_file}"
+    return Diagnosis.of("trust.unusable", place=place, reason=reason)
 
 
 def take_windows_certificates_one_by_one() -> None:

@@ -17,8 +17,9 @@ class Diagnosis:
     """Of the advice."""
     arguments: tuple[tuple[str, str | Said], ...] = ()
     """Name and value for each placeholder of the sentence, by name."""
-    words: str = ""
-    """The provider's or the mail server's own, without secrets; for forwarding, and all there is to an unknown code."""
+    words: str | Said = ""
+    """The provider's or the mail server's own, without secrets; for forwarding, and all there is to an unknown code.
+    Said where they are ours: of a file that cannot be read, of a network that is not there."""
 
     def __post_init__(self) -> None:
         """Raises: ValueError for an unknown key, or arguments that do not fit its sentence."""
@@ -29,7 +30,7 @@ class Diagnosis:
             raise ValueError("arguments that do not fit the advice")
 
     @classmethod
-    def of(cls, key: str, words: str = "", **known: str | Said) -> Diagnosis:
+    def of(cls, key: str, words: str | Said = "", **known: str | Said) -> Diagnosis:
         """With those of the known arguments that the sentence wants. Raises: ValueError if one is missing."""
         wanted = sorted(ADVICE[key].placeholders)
         return cls(key, tuple((name, known[name]) for name in wanted if name in known), words)
@@ -45,4 +46,5 @@ class Diagnosis:
 
     def told(self, translate: Translate = str) -> str:
         """Our sentence, then their own words in brackets."""
-        return f"{self.sentence(translate)} ({self.words})" if self.words else self.sentence(translate)
+        words = self.words.told(translate) if isinstance(self.words, Said) else self.words
+        return f"{self.sentence(translate)} ({words})" if words else self.sentence(translate)

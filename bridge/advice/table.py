@@ -322,6 +322,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The mail server cannot read the sign-in that mail-bridge sends: the administrator of mail-bridge "
                 "must check the spelling of the address {mailbox} in the configuration."
             ),
+            "trust.unusable": (
+                "The certificates that mail-bridge trusts ({place}) cannot be used: {reason}. The administrator of "
+                "mail-bridge must see to it."
+            ),
             "mail.tls": (
                 "There is no secure connection to the mail server. A security program or a proxy on this network may "
                 "replace its certificate: the administrator of mail-bridge must exempt mail-bridge there, or name the "

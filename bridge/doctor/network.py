@@ -101,6 +101,7 @@ NOT_FROM_CA_FILE = (
     "another authority"
 )
 NOT_TRUSTED = "the certificate is not trusted: {reason}"
+VERBATIM = "{problem}"
 
 _EXPIRED, _NOT_YET, _OTHER_NAME = 10, 9, {62, 64}
 """OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, _CERT_NOT_YET_VALID, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
@@ -201,7 +202,7 @@ def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, flo
     try:
         reached = probe(target, _trust(target), seconds)
     except (ProviderUnavailable, UpstreamUnavailable) as problem:  # of the CA file
-        return failed("connection", subject, NOT_TRUSTED, reason=problem_text(problem)), None
+        return failed("connection", subject, VERBATIM, problem=problem_text(problem)), None
     except Stopped as stopped:
         return _stopped(target, subject, stopped, seconds), None
     ahead = skew(reached.date, reached.asked, reached.answered) if reached.date else None

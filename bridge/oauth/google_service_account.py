@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.clock import Clock
 from bridge.config.google import GoogleProvider
 from bridge.config.presets import GOOGLE_TOKEN_URL
@@ -88,27 +90,27 @@ class GoogleServiceAccount(Unattended):
             with open(self._path, "rb") as file:
                 content = file.read(LARGEST_FILE + 1)
         except OSError as problem:
-            raise self._bad(f"cannot be read ({problem.strerror})") from problem
+            raise self._bad(said("cannot be read ({reason})", reason=system_reason(problem))) from problem
         if len(content) > LARGEST_FILE:
-            raise self._bad("is too large for a key file")
+            raise self._bad(said("is too large for a key file"))
         return content
 
     def _read(self, content: bytes, digest: bytes) -> _Key:
         try:
             found: Any = json.loads(content)
         except (ValueError, RecursionError):
-            raise self._bad("is not JSON") from None  # without the cause, which could quote it
+            raise self._bad(said("is not JSON")) from None  # without the cause, which could quote it
         if not isinstance(found, dict) or found.get("type") != "service_account":
-            raise self._bad("is not the key of a service account")
+            raise self._bad(said("is not the key of a service account"))
         text = {name: value for name, value in found.items() if isinstance(value, str)}
         if not text.get("client_email") or not text.get("private_key"):
-            raise self._bad("lacks client_email or private_key")
+            raise self._bad(said("lacks client_email or private_key"))
         self._check_token_uri(text.get("token_uri", GOOGLE_TOKEN_URL))
         # Only these: a key file must not choose another universe or another address for what it signs.
         info = {name: text[name] for name in ("client_email", "private_key", "private_key_id") if name in text}
         made = signer({**info, "token_uri": self._config.token_url}, self._scopes)
         if made is None:
-            raise self._bad("holds a private_key that cannot be used")
+            raise self._bad(said("holds a private_key that cannot be used"))
         return _Key(digest, text.get("client_id", ""), text["client_email"], made)
 
     def _check_token_uri(self, uri: str) -> None:
@@ -116,14 +118,18 @@ class GoogleServiceAccount(Unattended):
         since nobody at Google has made it."""
         url = urlsplit(uri)
         if url.scheme != "https":
-            raise self._bad("has a token_uri that does not begin with https://")
+            raise self._bad(said("has a token_uri that does not begin with https://"))
         if self._config.token_url == GOOGLE_TOKEN_URL and url.netloc not in GOOGLE_TOKEN_HOSTS:
-            raise self._bad("has a token_uri that is not Google's; if it is meant, set token_url")
+            raise self._bad(said("has a token_uri that is not Google's; if it is meant, set token_url"))
 
-    def _bad(self, what: str) -> ProviderRefused:
+    def _bad(self, what: Said) -> ProviderRefused:
         return ProviderRefused(
-            f"The service account's key file {self._path} {what}: the administrator must put a new one in place "
-            "(Google Cloud console, IAM & Admin, Service Accounts, the account's Keys, Add key, JSON)."
+            said(
+                "The service account's key file {file} {what}: the administrator must put a new one in place (Google "
+                "Cloud console, IAM & Admin, Service Accounts, the account's Keys, Add key, JSON).",
+                file=self._path,
+                what=what,
+            )
         )
 
     # --- a "no" -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.threads import NotDone, Threads
-from bridge.trust import Stamp, client_context, stamp
+from bridge.trust import Stamp, client_context, stamp, unusable
 
 if TYPE_CHECKING:
     import requests
@@ -140,4 +140,5 @@ def trust(ca_file: str | None) -> ssl.SSLContext:
     try:
         return client_context(ca_file)
     except (OSError, ssl.SSLError) as problem:
-        raise ProviderUnavailable(f"ca_file {ca_file}: {problem}") from problem
+        found = unusable(ca_file, problem)
+        raise ProviderUnavailable(found.told(), diagnosis=found) from problem

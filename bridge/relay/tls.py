@@ -14,7 +14,7 @@ from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint
 from bridge.observe.logs import event, trouble
 from bridge.relay.channel import tls_reason
-from bridge.trust import Stamp, client_context, stamp
+from bridge.trust import Stamp, client_context, stamp, unusable
 
 SESSION_SECONDS = 60.0
 """From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
@@ -48,7 +48,8 @@ class UpstreamContexts:
             try:
                 kept = self._contexts[file] = _Kept(client_context(file), now)
             except (OSError, ssl.SSLError) as problem:
-                raise UpstreamUnavailable(f"ca_file {file}: {problem}") from problem
+                found = unusable(file, problem)
+                raise UpstreamUnavailable(found.told(), diagnosis=found) from problem
         elif kept.stamp != now:
             kept.stamp = now
             self._renew(file, kept)

@@ -115,7 +115,8 @@ def _encoded(entry: Entry) -> bytes:
             "fingerprint": entry.fingerprint,
             "signed_in_as": entry.signed_in_as,
             "ended": entry.ended,
-            "diagnosis": entry.diagnosis and [entry.diagnosis.key, entry.diagnosis.arguments, entry.diagnosis.words],
+            "diagnosis": entry.diagnosis
+            and [entry.diagnosis.key, entry.diagnosis.arguments, str(entry.diagnosis.words)],
             "grant": tokens.grant.reveal(),
             "scopes": sorted(tokens.scopes),
             "access": [tokens.access.value.reveal(), tokens.access.expires_at, tokens.access.obtained_at],

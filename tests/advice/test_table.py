@@ -11,7 +11,9 @@ import bridge
 from bridge import errors
 from bridge.advice.base import Advice, Turn
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.advice.table import ADVICE, ROWS
+from bridge.ui.i18n import translation
 
 SOURCES = {
     path: path.read_text("utf-8") for path in Path(bridge.__file__).parent.rglob("*.py") if path.name != "table.py"
@@ -89,3 +91,10 @@ def test_a_diagnosis_without_a_row_or_with_other_arguments_is_refused(
 def test_an_error_without_a_diagnosis_gets_the_row_of_its_class(problem: errors.BridgeError, key: str) -> None:
     assert problem.diagnosis == Diagnosis(key, words=str(problem))
     assert problem.diagnosis.told().endswith(f" ({problem})")
+
+
+def test_what_an_error_says_in_a_sentence_of_ours_is_told_in_the_readers_language() -> None:
+    problem = errors.ProviderUnavailable(said("{host} refuses the connection.", host="login.example"))
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.told().endswith(" (login.example refuses the connection.)")
+    assert problem.diagnosis.told(translation("fr")).endswith(" (login.example refuse la connexion.)")

@@ -23,6 +23,7 @@ from bridge.model import Subject
 from bridge.oauth import registry
 from bridge.oauth.base import Provider
 from bridge.secret import Secret
+from bridge.ui.i18n import translation
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
 from tests.contract.test_providers import ALICE, QUICK
 from tests.servers.authorization import AuthorizationServer
@@ -208,6 +209,10 @@ async def test_a_bad_key_file_is_the_admins_turn_and_a_good_one_in_its_place_is_
         assert words in str(caught.value)
         assert str(file) in str(caught.value)
         assert "PRIVATE KEY" not in str(caught.value)
+        assert caught.value.diagnosis is not None
+        told = caught.value.diagnosis.told(translation("fr"))
+        assert f"Le fichier de clé du compte de service, {file}, " in told
+        assert words not in told.replace("https://", "")
         assert authorization_server.requests == []
         file.write_text(good, "utf-8")
         await provider.refresh(NOTHING, subject=ALICE)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bridge import errors
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.control import wire
 from bridge.control.contract import (
     AccountState,
@@ -70,6 +71,7 @@ NOTICES: list[Notice] = [
     Refreshed("a@example.com", 12.25),
     RefreshFailed("a@example.com", "", True),
     RefreshFailed("a@example.com", "x", False, REVOKED),
+    RefreshFailed("a@example.com", "x", True, Diagnosis("oauth.unreachable", words=said("{host} is away", host="é"))),
     AuthorizationNeeded("a@example.com", "http://localhost:1/x", "x", REVOKED),
     Forgotten("a@example.com"),
     ListenerUp("imap", "127.0.0.1:1143"),

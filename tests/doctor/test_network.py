@@ -110,6 +110,14 @@ async def test_an_authority_other_than_the_ca_file_is_named(tmp_path: Path, stac
     assert "issued by Other" in finding.detail
 
 
+async def test_a_ca_file_that_has_gone_meanwhile_is_named(tmp_path: Path) -> None:
+    found = config(port=1, more=with_authority(tmp_path, trustme.CA()))
+    (tmp_path / "ca.pem").unlink()
+    finding = await sign_in(found)
+    assert_failed(finding, network.VERBATIM)
+    assert f"(ca_file {tmp_path / 'ca.pem'}) cannot be used: No such file or directory." in finding.detail
+
+
 @pytest.mark.parametrize(
     ("organization", "product"),
     [("Kaspersky Lab ZAO", "Kaspersky"), ("ESET, spol. s r. o.", "ESET"), ("Zscaler Inc.", "Zscaler")],

@@ -126,7 +126,7 @@ def test_peer_14_each_number_of_microsofts_is_explained(
     assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
     assert problem.diagnosis.advice.is_temporary is (turn is NOBODY)
     assert (type(problem) is UNAVAILABLE) is (turn is NOBODY)
-    assert f"AADSTS{code}: Something happened." in problem.diagnosis.words
+    assert f"AADSTS{code}: Something happened." in str(problem.diagnosis.words)
     assert str(problem) == problem.diagnosis.told()
 
 

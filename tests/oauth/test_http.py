@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from bridge.advice.base import Turn
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https, Reply, json_object, trust
 from bridge.oauth.limits import Limits
@@ -205,9 +206,23 @@ async def test_a_ca_file_that_has_changed_is_read_anew(tls: Tls, tmp_path: Path)
     https.close()
 
 
-def test_a_ca_file_that_is_missing_is_named() -> None:
-    with pytest.raises(ProviderUnavailable, match=r"nowhere\.pem"):
-        trust("nowhere.pem")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere.pem", "No such file or directory"),
+        (".", "Is a directory"),
+        ("empty.pem", "there is no certificate in PEM"),
+    ],
+)
+def test_a_ca_file_that_cannot_be_used_is_named_and_the_administrators_turn(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "empty.pem").touch()
+    file = tmp_path / name
+    with pytest.raises(ProviderUnavailable, match=f"ca_file {file}.* {reason}") as caught:
+        trust(str(file))
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.advice.turn is Turn.APP_ADMIN
 
 
 def test_trust_is_strict_about_names_and_versions() -> None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from bridge.errors import ProviderRefused
 from bridge.oauth.microsoft.certificates import ClientCertificate
+from bridge.ui.i18n import translation
 from tests.servers.ca import self_signed
 
 Pair = tuple[str, str]
@@ -37,6 +38,11 @@ def written(directory: Path, certificate: str, key: str | None) -> ClientCertifi
     if key is not None:
         (directory / "app.key").write_text(key)
     return ClientCertificate(str(directory / "app.pem"), None if key is None else str(directory / "app.key"))
+
+
+def in_french(problem: ProviderRefused) -> str:
+    assert problem.diagnosis is not None
+    return problem.diagnosis.told(translation("fr"))
 
 
 def test_a_certificate_and_its_key_of_pkcs8(pair: Pair, tmp_path: Path) -> None:
@@ -112,6 +118,8 @@ def test_a_key_that_cannot_be_used_is_named_with_its_file_and_nothing_of_it_is_s
     text = str(caught.value)
     assert str(tmp_path / "app.key") in text
     assert "administrator must" in text
+    assert "administrator" not in in_french(caught.value)
+    assert str(tmp_path / "app.key") in in_french(caught.value)
     assert caught.value.__cause__ is None
     assert not any(line in text for line in key.splitlines() if line)
 
@@ -121,6 +129,7 @@ def test_a_certificate_that_is_none_is_named_with_its_file(pair: Pair, tmp_path:
     with pytest.raises(ProviderRefused, match="holds no certificate") as caught:
         written(tmp_path, text, pair[1]).credential()
     assert str(tmp_path / "app.pem") in str(caught.value)
+    assert f"{tmp_path / 'app.pem'} ne contient pas de certificat" in in_french(caught.value)
 
 
 def test_files_that_cannot_be_read_are_named(pair: Pair, tmp_path: Path) -> None:
@@ -129,4 +138,5 @@ def test_files_that_cannot_be_read_are_named(pair: Pair, tmp_path: Path) -> None
     (tmp_path / "app.key").mkdir()
     with pytest.raises(ProviderRefused, match="cannot be read") as caught:
         certificate.credential()
-    assert str(tmp_path / "app.key") in str(caught.value)
+    assert f"{tmp_path / 'app.key'} cannot be read (Is a directory)" in str(caught.value)
+    assert f"{tmp_path / 'app.key'} ne peut pas être lu (c’est un dossier" in in_french(caught.value)

@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from bridge.relay.flight import Leg, fly
 from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
+from bridge.ui.i18n import translation
 from tests.captured import captured
 from tests.relay.scripted import Trust, accepts, refuses, scripted
 from tests.servers.daemons import free_ports
@@ -88,4 +90,17 @@ async def test_a_certificate_that_nobody_vouches_for_is_the_administrators_turn(
         (leg,) = await fly({Protocol.IMAP: upstream(Protocol.IMAP, dialer)}, account, TOKEN)
     assert leg.diagnosis is not None
     assert (leg.diagnosis.key, leg.diagnosis.advice.turn) == ("mail.tls", Turn.APP_ADMIN)
-    assert f"localhost:{server.port}" in leg.diagnosis.words
+    assert f"localhost:{server.port}" in str(leg.diagnosis.words)
+
+
+async def test_a_ca_file_that_is_gone_is_the_administrators_turn_in_any_language(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere.pem"
+    with scripted([]) as server:
+        endpoint = Endpoint("localhost", server.port, IMPLICIT, str(missing))
+        account = Account(ADDRESS, "own", ADDRESS, {Protocol.IMAP: endpoint})
+        (leg,) = await fly({Protocol.IMAP: upstream(Protocol.IMAP, Dialer())}, account, TOKEN)
+    assert leg.diagnosis is not None
+    assert leg.diagnosis.advice.turn is Turn.APP_ADMIN
+    assert f"(ca_file {missing}) cannot be used: No such file or directory. " in leg.diagnosis.told()
+    french = leg.diagnosis.told(translation("fr"))
+    assert f"(ca_file {missing}) ne peuvent pas être utilisés\u00a0: aucun fichier ni dossier de ce nom. " in french

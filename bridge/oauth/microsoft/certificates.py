@@ -12,6 +12,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.errors import ProviderRefused
 
 LONGEST_FILE = 1024 * 1024
@@ -23,7 +25,7 @@ SHORTEST_KEY = 2048
 _KEY = re.compile(rb"-----BEGIN (?P<kind>(?:[A-Z]+ )*)PRIVATE KEY-----.*?-----END (?P=kind)PRIVATE KEY-----", re.DOTALL)
 """PKCS#8 has no word before PRIVATE KEY, or ENCRYPTED; PKCS#1 has RSA, SEC 1 has EC."""
 
-_REMEDY = "the administrator must check client_certificate and client_certificate_key"
+_REMEDY = said("the administrator must check client_certificate and client_certificate_key")
 
 
 class ClientCertificate:
@@ -57,11 +59,20 @@ class ClientCertificate:
         try:
             chain = [(one, one.public_key()) for one in x509.load_pem_x509_certificates(certificate)]
         except (ValueError, UnsupportedAlgorithm):
-            raise ProviderRefused(f"The file {self._certificate} holds no certificate in PEM: {_REMEDY}.") from None
+            raise ProviderRefused(
+                said("The file {file} holds no certificate in PEM: {remedy}.", file=self._certificate, remedy=_REMEDY)
+            ) from None
         for one, public in chain:  # the file may hold the whole chain, in any order
             if public == private.public_key():
                 return {"private_key": private, "public_certificate": one.public_bytes(Encoding.PEM).decode()}
-        raise ProviderRefused(f"The key in {self._key} belongs to no certificate in {self._certificate}: {_REMEDY}.")
+        raise ProviderRefused(
+            said(
+                "The key in {key} belongs to no certificate in {certificate}: {remedy}.",
+                key=self._key,
+                certificate=self._certificate,
+                remedy=_REMEDY,
+            )
+        )
 
 
 def _content(path: str) -> bytes:
@@ -69,22 +80,37 @@ def _content(path: str) -> bytes:
         with Path(path).open("rb") as file:
             return file.read(LONGEST_FILE)
     except OSError as problem:
-        raise ProviderRefused(f"The file {path} cannot be read ({problem.strerror}): {_REMEDY}.") from problem
+        raise ProviderRefused(
+            said(
+                "The file {file} cannot be read ({reason}): {remedy}.",
+                file=path,
+                reason=system_reason(problem),
+                remedy=_REMEDY,
+            )
+        ) from problem
 
 
 def _private_key(content: bytes, path: str) -> RSAPrivateKey:
     match = _KEY.search(content)
     if match is None:
-        raise ProviderRefused(f"The file {path} holds no private key in PEM: {_REMEDY}.")
+        raise ProviderRefused(said("The file {file} holds no private key in PEM: {remedy}.", file=path, remedy=_REMEDY))
     try:
         key = load_pem_private_key(match[0], None)
     except TypeError:  # a password was not given; from None: nothing of a key belongs into a log
-        raise ProviderRefused(f"The private key in {path} has a password: the administrator must remove it.") from None
+        raise ProviderRefused(
+            said("The private key in {file} has a password: the administrator must remove it.", file=path)
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise ProviderRefused(f"The private key in {path} is damaged: {_REMEDY}.") from None
+        raise ProviderRefused(
+            said("The private key in {file} is damaged: {remedy}.", file=path, remedy=_REMEDY)
+        ) from None
     if not isinstance(key, RSAPrivateKey) or key.key_size < SHORTEST_KEY:
         raise ProviderRefused(
-            f"Microsoft takes RSA keys of {SHORTEST_KEY} bits and more only, and the one in {path} is another: "
-            "the administrator must make a new certificate."
+            said(
+                "Microsoft takes RSA keys of {bits} bits and more only, and the one in {file} is another: the "
+                "administrator must make a new certificate.",
+                bits=SHORTEST_KEY,
+                file=path,
+            )
         )
     return key
