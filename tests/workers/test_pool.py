@@ -1,0 +1,156 @@
+"""The bridge's side of its workers, with the other ends of their links in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.config.addresses import ListenAddress
+from bridge.config.diff import ConfiguredListener
+from bridge.host.workers import UnixPassage
+from bridge.model import Protocol
+from bridge.relay.limits import ConnectionCap, Turns
+from bridge.relay.listener import Listener
+from bridge.relay.session import Services
+from bridge.workers.link import HANDED, Passage
+from bridge.workers.pool import Pool
+from bridge.workers.process import Process
+from bridge.workers.running import RunningWorker
+from bridge.workers.wire import Manner
+
+
+class Worker:
+    """A process.Process without one."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        self.passage: Passage = UnixPassage(ours)
+
+    async def wait(self) -> str:
+        return "by the test"
+
+    def kill(self) -> None:
+        pass
+
+    def say(self, *message: object) -> None:
+        self.theirs.sendall(json.dumps(message).encode() + b"\n")
+
+    async def handed(self) -> str:
+        """The next mail client that the bridge hands over."""
+        while True:
+            lines = await asyncio.get_running_loop().sock_recv(self.theirs, 65536)
+            for line in lines.splitlines():
+                if (message := json.loads(line))[0] == HANDED:
+                    return str(message[1])
+
+
+class Bench:
+    """Two workers, and a port."""
+
+    def __init__(self) -> None:
+        self.cap = ConnectionCap()
+        self.started: list[Worker] = []
+        pool = Pool(2, self._start, Services(never, never, Turns(), self.cap), manner, SystemClock())
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setblocking(False)
+        self.where = sock.getsockname()
+        configured = ConfiguredListener(Protocol.IMAP, ListenAddress(address="127.0.0.1:1143"))
+        self.listener = Listener(Protocol.IMAP, [sock], pool.serving(configured, None, None))
+        self.pool = pool
+
+    async def _start(self) -> Process:
+        worker = Worker()
+        self.started.append(worker)
+        return worker
+
+
+async def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError
+
+
+def manner() -> Manner:
+    return Manner("info", "text", ())
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Bench]:
+    bench = Bench()
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(bench.pool.run())
+        group.create_task(bench.listener.run())
+        while len(bench.started) < 2:
+            await asyncio.sleep(0)
+        for worker in bench.started:
+            worker.say("ready", 1024)
+        try:
+            yield bench
+        finally:
+            bench.listener.stop()
+            for worker in bench.started:
+                worker.theirs.close()
+            keeping.cancel()
+
+
+async def turns_until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():
+            await asyncio.sleep(0)
+
+
+async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in() -> None:
+    async with serving() as bench:
+        first, second = bench.started
+        with socket.create_connection(bench.where), socket.create_connection(bench.where):
+            one, other = await first.handed(), await second.handed()
+            assert (bench.cap.count, bench.listener.sessions) == (2, 2)
+            first.say("news", [one], [])
+            await turns_until(lambda: bench.cap.count == 1)
+            assert bench.listener.sessions == 2
+            second.say("news", [], [other])  # it never was
+            await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
+            first.say("news", [one], [one, "imap-unknown"])
+            await turns_until(lambda: bench.listener.sessions == 0)
+
+
+async def test_who_comes_in_the_moment_of_a_workers_end_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end is known, but the worker not yet taken away."""
+    clients: list[socket.socket] = []
+    lose = RunningWorker.lose
+
+    def and_somebody_comes(worker: RunningWorker) -> None:
+        lose(worker)
+        if not clients:
+            clients.append(socket.create_connection(bench.where))
+
+    monkeypatch.setattr(RunningWorker, "lose", and_somebody_comes)
+    async with serving() as bench:
+        first, second = bench.started
+        with socket.create_connection(bench.where), socket.create_connection(bench.where):
+            await first.handed()
+            await second.handed()
+            first.theirs.close()
+            async with asyncio.timeout(60):
+                await second.handed()
+            clients[0].close()
+
+
+async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> None:
+    async with serving() as bench:
+        first, second = bench.started
+        with socket.create_connection(bench.where) as client, socket.create_connection(bench.where):
+            await first.handed()
+            await second.handed()
+            first.say("news", [["no name"]], [])
+            await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
+            client.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
