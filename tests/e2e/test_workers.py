@@ -87,7 +87,10 @@ def test_sessions_of_three_protocols_are_spread_and_counted_together(pair: Bridg
     login = pair.login(ALICE)
     with contextlib.ExitStack() as stack:
         for _ in range(2):
-            assert stack.enter_context(imap(login)).select("INBOX")[0] == "OK"
+            session = stack.enter_context(imap(login))
+            assert session.select("INBOX")[0] == "OK"
+            host, number = session.sock.getsockname()[:2]
+            assert f"session.open client={host}:{number} " in pair.log
             pop3 = poplib.POP3("localhost", login.pop3, timeout=30)
             stack.callback(pop3.close)
             pop3.user(login.username)
