@@ -79,6 +79,18 @@ async def test_where_no_descriptor_is_left_it_says_so_and_takes_the_client_later
                 assert theirs.getpeername() == ours.getsockname()
 
 
+@pytest.mark.usefixtures("loop_that")
+async def test_meanwhile_it_does_not_try_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
+    async with accepted() as (where, clients, troubles):
+        with socket.create_connection(where), no_descriptor_left():
+            await troubles.get()
+            for _ in range(20):  # turns of the loop
+                await asyncio.sleep(0)
+            assert troubles.empty()
+            assert clients.empty()
+
+
 class WindowsError(OSError):
     """As Windows has it: errno is EINVAL, and only `winerror` tells."""
 
