@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import urllib.error
+import urllib.request
 from datetime import date, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
@@ -30,6 +32,16 @@ def test_status_tells_accounts_listeners_and_version(bridge: Bridge) -> None:
     assert states == {ALICE: "ready", BOB: "ready", CAROL: "sign-in"}
     assert {listener["protocol"] for listener in status["listeners"]} == {"imap", "pop3", "smtp"}
     assert f"sign-in/{CAROL}" in bridge.run("status")
+
+
+def test_the_console_opens_by_a_link_that_works_once(bridge: Bridge) -> None:
+    (link,) = re.findall(r"http://localhost:\d+/admin/\S+", bridge.run("console", "--no-browser"))
+    quiet = urllib.request.ProxyHandler({})
+    browser = urllib.request.build_opener(quiet, urllib.request.HTTPCookieProcessor())
+    assert CAROL in browser.open(link, timeout=60).read().decode()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.build_opener(quiet).open(link, timeout=60)
+    assert "mail-bridge console" in refused.value.read().decode()
 
 
 def test_check_finds_a_good_configuration_good_and_changes_nothing(world: World, tmp_path: Path) -> None:

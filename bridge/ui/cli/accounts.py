@@ -54,7 +54,7 @@ def table(status: Status) -> str:
     """The accounts as lines for a terminal."""
     address = max((len(account.address) for account in status.accounts), default=0)
     provider = max((len(account.provider) for account in status.accounts), default=0)
-    state = max(len(state_word(each)) for each in AccountState) + 1
+    state = max(len(state_word(each)) for each in AccountState)
     lines = [
         f"{DOTS[account.state]} {account.address:<{address}}  {state_word(account.state):<{state}}  "
         f"{account.provider:<{provider}}  {tell(account.detail, account.diagnosis)}".rstrip()
@@ -68,12 +68,12 @@ def table(status: Status) -> str:
 
 
 def state_word(state: AccountState) -> str:
-    """One word, beside the dot."""
+    """A word or two, beside the dot."""
     match state:
         case AccountState.READY:
             return say("ready")
         case AccountState.SIGN_IN:
-            return say("sign-in")
+            return say("sign-in needed")
         case AccountState.PENDING:
             return say("pending")
         case AccountState.TROUBLE:

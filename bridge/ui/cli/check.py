@@ -92,7 +92,8 @@ def _line(finding: Finding) -> str:
     """Outcome, what was looked at, the sentence, whose turn it is: in the person's language."""
     subject = f" {finding.subject}" if finding.subject else ""
     turn = f"  [{whose}]" if (whose := _whose_turn(finding.turn)) else ""
-    return f"{_word(finding.outcome):<7} {check_name(finding.check)}{subject}{say(': ')}{finding.told(say)}{turn}"
+    width = max(len(_word(outcome)) for outcome in Outcome)
+    return f"{_word(finding.outcome):<{width}} {check_name(finding.check)}{subject}{say(': ')}{finding.told(say)}{turn}"
 
 
 def _word(outcome: Outcome) -> str:

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "List accounts; show passwords; try mail servers; forget or adopt a sign-in.",
     ),
     "status": ("bridge.ui.cli.status", "status", "Ask the running bridge how it is."),
+    "console": ("bridge.ui.cli.console", "console", "Open the console, with all accounts, in the browser."),
     "certificate": (
         "bridge.ui.cli.certificate",
         "certificate",

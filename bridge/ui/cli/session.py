@@ -370,6 +370,11 @@ async def reach_running(settings: Settings) -> AsyncIterator[Control | None]:
         yield control
 
 
+def not_running() -> str:
+    """What a command says that only a running bridge can answer."""
+    return i18n.say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
+
+
 @asynccontextmanager
 async def reach(settings: Settings) -> AsyncIterator[Control]:
     """The running bridge, or one in this process over the same store."""

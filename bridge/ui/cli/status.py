@@ -9,7 +9,7 @@ import click
 
 from bridge.control.contract import AccountState, Status
 from bridge.ui.cli.accounts import DOTS, state_word
-from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_running, with_settings
+from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, not_running, reach_running, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number, tell
 
@@ -23,8 +23,7 @@ def status(settings: Settings, as_json: bool) -> int:
     async def work() -> int:
         async with reach_running(settings) as control:
             if control is None:
-                idle = say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
-                click.echo("null" if as_json else idle)
+                click.echo("null" if as_json else not_running())
                 return FAILED
             found = await control.status()
         click.echo(json.dumps(_row(found), indent=2) if as_json else render(found))

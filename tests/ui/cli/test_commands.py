@@ -20,7 +20,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
-COMMANDS = ("init", "run", "check", "authorize", "accounts", "status", "import", "schema")
+COMMANDS = ("init", "run", "check", "authorize", "accounts", "status", "console", "import", "schema")
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def test_output_into_a_pipe_that_closes_ends_quietly(admin: Bridge) -> None:
 
 def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
     lines = admin.run("accounts", "list").splitlines()
-    assert lines[0] == f"○ {ALICE}  sign-in   gmail      Nobody has signed in yet. Sign in, please."
-    assert lines[1] == f"○ {BOB}    sign-in   office365  Nobody has signed in yet. Sign in, please."
+    assert lines[0] == f"○ {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Sign in, please."
+    assert lines[1] == f"○ {BOB}    sign-in needed  office365  Nobody has signed in yet. Sign in, please."
     assert lines[2].strip().startswith(PATTERN)
     assert lines[-1] == "To sign in: mail-bridge authorize ADDRESS"
 
@@ -401,6 +401,7 @@ def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridg
 
 def test_status_and_accounts_ask_the_running_bridge(admin: Bridge) -> None:
     assert "is not running" in admin.run("status", code=1)
+    assert "is not running" in admin.run("console", code=1)
     with running(admin):
         said = admin.run("status")
         assert "is running" in said

@@ -1,0 +1,46 @@
+"""`mail-bridge console`: the administrator's pages of the running bridge, in the browser."""
+
+from __future__ import annotations
+
+import asyncio
+import webbrowser
+
+import click
+
+from bridge.control.remote import connect
+from bridge.ui.cli.session import (
+    DONE,
+    FAILED,
+    Settings,
+    find_config,
+    in_loop,
+    meeting_place,
+    not_running,
+    with_settings,
+)
+from bridge.ui.cli.speaking import Command
+from bridge.ui.i18n import say
+
+
+@click.command(cls=Command)
+@click.option("--no-browser", is_flag=True, help="Only print the URL.")
+@with_settings
+def console(settings: Settings, no_browser: bool) -> int:
+    """Open the running bridge's console, with all accounts, in the browser. Exit code 1 if none is running.
+
+    The link works once, within a minute, in a browser of the user who has called this.
+    """
+
+    async def work() -> int:
+        async with connect(meeting_place(find_config(settings))) as control:
+            if control is None:
+                click.echo(not_running())
+                return FAILED
+            link = await control.console_link()
+        invitation = say("All accounts, for the administrator (this link works once, within a minute):")
+        click.echo(f"{invitation}\n\n  {link}\n")
+        if not no_browser and not await asyncio.to_thread(webbrowser.open, link):
+            click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
+        return DONE
+
+    return in_loop(work())
