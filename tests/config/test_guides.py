@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextvars
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from babel.messages.pofile import read_po
 
-from bridge.advice.table import ROWS
+from bridge.advice.provider import REGISTRATION, explanations
 from bridge.config.load import load_config
 from bridge.ui.i18n import LOCALE, Language, say, speak
 from bridge.ui.setup.roster import read_roster
@@ -24,6 +25,18 @@ PAGES = sorted(GUIDES.glob("*/*.md"))
 NAMES = [page.relative_to(GUIDES).as_posix() for page in PAGES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#]+)\)")
+QUOTED = re.compile(r"`([^`]+)`|\*([^*]+)\*")
+CODE = re.compile(r"```.*?```|`[^`\n]*`|^ {8}\S.*$", re.DOTALL | re.MULTILINE)
+PLAIN, LOGGED = re.compile(r"(?:^\| |(?<=`), )`([^`]+)`", re.MULTILINE), re.compile(r"\((?:[^()`]+ )?`([^`]+)`\)")
+
+FOREIGN = {
+    *("Sent", "is", "est"),
+    *("Task Scheduler", "Create Task", "At log on", "At startup", "Run whether user is logged on or not", "Settings"),
+    *("Planificateur de tâches", "Créer une tâche", "À l’ouverture de session", "Au démarrage", "Paramètres"),
+    *("Exécuter même si l’utilisateur n’est pas connecté", "Cancel", "Annuler"),
+    *("Desktop apps", "applications de bureau", "loopback"),
+}
+"""In italics, and not ours: words of Windows and of providers, and a word to be stressed."""
 
 
 def text(page: Path) -> str:
@@ -73,35 +86,88 @@ def test_every_link_within_the_documentation_leads_somewhere(page: Path) -> None
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_the_sentences_of_the_troubleshooting_page_are_those_that_people_read(language: Language) -> None:
-    page = text(GUIDES / language / "troubleshooting.md")
-    quoted = [line.split("|")[1].strip().strip("*") for line in page.splitlines() if line.startswith("| *")]
-
-    def told() -> list[str]:
-        speak(language)
-        return [say(row.sentence).replace("\u00a0", " ") for row in ROWS]
-
-    sentences = contextvars.copy_context().run(told)
-    assert len(quoted) == 21
-    for words in quoted:
-        assert any(words.replace("\u00a0", " ") in sentence for sentence in sentences), words
+def chapters(page: str) -> list[str]:
+    """The parts of a page below its headings of the second level."""
+    return re.split(r"^## ", page, flags=re.MULTILINE)[1:]
 
 
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_what_is_said_before_it_starts_is_quoted_in_its_language(language: Language) -> None:
-    page = text(GUIDES / language / "troubleshooting.md")
-    quoted = [found[1].split("…")[0].strip() for found in re.finditer(r"^\| `([^`:]+)` \|", page, re.MULTILINE)]
+def quoted(chapter: str) -> list[str]:
+    """What the program says by this chapter: the first column of its tables or, without a table, what is in italics."""
+    cells = [line.split("|")[1] for line in chapter.splitlines() if line.startswith("| ")]
+    if not cells:
+        return [italic for _, italic in QUOTED.findall(chapter.replace("\n", " ")) if italic]
+    return [code or italic for cell in cells for code, italic in QUOTED.findall(cell)]
 
-    def told() -> list[str]:
+
+def told(language: Language) -> list[str]:
+    """Every sentence of the program in this language."""
+
+    def translated() -> list[str]:
         speak(language)
         with (LOCALE / "fr" / "LC_MESSAGES" / "mail-bridge.po").open("rb") as stream:
-            return [say(entry.id).replace("\u00a0", " ") for entry in read_po(stream) if isinstance(entry.id, str)]
+            return [say(entry.id) for entry in read_po(stream) if isinstance(entry.id, str)]
 
-    sentences = contextvars.copy_context().run(told)
-    assert len(quoted) == 5
-    for words in quoted:
-        assert any(words in sentence for sentence in sentences), words
+    return contextvars.copy_context().run(translated)
+
+
+def literals() -> list[str]:
+    """What mail programs and the log are told, in English whatever the language: texts in the program itself."""
+    modules = sorted((GUIDES.parents[1] / "bridge").rglob("*.py"))
+    constants = (
+        node.value
+        for module in modules
+        for node in ast.walk(ast.parse(module.read_text("utf-8")))
+        if isinstance(node, ast.Constant)
+    )
+    return [
+        each if isinstance(each, str) else each.decode("latin-1") for each in constants if isinstance(each, str | bytes)
+    ]
+
+
+def is_said(words: str, sentences: list[str]) -> bool:
+    """True if one sentence has these words, in this order where an ellipsis leaves some out."""
+    parts = [part.strip() for part in words.split("…") if part.strip()]
+    wanted = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+    return bool(parts) and any(wanted.search(sentence) for sentence in sentences)
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_what_the_troubleshooting_page_quotes_is_said(language: Language) -> None:
+    """Letter by letter, no-break spaces too: whoever searches for what is on the screen must find it."""
+    to_programs, _, _, *to_people = chapters(text(GUIDES / language / "troubleshooting.md"))
+    answers, sentences = {*PLAIN.findall(to_programs), *LOGGED.findall(to_programs)}, told(language)
+    english = literals()
+    assert len(answers) == 11
+    assert [words for words in answers if not is_said(words, english)] == []
+    found = [words for chapter in to_people for words in quoted(chapter) if not words.startswith("config.yaml")]
+    assert len(found) == 76
+    assert [words for words in found if not is_said(words, sentences)] == []
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("name", ["first-steps.md", "several-users.md", "terminal-server.md"])
+def test_labels_and_sentences_on_the_way_are_the_programs(name: str, language: Language) -> None:
+    """What is in italics is on the screen of mail-bridge, of Windows or of a provider."""
+    page = re.sub(r"[ \n]+", " ", CODE.sub("", text(GUIDES / language / name)).replace("**", ""))
+    ours = [italic for _, italic in QUOTED.findall(page) if italic not in FOREIGN]
+    sentences = [sentence.replace("{address}", "alice@contoso.com") for sentence in told(language)]
+    assert ours
+    assert [words for words in ours if not is_said(words, sentences)] == []
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_what_a_providers_page_says_is_what_we_explain_it_as(language: Language) -> None:
+    (chapter,) = chapters(text(GUIDES / language / "troubleshooting.md"))[2:3]
+    for words in quoted(chapter):
+        code = words.removeprefix("AADSTS")
+        assert words in REGISTRATION or any(explanations("", "", [int(code)], "")), words
+    assert len(quoted(chapter)) == 14
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "fr"], ids=lambda page: page.name)
+def test_french_has_a_no_break_space_where_it_belongs(page: Path) -> None:
+    prose = CODE.sub("`", text(page))
+    assert re.findall(r".{0,20}(?: [:;?!»](?!\S)|« |[^\s:/?!)*`][;?!»](?!\S)).{0,20}", prose) == []
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
