@@ -112,7 +112,7 @@ def test_the_status_is_told_in_french_and_its_json_stays_english(bridge: Bridge)
     with running(bridge):
         said = bridge.run("status")
         assert "est en marche\n" in said
-        assert "avertissement\u00a0: Le secret client de office365 expire dans 3 jours" in said
+        assert "avertissement\u00a0: Le secret client du fournisseur office365 expire dans 3 jours" in said
         assert "0 session\n" in said
         assert f"○ {ALICE}\u00a0: connexion" in said
         (warning,) = bridge.json("status")["warnings"]
@@ -164,7 +164,7 @@ def test_scripts_are_told_in_french(bridge: Bridge, authorization_server: Author
     bridge.config["providers"]["office365"]["client_secret_expires"] = f"{date.today() + timedelta(days=3)}"
     with running(bridge):
         bridge.wait_for_log("hook=command")
-    assert told.read_text("utf-8").startswith("Le secret client de office365 expire dans 3 jours")
+    assert told.read_text("utf-8").startswith("Le secret client du fournisseur office365 expire dans 3 jours")
 
 
 def test_the_demo_is_shown_in_french(tmp_path: Path) -> None:
@@ -198,7 +198,9 @@ def test_check_speaks_french_and_its_json_stays_english(bridge: Bridge) -> None:
     with socket.create_server(("127.0.0.1", port)):
         said = bridge.run("check", code=2)
         found = json.loads(bridge.run("check", "--json", code=2))
-    assert f"ÉCHEC   port pop3 127.0.0.1:{port}\u00a0: " in said
+    assert f"ÉCHEC      port pop3 127.0.0.1:{port}\u00a0: " in said
+    assert "non essayé stockage\u00a0: pas encore créé" in said
+    assert said.count("non essayé") == len([one for one in found if one["outcome"] == "skipped"])
     assert "occupé par" in said
     assert "à l’administrateur de mail-bridge d’agir" in said
     (held,) = [one for one in found if one["outcome"] == "failed"]

@@ -100,7 +100,7 @@ async def test_the_administrator_is_warned_in_french(browser: Browser, control: 
     control.warnings = (Diagnosis.of("secret.ends", provider="office365", days="3", day="2027-01-31"),)
     await browser.as_administrator()
     async with browser.get("/", headers=FRENCH) as response:
-        assert "Le secret client de office365 expire dans 3 jours, le 2027-01-31" in await response.text()
+        assert "Le secret client du fournisseur office365 expire dans 3 jours, le 2027-01-31" in await response.text()
 
 
 async def test_every_kind_of_failure_says_whom_to_forward_it_to(browser: Browser, control: FakeControl) -> None:

@@ -71,6 +71,7 @@ async def test_a_page_with_a_question_has_nothing_chosen(wishes: tuple[Wish, ...
     async with serving(control, visitors=people) as browser:
         page = await returned(browser, control)
     assert "Which mail program is yours?" in page
+    assert "close this page" not in page
     assert page.count('type="radio"') == len(wishes)
     assert "checked" not in page
     assert people.kept == []
