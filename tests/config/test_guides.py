@@ -18,6 +18,7 @@ from babel.messages.pofile import read_po
 from bridge.advice.provider import REGISTRATION, explanations
 from bridge.config.load import load_config
 from bridge.ui.i18n import LOCALE, Language, say, speak
+from bridge.ui.setup.answers import Choice
 from bridge.ui.setup.roster import read_roster
 from tests.servers.needed import absent
 
@@ -31,13 +32,21 @@ CODE = re.compile(r"```.*?```|`[^`\n]*`|^ {8}\S.*$", re.DOTALL | re.MULTILINE)
 PLAIN, LOGGED = re.compile(r"(?:^\| |(?<=`), )`([^`]+)`", re.MULTILINE), re.compile(r"\((?:[^()`]+ )?`([^`]+)`\)")
 
 FOREIGN = {
-    *("Sent", "is", "est"),
+    *("Sent", "SSL/TLS", "is", "est"),
     *("Task Scheduler", "Create Task", "At log on", "At startup", "Run whether user is logged on or not", "Settings"),
     *("Planificateur de tâches", "Créer une tâche", "À l’ouverture de session", "Au démarrage", "Paramètres"),
     *("Exécuter même si l’utilisateur n’est pas connecté", "Cancel", "Annuler"),
     *("Desktop apps", "applications de bureau", "loopback"),
+    *("Recipients", "Mailboxes", "Delegation", "Manage email apps settings"),
+    *("Destinataires", "Boîtes aux lettres", "Délégation", "Gérer les paramètres des applications de messagerie"),
+    "Computer Configuration, Policies, Windows Settings, Security Settings, Public Key Policies, "
+    "Trusted Root Certification Authorities",
+    "Configuration ordinateur, Stratégies, Paramètres Windows, Paramètres de sécurité, Stratégies de clé publique, "
+    "Autorités de certification racines de confiance",
+    *("Import", "Trust this CA to identify websites"),
+    *("Importer", "Confirmer cette AC pour identifier des sites web"),
 }
-"""In italics, and not ours: words of Windows and of providers, and a word to be stressed."""
+"""In italics, and not ours: words of Windows, providers and mail programs, and a word to be stressed."""
 
 
 def text(page: Path) -> str:
@@ -147,7 +156,9 @@ def test_what_the_troubleshooting_page_quotes_is_said(language: Language) -> Non
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-@pytest.mark.parametrize("name", ["first-steps.md", "several-users.md", "terminal-server.md"])
+@pytest.mark.parametrize(
+    "name", ["first-steps.md", "several-users.md", "shared-mailbox.md", "terminal-server.md", "office-server.md"]
+)
 def test_labels_and_sentences_on_the_way_are_the_programs(name: str, language: Language) -> None:
     """What is in italics is on the screen of mail-bridge, of Windows or of a provider."""
     page = re.sub(r"[ \n]+", " ", CODE.sub("", text(GUIDES / language / name)).replace("**", ""))
@@ -155,6 +166,13 @@ def test_labels_and_sentences_on_the_way_are_the_programs(name: str, language: L
     sentences = [sentence.replace("{address}", "alice@contoso.com") for sentence in told(language)]
     assert ours
     assert [words for words in ours if not is_said(words, sentences)] == []
+
+
+@pytest.mark.parametrize(("name", "choice"), [("google.md", Choice.GOOGLE), ("microsoft.md", Choice.MICROSOFT)])
+def test_the_number_to_answer_is_that_of_the_provider(name: str, choice: Choice) -> None:
+    pages = [text(GUIDES / language / name) for language in ("en", "fr")]
+    numbers = [re.findall(r"`mail-bridge init`, (?:answer|réponse) (\d+)", page) for page in pages]
+    assert numbers == [[str(list(Choice).index(choice) + 1)]] * 2
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])

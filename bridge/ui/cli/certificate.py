@@ -96,6 +96,9 @@ def _text(file: Path, found: CertificateFile) -> str:
         f"Windows        certutil -addstore Root {name}",
         f"macOS          sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {name}",
         f"Debian/Ubuntu  sudo cp {name} {_DEBIAN}/mail-bridge.crt && sudo update-ca-certificates",
-        say("Thunderbird    Settings, Certificates, Manage Certificates, Authorities, Import: trust it for websites"),
+        say(
+            "Thunderbird    Settings, Privacy & Security, Certificates, Manage Certificates, Authorities, Import: trust "
+            "it for websites"
+        ),
     ]
     return "\n".join(lines)
