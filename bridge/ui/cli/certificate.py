@@ -97,8 +97,8 @@ def _text(file: Path, found: CertificateFile) -> str:
         f"macOS          sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {name}",
         f"Debian/Ubuntu  sudo cp {name} {_DEBIAN}/mail-bridge.crt && sudo update-ca-certificates",
         say(
-            "Thunderbird    Settings, Privacy & Security, Certificates, Manage Certificates, Authorities, Import: trust "
-            "it for websites"
+            "Thunderbird    Settings, Privacy & Security, Certificates, Manage Certificates, Authorities, Import: "
+            "trust it for websites"
         ),
     ]
     return "\n".join(lines)
