@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), ROOT / "config.example.yaml", *ROOT.glob("docs/**/*.md")]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+ANCHOR, HEADING = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)"), re.compile(r"^#+ (.*)$", re.MULTILINE)
 FILE = re.compile(r"(?<![\w/.\\-])(?:bridge|tests|docs|scripts)/[\w/.-]*\w")
 COMMAND = re.compile(r"(?<![\w/.\\-])(?:mail-bridge|scripts[/\\]run\.py) ([^`\n|.:;()«»“”]+)")
 OPTION = re.compile(r"--[a-z][a-z-]+")
@@ -41,6 +42,22 @@ def test_every_link_and_every_file_that_is_named_is_there(page: Path) -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     named = {name for name in FILE.findall(text(page)) if not (ROOT / name).exists()} - INVENTED
     assert [name for name in named if f"\n{name}" not in tracked] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text(page))}
+
+
+def test_every_part_of_a_page_that_is_linked_to_is_there() -> None:
+    linked = [(page, *found) for page in PAGES for found in ANCHOR.findall(text(page))]
+    assert linked
+    missing = [
+        (page.name, file, part)
+        for page, file, part in linked
+        if part not in anchors(page.parent / file if file else page)
+    ]
+    assert missing == []
 
 
 def sentences() -> Iterator[str]:
