@@ -40,13 +40,22 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         Turn.NOBODY,
         "warning",
         {
-            "oauth.unreachable": "The sign-in service cannot be used just now. Nobody has to act.",
+            "oauth.unreachable": (
+                "The sign-in service cannot be used just now. Nobody has to act. If this lasts, the "
+                "administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+            ),
             "oauth.temporary": "The sign-in service has trouble of its own. Nobody has to act.",
             "microsoft.loop": "Microsoft asks this program to be quiet for a while. Nobody has to act.",
             "microsoft.temporary": "Microsoft has trouble of its own. Nobody has to act.",
             "mail.busy": "The mail server has trouble of its own. Nobody has to act.",
-            "mail.unreachable": "The mail server cannot be used just now. Nobody has to act.",
-            "mail.slow": "The mail server has not answered within {seconds} s. Nobody has to act.",
+            "mail.unreachable": (
+                "The mail server cannot be used just now. Nobody has to act. If this lasts, the "
+                "administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+            ),
+            "mail.slow": (
+                "The mail server has not answered within {seconds} s. Nobody has to act. If this lasts, the "
+                "administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+            ),
         },
     ),
     (
