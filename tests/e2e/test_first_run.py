@@ -234,7 +234,7 @@ def test_in_french(run: FirstRun, world: World, chromium: Browser) -> None:
         page.click("main form.actions button:not(.quiet)")
         said = page.inner_text("[role=alert]")
         assert f"127.0.0.1:{ports[0]} (" in said
-        assert "est utilisé par un autre programme" in said
+        assert "est occupé par un autre programme" in said
         run.wait_for("is in use")  # the log is English
     page.click("text=Réessayer")
     page.wait_for_url(f"{run.base}/welcome")

@@ -178,7 +178,7 @@ def test_comments_and_what_is_left_to_do_are_in_french(old: Path, tmp_path: Path
     assert set(comments(english.stdout)) & set(comments(french.stdout)) == set()
     assert set(english.stderr.splitlines()) & set(french.stderr.splitlines()) == set()
     assert "1. Désormais, seuls les programmes de cette machine peuvent se connecter au port 2993." in french.stderr
-    assert "Le secret client de gmail n’est pas connu\u00a0: l’ancien fichier ne l’a que chiffré" in french.stderr
+    assert "Le secret client du fournisseur gmail n’est pas connu\u00a0: l’ancien fichier" in french.stderr
     assert "son port n’est pas entre 1 et 65535" in french.stdout
     assert "[BOB@contoso.com] (ligne " in french.stdout
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", french.stdout), "secret")
