@@ -47,7 +47,6 @@ class Client:
     """Once the local password was right: a worker gets no token for anybody else."""
     end_it: Callable[[str], object] | None = None
     """Tells its worker to end the session of this `conn`; once it has one."""
-    is_over: bool = False
     _tell: Callable[[Any], object] | None = None
 
     def hold(self, place: AbstractContextManager[None]) -> None:
@@ -71,21 +70,17 @@ class Client:
     def end(self) -> None:
         """Its session is over. Idempotent."""
         self.release()
-        self.is_over = True
         if self._tell is not None:
             tell, self._tell = self._tell, None
             tell(self)
 
     def add_done_callback(self, tell: Callable[[Any], object], /) -> None:
-        """See welcome.Served; for one, who is told at once."""
-        if self.is_over:
-            tell(self)
-        else:
-            self._tell = tell
+        """See welcome.Served; for one, who is told in end(), and asks in the turn in which it was handed over."""
+        self._tell = tell
 
     def cancel(self) -> None:
         """See welcome.Served."""
-        if self.end_it is not None and not self.is_over:
+        if self.end_it is not None:
             self.end_it(self.conn)
 
     async def over(self) -> None:
