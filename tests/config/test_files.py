@@ -38,20 +38,20 @@ def test_a_certificate_and_its_key_are_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({"key": "none"}, "key: there is no file {}/none"),
-        ({"key": "other.key"}, "key: {0}/other.key is not the key of the certificate in {0}/server.pem"),
-        ({"key": "locked.key"}, "key: the key in {}/locked.key has a password; store it without one"),
+        ({"key": "none"}, "key: there is no file {}none"),
+        ({"key": "other.key"}, "key: {0}other.key is not the key of the certificate in {0}server.pem"),
+        ({"key": "locked.key"}, "key: the key in {}locked.key has a password; store it without one"),
         (
             {"key": "server.pem"},
-            "key: the file {}/server.pem holds no private key in PEM form (-----BEGIN … PRIVATE KEY-----)",
+            "key: the file {}server.pem holds no private key in PEM form (-----BEGIN … PRIVATE KEY-----)",
         ),
         (
             {"certificate": "empty.pem"},
-            "certificate: the file {}/empty.pem holds no certificate in PEM form (-----BEGIN … CERTIFICATE-----)",
+            "certificate: the file {}empty.pem holds no certificate in PEM form (-----BEGIN … CERTIFICATE-----)",
         ),
         (
             {"certificate": "damaged.pem"},
-            "key: {0}/server.key is damaged, or cannot be used with the certificate in {0}/damaged.pem",
+            "key: {0}server.key is damaged, or cannot be used with the certificate in {0}damaged.pem",
         ),
     ],
 )
@@ -59,14 +59,14 @@ def test_a_certificate_that_cannot_be_used_is_found_before_the_start(
     files: dict[str, str], problem: str, tmp_path: Path
 ) -> None:
     (found,) = problems(with_tls(tmp_path, **files), tmp_path)
-    assert found.partition("listeners.imap.")[2] == problem.format(tmp_path)
+    assert found.partition("listeners.imap.")[2] == problem.format(f"{tmp_path}{os.sep}")
 
 
 def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
     with_tls(tmp_path)
     text = edited(("client_secret: text", "client_secret: text\n    ca_file: damaged.pem"))
     assert problems(text, tmp_path) == [
-        f"config.yaml:6:5: providers.gmail.ca_file: the certificates in {tmp_path}/damaged.pem are damaged"
+        f"config.yaml:6:5: providers.gmail.ca_file: the certificates in {tmp_path / 'damaged.pem'} are damaged"
     ]
 
 
@@ -90,7 +90,7 @@ def test_a_file_that_is_no_text_has_one_sentence(content: bytes, problem: str, t
 def test_a_file_that_is_not_there_is_named_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path}/none.yaml: there is no such file"
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file"
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path)
     assert str(caught.value) == f"{tmp_path}: this is a directory, not a file"

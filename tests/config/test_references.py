@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_reference_that_leads_nowhere_names_the_remedy(written: str, sentence:
     (tmp_path / "binary").write_bytes(b"CANARY-s3cret\xff")
     (tmp_path / "large").write_bytes(b"x" * (64 * 1024 + 1))
     found = problems(edited(("client_secret: text", f"client_secret: {written}")), tmp_path, A=CANARY, EMPTY="")
-    expected = sentence.replace("{directory}", str(tmp_path))
+    expected = sentence.replace("{directory}/", f"{tmp_path}{os.sep}").replace("{directory}", str(tmp_path))
     assert found == [f"config.yaml:5:5: providers.gmail.client_secret: {expected}"]
 
 

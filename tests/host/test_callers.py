@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -54,7 +55,13 @@ def loopback(request: pytest.FixtureRequest) -> Iterator[Loopback]:
 
 
 WAYS: list[Callable[[Ends], Owner | None]] = [ask_kernel, Linux().owner]
-by_both_ways = pytest.mark.parametrize("owner_of", WAYS, ids=["netlink", "proc"])
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux itself")
+
+
+def by_both_ways(test: Callable[..., None]) -> Callable[..., None]:
+    for mark in (pytest.mark.parametrize("owner_of", WAYS, ids=["netlink", "proc"]), on_linux):
+        test = mark(test)
+    return test
 
 
 @by_both_ways
@@ -111,6 +118,7 @@ def test_ipv4_by_an_ipv6_socket(owner_of: Callable[[Ends], Owner | None]) -> Non
         assert owner_of(ends) == Owner(str(os.getuid()), os.fstat(client.fileno()).st_ino)
 
 
+@on_linux
 def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
     loopback.connect()
     _, ends = loopback.accept()
@@ -121,6 +129,7 @@ def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
     assert Linux().program(Owner(owner.user_id, 1)) == ""
 
 
+@on_linux
 async def test_a_program_that_calls_itself_something_odd_does_not_turn_the_sentence_around(loopback: Loopback) -> None:
     """Its user chooses the name: with line breaks, or with what makes a browser write from right to left."""
     ends, own = (loopback.connect(), loopback.accept()[1])[1], Path("/proc/self/comm")
@@ -209,6 +218,7 @@ async def test_who_cannot_be_asked_about_just_now_may_be_known_the_next_time() -
     assert not (await Callers(Told()).of(ENDS)).is_for_now
 
 
+@on_linux
 def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loopback) -> None:
     """By neither way: an answer would be that nobody is there."""
     resource = pytest.importorskip("resource")
@@ -277,6 +287,23 @@ def test_windows_table_of_ipv6() -> None:
     assert callers_windows.find_in_table(struct.pack("<I", 1) + theirs, Ends(("::1", 40002), ("::1", 1143))) is None
 
 
+@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
+@pytest.mark.parametrize("size", [4, 16], ids=["ipv4", "ipv6"])
+def test_windows_tells_of_connections_users_and_programs(size: int) -> None:
+    """All but whose a connection is: wine says of none."""
+    family, host = (socket.AF_INET, "127.0.0.1") if size == 4 else (socket.AF_INET6, "::1")
+    with ExitStack() as stack:
+        loopback = Loopback(stack, family, host)
+        loopback.connect()
+        _, ends = loopback.accept()
+        assert callers_windows.find_in_table(callers_windows._table(family), ends) is not None
+    windows = callers_windows.Windows()
+    owner = Owner(callers_windows._user_id(os.getpid()), os.getpid())
+    assert owner.user_id.startswith("S-1-5-")
+    assert windows.user_name(owner.user_id).rpartition("\\")[2].lower() == os.environ["USERNAME"].lower()
+    assert windows.program(owner).lower() == Path(sys.executable).name.lower()
+
+
 # --- macOS' list ----------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +341,7 @@ def test_macos_list() -> None:
     assert callers_macos.find_in_list(head + b"\0" * 64, ENDS) is None, "a list that makes no sense has an end"
 
 
+@on_linux
 def test_a_kernel_without_netlink_is_asked_once(monkeypatch: pytest.MonkeyPatch, loopback: Loopback) -> None:
     asked = []
 

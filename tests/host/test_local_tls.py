@@ -22,6 +22,7 @@ from bridge.host import local_tls
 from bridge.host.local_tls import CertificateTrouble, MadeCertificate
 from bridge.relay.tls import listener_context
 from tests.relay.sockets import shaken_in_memory
+from tests.servers.packages import needs
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = 24 * 3600.0
@@ -84,6 +85,7 @@ def test_another_name_is_refused(real: tuple[MadeCertificate, str], name: str) -
 
 
 def test_openssl_itself_finds_nothing_wrong(real: tuple[MadeCertificate, str]) -> None:
+    needs("openssl")
     made, file = real
     command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(made.authority_file), file]
     assert subprocess.run(command, capture_output=True, check=True, text=True).stdout.endswith(": OK\n")
@@ -92,6 +94,7 @@ def test_openssl_itself_finds_nothing_wrong(real: tuple[MadeCertificate, str]) -
 @pytest.mark.parametrize("name", ["bank.example", "192.0.2.6"])
 def test_the_authority_could_sign_for_no_other_name_even_with_its_key(tmp_path: Path, name: str) -> None:
     """The key is thrown away; here it is kept, to see what it would be worth."""
+    needs("openssl")
     key = rsa.generate_private_key(65537, 2048)
     now = datetime.now(UTC)
     root = local_tls._authority(frozenset({"localhost", "127.0.0.1"}), key, now - timedelta(1), now + timedelta(9))
@@ -110,6 +113,7 @@ def test_the_authority_could_sign_for_no_other_name_even_with_its_key(tmp_path: 
 
 def test_the_authority_could_sign_for_nothing_but_servers_even_with_its_key(tmp_path: Path) -> None:
     """Programs that look at the authority's own uses, as Windows and OpenSSL do, take nobody's mail or code by it."""
+    needs("openssl")
     key = rsa.generate_private_key(65537, 2048)
     now = datetime.now(UTC)
     root = local_tls._authority(frozenset({"localhost"}), key, now - timedelta(1), now + timedelta(9))

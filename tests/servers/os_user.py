@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import socket
 import subprocess
 import sys
@@ -81,6 +80,8 @@ def os_user(name: str) -> Iterator[OsUser]:
     needs("passwd", "curl")
     _change("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
     try:
+        import pwd  # not on Windows
+
         entry = pwd.getpwnam(name)
         yield OsUser(name, entry.pw_uid, entry.pw_gid)
     finally:
