@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -40,6 +41,10 @@ behind our back, makes no key any more, and a later one finds the keyring unlock
 
 LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, and the path may name anything."""
+
+_MOVING_SECONDS = (0.02, 0.1, 0.4) if os.name == "nt" else ()
+"""Between attempts. Windows keeps a file from everybody for the moment in which another process gives it its name, and
+calls that "permission denied"."""
 
 _KEY_REMEDY = said("A file may hold the key instead: `store: {{key_file: …}}`")
 _NAMED_REMEDY = said("Or use ${{file:…}} or an environment variable in place of ${{keyring:…}}")
@@ -256,14 +261,15 @@ def _not_created(file: Path, error: OSError) -> KeyFileUnusable:
             "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
             file=file,
             reason=system_reason(error),
-            command=f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
+            command=f'mkdir "{file.parent}"'
+            if os.name == "nt"
+            else f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
         )
     )
 
 
 def _read(file: Path) -> Secret[bytes]:
-    # Not blocking: a named pipe without a writer would wait for ever. Binary: Windows would end at a byte 26.
-    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle = _opened(file)
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
@@ -280,6 +286,17 @@ def _read(file: Path) -> Secret[bytes]:
     finally:
         os.close(handle)
     return _decoded(content, said("the key file {file}", file=file))
+
+
+def _opened(file: Path) -> int:
+    # Not blocking: a named pipe without a writer would wait for ever. Binary: Windows would end at a byte 26.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    for seconds in _MOVING_SECONDS:
+        try:
+            return os.open(file, flags)
+        except PermissionError:
+            time.sleep(seconds)
+    return os.open(file, flags)
 
 
 def _is_credential(file: Path) -> bool:
