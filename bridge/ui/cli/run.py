@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import math
+import os
 import secrets
 import socket
 import sys
@@ -331,11 +332,10 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
 def _demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], admin_url: str) -> str:
     imap, pop3, smtp = ports
     (alice, alices), (bob, bobs) = passwords.items()
-    user = f"curl -sS --user {alice}:{alices.reveal()}"
-    write = (
-        f"printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {user} \\\n"
-        f"       smtp://localhost:{smtp} --mail-from {alice} --mail-rcpt {bob} --upload-file -"
-    )
+    curl = "curl.exe" if os.name == "nt" else "curl"  # PowerShell's own `curl` is another program
+    user = f"{curl} -sS --user {alice}:{alices.reveal()}"
+    to_bob = f"smtp://localhost:{smtp} --mail-from {alice} --mail-rcpt {bob} --upload-file -"
+    write = hello_bob(user, to_bob, is_windows=os.name == "nt")
     account, password = say("account"), say("local password")
     first = say(
         '1. A mail program logs in, and is told that somebody must sign in first (curl says "Login denied"; -v shows '
@@ -365,7 +365,7 @@ def _demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], a
 
 {third}
 
-     {user} 'imap://localhost:{imap}/INBOX;MAILINDEX=1'
+     {user} "imap://localhost:{imap}/INBOX;MAILINDEX=1"
      {user} pop3://localhost:{pop3}/1
 
 {fourth}
@@ -374,11 +374,18 @@ def _demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], a
 
    {reads}
 
-     curl -sS --user {bob}:{bobs.reveal()} 'imap://localhost:{imap}/INBOX;MAILINDEX=2'
+     {curl} -sS --user {bob}:{bobs.reveal()} "imap://localhost:{imap}/INBOX;MAILINDEX=2"
 
 {glance}
 {end}
 """
+
+
+def hello_bob(user: str, to_bob: str, *, is_windows: bool) -> str:
+    """A message into the command that sends it; for Windows a line that both of its shells take."""
+    if is_windows:
+        return f'cmd /c "(echo Subject: Hello& echo.& echo Hello Bob)| {user} {to_bob}"'
+    return f"printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {user} \\\n       {to_bob}"
 
 
 def _free_port(preferred: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,3 +67,18 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
         file = tmp_path / "config.yaml"
         file.write_text(f"{world.yaml}store: {{key_file: '{tmp_path / 'key'}'}}\n")
         assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
+
+
+def test_the_demos_message_comes_whole_out_of_this_systems_shell(tmp_path: Path) -> None:
+    script, arrived = tmp_path / "send.py", tmp_path / "arrived"
+    script.write_text("import sys; open(sys.argv[1], 'wb').write(sys.stdin.buffer.read())")
+    line = run.hello_bob(f"{sys.executable} {script}", str(arrived), is_windows=sys.platform == "win32")
+    subprocess.run(line, shell=True, check=True, timeout=60)
+    assert arrived.read_bytes() == b"Subject: Hello\r\n\r\nHello Bob\r\n"
+
+
+def test_the_demos_message_needs_nothing_that_windows_has_not() -> None:
+    line = run.hello_bob("curl.exe --user alice:word", "smtp://localhost:1587 --upload-file -", is_windows=True)
+    assert line.startswith('cmd /c "(echo ')
+    assert not {"'", "\\", "\n", "$"} & set(line)
+    assert line.endswith('| curl.exe --user alice:word smtp://localhost:1587 --upload-file -"')
