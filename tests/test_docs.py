@@ -18,6 +18,7 @@ from bridge.tokens import authorizations
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
 from bridge.workers import logins
+from tests.servers.packages import needs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), ROOT / "config.example.yaml", *ROOT.glob("docs/**/*.md")]
@@ -39,6 +40,7 @@ def text(page: Path) -> str:
 def test_every_link_and_every_file_that_is_named_is_there(page: Path) -> None:
     linked = [page.parent / target for target in LINK.findall(text(page)) if "://" not in target]
     assert [target for target in linked if not target.exists()] == []
+    needs("git")
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     named = {name for name in FILE.findall(text(page)) if not (ROOT / name).exists()} - INVENTED
     assert [name for name in named if f"\n{name}" not in tracked] == []

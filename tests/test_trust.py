@@ -29,6 +29,7 @@ def test_a_certificate_in_windows_store_that_is_none_takes_nothing_from_the_othe
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", as_on_windows)
     take_windows_certificates_one_by_one()
     context = client_context(None)
-    assert context.get_ca_certs(binary_form=True) == [good]
+    # Windows' and macOS' own Python has certifi's besides
+    assert {good, other, broken} & set(context.get_ca_certs(binary_form=True)) == {good}
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -255,7 +255,11 @@ class Bridge:
 
     @property
     def environ(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "LC_ALL", "REQUESTS_CA_BUNDLE") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "LC_ALL", "REQUESTS_CA_BUNDLE", "SYSTEMROOT")
+            if name in os.environ
+        }
         home = {"HOME": str(self.directory), "XDG_DATA_HOME": str(self.directory / "data")}
         return {**COVERAGE, **kept, **home, "PYTHONPATH": str(Path(__file__).parents[2]), **self.environment}
 

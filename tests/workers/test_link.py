@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from bridge.host.workers import UnixPassage
 from bridge.workers import link
 from bridge.workers.link import Link
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
 
 class Peer:

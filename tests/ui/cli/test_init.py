@@ -91,6 +91,7 @@ def test_a_few_answers_make_a_configuration_and_the_next_steps_are_told(desk: De
         assert words in said
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows takes a name that is too long for one that is free")
 @pytest.mark.parametrize("options", [(), ("--browser", "--no-open")])
 def test_a_place_that_cannot_even_be_looked_at_is_told_before_the_first_question(
     desk: Desk, options: tuple[str, ...]
