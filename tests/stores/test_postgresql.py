@@ -56,13 +56,13 @@ async def test_a_database_of_another_encoding_works_for_the_keys_we_have(
     assert await store.acquire_lease("a", "node-1", 30)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["shut down", "crashed"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGQUIT"], ids=["shut down", "crashed"])
 async def test_a_server_that_restarts_is_found_again_with_its_records(
-    server: Postgresql, open_store: Open, how: signal.Signals
+    server: Postgresql, open_store: Open, how: str
 ) -> None:
     store = open_store(server.new_database())
     await store.put("a", b"value", expected=NEW)
-    server.stop(how)
+    server.stop(signal.Signals[how])
     try:
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match=r"^the database bridge_[0-9a-f]+ at this machine does not"):
