@@ -81,6 +81,7 @@ class _Porch:
         self._visitors: list[_Visitor] = []
         self._has_come = asyncio.Event()
         self._is_over = asyncio.Event()
+        self._is_answering = False
 
     def greet(self) -> asyncio.Protocol:
         """One more."""
@@ -112,11 +113,18 @@ class _Porch:
                 return
             for visitor in self._taken():
                 visitor.let_in(self._doors.greeted())
+            self._is_answering = True
             await self._is_over.wait()
 
     def _come(self, visitor: _Visitor) -> None:
-        self._visitors.append(visitor)
-        self._has_come.set()
+        """The loop greets a turn earlier: by now others may be answering, or nobody any more."""
+        if self._is_over.is_set():
+            visitor.send_away()
+        elif self._is_answering:
+            visitor.let_in(self._doors.greeted())
+        else:
+            self._visitors.append(visitor)
+            self._has_come.set()
 
     def _send_away(self) -> None:
         for visitor in self._taken():

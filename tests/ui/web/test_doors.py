@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import socket
 import threading
@@ -16,6 +17,7 @@ from bridge.secret import Secret
 from bridge.ui.web.doors import Doors, answering_once_asked
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
+from tests.relay.sockets import tcp_pair
 from tests.ui.web.conftest import TOKEN
 
 Site = AbstractAsyncContextManager[None]
@@ -111,6 +113,29 @@ async def test_who_comes_while_it_is_loaded_is_answered_and_the_loop_goes_on(por
         writer.close()
     assert [(answer[:13], b"</html>" in answer) for answer in answers] == [(b"HTTP/1.1 200 ", True)] * 6
     assert [thread is threading.main_thread() for thread in porch.loaded_in] == [False]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_who_was_taken_just_before_it_is_loaded_or_over_does_not_wait_for_ever(
+    porch: Porch, is_over: bool
+) -> None:
+    """A loop asks who answers in one turn, and says that the connection is made in the next."""
+    ours, accepted = tcp_pair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(porch.request)
+    async with opened(porch):
+        late = porch.doors.greeted()
+        if not is_over:
+            assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: late, accepted)
+            async with asyncio.timeout(20):
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    if is_over:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: late, accepted)
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionResetError):  # what it asked is not read any more
+                assert await reader.read() == b""
+    writer.close()
 
 
 async def test_what_cannot_be_loaded_is_logged_and_tried_again_for_the_next(porch: Porch, log: io.StringIO) -> None:
