@@ -70,4 +70,10 @@ class ServingLoop(asyncio.ProactorEventLoop):
 
     async def sock_accept(self, sock: socket.socket) -> Any:
         """As it was: the relay knows what to do (bridge.relay.accepting), and needs no further turn of the loop."""
-        return await self._accepts.accept_once(sock)
+        attempt = self._accepts.accept_once(sock)
+        try:
+            return await attempt
+        except asyncio.CancelledError:
+            if attempt.done() and not attempt.cancelled() and attempt.exception() is None:
+                attempt.result()[0].close()  # taken in the very moment of the end: nobody else knows of it
+            raise
