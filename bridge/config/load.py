@@ -52,9 +52,9 @@ def load_config(
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError([at(str(path), said("there is no such file"))]) from None
-    except IsADirectoryError:
-        raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
     except OSError as error:
+        if path.is_dir():  # which Windows calls "permission denied"
+            raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
         problem = said("this file cannot be read: {reason}", reason=system_reason(error))
         raise ConfigError([at(str(path), problem)]) from error
     text = _decoded(content, path.name)

@@ -96,6 +96,16 @@ def test_a_file_that_is_not_there_is_named_with_its_path(tmp_path: Path) -> None
     assert str(caught.value) == f"{tmp_path}: this is a directory, not a file"
 
 
+def test_a_directory_that_is_refused_as_windows_does_it_is_one_all_the_same(tmp_path: Path) -> None:
+    class Closed(type(tmp_path)):  # type: ignore[misc]
+        def open(self, mode: str) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    for directory, told in ((tmp_path, "this is a directory, not a file"), (tmp_path / "none", "this file cannot be")):
+        with pytest.raises(ConfigError, match=told):
+            load_config(Closed(directory))
+
+
 def test_a_text_over_one_mebibyte_is_refused() -> None:
     assert problems("#" * (1024 * 1024 + 1)) == [
         "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"
