@@ -5,8 +5,11 @@ Each command lives in its own file and is imported when it is called: `mail-brid
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
 }
 """Name: module, object, one line of help."""
+
+PLAIN = {"●": "*", "◐": "~", "○": "o", "▲": "!", "→": "->", "…": "...", "’": "'", "œ": "oe", "Œ": "OE", "\u00a0": " "}
+"""Of our own sentences and marks. Anything else comes as \\u0141."""
 
 
 class _Commands(Group):
@@ -97,8 +103,26 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     ctx.obj = options
 
 
+def _print_anything() -> None:
+    """What standard output has no letter for is written in plain ones. On Windows a file or a pipe has 250 of them,
+    and one of the others, such as the mark before an account, would end the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and codecs.lookup(sys.stdout.encoding).name != "utf-8":
+        codecs.register_error("plain", _in_plain_letters)
+        sys.stdout.reconfigure(errors="plain")
+
+
+def _in_plain_letters(problem: UnicodeError) -> tuple[str, int]:
+    """See codecs.register_error()."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    lacking = problem.object[problem.start : problem.end]
+    escaped = (PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in lacking)
+    return "".join(escaped), problem.end
+
+
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
+    _print_anything()
     speak_before_parsing(arguments)
     try:
         result = main.main(args=arguments, prog_name="mail-bridge", standalone_mode=False)

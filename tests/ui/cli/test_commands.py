@@ -96,6 +96,15 @@ def test_where_there_is_no_configuration_the_places_are_named(admin: Bridge, com
     assert "Traceback" not in said
 
 
+def test_what_the_output_has_no_letters_for_is_written_in_plain_ones(admin: Bridge) -> None:
+    """As on Windows, where a file or a pipe has those of the old character set."""
+    admin.environment["PYTHONIOENCODING"] = "cp1252:surrogateescape"
+    assert f"o {ALICE}" in admin.run("accounts", "list")
+    assert "\\u0141\\u0144\\u017a: there is no such file" in admin.run("check", "--config", "Łńź", code=2)
+    with running(admin):
+        assert f"-> http://localhost:{admin.console_port}/sign-in/" in admin.run("status")
+
+
 @pytest.mark.parametrize("command", ["run", "check", "status", f"authorize {ALICE}"])
 def test_a_file_that_does_not_exist_is_said_to_be_missing(admin: Bridge, command: str) -> None:
     code, said = without_config(admin, *command.split(), "--config", "tpyo.yaml")
