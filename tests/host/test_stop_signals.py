@@ -1,0 +1,32 @@
+"""What ends the bridge, on each system: the signals that it has."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, signal, sys, threading
+from bridge.host.loop import new_event_loop
+from bridge.host.signals import stop_on_signal
+
+async def work():
+    stop = asyncio.Event()
+    with stop_on_signal(stop.set):
+        threading.Thread(target=signal.raise_signal, args=(signal.Signals[sys.argv[1]],)).start()
+        await stop.wait()
+    print("stopped")
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(work())
+"""
+NAMES = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_stops_though_the_loop_is_asleep(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, name], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["stopped"]
