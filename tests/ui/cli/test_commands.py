@@ -68,6 +68,7 @@ def without_config(bridge: Bridge, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the environment does not say where the user's directories are")
 def test_who_asks_for_the_password_of_another_users_bridge_is_warned(admin: Bridge) -> None:
     admin.config["store"].pop("path", None)
     home = str(admin.directory / "home")
