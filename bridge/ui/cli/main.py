@@ -6,10 +6,12 @@ Each command lives in its own file and is imported when it is called: `mail-brid
 from __future__ import annotations
 
 import codecs
+import errno
 import importlib
 import io
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,14 @@ def _in_plain_letters(problem: UnicodeError) -> tuple[str, int]:
     return "".join(escaped), problem.end
 
 
+def _wants_no_more(problem: OSError) -> bool:
+    """Of `mail-bridge … | head`. Windows calls writing into such a pipe an invalid argument, as other mistakes too."""
+    if isinstance(problem, BrokenPipeError):
+        return True
+    *_, innermost = traceback.extract_tb(problem.__traceback__)
+    return problem.errno == errno.EINVAL and Path(innermost.filename).parent.name == "click"
+
+
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
     _print_anything()
@@ -143,6 +153,8 @@ def run_command_line(arguments: list[str]) -> int:
     except BridgeError as problem:
         click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)
         return FAILED
-    except BrokenPipeError:  # `mail-bridge … | head`
+    except OSError as problem:
+        if not _wants_no_more(problem):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED

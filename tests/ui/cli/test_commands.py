@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,13 +243,30 @@ def test_output_into_a_pipe_that_closes_ends_quietly(admin: Bridge) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs something that cannot be written")
+def test_it_does_so_where_the_system_calls_that_an_invalid_argument(admin: Bridge) -> None:
+    """As Windows does; and as Linux does of this."""
+    with select.epoll() as unwritable:
+        done = subprocess.run(
+            admin.command("schema"),
+            stdout=unwritable.fileno(),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=admin.environ,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 # --- accounts -----------------------------------------------------------------------------------------------------
 
 
 def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
+    mark = "o" if os.name == "nt" else "○"  # into a pipe
     lines = admin.run("accounts", "list").splitlines()
-    assert lines[0] == f"○ {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Sign in, please."
-    assert lines[1] == f"○ {BOB}    sign-in needed  office365  Nobody has signed in yet. Sign in, please."
+    assert lines[0] == f"{mark} {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Sign in, please."
+    assert lines[1] == f"{mark} {BOB}    sign-in needed  office365  Nobody has signed in yet. Sign in, please."
     assert lines[2].strip().startswith(PATTERN)
     assert lines[-1] == "To sign in: mail-bridge authorize ADDRESS"
 
