@@ -351,7 +351,7 @@ def test_a_key_that_is_damaged_or_gone_is_named_by_every_command(admin: Bridge, 
     good = file.read_text()
     file.unlink()
     if key is not None:
-        file.write_text(key)
+        file.write_text(key, newline="\n")
         file.chmod(0o600)
     for command, code in (("run", 2), ("check", 2), (f"accounts password {ALICE}", 1), ("accounts list", 0)):
         assert words in admin.run(*command.split(), code=code), command
