@@ -117,6 +117,8 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not() -> None:
     try:
         async with listening(serve) as (listener, address):
             reader, writer = await asyncio.open_connection(*address)
+            while not listener.sessions:  # connected is not yet taken
+                await asyncio.sleep(0)
             listener.stop()
             writer.write(b"last\n")
             assert await reader.read() == b"done\n"
