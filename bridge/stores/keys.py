@@ -295,6 +295,8 @@ def _opened(file: Path) -> int:
         try:
             return os.open(file, flags)
         except PermissionError:
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "", str(file)) from None
             time.sleep(seconds)
     return os.open(file, flags)
 

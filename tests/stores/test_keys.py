@@ -202,9 +202,10 @@ async def test_a_key_that_windows_keeps_from_us_while_another_process_names_it_i
     monkeypatch.setattr(keys, "_MOVING_SECONDS", (0.0, 0.0, 0.0))
     monkeypatch.setattr(os, "open", held_at_first)
     assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
-    refused += [PermissionError(13, "Permission denied")] * 4
-    with pytest.raises(StoreUnavailable, match="cannot be read: Permission denied"):
-        await open_key(in_file(file), has_records=True)
+    for place, reason in ((file, "Permission denied"), (tmp_path, "Is a directory")):
+        refused[:] = [PermissionError(13, "Permission denied")] * 4
+        with pytest.raises(StoreUnavailable, match=f"cannot be read: {reason}"):
+            await open_key(in_file(place), has_records=True)
 
 
 # --- the OS keyring ---
