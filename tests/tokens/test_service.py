@@ -465,6 +465,7 @@ async def test_an_answer_that_comes_after_the_login_has_given_up_is_kept() -> No
             with pytest.raises(ProviderUnavailable, match=r"has not answered within 0.02 seconds"):
                 await it.service.access_token(ALICE)
         it.provider.gate.set()
+        it.service._patience = PATIENCE  # a busy machine may need it
         token = await it.service.access_token(ALICE)
         assert it.provider.refreshes == 1
         assert (await it.service.access_token(ALICE)).value == token.value
@@ -478,6 +479,7 @@ async def test_a_login_that_does_not_wait_any_longer_uses_the_old_token_while_it
         it.provider.gate.clear()
         assert (await it.service.access_token(ALICE)).value == first.value
         it.provider.gate.set()
+        it.service._patience = PATIENCE  # a busy machine may need it
         assert (await it.service.access_token(ALICE)).value != first.value
         assert it.provider.refreshes == 1
 
