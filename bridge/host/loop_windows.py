@@ -39,11 +39,22 @@ class _Proactor(asyncio.IocpProactor):
         return accepting
 
     def accept_once(self, listener: socket.socket) -> asyncio.Future[Any]:
-        """As asyncio does. Raises: OSError."""
-        return super().accept(listener)
+        """As asyncio does; but the socket that was to be the client's is closed if there is none.
+
+        asyncio leaves it to the collector, and ours comes seldom: each client of a port scanner would hold a handle.
+        Raises: OSError.
+        """
+        attempt = super().accept(listener)
+        attempt.add_done_callback(partial(_closed_unless_taken, self._prepared))
+        return attempt
+
+    def _get_accept_socket(self, family: int) -> socket.socket:
+        made: socket.socket = super()._get_accept_socket(family)  # type: ignore[misc]  # which the stubs leave out
+        self._prepared = made
+        return made
 
     def _try(self, accepting: _Accepting, listener: socket.socket) -> None:
-        accepting.attempt = super().accept(listener)
+        accepting.attempt = self.accept_once(listener)
         accepting.attempt.add_done_callback(partial(self._tried, accepting, listener))
 
     def _tried(self, accepting: _Accepting, listener: socket.socket, attempt: asyncio.Future[Any]) -> None:
@@ -59,6 +70,11 @@ class _Proactor(asyncio.IocpProactor):
             self._try(accepting, listener)
         else:
             accepting.set_exception(problem)
+
+
+def _closed_unless_taken(prepared: socket.socket, attempt: asyncio.Future[Any]) -> None:
+    if attempt.cancelled() or attempt.exception() is not None:
+        prepared.close()
 
 
 class ServingLoop(asyncio.ProactorEventLoop):

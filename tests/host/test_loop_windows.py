@@ -16,7 +16,6 @@ from bridge.host.loop import new_event_loop
 from tests.relay.sockets import close_with_reset
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio drops the client's socket
 def test_a_server_outlives_a_client_that_has_gone_before_it_was_taken() -> None:
     """The console is one. CPython issue 93821."""
 
