@@ -63,7 +63,7 @@ class Desk:
             timeout=SECONDS,
             check=False,
         )
-        said = (done.stdout + done.stderr).decode()
+        said = (done.stdout + done.stderr).decode().replace("\r\n", "\n")
         assert done.returncode == code, said
         assert CANARY not in said
         assert "Traceback" not in said

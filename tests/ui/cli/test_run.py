@@ -53,6 +53,7 @@ class Editor:
                 await asyncio.sleep(0.02)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
 @pytest.mark.parametrize("deletes_first", [False, True])
 async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, deletes_first: bool
@@ -69,6 +70,7 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
         assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="wine's cmd pipes no group of commands")
 def test_the_demos_message_comes_whole_out_of_this_systems_shell(tmp_path: Path) -> None:
     script, arrived = tmp_path / "send.py", tmp_path / "arrived"
     script.write_text("import sys; open(sys.argv[1], 'wb').write(sys.stdin.buffer.read())")
