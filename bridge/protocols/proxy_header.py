@@ -70,7 +70,7 @@ class ProxyHeader:
             raise ProtocolViolation("no PROXY protocol header, although the configuration demands one")
         if self._taken.startswith(_SIGNATURE):
             self._take_binary()
-        elif self._taken.startswith(_PREFIX) and self._taken.endswith(b"\r\n") and len(self._taken) <= LONGEST_LINE:
+        elif self._taken.startswith(_PREFIX) and b"\r\n" in self._taken and len(self._taken) <= LONGEST_LINE:
             self._finish(_origin_of_line(bytes(self._taken)))
         elif len(self._taken) >= LONGEST_LINE:
             raise ProtocolViolation(f"a PROXY protocol header of more than {LONGEST_LINE} octets")
