@@ -10,11 +10,18 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from bridge.advice.said import Said, as_said, quoted, said
+
 T = TypeVar("T")
 
 
 class NotDone(Exception):
     """There was no thread, or it did not come back in time; says which."""
+
+    def __init__(self, text: str | Said) -> None:
+        super().__init__(str(text))
+        self.said = as_said(text)
+        """The same, to be told in any language."""
 
 
 class Threads:
@@ -44,7 +51,7 @@ class Threads:
             async with asyncio.timeout(self._wait):
                 await self._free.acquire()
         except TimeoutError:
-            raise NotDone(f"{self._name}: too many requests are waiting for an answer") from None
+            raise NotDone(said("{name}: too many requests are waiting for an answer", name=self._name)) from None
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._start(work, answer)
         if self._limit is None:
@@ -54,7 +61,9 @@ class Threads:
                 return await answer
         # A loop that was held up learns of the answer and of its time in the same moment.
         if answer.cancelled() or isinstance(answer.exception(), TimeoutError):
-            raise NotDone(f"{self._name}: no answer within {self._limit:g} seconds")
+            raise NotDone(
+                said("{name}: no answer within {seconds} seconds", name=self._name, seconds=f"{self._limit:g}")
+            )
         return answer.result()
 
     def _start(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
@@ -64,7 +73,7 @@ class Threads:
             thread.start()
         except RuntimeError as problem:  # out of threads, or the interpreter is going down
             self._free.release()
-            raise NotDone(f"{self._name}: {problem}") from problem
+            raise NotDone(said("{name}: {problem}", name=self._name, problem=quoted(str(problem)))) from problem
 
     def _work(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
         try:

@@ -47,6 +47,11 @@ def as_said(text: str | Said) -> Said:
     return text if isinstance(text, Said) else Said("{text}", (("text", text),))
 
 
+def quoted(text: str) -> Said:
+    """The system's or a library's own words, for which there is no sentence of ours: in the quotes of the language."""
+    return said('"{text}"', text=text)
+
+
 def as_argument(value: object) -> str | Said:
     """What may stand in a placeholder."""
     return value if isinstance(value, Said) else str(value)

@@ -14,8 +14,9 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from bridge.advice.said import Said
-from bridge.advice.system import system_reason
+from bridge.advice.said import Said, said
+from bridge.advice.system import name_reason, system_reason
+from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.errors import ProtocolViolation
 from bridge.model import Protocol, TlsMode
 from bridge.protocols.base import Credentials, Event, Hangup, Refused, Send, StartTLS
@@ -156,7 +157,7 @@ def _through_proxy(sock: socket.socket, target: Target, deadline: _Deadline) -> 
         raise Stopped(Stage.PROXY, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
     status = re.match(r"HTTP/1\.[01] (\d{3})([^\r\n]*)", head)
     if status is None or not status[1].startswith("2"):
-        raise Stopped(Stage.PROXY, f"{status[1]}{status[2]}"[:100] if status else "no HTTP answer")
+        raise Stopped(Stage.PROXY, f"{status[1]}{status[2]}"[:100] if status else said("no HTTP answer"))
 
 
 def _until_starttls(sock: socket.socket, protocol: Protocol, deadline: _Deadline) -> None:
@@ -178,7 +179,7 @@ def _until_starttls(sock: socket.socket, protocol: Protocol, deadline: _Deadline
                     case Refused(_, text):
                         raise Stopped(Stage.GREETING, _line(text))
                     case Hangup():
-                        raise Stopped(Stage.GREETING, "it hangs up")
+                        raise Stopped(Stage.GREETING, said("it hangs up"))
                     case other:
                         raise AssertionError(f"a client machine does not say {other!r} before TLS")
             sock.settimeout(deadline.left())
@@ -194,7 +195,7 @@ def _start_tls(sock: socket.socket, target: Target, context: ssl.SSLContext, dea
         sock.settimeout(deadline.left())
         return context.wrap_socket(sock, server_hostname=target.host)
     except ssl.SSLCertVerificationError as problem:
-        raise Stopped(Stage.TLS, problem.verify_message, verify_code=problem.verify_code) from problem
+        raise Stopped(Stage.TLS, certificate_reason(problem), verify_code=problem.verify_code) from problem
     except (OSError, ValueError) as problem:  # ValueError: a name that cannot be in a certificate
         raise Stopped(Stage.TLS, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
 
@@ -206,7 +207,7 @@ def _date(sock: socket.socket, target: Target, deadline: _Deadline) -> str:
     except OSError as problem:
         raise Stopped(Stage.ANSWER, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
     if not head.startswith("HTTP/1."):
-        raise Stopped(Stage.ANSWER, "no HTTP answer")
+        raise Stopped(Stage.ANSWER, said("no HTTP answer"))
     found = re.search(r"(?im)^date:[ \t]*([^\r\n]{1,100})", head)
     return found[1].strip() if found else ""
 
@@ -226,9 +227,11 @@ def _asked(sock: socket.socket, request: str, deadline: _Deadline) -> str:
 
 def _words(problem: BaseException) -> str | Said:
     if isinstance(problem, ssl.SSLError):
-        return (problem.reason or "handshake failed").replace("_", " ").lower()
+        return tls_reason(problem)
+    if isinstance(problem, (socket.gaierror, UnicodeError)):
+        return name_reason(problem)
     if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror if isinstance(problem, socket.gaierror) else system_reason(problem)
+        return system_reason(problem)
     return _line(str(problem)) or type(problem).__name__
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.config.provider import GrantIdentity
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import AccessToken, Subject
@@ -27,7 +28,7 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
     token = answer.get("access_token")
     kind = answer.get("token_type", "Bearer")
     if not isinstance(token, str) or not token or not isinstance(kind, str) or kind.lower() != "bearer":
-        raise ProviderUnavailable("The provider's answer holds no bearer token.")
+        raise ProviderUnavailable(said("The provider's answer holds no bearer token."))
     try:
         life = float(answer.get("expires_in", DEFAULT_LIFE))
     except (TypeError, ValueError, OverflowError):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.generic import GenericProvider
 from bridge.errors import ProviderUnavailable
@@ -55,7 +56,9 @@ class Generic(Adapter):
             return False
         reply = await self._endpoint.post(url, {"token": grant.reveal(), "token_type_hint": "refresh_token"})
         if reply.status_code != 200 and reply.json().get("error") not in {"invalid_token", "invalid_grant"}:
-            raise ProviderUnavailable(f"The provider does not revoke the sign-in (HTTP {reply.status_code}).")
+            raise ProviderUnavailable(
+                said("The provider does not revoke the sign-in (HTTP {status}).", status=reply.status_code)
+            )
         return True
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bridge.advice.said import said
 from bridge.errors import ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth.base import DevicePending, DeviceRequest
@@ -65,9 +66,9 @@ def _request(answer: Answer) -> DeviceRequest:
     code, user_code = values.get("device_code"), values.get("user_code")
     url = values.get("verification_uri") or values.get("verification_url")  # the second: Google's, older
     if not isinstance(code, str) or not code or not isinstance(user_code, str) or not is_link(url):
-        raise ProviderUnavailable("The provider's answer holds no device code, no user code or no https address.")
+        raise ProviderUnavailable(said("The provider's answer holds no device code, no user code or no https address."))
     if not 0 < len(user_code) <= LONGEST_USER_CODE or not user_code.isprintable():
-        raise ProviderUnavailable("The provider's user code is nothing that a person could type.")
+        raise ProviderUnavailable(said("The provider's user code is nothing that a person could type."))
     complete = values.get("verification_uri_complete")
     life = min(_seconds(values, "expires_in", DEFAULT_LIFE), LONGEST_LIFE)
     return DeviceRequest(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.google import GoogleProvider
 from bridge.config.presets import GOOGLE_TOKEN_URL
@@ -137,7 +138,7 @@ class Google(Adapter):
             return True
         if reply.json().get("error") in {"invalid_token", "invalid_grant"}:
             return True
-        raise ProviderUnavailable(f"Google does not revoke the sign-in (HTTP {reply.status_code}).")
+        raise ProviderUnavailable(said("Google does not revoke the sign-in (HTTP {status}).", status=reply.status_code))
 
     def _flow(self, redirect_uri: str, verifier: Secret[str], *, scopes: list[str] | None) -> Any:
         from google_auth_oauthlib.flow import Flow  # late: a second of start time that only Google users need

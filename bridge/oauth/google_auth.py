@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from bridge.advice.said import said
 from bridge.errors import BridgeError, ProviderUnavailable
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https
@@ -110,5 +111,5 @@ def guarded(work: Callable[[], T], *also: type[Exception]) -> T:
     except expected as problem:
         # from None: RefreshError prints the whole answer, tokens included
         raise ProviderUnavailable(
-            f"Google's answer makes no sense to its library ({type(problem).__name__})."
+            said("Google's answer makes no sense to its library ({kind}).", kind=type(problem).__name__)
         ) from None

@@ -142,34 +142,42 @@ class GoogleServiceAccount(Unattended):
             return refused(failure, _likely_cause(failure.description.lower(), key, subject))
         return unattended_problem(failure)
 
-    def _delegation(self, key: _Key) -> str:
-        return (
+    def _delegation(self, key: _Key) -> Said:
+        client = key.client_id or said("of {account}", account=key.email)
+        return said(
             "The service account may not act for the people of this domain. A Google Workspace administrator must open "
             "admin.google.com, Security, Access and data control, API controls, Manage domain-wide delegation, and add "
-            f"the client ID {key.client_id or 'of ' + key.email} with the scope {', '.join(self._scopes)}. "
-            "Google may take some hours to apply it."
+            "the client ID {client} with the scope {scope}. Google may take some hours to apply it.",
+            client=client,
+            scope=", ".join(self._scopes),
         )
 
 
-def _likely_cause(text: str, key: _Key, subject: str) -> str:
+def _likely_cause(text: str, key: _Key, subject: str) -> Said:
     """What an invalid_grant most likely means, by Google's description."""
     if "timeframe" in text or "short-lived" in text or "iat" in text.replace(",", " ").split():
-        return (
+        return said(
             "The clock of this computer is wrong by more than a few minutes, so Google does not believe what it signs: "
             "the administrator must set it."
         )
     if "signature" in text:
-        return (
+        return said(
             "Google does not know this key any more: it was deleted, or it has been disabled. The administrator must "
-            f"make a new key for {key.email} and put its file in place. If the key is new, check this computer's clock."
+            "make a new key for {account} and put its file in place. If the key is new, check this computer's clock.",
+            account=key.email,
         )
     if "account not found" in text:
-        return f"The service account {key.email} does not exist any more: the administrator must make another one."
-    if "email" in text:
-        return (
-            f"There is no mailbox {subject} in this Google Workspace, or it is suspended: its administrator must look."
+        return said(
+            "The service account {account} does not exist any more: the administrator must make another one.",
+            account=key.email,
         )
-    return (
-        f"Google does not let the service account act for {subject}. Most likely that mailbox was deleted or "
-        "suspended, or the clock of this computer is wrong: the administrator must look at both."
+    if "email" in text:
+        return said(
+            "There is no mailbox {mailbox} in this Google Workspace, or it is suspended: its administrator must look.",
+            mailbox=subject,
+        )
+    return said(
+        "Google does not let the service account act for {mailbox}. Most likely that mailbox was deleted or "
+        "suspended, or the clock of this computer is wrong: the administrator must look at both.",
+        mailbox=subject,
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bridge.advice.said import said
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.threads import NotDone, Threads
@@ -56,7 +57,9 @@ def json_object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):  # the second: brackets in brackets in brackets
         value = None
     if not isinstance(value, dict):
-        raise ProviderUnavailable("The answer is not from the provider: a proxy or a captive portal may be in between.")
+        raise ProviderUnavailable(
+            said("The answer is not from the provider: a proxy or a captive portal may be in between.")
+        )
     return value
 
 
@@ -83,7 +86,7 @@ class Https:
         try:
             return await self._threads.run(work)
         except NotDone as problem:
-            raise ProviderUnavailable(str(problem)) from problem
+            raise ProviderUnavailable(problem.said) from problem
 
     def equip(self, session: requests.Session) -> None:
         """Make a session (ours or a library's) use our transport and nothing of the environment by itself.

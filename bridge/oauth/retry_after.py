@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
+from bridge.advice.said import said
 from bridge.errors import ProviderUnavailable
 
 LONGEST = 900.0
@@ -27,8 +28,12 @@ class RetryAfter:
             left = self._until.get(host, 0.0) - self._monotonic()
         if left > 0:
             raise ProviderUnavailable(
-                f"{host} has asked to be left alone for a while: it is asked again in {left:.0f} seconds. "
-                "Nobody has to act."
+                said(
+                    "{host} has asked to be left alone for a while: it is asked again in {seconds} seconds. Nobody has "
+                    "to act.",
+                    host=host,
+                    seconds=f"{left:.0f}",
+                )
             )
 
     def note(self, host: str, headers: Mapping[str, str]) -> float:

@@ -20,6 +20,7 @@ from requests.utils import get_environ_proxies
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError, ReadTimeoutError
 
 from bridge.advice.said import Said, said
+from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.config.values import is_loopback
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
@@ -113,7 +114,7 @@ class Transport(HTTPAdapter):
                 )
             ) from None
         except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
-            raise ProviderUnavailable(f"{host}: the URL or the proxy's URL cannot be used") from None
+            raise ProviderUnavailable(said("{host}: the URL or the proxy's URL cannot be used", host=host)) from None
         except (requests.RequestException, HTTPError, OSError) as problem:
             raise ProviderUnavailable(_in_words(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
@@ -121,10 +122,7 @@ class Transport(HTTPAdapter):
         response.encoding = "utf-8-sig"
         if response.status_code >= 500 or response.status_code in BUSY:
             wait = self._retry_after.note(host, response.headers)
-            later = f"; it asks to wait {wait:.0f} seconds" if wait else ""
-            raise ProviderUnavailable(
-                f"{host} is in trouble or busy (HTTP {response.status_code}){later}. Nobody has to act."
-            )
+            raise ProviderUnavailable(_busy(host, response.status_code, wait))
         _check_redirect(response, request.method or "", url, host)
         return response
 
@@ -146,9 +144,11 @@ class Transport(HTTPAdapter):
         while piece := response.raw.read1(CHUNK, decode_content=True):
             size += len(piece)
             if size > BODY_LIMIT:
-                raise ProviderUnavailable(f"{host}: the answer is larger than {BODY_LIMIT} octets")
+                raise ProviderUnavailable(
+                    said("{host}: the answer is larger than {number} octets", host=host, number=BODY_LIMIT)
+                )
             if time.monotonic() > deadline:
-                raise ProviderUnavailable(f"{host}: the answer takes too long")
+                raise ProviderUnavailable(said("{host}: the answer takes too long", host=host))
             yield piece
 
 
@@ -165,7 +165,20 @@ def _check_redirect(response: requests.Response, method: str, url: str, host: st
 
 
 def _redirected(host: str) -> ProviderUnavailable:
-    return ProviderUnavailable(f"{host} answers with a redirect: a captive portal or a wrong URL")
+    return ProviderUnavailable(
+        said("{host} answers with a redirect: there is a captive portal, or a URL is wrong.", host=host)
+    )
+
+
+def _busy(host: str, status: int, wait: float) -> Said:
+    if not wait:
+        return said("{host} is in trouble or busy (HTTP {status}). Nobody has to act.", host=host, status=status)
+    return said(
+        "{host} is in trouble or busy (HTTP {status}); it asks to wait {seconds} seconds. Nobody has to act.",
+        host=host,
+        status=status,
+        seconds=f"{wait:.0f}",
+    )
 
 
 def _in_words(host: str, problem: BaseException, silence: float) -> Said:
@@ -177,7 +190,7 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
                 "The certificate of {host} is not trusted ({reason}). If a company proxy inspects TLS, the "
                 "administrator must name its CA certificate with ca_file.",
                 host=host,
-                reason=cause.verify_message,
+                reason=certificate_reason(cause),
             )
         if isinstance(cause, ProxyError):
             return said(
@@ -193,7 +206,7 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
         if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
             return said("{host} did not answer within {seconds} seconds.", host=host, seconds=f"{silence:g}")
         if isinstance(cause, ssl.SSLError):
-            return said("TLS with {host} failed ({reason}).", host=host, reason=cause.reason or "no reason given")
+            return said("TLS with {host} failed ({reason}).", host=host, reason=tls_reason(cause))
     return said("The connection to {host} was lost.", host=host)
 
 

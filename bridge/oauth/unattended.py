@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Said, said
 from bridge.clock import Clock
 from bridge.config.provider import GrantIdentity
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
@@ -17,6 +18,9 @@ from bridge.secret import Secret
 
 NO_CONSENT = 65001
 """Microsoft's AADSTS: consent is missing, which otherwise a person may give."""
+
+REFUSED = said("The provider refuses the app: its administrator must act.")
+"""What to say of a refusal where nothing better is known."""
 
 NO_GRANT: Secret[str] = Secret("")
 """What stands for the grant where there is none."""
@@ -93,7 +97,7 @@ class AppToken(Unattended, ABC):
 
 def unattended_problem(
     failure: Failure,
-    advice: str = "The provider refuses the app: its administrator must act.",
+    advice: Said = REFUSED,
     *,
     hide: Iterable[Secret[str]] = (),
 ) -> BridgeError:
@@ -105,9 +109,9 @@ def unattended_problem(
     return problem
 
 
-def refused(failure: Failure, sentence: str, *, hide: Iterable[Secret[str]] = ()) -> ProviderRefused:
+def refused(failure: Failure, sentence: Said, *, hide: Iterable[Secret[str]] = ()) -> ProviderRefused:
     """Our sentence, then the provider's own words in brackets; people get the row of the table that fits, and these."""
     theirs = ": ".join(part for part in (failure.error, failure.suberror, failure.description) if part)
-    text = f"{sentence} ({without_secrets(theirs, hide)})"
+    text = Said("{sentence} ({words})", (("sentence", sentence), ("words", without_secrets(theirs, hide))))
     known = app_only_problem(failure, hide=hide).diagnosis
-    return ProviderRefused(text, diagnosis=Diagnosis(known.key, words=text) if known is not None else None)
+    return ProviderRefused(str(text), diagnosis=Diagnosis(known.key, words=text) if known is not None else None)

@@ -109,10 +109,3 @@ def ends_of(sock: socket.socket) -> Ends | None:
     except OSError:
         return None
     return Ends(client[:2], ours[:2]) if sock.family in {socket.AF_INET, socket.AF_INET6} else None
-
-
-def tls_reason(problem: ssl.SSLError) -> str:
-    """The part of OpenSSL's message that helps a person; without source file and line."""
-    if isinstance(problem, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {problem.verify_message}"
-    return problem.reason.replace("_", " ").lower() if problem.reason else "the TLS handshake failed"

@@ -7,9 +7,10 @@ import contextlib
 import socket
 import ssl
 
+from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
-from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, tls_reason
+from bridge.relay.channel import RECORD_SIZE, Channel, ends_of
 
 
 class CompletionChannel(Channel):

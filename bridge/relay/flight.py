@@ -67,4 +67,4 @@ async def _leg(upstream: Upstream, protocol: Protocol, account: Account, token: 
     except TimeoutError:
         return Leg(protocol, Diagnosis.of("mail.slow", seconds=f"{SECONDS:.0f}"))
     except BridgeError as problem:
-        return Leg(protocol, problem.diagnosis or Diagnosis("mail.unreachable", words=str(problem)))
+        return Leg(protocol, problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem)))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import Protocol as Interface
 
+from bridge.advice.said import said
 from bridge.errors import LimitReached, UpstreamUnavailable
 
 UNAUTHENTICATED_CONNECTIONS = 500
@@ -141,7 +142,12 @@ class Turns:
                     await mine
             except TimeoutError:
                 raise UpstreamUnavailable(
-                    f"{key[1]} already has {most} {key[0]} connections, the most that its provider allows"
+                    said(
+                        "{mailbox} already has as many {protocol} connections as its provider allows ({number})",
+                        mailbox=key[1],
+                        number=most,
+                        protocol=key[0].upper(),
+                    )
                 ) from None
             yield
         finally:

@@ -10,9 +10,10 @@ import ssl
 import weakref
 from collections.abc import Callable
 
+from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
-from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, tls_reason
+from bridge.relay.channel import RECORD_SIZE, Channel, ends_of
 from bridge.relay.watching import watching_of
 
 PIECE = 128 * 1024

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-from bridge.threads import NotDone, Threads
+from bridge.threads import Threads
 
 AT_ONCE = 16
 """Lookups under way; a name server that hangs then delays only those who need it."""
@@ -34,7 +34,8 @@ class Resolver:
         self._remembered: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
 
     async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
-        """Where `host` is. Raises: OSError (gaierror), UnicodeError. A lookup that is given up ends by itself."""
+        """Where `host` is. Raises: OSError (gaierror), UnicodeError; NotDone where the system has
+        no more threads. A lookup that is given up ends by itself."""
         loop = asyncio.get_running_loop()
         until, found = self._remembered.get((host, port), (0.0, ()))
         if loop.time() >= until:
@@ -47,7 +48,4 @@ class Resolver:
         self._remembered.pop((host, port), None)
 
     async def _ask(self, host: str, port: int) -> Sequence[AddressInfo]:
-        try:
-            return await self._threads.run(lambda: self._lookup(host, port))
-        except NotDone as problem:  # out of threads
-            raise OSError(str(problem)) from problem
+        return await self._threads.run(lambda: self._lookup(host, port))

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
+from bridge.advice.tls import tls_reason
 from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint
 from bridge.observe.logs import event, trouble
-from bridge.relay.channel import tls_reason
 from bridge.trust import Stamp, client_context, stamp, unusable
 
 SESSION_SECONDS = 60.0
 """From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
 3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day."""
+LONGEST_KEY = 64 * 1024
+"""Octets to look through; a key of 4096 bits has 3,300."""
 
 
 @dataclass(slots=True)
@@ -107,7 +109,7 @@ class ListenerCertificate:
         try:
             self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
-            raise ConfigError((_unusable(certificate, problem),)) from problem
+            raise ConfigError((_unusable(certificate, key, problem),)) from problem
 
     def context(self) -> ssl.SSLContext:
         """The one of the moment."""
@@ -135,11 +137,34 @@ class ListenerCertificate:
         return tuple(map(stamp, self.files))
 
 
-def _unusable(certificate: str, problem: OSError) -> Said:
+def _unusable(certificate: str, key: str, problem: OSError) -> Said:
     # An SSLError is an OSError whose number is OpenSSL's, not the system's.
-    reason = tls_reason(problem) if isinstance(problem, ssl.SSLError) else system_reason(problem)
+    reason = _wrong_content(certificate, key, problem) if isinstance(problem, ssl.SSLError) else system_reason(problem)
     return said(
         "listeners: the certificate {certificate} or its key cannot be used: {reason}",
         certificate=certificate,
         reason=reason,
     )
+
+
+def _wrong_content(certificate: str, key: str, problem: ssl.SSLError) -> Said:
+    if problem.reason in {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}:  # the second: RSA and a curve
+        return said("the key does not belong to the certificate")
+    if problem.reason == "EE_KEY_TOO_SMALL":
+        return said("the certificate's key is too short")
+    if problem.reason:
+        return tls_reason(problem)
+    # All that OpenSSL says now is "PEM lib": whichever of the files it is.
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
+    except ssl.SSLError:
+        return said("there is no certificate in PEM, or a damaged one")
+    if _is_locked(key):
+        return said("the key has a password, which must be removed")
+    return said("there is no private key in PEM, or a damaged one")
+
+
+def _is_locked(key: str) -> bool:
+    """True for both kinds of encrypted keys: `ENCRYPTED PRIVATE KEY`, and `Proc-Type: 4,ENCRYPTED` within the text."""
+    with open(key, "rb") as file:
+        return b"ENCRYPTED" in file.read(LONGEST_KEY)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
+import ssl
 from collections import deque
 from dataclasses import dataclass
 
@@ -11,6 +14,9 @@ import aiohappyeyeballs
 
 from bridge.advice import mail
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import Said, quoted, said
+from bridge.advice.system import name_reason, system_reason
+from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, ProtocolViolation, TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.observe.logs import detail, is_detailed
@@ -31,6 +37,7 @@ from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.resolver import Lookup, Resolver, look_up
 from bridge.relay.tls import UpstreamContexts
+from bridge.threads import NotDone
 
 CONNECT_SECONDS = 10.0
 """Name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
@@ -67,14 +74,21 @@ class Dialer:
                 )
         except TimeoutError:
             self._resolver.forget(endpoint.host, endpoint.port)
-            raise UpstreamUnavailable(f"{place} does not answer within {self._connect_seconds:g} s") from None
-        except socket.gaierror as problem:
-            raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: {problem.strerror}") from problem
-        except UnicodeError as problem:  # an empty or overlong label
-            raise UpstreamUnavailable(f"the name {endpoint.host} cannot be looked up: it is no host name") from problem
+            raise UpstreamUnavailable(
+                said("{place} does not answer within {seconds} s", place=place, seconds=f"{self._connect_seconds:g}")
+            ) from None
+        except (socket.gaierror, UnicodeError) as problem:
+            raise UpstreamUnavailable(
+                said("the name {host} cannot be looked up: {reason}", host=endpoint.host, reason=name_reason(problem))
+            ) from problem
+        except NotDone as problem:
+            raise UpstreamUnavailable(problem.said) from problem
         except OSError as problem:
             self._resolver.forget(endpoint.host, endpoint.port)
-            raise UpstreamUnavailable(f"{place} cannot be reached: {problem}") from problem
+            detail("upstream.unreached", upstream=place, reason=str(problem))  # with the addresses
+            raise UpstreamUnavailable(
+                said("{place} cannot be reached: {reason}", place=place, reason=_unreached(problem))
+            ) from problem
         return open_channel(sock, loop, peer=place, is_upstream=True)
 
 
@@ -99,7 +113,13 @@ class Upstream:
         """Where this account's mail is. Raises: UpstreamRefused if no server is configured."""
         endpoint = account.endpoints.get(self._protocol)
         if endpoint is None:
-            raise UpstreamRefused(f"no {self._protocol.value} server is configured for {account.address}")
+            raise UpstreamRefused(
+                said(
+                    "no {protocol} server is configured for {address}",
+                    protocol=self._protocol.value.upper(),
+                    address=account.address,
+                )
+            )
         return endpoint
 
     def learned_extensions(self, endpoint: Endpoint) -> frozenset[str] | None:
@@ -124,11 +144,16 @@ class Upstream:
         except TimeoutError:
             channel.close()
             raise UpstreamUnavailable(
-                f"{endpoint.host} did not complete the login in {self._login_seconds:g} s"
+                said(
+                    "{host} did not complete the login in {seconds} s",
+                    host=endpoint.host,
+                    seconds=f"{self._login_seconds:g}",
+                )
             ) from None
         except (PeerGone, ProtocolViolation) as problem:
             channel.close()
-            raise UpstreamUnavailable(f"{endpoint.host}: {problem}") from problem
+            reason = _lost(problem)
+            raise UpstreamUnavailable(said("{name}: {problem}", name=endpoint.host, problem=reason)) from problem
         except BaseException:
             channel.close()
             raise
@@ -146,7 +171,8 @@ class Upstream:
                 session=self._contexts.session(endpoint),
             )
         except TlsFailed as problem:
-            raise TlsFailed(f"{endpoint.host}:{endpoint.port}: {problem}") from problem
+            reason = problem.said or str(problem)
+            raise TlsFailed(said("{name}: {problem}", name=channel.peer, problem=reason)) from problem
 
     async def _drive(
         self,
@@ -176,7 +202,7 @@ class Upstream:
                         raise self._refusal(endpoint, account, kind, without_token(text, credentials))
                     case Hangup(farewell):
                         await channel.send(farewell)
-                        raise UpstreamUnavailable(f"{endpoint.host} cannot be used")
+                        raise UpstreamUnavailable(said("{host} cannot be used", host=endpoint.host))
                     case other:
                         raise AssertionError(f"a client machine does not say {other!r}")
             data = await channel.receive()
@@ -197,3 +223,25 @@ class Upstream:
         if kind is RefusalKind.TOKEN:
             return TokenRefused(sentence, text=text, diagnosis=diagnosis)
         return UpstreamRefused(sentence, text=text, diagnosis=diagnosis)
+
+
+def _unreached(problem: OSError) -> Said:
+    """Why none of the addresses could be connected to."""
+    if problem.errno or isinstance(problem, ConnectionRefusedError):
+        return system_reason(problem)
+    # Of addresses that fail in different ways, as those of IPv6 do in an office without it, there is a text alone.
+    numbers = dict.fromkeys(map(int, re.findall(r"\[Errno (\d+)\]", str(problem))))
+    reasons = [system_reason(OSError(number, os.strerror(number))) for number in numbers]
+    if not reasons:
+        return quoted(str(problem) or type(problem).__name__)
+    names = [f"reason_{number}" for number in numbers]
+    return Said(", ".join(f"{{{name}}}" for name in names), tuple(zip(names, reasons, strict=True)))
+
+
+def _lost(problem: PeerGone | ProtocolViolation) -> Said:
+    """Why a dialogue with a mail server that had begun led nowhere."""
+    cause = problem.__cause__
+    if isinstance(problem, ProtocolViolation) or cause is None:
+        return problem.said or quoted(str(problem))
+    reason = tls_reason(cause) if isinstance(cause, ssl.SSLError) else system_reason(cause)
+    return said("the connection was lost ({reason})", reason=reason)

@@ -23,7 +23,7 @@ HANDSHAKE_SECONDS = 20.0
 """Implicit TLS with a mail client."""
 
 SPEAKS_PLAIN = "is SSL/TLS switched on in the mail program? (it is not STARTTLS here)"
-PLAIN_REASONS = frozenset({"wrong version number", "http request", "https proxy request", "record layer failure"})
+PLAIN_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "RECORD_LAYER_FAILURE"})
 """What OpenSSL says, by version, of octets that are no TLS at all."""
 
 Context = Callable[[], ssl.SSLContext]
@@ -115,6 +115,6 @@ async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
     except TimeoutError:
         raise TlsFailed(f"no TLS within {HANDSHAKE_SECONDS:.0f} s; {SPEAKS_PLAIN}") from None
     except TlsFailed as problem:
-        if str(problem) in PLAIN_REASONS:
+        if getattr(problem.__cause__, "reason", None) in PLAIN_REASONS:
             raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
         raise

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import BridgeError, ProviderUnavailable
 from bridge.tasks import task_group
@@ -37,7 +38,9 @@ class Leases:
         deadline = self._clock.monotonic() + LEASE_PATIENCE
         while not await self._vault.acquire_lease(address, self._holder, LEASE_SECONDS):
             if self._clock.monotonic() > deadline:
-                raise ProviderUnavailable(f"another mail-bridge has been refreshing {address} for too long")
+                raise ProviderUnavailable(
+                    said("another mail-bridge has been refreshing {address} for too long", address=address)
+                )
             await self._clock.pause(LEASE_POLL)
         try:
             async with task_group() as group:

@@ -168,7 +168,9 @@ class Refresher:
         try:
             return self._providers[account.provider]
         except KeyError:
-            raise ProviderUnavailable(f"the provider {account.provider} is no longer configured") from None
+            raise ProviderUnavailable(
+                said("the provider {provider} is no longer configured", provider=account.provider)
+            ) from None
 
     async def save_unsaved(self, address: str, memory: Memory) -> None:
         """Write what a refresh gave. Raises: StoreUnavailable, and it stays in memory for the next attempt."""

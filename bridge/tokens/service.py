@@ -288,8 +288,11 @@ class TokenService:
     def _instead(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
         """A token that is only stale, while the answer is still waited for. Raises: ProviderUnavailable."""
         problem = ProviderUnavailable(
-            f"The provider {account.provider} has not answered within {self._patience:g} seconds; its answer is waited "
-            "for."
+            said(
+                "The provider {provider} has not answered within {seconds} seconds; its answer is waited for.",
+                provider=account.provider,
+                seconds=f"{self._patience:g}",
+            )
         )
         match self._refresher.meanwhile(account, memory, request, share, problem):
             case Use(token):

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
 from bridge.config.providers import ProviderConfig
-from bridge.errors import ProviderRefused, ProviderUnavailable
+from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import Subject
 from bridge.oauth import registry
 from bridge.oauth.base import Provider
@@ -97,6 +97,11 @@ async def test_another_scope_is_asked_for_where_the_file_says_so(
 # --- what a "no" tells ----------------------------------------------------------------------------------------------
 
 
+def french(problem: BridgeError) -> str:
+    assert problem.diagnosis is not None
+    return problem.diagnosis.told(translation("fr"))
+
+
 async def test_a_missing_delegation_says_who_clicks_where_and_with_what(
     authorization_server: AuthorizationServer, file: Path
 ) -> None:
@@ -106,6 +111,8 @@ async def test_a_missing_delegation_says_who_clicks_where_and_with_what(
             await provider.refresh(NOTHING, subject=ALICE)
     for words in ("Workspace administrator", "API controls", "domain-wide delegation", CLIENT_ID, MAIL_SCOPE):
         assert words in str(caught.value)
+    assert "admin.google.com, Sécurité, Contrôle des accès et des données, Commandes des API" in french(caught.value)
+    assert f"ajouter l’ID client {CLIENT_ID} avec le champ d’application OAuth {MAIL_SCOPE}." in french(caught.value)
 
 
 @pytest.mark.parametrize("ahead", [2 * HOUR, -2 * HOUR])
@@ -117,6 +124,7 @@ async def test_a_wrong_clock_is_named_and_is_over_when_it_is_set(
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert str(caught.value).startswith("The clock of this computer is wrong")
+        assert "(L’horloge de cet ordinateur est fausse de plus de quelques minutes" in french(caught.value)
         authorization_server.clock_ahead = 0.0
         await provider.refresh(NOTHING, subject=ALICE)
 
@@ -126,6 +134,7 @@ async def test_a_mailbox_that_does_not_exist_is_named(authorization_server: Auth
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject="gone@example.com")
         assert "There is no mailbox gone@example.com" in str(caught.value)
+        assert "(La boîte gone@example.com n’existe pas dans ce Google Workspace" in french(caught.value)
         await provider.refresh(NOTHING, subject=ALICE)
 
 
@@ -137,6 +146,7 @@ async def test_a_service_account_that_was_deleted_is_named(
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert f"The service account {ACCOUNT} does not exist any more" in str(caught.value)
+        assert f"(Le compte de service {ACCOUNT} n’existe plus\u00a0: " in french(caught.value)
 
 
 async def test_an_old_key_is_told_from_a_missing_delegation(
@@ -148,6 +158,7 @@ async def test_an_old_key_is_told_from_a_missing_delegation(
             await provider.refresh(NOTHING, subject=ALICE)
         assert "does not know this key any more" in str(caught.value)
         assert "clock" in str(caught.value)
+        assert "(Google ne connaît plus cette clé\u00a0: " in french(caught.value)
 
 
 # --- the key file ---------------------------------------------------------------------------------------------------
@@ -209,8 +220,7 @@ async def test_a_bad_key_file_is_the_admins_turn_and_a_good_one_in_its_place_is_
         assert words in str(caught.value)
         assert str(file) in str(caught.value)
         assert "PRIVATE KEY" not in str(caught.value)
-        assert caught.value.diagnosis is not None
-        told = caught.value.diagnosis.told(translation("fr"))
+        told = french(caught.value)
         assert f"Le fichier de clé du compte de service, {file}, " in told
         assert words not in told.replace("https://", "")
         assert authorization_server.requests == []

@@ -19,6 +19,7 @@ from bridge.control.contract import Finding, Outcome
 from bridge.doctor import network
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
+from bridge.ui.i18n import translation
 from tests.doctor.servers import https, imap_without_starttls, server_context, serving, silent, tunnel
 
 TEXT = """\
@@ -99,6 +100,7 @@ async def test_an_authority_that_this_machine_does_not_know_is_named(stack: Exit
     port = stack.enter_context(serving(https(context, requests=requests)))
     finding = await sign_in(config(port=port))
     assert_failed(finding, network.FOREIGN)
+    assert "(il vient d’une autorité à laquelle mail-bridge ne fait pas confiance)" in finding.told(translation("fr"))
     assert "issued by Example Corp IT, which is no public authority" in finding.detail
     assert not any(requests)  # over a connection that is not trusted, nothing was sent
 
@@ -195,6 +197,7 @@ async def test_a_server_that_drips_is_given_up_too(stack: ExitStack) -> None:
 async def test_a_name_that_nobody_knows_is_said_so() -> None:
     finding = await sign_in(config(host="login.nowhere.invalid"))
     assert_failed(finding, network.NO_NAME)
+    assert not any(word in finding.told(translation("fr")) for word in ("known", "failure", "hostname"))
     assert "login.nowhere.invalid" in finding.detail
 
 

@@ -86,8 +86,10 @@ def test_a_certificate_that_does_not_fit_its_key_is_named_at_start(
     pair = {"certificate": str(certificate), "key": str(key)}
     bridge.config["listeners"]["imap"] = {"address": address, "tls": "implicit", **pair}
     said = bridge.run("run", code=2)
-    assert str(certificate) in said
+    assert f"{key} is not the key of the certificate in {certificate}" in said
     assert "Traceback" not in said
+    bridge.config["language"] = "fr"
+    assert f"{key} n’est pas la clé du certificat de {certificate}" in bridge.run("run", code=2)
 
 
 def test_a_renewed_certificate_is_used_at_a_reload_and_its_end_is_told_of(

@@ -10,6 +10,7 @@ import pytest
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https
 from bridge.oauth.retry_after import LONGEST, RetryAfter
+from bridge.ui.i18n import translation
 from tests.clocks import ManualClock
 from tests.oauth.raw import certificates, http, serving
 
@@ -40,8 +41,14 @@ def test_what_an_answer_asks_for(headers: dict[str, str], seconds: float) -> Non
     hosts = RetryAfter(clock.monotonic)
     assert hosts.note("login.example", headers) == seconds
     if seconds:
-        with pytest.raises(ProviderUnavailable, match=rf"login\.example has asked .* in {seconds:.0f} seconds"):
+        with pytest.raises(
+            ProviderUnavailable, match=rf"login\.example has asked .* in {seconds:.0f} seconds"
+        ) as caught:
             hosts.check("login.example")
+        assert caught.value.said is not None
+        french = caught.value.said.told(translation("fr"))
+        assert french.startswith("login.example a demandé qu’on le laisse tranquille un moment")
+        assert f"dans {seconds:.0f} secondes." in french
     hosts.check("other.example")
     clock.advance(seconds)
     hosts.check("login.example")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bridge.errors import LimitReached, UpstreamUnavailable
 from bridge.relay import limits
 from bridge.relay.limits import ConnectionCap, Turns, console_cap
+from bridge.ui.i18n import translation
 
 
 def test_a_full_cap_refuses_and_a_freed_place_is_good_again() -> None:
@@ -64,11 +65,13 @@ async def test_who_waits_too_long_is_told_why() -> None:
     limit, limits.TURN_SECONDS = limits.TURN_SECONDS, 0.01
     try:
         async with turns.turn(("smtp", "a@x"), 1):
-            with pytest.raises(UpstreamUnavailable, match="already has 1 smtp connections"):
+            with pytest.raises(UpstreamUnavailable, match="already has as many SMTP connections as") as caught:
                 async with turns.turn(("smtp", "a@x"), 1):
                     pass
     finally:
         limits.TURN_SECONDS = limit
+    assert caught.value.said is not None
+    assert caught.value.said.told(translation("fr")).startswith("a@x a déjà autant de connexions SMTP que son ")
 
 
 async def test_no_limit_means_no_waiting_and_nothing_is_remembered() -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import io
 import ssl
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-from bridge.advice.said import said
 from bridge.errors import ConfigError, UpstreamUnavailable
 from bridge.model import Endpoint, TlsMode
 from bridge.relay.tls import ListenerCertificate, UpstreamContexts, listener_context
+from bridge.ui.i18n import translation
 from tests.relay.scripted import context_of
 from tests.relay.sockets import shaken_in_memory
+from tests.servers.ca import self_signed
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +106,87 @@ def test_a_file_that_is_gone_for_a_moment_changes_nothing(pair: Pair, authority:
     assert serial(listener.context(), authority) == first
 
 
-def test_a_pair_that_does_not_fit_is_named_at_start_in_any_language(pair: Pair) -> None:
+def another_key(pair: Pair) -> None:
     pair.issue("key")
-    with pytest.raises(ConfigError, match=r"server\.pem .*: key values mismatch$") as caught:
-        ListenerCertificate(str(pair.certificate), str(pair.key))
-    assert "{certificate}" in caught.value.sentences[0].sentence
+
+
+def a_key_of_another_kind(pair: Pair) -> None:
+    pair.key.write_text(self_signed()[1])
+
+
+def no_certificate(pair: Pair) -> None:
+    pair.certificate.write_text("hello\n")
+
+
+def half_a_certificate(pair: Pair) -> None:
+    pair.certificate.write_text(pair.certificate.read_text()[:300])
+
+
+def no_key(pair: Pair) -> None:
+    pair.key.write_text(pair.certificate.read_text())
+
+
+def half_a_key(pair: Pair) -> None:
+    pair.key.write_text(pair.key.read_text()[:100])
+
+
+def locked(pair: Pair, form: PrivateFormat) -> None:
+    key = load_pem_private_key(pair.key.read_bytes(), None)
+    pair.key.write_bytes(key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"CANARY")))
+
+
+def a_short_key(pair: Pair) -> None:
+    certificate, key = self_signed(1024)
+    pair.certificate.write_text(certificate)
+    pair.key.write_text(key)
+
+
+def no_file(pair: Pair) -> None:
     pair.certificate.unlink()
-    with pytest.raises(ConfigError, match=r"server\.pem .*: No such file or directory$") as caught:
+
+
+MISMATCH = ("the key does not belong to the certificate", "la clé ne correspond pas au certificat")
+CERTIFICATE = (
+    "there is no certificate in PEM, or a damaged one",
+    "il n’y a pas de certificat au format PEM, ou il est endommagé",
+)
+KEY = (
+    "there is no private key in PEM, or a damaged one",
+    "il n’y a pas de clé privée au format PEM, ou elle est endommagée",
+)
+LOCKED = (
+    "the key has a password, which must be removed",
+    "la clé est protégée par un mot de passe, qu’il faut enlever",
+)
+SHORT = ("the certificate's key is too short", "la clé du certificat est trop courte")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "words"),
+    [
+        (another_key, MISMATCH),
+        (a_key_of_another_kind, MISMATCH),
+        (no_certificate, CERTIFICATE),
+        (half_a_certificate, CERTIFICATE),
+        (no_key, KEY),
+        (half_a_key, KEY),
+        (partial(locked, form=PrivateFormat.PKCS8), LOCKED),
+        (partial(locked, form=PrivateFormat.TraditionalOpenSSL), LOCKED),
+        (a_short_key, SHORT),
+        (no_file, ("No such file or directory", "aucun fichier ni dossier de ce nom")),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_named_at_start_in_any_language(
+    pair: Pair, breaks: Callable[[Pair], None], words: tuple[str, str]
+) -> None:
+    breaks(pair)
+    with pytest.raises(ConfigError) as caught:
         ListenerCertificate(str(pair.certificate), str(pair.key))
-    assert dict(caught.value.sentences[0].arguments)["reason"] == said("No such file or directory")
+    (sentence,) = caught.value.sentences
+    assert str(sentence).endswith(f"{pair.certificate} or its key cannot be used: {words[0]}")
+    assert sentence.told(translation("fr")).endswith(
+        f"{pair.certificate} ou sa clé ne peut pas être utilisé\u00a0: {words[1]}"
+    )
 
 
 def test_a_port_speaks_tls_1_2_or_better_without_renegotiation_or_alpn(pair: Pair) -> None:

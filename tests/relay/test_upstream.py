@@ -166,7 +166,7 @@ async def test_a_session_made_under_one_ca_file_does_not_serve_another(trust: Tr
 async def test_a_protocol_without_a_server_is_refused_before_anything_is_dialled(trust: Trust) -> None:
     with upstream_of(Protocol.POP3) as upstream:
         account = account_at(Protocol.IMAP, trust.endpoint(1, IMPLICIT))
-        with pytest.raises(UpstreamRefused, match=r"no pop3 server is configured for alice@example\.com"):
+        with pytest.raises(UpstreamRefused, match=r"no POP3 server is configured for alice@example\.com"):
             await upstream.open(account, TOKEN)
 
 

@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from bridge.errors import UpstreamUnavailable
+from bridge.errors import BridgeError, UpstreamUnavailable
 from bridge.model import Protocol, TlsMode
 from bridge.relay.resolver import AddressInfo, look_up
 from bridge.relay.upstream import Dialer
+from bridge.ui.i18n import translation
 from tests.relay.dialling import IMPLICIT, MODES, PROTOCOLS, failure, opened, upstream_of
 from tests.relay.scripted import (
     GREETING,
@@ -95,6 +96,23 @@ async def test_a_refused_connection_names_the_server(trust: Trust) -> None:
     ):
         async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
             pass
+
+
+async def test_addresses_that_fail_in_different_ways_are_told_of_in_any_language(trust: Trust) -> None:
+    """As an office without IPv6 has them."""
+    with unused_port() as port:
+        places = addresses(("127.0.0.1", port), ("fe80::1", port))  # the second lacks its interface
+        dialer = Dialer(lookup=lambda host, port: places)
+        with (
+            upstream_of(Protocol.IMAP, dialer=dialer) as upstream,
+            pytest.raises(UpstreamUnavailable, match="Connection refused, ") as caught,
+        ):
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
+                pass
+    assert caught.value.said is not None
+    french = caught.value.said.told(translation("fr"))
+    assert french.startswith(f"localhost:{port} est injoignable\u00a0: connexion refusée, «\u00a0")
+    assert "Errno" not in french
 
 
 @pytest.mark.parametrize("name", ["mail.nowhere.invalid", "mail..example.com", "x" * 64 + ".example.com"])
@@ -184,6 +202,11 @@ def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_program() -> N
 # --- servers that stop ----------------------------------------------------------------------------------------------
 
 
+def in_french(problem: BridgeError) -> str:
+    assert problem.said is not None
+    return problem.said.told(translation("fr"))
+
+
 def stages(protocol: Protocol, mode: TlsMode, context: ssl.SSLContext) -> list[list[Step]]:
     """The login up to each point where it is the server's turn."""
     whole = accepts(protocol, mode, context)
@@ -206,6 +229,7 @@ async def test_a_server_that_goes_away_at_any_stage_is_unavailable(
         assert isinstance(problem, UpstreamUnavailable), script
         assert problem.temporary
         assert str(problem).startswith("localhost")
+        assert re.search("est injoignable|a fermé la connexion|coupé|perdue", in_french(problem)), in_french(problem)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -222,6 +246,7 @@ async def test_a_server_that_falls_silent_at_any_stage_costs_the_login_time_and_
         problem, _ = task.result()
         assert isinstance(problem, UpstreamUnavailable)
         assert str(problem) == "localhost did not complete the login in 0.4 s"
+        assert in_french(problem) == "localhost n’a pas terminé l’authentification en 0.4 s"
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

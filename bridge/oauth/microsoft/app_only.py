@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.model import TokenSet
@@ -11,7 +12,7 @@ from bridge.oauth.limits import Limits
 from bridge.oauth.microsoft.library import Library, new_cache
 from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 
-ADVICE = (
+ADVICE = said(
     "Nobody signs in here, so it is the administrator's turn: grant the app consent for its application permissions "
     "(IMAP.AccessAsApp, POP.AccessAsApp, SMTP.SendAsApp), or lift the policy that blocks it."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth.base import DevicePending, DeviceRequest
@@ -42,7 +43,7 @@ class Device(Person):
         code, user_code, url = flow["device_code"], flow["user_code"], flow["verification_uri"]
         life = min(float(flow["expires_in"]), LONGEST_LIFE)
         if not (all(isinstance(text, str) and text for text in (code, user_code)) and life > 0 and is_link(url)):
-            raise ProviderUnavailable("Microsoft's answer holds no code that a person could type.")
+            raise ProviderUnavailable(said("Microsoft's answer holds no code that a person could type."))
         complete = flow.get("verification_uri_complete", "")  # Microsoft has none
         interval = max(float(flow["interval"]), SHORTEST_INTERVAL)
         kept = {"device_code": code, "user_code": user_code, "expires_at": asked_at + life}

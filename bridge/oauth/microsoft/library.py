@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from bridge.advice.said import said
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import ProviderRefused, ProviderUnavailable
 from bridge.oauth.http import Https
@@ -95,8 +96,11 @@ class Library:
         host = urlsplit(self._config.authority).hostname
         if self._config.discovery and host not in WELL_KNOWN_AUTHORITY_HOSTS:
             raise ProviderRefused(
-                f"{host} is none of Microsoft's sign-in hosts: the administrator must correct the URLs, or set "
-                "`discovery: false` if it is meant."
+                said(
+                    "{host} is none of Microsoft's sign-in hosts: the administrator must correct the URLs, or set "
+                    "`discovery: false` if it is meant.",
+                    host=host,
+                )
             )
 
     def _guarded(self, work: Callable[[], T]) -> T:
@@ -109,7 +113,7 @@ class Library:
         except (RequestException, MsalError, *_GARBAGE) as problem:
             # from None: msal puts state and nonce into some texts
             raise ProviderUnavailable(
-                f"Microsoft's answer makes no sense to the msal library ({type(problem).__name__})."
+                said("Microsoft's answer makes no sense to the msal library ({kind}).", kind=type(problem).__name__)
             ) from None
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from bridge.advice.said import said
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.failures import Failure, refresh_problem
 from bridge.oauth.http import Https, Reply
@@ -31,7 +32,9 @@ class Wire:
         reply = self._https.post(url, params=params, data=data, headers=headers)
         answer = reply.json()
         if reply.status_code != 200 and "error" not in answer:
-            raise ProviderUnavailable(f"Microsoft answers with HTTP {reply.status_code} and no reason.")
+            raise ProviderUnavailable(
+                said("Microsoft answers with HTTP {status} and no reason.", status=reply.status_code)
+            )
         return reply
 
     def get(self, url: str, params: Any = None, headers: Mapping[str, str] | None = None, **_: Any) -> Reply:
@@ -57,7 +60,9 @@ class Wire:
         if isinstance(problem, ProviderUnavailable):  # invalid_tenant, with its AADSTS number
             raise problem
         # Nothing that is said here is about a person's grant: that question was not asked.
-        raise ProviderUnavailable(f"Microsoft answers with HTTP {failure.status} to the question for its endpoints.")
+        raise ProviderUnavailable(
+            said("Microsoft answers with HTTP {status} to the question for its endpoints.", status=failure.status)
+        )
 
 
 class Forgetful(dict[str, Any]):

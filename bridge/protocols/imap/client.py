@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
+from bridge.advice.said import said
 from bridge.errors import ProtocolViolation
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
@@ -70,7 +71,7 @@ class ImapClient:
         """A server that said BYE is busy; one that did not is broken."""
         if self._bye is not None:
             return self._refused(kind_of_refusal(self._bye), self._bye, unless_token=RefusalKind.BUSY)
-        raise ProtocolViolation("the server closed the connection before the login was done")
+        raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
         """Ask for capabilities anew: those from before TLS are not to be believed (RFC 9051 section 6.2.1)."""

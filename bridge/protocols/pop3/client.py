@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from bridge.advice.said import said
 from bridge.errors import ProtocolViolation
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
@@ -53,7 +54,7 @@ class Pop3Client:
 
     def closed(self) -> list[Event]:
         """POP3 has no farewell: a server that goes away has given no reason."""
-        raise ProtocolViolation("the server closed the connection before the login was done")
+        raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
         """Nothing is greeted again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
+from bridge.advice.said import said
 from bridge.errors import ProtocolViolation
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
@@ -73,7 +74,7 @@ class SmtpClient:
 
     def closed(self) -> list[Event]:
         """A server that goes away says 421 first, which was given as Refused."""
-        raise ProtocolViolation("the server closed the connection before the login was done")
+        raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
         """Ask anew: what was said before TLS is not to be believed (RFC 3207 section 4.2)."""
