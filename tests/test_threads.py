@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 import pytest
 
 from bridge.threads import NotDone, Threads
+from bridge.ui.i18n import translation
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
@@ -35,10 +36,12 @@ async def test_context_variables_go_along() -> None:
 async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_place_until_it_ends() -> None:
     threads = Threads("p", limit=0.05, at_once=1)
     go = threading.Event()
-    with pytest.raises(NotDone, match=r"within 0\.05 seconds"):
+    with pytest.raises(NotDone, match=r"within 0\.05 seconds") as late:
         await threads.run(go.wait)
-    with pytest.raises(NotDone):  # no place: the thread still hangs
+    with pytest.raises(NotDone) as full:  # no place: the thread still hangs
         await threads.run(lambda: None)
+    assert late.value.said.told(translation("fr")) == "p\u00a0: pas de réponse en 0.05 secondes"
+    assert full.value.said.told(translation("fr")) == "p\u00a0: trop de demandes attendent une réponse"
     go.set()
 
 

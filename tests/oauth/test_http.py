@@ -16,6 +16,7 @@ from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https, Reply, json_object, trust
 from bridge.oauth.limits import Limits
 from bridge.oauth.transport import BODY_LIMIT
+from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
 
 QUICK = Limits(connect=2, read=0.15, overall=5, answer=0.15)
@@ -76,6 +77,18 @@ async def test_silence_ends_with_the_time_limit(tls: Tls) -> None:
                 await get(raw)
         finally:
             over.set()
+
+
+async def test_a_call_that_does_not_come_back_is_given_up_and_told_of_in_any_language() -> None:
+    over = threading.Event()
+    https = Https("office", limits=Limits(overall=0.01, answer=0.01))
+    with pytest.raises(ProviderUnavailable) as caught:
+        await https.run(over.wait)
+    over.set()
+    https.close()
+    assert caught.value.diagnosis is not None
+    assert "(office: no answer within 0.03 seconds)" in caught.value.diagnosis.told()
+    assert "(office\u00a0: pas de réponse en 0.03 secondes)" in caught.value.diagnosis.told(translation("fr"))
 
 
 async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls) -> None:
