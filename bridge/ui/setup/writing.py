@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +42,7 @@ def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
             if path != output:
                 ensure_private(path.parent, directory=True)
             if path.is_dir():  # a rename would find this out too late
-                raise IsADirectoryError(None, "this is a directory", str(path))
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             staged[path] = stage_private(path, text)
         for path, temporary in staged.items():
             is_new = not path.exists()

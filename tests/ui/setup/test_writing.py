@@ -36,7 +36,7 @@ def test_a_configuration_that_cannot_be_written_leaves_the_old_secret_as_it_was(
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "a.txt").write_text("CANARY-old")
     (tmp_path / "config.yaml").mkdir()
-    with pytest.raises(BridgeError, match=r"config\.yaml cannot be written: this is a directory"):
+    with pytest.raises(BridgeError, match=r"config\.yaml cannot be written: Is a directory"):
         write_configuration(files(tmp_path), overwrite=True)
     assert everything(tmp_path) == {"secrets/a.txt": "CANARY-old"}
 
