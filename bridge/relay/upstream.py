@@ -19,7 +19,7 @@ from bridge.advice.system import name_reason, system_reason
 from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, ProtocolViolation, TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
-from bridge.observe.logs import detail, is_detailed
+from bridge.observe.logs import detail, event, is_detailed
 from bridge.protocols.base import (
     ClientMachine,
     Credentials,
@@ -85,7 +85,7 @@ class Dialer:
             raise UpstreamUnavailable(problem.said) from problem
         except OSError as problem:
             self._resolver.forget(endpoint.host, endpoint.port)
-            detail("upstream.unreached", upstream=place, reason=str(problem))  # with the addresses
+            event("upstream.unreached", upstream=place, reason=str(problem))  # with the addresses
             raise UpstreamUnavailable(
                 said("{place} cannot be reached: {reason}", place=place, reason=_unreached(problem))
             ) from problem

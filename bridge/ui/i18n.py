@@ -89,7 +89,10 @@ def tell_problem(problem: BridgeError) -> str:
         )
     if isinstance(problem, ConfigError):
         return "\n".join(sentence.told(say) for sentence in problem.sentences)
-    return problem.said.told(say) if problem.said is not None else tell(str(problem), problem.diagnosis)
+    diagnosis, text = problem.diagnosis, problem.said
+    if text is not None and (diagnosis is None or diagnosis.words is not text):
+        return text.told(say)
+    return tell(str(problem), diagnosis)  # which says whose turn it is, and the text behind that
 
 
 def forwarding(turn: Turn) -> str:

@@ -14,9 +14,10 @@ from babel.messages.pofile import read_po
 
 from bridge.advice.base import Advice, Turn, placeholders
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.advice.table import ROWS
 from bridge.config.language import configured_console_port, configured_language
-from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked
+from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked, UpstreamUnavailable
 from bridge.host.language import system_language
 from bridge.ui import i18n
 
@@ -157,6 +158,15 @@ def test_a_problem_is_told_in_french_with_the_others_own_words() -> None:
     assert i18n.tell_problem(problem).startswith("alice@example.com s’est connecté, mais n’a pas le droit d’ouvrir")
     assert i18n.tell_problem(problem).endswith("(NO x)")
     assert str(problem) == "in the log"
+
+
+@pytest.mark.usefixtures("french")
+def test_a_text_of_ours_stands_behind_the_tables_sentence_and_does_not_replace_it() -> None:
+    told = i18n.tell_problem(
+        UpstreamUnavailable(said("the name {host} cannot be looked up: {reason}", host="h", reason="x"))
+    )
+    assert "Personne n’a rien à faire" in told
+    assert told.endswith(f"(le nom h est introuvable{NO_BREAK}: x)")
 
 
 @pytest.mark.usefixtures("french")
