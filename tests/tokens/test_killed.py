@@ -158,9 +158,11 @@ def test_with_a_strict_provider_one_window_is_left_and_it_ends_in_one_prompt(tri
         again = trial.run()
         if again.token is None:
             assert again.problem == "AuthorizationRequired", (run, again)
-            assert len(trial.server.presented) == asked + 1
+            presented = trial.server.presented[asked:]
+            assert len(set(presented)) == 1
+            assert len(presented) <= 2  # the killed one's own may be read late
             assert trial.run() == again
-            assert len(trial.server.presented) == asked + 1  # the record says so: nobody is asked in vain
+            assert trial.server.presented[asked:] == presented  # the record says so: nobody is asked in vain
             lost.append(len(killed_at))
             trial.sign_in()
         killed_at.append(run.killed)
