@@ -41,11 +41,15 @@ class Owner:
     """What finds the program: the socket's inode on Linux, the process elsewhere; 0 for nothing."""
 
 
+class NotAtOnce(Exception):
+    """The answer takes longer than a moment."""
+
+
 class System(Protocol):
-    """What one operating system can be asked. The calls may block, except `owner_now`; only `owner` raises."""
+    """What one operating system can be asked. The calls may block, except `owner_now`; no other raises but `owner`."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
-        """At once, in microseconds; None if that does not work, which says nothing yet."""
+        """As owner(), in microseconds. Raises: NotAtOnce where owner() is to be asked."""
         ...
 
     def owner(self, ends: Ends) -> Owner | None:
@@ -102,7 +106,10 @@ class Callers:
 
     async def _owner(self, system: System, ends: Ends) -> Owner | None:
         """Raises: NotDone."""
-        return system.owner_now(ends) or await self._threads.run(lambda: system.owner(ends))
+        try:
+            return system.owner_now(ends)
+        except NotAtOnce:
+            return await self._threads.run(lambda: system.owner(ends))
 
     async def _named(self, system: System, user_id: str) -> Caller:
         """From memory, or from the system: in a thread, since a directory may be slow to answer."""
@@ -127,6 +134,14 @@ class Callers:
             return await self._threads.run(work)
         except NotDone:
             return None
+
+
+def owner_of(system: System, ends: Ends) -> Owner | None:
+    """For who may block. Raises: NotDone."""
+    try:
+        return system.owner_now(ends)
+    except NotAtOnce:
+        return system.owner(ends)
 
 
 def is_local(ends: Ends) -> bool:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.host.callers import Owner, posix_user_name
+from bridge.host.callers import NotAtOnce, Owner, posix_user_name
 from bridge.model import Ends
 from bridge.threads import NotDone
 
@@ -41,6 +41,8 @@ _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
 _NO_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
 """Any interface, and INET_DIAG_NOCOOKIE twice."""
+_ERROR = struct.Struct("=i")
+"""Of nlmsgerr: an errno, negative."""
 _ANSWER = struct.Struct("=xBxx48x12xII")
 """Of inet_diag_msg: state, user, inode."""
 
@@ -50,17 +52,29 @@ class Linux:
 
     def __init__(self) -> None:
         self._is_refused = False
+        self._has_told = False
 
     def owner_now(self, ends: Ends) -> Owner | None:
-        """See System. One socket for each question: they share nothing, and cost a few microseconds."""
+        """See System. One socket for each question: they share nothing, and cost a few microseconds.
+
+        A kernel that has told of one connection is believed when it knows nothing of another: its table in /proc has no
+        more, and whoever connects and hangs up thousands of times would have it read as often, with the thousands of
+        dead connections in it.
+        """
         if self._is_refused:
-            return None
+            raise NotAtOnce
         try:
-            return ask_kernel(ends)
+            found = ask_kernel(ends)
+        except Unknown as problem:
+            if self._has_told:
+                return None
+            raise NotAtOnce from problem  # or it has no tcp_diag, and says the same
         except OSError as problem:
-            # No netlink here (a sandbox), or a kernel without tcp_diag: it will be no other the next time.
+            # No netlink here (a sandbox): it will be no other the next time.
             self._is_refused = problem.errno in {errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
-            return None
+            raise NotAtOnce from problem
+        self._has_told = True
+        return found
 
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""
@@ -103,8 +117,12 @@ class Linux:
         yield from others
 
 
+class Unknown(Exception):
+    """The kernel has no such connection, or no tcp_diag."""
+
+
 def ask_kernel(ends: Ends) -> Owner | None:
-    """By netlink; None for a connection that nobody holds. Raises: OSError where it is refused."""
+    """By netlink; None for a connection that nobody holds. Raises: Unknown; OSError where it is refused."""
     if sys.platform != "linux":
         raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's")
     client, ours = _packed(ends.client[0]), _packed(ends.ours[0])
@@ -117,8 +135,11 @@ def ask_kernel(ends: Ends) -> Owner | None:
         netlink.sendto(_HEADER.pack(_HEADER.size + len(question), BY_FAMILY, IS_REQUEST, 1, 0) + question, (0, 0))
         answer = netlink.recv(4096)
     kind = _HEADER.unpack_from(answer)[1]
-    if kind != BY_FAMILY:
-        return None  # NLMSG_ERROR: there is no such connection, or no tcp_diag in this kernel
+    if kind != BY_FAMILY:  # NLMSG_ERROR
+        problem = -_ERROR.unpack_from(answer, _HEADER.size)[0]
+        if problem == errno.ENOENT:
+            raise Unknown
+        raise OSError(problem, os.strerror(problem))
     state, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
     # Where the connection has ended, the kernel answers with a listener at the client's port, if there is one.
     return Owner(str(user), inode) if state in HELD and inode else None

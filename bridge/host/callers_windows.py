@@ -12,7 +12,7 @@ import struct
 import sys
 from pathlib import PureWindowsPath
 
-from bridge.host.callers import Owner
+from bridge.host.callers import NotAtOnce, Owner
 from bridge.model import Ends
 
 OWNER_PID_CONNECTIONS = 4
@@ -37,7 +37,7 @@ class Windows:
 
     def owner_now(self, ends: Ends) -> Owner | None:
         """See System: the whole table has to be fetched, which is no matter of microseconds."""
-        return None
+        raise NotAtOnce
 
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""

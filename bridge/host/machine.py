@@ -7,10 +7,11 @@ import socket
 import sys
 
 from bridge.doctor.machine import Machine, Telling
-from bridge.host.callers import this_system
+from bridge.host.callers import owner_of, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.holders import excluded_ports, holder_of
 from bridge.model import Ends
+from bridge.threads import NotDone
 
 
 def this_machine() -> Machine:
@@ -46,9 +47,9 @@ def tells_users() -> Telling:
             socket.create_connection(server.getsockname()) as client,
         ):
             ends = Ends(client.getsockname(), client.getpeername())
-            if system is None or (system.owner_now(ends) or system.owner(ends)) is None:
+            if system is None or owner_of(system, ends) is None:
                 return Telling.NOTHING
-    except OSError:
+    except (OSError, NotDone):
         return Telling.NOTHING
     if sys.platform == "win32":
         import ctypes  # its windll is Windows' alone

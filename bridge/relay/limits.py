@@ -23,16 +23,32 @@ TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
 
 
+class Place(Interface):
+    """One of a cap's, while it is held."""
+
+    @property
+    def needs_caller(self) -> bool:
+        """True if it is kept only by give_to()."""
+        ...
+
+    def give_to(self, caller: str) -> None:
+        """It counts among this caller's from now on; empty, where nobody knows whose it is, it is nobody's.
+
+        Raises: LimitReached if he has his share.
+        """
+        ...
+
+
 class Cap(Interface):
     """How many connections may wait for their login."""
 
     @property
     def is_busy(self) -> bool:
-        """True if the next one must say who he is."""
+        """True if the next place needs a caller."""
         ...
 
-    def place(self, caller: str = "") -> AbstractContextManager[None]:
-        """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
+    def place(self) -> AbstractContextManager[Place]:
+        """Hold one place, also while somebody is asked whose it is. Raises: LimitReached."""
         ...
 
 
@@ -48,7 +64,9 @@ class ConnectionCap:
     """At most so many at once; the next one is refused, not queued.
 
     While half of the places are free, nobody is asked who he is. Of the other half one caller gets a share: whoever
-    opens connections and says nothing has half of the places and a share, and the rest is for everybody else.
+    opens connections and says nothing has half of the places and a share, and the rest is for everybody else. The
+    answer may take seconds, and a connection that waits for it holds its place: else those who come faster than the
+    system answers were counted nowhere, and had all the memory and all the descriptors.
     """
 
     def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS, share: int = SHARE, what: str = WHAT) -> None:
@@ -66,21 +84,22 @@ class ConnectionCap:
 
     @property
     def is_busy(self) -> bool:
-        """True if half of the places are taken: the next one must say who he is."""
+        """True if half of the places are taken: the next place needs a caller."""
         return self._count >= self._most // 2
 
-    def place(self, caller: str = "") -> AbstractContextManager[None]:
-        """Hold one place; `caller` where that is known and asked for. Raises, on entering: LimitReached."""
-        return _Place(self, caller)
+    def place(self) -> AbstractContextManager[Place]:
+        """Hold one place. Raises, on entering: LimitReached."""
+        return _Place(self)
 
-    def _take(self, caller: str) -> None:
+    def _take(self) -> None:
         if self._count >= self._most:
             raise LimitReached(f"{self._most} {self._what}")
-        if caller:
-            if self._by_caller[caller] >= self._share:
-                raise LimitReached(f"{self._most // 2} {self._what}, {self._share} more of {caller}")
-            self._by_caller[caller] += 1
         self._count += 1
+
+    def _give_to(self, caller: str) -> None:
+        if self._by_caller[caller] >= self._share:
+            raise LimitReached(f"{self._most // 2} {self._what}, {self._share} more of {caller}")
+        self._by_caller[caller] += 1
 
     def _give_back(self, caller: str) -> None:
         self._count -= 1
@@ -93,17 +112,25 @@ class ConnectionCap:
 class _Place:
     """One of a cap's. Not a generator: each login has one, and in a bridge with workers little else."""
 
-    __slots__ = ("_caller", "_cap")
+    __slots__ = ("_caller", "_cap", "needs_caller")
 
-    def __init__(self, cap: ConnectionCap, caller: str) -> None:
+    def __init__(self, cap: ConnectionCap) -> None:
         self._cap = cap
-        self._caller = caller
+        self._caller = ""
+        self.needs_caller = cap.is_busy
 
-    def __enter__(self) -> None:
-        self._cap._take(self._caller)
+    def __enter__(self) -> Place:
+        self._cap._take()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._cap._give_back(self._caller)
+
+    def give_to(self, caller: str) -> None:
+        """See Place."""
+        if caller:
+            self._cap._give_to(caller)
+            self._caller = caller
 
 
 def console_cap(descriptors: int | None = None) -> ConnectionCap:

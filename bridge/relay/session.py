@@ -149,8 +149,9 @@ class Session:
 
     async def _take_place(self, unauthenticated: ExitStack) -> None:
         try:
-            caller = (await self._ask_caller()).key if self._cap.is_busy else ""
-            unauthenticated.enter_context(self._cap.place(caller))
+            place = unauthenticated.enter_context(self._cap.place())
+            if place.needs_caller:
+                place.give_to((await self._ask_caller()).key)
         except LimitReached:
             await self._client.send(later(self._protocol, "Too many connections wait for their login"))
             raise

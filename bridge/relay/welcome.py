@@ -103,8 +103,9 @@ class Service:
             channel.close()
 
     async def _start_tls(self, channel: Channel, context: Context) -> None:
-        caller = (await self.caller_of(channel.ends)).key if self.handshakes.is_busy else ""
-        with self.handshakes.place(caller):
+        with self.handshakes.place() as place:
+            if place.needs_caller:
+                place.give_to((await self.caller_of(channel.ends)).key)
             await _shake_hands(channel, context())
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from bridge.errors import LimitReached
 from bridge.model import Account, Caller, Ends
 from bridge.relay.channel import ends_of
+from bridge.relay.limits import Place
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +36,7 @@ class Client:
     """What a balancer calls it; empty where there is none."""
     no_place: str = ""
     """Why it is to be sent away, in its protocol; empty if it is not."""
-    place: AbstractContextManager[None] | None = None
+    place: AbstractContextManager[Place] | None = None
     """Among those that have not logged in."""
     is_direct: bool = True
     """See Channel."""
@@ -49,10 +50,11 @@ class Client:
     """Tells its worker to end the session of this `conn`; once it has one."""
     _tell: Callable[[Any], object] | None = None
 
-    def hold(self, place: AbstractContextManager[None]) -> None:
-        """Until release(). Raises: LimitReached."""
-        place.__enter__()
+    def hold(self, place: AbstractContextManager[Place]) -> Place:
+        """Until give_back(). Raises: LimitReached."""
+        held = place.__enter__()
         self.place = place
+        return held
 
     def send_away(self) -> None:
         """Its worker could not take it. What it is told goes out at once, if at all."""
@@ -60,12 +62,16 @@ class Client:
             with suppress(OSError):
                 self.held.send(self.later)
 
-    def release(self) -> None:
-        """It has logged in or gone: neither its place nor its descriptor is needed any more. Idempotent."""
-        self.held.close()
+    def give_back(self) -> None:
+        """Its place. Idempotent."""
         if self.place is not None:
             place, self.place = self.place, None
             place.__exit__(None, None, None)
+
+    def release(self) -> None:
+        """It has logged in or gone: neither its place nor its descriptor is needed any more. Idempotent."""
+        self.held.close()
+        self.give_back()
 
     def end(self) -> None:
         """Its session is over. Idempotent."""
@@ -100,16 +106,19 @@ class Client:
 
 
 class Places:
-    """See limits.Cap, of one client: the bridge has counted, and asked who it is where that matters."""
+    """See limits.Cap and Place, of one client: the bridge has counted, and asked who it is where that matters."""
 
-    is_busy = False
+    is_busy = needs_caller = False
 
     def __init__(self, no_place: str) -> None:
         """Why there is none for it; empty if there is one."""
         self._no_place = no_place
 
-    def place(self, caller: str = "") -> AbstractContextManager[None]:
+    def place(self) -> AbstractContextManager[Place]:
         """See limits.Cap."""
         if self._no_place:
             raise LimitReached(self._no_place)
-        return nullcontext()
+        return nullcontext(self)
+
+    def give_to(self, caller: str) -> None:
+        """See limits.Place: nobody is asked here."""

@@ -198,11 +198,12 @@ class Pool:
 
     async def _place(self, client: Client) -> str:
         """Empty; or why there is none, and a worker tells the client, in its protocol."""
-        cap = self._services.cap
         try:
-            caller = (await self._caller(client)).key if cap.is_busy else ""
-            client.hold(cap.place(caller))
+            place = client.hold(self._services.cap.place())
+            if place.needs_caller:
+                place.give_to((await self._caller(client)).key)
         except LimitReached as limit:
+            client.give_back()  # now: it may take its time to leave
             return str(limit)
         return ""
 

@@ -20,6 +20,7 @@ from bridge.control.wire import decode_error
 from bridge.errors import ConfigError
 from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
+from bridge.relay.limits import Place
 from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.stopping import Stopping
@@ -246,23 +247,23 @@ class _Questions(Places):
         async with self._worker.asking("turn", *key, most):
             yield
 
-    def place(self, caller: str = "") -> AbstractContextManager[None]:
+    def place(self) -> AbstractContextManager[Place]:
         """See limits.Cap. The session's is over with its login; the handshake's, before, does not end it."""
-        super().place(caller)
-        return _Place(self._worker, self._conn)
+        return _Held(super().place(), self._worker, self._conn)
 
 
-class _Place:
+class _Held:
     """Until a login, among those who have not logged in."""
 
-    __slots__ = ("_conn", "_worker")
+    __slots__ = ("_conn", "_place", "_worker")
 
-    def __init__(self, worker: _Worker, conn: str) -> None:
+    def __init__(self, place: AbstractContextManager[Place], worker: _Worker, conn: str) -> None:
+        self._place = place
         self._worker = worker
         self._conn = conn
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Place:
+        return self._place.__enter__()
 
     def __exit__(self, *_: object) -> None:
         self._worker.has_entered(self._conn)

@@ -17,12 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from bridge.relay.limits import CONSOLE_CONNECTIONS
 from tests.e2e.bridge import Bridge
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, World
@@ -37,8 +38,10 @@ HALF_OPEN = 190
 """Lines that never end, all the while; with those above fewer than half of the places, from where on shares count."""
 PATIENCE = 30.0
 """Seconds of a mail client; what takes longer is a failure, whatever it is."""
-GROWTH = 24 * 1024 * 1024
-"""Octets of memory: 10 MiB, most of it garbage that waits to be collected."""
+GROWTH = 16 * 1024 * 1024
+"""Octets of memory: 7 MiB for 10,000 dialogues and for 40,000, some of it garbage that waits to be collected."""
+LONGEST = 96 * 1024 * 1024
+"""Octets of memory for all that one user may say at once, on as many connections as he gets."""
 BUGS = ("Traceback", "session.bug", "request_failed", "Task exception", "never retrieved", "invalid state")
 
 
@@ -114,6 +117,11 @@ def half_open(ports: dict[str, int], count: int) -> Iterator[None]:
             sock.close()
 
 
+def attack(ports: dict[str, int], count: int) -> None:
+    words = [*(str(ports.get(name, 0)) for name in COMMANDS), str(SEED * 1_000_000), str(count)]
+    subprocess.run([sys.executable, "-m", "tests.fuzz.attack", *words], cwd=ROOT, check=True)
+
+
 @pytest.fixture
 def ports(fresh: Bridge) -> dict[str, int]:
     listeners = {name: int(str(where).rsplit(":", 1)[1]) for name, where in fresh.config["listeners"].items()}
@@ -132,8 +140,7 @@ def test_ten_thousand_hostile_dialogues_disturb_nobody(
     base = fresh.reset_peak()
     started = time.monotonic()
     with half_open(ports, HALF_OPEN), during.watching():
-        words = [*(str(ports[name]) for name in COMMANDS), str(SEED * 1_000_000), str(DIALOGUES)]
-        subprocess.run([sys.executable, "-m", "tests.fuzz.attack", *words], cwd=ROOT, check=True)
+        attack(ports, DIALOGUES)
     seconds = time.monotonic() - started
     growth = fresh.peak() - base
     for _ in range(20):
@@ -152,6 +159,41 @@ def test_ten_thousand_hostile_dialogues_disturb_nobody(
     # A dialogue of any order may give the password where the name belongs (`LOGIN {17}`); names are told.
     assert "CANARY" not in re.sub(r"username=(\S+|'[^']*')", "", fresh.log)
     assert fresh.json("status")["accounts"][0]["state"] == "ready"
+
+
+def test_visitors_of_the_console_by_the_thousand_leave_nothing_behind(fresh: Bridge, ports: dict[str, int]) -> None:
+    """As fast as they can connect, and hang up: nothing holds them up, as a wrong password would."""
+    fresh.get("/")  # the console is loaded with the first visitor
+    base = fresh.reset_peak()
+    attack({"console": ports["console"]}, 2 * DIALOGUES)
+    assert fresh.peak() - base < GROWTH
+    assert fresh.get("/")[0] == 200
+    assert not any(word in fresh.log for word in BUGS)
+
+
+def test_the_longest_requests_on_all_places_that_one_user_gets_have_a_bound(
+    fresh: Bridge, ports: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh.get("/")
+    begin = f"GET / HTTP/1.1\r\nHost: localhost:{ports['console']}\r\n".encode()
+    form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 65000\r\n\r\n" + b"a" * 64_000
+    header = b"X: " + b"a" * 30_000
+    base = fresh.reset_peak()
+    for said in (begin + header, begin + (header + b"\r\n") * 30, begin.replace(b"GET", b"POST") + form):
+        with ExitStack() as visitors:
+            for _ in range(CONSOLE_CONNECTIONS):
+                sock = visitors.enter_context(socket.create_connection(("127.0.0.1", ports["console"]), PATIENCE))
+                sock.setblocking(False)
+                with suppress(ConnectionError, BlockingIOError):
+                    sock.send(said)
+            sock.settimeout(PATIENCE)
+            with suppress(ConnectionError):
+                assert sock.recv(1) == b"", "the last one is sent away, and those before it have been heard"
+    growth = fresh.peak() - base
+    with capsys.disabled():
+        print(f"\nthe longest requests on all places that one user gets: memory +{growth / 2**20:.1f} MiB")
+    assert growth < LONGEST
+    assert not any(word in fresh.log for word in BUGS)
 
 
 ENDLESS = {
@@ -187,6 +229,21 @@ def test_a_line_a_literal_or_a_body_without_end_is_cut_off(fresh: Bridge, ports:
             assert sent < MOST[port], begin
             assert fresh.peak() - base < 4 * 1024 * 1024, begin
     assert not any(word in fresh.log for word in BUGS)
+
+
+@pytest.mark.parametrize("line", [b"X: y\r\n", b"X: " + b"y" * 30_000 + b"\r\n", b"\r\n"])
+def test_headers_without_end_are_cut_off(fresh: Bridge, ports: dict[str, int], line: bytes) -> None:
+    fresh.get("/")
+    begin = b"" if line == b"\r\n" else f"GET / HTTP/1.1\r\nHost: localhost:{ports['console']}\r\n".encode()
+    base, sent, lines = fresh.reset_peak(), 0, line * (65536 // len(line))
+    with socket.create_connection(("127.0.0.1", ports["console"]), timeout=PATIENCE) as sock:
+        sock.sendall(begin)
+        with suppress(ConnectionError):
+            while sent < MOST["imap"]:
+                sock.sendall(lines)
+                sent += len(lines)
+    assert sent < MOST["imap"]
+    assert fresh.peak() - base < 4 * 1024 * 1024
 
 
 def test_commands_without_a_login_end(fresh: Bridge, ports: dict[str, int]) -> None:

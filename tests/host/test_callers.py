@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bridge.host import callers, callers_linux, callers_macos, callers_windows
-from bridge.host.callers import GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, Owner
+from bridge.host.callers import GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, NotAtOnce, Owner
 from bridge.host.callers_linux import Linux, ask_kernel
 from bridge.model import Caller, Ends
 from bridge.threads import NotDone
@@ -36,6 +36,7 @@ class Loopback:
         self.stack = stack
         self.family = family
         self.server = stack.enter_context(socket.create_server((host, 0), family=family))
+        self.host = host
         self.port: int = self.server.getsockname()[1]
 
     def accept(self) -> tuple[socket.socket, Ends]:
@@ -155,6 +156,8 @@ class Told:
         self.asked: list[str] = []
 
     def owner_now(self, ends: Ends) -> Owner | None:
+        if self.now is None:
+            raise NotAtOnce
         return self.now
 
     def owner(self, ends: Ends) -> Owner | None:
@@ -227,7 +230,8 @@ def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loop
     system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     try:
-        assert system.owner_now(ends) is None
+        with pytest.raises(NotAtOnce):
+            system.owner_now(ends)
         with pytest.raises(NotDone):
             system.owner(ends)
     finally:
@@ -353,6 +357,20 @@ def test_a_kernel_without_netlink_is_asked_once(monkeypatch: pytest.MonkeyPatch,
     system = Linux()
     loopback.connect()
     _, ends = loopback.accept()
-    assert [system.owner_now(ends) for _ in range(3)] == [None, None, None]
+    for _ in range(3):
+        with pytest.raises(NotAtOnce):
+            system.owner_now(ends)
     assert len(asked) == 1
     assert system.owner(ends) is not None
+
+
+@on_linux
+def test_a_kernel_that_has_told_of_one_connection_is_believed_of_all(loopback: Loopback) -> None:
+    """Its table in /proc has no more: it is not read for each who has hung up."""
+    system, nobody = Linux(), Ends((loopback.host, 1), (loopback.host, loopback.port))
+    with pytest.raises(NotAtOnce):
+        system.owner_now(nobody)  # it may not be able to tell at all
+    loopback.connect()
+    _, ends = loopback.accept()
+    assert system.owner_now(ends) is not None
+    assert system.owner_now(nobody) is None

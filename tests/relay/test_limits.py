@@ -144,18 +144,19 @@ def test_one_caller_gets_a_share_of_the_second_half_and_leaves_the_rest_to_other
     cap = ConnectionCap(most=20, share=3)
     with ExitStack() as stack:
         while not cap.is_busy:
-            stack.enter_context(cap.place())
+            assert not stack.enter_context(cap.place()).needs_caller
         assert cap.count == 10
-        for _ in range(3):
-            stack.enter_context(cap.place("user 1001"))
-        with pytest.raises(LimitReached, match="3 more of user 1001"):
-            stack.enter_context(cap.place("user 1001"))
-        for _ in range(3):
-            stack.enter_context(cap.place("user 1000"))
+        for caller in (*["user 1001"] * 3, *["user 1000"] * 3):
+            place = stack.enter_context(cap.place())
+            assert place.needs_caller
+            place.give_to(caller)
+        with pytest.raises(LimitReached, match="3 more of user 1001"), cap.place() as place:
+            assert cap.count == 17, "held while somebody is asked whose it is"
+            place.give_to("user 1001")
         for _ in range(4):
-            stack.enter_context(cap.place())  # nobody knows whose: they share the whole
+            stack.enter_context(cap.place()).give_to("")  # nobody knows whose: they share the whole
         with pytest.raises(LimitReached, match="20 connections wait"):
-            stack.enter_context(cap.place("user 1002"))
+            stack.enter_context(cap.place())
     assert (cap.count, cap.is_busy) == (0, False)
     assert not cap._by_caller, "who has gone is not remembered"
 
@@ -169,8 +170,11 @@ def test_no_order_of_coming_and_going_takes_more_than_there_is(steps: list[tuple
             continue
         stack = ExitStack()
         try:
-            stack.enter_context(cap.place(caller if cap.is_busy else ""))
+            place = stack.enter_context(cap.place())
+            if place.needs_caller:
+                place.give_to(caller)
         except LimitReached:
+            stack.close()
             continue
         held.append((caller, stack))
         assert cap.count == len(held) <= 12

@@ -225,6 +225,28 @@ async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_mor
     assert cap.count == 0
 
 
+async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    cap, asked, answer = ConnectionCap(most=2), asyncio.Semaphore(0), asyncio.Event()
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        asked.release()
+        await answer.wait()
+        return Caller("bob", "1001")
+
+    async with listening(echo, TlsMode.IMPLICIT, contexts[0], cap, caller_of) as (_, address):
+        waiting = [await asyncio.open_connection(*address) for _ in range(2)]
+        await asked.acquire()
+        reader, refused = await asyncio.open_connection(*address)
+        assert await reader.read() == b""
+        assert asked.locked(), "and nobody was asked about it"
+        answer.set()
+        for one in (refused, *(writer for _, writer in waiting)):
+            one.close()
+    assert cap.count == 0
+
+
 @pytest.mark.parametrize("said", [b"a1 LOGIN alice secret\r\n", b"GET / HTTP/1.1\r\n\r\n", b"EHLO a.example\r\n"])
 async def test_a_client_that_speaks_plain_to_an_implicit_port_is_named_in_the_log(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO, said: bytes

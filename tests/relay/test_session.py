@@ -256,6 +256,26 @@ async def test_once_half_of_the_places_are_taken_a_newcomer_says_who_he_is(trust
     assert "1 more of user 1001" in log.getvalue()
 
 
+async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(trust: Trust) -> None:
+    asked, answer = asyncio.Semaphore(0), asyncio.Event()
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        asked.release()
+        await answer.wait()
+        return Caller("bob", "1001")
+
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust, most=2) as bridge:
+        bridge.services = replace(bridge.services, caller_of=caller_of)
+        async with bridge.serving() as (first, _), bridge.serving() as (second, _):
+            assert (await first.hear()).startswith(b"* OK")
+            await asked.acquire()
+            async with bridge.serving() as (third, _):
+                assert (await third.hear()).startswith(FULL[Protocol.IMAP])
+            assert asked.locked(), "and nobody was asked about it"
+            answer.set()
+            assert (await second.hear()).startswith(b"* OK")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_full_house_is_said_in_place_of_the_greeting(
     trust: Trust, protocol: Protocol, log: io.StringIO

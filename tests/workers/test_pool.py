@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -15,10 +15,11 @@ from bridge.clock import SystemClock
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
 from bridge.host.workers import UnixPassage
-from bridge.model import Protocol
+from bridge.model import Caller, Ends, Protocol
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
 from bridge.relay.session import Services
+from bridge.relay.welcome import CallerOf, nobody_knows
 from bridge.workers.link import HANDED, Passage
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
@@ -57,10 +58,11 @@ class Worker:
 class Bench:
     """Two workers, and a port."""
 
-    def __init__(self) -> None:
-        self.cap = ConnectionCap()
+    def __init__(self, cap: ConnectionCap | None = None, caller_of: CallerOf = nobody_knows) -> None:
+        self.cap = cap or ConnectionCap()
         self.started: list[Worker] = []
-        pool = Pool(2, self._start, Services(never, never, Turns(), self.cap), manner, SystemClock())
+        services = Services(never, never, Turns(), self.cap, caller_of)
+        pool = Pool(2, self._start, services, manner, SystemClock())
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.where = sock.getsockname()
@@ -83,8 +85,8 @@ def manner() -> Manner:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Bench]:
-    bench = Bench()
+async def serving(cap: ConnectionCap | None = None, caller_of: CallerOf = nobody_knows) -> AsyncIterator[Bench]:
+    bench = Bench(cap, caller_of)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(bench.pool.run())
         group.create_task(bench.listener.run())
@@ -120,6 +122,35 @@ async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in()
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
             first.say("news", [one], [one, "imap-unknown"])
             await turns_until(lambda: bench.listener.sessions == 0)
+
+
+async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_there_are_places_are_asked_about() -> None:
+    """Who has his share is told so by a worker, and holds no place meanwhile."""
+    asked, answer = asyncio.Semaphore(0), asyncio.Event()
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        asked.release()
+        await answer.wait()
+        return Caller("bob", "1001")
+
+    async with serving(ConnectionCap(most=4, share=1), caller_of) as bench:
+        with ExitStack() as crm:
+            for _ in range(4):
+                crm.enter_context(socket.create_connection(bench.where))
+            first, second = bench.started
+            for worker in (first, second):
+                await worker.handed()
+            for _ in range(2):
+                await asked.acquire()
+            assert bench.cap.count == 4
+            fifth = crm.enter_context(socket.create_connection(bench.where))
+            await first.handed()
+            assert asked.locked(), "nobody was asked about the fifth"
+            fifth.close()
+            answer.set()
+            await second.handed()
+            await first.handed()
+            await turns_until(lambda: bench.cap.count == 3)
 
 
 async def test_who_comes_in_the_moment_of_a_workers_end_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:

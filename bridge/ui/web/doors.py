@@ -50,6 +50,12 @@ class Doors:
         return self._greet()
 
 
+VISITORS = 250
+"""Connections that may wait at once while what answers is loaded, a second or two: each is a descriptor that a mail
+client has to do without."""
+FIRST_WORDS = 64 * 1024
+"""Octets that a visitor may say until then: more than any browser's request."""
+
 Load = Callable[[], AbstractAsyncContextManager[None]]
 """Gives what answers at the doors for as long as it is entered; called in a thread, since it may import for long."""
 
@@ -78,14 +84,14 @@ class _Porch:
     def __init__(self, doors: Doors, load: Load) -> None:
         self._doors = doors
         self._load = load
-        self._visitors: list[_Visitor] = []
+        self._visitors: dict[_Visitor, None] = {}  # in their order
         self._has_come = asyncio.Event()
         self._is_over = asyncio.Event()
         self._is_answering = False
 
     def greet(self) -> asyncio.Protocol:
         """One more."""
-        return _Visitor(self._come)
+        return _Visitor(self._come, self._go)
 
     async def run(self) -> None:
         """Until close()."""
@@ -118,28 +124,32 @@ class _Porch:
 
     def _come(self, visitor: _Visitor) -> None:
         """The loop greets a turn earlier: by now others may be answering, or nobody any more."""
-        if self._is_over.is_set():
-            visitor.send_away()
-        elif self._is_answering:
+        if self._is_answering and not self._is_over.is_set():
             visitor.let_in(self._doors.greeted())
+        elif self._is_over.is_set() or len(self._visitors) == VISITORS:
+            visitor.send_away()
         else:
-            self._visitors.append(visitor)
+            self._visitors[visitor] = None
             self._has_come.set()
+
+    def _go(self, visitor: _Visitor) -> None:
+        self._visitors.pop(visitor, None)
 
     def _send_away(self) -> None:
         for visitor in self._taken():
             visitor.send_away()
 
     def _taken(self) -> list[_Visitor]:
-        visitors, self._visitors = self._visitors, []
-        return visitors
+        visitors, self._visitors = self._visitors, {}
+        return list(visitors)
 
 
 class _Visitor(asyncio.Protocol):
     """A connection that waits: what it says first is kept, and nothing is read behind that."""
 
-    def __init__(self, come: Callable[[_Visitor], None]) -> None:
+    def __init__(self, come: Callable[[_Visitor], None], go: Callable[[_Visitor], None]) -> None:
         self._come = come
+        self._go = go
         self._transport: asyncio.Transport | None = None
         self._first = b""
 
@@ -154,10 +164,14 @@ class _Visitor(asyncio.Protocol):
         self._first += data
         if self._transport is not None:
             self._transport.pause_reading()
+        if len(self._first) > FIRST_WORDS:
+            self._first = b""
+            self.send_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone before anybody answered."""
         self._transport = None
+        self._go(self)
 
     def let_in(self, host: asyncio.Protocol) -> None:
         """Hand the connection over: as if it had been made just now."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from bridge.errors import LimitReached
 from bridge.model import Ends
@@ -21,7 +21,8 @@ from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, pag
 BODY_LIMIT = 64 * 1024
 """Octets of a request's body: a provider's form, or one call of the control interface."""
 HEAD_LIMIT = 32 * 1024
-"""Octets of the request line and of each header: a long code, and the cookies that every program on localhost sets."""
+"""Octets of the request line and all headers together: a long code, and the cookies that every program on localhost
+sets. aiohttp itself limits each line, and their number, which is megabytes for each connection."""
 KEEP_ALIVE_SECONDS = 75.0
 """For a browser's next click; longer than control.remote keeps a connection."""
 LINGER_SECONDS = 1.0
@@ -34,17 +35,25 @@ _silent = logging.getLogger("bridge.ui.web.http")
 _silent.disabled = True  # aiohttp's own lines quote the request that it could not read, with the code in it
 
 
+class Place(Protocol):
+    """One connection's, while it is held."""
+
+    @property
+    def needs_caller(self) -> bool:
+        """True if it is kept only by give_to()."""
+        ...
+
+    def give_to(self, caller: str) -> None:
+        """It counts among this caller's from now on; empty where nobody knows. Raises: LimitReached."""
+        ...
+
+
 class Places(Protocol):
     """For how many connections there is room. The port is everybody's on this machine, and each connection is a
     descriptor that a mail client has to do without."""
 
-    @property
-    def is_busy(self) -> bool:
-        """True if the next one must say whose it is."""
-        ...
-
-    def place(self, caller: str = "") -> AbstractContextManager[None]:
-        """Hold one place; `caller` where that is known and asked for. Raises: LimitReached."""
+    def place(self) -> AbstractContextManager[Place]:
+        """Hold one place. Raises: LimitReached."""
         ...
 
 
@@ -138,6 +147,7 @@ class Site:
         try:
             return await handler(request)
         except web.HTTPException as refusal:
+            refusal.__traceback__ = None  # aiohttp keeps it with the request, which is in its frames: a circle
             if refusal.status == 413:
                 return page("problem.html", 413, kind="too_large", detail="")
             return not_found()  # no route, or not with this method
@@ -175,18 +185,39 @@ class _Connection(web.RequestHandler):
         self._user_of = user_of
         self.user_id = ""
         """Of whose program is at the other end; asked once, since a connection does not change hands."""
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """Of the last request whose head is whole."""
+        self._head_size = 0
+        """Octets of a head that is not whole yet."""
 
     async def start(self) -> None:
         """As aiohttp's: answer one request after the other."""
-        self.user_id = await self._user_of(guards.ends_of(self.transport))
-        if self.transport is None:  # gone meanwhile
-            return
-        caller = f"user {self.user_id}" if self.user_id and self._places.is_busy else ""
         try:
-            with self._places.place(caller):
+            with self._places.place() as place:
+                self.user_id = await self._user_of(guards.ends_of(self.transport))
+                if self.transport is None:  # gone meanwhile
+                    return
+                if place.needs_caller and self.user_id:
+                    place.give_to(f"user {self.user_id}")
                 await super().start()
         except LimitReached as limit:
             detail("console.crowded", reason=str(limit))
+            self.force_close()
+
+    def data_received(self, data: bytes) -> None:
+        """As aiohttp's, for as long as no head is longer than HEAD_LIMIT."""
+        requests, fed = self._request_count, self._body.total_bytes
+        super().data_received(data)
+        if self._request_count == requests:
+            self._head_size += len(data) - (self._body.total_bytes - fed)
+        else:  # what is behind the last head is its body, and the next one's beginning
+            if self._messages:
+                self._body = self._messages[-1][1]
+            self._head_size = len(data) - (data.rfind(b"\r\n\r\n") + 4) - self._body.total_bytes
+        if not self._body.is_eof():
+            self._head_size = 0
+        elif self._head_size > HEAD_LIMIT:
+            trouble("console.request_unreadable", status=431, problem="TooLong")
             self.force_close()
 
     def handle_error(
@@ -198,6 +229,8 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """An empty answer: `exc` and `message` quote the request line."""
         trouble("console.request_unreadable", status=status, problem=type(exc).__name__)
+        if exc is not None:
+            exc.__traceback__ = None  # its frames hold `exc`, and all that was read: a circle
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun already")  # as aiohttp does: there is no second one
         response = web.Response(status=status, headers=HEADERS)

@@ -14,6 +14,7 @@ import pytest
 
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
+from bridge.ui.web import doors
 from bridge.ui.web.doors import Doors, answering_once_asked
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
@@ -145,6 +146,41 @@ async def test_what_cannot_be_loaded_is_logged_and_tried_again_for_the_next(porc
         assert await porch.ask() == b""
         assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
     assert log.getvalue().count("console.cannot_load") == 2
+
+
+async def test_only_so_many_wait_until_it_is_loaded_and_who_leaves_makes_room(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "VISITORS", 2)
+    porch.may_load.clear()
+    async with opened(porch), asyncio.TaskGroup() as group:
+        asking = group.create_task(porch.ask())
+        await until(porch.is_loading.is_set)
+        gone = (await porch.come())[1]
+        while await porch.ask() != b"":  # until both are in
+            pass
+        gone.close()
+        second = group.create_task(porch.ask())
+        while await asyncio.wait([second], timeout=0.1) != (set(), {second}):  # it came before the other had left
+            second = group.create_task(porch.ask())
+        porch.may_load.set()
+    for answer in (asking.result(), second.result()):
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_says_more_than_any_browser_before_it_is_loaded_is_sent_away(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "FIRST_WORDS", 1024)
+    porch.may_load.clear()
+    async with opened(porch):
+        reader, writer = await porch.come()
+        writer.write(b"GET /" + b"x" * 1024)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        porch.may_load.set()
+        assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_leaving_while_it_is_loaded_ends_those_who_wait(porch: Porch) -> None:

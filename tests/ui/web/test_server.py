@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
+import re
 import socket
+import weakref
+from typing import Any
 
 import pytest
 
 from bridge.control.contract import AccountState
+from bridge.model import Ends
 from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
+from bridge.ui.web import site
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl, state_of
 from tests.ui.web.conftest import TOKEN, Browser, browsing
@@ -180,6 +186,119 @@ async def test_who_comes_when_all_places_are_taken_is_sent_away_until_somebody_g
         async with asyncio.timeout(30):
             while not await answers(port, ask):  # the server learns of it in its own time
                 pass
+
+
+async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(
+    control: FakeControl,
+) -> None:
+    """Whoever connects and hangs up by the thousand would else hold all memory and all descriptors."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    asked, answer = asyncio.Semaphore(0), asyncio.Event()
+
+    async def user_of(ends: Ends | None) -> str:
+        asked.release()
+        await answer.wait()
+        return "1000"
+
+    console = Console(
+        control, admin_token=Secret(TOKEN), places=ConnectionCap(2), hosts=frozenset({f"127.0.0.1:{port}"})
+    )
+    console._user_of = user_of
+    async with console.serving([sock]), asyncio.TaskGroup() as group:
+        ask = f"GET /style.css HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode()
+        waiting = [group.create_task(raw(port, ask)) for _ in range(2)]
+        for _ in waiting:
+            await asked.acquire()
+        with contextlib.suppress(ConnectionError):
+            assert await raw(port, ask) == (b"", b"")
+        assert asked.locked(), "and nobody was asked about it"
+        answer.set()
+    for done in waiting:
+        assert done.result()[0].startswith(b"HTTP/1.1 200 ")
+
+
+async def test_all_headers_together_are_limited_and_each_request_of_a_connection_anew(browser: Browser) -> None:
+    """However the octets come: a head in pieces, two in one piece, behind a body."""
+    host = f"Host: 127.0.0.1:{browser.port}\r\n".encode()
+    many = b"".join(b"X%d: %s\r\n" % (number, b"a" * 1000) for number in range(30))
+    get = b"GET /style.css HTTP/1.1\r\n" + host + many + b"\r\n"
+    body = b"x" * 60_000
+    post = b"POST /nowhere HTTP/1.1\r\n" + host + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    crumbs = b"POST /nowhere HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 9000
+    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+    for said, statuses in (
+        ([get], [b"200"]),
+        ([get[:9000], get[9000:20000], get[20000:]], [b"200"]),
+        ([get + get[:20000], get[20000:]], [b"200", b"200"]),
+        ([post + get], [b"404", b"200"]),
+        ([post[:30000], post[30000:] + get[:20000], get[20000:]], [b"404", b"200"]),
+        ([get * 4], [b"200"] * 4),
+        ([crumbs[:20000], crumbs[20000:], b"0\r\n\r\n", get], [b"404", b"200"]),
+    ):
+        for piece in said:
+            writer.write(piece)
+            await asyncio.sleep(0.05)  # pieces of their own
+        for status in statuses:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.split()[1] == status
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"GET /style.css HTTP/1.1\r\nHOST\r\n", b"POST / HTTP/1.1\r\nHOSTContent-Length: 5\r\n\r\nabcde"]
+)
+@pytest.mark.parametrize("piece", [1000, 200_000])
+async def test_who_sends_header_after_header_is_sent_away(
+    browser: Browser, log: io.StringIO, before: bytes, piece: int
+) -> None:
+    """128 lines of 32 KiB, as many as aiohttp takes, are 4 MiB for each connection."""
+    host = f"Host: 127.0.0.1:{browser.port}\r\n".encode()
+    said = (
+        before.replace(b"HOST", host)
+        + b"GET / HTTP/1.1\r\n"
+        + host
+        + b"".join(b"X%d: %s\r\n" % (number, b"a" * 8000) for number in range(100))
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+    with contextlib.suppress(ConnectionError):
+        for start in range(0, len(said), piece):
+            writer.write(said[start : start + piece])
+            await writer.drain()
+            await asyncio.sleep(0)
+        await reader.read()
+    writer.close()
+    await asyncio.sleep(0)
+    assert "console.request_unreadable" in log.getvalue()
+    assert "TooLong" in log.getvalue()
+
+
+@pytest.mark.parametrize("said", [b"\0nonsense\r\n\r\n", b"GET /nowhere HTTP/1.1\r\nHost: HOST\r\n\r\n"])
+async def test_nothing_that_was_refused_waits_for_the_garbage_collector(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """Thousands of them would wait, each with all that it has sent."""
+    connections = []
+    made = site._Connection.__init__
+
+    def make(connection: site._Connection, *arguments: Any, **options: Any) -> None:
+        connections.append(weakref.ref(connection))
+        made(connection, *arguments, **options)
+
+    monkeypatch.setattr(site._Connection, "__init__", make)
+    said = said.replace(b"HOST", f"127.0.0.1:{browser.port}\r\nConnection: close".encode())
+    gc.disable()
+    try:
+        assert (await raw(browser.port, said))[0]
+        async with asyncio.timeout(30):
+            while any(connection() is not None for connection in connections):
+                await asyncio.sleep(0.001)
+    finally:
+        gc.enable()
+    assert len(connections) == 1
 
 
 async def answers(port: int, ask: bytes) -> bool:
