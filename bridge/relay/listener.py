@@ -32,13 +32,15 @@ class Listener:
         welcome: Welcome,
         *,
         tls: TlsMode | None = None,
+        gather: float = 0.0,
     ) -> None:
-        """`sockets` are bound and listening; `tls` is for people who look."""
+        """`sockets` are bound and listening; `tls` is for people who look; `gather`, see clients_of()."""
         self.protocol = protocol
         self.tls = tls
         self.address = socket_name(sockets[0])
         self._sockets = sockets
         self._welcome = welcome
+        self._gather = gather
         self._sessions: set[Served] = set()
         self._empty = asyncio.Event()
         """Set whenever the last session ends."""
@@ -64,8 +66,9 @@ class Listener:
         event("listener.up", protocol=self.protocol.value, address=self.address)
         async with asyncio.TaskGroup() as group:
             async with AsyncExitStack() as accepting:
+                begin = partial(self._begin, group)
                 for sock in self._sockets:
-                    await accepting.enter_async_context(clients_of(sock, partial(self._begin, group), self._trouble))
+                    await accepting.enter_async_context(clients_of(sock, begin, self._trouble, self._gather))
                 await self._closing.wait()
             for sock in self._sockets:
                 sock.close()

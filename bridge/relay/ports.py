@@ -52,12 +52,14 @@ class Ports:
         serving: Serving,
         ensure_certificate: EnsureCertificate,
         on_renewed: Callable[[], None] = lambda: None,
+        gather: float = 0.0,
     ) -> None:
-        """`on_renewed`: some port has another certificate now."""
+        """`on_renewed`: some port has another certificate now. `gather`: seconds, see accepting.clients_of()."""
         self._bind = bind
         self._serving = serving
         self._ensure_certificate = ensure_certificate
         self._on_renewed = on_renewed
+        self._gather = gather
         self._ports: list[_Port] = []
         self._retired: list[Listener] = []
         self._group: asyncio.TaskGroup | None = None
@@ -144,7 +146,8 @@ class Ports:
         )
         for sock in sockets:
             undo.callback(sock.close)
-        listener = Listener(protocol, sockets, self._serving(configured, certificate), tls=address.tls)
+        welcome = self._serving(configured, certificate)
+        listener = Listener(protocol, sockets, welcome, tls=address.tls, gather=self._gather)
         return _Port(configured, sockets, listener, certificate)
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:

@@ -42,6 +42,10 @@ START_SECONDS = 15.0
 class Pool:
     """All workers of one bridge."""
 
+    gather = 0.004
+    """Seconds that a mail client may wait for the next ones to be handed over together, see accepting.clients_of(): a
+    small part of what a login takes."""
+
     def __init__(
         self, count: int, start: StartWorker, services: Services, manner: Callable[[], Manner], clock: Clock
     ) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,10 +19,14 @@ from bridge.relay import accepting
 from bridge.relay.accepting import clients_of
 from tests.relay.sockets import close_with_reset
 
+WAYS = ["watches", "gathers", "does not watch"]
 
-@pytest.fixture(params=["watches", "does not watch"] if sys.platform != "win32" else ["does not watch"])
+
+@pytest.fixture(params=WAYS if sys.platform != "win32" else WAYS[-1:])
 def loop_that(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accepting, "has_add_reader", lambda _: request.param == "watches")
+    monkeypatch.setattr(accepting, "has_add_reader", lambda _: request.param != "does not watch")
+    if request.param == "gathers":
+        monkeypatch.setattr(accepting, "_Watch", partial(accepting._Gathering, gather=0.01))
 
 
 @asynccontextmanager
@@ -176,6 +181,62 @@ def _is_of(theirs: socket.socket, ours: socket.socket) -> bool:
             return bool(theirs.getpeername() == ours.getsockname())
         except OSError:
             return False
+
+
+class Scarce(socket.socket):
+    """Of a process that can hold only so many more."""
+
+    left = 1000
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if not self.left:
+            raise OSError(errno.EMFILE, "no descriptor is left")
+        accepted = super().accept()
+        self.left -= 1
+        return accepted
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is gathered there")
+@pytest.mark.parametrize("left", [0, 1, 1000])
+async def test_a_crowd_is_taken_together_but_for_the_first_and_then_it_is_as_before(
+    monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    loop, taken, troubles = asyncio.get_running_loop(), list[socket.socket](), list[OSError]()
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 100.0)
+    seconds = 1000.0
+
+    with ExitStack() as stack:
+        sock = stack.enter_context(Scarce(fileno=socket.create_server(("127.0.0.1", 0)).detach()))
+        sock.setblocking(False)
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(loop, "time", lambda: seconds)
+        async with clients_of(sock, lambda client, _: taken.append(client), troubles.append, gather=1.0):
+
+            async def come(count: int, after: float = 0.0) -> int:
+                nonlocal seconds
+                seconds += after
+                for _ in range(count):
+                    stack.enter_context(socket.create_connection(sock.getsockname()))
+                for _ in range(10):  # turns of the loop
+                    await asyncio.sleep(0)
+                return len(taken)
+
+            assert await come(1) == 1, "the first does not wait"
+            assert await come(1, after=2) == 2, "nor who comes alone"
+            assert await come(1) == 3, "nor the one by whom it is seen that it is a crowd"
+            assert await come(40) == 3
+            assert await come(0, after=1.1) == 3 + 32, "so many at once"
+            if left < 8:
+                sock.left = left
+                for _ in range(3):
+                    assert await come(0, after=1.1) == 35 + left
+                assert len(troubles) == 1, "it does not try again and again"
+                sock.left = 1000
+                assert await come(0, after=100) == 37 + left, "as a crowd begins"
+            assert await come(0, after=1.1) == 43
+            assert await come(0, after=1.1) == 43
+            assert await come(1, after=1.1) == 44, "afterwards it is watched again"
+        for client in taken:
+            client.close()
 
 
 @pytest.mark.usefixtures("loop_that")
