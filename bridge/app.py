@@ -300,7 +300,7 @@ class App:
 
     def _manner(self) -> Manner:
         level, style = current()
-        return Manner(level, style, smtp_endpoints(self._config))
+        return Manner(level, style, self._config.log.file or "", smtp_endpoints(self._config))
 
     def _serving(self, listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
         """How the mail clients of a port are served: in this process, or by a worker, which makes its own context."""

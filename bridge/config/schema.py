@@ -156,6 +156,11 @@ class LogConfig(Part):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
+    file: FilePath | None = Field(
+        None,
+        description="A file in place of standard error, for where nobody keeps that, such as a task of Windows. "
+        "At 10 MiB it gets .1 behind its name, and a new one is begun; four older ones are kept.",
+    )
 
 
 class NotifyConfig(Part):

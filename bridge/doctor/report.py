@@ -33,7 +33,7 @@ NO_SECRETS = "Without passwords, tokens and client secrets; addresses are shorte
 NO_SECRETS_FULL = "Without passwords, tokens and client secrets; addresses are complete. Read it before you forward it."
 NO_LOG = (
     "There is no log file: mail-bridge logs to standard error. A service manager keeps that: journalctl -u "
-    "mail-bridge, or docker logs."
+    "mail-bridge, or docker logs. Where nobody does, as for a task of Windows, `log: {file: mail-bridge.log}` keeps it."
 )
 NO_CONFIGURATION = "It cannot be used; the findings say why."
 

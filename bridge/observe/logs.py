@@ -106,6 +106,11 @@ def current() -> tuple[Level, Style]:
     return _current
 
 
+def current_stream() -> TextIO | None:
+    """Where the lines go now; None where a program has no standard error."""
+    return _ours.out.stream
+
+
 def configure(level: Level = "info", style: Style = "text", stream: Any = None) -> None:
     """Send every log line of the process to `stream` (standard error), at `level` and in one format."""
     global _ours, _current
@@ -130,7 +135,7 @@ class _Ours:
     def __init__(self, lowest: int, out: _Patient, render: Render) -> None:
         """`lowest`: the level below which nothing is written."""
         self.lowest = lowest
-        self._out = out
+        self.out = out
         self._render = render
         self._lock = threading.Lock()
 
@@ -142,7 +147,7 @@ class _Ours:
         fields["level"] = _NAMES[level]
         line = self._render(_completed(fields)) + "\n"
         with self._lock:
-            self._out.write_line(line)
+            self.out.write_line(line)
 
 
 class _OfLibraries(logging.Formatter):
@@ -178,33 +183,33 @@ class _Patient:
     """A stream that may be gone: a closed terminal or pipe, a full disk, pythonw without any. That costs no session."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+        self.stream = stream
 
     @property
     def is_terminal(self) -> bool:
         """True where colours are shown."""
         with suppress(OSError, ValueError):
-            return self._stream is not None and self._stream.isatty()
+            return self.stream is not None and self.stream.isatty()
         return False
 
     def write(self, text: str) -> None:
         """As far as that goes."""
-        if self._stream is not None:
+        if self.stream is not None:
             with suppress(OSError, ValueError):  # ValueError: it was closed
-                self._stream.write(text)
+                self.stream.write(text)
 
     def write_line(self, text: str) -> None:
         """The same, at once."""
-        if self._stream is not None:
+        if self.stream is not None:
             with suppress(OSError, ValueError):
-                self._stream.write(text)
-                self._stream.flush()
+                self.stream.write(text)
+                self.stream.flush()
 
     def flush(self) -> None:
         """As far as that goes."""
-        if self._stream is not None:
+        if self.stream is not None:
             with suppress(OSError, ValueError):
-                self._stream.flush()
+                self.stream.flush()
 
 
 class _AsText:

@@ -42,6 +42,8 @@ class Manner:
 
     log_level: str
     log_format: str
+    log_file: str
+    """Empty for standard error."""
     smtp: tuple[Endpoint, ...]
     """Every SMTP server of the configuration: the EHLO reply offers what all of them honour."""
 

@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from bridge.clock import SystemClock
@@ -20,6 +21,7 @@ from bridge.control.wire import decode_error
 from bridge.errors import ConfigError
 from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
+from bridge.observe.log_file import log_file
 from bridge.relay.limits import Place
 from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
@@ -75,7 +77,7 @@ class _Worker:
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, ListenerCertificate] = {}
         self._sessions: dict[str, asyncio.Task[None]] = {}
-        self._manner = Manner("info", "text", ())
+        self._manner = Manner("info", "text", "", ())
         self._numbers = itertools.count(1)
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._stopping = Stopping()
@@ -128,7 +130,10 @@ class _Worker:
     def _behave(self, manner: Manner) -> None:
         self._manner = manner
         self.logins.forget()
-        logs.configure(cast(logs.Level, manner.log_level), cast(logs.Style, manner.log_format))
+        stream = None
+        with suppress(OSError):  # which the bridge could write to just now: better there than nowhere
+            stream = log_file(Path(manner.log_file), renames=False) if manner.log_file else None
+        logs.configure(cast(logs.Level, manner.log_level), cast(logs.Style, manner.log_format), stream)
 
     def _begin(self, client: _Client, peer: str, handed: socket.socket | None) -> None:
         conn = client.conn

@@ -95,7 +95,7 @@ def test_a_commented_value_that_has_a_default_shows_it(directory: Path) -> None:
     shown, plain = (
         load(directory, text).config for text in (uncommented(alternatives=False), EXAMPLE.read_text(encoding="utf-8"))
     )
-    assert shown.log == plain.log
+    assert shown.log.model_copy(update={"file": None}) == plain.log
     assert shown.console == plain.console
     assert shown.language == plain.language
     assert shown.listeners.imap == plain.listeners.imap

@@ -81,7 +81,7 @@ async def never(*_: Any, **__: Any) -> Any:
 
 
 def manner() -> Manner:
-    return Manner("info", "text", ())
+    return Manner("info", "text", "", ())
 
 
 @asynccontextmanager

@@ -19,7 +19,9 @@ VALUES = [
     Account("zoë@example.com", "it", "zoë@example.com", {Protocol.IMAP: ENDPOINT, Protocol.POP3: ENDPOINT}),
     AccessToken(Secret("CANARY-token"), 1.5, 0),
     Port(7, Protocol.POP3, None, "", ""),
-    Manner("debug", "json", (ENDPOINT, Endpoint("smtp.example.com", 587, TlsMode.STARTTLS))),
+    Manner(
+        "debug", "json", "/var/log/mail-bridge.log", (ENDPOINT, Endpoint("smtp.example.com", 587, TlsMode.STARTTLS))
+    ),
 ]
 
 

@@ -140,7 +140,7 @@ def _write_report(
 ) -> None:
     """For its owner alone: a person decides whom it is forwarded to. Raises: BridgeError."""
     name = loaded.name if loaded is not None else find_config(settings).name
-    case = Case(findings, loaded.config if loaded is not None else None, name, _log_file())
+    case = Case(findings, loaded.config if loaded is not None else None, name, _log_file(loaded))
     try:
         write_private(file, report(case, is_full=is_full), overwrite=True)
     except OSError as problem:
@@ -150,10 +150,12 @@ def _write_report(
     click.echo(say("The report is in {file}.").format(file=file), err=True)
 
 
-def _log_file() -> Path | None:
-    """The newest file where logs go, if somebody has redirected them there."""
+def _log_file(loaded: LoadedConfig | None) -> Path | None:
+    """The configured one, or the newest where logs go, if somebody has redirected them there."""
     from bridge.host.paths import log_dir
 
+    if loaded is not None and loaded.config.log.file is not None:
+        return Path(loaded.config.log.file)
     try:
         files = sorted(log_dir().glob("*.log"), key=lambda file: file.stat().st_mtime)
     except OSError:

@@ -34,6 +34,7 @@ from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.questions import SECRETS
 from bridge.ui.cli.run import LOOK_SECONDS, Beside, Followed, Orders, check_store, run_beside, serve_until
 from bridge.ui.cli.session import (
@@ -330,11 +331,12 @@ class Start:
             self.followed = Followed.from_now_on(dataclasses.replace(self._settings, config=found))
             loaded = await asyncio.to_thread(_load, self.followed.settings)
             warn(loaded)
+            stream = log_stream(loaded)
             app = await attempt.enter_async_context(opened(loaded, bind=self._bind))
             await check_store(app, loaded)
             app.bind()
             stack.push_async_exit(attempt.pop_all())
-        logs.configure(self._settings.log_level or loaded.config.log.level, loaded.config.log.format)
+        log_as(self._settings, loaded, stream)
         return app
 
     async def _take_over(self, stack: AsyncExitStack, app: App) -> None:

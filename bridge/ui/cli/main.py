@@ -6,6 +6,7 @@ Each command lives in its own file and is imported when it is called: `mail-brid
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import importlib
 import io
@@ -105,6 +106,16 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     ctx.obj = options
 
 
+def _have_standard_error() -> None:
+    """A program without a window has none on Windows: what it logs, and says when it ends, is looked for in a file."""
+    if sys.stderr is None:
+        from bridge.host.paths import log_dir
+        from bridge.observe.log_file import log_file
+
+        with contextlib.suppress(OSError):
+            sys.stderr = log_file(log_dir() / "mail-bridge.log")
+
+
 def _print_anything() -> None:
     """What standard output has no letter for is written in plain ones. On Windows a file or a pipe has 250 of them,
     and one of the others, such as the mark before an account, would end the command."""
@@ -132,6 +143,7 @@ def _wants_no_more(problem: OSError) -> bool:
 
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
+    _have_standard_error()
     _print_anything()
     speak_before_parsing(arguments)
     try:

@@ -30,6 +30,7 @@ from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, 
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.session import (
     DONE,
     CannotStart,
@@ -143,7 +144,7 @@ async def _serve(settings: Settings, beside: Beside) -> int:
     followed = Followed.from_now_on(settings)
     loaded = await _loaded(settings)
     warn(loaded)
-    logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
+    log_as(settings, loaded, log_stream(loaded))
     async with opened(loaded) as app:
         await check_store(app, loaded)
         app.bind()
@@ -263,6 +264,7 @@ async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
         seen, again_at = found, math.inf
         try:
             loaded = await asyncio.to_thread(load, settings)
+            stream = log_stream(loaded)
             summary = app.apply(loaded)
         except ConfigError as problem:
             _refuse(problem)
@@ -272,7 +274,7 @@ async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
         except BridgeError as problem:
             logs.trouble("configuration.refused", reason=str(problem))
         else:
-            logs.configure(settings.log_level or loaded.config.log.level, loaded.config.log.format)
+            log_as(settings, loaded, stream)
             app.tell_workers()
             logs.event("configuration.read", changes=summary or "none")
 

@@ -1,0 +1,129 @@
+"""`log: {file: …}`: the log of a program that has no window, nor anybody who keeps what it says there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import CANARY, Bridge, running
+from tests.e2e.conftest import ALICE, World
+from tests.e2e.test_faults import assert_replies, replies
+
+pytestmark = pytest.mark.servers
+
+SECONDS = 30
+
+
+@contextlib.contextmanager
+def logging(bridge: Bridge, file: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program, which logs there; what it writes to standard error is read at the end."""
+    bridge.write_config()
+    process = subprocess.Popen(
+        bridge.command("run"), stderr=subprocess.PIPE, text=True, env=bridge.environ, cwd=bridge.directory
+    )
+    bridge.process = process
+    try:
+        until_in(bridge, file, "bridge.up")
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(SECONDS)
+        bridge.process = None
+
+
+def until_in(bridge: Bridge, file: Path, words: str) -> None:
+    bridge.wait_until(lambda: file.exists() and words in file.read_text(), f"{words} in {file}", SECONDS)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_that_is_logged_is_in_the_file_and_nothing_on_standard_error(
+    world: World, tmp_path: Path, workers: int
+) -> None:
+    bridge = world.bridge(tmp_path)
+    file = tmp_path / "logs" / "mail-bridge.log"
+    bridge.config |= {"log": {"level": "debug", "file": "logs/mail-bridge.log"}, "workers": workers}
+    with logging(bridge, file) as process:
+        bridge.sign_in(world.provider, ALICE)
+        assert_replies(replies(bridge.login(ALICE)), "OK", "+OK", "235")
+        until_in(bridge, file, "session.done")
+    assert process.stderr is not None
+    with process.stderr:
+        said = process.stderr.read()
+    assert [line.split()[-2:] for line in said.splitlines()] == [["log.goes_on", f"file={file}"]]
+    log = file.read_text()
+    assert log.count("session.open") == log.count("session.ready") == 3
+    assert "client.sent" in log, "the dialogue before a login, which a worker has"
+    assert log.rstrip().endswith("listener.down") or "bridge.stopping" in log
+    assert CANARY not in log
+    report = tmp_path / "report"
+    bridge.run("check", "--report", str(report), code=None)
+    assert "the last lines of mail-bridge.log:" in report.read_text()
+    assert "session.ready" in report.read_text()
+
+
+def test_a_reload_moves_it_and_what_cannot_be_written_changes_nothing(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["workers"] = 2
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        bridge.config["log"]["file"] = "first.log"
+        bridge.write_config()
+        bridge.wait_for_log("log.goes_on")
+        until_in(bridge, first, "configuration.read")
+        assert replies(bridge.login(ALICE))["imap"] == "OK"
+        until_in(bridge, first, "session.done")
+        assert "session.ready" not in bridge.log
+
+        (tmp_path / "no directory").touch()
+        bridge.config["log"]["file"] = "no directory/mail-bridge.log"
+        bridge.config["accounts"].append({"address": "dave@example.com", "provider": "gmail"})
+        bridge.write_config()
+        until_in(bridge, first, "configuration.refused")
+        assert f"log.file: {tmp_path}/no directory/mail-bridge.log cannot be written" in first.read_text()
+        assert "dave@example.com" not in bridge.run("status")
+
+        bridge.config["log"]["file"] = "second.log"
+        bridge.write_config()
+        until_in(bridge, second, "account dave@example.com added")
+        until_in(bridge, first, "log.goes_on")
+        del bridge.config["log"]["file"]
+        bridge.write_config()
+        bridge.wait_for_log("configuration.read")
+
+
+def test_a_file_that_cannot_be_written_ends_the_start_with_a_sentence(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    (tmp_path / "no directory").touch()
+    bridge.config["log"]["file"] = "no directory/mail-bridge.log"
+    said = bridge.run("run", code=2)
+    assert said == f"log.file: {tmp_path}/no directory/mail-bridge.log cannot be written: Not a directory\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the file is, by XDG")
+def test_without_standard_error_there_is_a_file_where_logs_go(world: World, tmp_path: Path) -> None:
+    """As for pythonw on Windows, which start at login uses."""
+    bridge = world.bridge(tmp_path)
+    bridge.write_config()
+    environ = bridge.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
+    file = tmp_path / "state" / "mail-bridge" / "log" / "mail-bridge.log"
+    without = ["sh", "-c", 'exec "$@" 2>&-', "sh", *bridge.command("run")]
+    process = bridge.process = subprocess.Popen(without, text=True, env=environ, cwd=tmp_path)
+    try:
+        until_in(bridge, file, "bridge.up")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+        bridge.process = None
+    assert os.stat(file).st_mode & 0o777 == 0o600
+    bridge.config["workers"] = "several"
+    bridge.write_config()
+    assert subprocess.run(without, env=environ, cwd=tmp_path, timeout=SECONDS, check=False).returncode == 2
+    assert "workers: " in file.read_text(), "and why it does not start"

@@ -1,0 +1,192 @@
+"""A log file: kept below a size, found again by name, and shared by several processes."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.observe import log_file as module
+from bridge.observe import logs
+from bridge.observe.log_file import KEPT, log_file
+
+
+@pytest.fixture(autouse=True)
+def _looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+
+
+@pytest.fixture
+def standard_error_again() -> Iterator[None]:
+    yield
+    logs.configure()
+
+
+def written(path: Path) -> list[str]:
+    """All lines, from the oldest file to the latest."""
+    files = [path.with_name(f"{path.name}.{number}") for number in range(KEPT + 3, 0, -1)] + [path]
+    return [line for file in files if file.exists() for line in file.read_text("utf-8").splitlines()]
+
+
+def test_lines_go_to_the_end_of_a_file_that_is_made_with_its_directory(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "mail-bridge.log"
+    with log_file(path) as log:
+        log.write("one é\n")
+        assert path.read_text("utf-8") == "one é\n", "at once"
+    with log_file(path) as log:
+        log.write("two \udcff\n")
+    assert written(path) == ["one é", "two \\udcff"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+def test_a_new_file_is_for_its_owner_alone_and_another_ones_mode_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "mail-bridge.log"
+    log_file(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    log_file(path.with_name("beside")).close()
+    assert stat.S_IMODE(path.with_name("beside").stat().st_mode) == 0o600
+    path.chmod(0o640)
+    log_file(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640, "the administrator's group may read it"
+
+
+def test_a_large_file_is_renamed_and_no_line_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST", 100)
+    path = tmp_path / "log"
+    lines = [f"line {number:04}" for number in range(40)]
+    with log_file(path) as log:
+        log.writelines(f"{line}\n" for line in lines)
+    assert written(path) == lines
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) <= 100 + len("line 0000\r\n")
+
+
+def test_only_so_many_older_files_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST", 1)
+    path = tmp_path / "log"
+    with log_file(path) as log:
+        log.writelines(f"{number}\n" for number in range(50))
+    assert written(path) == ["45", "46", "47", "48", "49"]
+    assert len(list(tmp_path.iterdir())) == KEPT + 1
+    with log_file(path) as log:
+        lowest = _lowest_free()
+        log.writelines("more\n" for _ in range(5))
+        assert _lowest_free() == lowest, "each one is closed"
+
+
+def _lowest_free() -> int:
+    descriptor = os.dup(1)
+    os.close(descriptor)
+    return descriptor
+
+
+def test_a_file_that_cannot_be_renamed_grows_on_and_the_older_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, while somebody reads it."""
+    monkeypatch.setattr(module, "LARGEST", 10)
+    path = tmp_path / "log"
+    (tmp_path / "log.1").write_text("older\n")
+    (tmp_path / "log.0" / "in the way").mkdir(parents=True)
+    with log_file(path) as log:
+        log.writelines(f"line {number}\n" for number in range(10))
+        assert path.read_text().splitlines() == [f"line {number}" for number in range(10)]
+        assert (tmp_path / "log.1").read_text() == "older\n"
+        (tmp_path / "log.0" / "in the way").rmdir()
+        (tmp_path / "log.0").rmdir()
+        log.write("at last\n")
+    assert path.read_text() == "at last\n"
+    assert written(path)[0] == "older"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows renames and removes no file that is open")
+def test_who_renames_or_removes_the_file_finds_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with log_file(path) as log:
+        log.write("one\n")
+        path.rename(tmp_path / "by logrotate")
+        path.touch()
+        log.write("two\n")
+        assert path.read_text() == "two\n"
+        path.unlink()
+        log.write("three\n")
+    assert (tmp_path / "by logrotate").read_text() == "one\n"
+    assert path.read_text() == "three\n"
+
+
+def test_the_same_file_has_one_stream_while_somebody_has_it(tmp_path: Path) -> None:
+    log = log_file(tmp_path / "log")
+    assert log_file(tmp_path / "log") is log
+    assert log_file(tmp_path / "another") is not log
+    del log
+    gc.collect()
+    assert not module._streams, "and is closed with the last one"
+
+
+@pytest.mark.usefixtures("standard_error_again")
+def test_a_full_disk_costs_the_lines_and_nothing_else(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs something that is full")
+    path = tmp_path / "log"
+    path.symlink_to("/dev/full")
+    logs.configure("info", "text", log_file(path))
+    for _ in range(3000):
+        logs.event("session.open", conn="imap-1")
+    path.unlink()
+    logs.event("there.is_room")
+    assert "there.is_room" in path.read_text()
+
+
+@pytest.mark.usefixtures("standard_error_again")
+def test_a_directory_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "log"
+    logs.configure("info", "text", log_file(path))
+    if os.name == "posix":
+        (tmp_path / "logs").rename(tmp_path / "elsewhere")
+        (tmp_path / "logs").write_text("in the way")
+        logs.event("lost.maybe")
+        (tmp_path / "logs").unlink()
+    logs.event("there.again")
+    assert "there.again" in path.read_text()
+
+
+def test_what_cannot_be_opened_says_so_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError):  # noqa: PT011  which one, the system decides
+        log_file(tmp_path)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bridge.observe import log_file
+log_file.LARGEST, log_file.LOOK_SECONDS, log_file.KEPT = 2000, 0.0, 100
+log = log_file.log_file(Path(sys.argv[1]), renames=sys.argv[2] == "0")
+for number in range(400):
+    log.write(f"process {sys.argv[2]} line {number}\\n")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no workers")
+def test_of_several_processes_none_loses_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(number)]) for number in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    lines = [line for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
+    assert sorted(lines) == sorted(f"process {writer} line {number}" for writer in range(3) for number in range(400))
+    assert len(list(tmp_path.iterdir())) > 2
+
+
+def test_it_is_a_text_stream_like_any_other(tmp_path: Path) -> None:
+    """It may stand in for standard error."""
+    with log_file(tmp_path / "log") as log:
+        assert isinstance(log, io.TextIOWrapper)
+        assert not log.isatty()
+        print("a line", file=log)
+    assert written(tmp_path / "log") == ["a line"]
