@@ -21,10 +21,13 @@ import click
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
+from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
+from bridge.host.hardening import say_where_it_crashed
 from bridge.host.paths import config_candidates, is_there
+from bridge.host.service import service_manager
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
@@ -62,6 +65,7 @@ prompt came, and dismisses it, must not find the next one at once."""
 @with_settings
 def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     """Start the bridge and serve mail programs until Ctrl-C."""
+    say_where_it_crashed()
     serve: Serve = _serve_demo if demo else _serve
     to_be: Path | None = None
     if not demo and lacks_config(settings) and (with_tray or has_person()):
@@ -166,7 +170,9 @@ async def _loaded(settings: Settings) -> LoadedConfig:
             if not problem.may_pass:
                 raise
             _refuse(problem)
-        await asyncio.sleep(next(pauses))
+        pause = next(pauses)
+        service_manager.waits(pause)
+        await asyncio.sleep(pause)
 
 
 def _pauses() -> Iterator[float]:
@@ -229,10 +235,13 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
         following = [] if followed is None else [group.create_task(_follow(app, followed, orders.reload))]
+        along = [*following, group.create_task(service_manager.watched(SystemClock()))]
         logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
+        service_manager.ready()
         await orders.stop.wait()
+        service_manager.stopping()
         logs.event("bridge.stopping")
-        for task in following:
+        for task in along:
             task.cancel()
         app.stop()
         await serving
@@ -262,6 +271,7 @@ async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
             pauses = None
         reload.clear()
         seen, again_at = found, math.inf
+        service_manager.reloading()
         try:
             loaded = await asyncio.to_thread(load, settings)
             stream = log_stream(loaded)
@@ -277,6 +287,7 @@ async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
             log_as(settings, loaded, stream)
             app.tell_workers()
             logs.event("configuration.read", changes=summary or "none")
+        service_manager.ready()
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.host.collector import spare_the_collector
-from bridge.host.hardening import forbid_dumps
+from bridge.host.hardening import forbid_dumps, say_where_it_crashed
 from bridge.host.loop import new_event_loop
 from bridge.host.workers import prepare_worker
 from bridge.observe import logs
@@ -15,6 +15,7 @@ from bridge.workers.worker import work
 def run_worker(descriptor: str) -> int:
     """Serve mail clients for the bridge at the other end. Without click and configuration: 20 MB less for each."""
     forbid_dumps()
+    say_where_it_crashed()
     logs.configure("info")  # until the bridge says how
     passage, descriptors = prepare_worker(int(descriptor))
     spare_the_collector()

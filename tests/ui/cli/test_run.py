@@ -15,7 +15,9 @@ import pytest
 
 from bridge.control.remote import RemoteControl
 from bridge.demo.world import demo_world
+from bridge.errors import ConfigError
 from bridge.host import collector
+from bridge.host.service import service_manager
 from bridge.host.signals import Order
 from bridge.ui.cli import run
 from bridge.ui.cli.session import DONE, Served, Settings
@@ -68,6 +70,26 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
         file = tmp_path / "config.yaml"
         file.write_text(f"{world.yaml}store: {{key_file: '{tmp_path / 'key'}'}}\n")
         assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
+
+
+async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would end the start after ninety seconds, and each new one might show another prompt."""
+    locked = ConfigError(["secrets.client_secret: the keyring is locked"], may_pass=True)
+    answers: list[ConfigError | str] = [locked, locked, "loaded"]
+    asked: list[float] = []
+
+    def load(settings: Settings) -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, ConfigError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(run, "load", load)
+    monkeypatch.setattr(run, "RETRY_FIRST", 0.01)
+    monkeypatch.setattr(service_manager, "waits", asked.append)
+    loaded: object = await run._loaded(Settings(None, None))
+    assert loaded == "loaded"
+    assert asked == [0.01, 0.02]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wine's cmd pipes no group of commands")

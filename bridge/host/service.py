@@ -1,0 +1,65 @@
+"""What a service manager is told: systemd's notification protocol (sd_notify(3), systemd.service(5) `Type=notify`)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+
+from bridge.clock import Clock
+from bridge.observe.logs import detail
+
+MARGIN = 60.0
+"""Seconds by which more time is asked for than is going to pass."""
+
+
+class ServiceManager:
+    """Whoever started us and wants to know how we are; where nobody does, nothing happens."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        """What is for us is taken out of `environment`: programs that we start have nothing to tell."""
+        names = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
+        self._address, microseconds, process = (environment.pop(name, "") for name in names)
+        self._patience: float | None = None
+        if self._address and microseconds.isdigit() and process in {"", str(os.getpid())}:
+            self._patience = int(microseconds) / 1e6 or None
+
+    def ready(self) -> None:
+        """Mail clients are served. Also after a reload."""
+        self._tell("READY=1")
+
+    def reloading(self) -> None:
+        """The configuration is being read again; ready() follows."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def waits(self, seconds: float) -> None:
+        """The start takes so much longer: somebody must do something first."""
+        self._tell(f"EXTEND_TIMEOUT_USEC={int((seconds + MARGIN) * 1e6)}")
+
+    def stopping(self) -> None:
+        """Sessions get a moment to end."""
+        self._tell("STOPPING=1")
+
+    async def watched(self, clock: Clock) -> None:
+        """Say that we are there twice in each `WatchdogSec=`, until cancelled: who stands still is started again."""
+        while self._patience is not None:
+            self._tell("WATCHDOG=1")
+            await clock.pause(self._patience / 2)
+
+    def _tell(self, *assignments: str) -> None:
+        """As far as that goes; a service manager that does not listen is no reason to stop."""
+        family = getattr(socket, "AF_UNIX", None)
+        if not self._address or family is None:
+            return
+        name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as ours:
+                ours.setblocking(False)
+                ours.sendto("\n".join(assignments).encode(), name)
+        except OSError as problem:
+            detail("service_manager.not_told", error=type(problem).__name__)
+
+
+service_manager = ServiceManager(os.environ)
+"""Of this process."""

@@ -1,0 +1,118 @@
+"""What a service manager is told, by a real socket of the kind that systemd has."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.host.service import MARGIN, ServiceManager
+from tests.clocks import ManualClock
+
+pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's protocol")
+
+
+class Systemd:
+    """Its end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(name.replace("@", "\0", 1) if name.startswith("@") else name)
+        self.socket.settimeout(10)
+
+    def heard(self) -> list[str]:
+        """The next message."""
+        return self.socket.recv(4096).decode().split("\n")
+
+    def is_quiet(self) -> bool:
+        """True if nothing has come."""
+        self.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            self.socket.recv(1)
+        self.socket.settimeout(10)
+        return True
+
+
+@pytest.fixture(params=["a path", "an abstract name"])
+def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]:
+    found = Systemd(str(tmp_path / "notify") if request.param == "a path" else f"@mail-bridge-{secrets.token_hex(8)}")
+    with found.socket:
+        yield found
+
+
+def test_it_hears_what_its_protocol_has_words_for(systemd: Systemd) -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
+    manager.ready()
+    assert systemd.heard() == ["READY=1"]
+    manager.waits(900.0)
+    assert systemd.heard() == [f"EXTEND_TIMEOUT_USEC={int(900 + MARGIN)}000000"]
+    manager.reloading()
+    reloading, when = systemd.heard()
+    assert reloading == "RELOADING=1"
+    assert when.startswith("MONOTONIC_USEC="), "systemd.service(5), Type=notify-reload"
+    assert abs(int(when.removeprefix("MONOTONIC_USEC=")) / 1e6 - time.monotonic()) < 60
+    manager.stopping()
+    assert systemd.heard() == ["STOPPING=1"]
+
+
+def test_programs_that_we_start_have_nothing_to_tell(systemd: Systemd) -> None:
+    environment = {"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "PATH": "/bin"}
+    ServiceManager(environment)
+    assert environment == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize("process", ["", str(os.getpid())])
+async def test_the_watchdog_hears_from_us_twice_in_its_time(systemd: Systemd, process: str) -> None:
+    clock = ManualClock()
+    manager = ServiceManager(
+        {"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "60000000", **({"WATCHDOG_PID": process} if process else {})}
+    )
+    async with asyncio.TaskGroup() as group:
+        watched = group.create_task(manager.watched(clock))
+        for _ in range(3):
+            await clock.until_asleep()
+            assert systemd.heard() == ["WATCHDOG=1"]
+            clock.advance(29.9)
+            await asyncio.sleep(0)
+            assert systemd.is_quiet()
+            clock.advance(0.1)
+            while clock.sleepers == 0:
+                await asyncio.sleep(0)
+        watched.cancel()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"},
+        {"WATCHDOG_USEC": "soon"},
+        {"WATCHDOG_USEC": "0"},
+        {},
+    ],
+    ids=["another process's", "nonsense", "none", "not there"],
+)
+async def test_without_a_watchdog_for_us_there_is_none(systemd: Systemd, environment: dict[str, str]) -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name, **environment})
+    await manager.watched(ManualClock())
+    assert systemd.is_quiet()
+
+
+@pytest.mark.parametrize("name", ["", "/nowhere/notify", "vsock:2:1234", "/" + "x" * 200, "@" + "x" * 200])
+async def test_where_nobody_listens_nothing_happens(name: str) -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": name})
+    manager.ready()
+    manager.stopping()
+    await ServiceManager({"WATCHDOG_USEC": "1"}).watched(ManualClock())
+
+
+def test_one_that_hears_nothing_any_more_holds_up_nobody(systemd: Systemd) -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
+    for _ in range(2000):  # the system keeps some dozens for it
+        manager.ready()
