@@ -68,7 +68,7 @@ def test_programs_that_we_start_have_nothing_to_tell(systemd: Systemd) -> None:
     assert environment == {"PATH": "/bin"}
 
 
-@pytest.mark.parametrize("process", ["", str(os.getpid())])
+@pytest.mark.parametrize("process", ["", str(os.getpid())], ids=["for any", "for us"])
 async def test_the_watchdog_hears_from_us_twice_in_its_time(systemd: Systemd, process: str) -> None:
     clock = ManualClock()
     manager = ServiceManager(
