@@ -19,7 +19,7 @@ from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
 
-QUICK = Limits(connect=2, read=0.15, overall=5, answer=0.15)
+QUICK = Limits(connect=2, read=1, overall=5, answer=1)
 
 Tls = tuple[str, ssl.SSLContext]
 
@@ -100,7 +100,7 @@ async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls) -> None:
             channel.sendall(b" ")
 
     with serving(drip, *tls) as raw:
-        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=1, overall=2.0, answer=0.3))
+        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=2, overall=2, answer=2))
         for ask in (https.get, https.post):
             # Said by the thread, which has ended with it, and not by who waits for the thread.
             with pytest.raises(ProviderUnavailable, match="takes too long"):
