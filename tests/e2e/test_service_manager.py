@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import mmap
 import os
 import signal
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,39 +19,23 @@ import pytest
 from tests.e2e.bridge import CANARY, Bridge, running
 from tests.e2e.conftest import ALICE, World
 from tests.e2e.test_faults import replies
+from tests.servers.systemd import Systemd, listening
 
 pytestmark = [pytest.mark.servers, pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's protocol")]
 
 SECONDS = 20
-
-
-class Systemd:
-    """Its end of the notification socket, in the order of what comes."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(path))
-        self.socket.settimeout(SECONDS)
-
-    def hears(self, word: str) -> list[str]:
-        """What comes before a message that begins so, this one last."""
-        before = []
-        while True:
-            before.append(self.socket.recv(4096).decode())
-            if before[-1].startswith(word):
-                return before
+WATCHDOG = 0.5
+"""Seconds; a bridge that does nothing is heard twice in this time."""
 
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[Systemd]:
-    found = Systemd(tmp_path / "notify")
-    with found.socket:
+    with listening(str(tmp_path / "notify")) as found:
         yield found
 
 
-def under(systemd: Systemd, bridge: Bridge, watchdog: float = 0.2) -> Bridge:
-    bridge.environment |= {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": str(int(watchdog * 1e6))}
+def under(systemd: Systemd, bridge: Bridge) -> Bridge:
+    bridge.environment |= {"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": str(int(WATCHDOG * 1e6))}
     return bridge
 
 
@@ -73,21 +61,51 @@ def test_a_whole_life_is_told(world: World, tmp_path: Path, systemd: Systemd) ->
         systemd.hears("STOPPING=1")
 
 
-def test_one_that_stands_still_is_missed(world: World, tmp_path: Path, systemd: Systemd) -> None:
+def test_one_whose_loop_stands_still_is_missed(world: World, tmp_path: Path, systemd: Systemd) -> None:
+    """It waits in the middle of a line for somebody who reads what it logs; its process and its threads live."""
     bridge = under(systemd, world.bridge(tmp_path))
-    with running(bridge):
-        systemd.hears("WATCHDOG=1")
-        os.kill(bridge.pid, signal.SIGSTOP)
-        with contextlib.suppress(BlockingIOError):
-            systemd.socket.setblocking(False)
-            while True:
-                systemd.socket.recv(4096)  # what was on its way
-        time.sleep(0.5)  # more than twice the watchdog's time: nothing is what is waited for
-        with pytest.raises(BlockingIOError):
-            systemd.socket.recv(4096)
-        systemd.socket.settimeout(SECONDS)
-        os.kill(bridge.pid, signal.SIGCONT)
-        systemd.hears("WATCHDOG=1")
+    bridge.write_config()
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, mmap.PAGESIZE)
+    with open(reading, "rb", buffering=0) as log:
+        process = bridge.process = subprocess.Popen(
+            bridge.command("run"), stderr=writing, text=True, env=bridge.environ, cwd=bridge.directory
+        )
+        os.close(writing)
+        try:
+            systemd.hears("WATCHDOG=1")
+            login = bridge.login(ALICE, "a wrong one")
+            deadline = time.monotonic() + SECONDS
+            while _is_there(systemd):
+                assert time.monotonic() < deadline, "the loop goes on, whatever its log is written to"
+                _knock(login.imap)
+            assert process.poll() is None
+            emptying = threading.Thread(target=log.read)
+            emptying.start()
+            systemd.hears("WATCHDOG=1")
+        finally:
+            process.terminate()
+            assert process.wait(SECONDS) == 0
+            bridge.process = None
+        emptying.join()
+
+
+def _is_there(systemd: Systemd) -> bool:
+    """False if nothing comes for twice as long as the watchdog has patience."""
+    while systemd.has_come():
+        pass
+    try:
+        systemd.hears("WATCHDOG=1", seconds=2 * WATCHDOG)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _knock(port: int) -> None:
+    """Some mail clients that come and go, each worth two lines of the log; none once nobody lets them in."""
+    with contextlib.suppress(OSError):
+        for _ in range(20):
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
 
 
 @pytest.mark.parametrize("which", ["bridge", "worker"])

@@ -14,52 +14,32 @@ import pytest
 
 from bridge.host.service import MARGIN, ServiceManager
 from tests.clocks import ManualClock
+from tests.servers.systemd import Systemd, listening
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's protocol")
 
 
-class Systemd:
-    """Its end."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(name.replace("@", "\0", 1) if name.startswith("@") else name)
-        self.socket.settimeout(10)
-
-    def heard(self) -> list[str]:
-        """The next message."""
-        return self.socket.recv(4096).decode().split("\n")
-
-    def is_quiet(self) -> bool:
-        """True if nothing has come."""
-        self.socket.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            self.socket.recv(1)
-        self.socket.settimeout(10)
-        return True
-
-
 @pytest.fixture(params=["a path", "an abstract name"])
 def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]:
-    found = Systemd(str(tmp_path / "notify") if request.param == "a path" else f"@mail-bridge-{secrets.token_hex(8)}")
-    with found.socket:
+    with listening(
+        str(tmp_path / "notify") if request.param == "a path" else f"@mail-bridge-{secrets.token_hex(8)}"
+    ) as found:
         yield found
 
 
 def test_it_hears_what_its_protocol_has_words_for(systemd: Systemd) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
     manager.ready()
-    assert systemd.heard() == ["READY=1"]
+    assert systemd.hears() == ["READY=1"]
     manager.waits(900.0)
-    assert systemd.heard() == [f"EXTEND_TIMEOUT_USEC={int(900 + MARGIN)}000000"]
+    assert systemd.hears() == [f"EXTEND_TIMEOUT_USEC={int(900 + MARGIN)}000000"]
     manager.reloading()
-    reloading, when = systemd.heard()
+    reloading, when = systemd.hears()[0].split("\n")
     assert reloading == "RELOADING=1"
     assert when.startswith("MONOTONIC_USEC="), "systemd.service(5), Type=notify-reload"
     assert abs(int(when.removeprefix("MONOTONIC_USEC=")) / 1e6 - time.monotonic()) < 60
     manager.stopping()
-    assert systemd.heard() == ["STOPPING=1"]
+    assert systemd.hears() == ["STOPPING=1"]
 
 
 def test_programs_that_we_start_have_nothing_to_tell(systemd: Systemd) -> None:
@@ -78,10 +58,10 @@ async def test_the_watchdog_hears_from_us_twice_in_its_time(systemd: Systemd, pr
         watched = group.create_task(manager.watched(clock))
         for _ in range(3):
             await clock.until_asleep()
-            assert systemd.heard() == ["WATCHDOG=1"]
+            assert systemd.hears() == ["WATCHDOG=1"]
             clock.advance(29.9)
             await asyncio.sleep(0)
-            assert systemd.is_quiet()
+            assert not systemd.has_come()
             clock.advance(0.1)
             while clock.sleepers == 0:
                 await asyncio.sleep(0)
@@ -101,7 +81,7 @@ async def test_the_watchdog_hears_from_us_twice_in_its_time(systemd: Systemd, pr
 async def test_without_a_watchdog_for_us_there_is_none(systemd: Systemd, environment: dict[str, str]) -> None:
     manager = ServiceManager({"NOTIFY_SOCKET": systemd.name, **environment})
     await manager.watched(ManualClock())
-    assert systemd.is_quiet()
+    assert not systemd.has_come()
 
 
 @pytest.mark.parametrize("name", ["", "/nowhere/notify", "vsock:2:1234", "/" + "x" * 200, "@" + "x" * 200])
