@@ -115,6 +115,8 @@ def test_the_watchdogs_signal_says_where_it_stood_and_nothing_else(world: World,
     with running(bridge):
         bridge.sign_in(world.provider, ALICE)
         assert replies(bridge.login(ALICE))["imap"] == "OK"
+        # Else a worker's line may come between the words of what the signal has written: that goes out in pieces.
+        bridge.wait_until(lambda: bridge.log.count("session.done") == 3, "the end of each session")
         os.kill(bridge.pid if which == "bridge" else bridge.workers[0], signal.SIGABRT)
         bridge.wait_for_log("Fatal Python error: Aborted")
         bridge.wait_until(lambda: 'asyncio/runners.py", line' in bridge.log, "where it stood")
