@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 import yaml
@@ -44,12 +45,11 @@ class Bridge:
     environment: dict[str, str] = field(default_factory=dict)
     launcher: list[str] = field(default_factory=list)
     """Words before the command of `run`: the surroundings that it needs."""
-    process: subprocess.Popen[str] | None = None
-    _log: list[str] = field(default_factory=list)
-    _up: threading.Event = field(default_factory=threading.Event)
-    """Up, or over."""
-    _is_up: bool = False
-    _reader: threading.Thread | None = None
+    process: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
+    _said_before: str = ""
+    """By the processes that are over."""
+    _errors: IO[bytes] | None = None
+    """Standard error of the one that runs: a file, which holds what was written. Who reads a pipe may be late."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -61,25 +61,21 @@ class Bridge:
 
     def start(self, *options: str) -> None:
         self.write_config()
-        self._up.clear()
-        self._is_up = False
-        self.process = subprocess.Popen(
-            [*self.launcher, *self.command("run", *options)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environ,
-            cwd=self.directory,
-        )
-        self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
-        self._reader.start()
-        if not self._up.wait(START_SECONDS) or not self._is_up:
-            self.stop()
-            raise AssertionError(f"the bridge did not start:\n{self.log}")
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # until it has stopped
+        command = [*self.launcher, *self.command("run", *options)]
+        process = self.process = subprocess.Popen(command, stderr=self._errors, env=self.environ, cwd=self.directory)
+        deadline = time.monotonic() + START_SECONDS
+        while "bridge.up" not in self._said_now():
+            if process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError(f"the bridge did not start:\n{self.log}")
+            time.sleep(0.01)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Returns: the exit code."""
         if self.process is None:
             return 0
+        workers = self.workers
         self.process.send_signal(number)
         try:
             code = self.process.wait(STOP_SECONDS)
@@ -88,23 +84,28 @@ class Bridge:
             self.process.wait()
             raise AssertionError(f"the bridge did not stop:\n{self.log}") from None
         finally:
-            if self._reader is not None:
-                self._reader.join()
-            if self.process.stderr is not None:
-                self.process.stderr.close()
-            self.process = None
+            self._is_over(workers)
         return code
 
     def stop_hard(self) -> None:
         """SIGKILL: nothing can be finished."""
         assert self.process is not None
+        workers = self.workers
         self.process.kill()
         self.process.wait()
-        if self._reader is not None:
-            self._reader.join()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        self.process = None
+        self._is_over(workers)
+
+    def _is_over(self, workers: Sequence[int]) -> None:
+        """As soon as they are, too: a killed bridge does not wait for its workers."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(Path(f"/proc/{number}").exists() for number in workers):
+            assert time.monotonic() < deadline, f"a worker has outlived its bridge:\n{self.log}"
+            time.sleep(0.01)
+        said, errors = self.log, self._errors
+        self.process = self._errors = None
+        self._said_before = said
+        if errors is not None:
+            errors.close()
 
     @property
     def workers(self) -> list[int]:
@@ -120,7 +121,8 @@ class Bridge:
 
     @property
     def log(self) -> str:
-        return "".join(self._log)
+        """Everything that it has written to standard error by now."""
+        return self._said_before + self._said_now()
 
     def wait_for_log(self, words: str, seconds: float = 10) -> None:
         """Until the program has logged this."""
@@ -133,14 +135,14 @@ class Bridge:
             assert time.monotonic() < deadline, f"{what!r} is not in\n{self.log}"
             threading.Event().wait(0.02)
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            self._log.append(line)
-            if "bridge.up" in line:
-                self._is_up = True
-                self._up.set()
-        self._up.set()
+    def _said_now(self) -> str:
+        """Without a line that has no end yet."""
+        errors = self._errors
+        if errors is None:
+            return ""
+        number = errors.fileno()
+        said = os.pread(number, os.fstat(number).st_size, 0)
+        return said[: said.rfind(b"\n") + 1].decode()
 
     # --- commands -----------------------------------------------------------------------------------------------
 
