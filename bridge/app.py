@@ -39,7 +39,8 @@ from bridge.hooks.dispatch import Hooks
 from bridge.model import Account, Caller, Ends, TlsMode
 from bridge.notices import ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth.providers import Providers
-from bridge.observe.logs import current, event
+from bridge.observe.log_file import path_of
+from bridge.observe.logs import current, current_stream, event
 from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
 from bridge.relay.flight import log_in
@@ -300,7 +301,8 @@ class App:
 
     def _manner(self) -> Manner:
         level, style = current()
-        return Manner(level, style, self._config.log.file or "", smtp_endpoints(self._config))
+        file = self._config.log.file or path_of(current_stream())  # the latter where there is no standard error
+        return Manner(level, style, file, smtp_endpoints(self._config))
 
     def _serving(self, listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
         """How the mail clients of a port are served: in this process, or by a worker, which makes its own context."""

@@ -35,6 +35,11 @@ def log_file(path: Path, *, renames: bool = True) -> TextIO:
     return stream
 
 
+def path_of(stream: TextIO | None) -> str:
+    """Of a stream that log_file() has made; empty for any other."""
+    return next((path for path, known in _streams.items() if known is stream), "")
+
+
 class _Appended(io.RawIOBase):
     """The end of the file that has this name now."""
 

@@ -281,6 +281,36 @@ def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: Wo
     other.close()
 
 
+def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, world: World) -> None:
+    """From when the bridge runs; a file that cannot be written is said where everything was until then."""
+    wanted = {
+        "providers": {"gmail": world.providers()["gmail"] | {"redirect_uri": f"{run.base}/"}},
+        "accounts": [{"address": ALICE, "provider": "gmail"}],
+        "listeners": {"imap": f"127.0.0.1:{free_ports(1)[0]}"},
+        "console": f"localhost:{run.port}",
+        "store": {"path": str(run.home / "store"), "key_file": str(run.home / "key")},
+        "log": {"file": str(run.home / "logs" / "mail-bridge.log")},
+    }
+
+    def write() -> None:
+        staged = run.config.with_suffix(".new")
+        staged.write_text(yaml.safe_dump(wanted))
+        staged.chmod(0o600)
+        staged.rename(run.config)
+
+    (run.home / "logs").touch()
+    run.config.parent.mkdir()
+    write()
+    run.wait_for("setup.cannot_start")
+    run.wait_for("mail-bridge.log cannot be written")
+    (run.home / "logs").unlink()
+    write()
+    run.wait_for("log.goes_on")
+    assert run.ask(f"/sign-in/{ALICE}")[0] == 200
+    assert "bridge.up" in (run.home / "logs" / "mail-bridge.log").read_text()
+    assert "bridge.up" not in run.said
+
+
 def test_an_order_to_start_while_it_starts_by_itself_is_answered(
     run: FirstRun, world: World, chromium: Browser
 ) -> None:

@@ -110,17 +110,24 @@ def test_a_file_that_cannot_be_written_ends_the_start_with_a_sentence(world: Wor
     assert said == f"log.file: {tmp_path}/no directory/mail-bridge.log cannot be written: Not a directory\n"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="where the file is, by XDG")
-def test_without_standard_error_there_is_a_file_where_logs_go(world: World, tmp_path: Path) -> None:
-    """As for pythonw on Windows, which start at login uses."""
+@pytest.mark.skipif(sys.platform != "linux", reason="where the file is, by XDG; /proc")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_without_standard_error_there_is_a_file_where_logs_go(world: World, tmp_path: Path, workers: int) -> None:
+    """As for pythonw on Windows, which start at login uses; and no socket gets a number that is taken for it."""
     bridge = world.bridge(tmp_path)
+    bridge.config["workers"] = workers
     bridge.write_config()
     environ = bridge.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}
     file = tmp_path / "state" / "mail-bridge" / "log" / "mail-bridge.log"
-    without = ["sh", "-c", 'exec "$@" 2>&-', "sh", *bridge.command("run")]
+    without = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *bridge.command("run")]
     process = bridge.process = subprocess.Popen(without, text=True, env=environ, cwd=tmp_path)
     try:
         until_in(bridge, file, "bridge.up")
+        bridge.wait_until(lambda: len(bridge.workers) == (0 if workers == 1 else workers), "a worker")
+        for number in (bridge.pid, *bridge.workers):
+            assert {os.readlink(f"/proc/{number}/fd/{descriptor}") for descriptor in range(3)} == {os.devnull}
+        replies(bridge.login(ALICE))
+        until_in(bridge, file, "client.sent")  # the dialogue, which a worker has
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0

@@ -108,6 +108,10 @@ def main(ctx: click.Context, /, **options: Any) -> None:
 
 def _have_standard_error() -> None:
     """A program without a window has none on Windows: what it logs, and says when it ends, is looked for in a file."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from bridge.host.hardening import fill_standard_descriptors
+
+        fill_standard_descriptors()
     if sys.stderr is None:
         from bridge.host.paths import log_dir
         from bridge.observe.log_file import log_file
