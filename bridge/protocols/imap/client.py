@@ -31,7 +31,12 @@ class _Wait(Enum):
     VERDICT = auto()
     LATER_CAPABILITY = auto()
     """Asked after the login, of a server that does not tell by itself."""
+    MAILBOX = auto()
+    """The same server's answer to a command that needs a mailbox behind the login."""
     NOTHING = auto()
+
+
+_AFTER_TOKEN = frozenset({_Wait.VERDICT, _Wait.LATER_CAPABILITY, _Wait.MAILBOX})
 
 
 class ImapClient:
@@ -58,7 +63,7 @@ class ImapClient:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the upstream; see ClientMachine.
 
-        Source: RFC 9051 sections 6.2.1, 6.2.2, 7.1; RFC 4959 (initial response); RFC 7628;
+        Source: RFC 9051 sections 6.2.1, 6.2.2, 7.1; RFC 4959 (initial response); RFC 2342 (NAMESPACE); RFC 7628;
         Google and Microsoft on XOAUTH2.
         """
         self._buffer.append(data)
@@ -111,7 +116,9 @@ class ImapClient:
             self._capabilities = frozenset(words.split()[2:])
         elif words.startswith(b"* BYE"):
             self._bye = _text(line[6:])
-        if self._wait in (_Wait.VERDICT, _Wait.LATER_CAPABILITY):  # from before it, they concern us and nobody else
+        if words.startswith(b"* NAMESPACE "):
+            return []  # of no use to a client that has not asked
+        if self._wait in _AFTER_TOKEN:  # from before it, they concern us and nobody else
             self._untagged += line + b"\r\n"
             if len(self._untagged) > UNTAGGED_LIMIT:
                 raise ProtocolViolation("the server does not stop talking before its answer")
@@ -183,10 +190,15 @@ class ImapClient:
         return self._refused(kind_of_refusal(words), words)
 
     def _told_later(self, status: bytes, text: bytes) -> list[Event]:
-        """Exchange accepts the token, and tells with the first command that no mailbox is behind it (trap 5)."""
-        if status == b"OK":
-            return self._ready()
-        return self._refused(kind_of_refusal(_text(text)), _text(text), unless_token=RefusalKind.POLICY)
+        """Exchange accepts the token, and tells with the first command of a client that is logged in that no mailbox
+        is behind it (trap 5). CAPABILITY and NOOP are none: these it answers with OK. NAMESPACE opens no folder.
+        """
+        if status != b"OK":
+            return self._refused(kind_of_refusal(_text(text)), _text(text), unless_token=RefusalKind.POLICY)
+        if self._wait is _Wait.LATER_CAPABILITY and b"NAMESPACE" in (self._capabilities or ()):
+            self._wait = _Wait.MAILBOX
+            return [self._command(b"NAMESPACE")]
+        return self._ready()
 
     def _ready(self) -> list[Event]:
         self._wait = _Wait.NOTHING
