@@ -23,7 +23,16 @@ class _Wait(Enum):
     PROMPT = auto()
     """The `+` that asks for the token."""
     VERDICT = auto()
+    MAILBOX = auto()
+    """Exchange's answer to a command that needs a mailbox behind the login."""
     NOTHING = auto()
+
+
+_UNLESS_TOKEN = {
+    _Wait.GREETING: RefusalKind.BUSY,
+    _Wait.PROMPT: RefusalKind.POLICY,
+    _Wait.MAILBOX: RefusalKind.POLICY,
+}
 
 
 class Pop3Client:
@@ -35,6 +44,8 @@ class Pop3Client:
         self._buffer = LineBuffer(LINE_LIMIT)
         self._wait = _Wait.GREETING
         self._answered_challenge = False
+        self._is_exchange = False
+        self._accepted = b""
 
     def start(self) -> list[Event]:
         """The server greets first."""
@@ -66,6 +77,7 @@ class Pop3Client:
         is_ok = line.upper().startswith(b"+OK")
         match self._wait:
             case _Wait.GREETING if is_ok:
+                self._is_exchange = b"MICROSOFT EXCHANGE" in line.upper()
                 if not self._starttls:
                     return self._authenticate()
                 self._wait = _Wait.STLS
@@ -78,8 +90,10 @@ class Pop3Client:
                 self._wait = _Wait.VERDICT
                 return [sasl.token_line(self._credentials)]
             case _Wait.VERDICT if is_ok:
-                self._wait = _Wait.NOTHING
-                return [Ready(self._buffer.leftover(), line[3:].strip())]
+                self._accepted = line[3:].strip()
+                return self._ask_for_mailbox() if self._is_exchange else self._ready()
+            case _Wait.MAILBOX if is_ok:
+                return self._ready()
             case _Wait.VERDICT if line.startswith(b"+") and not self._answered_challenge:
                 self._answered_challenge = True
                 return [sasl.line_after_challenge(self._credentials)]
@@ -90,11 +104,20 @@ class Pop3Client:
         self._wait = _Wait.PROMPT
         return [Send(f"AUTH {self._credentials.mechanism.sasl_name}\r\n".encode("ascii"))]
 
+    def _ask_for_mailbox(self) -> list[Event]:
+        """Exchange accepts the token, and tells with the next command that no mailbox is behind it (trap 5)."""
+        self._wait = _Wait.MAILBOX
+        return [Send(b"NOOP\r\n")]
+
+    def _ready(self) -> list[Event]:
+        self._wait = _Wait.NOTHING
+        return [Ready(self._buffer.leftover(), self._accepted)]
+
     def _refused(self, text: str) -> list[Event]:
         if self._wait is _Wait.STLS:
             raise ProtocolViolation(f"the server refuses STLS, and without TLS no token is sent: {text}")
         kind = kind_of_refusal(text)
-        if kind is RefusalKind.TOKEN:  # it cannot be the token's fault before the server has seen it
-            kind = {_Wait.GREETING: RefusalKind.BUSY, _Wait.PROMPT: RefusalKind.POLICY}.get(self._wait, kind)
+        if kind is RefusalKind.TOKEN:  # it cannot be the token's fault before the server has seen it, or has taken it
+            kind = _UNLESS_TOKEN.get(self._wait, kind)
         self._wait = _Wait.NOTHING
         return [Refused(kind, text)]
