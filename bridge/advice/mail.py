@@ -57,8 +57,8 @@ CASES: Final = tuple(
         ("mail.too_many", r"too many|concurrent connections|thread limit exceeded|\[(?:LIMIT|INUSE|IN-USE)[ \]]"),
         (
             "mail.busy",
-            r"\[(?:UNAVAILABLE|SERVERBUG|SYS/TEMP)[ \]]|temporar|try again|system error|server busy|shutting down"
-            r"|^4\d\d[ -]",
+            r"\[(?:UNAVAILABLE|SERVERBUG|SYS/TEMP)[ \]]|temporar|try again|system error|server (?:busy|unavailable)"
+            r"|shutting down|^4\d\d[ -]",
         ),
         (
             "mail.not_accepted",

@@ -17,7 +17,9 @@ ANSWERS = [
     ("Connection closed. 14", "mail.not_connected", TENANT_ADMIN, False),
     ("Session invalidated - AccessTokenExpired", "mail.token_expired", NOBODY, True),
     ("Request is throttled. Suggested Backoff Time: 12345 milliseconds", "mail.throttled", NOBODY, True),
+    ("Server Unavailable. 15", "mail.busy", NOBODY, True),
     # Exchange POP3
+    ("Server Unavailable. 21", "mail.busy", NOBODY, True),
     ("Authentication failure: unknown user name or bad password.", "mail.not_accepted", TENANT_ADMIN, False),
     # Exchange SMTP
     (
