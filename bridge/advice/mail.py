@@ -46,7 +46,7 @@ CASES: Final = tuple(
         # Gmail
         ("mail.protocol_off_domain", r"(?:IMAP|POP|SMTP)\w* (?:access )?is disabled for (?:your|the|this) domain"),
         ("mail.protocol_off", r"not enabled for (?:IMAP|POP)|(?:IMAP|POP)3? access is disabled"),
-        ("mail.web_login", r"via your web browser|web login required|\[WEBALERT[ \]]"),
+        ("mail.web_login", r"(?:via|with|through) your web browser|web login required|\[WEBALERT[ \]]"),
         ("mail.session_over", r"session expired"),
         # anybody
         (

@@ -86,6 +86,13 @@ ANSWERS = [
     ("[ALERT] IMAP access is disabled for your domain.", "mail.protocol_off_domain", TENANT_ADMIN, False),
     ("[ALERT] Please log in via your web browser: https://support.example", "mail.web_login", USER, False),
     ("[WEBALERT https://accounts.example/signin] Web login required.", "mail.web_login", USER, False),
+    ("534 5.7.9 Please log in with your web browser and then try again.", "mail.web_login", USER, False),
+    (
+        "534 5.7.14 <https://accounts.example/signin> Please log in through your web browser and then try again.",
+        "mail.web_login",
+        USER,
+        False,
+    ),
     # Dovecot and others
     ("[AUTHENTICATIONFAILED] Authentication failed.", "mail.not_accepted", TENANT_ADMIN, False),
     ("[AUTH] Authentication failed.", "mail.not_accepted", TENANT_ADMIN, False),
