@@ -138,6 +138,13 @@ class TokenRefused(UpstreamRefused):
     """The mail server does not take this token: one forced refresh and one more try are worth it."""
 
 
+class MailboxNotOpened(UpstreamRefused):
+    """The mail server takes the token and opens no mailbox, in words that it has for a missing right and for trouble of
+    its own alike: the mail client may come again, and whose turn it is says the diagnosis."""
+
+    temporary = True
+
+
 class StoreTrouble(BridgeError):
     """What its two kinds have in common: the row of the table has a place for the problem, which is a sentence of
     ours."""

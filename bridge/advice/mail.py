@@ -76,6 +76,13 @@ def recognized(text: str) -> Case | None:
     return next((case for case in CASES if case.pattern.search(text)), None)
 
 
+def leaves_open(text: str) -> bool:
+    """True of words that say neither whose fault it is nor whether it passes: Exchange has one sentence for a protocol
+    that is switched off, a missing right, a full house and a mailbox server that does not answer."""
+    case = recognized(text)
+    return case is not None and case.advice.key == "mail.not_connected"
+
+
 def diagnosis(text: str, *, protocol: str, mailbox: str, person: str) -> Diagnosis:
     """A refused login as who must do what.
 

@@ -17,7 +17,15 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, quoted, said
 from bridge.advice.system import name_reason, system_reason
 from bridge.advice.tls import tls_reason
-from bridge.errors import PeerGone, ProtocolViolation, TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
+from bridge.errors import (
+    MailboxNotOpened,
+    PeerGone,
+    ProtocolViolation,
+    TlsFailed,
+    TokenRefused,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.observe.logs import detail, event, is_detailed
 from bridge.protocols.base import (
@@ -211,7 +219,7 @@ class Upstream:
     def _refusal(
         self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str
     ) -> UpstreamUnavailable | UpstreamRefused:
-        """The upstream's "no" as one of our errors: only BUSY is temporary."""
+        """The upstream's "no" as one of our errors: temporary if BUSY, or where its words leave that open."""
         sentence = f"{endpoint.host} refuses the login: {text}"
         diagnosis = mail.diagnosis(
             text, protocol=self._protocol.value.upper(), mailbox=account.address, person=account.subject
@@ -222,6 +230,8 @@ class Upstream:
             return UpstreamUnavailable(sentence, diagnosis=diagnosis)
         if kind is RefusalKind.TOKEN:
             return TokenRefused(sentence, text=text, diagnosis=diagnosis)
+        if mail.leaves_open(text):
+            return MailboxNotOpened(sentence, text=text, diagnosis=diagnosis)
         return UpstreamRefused(sentence, text=text, diagnosis=diagnosis)
 
 

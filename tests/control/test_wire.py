@@ -170,6 +170,7 @@ def every_error() -> list[errors.BridgeError]:
         errors.AuthorizationFailed: errors.AuthorizationFailed("no", code="wrong_person"),
         errors.UpstreamRefused: errors.UpstreamRefused("no", text="5.7.8 no"),
         errors.TokenRefused: errors.TokenRefused("no", text="5.7.8 no"),
+        errors.MailboxNotOpened: errors.MailboxNotOpened("no", text="not connected"),
         errors.ConfigError: errors.ConfigError(("one", "two")),
     }
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.BridgeError)]

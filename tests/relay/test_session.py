@@ -394,6 +394,44 @@ async def test_a_busy_upstream_is_said_to_be_temporary_and_costs_no_second_token
         assert alone()
 
 
+EXCHANGE: dict[Protocol, Sequence[Step]] = {
+    Protocol.IMAP: [
+        Say(b"* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2 SASL-IR] The Microsoft Exchange IMAP4 service is ready.\r\n"),
+        Expect(rb"\w+ AUTHENTICATE XOAUTH2 .+"),
+        Say(b"<tag> OK AUTHENTICATE completed.\r\n"),
+        Expect(rb"\w+ CAPABILITY"),
+        Say(b"* CAPABILITY IMAP4 IMAP4rev1 AUTH=XOAUTH2 NAMESPACE\r\n<tag> OK CAPABILITY completed.\r\n"),
+        Expect(rb"\w+ NAMESPACE"),
+        Say(b"<tag> BAD User is authenticated but not connected.\r\n"),
+    ],
+    Protocol.POP3: [
+        Say(b"+OK The Microsoft Exchange POP3 service is ready.\r\n"),
+        Expect(b"AUTH XOAUTH2"),
+        Say(b"+\r\n"),
+        Expect(b".+"),
+        Say(b"+OK User successfully authenticated.\r\n"),
+        Expect(b"NOOP"),
+        Say(b"-ERR User is authenticated but not connected.\r\n"),
+    ],
+}
+
+
+@pytest.mark.parametrize("protocol", EXCHANGE)
+async def test_trap_05_a_mailbox_that_exchange_does_not_open_costs_nobody_his_password_nor_a_token(
+    trust: Trust, protocol: Protocol, log: io.StringIO
+) -> None:
+    script = [StartTls(trust.good), *EXCHANGE[protocol]]
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            answer = await log_in(client, protocol)
+            assert answer.startswith(TRY_LATER[protocol]), "it may be a server of theirs that does not answer"
+            assert answer.endswith(b"It says: User is authenticated but not connected.")
+        assert bridge.office.asked == [None]
+    refused = events(log)[1]
+    assert (refused["advice"], refused["turn"]) == ("mail.not_connected", "tenant-admin")
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_an_upstream_that_is_somebody_else_gets_no_token_and_the_client_may_try_again(
     trust: Trust, protocol: Protocol, log: io.StringIO

@@ -277,7 +277,7 @@ def _code(problem: BridgeError) -> str:
     match problem:
         case LoginRefused():
             return "AUTHENTICATIONFAILED"
-        case UpstreamRefused():
+        case UpstreamRefused() if not problem.temporary:
             return "AUTHORIZATIONFAILED"
         case StoreCorrupt():
             return "CONTACTADMIN"

@@ -202,7 +202,7 @@ def _line(text: str) -> Send:
 def _code(problem: BridgeError) -> str:
     """RFC 3206."""
     match problem:
-        case LoginRefused() | UpstreamRefused():
+        case LoginRefused() | UpstreamRefused() if not problem.temporary:
             return "AUTH"
         case StoreCorrupt():
             return "SYS/PERM"
