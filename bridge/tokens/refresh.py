@@ -172,6 +172,11 @@ class Refresher:
                 said("the provider {provider} is no longer configured", provider=account.provider)
             ) from None
 
+    def giver(self, entry: Entry) -> Provider | None:
+        """Who gave this grant; None if the configuration has it no more, or another one by its name."""
+        found = self._providers.get(entry.provider)
+        return found if found is not None and found.fingerprint == entry.fingerprint else None
+
     async def save_unsaved(self, address: str, memory: Memory) -> None:
         """Write what a refresh gave. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
         unsaved = memory.unsaved

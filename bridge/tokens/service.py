@@ -337,11 +337,16 @@ class TokenService:
         return subject.address
 
     async def _revoke(self, account: Account, entry: Entry) -> None:
-        """The record is gone already; a provider that cannot be reached does not bring it back."""
+        """The record is gone already; a provider that cannot be reached does not bring it back.
+
+        Who gave the grant is asked, and nobody else: it is the key to a mailbox, and the account may be another
+        provider's by now.
+        """
         if entry.ended or not entry.tokens.grant:
             return
+        provider = self._refresher.giver(entry)
         try:
-            revoked = await self._refresher.provider(account).revoke(entry.tokens.grant)
+            revoked = provider is not None and await provider.revoke(entry.tokens.grant)
         except BridgeError as problem:
             report("revocation.failed", problem, account=account.address)
         else:

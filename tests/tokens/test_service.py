@@ -403,6 +403,23 @@ async def test_forget_revokes_removes_and_tells() -> None:
             await it.service.access_token(ALICE)
 
 
+async def test_a_grant_is_revoked_where_it_was_given_and_shown_to_nobody_else() -> None:
+    async with world() as it:
+        other = it.providers["other"] = StrictProvider(it.clock)
+        await it.sign_in()
+        await it.service.forget(replace(ALICE, provider="other"))
+        assert (it.provider.revoked, other.revoked) == (["CANARY-grant-1"], [])
+
+
+async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.provider.fingerprint = "two"
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == []
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
 async def test_forget_works_while_the_provider_is_away() -> None:
     async with world() as it:
         await it.sign_in()
