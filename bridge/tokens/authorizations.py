@@ -36,6 +36,9 @@ from bridge.tasks import task_group
 
 LIFE = 600.0
 """Seconds from begin to the browser's return; time for a second factor, not for yesterday's tab."""
+ENOUGH = 0.5
+"""Share of a sign-in's life that must be left for whoever presses the button again: with half a minute nobody gets
+through a second factor."""
 PENDING_LIMIT = 1000
 """Sign-ins under way; addresses below a `*@domain` pattern are without number, and anybody on this machine may ask."""
 SHARE = 50
@@ -71,6 +74,11 @@ class Pending:
     def key(self) -> Key:
         """Of each there is one."""
         return self.account.address, self.asker
+
+    @property
+    def life(self) -> float:
+        """Seconds, from its beginning to its end."""
+        return self.request.lifetime if isinstance(self.request, DeviceRequest) else LIFE
 
     @property
     def state(self) -> str:
@@ -126,7 +134,7 @@ class Authorizations:
                     poll.cancel()
 
     async def begin(self, account: Account, asker: str = "") -> Pending:
-        """Start a sign-in, or give the asker's own that is under way.
+        """Start a sign-in, or give the asker's own that is under way; one that is nearly over makes room for a new one.
 
         Raises: ProviderUnavailable, ProviderRefused, LimitReached; AuthorizationFailed(unattended) where nobody signs
         in, AuthorizationFailed(provider) if the configuration changes meanwhile.
@@ -135,10 +143,13 @@ class Authorizations:
         key = account.address, asker
         lock = self._beginning.setdefault(key, asyncio.Lock())
         async with lock:
-            if (known := self._pending.get(key)) is not None and known.account == account:
+            if (known := self._pending.get(key)) is not None and known.account == account and self._has_time(known):
                 return known
             self._check_room(asker)
             return await self._begin(account, asker)
+
+    def _has_time(self, pending: Pending) -> bool:
+        return self._deadlines[pending.key] - self._clock.monotonic() >= ENOUGH * pending.life
 
     def _check_room(self, asker: str) -> None:
         """Raises: LimitReached."""
@@ -168,14 +179,14 @@ class Authorizations:
                 redirect_uri = self._redirect_uris[account.provider]
                 request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
                 self._check_still_configured(account, fingerprint)
-                return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker), LIFE)
+                return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker))
             case DeviceProvider():
                 asked = await provider.begin_device()
                 if self._group is None:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
                 self._check_still_configured(account, fingerprint)
                 expires_at = self._clock.now() + asked.lifetime
-                pending = self._note(Pending(account, asked, expires_at, fingerprint, asker), asked.lifetime)
+                pending = self._note(Pending(account, asked, expires_at, fingerprint, asker))
                 name = f"device {account.address}"
                 self._polls[pending.key] = self._group.create_task(self._follow(pending, asked, provider), name=name)
                 return pending
@@ -183,10 +194,11 @@ class Authorizations:
                 nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
                 raise AuthorizationFailed(nobody.told(), code="unattended", diagnosis=nobody)
 
-    def _note(self, pending: Pending, life: float) -> Pending:
-        self._forget(pending.key)  # one of an older configuration
+    def _note(self, pending: Pending) -> Pending:
+        if (old := self._pending.get(pending.key)) is not None:  # nearly over, or of an older configuration
+            self._cancel(old)
         self._pending[pending.key] = pending
-        self._deadlines[pending.key] = self._clock.monotonic() + life
+        self._deadlines[pending.key] = self._clock.monotonic() + pending.life
         if pending.asker:
             self._begun.setdefault(pending.asker, []).append(self._clock.monotonic())
         event("sign_in.begun", account=pending.account.address, provider=pending.account.provider)

@@ -52,6 +52,22 @@ async def test_a_second_begin_gives_the_sign_in_under_way() -> None:
     assert await it.authorizations.begin(SALES) is not await it.authorizations.begin(ALICE)
 
 
+async def test_whoever_begins_again_when_time_is_short_has_ten_minutes() -> None:
+    it = World()
+    first = await it.authorizations.begin(ALICE)
+    it.clock.advance(300)
+    assert await it.authorizations.begin(ALICE) is first
+    it.clock.advance(1)
+    second = await it.authorizations.begin(ALICE)
+    it.clock.advance(599)
+    with pytest.raises(AuthorizationFailed):
+        await it.authorizations.complete({"state": first.state, "code": "c"})
+    assert await it.authorizations.complete({"state": second.state, "code": "c"}) == ALICE.address
+    (notice,) = it.notices
+    assert isinstance(notice, AuthorizationEnded)
+    assert (notice.code, notice.attempt) == ("cancelled", first.attempt)
+
+
 async def test_a_state_works_once() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
@@ -186,6 +202,19 @@ async def test_a_second_begin_gives_the_code_under_way() -> None:
         assert isinstance(pending.request, DeviceRequest)
         assert await it.authorizations.begin(ALICE) is pending
     assert it.device.begun == 1
+
+
+async def test_whoever_begins_again_when_the_code_is_nearly_over_gets_a_new_one() -> None:
+    it = World(WAIT)
+    async with it.authorizations.running():
+        first = await it.authorizations.begin(ALICE)
+        it.clock.advance(500)
+        second = await it.authorizations.begin(ALICE)
+        assert isinstance(first.request, DeviceRequest)
+        assert isinstance(second.request, DeviceRequest)
+        assert first.request.user_code != second.request.user_code
+        assert it.authorizations.find(ALICE.address) is second
+        it.authorizations.cancel(ALICE.address)
 
 
 async def device_ends(it: World) -> Pending:
