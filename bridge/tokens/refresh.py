@@ -108,10 +108,11 @@ class Memory:
         """True if there was a sign-in when the store was read last."""
         return self.stored is not None and self.stored.entry is not None
 
-    @property
-    def trouble(self) -> ProviderUnavailable | StoreUnavailable | None:
-        """Why the last refresh came to nothing."""
-        return self.failure.problem if self.failure is not None else self.store_problem
+    def trouble(self, provider: Provider) -> ProviderUnavailable | StoreUnavailable | None:
+        """Why the last refresh came to nothing; what an adapter before this one said is past."""
+        if self.failure is not None and self.failure.provider is provider:
+            return self.failure.problem
+        return self.store_problem
 
     def replace_stored(self, stored: Stored | None) -> None:
         """Somebody has signed in or out: what was known of the record before is past."""

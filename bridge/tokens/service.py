@@ -250,7 +250,7 @@ class TokenService:
         if isinstance(state, Absent | Revoked):
             move = next_move(state, Wanted())
             return Standing(False, move.reason, None, "", move.diagnosis)
-        trouble = memory.trouble
+        trouble = memory.trouble(self._refresher.provider(account))
         failure, diagnosis = (str(trouble), trouble.diagnosis) if trouble is not None else ("", None)
         if stored.entry is None:  # nobody signs in there, and no mail program has come yet
             return Standing(True, failure, None, account.subject, diagnosis)

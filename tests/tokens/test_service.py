@@ -460,6 +460,17 @@ async def test_standing_tells_who_and_why() -> None:
         assert standing.signed_in_as == "alice@example.com"
 
 
+async def test_a_corrected_configuration_has_no_trouble_yet() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(1900)
+        it.provider.problem = ProviderRefused("the secret has expired")
+        await it.service.access_token(ALICE)
+        assert (await it.service.standing(ALICE)).detail == "the secret has expired"
+        it.providers["acme"] = StrictProvider(it.clock)  # by a reload, with the new secret
+        assert (await it.service.standing(ALICE)).detail == ""
+
+
 async def test_no_notice_and_no_error_holds_a_secret() -> None:
     async with world() as it:
         await it.sign_in()
