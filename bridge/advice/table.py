@@ -106,7 +106,9 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "sign_in.other_person": "The configuration now wants {person} to sign in. Sign in again, please.",
             "sign_in.wrong_person": (
                 "{somebody} has signed in, but {person} was asked to. Nothing was stored. Sign in again as {person}; "
-                "a private browser window lets you choose the account."
+                "a private browser window lets you choose the account. If {somebody} is right (a shared mailbox, or an "
+                "address that is not the sign-in name), the administrator of mail-bridge must give the mailbox "
+                "`sign_in_as: {somebody}` in the configuration."
             ),
             "oauth.ended": "The provider has ended this sign-in. Sign in again, please.",
             "oauth.no_code": "The provider's answer holds no code. Start the sign-in again.",

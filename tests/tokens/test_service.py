@@ -333,6 +333,8 @@ async def test_trap_29_peer_08_the_wrong_person_is_named_and_nothing_is_stored()
             await it.sign_in()
         assert caught.value.code == "wrong_person"
         assert (await it.vault.load(ALICE.address)).entry is None
+        # A shared mailbox has nobody who could sign in as it: this is how its delegate gets any further.
+        assert "sign_in_as: mallory@example.com" in str(caught.value)
 
 
 async def test_a_shared_mailbox_is_opened_by_the_person_named_in_the_configuration() -> None:
