@@ -83,6 +83,7 @@ _CODES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
     ("microsoft.public_client", (700025,)),
     ("microsoft.single_page", (700084, 9002327, 9002326)),
     ("microsoft.certificate", (700027,)),
+    ("microsoft.clock", (700024,)),
     ("microsoft.unknown_app", (700016,)),
     ("microsoft.tenant", (90002, 50194)),
     ("microsoft.other_tenant", (50020, 50034, 500208)),

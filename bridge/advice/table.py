@@ -314,6 +314,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "Microsoft does not accept the app's certificate: the administrator of mail-bridge must upload it to "
                 "the app registration, or configure the one that is there and has not expired."
             ),
+            "microsoft.clock": (
+                "Microsoft finds what the app's certificate has signed too old or too new: the administrator of "
+                "mail-bridge must set this computer's clock."
+            ),
             "microsoft.unknown_app": (
                 "This tenant does not know the app: the administrator of mail-bridge must check client_id and tenant."
             ),

@@ -96,6 +96,7 @@ NUMBERS = [
     ("invalid_client", (7000218,), "microsoft.secret_missing", APP_ADMIN),
     ("invalid_client", (700025,), "microsoft.public_client", APP_ADMIN),
     ("invalid_client", (700027,), "microsoft.certificate", APP_ADMIN),
+    ("invalid_client", (700024,), "microsoft.clock", APP_ADMIN),
     ("invalid_request", (700084, 9002327, 9002326), "microsoft.single_page", APP_ADMIN),
     ("unauthorized_client", (700016,), "microsoft.unknown_app", APP_ADMIN),
     ("invalid_request", (90002, 50194), "microsoft.tenant", APP_ADMIN),
@@ -200,6 +201,7 @@ def test_a_failed_sign_in_is_explained(failure: Failure, code: str, key: str) ->
         (aadsts("invalid_client", 7000215), "microsoft.wrong_secret", APP_ADMIN),
         (aadsts("invalid_client", 7000222), "microsoft.secret_expired", APP_ADMIN),
         (aadsts("invalid_client", 700027), "microsoft.certificate", APP_ADMIN),
+        (aadsts("invalid_client", 700024), "microsoft.clock", APP_ADMIN),
         (aadsts("invalid_resource", 500011), "microsoft.scope", APP_ADMIN),
         (aadsts("access_denied", 53003), "microsoft.conditional_access", TENANT_ADMIN),
         (
