@@ -62,7 +62,7 @@ class Refreshed:
 
 @dataclass(frozen=True, slots=True)
 class RefreshFailed:
-    """A refresh did not work; temporary ones are tried again, others need a person."""
+    """A refresh did not work; temporary ones are tried again, others need somebody, be it an administrator."""
 
     address: str
     reason: str

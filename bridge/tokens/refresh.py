@@ -93,7 +93,9 @@ class Memory:
     store_problem: StoreUnavailable | None = None
     """Why the last refresh could not be done or saved; unlike the provider the store is tried each time."""
     reminded_at: float | None = None
-    """Monotonic."""
+    """Monotonic; when the person was told."""
+    refused_at: float | None = None
+    """Monotonic; when the administrator was told that the provider refuses our registration."""
     used_at: float | None = None
     """Monotonic; when a mail program last wanted a token."""
 
@@ -298,7 +300,7 @@ class Refresher:
             self._remember(account, memory, problem)
         else:
             if memory.store_problem is None:
-                self._tell(account, problem)
+                self._tell(account, memory, problem)
             memory.store_problem = problem
         return self.meanwhile(account, memory, request, share, problem)
 
@@ -325,20 +327,26 @@ class Refresher:
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
         provider = self._providers.get(account.provider)
         memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
-        self._tell(account, problem)
+        self._tell(account, memory, problem)
 
-    def _tell(self, account: Account, problem: ProviderUnavailable | StoreUnavailable) -> None:
+    def _tell(self, account: Account, memory: Memory, problem: ProviderUnavailable | StoreUnavailable) -> None:
+        """Of what lasts until an administrator acts, scripts are to hear; not too often."""
         report("refresh.failed", problem, account=account.address)
-        self._bus.publish(RefreshFailed(account.address, str(problem), True, problem.diagnosis))
+        is_for_somebody = isinstance(problem, ProviderRefused) and self._is_due(memory.refused_at)
+        if is_for_somebody:
+            memory.refused_at = self._clock.monotonic()
+        self._bus.publish(RefreshFailed(account.address, str(problem), not is_for_somebody, problem.diagnosis))
 
     def _required(self, account: Account, memory: Memory, move: SignIn) -> AuthorizationRequired:
         """The error for the mail client, and a notice for the person, the latter not too often."""
         url = self._sign_in_url(account.address)
-        now = self._clock.monotonic()
-        if memory.reminded_at is None or now - memory.reminded_at >= REMIND_EVERY:
-            memory.reminded_at = now
+        if self._is_due(memory.reminded_at):
+            memory.reminded_at = self._clock.monotonic()
             self._bus.publish(AuthorizationNeeded(account.address, url, move.reason, move.diagnosis))
         return AuthorizationRequired(account.address, url, move.reason, diagnosis=move.diagnosis)
+
+    def _is_due(self, told_at: float | None) -> bool:
+        return told_at is None or self._clock.monotonic() - told_at >= REMIND_EVERY
 
 
 def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:

@@ -18,6 +18,7 @@ from bridge.errors import (
     StoreUnavailable,
     UpstreamRefused,
 )
+from bridge.hooks.events import event_of
 from bridge.model import AccessToken, Account, Subject
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, NoticeBus, RefreshFailed
 from bridge.oauth.base import Provider
@@ -460,6 +461,24 @@ async def test_standing_tells_who_and_why() -> None:
         standing = await it.service.standing(ALICE)
         assert standing.is_signed_in
         assert standing.signed_in_as == "alice@example.com"
+
+
+@pytest.mark.parametrize(("kind", "times"), [(ProviderUnavailable, 0), (ProviderRefused, 2)])
+async def test_scripts_hear_of_a_registration_that_is_refused_every_ten_minutes_and_of_no_outage(
+    kind: type[ProviderUnavailable], times: int
+) -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        for _ in range(20):  # a CRM that tries each minute
+            it.provider.problem = kind("the secret has expired")
+            with pytest.raises(kind):
+                await it.service.access_token(ALICE)
+            it.clock.advance(60)
+        assert it.heard(RefreshFailed) == it.provider.refreshes == 20
+        told = [found for found in map(event_of, it.notices) if found is not None]
+        assert [(found.event, found.account) for found in told] == [("refresh-failed", ALICE.address)] * times
+        assert all("the secret has expired" in found.reason for found in told)
 
 
 async def test_a_corrected_configuration_has_no_trouble_yet() -> None:

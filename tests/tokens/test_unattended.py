@@ -84,7 +84,7 @@ async def test_a_no_is_the_admins_turn_and_never_a_prompt(problem: BridgeError, 
                 await it.service.access_token(ALICE)
         assert it.provider.refreshes == asked + 1
         assert not it.heard(AuthorizationNeeded)
-        assert [notice.temporary for notice in it.notices if isinstance(notice, RefreshFailed)] == [True]
+        assert [notice.temporary for notice in it.notices if isinstance(notice, RefreshFailed)] == [False]
         standing = await it.service.standing(ALICE)
         assert standing.is_signed_in
         assert "ask the admin" in standing.detail
