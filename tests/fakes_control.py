@@ -58,6 +58,9 @@ class FakeControl:
         """Raised by the next call of any method, before anything changes."""
         self.bug: Exception | None = None
         """Raised by status(), as a fault of ours would be."""
+        self.gate = asyncio.Event()
+        """A completion goes on when this is set, as it is unless a test clears it."""
+        self.gate.set()
         self.completions: list[dict[str, str]] = []
         """The parameters of each attempt to complete, right or wrong."""
         self.notices_end: BridgeError | None = None
@@ -98,6 +101,7 @@ class FakeControl:
         if not address or expires_at <= self._clock.now():
             raise AuthorizationFailed("This answer belongs to no sign-in.", code="unknown_state")
         del self._pending[parameters["state"]]
+        await self.gate.wait()
         try:
             self._fail()
             if "error" in parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -70,6 +71,8 @@ class Callback:
         self._forms = forms
         self._results: Expiring[Outcome] = Expiring(clock, limit=RESULTS, life=RESULT_SECONDS)
         self._addresses: Expiring[str] = Expiring(clock, limit=REMEMBERED, life=REMEMBERED_SECONDS)
+        self._under_way: dict[frozenset[tuple[str, str]], asyncio.Future[str]] = {}
+        """By all parameters, the code among them: who knows only the state gets nobody's result."""
 
     def remember(self, started: SignInStarted, owner: str = "") -> None:
         """Know later whose sign-in it was, also when it fails: the state in its URL comes back. `owner` began it."""
@@ -98,7 +101,28 @@ class Callback:
         return not_found() if parameters is None else await self.complete(request, parameters)
 
     async def complete(self, request: web.Request, parameters: Mapping[str, str]) -> web.StreamResponse:
-        """Finish the sign-in that these belong to; the answer leads to the page with the result."""
+        """Finish the sign-in that these belong to; the answer leads to the page with the result.
+
+        That may take half a minute: a page that is reloaded meanwhile asks for the same, and gets the same answer.
+        """
+        key = frozenset(parameters.items())
+        if (known := self._under_way.get(key)) is not None:
+            path = await asyncio.shield(known)
+        else:
+            path, known = "", asyncio.get_running_loop().create_future()
+            self._under_way[key] = known
+            try:
+                path = await self._completed(request, parameters)
+            finally:
+                del self._under_way[key]
+                known.set_result(path)
+        if path:
+            return see_other(path)
+        retry = sign_in_path(self._addresses.get(parameters["state"]) or "")
+        return page("problem.html", 404, kind="too_late", detail="", retry=retry)
+
+    async def _completed(self, request: web.Request, parameters: Mapping[str, str]) -> str:
+        """The path of the page with the result; empty if there is no such sign-in under way."""
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
@@ -106,9 +130,9 @@ class Callback:
             outcome = await self._keep_own(request, outcome)
         except BridgeError as problem:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
-                return page("problem.html", 404, kind="too_late", detail="", retry=sign_in_path(address))
+                return ""
             outcome = Outcome(_kind(problem), address, str(problem), problem.diagnosis)
-        return see_other(self.result(outcome, guards.user_of(request)))
+        return self.result(outcome, guards.user_of(request))
 
     async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
         """The usual case of first-use: the person's own mail program has asked, and nobody else."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -83,6 +84,29 @@ async def test_an_answer_works_once(browser: Browser, control: FakeControl) -> N
         assert response.status == 404
         assert "This sign-in is over" in await response.text()
     assert control.states[ALICE] is AccountState.READY
+
+
+async def test_a_page_that_is_reloaded_while_the_sign_in_is_completed_gets_its_result(
+    browser: Browser, control: FakeControl
+) -> None:
+    path = f"/?code=CANARY-c&state={await begun(control)}"
+    control.gate.clear()  # the code is redeemed and the mail servers are tried: half a minute, on a bad day
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(browser.text(path))
+        while not control.completions:
+            await asyncio.sleep(0)
+        first.cancel()
+    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost:{browser.port}\r\nConnection: close\r\n\r\n".encode())
+    async with browser.get(path.replace("CANARY-c", "CANARY-guess")) as response:  # by who knows nothing but the state
+        assert "This sign-in is over" in await response.text()
+    control.gate.set()
+    head = (await reader.read()).decode()
+    writer.close()
+    assert "303 See Other" in head
+    (page,) = re.findall(r"Location: (/done/\S+)", head)
+    assert "is signed in" in await browser.text(page)
+    assert [each["code"] for each in control.completions] == ["CANARY-c", "CANARY-guess"]
 
 
 async def test_an_answer_that_comes_too_late_changes_nothing_and_offers_a_new_start(
