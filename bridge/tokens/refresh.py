@@ -9,6 +9,7 @@ from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationRequired,
+    BridgeError,
     GrantRevoked,
     ProviderRefused,
     ProviderUnavailable,
@@ -261,7 +262,18 @@ class Refresher:
                 raise trouble
             case Drop():
                 detail("answer.late", account=account.address)
+        if isinstance(answer, Answered) and not memory.has_entry:
+            await self._revoke_successor(account, provider, answer.tokens)
         return await self._handed_out(account, memory)
+
+    async def _revoke_successor(self, account: Account, provider: Provider, tokens: TokenSet) -> None:
+        """Somebody has signed out while we were asking: what was revoked then was the grant before this one."""
+        if not tokens.grant:
+            return
+        try:
+            await provider.revoke(tokens.grant)
+        except BridgeError as problem:
+            report("revocation.failed", problem, account=account.address)
 
     async def _handed_out(self, account: Account, memory: Memory) -> Use | SignIn:
         """From what is stored now: our answer, or what somebody else has stored meanwhile."""

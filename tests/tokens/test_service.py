@@ -414,6 +414,27 @@ async def test_a_grant_is_revoked_where_it_was_given_and_shown_to_nobody_else() 
         assert (it.provider.revoked, other.revoked) == (["CANARY-grant-1"], [])
 
 
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_who_signs_out_during_a_refresh_has_its_fruit_revoked_too(is_elsewhere: bool) -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.sign_in()
+        clock.advance(4000)
+        one.provider.gate.clear()
+
+        async def wants_a_token() -> None:
+            with pytest.raises(AuthorizationRequired):
+                await one.service.access_token(ALICE)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wants_a_token())
+            await one.provider.entered.wait()
+            await (two if is_elsewhere else one).service.forget(ALICE)
+            one.provider.gate.set()
+        assert one.provider.revoked[-1] == "CANARY-grant-2"
+        assert (await one.vault.load(ALICE.address)).entry is None
+
+
 async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
     async with world() as it:
         await it.sign_in()
