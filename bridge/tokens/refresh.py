@@ -262,7 +262,7 @@ class Refresher:
                 raise trouble
             case Drop():
                 detail("answer.late", account=account.address)
-        if isinstance(answer, Answered) and not memory.has_entry:
+        if isinstance(answer, Answered) and (memory.stored or stored).entry is None:
             await self._revoke_successor(account, provider, answer.tokens)
         return await self._handed_out(account, memory)
 

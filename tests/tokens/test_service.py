@@ -435,6 +435,23 @@ async def test_who_signs_out_during_a_refresh_has_its_fruit_revoked_too(is_elsew
         assert (await one.vault.load(ALICE.address)).entry is None
 
 
+async def test_who_signs_out_and_in_again_elsewhere_during_a_refresh_stays_signed_in() -> None:
+    """At Google, revoking one token ends all of that person's."""
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.sign_in()
+        clock.advance(4000)
+        one.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(one.service.access_token(ALICE))
+            await one.provider.entered.wait()
+            await one.service.forget(ALICE)
+            token = await two.sign_in()
+            one.provider.gate.set()
+        assert waiting.result() == token
+        assert one.provider.revoked == ["CANARY-grant-1"]
+
+
 async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
     async with world() as it:
         await it.sign_in()
