@@ -46,6 +46,8 @@ class Bridge:
     launcher: list[str] = field(default_factory=list)
     """Words before the command of `run`: the surroundings that it needs."""
     process: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
+    _passwords: dict[str, str] = field(default_factory=dict)
+    """Asked once: each command costs half a second of the tests' time."""
     _said_before: str = ""
     """By the processes that are over."""
     _errors: IO[bytes] | None = None
@@ -149,6 +151,8 @@ class Bridge:
     def run(self, *arguments: str, stdin: str = "", code: int | None = 0) -> str:
         """One command of the program. Returns: what it printed, standard error behind standard output."""
         self.write_config()
+        if arguments[0] == "accounts" and len(arguments) > 3:  # --rotate, --set-from-stdin, forget
+            self._passwords.clear()
         done = subprocess.run(
             self.command(*arguments),
             input=stdin,
@@ -175,7 +179,10 @@ class Bridge:
 
     def login(self, address: str, password: str | None = None) -> Login:
         ports = {name: int(str(where).rsplit(":", 1)[1]) for name, where in self.config["listeners"].items()}
-        return Login(ports["imap"], ports["pop3"], ports["smtp"], address, password or self.password(address))
+        if password is None:
+            password = self._passwords.get(address) or self.password(address)
+            self._passwords[address] = password
+        return Login(ports["imap"], ports["pop3"], ports["smtp"], address, password)
 
     def sign_in(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:
         """`authorize`, with a person who signs in. Returns: what the command printed."""

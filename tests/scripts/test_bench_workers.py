@@ -22,9 +22,9 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workers", [2, 4])
-def test_so_many_workers_hold_so_many_times_as_many_sessions(workers: int) -> None:
+def test_so_many_workers_hold_so_many_times_as_many_sessions() -> None:
     """With 1,024 open files for each process, of which one process alone can hold no more than 511."""
+    workers = 3  # the benchmark itself has 2 and 4
     done = bench("--held", str(workers))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == workers * ROOM
