@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-from bridge.config.endpoints import effective_endpoint
+from bridge.config.endpoints import used_endpoints
 from bridge.config.schema import AccountConfig, Config
 from bridge.config.values import LONGEST_ADDRESS, same_name
 from bridge.model import Account, Endpoint, Protocol
@@ -23,7 +23,7 @@ class Directory:
     """Who a username means in one configuration. Case, and spaces around it, do not matter."""
 
     def __init__(self, config: Config) -> None:
-        endpoints = {name: _endpoints(config, name) for name in config.providers}
+        endpoints = {name: used_endpoints(config, provider) for name, provider in config.providers.items()}
         self._local_password = config.local_password
         self._patterns: dict[str, tuple[AccountConfig, Mapping[Protocol, Endpoint]]] = {}
         self._exact: dict[str, Account] = {}
@@ -70,8 +70,3 @@ class Directory:
         self._exact.setdefault(same_name(entry.address), account)
         for alias in entry.aliases:
             self._aliases.setdefault(same_name(alias), account)
-
-
-def _endpoints(config: Config, name: str) -> Mapping[Protocol, Endpoint]:
-    found = {protocol: effective_endpoint(config.providers[name], protocol) for protocol in Protocol}
-    return {protocol: endpoint for protocol, endpoint in found.items() if endpoint is not None}

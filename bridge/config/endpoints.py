@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bridge.config.presets import DEFAULT_PORTS
@@ -32,6 +33,14 @@ def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint
         ca_file=provider.ca_file,
         mechanism=provider.mechanism,
     )
+
+
+def used_endpoints(config: Config, provider: ProviderConfig) -> Mapping[Protocol, Endpoint]:
+    """The mail servers to log in to: of the protocols that have a port here. What `off` has closed may be switched off
+    at the provider too. All of them where that leaves none: a log-in may have to tell whose mailbox a token opens."""
+    found = {protocol: effective_endpoint(provider, protocol) for protocol in Protocol}
+    known = {protocol: endpoint for protocol, endpoint in found.items() if endpoint is not None}
+    return {protocol: endpoint for protocol, endpoint in known.items() if config.listeners.of(protocol)} or known
 
 
 def smtp_endpoints(config: Config) -> tuple[Endpoint, ...]:

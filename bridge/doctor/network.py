@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bridge.advice.base import Turn
-from bridge.config.endpoints import effective_endpoint
+from bridge.config.endpoints import used_endpoints
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
@@ -25,7 +25,7 @@ from bridge.doctor.clock import skew
 from bridge.doctor.findings import failed, ok, problem_text, skipped
 from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable, UpstreamUnavailable
-from bridge.model import Endpoint, Protocol, TlsMode
+from bridge.model import Endpoint, TlsMode
 from bridge.oauth.http import trust
 from bridge.relay.tls import UpstreamContexts
 from bridge.threads import NotDone, Threads
@@ -138,11 +138,9 @@ def targets(config: Config) -> dict[Target, str]:
             tls = TlsMode.IMPLICIT if parts.scheme == "https" else None
             target = Target(parts.hostname or "", port, tls, None, provider.ca_file, _proxy(url, provider.proxy))
             found.setdefault(target, name)
-        for protocol in Protocol:
-            endpoint = effective_endpoint(provider, protocol)
-            if endpoint is not None:
-                target = Target(endpoint.host, endpoint.port, endpoint.tls, protocol, endpoint.ca_file)
-                found.setdefault(target, f"{name}, {protocol.value}")
+        for protocol, endpoint in used_endpoints(config, provider).items():
+            target = Target(endpoint.host, endpoint.port, endpoint.tls, protocol, endpoint.ca_file)
+            found.setdefault(target, f"{name}, {protocol.value}")
     return found
 
 

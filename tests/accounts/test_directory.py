@@ -126,6 +126,18 @@ def test_an_account_carries_the_servers_that_its_provider_has() -> None:
     ]
 
 
+def test_a_protocol_without_a_port_is_not_tried_upstream_where_it_may_be_switched_off() -> None:
+    found = directory(f"{TEXT}listeners: {{pop3: off}}\n").find("alice")
+    assert found is not None
+    assert list(found.endpoints) == [Protocol.IMAP, Protocol.SMTP]
+
+
+def test_where_no_port_is_left_a_mail_server_still_tells_whose_mailbox_a_token_opens() -> None:
+    found = directory(f"{TEXT}listeners: {{imap: off}}\n").find("straße@example.com")
+    assert found is not None
+    assert list(found.endpoints) == [Protocol.IMAP]
+
+
 def test_accounts_and_patterns_are_listed_in_the_order_of_the_file() -> None:
     found = directory()
     assert [account.address for account in found.accounts] == [

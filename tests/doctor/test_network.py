@@ -201,6 +201,20 @@ async def test_a_name_that_nobody_knows_is_said_so() -> None:
     assert "login.nowhere.invalid" in finding.detail
 
 
+async def test_the_server_of_a_protocol_without_a_port_is_not_asked(tmp_path: Path) -> None:
+    everything = TEXT.format(
+        host="127.0.0.1",
+        port=NOBODY,
+        more="pop3: {host: 127.0.0.1}",
+        imap_host="127.0.0.1",
+        imap_port=NOBODY,
+        tls="implicit",
+    )
+    loaded = parse_config(f"{everything}listeners: {{pop3: off}}\n", directory=tmp_path, environ={})
+    report = await network_report(loaded.config)
+    assert [finding.subject.partition(" ")[2] for finding in report.findings] == ["(it)", "(it, imap)"]
+
+
 async def test_a_mail_server_without_starttls_is_said_so(stack: ExitStack) -> None:
     port = stack.enter_context(serving(imap_without_starttls))
     assert_failed(await mail(config(imap=("127.0.0.1", port, "starttls"))), network.NOT_MAIL)
