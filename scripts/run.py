@@ -12,7 +12,10 @@ import sys
 from environment import ROOT, prepare
 from words import tell
 
-FIND_CONFIG = "from bridge.host.paths import config_candidates as c; raise SystemExit(not any(p.exists() for p in c()))"
+FIND_CONFIG = (
+    "from bridge.host.paths import config_candidates, is_there; "
+    "raise SystemExit(not any(map(is_there, config_candidates())))"
+)
 
 
 def main() -> int:

@@ -4,9 +4,11 @@ printed."""
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,25 @@ def test_a_terminal_without_the_characters_is_no_reason_to_end(copy: Path) -> No
     code, said = run(copy, LACKS_CONFIGURATION, LANG="fr_FR.ISO-8859-1", PYTHONIOENCODING="iso-8859-1")
     assert (code, "Traceback" in said) == (0, False), said
     assert "-m bridge run --demo" in said
+
+
+AS_ANOTHER_USER = """
+import os, bridge.host.paths
+
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)  # root may look everywhere
+exec(os.environ["LOOK"])
+"""
+
+
+def test_a_services_configuration_that_a_user_may_not_look_at_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal server's, in a directory that is closed to its users as the guide says."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    look = str(runpy.run_path(str(ROOT / "scripts" / "run.py"))["FIND_CONFIG"])
+    with tempfile.TemporaryDirectory(prefix="closed-") as closed:
+        os.chmod(closed, 0o700 if os.geteuid() == 0 else 0)
+        environment = {"XDG_CONFIG_HOME": closed, "HOME": closed, "LOOK": look, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", AS_ANOTHER_USER], env=environment, cwd="/", capture_output=True, check=False
+        )
+    assert (done.returncode, done.stderr.decode()) == (1, "")
