@@ -21,6 +21,7 @@ from bridge.doctor.keys import has_store, keyring_finding, store_finding
 from bridge.doctor.local_tls import certificate_findings
 from bridge.doctor.machine import Machine, machine_findings, user_findings
 from bridge.doctor.network import network_report
+from bridge.doctor.places import log_findings
 from bridge.doctor.ports import Bind, port_findings
 from bridge.model import Account
 from bridge.threads import NotDone, Threads
@@ -54,7 +55,7 @@ class Examination:
     clinic: Clinic
 
     async def basics(self) -> Findings:
-        """Configuration, ports, OS users, store: whether a bridge could start. No other machine is asked."""
+        """Configuration, log, ports, OS users, store: whether a bridge could start. No other machine is asked."""
         async with asyncio.TaskGroup() as group:
             ports = group.create_task(self._ports())
             store = group.create_task(self._store())
@@ -89,7 +90,8 @@ class Examination:
     def _configuration(self) -> Findings:
         today = datetime.now().date()
         certificates = certificate_findings(self.loaded.config, self.authority_file, today)
-        return (*configuration_findings(self.loaded, today), *certificates)
+        log = log_findings(self.loaded.config.log)
+        return (*configuration_findings(self.loaded, today), *log, *certificates)
 
     async def _store(self) -> Finding:
         config = self.loaded.config.store

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.places import check_place
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.stores.keys import check_key_home
 
@@ -63,11 +62,7 @@ def has_store(place: Path | None) -> bool:
 def _check_place(place: Path) -> None:
     """The first run can make the store there, and the directories above it. Raises: StoreUnavailable."""
     try:
-        above = next(directory for directory in place.parents if directory.exists())
-        if not above.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "")
-        if not os.access(above, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "")
+        check_place(place)
     except OSError as error:
         reason = system_reason(error)
         raise StoreUnavailable(said("{store} cannot be opened: {reason}", store=place, reason=reason)) from error

@@ -342,6 +342,13 @@ def test_a_store_that_is_no_database_is_trouble_and_no_reason_to_sign_in(admin: 
     assert store.read_text() == "CANARY"
 
 
+def test_a_log_file_that_would_end_the_start_fails_the_check_too(admin: Bridge) -> None:
+    admin.config["log"]["file"] = "."
+    admin.write_config()
+    for command in ("run", "check"):
+        assert f"log.file: {admin.directory} cannot be written: " in admin.run(command, code=2)
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("no key\n", "holds 7 bytes; a key has 32 bytes"), (None, "does not exist; put it back")]
 )

@@ -1,0 +1,38 @@
+"""Whether the files that a bridge makes when it starts can be made: the store's, and the log's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from bridge.advice.system import system_reason
+from bridge.config.schema import LogConfig
+from bridge.control.contract import Finding
+from bridge.doctor.findings import failed
+
+LOG = "log.file: {file} cannot be written: {reason}"
+
+
+def check_place(place: Path) -> None:
+    """This file can be made, and the directories above it; nothing is. Raises: OSError."""
+    above = next(directory for directory in place.parents if directory.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "")
+
+
+def log_findings(config: LogConfig) -> tuple[Finding, ...]:
+    """What would end the start; nothing is said of a file that can be written, nor of standard error."""
+    if config.file is None:
+        return ()
+    file = Path(config.file)
+    try:
+        if file.exists():
+            file.open("ab").close()
+        else:
+            check_place(file)
+    except OSError as problem:
+        return (failed("configuration", "", LOG, file=file, reason=system_reason(problem)),)
+    return ()

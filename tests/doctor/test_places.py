@@ -1,0 +1,29 @@
+"""What the start will make is tried before it, and not made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.config.schema import LogConfig
+from bridge.control.contract import Outcome
+from bridge.doctor.places import log_findings
+
+
+@pytest.mark.parametrize("file", ["directory", "file/log"])
+def test_a_log_file_that_would_end_the_start_is_told_of_before_it(tmp_path: Path, file: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    (finding,) = log_findings(LogConfig(file=str(tmp_path / file)))
+    assert (finding.check, finding.outcome) == ("configuration", Outcome.FAILED)
+    assert finding.detail.startswith(f"log.file: {tmp_path / file} cannot be written: ")
+
+
+def test_a_log_file_is_neither_made_nor_changed(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("kept\n")
+    for file in ("there", "not/yet.log"):
+        assert log_findings(LogConfig(file=str(tmp_path / file))) == ()
+    assert log_findings(LogConfig()) == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert (tmp_path / "there").read_text() == "kept\n"
