@@ -9,6 +9,7 @@ from pathlib import Path
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said
+from bridge.advice.system import system_reason
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
@@ -37,6 +38,7 @@ ALONE = (
 )
 DISORDER = "the certificates in the file are not a chain: {issuer} must come second, behind the one that it has signed"
 UNREADABLE = "the file cannot be read as a certificate"
+CLOSED = "{directory}, where mail-bridge keeps the certificate of its ports, cannot be used: {reason}"
 
 
 def certificate_findings(config: Config, authority_file: Path | None, today: date) -> tuple[Finding, ...]:
@@ -86,11 +88,11 @@ def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterat
 
 def _of_made(subject: str, authority_file: Path, today: date) -> Finding:
     try:
-        is_there = authority_file.exists()
-    except PermissionError:
-        return failed("certificate", subject, UNREADABLE)
-    if not is_there:
+        authority_file.open("rb").close()
+    except FileNotFoundError:
         return skipped("certificate", subject, NOT_YET)
+    except OSError as problem:
+        return failed("certificate", subject, CLOSED, directory=authority_file.parent, reason=system_reason(problem))
     found = read_certificate_file(authority_file)
     if found is None:
         return failed("certificate", subject, UNREADABLE)

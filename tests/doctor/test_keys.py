@@ -150,4 +150,6 @@ async def test_directories_of_others_are_told_of_before_the_first_run() -> None:
 @pytest.mark.usefixtures("nobody")
 async def test_a_made_certificate_in_a_closed_directory_is_a_finding(tmp_path: Path) -> None:
     finding = local_tls._of_made("imap", tmp_path / "authority.pem", date(2026, 11, 26))
-    assert (finding.outcome, finding.sentence) == (Outcome.FAILED, local_tls.UNREADABLE)
+    assert (finding.outcome, finding.sentence) == (Outcome.FAILED, local_tls.CLOSED)
+    assert finding.detail.startswith(f"{tmp_path}, ")
+    assert finding.detail.endswith("cannot be used: Permission denied")
