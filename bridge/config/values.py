@@ -186,12 +186,16 @@ MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
 
 def _person(value: str) -> str:
-    if value.startswith("*@"):
+    try:
+        address = _mail_address(value)
+    except BadValue:
+        address = "*@"
+    if address.startswith("*@"):
         raise BadValue(said("must be the address of one person, such as alice@example.com, not a whole domain"))
-    return value
+    return address
 
 
-PersonAddress = Annotated[MailAddress, AfterValidator(_person)]
+PersonAddress = Annotated[str, AfterValidator(_person)]
 
 
 def _username(value: str) -> str:

@@ -92,7 +92,7 @@ def test_the_id_of_a_secret_is_not_its_value() -> None:
     ("account", "said"),
     [
         (AccountAnswer("alice", "gmail"), "an address such as alice@example.com"),
-        (AccountAnswer("sales@example.com", "gmail", "alice"), "sign_in_as: must be an address"),
+        (AccountAnswer("sales@example.com", "gmail", "alice"), "sign_in_as: must be the address of one person"),
         (AccountAnswer("*@example.com", "gmail", "alice@example.com"), "belong to one address"),
     ],
 )
