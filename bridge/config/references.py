@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -149,7 +151,7 @@ class References:
         else:
             if value:
                 return value
-            command = f"keyring set mail-bridge {name}"
+            command = f"{_keyring_program()} set mail-bridge {name}"
             problem = Unresolved(
                 said("the keyring has no entry {name}; store it with: {command}", name=repr(name), command=command)
                 if value is None
@@ -160,6 +162,12 @@ class References:
                 )
             )
         raise problem
+
+
+def _keyring_program() -> str:
+    """The one that was installed with mail-bridge: in a virtual environment no shell finds it by its name alone."""
+    beside = shutil.which("keyring", path=str(Path(sys.executable).parent)) or "keyring"
+    return f'"{beside}"' if " " in beside else beside
 
 
 def _file_text(content: bytes, path: Path) -> str:

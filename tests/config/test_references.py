@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +84,6 @@ GRAMMAR = (
         ("'${file:empty.txt}'", "the file {directory}/empty.txt is empty"),
         ("'${file:binary}'", "the file {directory}/binary is not UTF-8 text; save it as UTF-8"),
         ("'${file:large}'", "the file {directory}/large is larger than 64 KiB; it is not what a setting holds"),
-        ("'${keyring:nope}'", "the keyring has no entry 'nope'; store it with: keyring set mail-bridge nope"),
         ("'${env:A}'", GRAMMAR),
         ("'${}'", GRAMMAR),
         ("'${A B}'", GRAMMAR),
@@ -98,6 +99,26 @@ def test_a_reference_that_leads_nowhere_names_the_remedy(written: str, sentence:
     found = problems(edited(("client_secret: text", f"client_secret: {written}")), tmp_path, A=CANARY, EMPTY="")
     expected = sentence.replace("{directory}/", f"{tmp_path}{os.sep}").replace("{directory}", str(tmp_path))
     assert found == [f"config.yaml:5:5: providers.gmail.client_secret: {expected}"]
+
+
+@pytest.mark.parametrize(("where", "quote"), [("bin", ""), ("Program Files", '"'), (None, "")])
+def test_an_entry_that_is_missing_is_stored_with_a_command_that_is_there(
+    where: str | None, quote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell finds what a virtual environment has."""
+    program = "keyring"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / (where or "elsewhere") / "python"))
+    if where is not None:
+        file = tmp_path / where / ("keyring.exe" if os.name == "nt" else "keyring")
+        file.parent.mkdir()
+        file.touch(0o755)
+        found = shutil.which("keyring", path=str(file.parent))
+        assert found is not None
+        program = f"{quote}{found}{quote}"
+    assert problems(edited(("client_secret: text", "client_secret: '${keyring:nope}'")), tmp_path) == [
+        "config.yaml:5:5: providers.gmail.client_secret: the keyring has no entry 'nope'; store it with: "
+        f"{program} set mail-bridge nope"
+    ]
 
 
 def test_without_a_keyring_the_other_kinds_of_reference_are_named() -> None:
