@@ -178,7 +178,8 @@ class MachineFrontend:
             case LoginRequested(login):
                 return login
             case Hangup(farewell, violation):
-                await self._send(farewell)
+                with contextlib.suppress(PeerGone):  # who has left is not told why; the log is
+                    await self._send(farewell)
                 raise ProtocolViolation(violation) if violation else PeerGone("the client has taken its leave")
             case other:
                 raise AssertionError(f"a server machine does not say {other!r}")

@@ -12,6 +12,7 @@ What its own AUTH does not do well is done here, by its `handle_AUTH` hook: mech
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections.abc import Callable
@@ -312,7 +313,8 @@ class SmtpFrontend:
         if self._is_shaking_hands:
             return  # nothing can be said between the answer to STARTTLS and the end of the handshake
         async with answering():
-            await self._channel.send(reply.encode("ascii") + b"\r\n")
+            with contextlib.suppress(PeerGone):  # who has left is not told why; the log is
+                await self._channel.send(reply.encode("ascii") + b"\r\n")
 
     def _new_server(self) -> tuple[_Pipe, SMTP]:
         self._is_in_exchange = False

@@ -28,6 +28,7 @@ from bridge.relay.channel import Channel
 from bridge.relay.frontend import MachineFrontend
 from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import Listener
+from bridge.relay.smtp_frontend import SmtpFrontend
 from bridge.relay.tls import listener_context
 from bridge.relay.welcome import Service
 from tests.captured import captured
@@ -333,6 +334,23 @@ async def test_a_client_that_leaves_early_is_gone(
         client.close()
     with pytest.raises(PeerGone):
         await frontend.login()
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_a_client_that_begins_with_tls_and_hears_no_answer_is_told_of_all_the_same(
+    client: MailClient, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It resets the connection when it reads the greeting; the log is where somebody looks for the reason."""
+
+    async def send(channel: Channel, data: bytes) -> None:
+        if b"mail-bridge ready" not in data:
+            raise PeerGone("the client has left")
+
+    frontend = SmtpFrontend(client.bridge, extensions=tuple) if protocol is Protocol.SMTP else None
+    await client.send(b"\x16\x03\x01\x02\x00")
+    monkeypatch.setattr(type(client.bridge), "send", send)
+    with pytest.raises(ProtocolViolation, match="this port begins without TLS"):
+        await (frontend or frontend_of(client, protocol)).login()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
