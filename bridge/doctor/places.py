@@ -1,4 +1,4 @@
-"""Whether the files that a bridge makes when it starts can be made: the store's, and the log's."""
+"""Whether the files that a bridge makes when it starts can be made: the store's, the log's, and its word for others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
 
 LOG = "log.file: {file} cannot be written: {reason}"
+WORD = "{file} cannot be written ({reason}); without it the other commands do not find the running bridge"
 
 
 def check_place(place: Path) -> None:
@@ -35,4 +36,13 @@ def log_findings(config: LogConfig) -> tuple[Finding, ...]:
             check_place(file)
     except OSError as problem:
         return (failed("configuration", "", LOG, file=file, reason=system_reason(problem)),)
+    return ()
+
+
+def word_findings(file: Path) -> tuple[Finding, ...]:
+    """The same for what other commands find a running bridge by (control.rendezvous)."""
+    try:
+        check_place(file)
+    except OSError as problem:
+        return (failed("configuration", "", WORD, file=file, reason=system_reason(problem)),)
     return ()

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.config.schema import LogConfig
 from bridge.control.contract import Outcome
-from bridge.doctor.places import log_findings
+from bridge.doctor.places import WORD, log_findings, word_findings
 
 
 @pytest.mark.parametrize("file", ["directory", "file/log"])
@@ -27,3 +27,11 @@ def test_a_log_file_is_neither_made_nor_changed(tmp_path: Path) -> None:
     assert log_findings(LogConfig()) == ()
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there").read_text() == "kept\n"
+
+
+def test_a_word_that_cannot_be_left_for_other_commands_is_told_of_before_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (finding,) = word_findings(tmp_path / "file" / "run" / "control.json")
+    assert (finding.check, finding.outcome, finding.sentence) == ("configuration", Outcome.FAILED, WORD)
+    assert word_findings(tmp_path / "run" / "control.json") == ()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

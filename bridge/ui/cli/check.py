@@ -13,6 +13,7 @@ from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings
+from bridge.doctor.places import word_findings
 from bridge.doctor.ports import RUNNING
 from bridge.doctor.report import Case, report
 from bridge.errors import BridgeError, ConfigError
@@ -25,6 +26,7 @@ from bridge.ui.cli.session import (
     Settings,
     find_config,
     in_loop,
+    known_by,
     load,
     opened,
     reach_running,
@@ -84,8 +86,9 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
         if control is not None and online:
             return loaded, await control.diagnose()
         async with opened(loaded) as app:
+            word = word_findings(known_by(find_config(settings))) if control is None else ()
             examination = app.examination(held_ports=RUNNING if control is not None else "")
-            return loaded, await (examination.everything() if online else examination.basics())
+            return loaded, (*word, *await (examination.everything() if online else examination.basics()))
 
 
 def _line(finding: Finding) -> str:

@@ -349,6 +349,17 @@ def test_a_log_file_that_would_end_the_start_fails_the_check_too(admin: Bridge) 
         assert f"log.file: {admin.directory} cannot be written: " in admin.run(command, code=2)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there the environment does not say where the user's directories are")
+def test_a_user_without_a_place_for_the_word_to_others_fails_the_check_too(admin: Bridge) -> None:
+    """Such as one of a service that has no home, and no STATE_DIRECTORY."""
+    admin.config["store"]["path"] = str(admin.directory / "shared.sqlite")
+    admin.write_config()
+    (admin.directory / "file").touch()
+    admin.environment |= {"XDG_DATA_HOME": str(admin.directory / "file")}
+    for command, code in (("run", 1), ("check", 2)):
+        assert "without it the other commands do not find the running bridge" in admin.run(command, code=code)
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("no key\n", "holds 7 bytes; a key has 32 bytes"), (None, "does not exist; put it back")]
 )
