@@ -78,6 +78,13 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class PasswordReplaced:
+    """The account has another local password; the old one may work on."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class SecretExpiring:
     """A provider's client secret ends soon, or has ended; the administrator's turn."""
 
@@ -111,6 +118,7 @@ Notice = (
     | Refreshed
     | RefreshFailed
     | Forgotten
+    | PasswordReplaced
     | SecretExpiring
     | ListenerUp
     | Reloaded

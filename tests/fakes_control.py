@@ -39,6 +39,8 @@ class FakeControl:
         self.checks_found: dict[str, tuple[ProtocolCheck, ...]] = {}
         """What check_account() finds, and the status shows from then on."""
         self.passwords: dict[str, Secret[str]] = {}
+        self.stopped_at_once: bool | None = None
+        """What the last change of a password did with the old one."""
         self.listeners: tuple[ListenerStatus, ...] = (
             ListenerStatus("imap", "127.0.0.1:1143", "", 2),
             ListenerStatus("smtp", "[::1]:1587", "starttls", 0),
@@ -154,13 +156,15 @@ class FakeControl:
         self._fail()
         return self.passwords.setdefault(self._known(address), Secret("CANARY-" + secrets.token_hex(8)))
 
-    async def rotate_local_password(self, address: str) -> Secret[str]:
+    async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
         self._fail()
+        self.stopped_at_once = at_once
         self.passwords[self._known(address)] = Secret("CANARY-" + secrets.token_hex(8))
         return self.passwords[self._known(address)]
 
-    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+    async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
         self._fail()
+        self.stopped_at_once = at_once
         if len(password.reveal()) < SHORTEST:
             raise ValueError(f"a local password has at least {SHORTEST} characters")
         self.passwords[self._known(address)] = password

@@ -109,8 +109,10 @@ class _Passwords:
     previous: tuple[tuple[Password, float], ...] = ()
     """Older ones, newest first, with the time at which each ends."""
 
-    def replaced(self, new: Password, now: float) -> _Passwords:
-        """`new` becomes the current one; the one before works on for the overlap."""
+    def replaced(self, new: Password, now: float, *, at_once: bool) -> _Passwords:
+        """`new` becomes the current one; the one before works on for the overlap, or no older one does."""
+        if at_once:
+            return _Passwords(new)
         running = [(text, until) for text, until in self.previous if until > now and text != new]
         if self.current != new:
             running.insert(0, (self.current, now + PASSWORD_OVERLAP))
@@ -218,24 +220,27 @@ class LocalPasswords:
         record = await self._changed(address.lower(), lambda before: before or _Passwords(password))
         return record.current == password
 
-    async def rotate(self, address: str) -> Secret[str]:
-        """Make a new one; the old one works on for PASSWORD_OVERLAP. Raises: StoreUnavailable."""
-        return await self._replace(address.lower(), _random_password())
+    async def rotate(self, address: str, *, at_once: bool = False) -> Secret[str]:
+        """Make a new one; the old one works on for PASSWORD_OVERLAP, or stops with all older ones. Raises:
+        StoreUnavailable."""
+        return await self._replace(address.lower(), _random_password(), at_once=at_once)
 
-    async def set(self, address: str, password: Secret[str]) -> None:
-        """Use this one; the old one works on for PASSWORD_OVERLAP. Raises: ValueError saying what is wrong with it."""
+    async def set(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
+        """Use this one; the old one as in rotate(). Raises: ValueError saying what is wrong, StoreUnavailable."""
         text = password.reveal()
         if len(text) < SHORTEST:
             raise ValueError(TOO_SHORT)
         if not (text.isascii() and text.isprintable()):
             raise ValueError(ODD_CHARACTERS)
-        await self._replace(address.lower(), password)
+        await self._replace(address.lower(), password, at_once=at_once)
 
-    async def _replace(self, address: str, new: Secret[str]) -> Secret[str]:
+    async def _replace(self, address: str, new: Secret[str], *, at_once: bool) -> Secret[str]:
         now = self._clock.now()
-        await self._changed(
-            address, lambda before: before.replaced(new, now) if before else _Passwords(new), is_replaced=True
-        )
+
+        def change(before: _Passwords | None) -> _Passwords:
+            return before.replaced(new, now, at_once=at_once) if before else _Passwords(new)
+
+        await self._changed(address, change, is_replaced=True)
         return new
 
     async def _changed(

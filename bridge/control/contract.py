@@ -238,12 +238,12 @@ class Control(Protocol):
         """
         ...
 
-    async def rotate_local_password(self, address: str) -> Secret[str]:
-        """Make a new one; the old one works for a while longer."""
+    async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
+        """Make a new one; the old one works for PASSWORD_OVERLAP longer, or stops `at_once`: somebody else knows it."""
         ...
 
-    async def set_local_password(self, address: str, password: Secret[str]) -> None:
-        """Use this one; the old one works for a while longer. Raises: ValueError if it is too short."""
+    async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
+        """Use this one; the old one as in rotate_local_password(). Raises: ValueError if it is too short."""
         ...
 
     def notices(self) -> AsyncIterator[Notice]:

@@ -116,13 +116,14 @@ class RemoteControl:
         """See Control."""
         return _password(await self._call("POST", "local-password", address=address))
 
-    async def rotate_local_password(self, address: str) -> Secret[str]:
+    async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
         """See Control."""
-        return _password(await self._call("POST", "local-password/rotate", address=address))
+        return _password(await self._call("POST", "local-password/rotate", address=address, at_once=at_once))
 
-    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+    async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
         """See Control."""
-        await self._call("POST", "local-password/set", address=address, password=password.reveal())
+        fields = {"address": address, "password": password.reveal(), "at_once": at_once}
+        await self._call("POST", "local-password/set", **fields)
 
     async def console_link(self) -> str:
         """The console's page with all accounts, for a browser on this machine; works once, within a minute."""

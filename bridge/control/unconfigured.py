@@ -65,11 +65,11 @@ class Unconfigured:
         """Raises: LoginRefused."""
         raise _none()
 
-    async def rotate_local_password(self, address: str) -> Secret[str]:
+    async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
         """Raises: LoginRefused."""
         raise _none()
 
-    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+    async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
         """Raises: LoginRefused."""
         raise _none()
 

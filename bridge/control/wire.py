@@ -164,6 +164,14 @@ def take_text(data: Mapping[str, Any], name: str) -> str:
     return value
 
 
+def take_switch(data: Mapping[str, Any], name: str) -> bool:
+    """A field that is true or false; false if it is not there. Raises: WireError."""
+    value = data.get(name, False)
+    if not isinstance(value, bool):
+        raise WireError(f"{name} is neither true nor false")
+    return value
+
+
 def take_texts(data: Mapping[str, Any], name: str) -> dict[str, str]:
     """A field that must be an object of texts. Raises: WireError."""
     value = data.get(name)

@@ -15,7 +15,7 @@ from bridge.desk.flights import Flights
 from bridge.desk.standings import Standings
 from bridge.errors import BridgeError, LoginRefused, PasswordUnknown
 from bridge.model import Account
-from bridge.notices import Notice, NoticeBus
+from bridge.notices import Notice, NoticeBus, PasswordReplaced
 from bridge.oauth.base import AuthorizationRequest, DeviceRequest
 from bridge.relay.listener import Listener
 from bridge.secret import Secret
@@ -148,13 +148,18 @@ class Desk:
             raise PasswordUnknown(later.told(), diagnosis=later)
         return await self._passwords.current(account.address)
 
-    async def rotate_local_password(self, address: str) -> Secret[str]:
+    async def rotate_local_password(self, address: str, *, at_once: bool = False) -> Secret[str]:
         """See Control."""
-        return await self._passwords.rotate(self._account(address).address)
+        account = self._account(address)
+        new = await self._passwords.rotate(account.address, at_once=at_once)
+        self._bus.publish(PasswordReplaced(account.address))
+        return new
 
-    async def set_local_password(self, address: str, password: Secret[str]) -> None:
+    async def set_local_password(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
         """See Control."""
-        await self._passwords.set(self._account(address).address, password)
+        account = self._account(address)
+        await self._passwords.set(account.address, password, at_once=at_once)
+        self._bus.publish(PasswordReplaced(account.address))
 
     def notices(self) -> AsyncIterator[Notice]:
         """See Control."""

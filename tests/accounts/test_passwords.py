@@ -186,6 +186,16 @@ async def test_each_old_password_has_a_week_of_its_own(passwords: LocalPasswords
     assert await passwords.check(ALICE, typed(third))
 
 
+async def test_old_passwords_stop_at_once_where_somebody_else_knows_them(passwords: LocalPasswords) -> None:
+    made = [await passwords.current(ALICE)] + [await passwords.rotate(ALICE) for _ in range(PREVIOUS_KEPT)]
+    new = await passwords.rotate(ALICE, at_once=True)
+    assert [await passwords.check(ALICE, typed(password)) for password in made] == [False] * len(made)
+    assert await passwords.check(ALICE, typed(new))
+    await passwords.set(ALICE, Secret(CHOSEN), at_once=True)
+    assert not await passwords.check(ALICE, typed(new))
+    assert await passwords.check(ALICE, typed(CHOSEN))
+
+
 async def test_of_many_rotations_the_last_ones_overlap(passwords: LocalPasswords) -> None:
     made = [await passwords.current(ALICE)] + [await passwords.rotate(ALICE) for _ in range(PREVIOUS_KEPT + 2)]
     works = [await passwords.check(ALICE, typed(password)) for password in made]

@@ -117,8 +117,14 @@ async def test_the_local_password_is_shown_rotated_and_set(remote: RemoteControl
     first = await remote.local_password(ALICE)
     assert first == control.passwords[ALICE]
     assert await remote.rotate_local_password(ALICE) == control.passwords[ALICE] != first
+    assert control.stopped_at_once is False
+    await remote.rotate_local_password(ALICE, at_once=True)
+    assert control.stopped_at_once is True
     await remote.set_local_password(ALICE, Secret("CANARY-é-\ud800-\n"))
     assert control.passwords[ALICE] == Secret("CANARY-é-\ud800-\n")
+    assert control.stopped_at_once is False
+    await remote.set_local_password(ALICE, Secret("CANARY-long-enough"), at_once=True)
+    assert control.stopped_at_once is True
     with pytest.raises(ValueError, match="at least 12 characters"):
         await remote.set_local_password(ALICE, Secret("short"))
 

@@ -145,6 +145,17 @@ def test_a_wrong_password_is_refused_and_a_new_one_is_known_to_both(pair: Bridge
             assert_replies(replies(login), "OK", "+OK", "235")
 
 
+def test_a_password_that_somebody_else_knows_is_over_for_all_workers_at_once(pair: Bridge) -> None:
+    """Each has allowed it, and remembers for minutes."""
+    old = pair.login(BOB)
+    for _ in range(4):
+        assert imap_says(old).startswith("1 OK")
+    new = pair.run("accounts", "password", BOB, "--rotate", "--at-once").splitlines()[0]
+    for _ in range(4):
+        assert "[AUTHENTICATIONFAILED]" in imap_says(old)
+    assert_replies(replies(pair.login(BOB, new)), "OK", "+OK", "235")
+
+
 def test_a_worker_that_is_killed_takes_only_its_sessions_along_and_comes_back(pair: Bridge) -> None:
     login = pair.login(ALICE)
     with imap(login) as one, imap(login) as other:

@@ -84,11 +84,14 @@ def state_word(state: AccountState) -> str:
 @click.argument("address")
 @click.option("--rotate", is_flag=True, help="Make a new one; the old one works for a week longer.")
 @click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives.")
+@click.option("--at-once", is_flag=True, help="With either: the old one stops now, since somebody else knows it.")
 @with_settings
-def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool) -> int:
+def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
     """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
     if rotate and set_from_stdin:
         raise click.UsageError(say("--rotate and --set-from-stdin do not go together"))
+    if at_once and not (rotate or set_from_stdin):
+        raise click.UsageError(say("--at-once needs --rotate or --set-from-stdin"))
 
     async def work() -> int:
         chosen = (
@@ -99,14 +102,21 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
         async with reach(settings) as control:
             if chosen is not None:
                 try:
-                    await control.set_local_password(address, chosen)
+                    await control.set_local_password(address, chosen, at_once=at_once)
                 except ValueError as problem:
                     click.echo(f"mail-bridge: {say(str(problem))}", err=True)
                     return UNUSABLE
-                sentence = say("The local password of {address} is set; the old one works for a week longer.")
+                sentence = (
+                    say("The local password of {address} is set; the old one has stopped working.")
+                    if at_once
+                    else say("The local password of {address} is set; the old one works for a week longer.")
+                )
                 click.echo(sentence.format(address=address), err=True)
                 return DONE
-            shown = await (control.rotate_local_password(address) if rotate else control.local_password(address))
+            if rotate:
+                shown = await control.rotate_local_password(address, at_once=at_once)
+            else:
+                shown = await control.local_password(address)
         click.echo(shown.reveal())
         return DONE
 

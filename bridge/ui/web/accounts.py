@@ -60,24 +60,24 @@ class AccountPages:
             return await self._page(request, 403, is_stale=True)
         address = request.match_info["address"]
         try:
-            return await self._do(request, action, address)
+            return await self._do(request, action, address, at_once="at_once" in fields)
         except LoginRefused:
             return not_found()
         except BridgeError as problem:
             turn = forwarding(problem.diagnosis.advice.turn) if problem.diagnosis is not None else ""
             return await self._page(request, 503, problem=tell_problem(problem), forward=turn)
 
-    async def _do(self, request: web.Request, action: Action, address: str) -> web.StreamResponse:
+    async def _do(self, request: web.Request, action: Action, address: str, *, at_once: bool) -> web.StreamResponse:
         match action:
             case "password":
                 password = await self._control.local_password(address)
                 event("console.local_password_shown", account=address)
                 return await self._page(request, password=password)
             case "rotate":
-                password = await self._control.rotate_local_password(address)
-                event("console.local_password_rotated", account=address)
-                until = wording.moment(self._clock.now() + PASSWORD_OVERLAP)
-                return await self._page(request, password=password, until=until)
+                password = await self._control.rotate_local_password(address, at_once=at_once)
+                event("console.local_password_rotated", account=address, at_once=at_once)
+                until = "" if at_once else wording.moment(self._clock.now() + PASSWORD_OVERLAP)
+                return await self._page(request, password=password, is_new=True, until=until)
             case "check":
                 await self._control.check_account(address)
             case "forget":
@@ -93,6 +93,7 @@ class AccountPages:
         *,
         template: str = "account.html",
         password: Secret[str] | None = None,
+        is_new: bool = False,
         until: str = "",
         problem: str = "",
         forward: str = "",
@@ -115,6 +116,7 @@ class AccountPages:
             **_fields(account),
             settings=[wording.setting(listener) for listener in bridge.listeners],
             password="" if password is None else password.reveal(),
+            is_new=is_new,
             until=until,
             problem=problem,
             forward=forward,

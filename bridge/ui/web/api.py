@@ -149,12 +149,13 @@ class Api:
         return {"password": (await self._control.local_password(wire.take_text(body, "address"))).reveal()}
 
     async def _rotate_local_password(self, body: Body) -> dict[str, Any]:
-        return {"password": (await self._control.rotate_local_password(wire.take_text(body, "address"))).reveal()}
+        address, at_once = wire.take_text(body, "address"), wire.take_switch(body, "at_once")
+        return {"password": (await self._control.rotate_local_password(address, at_once=at_once)).reveal()}
 
     async def _set_local_password(self, body: Body) -> dict[str, Any]:
-        password = Secret(wire.take_text(body, "password"))
+        address, password = wire.take_text(body, "address"), Secret(wire.take_text(body, "password"))
         try:
-            await self._control.set_local_password(wire.take_text(body, "address"), password)
+            await self._control.set_local_password(address, password, at_once=wire.take_switch(body, "at_once"))
         except ValueError as problem:
             raise _Unsuitable(str(problem)) from problem
         return {}

@@ -194,6 +194,7 @@ def test_all_errors_of_a_configuration_are_printed_by_every_command(admin: Bridg
     ("arguments", "words"),
     [
         (f"accounts password {ALICE} --rotate --set-from-stdin", "do not go together"),
+        (f"accounts password {ALICE} --at-once", "--at-once needs --rotate or --set-from-stdin"),
         (f"accounts forget {ALICE}", "--yes means that you are sure"),
         (f"accounts adopt {ALICE}", "standard input must give a refresh token"),
     ],

@@ -27,12 +27,18 @@ FRENCH = {"Accept-Language": "fr"}
 
 
 async def press(
-    browser: Browser, action: str, form: str | None = None, page: str = PAGE, **headers: str
+    browser: Browser,
+    action: str,
+    form: str | None = None,
+    page: str = PAGE,
+    tick: str = "",
+    **headers: str,
 ) -> tuple[int, str, str]:
-    """One of the page's buttons: status, path and text of where it leads."""
+    """One of the page's buttons, and perhaps a box: status, path and text of where it leads."""
     found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(page))
     field = form if form is not None else found[1] if found else ""
-    async with browser.post(f"{page}/{action}", data={"form": field}, headers={"Origin": "null", **headers}) as answer:
+    data = {"form": field} | ({tick: "1"} if tick else {})
+    async with browser.post(f"{page}/{action}", data=data, headers={"Origin": "null", **headers}) as answer:
         return answer.status, answer.url.path, await answer.text()
 
 
@@ -154,8 +160,19 @@ async def test_a_new_password_says_until_when_the_old_one_works(
     assert "CANARY-old" not in text
     day = time.strftime("%Y-%m-%d at %H:%M", time.localtime(clock.now() + PASSWORD_OVERLAP))
     assert f"The old one works until {day}" in text
+    assert control.stopped_at_once is False
     _, _, text = await press(browser, "rotate", **FRENCH)
     assert "fonctionne jusqu’au " + time.strftime("%d/%m/%Y", time.localtime(clock.now() + PASSWORD_OVERLAP)) in text
+
+
+async def test_a_password_that_somebody_else_knows_stops_at_once(browser: Browser, control: FakeControl) -> None:
+    await browser.as_administrator()
+    status, _, text = await press(browser, "rotate", tick="at_once")
+    assert status == 200
+    assert control.stopped_at_once is True
+    assert control.passwords[ALICE].reveal() in text
+    assert "The old one has stopped working" in text
+    assert "works until" not in text
 
 
 @pytest.mark.parametrize("action", ["password", "rotate", "forget"])
