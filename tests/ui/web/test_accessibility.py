@@ -10,9 +10,12 @@ import pytest
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, Finding, Outcome, ProtocolCheck
+from bridge.notices import Reloaded
+from bridge.ui.web import guards
 from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.servers.packages import axe_core, needs, program
+from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import TOKEN, Browser
 
 pytestmark = pytest.mark.browser
@@ -175,6 +178,43 @@ async def test_the_list_follows_what_happens_and_keeps_the_focus(
     await page.wait_for_selector("text=2 ready")
     assert await link.evaluate("one => one === document.activeElement")
     assert troubles == []
+
+
+async def test_the_page_with_a_password_follows_what_happens_too(
+    chromium: Chromium, browser: Browser, control: FakeControl
+) -> None:
+    page = await chromium.new_page()
+    base = f"http://localhost:{browser.port}"
+    await visit(page, base, control, "password")
+    password = await page.inner_text(".password")
+    await page.wait_for_function("source && source.readyState === EventSource.OPEN")
+    control.completed_elsewhere(ALICE)
+    await page.wait_for_selector("#state:text('Ready')")
+    assert await page.inner_text(".password") == password
+
+
+@pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}#main"])
+async def test_a_page_whose_session_is_over_does_not_go_on_showing_what_it_knew(
+    chromium: Chromium, browser: Browser, control: FakeControl, clock: HandClock, path: str
+) -> None:
+    page = await chromium.new_page()
+    await page.goto(f"http://localhost:{browser.port}/admin/{TOKEN}")
+    await page.goto(f"http://localhost:{browser.port}{path}")
+    await page.wait_for_function("source && source.readyState === EventSource.OPEN")
+    clock.advance(guards.SESSION_SECONDS + 1)
+    control.completed_elsewhere(ALICE)
+    await page.wait_for_selector("#live", state="detached")
+
+
+async def test_the_page_of_an_account_that_was_removed_says_so(
+    chromium: Chromium, browser: Browser, control: FakeControl
+) -> None:
+    page = await chromium.new_page()
+    await visit(page, f"http://localhost:{browser.port}", control, "account")
+    await page.wait_for_function("source && source.readyState === EventSource.OPEN")
+    del control.states[ALICE]
+    control.bus.publish(Reloaded(f"account {ALICE} removed"))
+    await page.wait_for_selector("text=There is nothing here")
 
 
 @pytest.mark.parametrize("with_script", [True, False])

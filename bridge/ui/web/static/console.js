@@ -11,6 +11,11 @@ function view() {
   return document.getElementById("live");
 }
 
+// Where the page is to be had again: the answer to a button has an address of its own, which only the button can ask.
+function here() {
+  return view().dataset.page || location.pathname + location.search;
+}
+
 // What has the focus keeps it: the new page has the same controls, known by where they lead.
 function name(element) {
   return element && (element.getAttribute("href") || element.getAttribute("formaction") || element.id || "");
@@ -18,10 +23,11 @@ function name(element) {
 
 async function look() {
   timer = 0;
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
-  const old = view();
-  if (!answer || !answer.ok || !old) return;
+  const answer = await fetch(here(), { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
+  if (!answer || !(answer.ok || answer.status === 404)) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
+  const old = view();
+  if (!fresh) location.replace(here()); // the account is gone, or the session over: what still stands here is not true
   if (!fresh || fresh.innerHTML === old.innerHTML) return;
   const focused = old.contains(document.activeElement) ? name(document.activeElement) : "";
   old.replaceWith(document.adoptNode(fresh));
@@ -43,6 +49,7 @@ function follow() {
     source = new EventSource("/events");
     source.onmessage = soon;
     source.onopen = soon; // what happened while nobody listened
+    source.onerror = () => source.readyState === EventSource.CLOSED && soon(); // we were refused
   }
 }
 
