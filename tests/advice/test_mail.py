@@ -93,6 +93,14 @@ ANSWERS = [
         USER,
         False,
     ),
+    # Yandex
+    (
+        "[AUTHENTICATIONFAILED] AUTHENTICATE invalid credentials or IMAP is disabled sc=aBcDeF1_202020_x",
+        "mail.not_accepted",
+        TENANT_ADMIN,
+        False,
+    ),
+    ("[AUTH] login failure or POP3 disabled, try later. sc=aBcDeF1", "mail.not_accepted", TENANT_ADMIN, False),
     # Dovecot and others
     ("[AUTHENTICATIONFAILED] Authentication failed.", "mail.not_accepted", TENANT_ADMIN, False),
     ("[AUTH] Authentication failed.", "mail.not_accepted", TENANT_ADMIN, False),

@@ -142,6 +142,7 @@ def test_a_reply_that_does_not_end_is_a_violation(protocol: Protocol) -> None:
         ("AUTHENTICATE failed.", RefusalKind.TOKEN),
         ('AUTHENTICATE failed. Error="AuthFailed:LogonDenied-Something"', RefusalKind.TOKEN),
         ("[AUTHENTICATIONFAILED] Invalid credentials (Failure)", RefusalKind.TOKEN),
+        ("[AUTHENTICATIONFAILED] AUTHENTICATE invalid credentials or IMAP is disabled sc=x", RefusalKind.TOKEN),
         ("[ALERT] Too many simultaneous connections. (Failure)", RefusalKind.BUSY),
         ("Request is throttled. Suggested Backoff Time: 10 milliseconds", RefusalKind.BUSY),
         ("[UNAVAILABLE] Try later", RefusalKind.BUSY),
