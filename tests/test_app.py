@@ -292,6 +292,26 @@ async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_res
         assert summary == ""
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("alice@example.com, provider: demo}", "alice@example.com, provider: demo, sign_in_as: bob@example.com}"),
+        ("imap: {host: localhost, port: ", "imap: {host: 127.0.0.1, port: "),
+    ],
+)
+async def test_how_the_mail_servers_answered_is_not_told_of_others(before: str, after: str) -> None:
+    async def checked() -> list[str]:
+        status = await it.app.control.status()
+        return [check.protocol for account in status.accounts if account.address == ALICE for check in account.checks]
+
+    async with demo_world() as world, bridging(world) as it:
+        await it.sign_in(ALICE)
+        it.app.apply(parse_config(world.yaml + "language: fr\n", name="test", directory=Path.cwd()))
+        assert await checked() == ["imap", "pop3", "smtp"]
+        it.app.apply(parse_config(world.yaml.replace(before, after), name="test", directory=Path.cwd()))
+        assert await checked() == []
+
+
 @pytest.mark.parametrize("helper", ["renewal", "hooks", "client secrets", "certificates"])
 async def test_a_helper_with_a_bug_ends_nobodys_mail(
     helper: str, monkeypatch: pytest.MonkeyPatch, log: io.StringIO

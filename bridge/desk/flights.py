@@ -21,11 +21,12 @@ class Flights:
         self._upstreams = upstreams
         self._tokens = tokens
         self._bus = bus
-        self._checks: dict[str, tuple[ProtocolCheck, ...]] = {}
+        self._checks: dict[str, tuple[Account, tuple[ProtocolCheck, ...]]] = {}
 
     def checks_of(self, account: Account) -> tuple[ProtocolCheck, ...]:
-        """How the last flight went; empty if there was none."""
-        return self._checks.get(account.address, ())
+        """How the last flight went; empty if there was none, or if it went elsewhere: a reload may have moved it."""
+        flown, checks = self._checks.get(account.address, (account, ()))
+        return checks if _route(flown) == _route(account) else ()
 
     def forget(self, account: Account) -> None:
         """The grant that it flew with is gone."""
@@ -52,9 +53,14 @@ class Flights:
         """Log in to each mail server. Raises: BridgeError where there is no token; what servers say is remembered."""
         token = await self._tokens.access_token(account)
         legs = await fly(self._upstreams, account, token)
-        self._checks[account.address] = tuple(_check_of(leg) for leg in legs)
+        self._checks[account.address] = account, tuple(_check_of(leg) for leg in legs)
         failed = ", ".join(leg.protocol.value for leg in legs if not leg.is_ok)
         self._bus.publish(FlightChecked(account.address, failed))
+
+
+def _route(account: Account) -> tuple[object, ...]:
+    """What a flight is about."""
+    return account.provider, account.subject, account.endpoints
 
 
 def _check_of(leg: Leg) -> ProtocolCheck:
