@@ -256,7 +256,7 @@ def _stopped(target: Target, subject: str, stopped: Stopped, seconds: float) -> 
         case Stage.NAME:
             host = target.proxy[0] if target.proxy is not None else target.host
             return failed("connection", subject, NO_NAME, host=host, reason=reason)
-        case Stage.CONNECT if stopped.timed_out:
+        case Stage.CONNECT if target.proxy is None and stopped.timed_out:
             return failed("connection", subject, SILENT, seconds=round(seconds), port=target.port)
         case Stage.CONNECT if target.proxy is None:
             return failed("connection", subject, REFUSED, reason=reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -241,6 +242,19 @@ async def test_a_proxy_is_gone_through_and_one_that_refuses_is_named(tmp_path: P
     assert_failed(finding, network.PROXY)
     finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: https://127.0.0.1:{NOBODY}"))
     assert (finding.outcome, finding.sentence) == (Outcome.SKIPPED, network.OTHER_PROXY)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full queue drops what comes on Linux; elsewhere it refuses")
+async def test_a_silent_proxy_is_named_and_not_the_network(stack: ExitStack) -> None:
+    listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+    proxy = listening.getsockname()[1]
+    for _ in range(3):
+        waiting = stack.enter_context(socket.socket())
+        waiting.setblocking(False)
+        waiting.connect_ex(("127.0.0.1", proxy))
+    finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: http://127.0.0.1:{proxy}"), seconds=0.5)
+    assert_failed(finding, network.PROXY)
+    assert f"the proxy 127.0.0.1:{proxy} does not lead there" in finding.detail
 
 
 async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
