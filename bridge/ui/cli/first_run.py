@@ -173,14 +173,15 @@ class Keeper:
 
     async def place(self, scheme: str, name: str) -> str:
         """See Installer."""
-        return await asyncio.to_thread(self._free_place, scheme, name)
+        promised = {section.reference for section in self._draft.sections.values()}
+        return await asyncio.to_thread(self._free_place, scheme, name, promised)
 
-    def _free_place(self, scheme: str, name: str) -> str:
+    def _free_place(self, scheme: str, name: str, promised: set[str]) -> str:
         number, free = 1, name
-        while self._is_taken(scheme, free):
+        while self._is_taken(scheme, free) or _reference(scheme, free) in promised:
             number += 1
             free = f"{name}-{number}"
-        return f"${{file:{SECRETS}/{free}.txt}}" if scheme == "file" else f"${{keyring:{free}}}"
+        return _reference(scheme, free)
 
     def _is_taken(self, scheme: str, name: str) -> bool:
         if scheme == "file":
@@ -238,6 +239,10 @@ class Keeper:
         self._is_over, self._problem = True, problem
         for order in self._waiting:
             settle(order, problem)
+
+
+def _reference(scheme: str, name: str) -> str:
+    return f"${{file:{SECRETS}/{name}.txt}}" if scheme == "file" else f"${{keyring:{name}}}"
 
 
 def settle(order: asyncio.Future[None], problem: BridgeError | None = None) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.config.load import load_config
 from bridge.control.remote import RemoteControl
 from bridge.control.unconfigured import Unconfigured
 from bridge.errors import BridgeError, LoginRefused
@@ -323,6 +324,24 @@ async def test_a_secret_that_is_there_from_earlier_is_left_alone(site: Site) -> 
     await site.write()
     assert earlier.read_text() == "of another configuration"
     assert (earlier.parent / "gmail-2.txt").read_text() == CANARY + "\n"
+
+
+async def test_two_secrets_never_share_a_place_whatever_is_there_from_earlier(site: Site) -> None:
+    earlier = site.machine.output.parent / "secrets/gmail.txt"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("earlier")
+    await site.answer_all()
+    await site.send("/setup/provider", choice="GOOGLE")
+    await site.send("/setup/provider/gmail-2", client_id=f"2-{GOOGLE_ID}", client_secret=f"{CANARY}-2")
+    await site.upload(accounts="alice@example.com,gmail\nbob@example.com,gmail-2")
+    await site.write()
+    providers = load_config(site.machine.output).config.providers
+    secrets = {name: provider.client_secret for name, provider in providers.items()}
+    assert {name: secret.reveal() for name, secret in secrets.items() if secret is not None} == {
+        "gmail": CANARY,
+        "gmail-2": f"{CANARY}-2",
+    }
+    assert earlier.read_text() == "earlier"
 
 
 async def test_a_configuration_that_appeared_meanwhile_is_left_alone(site: Site) -> None:
