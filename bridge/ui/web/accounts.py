@@ -35,9 +35,9 @@ class AccountPages:
     def routes(self) -> list[web.RouteDef]:
         """For the application's router."""
         return [
-            web.get("/accounts/{address}", self.show, allow_head=False),
-            web.get("/accounts/{address}/forget", self.ask_to_forget, allow_head=False),
-            web.post("/accounts/{address}/{action:password|rotate|check|forget}", self.act),
+            web.get("/accounts/{address:[^/]+}", self.show, allow_head=False),
+            web.get("/accounts/{address:[^/]+}/forget", self.ask_to_forget, allow_head=False),
+            web.post("/accounts/{address:[^/]+}/{action:password|rotate|check|forget}", self.act),
         ]
 
     async def show(self, request: web.Request) -> web.StreamResponse:

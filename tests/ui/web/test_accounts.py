@@ -7,6 +7,8 @@ import re
 import time
 
 import pytest
+from markupsafe import escape
+from yarl import URL
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
@@ -14,6 +16,8 @@ from bridge.control.contract import AccountState, ListenerStatus, ProtocolCheck
 from bridge.errors import StoreUnavailable
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
+from bridge.ui.web.accounts import account_path
+from bridge.ui.web.callback import sign_in_path
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import Browser, browsing
@@ -82,6 +86,21 @@ async def test_the_page_has_the_settings_to_copy(browser: Browser, control: Fake
 async def test_the_list_leads_to_the_page(browser: Browser) -> None:
     await browser.as_administrator()
     assert f'<a href="{PAGE}">{ALICE}</a>' in await browser.text("/")
+
+
+@pytest.mark.parametrize(
+    "address", ["a{b}@example.com", "a/b@example.com", "100%@example.com", 'o\'neill+"x"@exämple.com']
+)
+async def test_every_address_that_the_configuration_takes_has_its_pages(
+    browser: Browser, control: FakeControl, address: str
+) -> None:
+    control.states[address] = AccountState.SIGN_IN
+    await browser.as_administrator()
+    for path in (account_path(address), sign_in_path(address)):
+        url = URL(browser.base + path, encoded=True)
+        async with browser.session.get(url) as response:
+            assert response.status == 200
+            assert str(escape(address)) in await response.text()
 
 
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/forget"])
