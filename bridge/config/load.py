@@ -70,7 +70,7 @@ def parse_config(
     read_keyring: ReadKeyring | None = None,
 ) -> LoadedConfig:
     """Check a text as if it were the file `name` in `directory`. Raises: ConfigError with all problems."""
-    if len(text) > LARGEST:
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST:
         raise ConfigError([at(name, _TOO_LARGE)])
     return _loaded(text, name, None, directory.absolute(), environ, read_keyring)
 

@@ -289,9 +289,12 @@ async def test_ten_thousand_mailboxes_make_a_small_page(site: Site) -> None:
     assert site.machine.output.read_text().count("- address:") == 10_000
 
 
-async def test_a_list_that_makes_too_large_a_file_is_told_before_anything_is_written(site: Site) -> None:
+@pytest.mark.parametrize(("name", "number_of"), [("somebody.with.a.long.name.", 20_000), ("é" * 24, 11_000)])
+async def test_a_list_that_makes_too_large_a_file_is_told_before_anything_is_written(
+    site: Site, name: str, number_of: int
+) -> None:
     await site.answer_all()
-    many = "\n".join(f"somebody.with.a.long.name.{number}@example.com" for number in range(20_000)).encode()
+    many = "\n".join(f"{name}{number}@example.com" for number in range(number_of)).encode()
     _, path, page = await site.upload(many)
     assert path == "/setup/summary"
     assert "larger than 1 MiB" in page
