@@ -12,6 +12,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, Finding, Outcome, ProtocolCheck
 from bridge.notices import Reloaded
 from bridge.ui.web import guards
+from bridge.ui.web.waiting import PAGE_SECONDS
 from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.servers.packages import axe_core, needs, program
@@ -228,3 +229,15 @@ async def test_the_page_with_a_code_knows_by_itself_that_it_was_entered(
     troubled.completed_elsewhere(ALICE)
     await page.wait_for_url("**/done/*")
     assert await page.inner_text("h1") == "You are signed in"
+
+
+async def test_the_page_with_a_code_tells_how_long_it_works_and_when_nobody_waits_for_it_any_more(
+    chromium: Chromium, browser: Browser, troubled: FakeControl, clock: HandClock
+) -> None:
+    page = await chromium.new_page()
+    await visit(page, f"http://localhost:{browser.port}", troubled, "device")
+    assert "It works for 10 more minutes." in await page.inner_text("main")
+    clock.advance(540)
+    await page.wait_for_selector("text=It works for 1 more minute.")
+    clock.advance(PAGE_SECONDS)  # or a restart
+    await page.wait_for_selector("text=There is nothing here")

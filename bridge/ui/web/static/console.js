@@ -56,7 +56,11 @@ function follow() {
 // Not by reloading: that would take a screen reader back to the top every few seconds.
 async function ask() {
   const answer = await fetch(location.href).catch(() => null);
-  if (answer && answer.redirected) location.replace(answer.url);
+  if (!answer) return;
+  if (answer.redirected || answer.status === 404) location.replace(answer.url); // 404: nobody waits for this code any more
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("left");
+  const old = document.getElementById("left");
+  if (fresh && fresh.textContent !== old.textContent) old.textContent = fresh.textContent;
 }
 
 const wait = document.getElementById("wait");
