@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import urlsplit
 
@@ -26,6 +26,11 @@ class Remark:
 
     text: Said
     to_do: bool = False
+
+    def with_redirect(self, uri: str) -> Remark:
+        """Where it names the redirect URI, which is known once all accounts are."""
+        arguments = tuple((name, uri if name == "redirect_uri" else value) for name, value in self.text.arguments)
+        return replace(self, text=replace(self.text, arguments=arguments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +207,9 @@ def _microsoft(options: _Options, flow: Flow | None, cloud: Cloud) -> Draft:
         options.remark(
             said(
                 "There, the password of each person was sent to Microsoft (oauth2_flow = password); mail-bridge never "
-                "does that: people sign in once, in the browser. Register the redirect URI http://localhost:3017/ "
-                "(type Web, or Mobile and desktop for an app without a secret) before the first one does."
+                "does that: people sign in once, in the browser. Register the redirect URI {redirect_uri} "
+                "(type Web, or Mobile and desktop for an app without a secret) before the first one does.",
+                redirect_uri="",
             ),
             to_do=True,
         )

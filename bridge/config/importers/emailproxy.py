@@ -6,7 +6,7 @@ What has no place here becomes a comment that says what to do instead. Tokens ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bridge.advice.said import Said, Translate, said
@@ -134,6 +134,8 @@ def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, Said]]) -
 
 def _with_redirect(provider: Provider, console: int) -> Provider:
     found = redirect(provider.redirect_uri, provider.kind, console)
+    uri = found.uri or f"http://localhost:{console}/"
+    provider = replace(provider, remarks=tuple(remark.with_redirect(uri) for remark in provider.remarks))
     remarks = () if found.remark is None else (found.remark,)
     return provider.extended({} if found.uri is None else {"redirect_uri": found.uri}, remarks)
 

@@ -202,7 +202,17 @@ def test_china_has_a_cloud_of_its_own() -> None:
 def test_passwords_sent_to_microsoft_become_a_sign_in_in_the_browser() -> None:
     carried = carry(office365(permission_url="", oauth2_flow="password", oauth2_resource="https://partner.outlook.cn"))
     assert carried.provider.flow is Flow.BROWSER
-    assert any("oauth2_flow = password" in sentence for sentence in carried.imported.to_do)
+    (sentence,) = (one for one in carried.imported.to_do if "oauth2_flow = password" in one)
+    assert f"Register the redirect URI {carried.provider.redirect_uri} (type Web" in sentence  # the slash counts
+
+
+def test_the_redirect_uri_to_register_is_the_one_where_the_console_will_be() -> None:
+    others = gmail(redirect_uri="http://localhost:8080")
+    carried = carry(office365(permission_url="", redirect_uri="", oauth2_flow="password") + others)
+    assert carried.config.console.port == 8080
+    (sentence,) = (one for one in carried.imported.to_do if "oauth2_flow = password" in one)
+    assert f"Register the redirect URI {carried.config.providers['office365'].redirect_uri} (type Web" in sentence
+    assert "3017" not in sentence + carried.said
 
 
 def test_a_microsoft_url_of_version_1_becomes_version_2() -> None:
