@@ -111,9 +111,12 @@ def cookie_name(kind: str, request: web.Request) -> str:
     return f"mail_bridge_{kind}_{request.headers['Host'].rpartition(':')[2]}"
 
 
-def set_cookie(response: web.StreamResponse, name: str, value: str) -> None:
-    """For the browser's session, out of reach of scripts and of other sites."""
-    response.set_cookie(name, value, path="/", httponly=True, samesite="Strict")
+def set_cookie(response: web.StreamResponse, name: str, value: str, *, goes_with_links: bool = False) -> None:
+    """For the browser's session, out of reach of scripts and of other sites.
+
+    Args: goes_with_links, also sent with a link of another site that somebody follows, though with no form of one.
+    """
+    response.set_cookie(name, value, path="/", httponly=True, samesite="Lax" if goes_with_links else "Strict")
 
 
 class Forms:

@@ -70,7 +70,8 @@ def form_page(
     """A page with forms that only this browser can send."""
     cookie, field = forms.issue(request)
     response = page(template, status, field=field, **fields)
-    guards.set_cookie(response, guards.cookie_name("form", request), cookie)
+    # Kept by a sign-in link in a chat, too: a new one would spoil the forms of all other tabs.
+    guards.set_cookie(response, guards.cookie_name("form", request), cookie, goes_with_links=True)
     return response
 
 

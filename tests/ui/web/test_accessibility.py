@@ -241,3 +241,19 @@ async def test_the_page_with_a_code_tells_how_long_it_works_and_when_nobody_wait
     await page.wait_for_selector("text=It works for 1 more minute.")
     clock.advance(PAGE_SECONDS)  # or a restart
     await page.wait_for_selector("text=There is nothing here")
+
+
+async def test_a_link_of_another_site_spoils_no_form_in_another_tab(
+    chromium: Chromium, browser: Browser, control: FakeControl
+) -> None:
+    base = f"http://localhost:{browser.port}"
+    context = await chromium.new_context()
+    page, chat = await context.new_page(), await context.new_page()
+    await visit(page, base, control, "account")
+    link = f'<a href="{base}/sign-in/{ALICE}">sign in</a>'
+    await chat.route("http://chat.example/", lambda route: route.fulfill(body=link, content_type="text/html"))
+    await chat.goto("http://chat.example/")
+    await chat.click("a")
+    await chat.wait_for_url(f"{base}/sign-in/{ALICE}")
+    await page.click("button:text('Show it')")
+    assert len(await page.inner_text(".password")) > 10
