@@ -107,6 +107,10 @@ FIRST_USE_BLIND = (
     "this system does not tell whose programs connect: with `first-use` the sign-in page cannot say whose password it "
     "keeps"
 )
+FIRST_USE_OWN = (
+    "this system tells mail-bridge only of programs of the user who runs it: with `first-use` the sign-in page names "
+    "those, and no others"
+)
 NO_SUCH_USER = "this machine has no user called {user}, for whom `os_user` lets programs in"
 FROM_ELSEWHERE = (
     "logins at {addresses} come from other machines, whose users cannot be known: accounts with `os_user` let nobody "
@@ -135,6 +139,8 @@ def user_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
 def _telling(telling: Telling, bound: list[str]) -> Finding:
     if telling is Telling.ALL:
         return ok("os user", "", USERS_TOLD)
+    if telling is Telling.OWN and not bound:
+        return ok("os user", "", FIRST_USE_OWN)
     if telling is Telling.OWN:
         return failed("os user", "", USERS_OWN, turn=Turn.APP_ADMIN)
     if bound:

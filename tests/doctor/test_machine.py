@@ -124,6 +124,7 @@ def test_os_user_on_a_system_that_does_not_tell_lets_nobody_in_and_check_says_so
     assert users(Telling.OWN, BOUND)[texts.USERS_OWN].outcome is Outcome.FAILED
     first_use = "accounts: [{address: alice@example.com, provider: it, local_password: first-use}]"
     assert list(users(Telling.NOTHING, first_use)) == [texts.FIRST_USE_BLIND]
+    assert users(Telling.OWN, first_use)[texts.FIRST_USE_OWN].outcome is Outcome.OK  # a PC of one person: all is well
 
 
 def test_who_comes_from_another_machine_is_nobodys_program_and_check_says_so() -> None:
