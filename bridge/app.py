@@ -323,8 +323,8 @@ class App:
         async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
             return await self.examination(held_ports=OURS if self.console_sockets else "").everything()
 
-    def examination(self, *, held_ports: str = "") -> Examination:
-        """What the doctor can look at; `held_ports` as there."""
+    def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
+        """What the doctor can look at; `held_ports` and `taken` as there."""
         from bridge.doctor.accounts import Clinic  # late: 3 MiB and 50 ms that a bridge which is well never needs
         from bridge.doctor.examination import Examination
 
@@ -339,6 +339,7 @@ class App:
             self._surroundings.store.check,
             self._directory.accounts,
             Clinic(self._standings.of, renewed, self.control.check, self._clock.now),
+            taken,
         )
 
     def _warnings(self) -> tuple[Diagnosis, ...]:

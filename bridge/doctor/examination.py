@@ -53,6 +53,8 @@ class Examination:
     """Opens store and key. Raises: BridgeError."""
     accounts: Sequence[Account]
     clinic: Clinic
+    taken: frozenset[tuple[str, int]] | None = None
+    """As in port_findings()."""
 
     async def basics(self) -> Findings:
         """Configuration, log, ports, OS users, store: whether a bridge could start. No other machine is asked."""
@@ -100,7 +102,8 @@ class Examination:
 
     async def _ports(self) -> Findings:
         def work() -> Findings:
-            return port_findings(self.loaded.config, self.bind, self.machine, held=self.held_ports)
+            config, held = self.loaded.config, self.held_ports
+            return port_findings(config, self.bind, self.machine, held=held, taken=self.taken)
 
         return await in_thread("port", work)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from socket import socket
 
 from bridge.advice.said import Said
@@ -38,13 +38,20 @@ NO_WORKERS = (
 )
 
 
-def port_findings(config: Config, bind: Bind, machine: Machine, *, held: str = "") -> tuple[Finding, ...]:
+def port_findings(
+    config: Config, bind: Bind, machine: Machine, *, held: str = "", taken: Collection[tuple[str, int]] | None = None
+) -> tuple[Finding, ...]:
     """One for each configured port: opened and closed again, or `held` as the sentence says (OURS, RUNNING).
+
+    Args: taken, protocol and port of those that are held; None for all. Another one may have been refused to the bridge
+    that runs, which goes on with the configuration before; its console stays where it is until a restart.
 
     May block for some seconds to find out who holds one. Also for workers that this system cannot have.
     """
     ports = [
-        ok("port", _subject(what, door), held) if held else _tried(what, door, bind, machine)
+        ok("port", _subject(what, door), held)
+        if held and (taken is None or what == "console" or (what, door.port) in taken)
+        else _tried(what, door, bind, machine)
         for what, door in _doors(config)
     ]
     if config.workers > 1 and machine.platform == "win32":

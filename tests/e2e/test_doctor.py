@@ -67,6 +67,19 @@ def test_a_port_of_another_program_is_named(world: World, tmp_path: Path) -> Non
         assert of(rows, "port", "smtp")["outcome"] == "ok"
 
 
+def test_a_port_that_a_running_bridge_could_not_take_is_not_called_its_own(world: World, tmp_path: Path) -> None:
+    with running(world.bridge(tmp_path)) as bridge, socket.create_server(("127.0.0.1", 0)) as taken:
+        before = bridge.config["listeners"]["imap"]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        bridge.config["listeners"]["imap"] = [before, address]
+        bridge.write_config()
+        bridge.wait_for_log("configuration.refused")
+        rows: Rows = bridge.json_of("check", code=2)
+        assert of(rows, "port", f"imap {before}")["outcome"] == "ok"
+        assert of(rows, "port", address)["outcome"] == "failed"
+        assert of(rows, "port", "console")["outcome"] == "ok"
+
+
 def test_an_unknown_tenant_is_named(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     section = world.provider.microsoft_config(tenant="contoso.example")

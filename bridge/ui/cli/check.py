@@ -11,7 +11,7 @@ from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
-from bridge.control.contract import Finding, Outcome
+from bridge.control.contract import Control, Finding, Outcome
 from bridge.doctor.configuration import problem_findings
 from bridge.doctor.places import word_findings
 from bridge.doctor.ports import RUNNING
@@ -85,10 +85,17 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
     async with reach_running(settings) as control:
         if control is not None and online:
             return loaded, await control.diagnose()
+        taken = None if control is None else await _taken(control)
         async with opened(loaded) as app:
             word = word_findings(known_by(find_config(settings))) if control is None else ()
-            examination = app.examination(held_ports=RUNNING if control is not None else "")
+            examination = app.examination(held_ports=RUNNING if control is not None else "", taken=taken)
             return loaded, (*word, *await (examination.everything() if online else examination.basics()))
+
+
+async def _taken(control: Control) -> frozenset[tuple[str, int]]:
+    """The mail ports that the running bridge has, which may not be those of the file. Raises: BridgeError."""
+    listeners = (await control.status()).listeners
+    return frozenset((one.protocol, int(one.address.rpartition(":")[2])) for one in listeners)
 
 
 def _line(finding: Finding) -> str:
