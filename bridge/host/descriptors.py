@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 
+OPEN_MAX = 10_240
+"""macOS: what may be asked for where the limit is "unlimited", as it is by default (setrlimit(2), Compatibility, and
+sys/syslimits.h); without asking, launchd's 256 would end at 120 sessions."""
+
 
 def raise_descriptor_limit() -> None:
     """The soft limit to the hard one: a session takes two, and the usual 1,024 would end at 500 sessions."""
@@ -12,9 +16,11 @@ def raise_descriptor_limit() -> None:
         return
     import resource  # not on Windows
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS takes no "unlimited" here, and keeps what it has
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, OPEN_MAX) if soft < OPEN_MAX < hard else (hard,):
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
 
 
 def descriptor_limit() -> int | None:

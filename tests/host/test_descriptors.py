@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge.host.descriptors import raise_descriptor_limit
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 
 CODE = """
@@ -22,3 +24,31 @@ def test_the_soft_limit_goes_up_to_the_hard_one() -> None:
     limited = ["sh", "-c", 'ulimit -Sn 300; ulimit -Hn 700; exec "$@"', "sh", sys.executable, "-c", CODE]
     done = subprocess.run(limited, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["300", "700"]
+
+
+class UnlimitedMac:
+    """`resource` of a Mac as it is delivered: 256, and a hard limit that cannot be asked for (setrlimit(2))."""
+
+    RLIMIT_NOFILE = 8
+    RLIM_INFINITY = 2**63 - 1
+
+    def __init__(self) -> None:
+        self.limits = 256, self.RLIM_INFINITY
+
+    def getrlimit(self, which: int) -> tuple[int, int]:
+        return self.limits
+
+    def setrlimit(self, which: int, limits: tuple[int, int]) -> None:
+        if limits[0] == self.RLIM_INFINITY:
+            raise ValueError("current limit exceeds maximum limit")
+        self.limits = limits
+
+
+def test_where_unlimited_cannot_be_had_there_are_still_thousands(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = UnlimitedMac()
+    monkeypatch.setitem(sys.modules, "resource", mac)
+    raise_descriptor_limit()
+    assert mac.limits == (10_240, mac.RLIM_INFINITY), "the hard one stays"
+    mac.limits = 20_000, mac.RLIM_INFINITY
+    raise_descriptor_limit()
+    assert mac.limits[0] == 20_000, "nothing is taken away"
