@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 _LOCALES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
@@ -18,25 +19,46 @@ def system_language(environment: Mapping[str, str] = _AT_START) -> str:
 
     Sources: POSIX, Base Definitions section 8.2: the first of the three that is set and not empty counts. GNU gettext's
     manual, section 2.3: LANGUAGE, a list, wins over them, except over the locale C. Windows has none of them, unless
-    somebody sets them on purpose.
+    somebody sets them on purpose; nor has a Mac, except in its Terminal.
     """
     wishes = environment.get("LANGUAGE", "").replace(":", ",")
     for name in _LOCALES:
         if value := environment.get(name):
             return "" if value.partition(".")[0] in {"C", "POSIX"} else wishes or value
-    return wishes or _of_windows()
+    return wishes or _of_desktop()
+
+
+def languages_of_mac(preferences: bytes) -> str:
+    """Of .GlobalPreferences.plist: `AppleLanguages`, as System Settings has them in order, such as `fr-FR,en-US`."""
+    import plistlib  # a Mac's alone
+    from xml.parsers.expat import ExpatError
+
+    try:
+        found = plistlib.loads(preferences).get("AppleLanguages", [])
+    except (ValueError, AttributeError, ExpatError):
+        return ""
+    return ",".join(map(str, found)) if isinstance(found, list) else ""
 
 
 if sys.platform == "win32":
 
-    def _of_windows() -> str:
+    def _of_desktop() -> str:
         """The language of the user's menus, which is not the one of numbers and dates that locale.getlocale() has."""
         import ctypes
         import locale
 
         return locale.windows_locale.get(ctypes.windll.kernel32.GetUserDefaultUILanguage(), "")
 
+elif sys.platform == "darwin":
+
+    def _of_desktop() -> str:
+        """The person's; what launchd starts, at login or as a service, has no LANG."""
+        try:
+            return languages_of_mac((Path.home() / "Library/Preferences/.GlobalPreferences.plist").read_bytes())
+        except (OSError, RuntimeError):  # a service may have no home
+            return ""
+
 else:
 
-    def _of_windows() -> str:
+    def _of_desktop() -> str:
         return ""

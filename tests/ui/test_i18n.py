@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import locale
+import os
+import plistlib
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from bridge.advice.said import said
 from bridge.advice.table import ROWS
 from bridge.config.language import configured_console_port, configured_language
 from bridge.errors import AuthorizationRequired, BridgeError, GrantRevoked, UpstreamUnavailable
-from bridge.host.language import system_language
+from bridge.host.language import languages_of_mac, system_language
 from bridge.ui import i18n
 
 ROOT = Path(__file__).parent.parent.parent
@@ -88,6 +91,36 @@ def test_the_systems_language_is_the_first_variable_that_says_something(environm
         assert system_language(environment) in locale.windows_locale.values(), "of the user's menus"
         return
     assert system_language(environment) == name
+
+
+@pytest.mark.parametrize("form", [plistlib.FMT_BINARY, plistlib.FMT_XML])
+def test_a_mac_speaks_the_language_of_its_settings(form: plistlib.PlistFormat) -> None:
+    def written(content: dict[str, object] | list[object]) -> bytes:
+        return plistlib.dumps(content, fmt=form)
+
+    found = languages_of_mac(written({"AppleLanguages": ["de-FR", "fr-FR", "en-FR"], "AppleLocale": "en_FR"}))
+    assert i18n.choose("auto", found) == "fr", "the first of them that we speak"
+    nothing = [b"", b"<?xml", written([]), written({}), written({"AppleLanguages": "fr"})]
+    assert [languages_of_mac(preferences) for preferences in nothing] == [""] * 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the home of a POSIX system")
+def test_on_a_mac_what_launchd_starts_speaks_it_too(tmp_path: Path) -> None:
+    preferences = tmp_path / "Library" / "Preferences" / ".GlobalPreferences.plist"
+    preferences.parent.mkdir(parents=True)
+    preferences.write_bytes(plistlib.dumps({"AppleLanguages": ["fr-FR"]}, fmt=plistlib.FMT_BINARY))
+    code = "import sys; sys.platform = 'darwin'; from bridge.host.language import system_language as language; "
+    environment = {"HOME": str(tmp_path), "PATH": os.defpath}
+    for wanted, given in (("fr-FR", {}), ("en_US.UTF-8", {"LANG": "en_US.UTF-8"})):
+        said = subprocess.run(
+            [sys.executable, "-c", code + "print(language())"],
+            env=environment | given,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said.stdout.strip() == wanted
 
 
 @pytest.mark.parametrize(
