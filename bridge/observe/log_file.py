@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import os
 import time
 from contextlib import suppress
@@ -98,12 +97,14 @@ class _Appended(io.RawIOBase):
             self._rename()
 
     def _rename(self) -> None:
-        """Aside first: Windows renames no file that somebody reads; it grows on until it can be, and none is lost."""
+        """Aside first: Windows renames no file that somebody reads; it grows on until it can be, and none is lost.
+        Where an older one is read, the next ones wait behind it, and nothing takes their places."""
         names = [self._path.with_name(f"{self._path.name}.{number}") for number in range(KEPT + 1)]
         try:
-            os.replace(self._path, names[0])
+            if not names[0].is_file():
+                os.replace(self._path, names[0])
+            free = next((number for number, name in enumerate(names) if not name.exists()), KEPT)
+            for number in range(free, 0, -1):
+                os.replace(names[number - 1], names[number])
         except OSError:
             return
-        for newer, older in reversed(list(itertools.pairwise(names))):
-            with suppress(OSError):
-                os.replace(newer, older)

@@ -106,6 +106,33 @@ def test_a_file_that_cannot_be_renamed_grows_on_and_the_older_ones_stay(
     assert written(path)[0] == "older"
 
 
+@pytest.mark.parametrize("number", range(1, KEPT + 1))
+def test_while_somebody_reads_an_older_file_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As on Windows, which renames no file that is open, and puts none in its place."""
+    monkeypatch.setattr(module, "LARGEST", 1)
+    path, held = tmp_path / "log", tmp_path / f"log.{number}"
+    replace = os.replace
+
+    def refused(source: Path, target: Path) -> None:
+        if held in (source, target):
+            raise PermissionError(13, "in use by another process")
+        replace(source, target)
+
+    with log_file(path) as log:
+        log.writelines(f"{line}\n" for line in range(KEPT + 1))
+        monkeypatch.setattr(os, "replace", refused)
+        log.writelines(f"{line}\n" for line in range(KEPT + 1, 20))
+        kept = [int(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
+        assert sorted(kept) in (list(range(20)), list(range(1, 20))), "but for the oldest, whose turn it was"
+        monkeypatch.setattr(os, "replace", replace)
+        log.write("20\n")
+        log.write("21\n")
+    assert written(path)[-3:] == ["19", "20", "21"], "as ever"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log", *(f"log.{n}" for n in range(1, KEPT + 1))]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows renames and removes no file that is open")
 def test_who_renames_or_removes_the_file_finds_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "log"
