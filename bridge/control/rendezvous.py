@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
+from bridge.replacing import replace
 from bridge.secret import Secret
 
 NAME = "control.json"
@@ -38,7 +39,7 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, directory / NAME)
+            replace(Path(name), directory / NAME)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from bridge.replacing import replace
+
 
 def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write a text as UTF-8 into a file that only its owner may read; readers see all of it or nothing.
@@ -39,7 +41,7 @@ def stage_private(path: Path, text: str) -> Path:
 def take_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a staged file. Raises: FileExistsError unless `overwrite`; OSError."""
     if overwrite:
-        os.replace(temporary, path)
+        replace(temporary, path)
     else:
         _take_place(temporary, path)
 
@@ -48,7 +50,7 @@ def _take_place(temporary: Path, path: Path) -> None:
     """Rename to a name that is free; of two who try, one gets FileExistsError, and nobody's file is lost."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # rename alone would overwrite
     try:
-        os.replace(temporary, path)
+        replace(temporary, path)
     except OSError:
         path.unlink(missing_ok=True)
         raise
