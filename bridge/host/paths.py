@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
+
+from bridge.advice.said import said
+from bridge.errors import BridgeError
 
 APP_NAME = "mail-bridge"
 CONFIG_NAME = "config.yaml"
@@ -19,21 +23,30 @@ PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
 
 
+class NoHome(BridgeError):
+    """HOME is not set, and the system knows no such user: a container with any number for its user."""
+
+
 def config_dir() -> Path:
-    """Where the user's configuration is looked for; a systemd service has its own."""
-    return _from_systemd("CONFIGURATION_DIRECTORY") or Path(platformdirs.user_config_dir(APP_NAME, appauthor=False))
+    """Where the user's configuration is looked for; a systemd service has its own. Raises: NoHome."""
+    return _from_systemd("CONFIGURATION_DIRECTORY") or _of_user(
+        lambda: platformdirs.user_config_dir(APP_NAME, appauthor=False)
+    )
 
 
 def data_dir() -> Path:
-    """Where records live: local to this machine, never in a roaming profile, since their key does not roam."""
-    return _from_systemd("STATE_DIRECTORY") or Path(
-        platformdirs.user_data_dir(APP_NAME, appauthor=False, roaming=False)
+    """Where records live: local to this machine, never in a roaming profile, since their key does not roam.
+
+    Raises: NoHome.
+    """
+    return _from_systemd("STATE_DIRECTORY") or _of_user(
+        lambda: platformdirs.user_data_dir(APP_NAME, appauthor=False, roaming=False)
     )
 
 
 def log_dir() -> Path:
-    """Where log files go when somebody asks for files."""
-    return _from_systemd("LOGS_DIRECTORY") or Path(platformdirs.user_log_dir(APP_NAME, appauthor=False))
+    """Where log files go when somebody asks for files. Raises: NoHome."""
+    return _from_systemd("LOGS_DIRECTORY") or _of_user(lambda: platformdirs.user_log_dir(APP_NAME, appauthor=False))
 
 
 def runtime_dir() -> Path:
@@ -74,7 +87,9 @@ def config_candidates() -> list[Path]:
 
     The current directory comes last: who has a configuration never gets one that somebody left in a shared folder.
     """
-    candidates = [config_dir() / CONFIG_NAME, machine_config_dir() / CONFIG_NAME]
+    candidates = [machine_config_dir() / CONFIG_NAME]
+    with suppress(NoHome):
+        candidates.insert(0, config_dir() / CONFIG_NAME)
     with suppress(OSError):  # a shell may stand in a directory that was removed
         candidates.append(Path.cwd() / CONFIG_NAME)
     return candidates
@@ -99,6 +114,15 @@ def ensure_private(path: Path, *, directory: bool = False) -> Path:
 def _close_to_others(path: Path, mode: int) -> None:
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(mode)
+
+
+def _of_user(directory: Callable[[], str]) -> Path:
+    try:
+        return Path(directory())
+    except RuntimeError as problem:
+        raise NoHome(
+            said("this user has no home directory; set HOME to a directory that mail-bridge may write to")
+        ) from problem
 
 
 def _from_systemd(variable: str) -> Path | None:

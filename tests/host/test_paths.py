@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.host import paths
+from bridge.ui.cli.main import run_command_line
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux's directories")
@@ -114,3 +115,20 @@ def test_a_directory_where_a_file_should_be_is_an_os_error(home: Path) -> None:
     (home / "file").mkdir()
     with pytest.raises(OSError, match="file"):
         paths.ensure_private(home / "file")
+
+
+@linux
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a number that the system does not know."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(paths.NoHome, match="set HOME"):
+        paths.data_dir()
+    assert paths.config_candidates()[0] == Path("/etc/mail-bridge/config.yaml"), "the machine's is found all the same"
+    assert run_command_line(["--version"]) == 0
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/mail-bridge")
+    assert paths.store_file() == Path("/var/lib/mail-bridge/store.sqlite")

@@ -116,7 +116,7 @@ def _have_standard_error() -> None:
         from bridge.host.paths import log_dir
         from bridge.observe.log_file import log_file
 
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, BridgeError):
             sys.stderr = log_file(log_dir() / "mail-bridge.log")
 
 
