@@ -45,8 +45,8 @@ class Windows:
         pid = find_in_table(_table(socket.AF_INET6 if is_six else socket.AF_INET), ends)
         if not pid:  # 0 is what is left of a connection whose program has gone
             return None
-        user_id = _user_id(pid)
-        return Owner(user_id, pid) if user_id else None
+        user = user_id(pid)
+        return Owner(user, pid) if user else None
 
     def user_name(self, user_id: str) -> str:
         """See System."""
@@ -122,7 +122,7 @@ if sys.platform == "win32":
             size.value += 1 << 14
         return b""
 
-    def _user_id(pid: int) -> str:
+    def user_id(pid: int) -> str:
         """The SID in the process's token; empty if it is not for us."""
         process = _kernel32.OpenProcess(QUERY_LIMITED, False, pid)
         if not process:
@@ -135,13 +135,14 @@ if sys.platform == "win32":
             buffer = ctypes.create_string_buffer(256)  # TOKEN_USER: a pointer, attributes, and a SID of 68 octets
             if not _advapi32.GetTokenInformation(token, TOKEN_USER, buffer, len(buffer), ctypes.byref(needed)):
                 return ""
-            return _sid_text(ctypes.c_void_p.from_buffer(buffer))
+            return sid_text(ctypes.c_void_p.from_buffer(buffer))
         finally:
             if token:
                 _kernel32.CloseHandle(token)
             _kernel32.CloseHandle(process)
 
-    def _sid_text(sid: ctypes.c_void_p) -> str:
+    def sid_text(sid: ctypes.c_void_p) -> str:
+        """As S-1-5-…; empty if it is none."""
         text = ctypes.c_void_p()
         if not _advapi32.ConvertSidToStringSidW(sid, ctypes.byref(text)):
             return ""
@@ -186,7 +187,8 @@ else:
     def _table(family: int) -> bytes:
         return b""
 
-    def _user_id(pid: int) -> str:
+    def user_id(pid: int) -> str:
+        """See above."""
         return ""
 
     def _account_name(user_id: str) -> str:

@@ -302,7 +302,7 @@ def test_windows_tells_of_connections_users_and_programs(size: int) -> None:
         _, ends = loopback.accept()
         assert callers_windows.find_in_table(callers_windows._table(family), ends) is not None
     windows = callers_windows.Windows()
-    owner = Owner(callers_windows._user_id(os.getpid()), os.getpid())
+    owner = Owner(callers_windows.user_id(os.getpid()), os.getpid())
     assert owner.user_id.startswith("S-1-5-")
     assert windows.user_name(owner.user_id).rpartition("\\")[2].lower() == os.environ["USERNAME"].lower()
     assert windows.program(owner).lower() == Path(sys.executable).name.lower()

@@ -175,6 +175,7 @@ def find_config(settings: Settings) -> Path:
     from bridge.host.paths import config_candidates, is_there
 
     if settings.config is not None:
+        _refuse_a_strangers(settings.config)
         try:
             if not settings.config.is_dir():  # which the loader tells
                 settings.config.open(
@@ -190,12 +191,28 @@ def find_config(settings: Settings) -> Path:
     candidates = config_candidates()
     for path in candidates:
         if is_there(path):
+            _refuse_a_strangers(path)
             return path
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
     remedy = i18n.say("To make one, by answering a few questions: mail-bridge init, or in the browser: init --browser")
     other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
     raise ConfigError((f"{first}\n  {places}\n{remedy}\n{other}",))
+
+
+def _refuse_a_strangers(config: Path) -> None:
+    """Of the machine's configuration, which can name programs to be run. Raises: ConfigError."""
+    from bridge.host.owners import ADMINISTRATORS, is_trusted
+    from bridge.host.paths import CONFIG_NAME, machine_config_dir
+
+    if config == machine_config_dir() / CONFIG_NAME and not is_trusted(config):
+        told = said(
+            "{file} or its directory belongs to a user of this machine who is neither you nor the administrators, and "
+            "is not used. If it is right all the same, as an administrator: {command}",
+            file=config,
+            command=f'icacls "{config.parent}" /setowner *{ADMINISTRATORS} /T',
+        )
+        raise ConfigError([told])
 
 
 def own_config(settings: Settings) -> list[str]:

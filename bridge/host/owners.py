@@ -1,0 +1,58 @@
+"""Whether a file of the whole machine is the administrators'. On Windows every user may put some below ProgramData."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from bridge.host.callers_windows import user_id
+
+SYSTEM, ADMINISTRATORS = "S-1-5-18", "S-1-5-32-544"
+"""Whoever runs "as administrator" makes files that belong to all administrators."""
+OWNER = 1
+"""OWNER_SECURITY_INFORMATION."""
+FILE = 1
+"""SE_FILE_OBJECT."""
+
+
+def is_trusted(file: Path) -> bool:
+    """True if it belongs to administrators, or to whoever we run as, and so does its directory: the directory's owner
+    may put another file in its place."""
+    return all(_owner(path) in {"", SYSTEM, ADMINISTRATORS, user_id(os.getpid())} for path in (file, file.parent))
+
+
+if sys.platform == "win32":
+    from ctypes import wintypes
+
+    from bridge.host.callers_windows import sid_text
+
+    _advapi32 = ctypes.WinDLL("advapi32")
+    _advapi32.GetNamedSecurityInfoW.restype = wintypes.DWORD
+    _advapi32.GetNamedSecurityInfoW.argtypes = [
+        wintypes.LPCWSTR,
+        ctypes.c_int,
+        wintypes.DWORD,
+        *[ctypes.POINTER(ctypes.c_void_p)] * 5,
+    ]
+    _kernel32 = ctypes.WinDLL("kernel32")
+    _kernel32.LocalFree.argtypes = [ctypes.c_void_p]
+
+    def _owner(path: Path) -> str:
+        """A SID; empty if that is not told, and then nobody reads the file either."""
+        owner, descriptor = ctypes.c_void_p(), ctypes.c_void_p()
+        if _advapi32.GetNamedSecurityInfoW(
+            str(path), FILE, OWNER, ctypes.byref(owner), None, None, None, ctypes.byref(descriptor)
+        ):
+            return ""
+        try:
+            return sid_text(owner)
+        finally:
+            _kernel32.LocalFree(descriptor)
+
+else:
+
+    def _owner(path: Path) -> str:
+        """Other systems' directories for it are root's."""
+        return ""

@@ -1,0 +1,61 @@
+"""The machine's configuration is not taken from a user who had no right to make one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.host import owners, paths
+from bridge.host.callers_windows import user_id
+from bridge.host.owners import ADMINISTRATORS, SYSTEM, is_trusted
+from bridge.ui.cli.session import Settings, find_config
+
+COLLEAGUE = "S-1-5-21-1-2-3-1001"
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Windows' ProgramData, where each user may make directories, and this user's own place, which is empty."""
+    directory = tmp_path / "ProgramData" / "mail-bridge"
+    directory.mkdir(parents=True)
+    monkeypatch.setattr(paths, "machine_config_dir", lambda: directory)
+    monkeypatch.setattr(paths, "config_dir", lambda: tmp_path / "mine")
+    config = directory / "config.yaml"
+    config.write_text("notify:\n  command: [colleague.exe]\n")
+    return config
+
+
+def belong(monkeypatch: pytest.MonkeyPatch, file: str, directory: str) -> None:
+    monkeypatch.setattr(owners, "_owner", lambda path: file if path.suffix else directory)
+
+
+@pytest.mark.parametrize(("file", "directory"), [(COLLEAGUE, ADMINISTRATORS), (ADMINISTRATORS, COLLEAGUE)])
+def test_a_colleagues_is_refused(machines: Path, monkeypatch: pytest.MonkeyPatch, file: str, directory: str) -> None:
+    belong(monkeypatch, file, directory)
+    for named in (None, machines):
+        with pytest.raises(ConfigError, match="neither you nor the administrators"):
+            find_config(Settings(named, None))
+    elsewhere = machines.parents[2] / "config.yaml"
+    elsewhere.write_text("providers: {}\n")
+    assert find_config(Settings(elsewhere, None)) == elsewhere, "which the person has named"
+
+
+@pytest.mark.parametrize("owner", [ADMINISTRATORS, SYSTEM, ""])
+def test_the_administrators_is_used(machines: Path, monkeypatch: pytest.MonkeyPatch, owner: str) -> None:
+    belong(monkeypatch, owner, owner)
+    assert find_config(Settings(None, None)) == machines
+
+
+def test_ones_own_is_used(machines: Path) -> None:
+    assert is_trusted(machines)
+    assert find_config(Settings(None, None)) == machines
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
+def test_windows_says_whose_a_file_is(machines: Path) -> None:
+    assert owners._owner(machines) in {ADMINISTRATORS, user_id(os.getpid())}
+    assert owners._owner(machines / "nothing") == ""
