@@ -6,9 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 SECONDS = 10.0
 """For a program that only takes a line; one that waits for longer has no display."""
+
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds between attempts to open Windows' clipboard: one program has it at a time, and in a remote session rdpclip
+does each time something new is in it."""
 
 LINUX_PROGRAMS = (
     ("WAYLAND_DISPLAY", ("wl-copy",)),
@@ -74,8 +79,7 @@ if sys.platform == "win32":
 
     def _copy_on_windows(text: str) -> None:
         """Kept out of the clipboard's history and of what is sent to other machines."""
-        if not _user32.OpenClipboard(None):
-            raise ctypes.WinError(ctypes.get_last_error())
+        _open()
         try:
             _user32.EmptyClipboard()
             _give(CF_UNICODETEXT, text.encode("utf-16-le") + b"\0\0")
@@ -83,6 +87,14 @@ if sys.platform == "win32":
                 _give(_user32.RegisterClipboardFormatW(name), b"\0\0\0\0")
         finally:
             _user32.CloseClipboard()
+
+    def _open() -> None:
+        for seconds in PAUSES:
+            if _user32.OpenClipboard(None):
+                return
+            time.sleep(seconds)
+        if not _user32.OpenClipboard(None):
+            raise ctypes.WinError(ctypes.get_last_error())
 
     def _give(kind: int, content: bytes) -> None:
         """The system owns the memory once it has taken it."""
