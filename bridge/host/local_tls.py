@@ -42,6 +42,9 @@ BACKDATED = timedelta(days=1)
 KEY_BITS = 2048
 """RSA, which the TLS of every mail program knows; RSA of 3072 bits would cost each handshake three times as much."""
 
+HOST_OCTETS = 36
+"""Of the machine's name in the authority's, which may have 64 (RFC 5280 appendix A.1, ub-common-name)."""
+
 _BUNDLE, _SERVER = "made.pem", "server.pem"
 
 
@@ -210,7 +213,8 @@ def _issue(names: frozenset[str], now: datetime) -> _Bundle:
 def _authority(
     names: frozenset[str], key: rsa.RSAPrivateKey, first_day: datetime, last_day: datetime
 ) -> x509.Certificate:
-    host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-.")[:40]
+    host = "".join(c for c in socket.gethostname() if c.isalnum() or c in "-.")
+    host = host.encode()[:HOST_OCTETS].decode("utf-8", "ignore")
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "mail-bridge"),

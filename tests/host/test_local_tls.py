@@ -154,6 +154,25 @@ def test_the_authority_is_bound_to_its_names_and_signs_no_other_authority(made: 
     assert (basic.critical, basic.value.ca, basic.value.path_length) == (True, True, 0)
 
 
+@pytest.mark.parametrize(
+    ("host", "written"),
+    [
+        ("pc", "pc"),
+        ("ip-10-1-2-3.eu-central-1.compute.internal", "ip-10-1-2-3.eu-central-1.compute.int"),
+        ("Télé" * 16, "Télé" * 6),
+        ("…", "this machine"),
+    ],
+)
+def test_a_machine_may_have_any_name(
+    made: MadeCertificate, monkeypatch: pytest.MonkeyPatch, host: str, written: str
+) -> None:
+    """RFC 5280: a common name has at most 64 octets."""
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    made.ensure([])
+    (name,) = authority(made).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert str(name.value).startswith(f"mail-bridge on {written} (20")
+
+
 def test_the_key_of_the_authority_is_nowhere(made: MadeCertificate, tmp_path: Path) -> None:
     made.ensure([])
     theirs = authority(made).public_key()
