@@ -27,6 +27,7 @@ from bridge.config.values import (
     SecretText,
     SecretUrl,
     Username,
+    from_home,
 )
 from bridge.model import Protocol
 
@@ -186,7 +187,7 @@ class NotifyConfig(Part):
             raise BadValue(said("must begin with a program"))
         directory = (info.context or {}).get("directory")
         if directory is not None and ("/" in program or "\\" in program):
-            program = str(Path(directory) / Path(program).expanduser())
+            program = str(Path(directory) / from_home(program))
         return program, *arguments
 
     @model_validator(mode="after")

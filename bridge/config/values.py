@@ -229,12 +229,17 @@ def _absolute(value: str, info: ValidationInfo) -> str:
     """Relative paths are relative to the YAML's directory, which the loader gives as context."""
     if not value.strip() or not value.isprintable():
         raise BadValue(said("must be the path of a file"))
-    try:
-        path = Path(value.strip()).expanduser()
-    except RuntimeError:
-        raise BadValue(said("begins with ~, and there is no such home directory; write the whole path")) from None
+    path = from_home(value.strip())
     directory = (info.context or {}).get("directory")
     return str(path if directory is None else Path(directory) / path)
+
+
+def from_home(path: str) -> Path:
+    """With the home directory in place of ~ or ~user. Raises: BadValue."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise BadValue(said("begins with ~, and there is no such home directory; write the whole path")) from None
 
 
 FilePath = Annotated[str, AfterValidator(_absolute)]

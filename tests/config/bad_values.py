@@ -76,6 +76,7 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "accounts:", "log: text\naccounts:", "6:1: log: " + SECTION),
     (GOOD, "accounts:", "store: {path: a, url: b}\naccounts:", "6:1: store: give `path` (one machine) or `url` (several), not both"),
     (GOOD, "accounts:", "store: {path: ~nobody-here-x/a}\naccounts:", "6:9: store.path: begins with ~, and there is no such home directory; write the whole path"),
+    (GOOD, "accounts:", "notify: {command: [~nobody-here-x/a]}\naccounts:", "6:10: notify.command: begins with ~, and there is no such home directory; write the whole path"),
     (GOOD, "accounts:", "listeners: {imap: 1143}\naccounts:", "6:13: listeners.imap: write the address, too: 127.0.0.1:1143"),
     (GOOD, "accounts:", "listeners: {imap: [127.0.0.1]}\naccounts:", "6:20: listeners.imap[0]: '127.0.0.1' is not an address and a port such as 127.0.0.1:1143"),
     (GOOD, "accounts:", "listeners: {imap: '127.0.0.1:70000'}\naccounts:", "6:13: listeners.imap: '127.0.0.1:70000' is not an address and a port such as 127.0.0.1:1143"),
