@@ -179,7 +179,8 @@ class Turns:
             yield
         finally:
             line.leave(mine)
-            if line.is_empty:
+            # Whoever gave up as the last one left finds it forgotten already, or the next one's in its place.
+            if line.is_empty and self._lines.get(key) is line:
                 del self._lines[key]
 
 

@@ -140,6 +140,32 @@ async def test_whoever_leaves_in_the_moment_of_his_turn_gives_it_to_the_next() -
     assert not turns._lines
 
 
+async def test_whoever_gives_up_as_the_last_one_leaves_takes_nothing_of_the_next_ones() -> None:
+    turns, held = Turns(), list[int]()
+
+    async def session(number: int) -> None:
+        async with turns.turn(("smtp", "a@x"), 1):
+            held.append(number)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                held.remove(number)
+
+    async with asyncio.TaskGroup() as group:
+        sessions = [group.create_task(session(number)) for number in range(2)]
+        await asyncio.sleep(0)
+        for one in sessions:  # as at a stop, or when their worker has died
+            one.cancel()
+        for number in (2, 3):
+            sessions.append(group.create_task(session(number)))
+            await asyncio.sleep(0.01)
+        assert held == [2], "one at a time"
+        for one in sessions:
+            one.cancel()
+    assert all(one.cancelled() for one in sessions)
+    assert not turns._lines
+
+
 def test_one_caller_gets_a_share_of_the_second_half_and_leaves_the_rest_to_others() -> None:
     cap = ConnectionCap(most=20, share=3)
     with ExitStack() as stack:

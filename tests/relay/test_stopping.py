@@ -107,6 +107,30 @@ async def test_a_login_that_takes_longer_than_the_stop_is_told_to_come_again(tru
         assert alone()
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_login_that_waits_for_its_mailboxs_turn_is_told_to_come_again(trust: Trust, protocol: Protocol) -> None:
+    script: list[Step] = [*accepts(protocol, IMPLICIT, trust.good), Hold()]
+    with scripted(script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
+        async with bridge.serving() as (first, inside), bridge.serving() as (second, waiting):
+            for client in (first, second):
+                await greeted(client, protocol)
+            await log_in(first, protocol)
+            bridge.office.known.clear()
+            await second.say(*login_lines(protocol))
+            await bridge.office.known.wait()
+            await asyncio.sleep(0.01)
+            stop(bridge)
+            for session in (inside, waiting):  # whoever is inside leaves in the same moment
+                session.cancel()
+            assert (await second.hear_the_end()).removeprefix(b"+OK And the password?\r\n") == LAST_WORDS[protocol]
+            for client in (first, second):
+                client.close()
+            assert [type(ended) for ended in await asyncio.gather(inside, waiting, return_exceptions=True)] == (
+                [asyncio.CancelledError] * 2
+            )
+        assert bridge.cap.count == 0
+
+
 async def test_a_client_that_reads_nothing_does_not_hold_up_the_stop(
     trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
