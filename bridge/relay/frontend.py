@@ -64,7 +64,7 @@ class Patience:
         """Now, or with the next login."""
         self.has_ended = True
         self._seconds_left = 0
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():  # else it has ended in this very moment, by itself
             self._limit.reschedule(asyncio.get_running_loop().time())
 
 

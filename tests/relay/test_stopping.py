@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
 from bridge.model import Protocol, TlsMode
+from bridge.relay.frontend import Patience
 from bridge.relay.stopping import Stopping
 from tests.relay.bridging import IMPLICIT, PROTOCOLS, Bridge, alone, bridge_to, greeted, log_in, login_lines
 from tests.relay.scripted import Expect, Hold, Say, StartTls, Step, Trust, accepts, scripted
@@ -39,6 +41,22 @@ def test_each_is_told_once_and_who_comes_later_at_once() -> None:
         stopping.begin()
     with stopping.told(lambda: heard.append("later")):
         assert heard == ["here", "later"]
+
+
+async def test_a_login_whose_time_ends_in_the_moment_of_the_stop_does_not_end_the_stop() -> None:
+    stopping, patience, told = Stopping(), Patience(0.01), asyncio.Event()
+
+    def begin() -> None:
+        stopping.begin()
+        told.set()
+
+    with stopping.told(patience.end), pytest.raises(TimeoutError):
+        async with patience.running():
+            asyncio.get_running_loop().call_later(0.02, begin)
+            time.sleep(0.05)  # both are due in the loop's next turn
+            await asyncio.Event().wait()
+    assert told.is_set()
+    assert patience.has_ended
 
 
 @pytest.mark.parametrize(("protocol", "half"), [(p, half) for p in PROTOCOLS for half in HALF_A_LOGIN[p]])
