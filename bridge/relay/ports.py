@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError, ConfigError
@@ -151,9 +153,24 @@ class Ports:
         return _Port(configured, sockets, listener, certificate)
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:
-        """The sockets of a port that is to be closed at the same address: no client finds it shut in between."""
+        """The sockets of a port that is to be closed at the same address: no client finds it shut in between.
+
+        Raises: ConfigError where no descriptor is left.
+        """
         for port in self._ports:
             held = port.configured.address
             if port.configured in to_close and (held.host, held.port) == (address.host, address.port):
-                return [sock.dup() for sock in port.sockets]
+                return _copies(port)
         return []
+
+
+def _copies(port: _Port) -> list[socket.socket]:
+    with ExitStack() as undo:
+        try:
+            copies = [undo.enter_context(sock.dup()) for sock in port.sockets]
+        except OSError as problem:
+            place, reason = port.configured.address.address, system_reason(problem)
+            sentence = said("{place} cannot be listened on: {reason}", place=place, reason=reason)
+            raise ConfigError([sentence]) from problem
+        undo.pop_all()
+        return copies

@@ -1,0 +1,44 @@
+"""The configured ports, while the configuration changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Self
+
+import pytest
+
+from bridge.config.addresses import ListenAddress
+from bridge.config.diff import ConfiguredListener
+from bridge.errors import ConfigError
+from bridge.model import Protocol
+from bridge.relay.limits import ConnectionCap
+from bridge.relay.ports import Ports, no_certificate
+from bridge.relay.session import no_room
+from bridge.relay.welcome import Service
+
+
+class Last(socket.socket):
+    """Of a process that has no descriptor left for another one."""
+
+    def dup(self) -> Self:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_is() -> None:
+    """A reload that the system has no room for changes nothing, and says why; it used to end the bridge."""
+    bound = [socket.create_server(("127.0.0.1", 0)), Last(fileno=socket.create_server(("127.0.0.1", 0)).detach())]
+    service = Service(no_room(Protocol.IMAP), ConnectionCap())
+    ports = Ports(lambda host, port, what: bound, lambda listener, certificate: service, no_certificate)
+    before, after = (
+        ConfiguredListener(Protocol.IMAP, ListenAddress(address="localhost:1143", proxy_protocol_from=balancers))
+        for balancers in ((), ("192.0.2.1",))
+    )
+    (listener,) = ports.change((), (before,))
+    try:
+        with pytest.raises(ConfigError, match=r'^localhost:1143 cannot be listened on: "Too many open files"$'):
+            ports.change((before,), (after,))
+        assert ports.listeners == [listener]
+    finally:
+        ports.close()
