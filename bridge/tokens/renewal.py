@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
@@ -34,24 +35,37 @@ class Renewal:
         self._clock = clock
         self._waits: dict[str, tuple[float, float]] = {}
         """Of accounts that failed: not before (monotonic), and the next wait."""
+        self._under_way: set[str] = set()
+        """Providers whose accounts are being renewed since an earlier look: each waits 15 s for one that hangs."""
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self.look()
-            await self._clock.pause(LOOK_EVERY)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._look(group)
+                await self._clock.pause(LOOK_EVERY)
 
     async def look(self) -> None:
-        """Renew what is due now; at each provider one after the other, so that one that hangs holds up only its own."""
+        """Renew what is due now, and wait for it."""
+        async with asyncio.TaskGroup() as group:
+            await self._look(group)
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        """At each provider one after the other, so that one that hangs holds up only its own, and no look."""
         await self._tokens.save_unsaved()
         await self._tokens.notice_removals()
         by_provider: dict[str, list[Account]] = {}
         for address in self._tokens.used_within(IN_USE):
             if (account := self._find(address)) is not None:
                 by_provider.setdefault(account.provider, []).append(account)
-        async with asyncio.TaskGroup() as group:
-            for accounts in by_provider.values():
-                group.create_task(self._renew(accounts))
+        for provider, accounts in by_provider.items():
+            if provider not in self._under_way:
+                self._under_way.add(provider)
+                renewing = group.create_task(self._renew(accounts))
+                renewing.add_done_callback(partial(self._over, provider))
+
+    def _over(self, provider: str, _: object) -> None:
+        self._under_way.discard(provider)
 
     async def _renew(self, accounts: list[Account]) -> None:
         for account in accounts:

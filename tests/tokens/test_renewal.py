@@ -113,6 +113,34 @@ async def test_a_provider_that_hangs_holds_up_nobody_elses_renewal() -> None:
         assert (it.provider.refreshes, other.refreshes) == (1, 1)
 
 
+async def test_a_provider_that_hangs_holds_up_no_later_look() -> None:
+    """Of a hundred accounts each waits for it: half an hour in which no sign-out elsewhere would be noticed."""
+    async with world() as it, world(it.store, it.clock) as node:
+        other = StrictProvider(it.clock, Subject("bob@example.com"))
+        it.providers["other"] = node.providers["other"] = other
+        bob = Account("bob@example.com", "other", "bob@example.com", {})
+        await it.sign_in()
+        await it.service.keep(bob, other.issue())
+        for account in (ALICE, bob):
+            await it.service.access_token(account)
+        clock = ManualClock()
+        it.clock.advance(2000)
+        it.provider.gate.clear()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            ahead = Renewal(it.service, {ALICE.address: ALICE, bob.address: bob}.get, clock)
+            looking = group.create_task(ahead.run())
+            await it.provider.entered.wait()
+            await other.entered.wait()
+            await node.service.forget(bob)
+            while not it.heard(Forgotten):
+                await clock.until_asleep()
+                clock.advance(LOOK_EVERY)
+                await asyncio.sleep(0)
+            assert it.provider.refreshes == 1, "it hangs, and is not asked a second time"
+            it.provider.gate.set()
+            looking.cancel()
+
+
 async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:
     async with world() as it:
         await it.sign_in()
