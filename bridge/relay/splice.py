@@ -57,7 +57,7 @@ async def splice(
 class _Direction:
     """One way of a splice on readiness channels: read, write at once, keep only what the sink does not take."""
 
-    __slots__ = ("_ended", "_pending", "_sink_lost", "count", "is_source_lost", "sink", "source")
+    __slots__ = ("_ended", "_failed", "_pending", "_sink_lost", "count", "is_source_lost", "sink", "source")
 
     def __init__(
         self,
@@ -65,11 +65,14 @@ class _Direction:
         sink: ReadinessChannel,
         ended: Callable[[], None],
         sink_lost: Callable[[], None],
+        failed: Callable[[Exception], None],
     ) -> None:
-        """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more."""
+        """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more; `failed`: something that
+        was read is lost."""
         self._pending = _NOTHING
         self._ended = ended
         self._sink_lost = sink_lost
+        self._failed = failed
         self.source = source
         self.sink = sink
         self.count = 0
@@ -93,7 +96,7 @@ class _Direction:
         self.sink.unwatch_writable()
         # Else both directions and the splice would hold each other, and two channels with their TLS, 40 KiB, until the
         # collector comes.
-        self._ended = self._sink_lost = _do_nothing
+        self._ended = self._sink_lost = self._failed = _do_nothing
         self._pending = _NOTHING
 
     def readable(self) -> None:
@@ -110,10 +113,18 @@ class _Direction:
                 return self._sink_lost()
             self.count += len(data)
             if sent < len(data):
-                self._pending = memoryview(bytes(data[sent:]))
-                self.source.unwatch_readable()
-                return self.sink.watch_writable(self.writable)
+                return self._keep(data[sent:])
         return self._end() if is_end else None
+
+    def _keep(self, rest: memoryview) -> None:
+        """For when the sink takes bytes again. It is in nobody's hands yet: if it cannot be kept (no memory), nothing
+        may follow it."""
+        self.source.unwatch_readable()
+        try:
+            self._pending = memoryview(bytes(rest))
+            self.sink.watch_writable(self.writable)
+        except (MemoryError, OSError) as problem:
+            self._failed(problem)
 
     def writable(self) -> None:
         """The sink takes bytes again (or for the first time)."""
@@ -134,7 +145,7 @@ class _Direction:
         self._ended()
 
 
-def _do_nothing() -> None:
+def _do_nothing(*_: object) -> None:
     """For whom nobody asks any more."""
 
 
@@ -146,8 +157,8 @@ class _ReadinessSplice:
         self._done: asyncio.Future[str] = self._loop.create_future()
         self._idle_seconds = idle_seconds
         self._farewell: asyncio.TimerHandle | None = None
-        self._down = _Direction(upstream, client, self._upstream_ended, self._client_lost)
-        self._up = _Direction(client, upstream, self._client_ended, self._upstream_lost)
+        self._down = _Direction(upstream, client, self._upstream_ended, self._client_lost, self._fail)
+        self._up = _Direction(client, upstream, self._client_ended, self._upstream_lost, self._fail)
 
     async def run(self, to_client: bytes, to_upstream: bytes) -> Traffic:
         self._watch(-1)
@@ -196,6 +207,10 @@ class _ReadinessSplice:
         if passed == before:
             self._finish("idle")
         self._watching = self._loop.call_later(self._idle_seconds, self._watch, passed)
+
+    def _fail(self, problem: Exception) -> None:
+        if not self._done.done():
+            self._done.set_exception(problem)
 
     def _finish(self, ended_by: str) -> None:
         if not self._done.done():

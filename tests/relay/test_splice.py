@@ -9,7 +9,8 @@ import itertools
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -315,6 +316,39 @@ async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], cont
         flooding.cancel()
         session.cancel()
     scene.close()
+
+
+async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read and cannot be kept is lost: whatever came behind it would be taken for what follows."""
+    scene = await Scene(KINDS[0]).with_tls(contexts)
+    sent = random.Random(9).randbytes(20_000_000)
+
+    def no_memory(_: object) -> bytes:
+        monkeypatch.undo()  # once: there is some a moment later
+        raise MemoryError
+
+    monkeypatch.setattr(splice_module, "bytes", no_memory, raising=False)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(ended(scene.splice()))
+        sending = group.create_task(ended(scene.client.send(sent)))
+        await asyncio.wait((session,), timeout=1)
+        received = await receive_to_the_end(scene.upstream) if session.done() else b""
+        sending.cancel()
+        session.cancel()
+    assert isinstance(session.result(), MemoryError)
+    assert sent.startswith(received)
+    scene.close()
+
+
+async def ended(work: Coroutine[Any, Any, object]) -> BaseException | None:
+    """How it did: by an error, or well."""
+    try:
+        await work
+    except (PeerGone, MemoryError) as problem:
+        return problem
+    return None
 
 
 async def until(condition: Callable[[], bool]) -> None:
