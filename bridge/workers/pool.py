@@ -59,7 +59,7 @@ class Pool:
         self._ports: list[Port] = []
         self._has_started = False
         self._changed = asyncio.Event()
-        """Set and replaced whenever a worker is ready, or has died."""
+        """Set and replaced whenever a worker is ready, or has died, and when the bridge stops."""
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ class Pool:
         """Until all of them are up, so that the first clients are spread too; not for ever."""
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
-                while len(self._ready()) < self._count:
+                while len(self._ready()) < self._count and not self._services.stopping.has_begun:
                     await self._change()
 
     def take(self, notice: Notice) -> None:
@@ -96,6 +96,7 @@ class Pool:
     def _tell_of_the_stop(self) -> None:
         for worker in self._workers:
             worker.link.send("stopping")
+        self._announce_change()  # no worker is waited for any more
 
     async def _keep(self, number: int) -> None:
         """One worker, started again whenever it dies."""
@@ -192,7 +193,7 @@ class Pool:
         if not self._ready():
             with suppress(TimeoutError):
                 async with asyncio.timeout(START_SECONDS):
-                    while not self._ready():
+                    while not self._ready() and not self._services.stopping.has_begun:
                         await self._change()
         worker = self._emptiest()
         if worker is None or worker.is_full:

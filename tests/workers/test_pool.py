@@ -61,8 +61,8 @@ class Bench:
     def __init__(self, cap: ConnectionCap | None = None, caller_of: CallerOf = nobody_knows) -> None:
         self.cap = cap or ConnectionCap()
         self.started: list[Worker] = []
-        services = Services(never, never, Turns(), self.cap, caller_of)
-        pool = Pool(2, self._start, services, manner, SystemClock())
+        self.services = Services(never, never, Turns(), self.cap, caller_of)
+        pool = Pool(2, self._start, self.services, manner, SystemClock())
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.where = sock.getsockname()
@@ -185,3 +185,24 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
             client.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+
+
+async def test_who_waits_for_a_worker_is_sent_away_at_a_stop() -> None:
+    """Not kept for the five seconds that sessions have, and then cut without a word."""
+    bench = Bench()
+    async with asyncio.timeout(4), asyncio.TaskGroup() as group:
+        keeping = group.create_task(bench.pool.run())
+        group.create_task(bench.listener.run())
+        while len(bench.started) < 2:
+            await asyncio.sleep(0)
+        with socket.create_connection(bench.where) as crm:
+            crm.setblocking(False)
+            await turns_until(lambda: bench.listener.sessions == 1)
+            bench.services.stopping.begin()
+            bench.listener.stop()
+            said = await asyncio.get_running_loop().sock_recv(crm, 1000)
+            assert said == b"* BYE [UNAVAILABLE] Too many connections. Try again later.\r\n"
+        for worker in bench.started:
+            worker.theirs.close()
+        keeping.cancel()
+    assert bench.cap.count == 0
