@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import weakref
 from collections.abc import MutableMapping
 
 from bridge.clock import Clock
@@ -24,6 +25,9 @@ class ServiceManager:
         self._patience: float | None = None
         if self._address and microseconds.isdigit() and process in {"", str(os.getpid())}:
             self._patience = int(microseconds) / 1e6 or None
+        self._socket: socket.socket | None = None
+        """Kept from the first word on: when no descriptor is left, a bridge that serves all who are in would be silent,
+        and the watchdog would end it."""
 
     def ready(self) -> None:
         """Mail clients are served. Also after a reload."""
@@ -54,9 +58,11 @@ class ServiceManager:
             return
         name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
-            with socket.socket(family, socket.SOCK_DGRAM) as ours:
-                ours.setblocking(False)
-                ours.sendto("\n".join(assignments).encode(), name)
+            if self._socket is None:
+                self._socket = socket.socket(family, socket.SOCK_DGRAM)
+                self._socket.setblocking(False)
+                weakref.finalize(self, self._socket.close)
+            self._socket.sendto("\n".join(assignments).encode(), name)
         except OSError as problem:
             detail("service_manager.not_told", error=type(problem).__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import socket
@@ -96,3 +97,17 @@ def test_one_that_hears_nothing_any_more_holds_up_nobody(systemd: Systemd) -> No
     manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
     for _ in range(2000):  # the system keeps some dozens for it
         manager.ready()
+
+
+def test_it_hears_from_us_when_no_descriptor_is_left(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with as many sessions as there are descriptors for: the watchdog would end them all."""
+
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    manager = ServiceManager({"NOTIFY_SOCKET": systemd.name})
+    manager.ready()
+    assert systemd.hears() == ["READY=1"]
+    monkeypatch.setattr("bridge.host.service.socket.socket", none_left)
+    manager.reloading()
+    assert systemd.hears()[0].startswith("RELOADING=1")
