@@ -29,6 +29,8 @@ class _Kept:
 
     context: ssl.SSLContext
     stamp: Stamp
+    is_unread: bool = False
+    """The file has changed, and could not be read since; see ListenerCertificate."""
 
 
 class UpstreamContexts:
@@ -52,17 +54,20 @@ class UpstreamContexts:
             except (OSError, ssl.SSLError) as problem:
                 found = unusable(file, problem)
                 raise UpstreamUnavailable(found.told(), diagnosis=found) from problem
-        elif kept.stamp != now:
-            kept.stamp = now
-            self._renew(file, kept)
+        elif kept.stamp != now or kept.is_unread:
+            is_told, kept.stamp = kept.stamp == now, now
+            self._renew(file, kept, is_told=is_told)
         return kept.context
 
-    def _renew(self, file: str | None, kept: _Kept) -> None:
+    def _renew(self, file: str | None, kept: _Kept, *, is_told: bool) -> None:
         try:
             kept.context = client_context(file)
         except (OSError, ssl.SSLError) as problem:
-            trouble("authorities.unusable", ca_file=file, reason=f"{problem}; the old ones stay in use")
+            kept.is_unread = not isinstance(problem, ssl.SSLError)
+            if not is_told:
+                trouble("authorities.unusable", ca_file=file, reason=f"{problem}; the old ones stay in use")
             return
+        kept.is_unread = False
         self._sessions = {key: value for key, value in self._sessions.items() if key[2] != file}
         event("authorities.renewed", ca_file=file)
 
@@ -105,6 +110,9 @@ class ListenerCertificate:
     def __init__(self, certificate: str, key: str) -> None:
         """Raises: ConfigError for files that cannot be used."""
         self.files = certificate, key
+        self.is_unread = False
+        """They have changed, and could not be read since (no right to it, no descriptor left): what then changes is
+        not the files, so that each look tries again."""
         self._stamp = self._stamped()
         try:
             self._context = listener_context(*self.files)
@@ -122,14 +130,18 @@ class ListenerCertificate:
         the second one comes. Returns: True if the certificate is another one now.
         """
         now = self._stamped()
-        if now == self._stamp:
+        if now == self._stamp and not self.is_unread:
             return False
-        self._stamp = now
+        is_told, self._stamp = now == self._stamp, now
         try:
             self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
-            trouble("certificate.unusable", certificate=self.files[0], reason=f"{problem}; the old one stays in use")
+            self.is_unread = not isinstance(problem, ssl.SSLError)
+            if not is_told:
+                reason = f"{problem}; the old one stays in use"
+                trouble("certificate.unusable", certificate=self.files[0], reason=reason)
             return False
+        self.is_unread = False
         event("certificate.renewed", certificate=self.files[0])
         return True
 

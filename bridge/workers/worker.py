@@ -179,6 +179,8 @@ class _Worker:
         if port.tls is not None and port.number not in self._certificates:
             self._certificates[port.number] = ListenerCertificate(port.certificate, port.key)
         certificate = self._certificates.get(port.number)
+        if certificate is not None and certificate.is_unread:
+            certificate.look()  # the bridge says once that it is another one
         context = certificate.context if certificate is not None else None
         services = Services(questions.who, questions.token_for, questions, questions, stopping=self._stopping)
         is_implicit = port.tls is TlsMode.IMPLICIT

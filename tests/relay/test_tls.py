@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -104,6 +106,27 @@ def test_a_file_that_is_gone_for_a_moment_changes_nothing(pair: Pair, authority:
     pair.certificate.unlink()
     listener.look()
     assert serial(listener.context(), authority) == first
+
+
+def test_a_renewed_certificate_that_cannot_be_read_yet_is_taken_up_once_it_can(
+    pair: Pair, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner and mode are put right when it is there already, which changes neither its content nor its time."""
+    listener = ListenerCertificate(str(pair.certificate), str(pair.key))
+    first = serial(listener.context(), authority)
+    pair.issue("certificate", "key")
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+        for _ in range(3):
+            assert not listener.look()
+    assert log.getvalue().count("certificate.unusable") == 1
+    assert listener.look()
+    assert serial(listener.context(), authority) != first
+    assert not listener.look()
+
+
+def forbidden(*_: object) -> ssl.SSLContext:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def another_key(pair: Pair) -> None:
@@ -255,6 +278,22 @@ def test_a_ca_file_that_is_half_written_changes_nothing_and_is_spoken_of_once(
     assert log.getvalue().count("authorities.unusable") == 1
     with pytest.raises(UpstreamUnavailable, match=r"company\.pem"):
         UpstreamContexts().context(company)
+
+
+def test_a_ca_file_that_cannot_be_read_yet_is_read_once_it_can(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts, successor = UpstreamContexts(), trustme.CA()
+    trust(company, authority)
+    contexts.context(company)
+    trust(company, successor)
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.client_context", forbidden)
+        for _ in range(3):
+            assert is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 1
+    assert is_believed(contexts, company, successor)
+    assert contexts.context(company) is contexts.context(company)
 
 
 def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
