@@ -13,6 +13,7 @@ from bridge.advice.system import system_reason
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError, ConfigError
+from bridge.model import Protocol
 from bridge.observe.logs import report
 from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
@@ -143,14 +144,29 @@ class Ports:
         certificate = None
         if address.tls is not None:
             certificate = ListenerCertificate(address.certificate or made, address.key or made)
-        sockets = self._inherited(address, to_close) or self._bind(
-            address.host, address.port, f"listeners.{protocol.value}"
-        )
+        sockets = self._inherited(address, to_close) or self._bound(protocol, address, to_close)
         for sock in sockets:
             undo.callback(sock.close)
         welcome = self._serving(configured, certificate)
         listener = Listener(protocol, sockets, welcome, tls=address.tls, gather=self._gather)
         return _Port(configured, sockets, listener, certificate)
+
+    def _bound(
+        self, protocol: Protocol, address: ListenAddress, to_close: Sequence[ConfiguredListener]
+    ) -> list[socket.socket]:
+        try:
+            return self._bind(address.host, address.port, f"listeners.{protocol.value}")
+        except BridgeError as problem:
+            ours = next((port.address for port in to_close if port.address.port == address.port), None)
+            if ours is None:
+                raise
+            # 127.0.0.1 against 0.0.0.0, say. Its clients are served until the new one is open, which it cannot be.
+            sentence = said(
+                "{place} cannot be listened on while mail-bridge still has {ours}: restart mail-bridge",
+                place=address.address,
+                ours=ours.address,
+            )
+            raise ConfigError([sentence]) from problem
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:
         """The sockets of a port that is to be closed at the same address: no client finds it shut in between.
