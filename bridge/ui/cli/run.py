@@ -176,7 +176,7 @@ async def _loaded(settings: Settings) -> LoadedConfig:
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds between attempts at what only a locked keyring stands in the way of. Each may show a prompt, but not
+    """Seconds between attempts at what passes by itself. Where a keyring is locked each may show a prompt, but not
     while one is shown already."""
     pause = RETRY_FIRST
     while True:
@@ -254,8 +254,8 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
 
 
 async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
-    """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing. What a
-    locked keyring stands in the way of is tried again by itself."""
+    """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing, and is
+    tried again by itself where nobody has to correct it."""
     settings, path, seen = followed.settings, followed.path, followed.seen
     pauses: Iterator[float] | None = None
     again_at = math.inf
@@ -278,7 +278,9 @@ async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
             summary = app.apply(loaded)
         except ConfigError as problem:
             _refuse(problem)
-            if problem.may_pass:
+            if problem.may_pass or isinstance(problem.__cause__, OSError):
+                # A locked keyring; or a file that the system does not give just now: on Windows who saves it, or looks
+                # for viruses, may have it for a moment longer than its stamp tells.
                 pauses = pauses or _pauses()
                 again_at = time.monotonic() + next(pauses)
         except BridgeError as problem:

@@ -178,15 +178,14 @@ def find_config(settings: Settings) -> Path:
         _refuse_a_strangers(settings.config)
         try:
             if not settings.config.is_dir():  # which the loader tells
-                settings.config.open(
-                    "rb"
-                ).close()  # else `status --config tpyo.yaml` would say that no bridge is running
-        except PermissionError as problem:
+                # Else `status --config tpyo.yaml` would say that no bridge is running.
+                settings.config.open("rb").close()
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            raise ConfigError([said("{file}: there is no such file", file=settings.config)]) from None
+        except OSError as problem:
             reason = said("this file cannot be read: {reason}", reason=system_reason(problem))
             told = Said("{file}: {reason}", (("file", str(settings.config)), ("reason", reason)))
-            raise ConfigError([told]) from None
-        except (OSError, ValueError):
-            raise ConfigError([said("{file}: there is no such file", file=settings.config)]) from None
+            raise ConfigError([told]) from problem
         return settings.config
     candidates = config_candidates()
     for path in candidates:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,21 +58,45 @@ class Editor:
                 await asyncio.sleep(0.02)
 
 
+async def serve_until_changed(directory: Path, monkeypatch: pytest.MonkeyPatch, *, deletes_first: bool = False) -> None:
+    """The whole command, in this process, until its editor has seen the change in force."""
+    monkeypatch.setattr(run, "LOOK_SECONDS", 0.02)
+    for module in (run, collector):  # this process has other tests to run
+        monkeypatch.setattr(module, "spare_the_collector", lambda: None)
+    for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(directory))
+    console, imap, pop3, smtp = free_ports(4)
+    async with demo_world(console, (imap, pop3, smtp)) as world:
+        file = directory / "config.yaml"
+        file.write_text(f"{world.yaml}store: {{key_file: '{directory / 'key'}'}}\n")
+        assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
 @pytest.mark.parametrize("deletes_first", [False, True])
 async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, deletes_first: bool
 ) -> None:
-    monkeypatch.setattr(run, "LOOK_SECONDS", 0.02)
-    for module in (run, collector):  # this process has other tests to run
-        monkeypatch.setattr(module, "spare_the_collector", lambda: None)
-    for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
-        monkeypatch.setenv(name, str(tmp_path))
-    console, imap, pop3, smtp = free_ports(4)
-    async with demo_world(console, (imap, pop3, smtp)) as world:
-        file = tmp_path / "config.yaml"
-        file.write_text(f"{world.yaml}store: {{key_file: '{tmp_path / 'key'}'}}\n")
-        assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
+    await serve_until_changed(tmp_path, monkeypatch, deletes_first=deletes_first)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
+async def test_a_file_that_is_still_held_by_who_has_saved_it_is_read_a_moment_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Windows has that; and the file's stamp does not change when it is let go."""
+    monkeypatch.setattr(run, "RETRY_FIRST", 0.02)
+    really_open, refusals = Path.open, iter(range(2))
+
+    def held(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        is_saved = path == tmp_path / "config.yaml" and mode == "rb" and CAROL in path.read_text()
+        if is_saved and next(refusals, None) is not None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_open(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", held)
+    await serve_until_changed(tmp_path, monkeypatch)
+    assert capsys.readouterr().err.count("this file cannot be read: Permission denied") == 2
 
 
 async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
