@@ -31,6 +31,7 @@ from bridge.host.service import service_manager
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
+from bridge.observe.supervisor import kept
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.ui.cli.log_output import log_as, log_stream
@@ -234,7 +235,7 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
     spare_the_collector()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
-        following = [] if followed is None else [group.create_task(_follow(app, followed, orders.reload))]
+        following = [] if followed is None else [group.create_task(_kept_following(app, followed, orders.reload))]
         along = [*following, group.create_task(service_manager.watched(SystemClock()))]
         logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
         service_manager.ready()
@@ -251,6 +252,11 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
     """What shares the process with the bridge; its end stops the bridge."""
     await beside.run(served)
     stop.set()
+
+
+async def _kept_following(app: App, followed: Followed, reload: asyncio.Event) -> None:
+    """Whatever becomes of a reload (no thread to read in, a bug): it costs nobody a session."""
+    await kept("configuration", functools.partial(_follow, app, followed, reload), SystemClock())
 
 
 async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
@@ -289,7 +295,8 @@ async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
             log_as(settings, loaded, stream)
             app.tell_workers()
             logs.event("configuration.read", changes=summary or "none")
-        service_manager.ready()
+        finally:
+            service_manager.ready()
 
 
 def _stamp(path: Path) -> Stamp | None:

@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 
+from bridge.config.load import LoadedConfig
 from bridge.control.remote import RemoteControl
 from bridge.demo.world import demo_world
 from bridge.errors import ConfigError
 from bridge.host import collector
 from bridge.host.service import service_manager
 from bridge.host.signals import Order
-from bridge.ui.cli import run
+from bridge.observe import supervisor
+from bridge.ui.cli import run, session
 from bridge.ui.cli.session import DONE, Served, Settings
 from tests.servers.daemons import free_ports
 
@@ -97,6 +99,25 @@ async def test_a_file_that_is_still_held_by_who_has_saved_it_is_read_a_moment_la
     monkeypatch.setattr(Path, "open", held)
     await serve_until_changed(tmp_path, monkeypatch)
     assert capsys.readouterr().err.count("this file cannot be read: Permission denied") == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
+async def test_a_reload_that_fails_in_a_way_that_nobody_thought_of_ends_no_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE", 0.02)
+    troubles = iter(["can't start new thread"])
+
+    def load(settings: Settings) -> LoadedConfig:
+        if CAROL in (tmp_path / "config.yaml").read_text() and (trouble := next(troubles, "")):
+            raise RuntimeError(trouble)
+        return session.load(settings)
+
+    monkeypatch.setattr(run, "load", load)
+    await serve_until_changed(tmp_path, monkeypatch)
+    said = capsys.readouterr().err
+    assert said.count("helper.bug") == 1
+    assert said.count("bridge.up") == 1
 
 
 async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
