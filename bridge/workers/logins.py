@@ -10,8 +10,8 @@ from bridge.clock import Clock
 from bridge.model import AccessToken, Account, Login
 
 REMEMBERED_SECONDS = 300.0
-"""Mail programs look for mail every few minutes. A local password that is replaced works on for days in any case; what
-else the bridge changes, it says at once."""
+"""Mail programs look for mail every few minutes. What the bridge changes, local passwords too, it says at once; one
+that another bridge on the same store has stopped works on for so long."""
 REMEMBERED = 4096
 """Logins; when it is full the memory starts anew."""
 

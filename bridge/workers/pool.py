@@ -78,7 +78,7 @@ class Pool:
                     await self._change()
 
     def take(self, notice: Notice) -> None:
-        """The account's token may be another one now, or none: what workers remember of its logins is over."""
+        """The account's token or local password may be another one now: what workers remember of its logins is over."""
         if (address := getattr(notice, "address", "")) and not isinstance(notice, ListenerUp):
             for worker in self._workers:
                 worker.link.send("forget", address)
