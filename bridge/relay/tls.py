@@ -64,7 +64,7 @@ class UpstreamContexts:
             kept.context = client_context(file)
         except (OSError, ssl.SSLError) as problem:
             kept.is_unread = not isinstance(problem, ssl.SSLError)
-            if not is_told:
+            if not (is_told and kept.is_unread):  # readable at last, and no good: that is new
                 trouble("authorities.unusable", ca_file=file, reason=f"{problem}; the old ones stay in use")
             return
         kept.is_unread = False
@@ -137,7 +137,7 @@ class ListenerCertificate:
             self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
             self.is_unread = not isinstance(problem, ssl.SSLError)
-            if not is_told:
+            if not (is_told and self.is_unread):  # readable at last, and no good: that is new
                 reason = f"{problem}; the old one stays in use"
                 trouble("certificate.unusable", certificate=self.files[0], reason=reason)
             return False

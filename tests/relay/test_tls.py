@@ -125,6 +125,21 @@ def test_a_renewed_certificate_that_cannot_be_read_yet_is_taken_up_once_it_can(
     assert not listener.look()
 
 
+def test_a_renewed_certificate_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
+    pair: Pair, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the log's last word is of a mode that somebody has put right."""
+    listener = ListenerCertificate(str(pair.certificate), str(pair.key))
+    pair.issue("key")
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+        assert not listener.look()
+    for _ in range(3):
+        assert not listener.look()
+    assert log.getvalue().count("certificate.unusable") == 2
+    assert "KEY_VALUES_MISMATCH" in log.getvalue()
+
+
 def forbidden(*_: object) -> ssl.SSLContext:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
@@ -294,6 +309,21 @@ def test_a_ca_file_that_cannot_be_read_yet_is_read_once_it_can(
     assert log.getvalue().count("authorities.unusable") == 1
     assert is_believed(contexts, company, successor)
     assert contexts.context(company) is contexts.context(company)
+
+
+def test_a_ca_file_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = UpstreamContexts()
+    trust(company, authority)
+    contexts.context(company)
+    Path(company.ca_file or "").write_text("-----BEGIN CERTIFICATE-----\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.client_context", forbidden)
+        contexts.context(company)
+    for _ in range(3):
+        assert is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 2
 
 
 def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
