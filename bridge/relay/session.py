@@ -31,6 +31,9 @@ _LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]"
 FULL = "Too many connections"
 """Nobody has room for a session more."""
 
+STOPPED = "mail-bridge is being stopped"
+"""The same where nobody serves any more; errors.BridgeStops in place of a greeting."""
+
 AskCaller = Callable[[], Awaitable[Caller]]
 """Whose program the mail client is; costs something, so it is called only where the answer matters."""
 
@@ -71,12 +74,12 @@ def later(protocol: Protocol, reason: str) -> bytes:
     return f"{_LATER[protocol]} {reason}. Try again later.\r\n".encode("ascii")
 
 
-def no_room(protocol: Protocol) -> Serve:
-    """For a mail client that nobody can serve just now: it is told to come again."""
+def no_room(protocol: Protocol, stopping: Stopping) -> Serve:
+    """For a mail client that nobody can serve just now: it is told why, and to come again."""
 
     async def serve(conn: str, client: Channel) -> None:
         try:
-            await client.send(later(protocol, FULL))
+            await client.send(later(protocol, STOPPED if stopping.has_begun else FULL))
         finally:
             await client.finish()
 

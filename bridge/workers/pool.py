@@ -144,7 +144,7 @@ class Pool:
         files = certificate.files if certificate is not None else ("", "")
         port = Port(len(self._ports), listener.protocol, listener.address.tls, *files)
         context = certificate.context if certificate is not None and port.tls is TlsMode.IMPLICIT else None
-        send_away = partial(Service, no_room(port.protocol), context=context)
+        send_away = partial(Service, no_room(port.protocol, self._services.stopping), context=context)
         words = later(port.protocol, FULL) if context is None else b""
         self._ports.append(port)
         for worker in self._workers:
@@ -197,7 +197,8 @@ class Pool:
                         await self._change()
         worker = self._emptiest()
         if worker is None or worker.is_full:
-            trouble("worker.full" if worker else "worker.missing", conn=conn)
+            if not self._services.stopping.has_begun:
+                trouble("worker.full" if worker else "worker.missing", conn=conn)
             return None
         return worker
 

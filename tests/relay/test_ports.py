@@ -17,6 +17,7 @@ from bridge.model import Protocol
 from bridge.relay.limits import ConnectionCap
 from bridge.relay.ports import Ports, no_certificate
 from bridge.relay.session import no_room
+from bridge.relay.stopping import Stopping
 from bridge.relay.welcome import Service
 from tests.servers.daemons import free_ports
 
@@ -51,7 +52,7 @@ def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_rest
 def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_is() -> None:
     """A reload that the system has no room for changes nothing, and says why; it used to end the bridge."""
     bound = [socket.create_server(("127.0.0.1", 0)), Last(fileno=socket.create_server(("127.0.0.1", 0)).detach())]
-    service = Service(no_room(Protocol.IMAP), ConnectionCap())
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(lambda host, port, what: bound, lambda listener, certificate: service, no_certificate)
     before, after = (
         ConfiguredListener(Protocol.IMAP, ListenAddress(address="localhost:1143", proxy_protocol_from=balancers))

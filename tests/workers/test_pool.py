@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -187,8 +188,8 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
 
 
-async def test_who_waits_for_a_worker_is_sent_away_at_a_stop() -> None:
-    """Not kept for the five seconds that sessions have, and then cut without a word."""
+async def test_who_waits_for_a_worker_is_sent_away_at_a_stop(log: io.StringIO) -> None:
+    """Not kept for the five seconds that sessions have, and then cut without a word; nor told that we are full."""
     bench = Bench()
     async with asyncio.timeout(4), asyncio.TaskGroup() as group:
         keeping = group.create_task(bench.pool.run())
@@ -201,8 +202,9 @@ async def test_who_waits_for_a_worker_is_sent_away_at_a_stop() -> None:
             bench.services.stopping.begin()
             bench.listener.stop()
             said = await asyncio.get_running_loop().sock_recv(crm, 1000)
-            assert said == b"* BYE [UNAVAILABLE] Too many connections. Try again later.\r\n"
+            assert said == b"* BYE [UNAVAILABLE] mail-bridge is being stopped. Try again later.\r\n"
         for worker in bench.started:
             worker.theirs.close()
         keeping.cancel()
     assert bench.cap.count == 0
+    assert "worker.missing" not in log.getvalue()
