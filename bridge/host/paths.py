@@ -34,6 +34,11 @@ def config_dir() -> Path:
     )
 
 
+def config_file() -> Path:
+    """The user's configuration, and where one is written that nobody has named. Raises: NoHome."""
+    return config_dir() / CONFIG_NAME
+
+
 def data_dir() -> Path:
     """Where records live: local to this machine, never in a roaming profile, since their key does not roam.
 
@@ -89,7 +94,7 @@ def config_candidates() -> list[Path]:
     """
     candidates = [machine_config_dir() / CONFIG_NAME]
     with suppress(NoHome):
-        candidates.insert(0, config_dir() / CONFIG_NAME)
+        candidates.insert(0, config_file())
     with suppress(OSError):  # a shell may stand in a directory that was removed
         candidates.append(Path.cwd() / CONFIG_NAME)
     return candidates

@@ -118,7 +118,7 @@ def test_a_directory_where_a_file_should_be_is_an_os_error(home: Path) -> None:
 
 
 @linux
-def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """As in a container whose user is a number that the system does not know."""
 
     def unknown(uid: int) -> None:
@@ -130,5 +130,7 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> No
         paths.data_dir()
     assert paths.config_candidates()[0] == Path("/etc/mail-bridge/config.yaml"), "the machine's is found all the same"
     assert run_command_line(["--version"]) == 0
+    assert run_command_line(["init"]) == 1
+    assert "set HOME" in capsys.readouterr().err, "the machine's configuration is not what this user is asked about"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/mail-bridge")
     assert paths.store_file() == Path("/var/lib/mail-bridge/store.sqlite")

@@ -26,7 +26,7 @@ from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
 from bridge.host.hardening import say_where_it_crashed
-from bridge.host.paths import config_candidates, is_there
+from bridge.host.paths import config_candidates, config_file, is_there
 from bridge.host.service import service_manager
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
@@ -72,7 +72,7 @@ def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     if not demo and lacks_config(settings) and (with_tray or has_person()):
         from bridge.ui.cli.first_run import FirstRunOptions, serve_first_run
 
-        to_be = config_candidates()[0].absolute()
+        to_be = config_file().absolute()
         serve = functools.partial(serve_first_run, options=FirstRunOptions(to_be))
     if not with_tray:
         return in_loop(serve(settings, Terminal()))
