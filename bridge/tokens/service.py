@@ -208,12 +208,15 @@ class TokenService:
     async def forget(self, account: Account) -> None:
         """Remove the record in any case, and revoke where the provider can. Raises: StoreUnavailable, StoreCorrupt."""
         removed = await self._removed(account)
+        memory = self._known(account.address)
+        unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # the successor of the one removed
         # Before the provider is asked, which may take a minute: until then a login would still get the token, and
         # somebody may sign in again.
-        self._known(account.address).replace_stored(None)
+        memory.replace_stored(None)
         self._bus.publish(Forgotten(account.address))
-        if removed is not None:
-            await self._revoke(account, removed)
+        for entry in (removed, unsaved):
+            if entry is not None:
+                await self._revoke(account, entry)
 
     async def _removed(self, account: Account) -> Entry | None:
         """Remove the record, be it readable or not. Returns: what was in it. Raises: StoreUnavailable, StoreCorrupt."""

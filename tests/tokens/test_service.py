@@ -452,6 +452,17 @@ async def test_who_signs_out_and_in_again_elsewhere_during_a_refresh_stays_signe
         assert one.provider.revoked == ["CANARY-grant-1"]
 
 
+async def test_who_signs_out_while_the_disk_is_full_has_the_grant_revoked_that_it_did_not_take() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1", "CANARY-grant-2"]
+
+
 async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
     async with world() as it:
         await it.sign_in()
