@@ -243,8 +243,9 @@ class Refresher:
             answer = Answered(await provider.refresh(grant, subject=account.subject))
         except GrantRevoked as ended:
             answer = Ended(ended)
-        except ProviderUnavailable:
+        except ProviderUnavailable as away:
             if memory.stored is None or memory.stored.version == before.version:
+                self._remember(account, memory, away, provider)
                 raise
             detail("answer.late", account=account.address)  # trouble with a grant that a new sign-in has replaced
             return await self._handed_out(account, memory)
@@ -259,6 +260,8 @@ class Refresher:
             case End(problem, version):
                 await self._end(account, memory, before, problem, version)
             case Later(trouble):
+                if isinstance(trouble, ProviderUnavailable):
+                    self._remember(account, memory, trouble, provider)
                 raise trouble
             case Drop():
                 detail("answer.late", account=account.address)
@@ -309,7 +312,7 @@ class Refresher:
         problem: ProviderUnavailable | StoreUnavailable,
     ) -> Use | Later:
         if isinstance(problem, ProviderUnavailable):
-            self._remember(account, memory, problem)
+            self._remember(account, memory, problem, self._providers.get(account.provider))
         else:
             if memory.store_problem is None:
                 self._tell(account, memory, problem)
@@ -332,12 +335,14 @@ class Refresher:
             detail("refresh.postponed", account=account.address)
         return move
 
-    def _remember(self, account: Account, memory: Memory, problem: ProviderUnavailable) -> None:
-        """Leave the provider alone for a moment, and tell of it once."""
+    def _remember(
+        self, account: Account, memory: Memory, problem: ProviderUnavailable, provider: Provider | None
+    ) -> None:
+        """Leave the provider alone for a moment, and tell of it once; the adapter that was asked, not the one that a
+        reload has put in its place meanwhile."""
         if memory.failure is not None and memory.failure.problem is problem:
             return
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
-        provider = self._providers.get(account.provider)
         memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
         self._tell(account, memory, problem)
 

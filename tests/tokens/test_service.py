@@ -541,6 +541,23 @@ async def test_a_corrected_configuration_has_no_trouble_yet() -> None:
         assert (await it.service.standing(ALICE)).detail == ""
 
 
+async def test_what_is_said_by_an_adapter_that_a_reload_has_replaced_meanwhile_is_not_the_new_ones_trouble() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(1900)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            it.provider.problem = ProviderRefused("the secret has expired")
+            corrected = it.providers["acme"] = StrictProvider(it.clock)
+            corrected.issue()  # it knows the grant that is stored
+            it.provider.gate.set()
+        assert (await it.service.standing(ALICE)).detail == ""
+        await it.service.access_token(ALICE)
+        assert corrected.refreshes == 1, "it is asked at once: it has not failed"
+
+
 async def test_no_notice_and_no_error_holds_a_secret() -> None:
     async with world() as it:
         await it.sign_in()
