@@ -6,6 +6,7 @@ In memory only, for one set-up. A secret is in it as Secret, and in no text that
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ class Section:
                 server = mail_server(text)
                 found[name] = text if isinstance(server, str) else server
             elif name.endswith("_file"):
-                found[name] = str(Path(text).expanduser().absolute())
+                found[name] = os.path.abspath(os.path.expanduser(text))  # Path's raises where there is no such home
             else:
                 found[name] = text
         return found

@@ -52,6 +52,12 @@ def test_each_answer_is_judged_beside_its_field(tmp_path: Path, texts: dict[str,
     assert not section.is_good
 
 
+def test_a_file_below_a_home_that_does_not_exist_is_an_answer_that_is_wrong(tmp_path: Path) -> None:
+    section = Section(Choice.GOOGLE_SERVICE)
+    problems = section.take({"service_account_file": "~nobody-here-x/key.json"}, tmp_path)
+    assert "cannot be read" in problems["service_account_file"]
+
+
 def test_two_urls_of_different_tenants_are_wrong_together(tmp_path: Path) -> None:
     urls = {
         "authorization_url": f"{HOST}/a.example/oauth2/v2.0/authorize",
