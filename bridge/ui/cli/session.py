@@ -201,10 +201,13 @@ def find_config(settings: Settings) -> Path:
 
 def _refuse_a_strangers(config: Path) -> None:
     """Of the machine's configuration, which can name programs to be run. Raises: ConfigError."""
-    from bridge.host.owners import ADMINISTRATORS, is_trusted
     from bridge.host.paths import CONFIG_NAME, machine_config_dir
 
-    if config == machine_config_dir() / CONFIG_NAME and not is_trusted(config):
+    if config != machine_config_dir() / CONFIG_NAME:
+        return
+    from bridge.host.owners import ADMINISTRATORS, is_trusted  # late: 7 ms of each command's start
+
+    if not is_trusted(config):
         told = said(
             "{file} or its directory belongs to a user of this machine who is neither you nor the administrators, and "
             "is not used. If it is right all the same, as an administrator: {command}",
