@@ -15,7 +15,7 @@ from bridge.protocols.refusals import kind_of_refusal
 LINE_LIMIT = 16 * 1024
 """Octets of one line before login; Gmail's capabilities have 400."""
 UNTAGGED_LIMIT = 64 * 1024
-"""Octets of untagged lines that are kept for the mail client."""
+"""Octets of untagged lines behind the token; most are kept for the mail client."""
 
 _CODE = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.IGNORECASE)
 
@@ -52,6 +52,7 @@ class ImapClient:
         self._tag = b""
         self._capabilities: frozenset[bytes] | None = None
         self._untagged = bytearray()
+        self._untagged_octets = 0
         self._bye: str | None = None
         self._accepted = b""
         self._answered_challenge = False
@@ -116,12 +117,12 @@ class ImapClient:
             self._capabilities = frozenset(words.split()[2:])
         elif words.startswith(b"* BYE"):
             self._bye = _text(line[6:])
-        if words.startswith(b"* NAMESPACE "):
-            return []  # of no use to a client that has not asked
         if self._wait in _AFTER_TOKEN:  # from before it, they concern us and nobody else
-            self._untagged += line + b"\r\n"
-            if len(self._untagged) > UNTAGGED_LIMIT:
+            self._untagged_octets += len(line)
+            if self._untagged_octets > UNTAGGED_LIMIT:
                 raise ProtocolViolation("the server does not stop talking before its answer")
+            if not words.startswith(b"* NAMESPACE "):  # of no use to a client that has not asked
+                self._untagged += line + b"\r\n"
         return []
 
     def _take_continuation(self) -> list[Event]:
@@ -193,12 +194,16 @@ class ImapClient:
         """Exchange accepts the token, and tells with the first command of a client that is logged in that no mailbox
         is behind it (trap 5). CAPABILITY and NOOP are none: these it answers with OK. NAMESPACE opens no folder.
         """
-        if status != b"OK":
-            return self._refused(kind_of_refusal(_text(text)), _text(text), unless_token=RefusalKind.POLICY)
-        if self._wait is _Wait.LATER_CAPABILITY and b"NAMESPACE" in (self._capabilities or ()):
-            self._wait = _Wait.MAILBOX
-            return [self._command(b"NAMESPACE")]
-        return self._ready()
+        is_ok, words = status == b"OK", _text(text)
+        if self._wait is _Wait.LATER_CAPABILITY:
+            if not is_ok:
+                return self._refused(kind_of_refusal(words), words, unless_token=RefusalKind.POLICY)
+            if b"NAMESPACE" in (self._capabilities or ()):
+                self._wait = _Wait.MAILBOX
+                return [self._command(b"NAMESPACE")]
+        elif not is_ok and (kind := kind_of_refusal(words)) is not RefusalKind.TOKEN:
+            return self._refused(kind, words)
+        return self._ready()  # also with a "no" in unknown words: that is about NAMESPACE, and not about the login
 
     def _ready(self) -> list[Event]:
         self._wait = _Wait.NOTHING
