@@ -32,7 +32,7 @@ class Last(socket.socket):
 def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_restart() -> None:
     """The kernel gives it to nobody, ourselves included, as long as the old one is open; that is no other program."""
     number = free_ports(1)[0]
-    service = Service(no_room(Protocol.IMAP), ConnectionCap())
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(
         lambda host, port, what: bind(host, port, what=what), lambda listener, certificate: service, no_certificate
     )
