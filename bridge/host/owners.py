@@ -23,6 +23,14 @@ def is_trusted(file: Path) -> bool:
     return all(_owner(path) in {"", SYSTEM, ADMINISTRATORS, user_id(os.getpid())} for path in (file, file.parent))
 
 
+def is_strangers(file: Path) -> bool:
+    """True if it belongs to another user than us and the administrators: whoever may write into a directory that people
+    share puts a file there for those who stand in it."""
+    if sys.platform == "win32":
+        return not is_trusted(file)
+    return file.stat().st_uid not in {0, os.geteuid()}
+
+
 if sys.platform == "win32":
     from ctypes import wintypes
 

@@ -55,6 +55,28 @@ def test_ones_own_is_used(machines: Path) -> None:
     assert find_config(Settings(None, None)) == machines
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system whose a file is")
+def test_a_colleagues_in_a_directory_that_people_share_is_refused(
+    machines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can name a program to be run, and whoever has no configuration may stand there."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    machines.unlink()
+    config = machines.parents[2] / "config.yaml"
+    config.write_text("notify:\n  command: [colleague]\n")
+    monkeypatch.chdir(config.parent)
+    assert find_config(Settings(None, None)) == config, "one's own"
+    os.chown(config, 4242, 4242)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        find_config(Settings(None, None))
+    assert find_config(Settings(config, None)) == config, "which the person has named"
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert find_config(Settings(None, None)) == config, "one's own"
+    os.chown(config, 0, 0)
+    assert find_config(Settings(None, None)) == config, "root's"
+
+
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
 def test_windows_says_whose_a_file_is(machines: Path) -> None:
     assert owners._owner(machines) in {ADMINISTRATORS, user_id(os.getpid())}

@@ -172,7 +172,7 @@ async def read_line() -> str:
 
 def find_config(settings: Settings) -> Path:
     """The file to use. Raises: ConfigError naming the places where it was looked for."""
-    from bridge.host.paths import config_candidates, is_there
+    from bridge.host.paths import CONFIG_NAME, config_candidates, is_there, machine_config_dir
 
     if settings.config is not None:
         _refuse_a_strangers(settings.config)
@@ -191,6 +191,8 @@ def find_config(settings: Settings) -> Path:
     for path in candidates:
         if is_there(path):
             _refuse_a_strangers(path)
+            if path not in {candidates[0], machine_config_dir() / CONFIG_NAME}:
+                _refuse_a_strangers_here(path)
             return path
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
@@ -213,6 +215,21 @@ def _refuse_a_strangers(config: Path) -> None:
             "is not used. If it is right all the same, as an administrator: {command}",
             file=config,
             command=f'icacls "{config.parent}" /setowner *{ADMINISTRATORS} /T',
+        )
+        raise ConfigError([told])
+
+
+def _refuse_a_strangers_here(config: Path) -> None:
+    """Of a configuration that nobody has named, in the current directory, which may be everybody's. Raises:
+    ConfigError."""
+    from bridge.host.owners import is_strangers
+
+    if is_strangers(config):
+        told = said(
+            "{file} was found in the current directory, belongs to another user of this machine, and is not used. If "
+            "it is right all the same, name it: {command}",
+            file=config,
+            command=f'--config "{config}"',
         )
         raise ConfigError([told])
 
