@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import sys
 import time
 from collections import OrderedDict
@@ -87,7 +88,7 @@ class Callers:
         except NotDone as problem:
             return Caller(unknown=str(problem), is_for_now=True)
         if owner is None:
-            return Caller(unknown=NOT_TOLD)
+            return Caller(host=_other_machine(ends), unknown=NOT_TOLD)
         return await self._named(self._system, owner.user_id)
 
     async def program(self, ends: Ends | None) -> str:
@@ -145,8 +146,37 @@ def owner_of(system: System, ends: Ends) -> Owner | None:
 
 
 def is_local(ends: Ends) -> bool:
-    """True if both ends are on this machine."""
-    return ends.client[0] == ends.ours[0] or ipaddress.ip_address(ends.client[0].partition("%")[0]).is_loopback
+    """True if both ends are on this machine, as far as can be said without asking.
+
+    A program may come from each of the machine's addresses to each other one, such as from the network's to 127.0.0.1:
+    taken for another machine, it would be one caller more for each address, and for the console nobody's.
+    """
+    other = _other_machine(ends)
+    if not other:
+        return True
+    # Where a balancer has named the client, there is no address of ours, and no socket to ask about.
+    return bool(ends.ours[0]) and (_is_loopback(ends.ours[0]) or _is_of_this_machine(other))
+
+
+def _other_machine(ends: Ends) -> str:
+    """The client's address, if the two alone do not say that it is on this machine."""
+    client, ours = ends.client[0], ends.ours[0]
+    return "" if client == ours or _is_loopback(client) else client
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Nobody may bind another machine's address; beside keepalived (ip_nonlocal_bind) one may, and the system is asked
+    about a connection that it does not know."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 def own_user_id() -> str:

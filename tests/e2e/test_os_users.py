@@ -17,7 +17,7 @@ from bridge.accounts.guesses import GUESSES
 from bridge.relay.limits import CONSOLE_CONNECTIONS, SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
-from tests.servers.os_user import OsUser, os_user
+from tests.servers.os_user import OsUser, network_address, os_user
 
 pytestmark = pytest.mark.servers
 
@@ -236,13 +236,15 @@ def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> N
     assert is_accepted(log_in(colleague, shared, "pop3", BOB, CHOSEN)) or "attempts" in shared.log
 
 
-def test_one_user_cannot_take_all_places_of_the_console(shared: Bridge, colleague: OsUser) -> None:
-    """Nor the descriptors that mail programs need."""
+@pytest.mark.parametrize("way", ["loopback", "network"])
+def test_one_user_cannot_take_all_places_of_the_console(shared: Bridge, colleague: OsUser, way: str) -> None:
+    """Nor the descriptors that mail programs need; from whichever address of this machine."""
     where, held = shared.console_port, 0
+    source = network_address() if way == "network" else ""
     ask = f"GET /style.css HTTP/1.1\r\nHost: localhost:{where}\r\n\r\n".encode()
     with ExitStack() as stack:
         for _ in range(CONSOLE_CONNECTIONS):
-            sock = stack.enter_context(colleague.connect(where))
+            sock = stack.enter_context(colleague.connect(where, source=source))
             with contextlib.suppress(ConnectionError):
                 sock.sendall(ask)
                 held += sock.recv(65536).startswith(b"HTTP/1.1 200 ")

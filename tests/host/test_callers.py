@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from bridge.host import callers, callers_linux, callers_macos, callers_windows
-from bridge.host.callers import GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, NotAtOnce, Owner
+from bridge.host.callers import ELSEWHERE, GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, NotAtOnce, Owner
 from bridge.host.callers_linux import Linux, ask_kernel
 from bridge.model import Caller, Ends
 from bridge.threads import NotDone
-from tests.servers.os_user import OsUser, os_user
+from tests.servers.os_user import OsUser, network_address, os_user
 
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
 
@@ -257,6 +257,21 @@ async def test_a_machine_that_speaks_to_itself_by_its_own_address_is_local() -> 
     system = Told()
     system.now = Owner("1000")
     assert (await Callers(system).of(Ends(("192.0.2.1", 40001), ("192.0.2.1", 1143)))).user == "alice"
+
+
+@on_linux
+async def test_whoever_comes_from_another_address_of_this_machine_is_the_same_user(
+    loopback: Loopback, colleague: OsUser
+) -> None:
+    """Anybody may bind each of them: as another machine, a user would be one caller more for each."""
+    source = network_address(loopback.family)
+    with colleague.connect(loopback.port, loopback.server.getsockname()[0], source):
+        _, ends = loopback.accept()
+        assert ends.client[0] == source
+        assert await Callers(Linux()).of(ends) == Caller(colleague.name, str(colleague.uid))
+        assert await Callers(Told()).of(ends) == Caller(host=source, unknown=NOT_TOLD)
+    named = Ends(ends.client, ("", 0))
+    assert await Callers(Linux()).of(named) == Caller(host=source, unknown=ELSEWHERE), "who was named by a balancer"
 
 
 # --- Windows' table -------------------------------------------------------------------------------------------------

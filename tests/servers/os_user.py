@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import pytest
+
 from tests.servers.packages import needs, needs_root
 
 BUSY = 1, 10
@@ -60,8 +62,9 @@ class OsUser:
         """curl, which ends with 67 where the login is refused."""
         return self.run("curl", "-sS", "--config", "-", url, *more, stdin=f'user = "{username}:{password}"\n')
 
-    def connect(self, port: int, host: str = "127.0.0.1") -> socket.socket:
-        """A connection of theirs: to the kernel a socket is whose program has made it."""
+    def connect(self, port: int, host: str = "127.0.0.1", source: str = "") -> socket.socket:
+        """A connection of theirs, from this address of the machine: to the kernel a socket is whose program has made
+        it."""
         before = os.geteuid()
         os.seteuid(self.uid)
         try:
@@ -69,8 +72,20 @@ class OsUser:
         finally:
             os.seteuid(before)
         sock.settimeout(60)
+        if source:
+            sock.bind((source, 0))
         sock.connect((host, port))
         return sock
+
+
+def network_address(family: socket.AddressFamily = socket.AF_INET) -> str:
+    """One that this machine has in a network; skips the calling test where it has none. Nothing is sent."""
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("2001:db8::1" if family == socket.AF_INET6 else "198.51.100.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(sock.getsockname()[0])
 
 
 @contextmanager
