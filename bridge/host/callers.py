@@ -61,6 +61,11 @@ class System(Protocol):
         """Empty if nobody knows it."""
         ...
 
+    def main_user(self, user_id: str) -> str:
+        """Whose number this is, where nobody is called by it: of a user who may have programs run under numbers without
+        end. Itself if it is no such number."""
+        ...
+
     def program(self, owner: Owner) -> str:
         """The name of the program's file; empty if that is not told to us."""
         ...
@@ -73,7 +78,8 @@ class Callers:
         self._system = system
         self._monotonic = monotonic
         self._threads = Threads("caller", limit=ASK_SECONDS, at_once=ASKED_AT_ONCE)
-        self._names: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._names: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
+        """By the number that the system tells: since when, name, and number of the user whose that is."""
 
     async def of(self, ends: Ends | None) -> Caller:
         """Whose program it is. Raises: nothing; what is not known says why."""
@@ -115,26 +121,34 @@ class Callers:
     async def _named(self, system: System, user_id: str) -> Caller:
         """From memory, or from the system: in a thread, since a directory may be slow to answer."""
         now = self._monotonic()
-        told_at, name = self._names.get(user_id, (now, ""))
+        told_at, name, known = self._names.get(user_id, (now, "", user_id))
         if name and now - told_at < NAME_SECONDS:
-            return Caller(name, user_id)
+            return Caller(name, known)
         try:
-            found = await self._threads.run(lambda: system.user_name(user_id))
+            found, main = await self._threads.run(lambda: _user(system, user_id))
         except NotDone as problem:
-            return Caller(name, user_id, unknown="" if name else str(problem), is_for_now=not name)
+            return Caller(name, known, unknown="" if name else str(problem), is_for_now=not name)
         if not found:  # an older name is better than none, and is asked for again
-            return Caller(name, user_id)
-        self._names[user_id] = (now, found)
+            return Caller(name, known)
+        self._names[user_id] = (now, found, main)
         self._names.move_to_end(user_id)
         while len(self._names) > NAMES:
             self._names.popitem(last=False)
-        return Caller(found, user_id)
+        return Caller(found, main)
 
     async def _asked(self, work: Callable[[], Answer | None]) -> Answer | None:
         try:
             return await self._threads.run(work)
         except NotDone:
             return None
+
+
+def _user(system: System, user_id: str) -> tuple[str, str]:
+    """Name and number of the user whose number this is. Blocks."""
+    if name := system.user_name(user_id):
+        return name, user_id
+    main = system.main_user(user_id)
+    return (system.user_name(main), main) if main != user_id else ("", user_id)
 
 
 def owner_of(system: System, ends: Ends) -> Owner | None:
@@ -195,6 +209,18 @@ def posix_user_name(user_id: str) -> str:
 
     try:
         return pwd.getpwuid(int(user_id)).pw_name
+    except KeyError:
+        return ""
+
+
+def posix_user_id(name: str) -> str:
+    """Empty if nobody is called so. Blocks."""
+    if sys.platform == "win32":
+        return ""
+    import pwd  # not on Windows
+
+    try:
+        return str(pwd.getpwnam(name).pw_uid)
     except KeyError:
         return ""
 

@@ -16,11 +16,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.host.callers import NotAtOnce, Owner, posix_user_name
+from bridge.host.callers import NotAtOnce, Owner, posix_user_id, posix_user_name
 from bridge.model import Ends
 from bridge.threads import NotDone
 
 PROC = Path("/proc")
+SUBORDINATES = Path("/etc/subuid")
+ROOT = "0"
 SOCK_DIAG = 4
 """NETLINK_SOCK_DIAG (linux/netlink.h)."""
 BY_FAMILY = 20
@@ -93,6 +95,13 @@ class Linux:
         """See System."""
         return posix_user_name(user_id)
 
+    def main_user(self, user_id: str) -> str:
+        """See System: by subuid(5)."""
+        try:
+            return main_user(SUBORDINATES.read_text("utf-8", "replace"), user_id)
+        except OSError:
+            return user_id
+
     def program(self, owner: Owner) -> str:
         """See System. Only root sees the descriptors of other users' programs."""
         wanted = f"socket:[{owner.handle}]"
@@ -115,6 +124,24 @@ class Linux:
                     else:
                         others.append(path)
         yield from others
+
+
+def main_user(table: str, user_id: str) -> str:
+    """The user to whom subuid(5) gives this number: newuidmap lets their programs be it, as in their containers. Never
+    root, who is trusted with everything here, and whose containers may be other people's. Blocks."""
+    owners = {line.split(":")[0] for line in table.splitlines() if _is_given(line, int(user_id))}
+    if len(owners) != 1:
+        return user_id
+    name = owners.pop()
+    main = name if name.isdecimal() else posix_user_id(name)
+    return user_id if main in {"", ROOT} else main
+
+
+def _is_given(line: str, number: int) -> bool:
+    """By this line: `alice:100000:65536`."""
+    _, _, span = line.partition(":")
+    first, _, count = span.partition(":")
+    return first.isdecimal() and count.isdecimal() and 0 <= number - int(first) < int(count)
 
 
 class Unknown(Exception):

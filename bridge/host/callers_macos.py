@@ -47,6 +47,10 @@ class MacOS:
         """See System."""
         return posix_user_name(user_id)
 
+    def main_user(self, user_id: str) -> str:
+        """See System: here there are no others."""
+        return user_id
+
     def program(self, owner: Owner) -> str:
         """See System. Of other users' programs only root is told."""
         return _process_name(owner.handle)

@@ -52,6 +52,10 @@ class Windows:
         """See System."""
         return _account_name(user_id)
 
+    def main_user(self, user_id: str) -> str:
+        """See System: here there are no others."""
+        return user_id
+
     def program(self, owner: Owner) -> str:
         """See System."""
         return PureWindowsPath(_image(owner.handle)).name

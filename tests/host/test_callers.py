@@ -168,6 +168,9 @@ class Told:
         self.asked.append(user_id)
         return self.names.get(user_id, "")
 
+    def main_user(self, user_id: str) -> str:
+        return user_id
+
     def program(self, owner: Owner) -> str:
         return "crm"
 
@@ -272,6 +275,46 @@ async def test_whoever_comes_from_another_address_of_this_machine_is_the_same_us
         assert await Callers(Told()).of(ends) == Caller(host=source, unknown=NOT_TOLD)
     named = Ends(ends.client, ("", 0))
     assert await Callers(Linux()).of(named) == Caller(host=source, unknown=ELSEWHERE), "who was named by a balancer"
+
+
+# --- a user's other numbers ------------------------------------------------------------------------------------------
+
+
+@on_linux
+async def test_the_numbers_in_a_users_containers_are_that_user(
+    loopback: Loopback, colleague: OsUser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As callers of their own they would be 65,536."""
+    table = tmp_path / "subuid"
+    table.write_text(f"root:1000:5\n{colleague.name}:2000000000:65536\n")
+    monkeypatch.setattr(callers_linux, "SUBORDINATES", table)
+    asked = Callers(Linux())
+    for number in (2_000_000_000, 2_000_065_535):
+        with OsUser("", number, number).connect(loopback.port, loopback.server.getsockname()[0]):
+            _, ends = loopback.accept()
+            for _ in range(2):
+                assert await asked.of(ends) == Caller(colleague.name, str(colleague.uid))
+    with OsUser("", 2_000_065_536, colleague.gid).connect(loopback.port, loopback.server.getsockname()[0]):
+        _, ends = loopback.accept()
+        assert await asked.of(ends) == Caller(user_id="2000065536")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such table")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("4242:100000:65536", "4242"),
+        ("4242:100000:7", "100007"),
+        ("root:100000:65536", "100007"),
+        ("0:100000:65536", "100007"),
+        ("nobody-is-called-so:100000:65536", "100007"),
+        ("4242:100000:65536\n4243:100000:65536", "100007"),
+        ("4242:100000\n4242:x:9\n4242\n# 4242\n\n4242:100000:-1", "100007"),
+    ],
+)
+def test_whose_number_it_is(line: str, expected: str) -> None:
+    """Never root's: its containers may be other people's. Where it may be two users', it is nobody's but its own."""
+    assert callers_linux.main_user(line, "100007") == expected
 
 
 # --- Windows' table -------------------------------------------------------------------------------------------------
