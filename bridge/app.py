@@ -134,7 +134,7 @@ class App:
         )
 
         first_use = FirstUse(asks, self._bus, self.sign_in_url)
-        door = Door(self._find, passwords, Guesses(clock), asks, first_use)
+        door = Door(self._find, passwords, Guesses(clock), asks, first_use, clock)
         self._services = Services(
             door.admit, self._tokens.access_token, Turns(), ConnectionCap(), callers, self.visitors.asked
         )

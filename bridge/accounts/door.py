@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 from bridge.accounts.asking import Asks
 from bridge.accounts.guesses import Guesses
 from bridge.accounts.os_users import is_bound_to, why_not
 from bridge.accounts.passwords import LocalPasswords
+from bridge.clock import Clock
 from bridge.config.values import same_name
 from bridge.errors import AuthorizationRequired, LimitReached, LoginRefused
 from bridge.model import Account, Caller, Login
@@ -15,6 +17,10 @@ from bridge.observe.logs import trouble
 
 AskCaller = Callable[[], Awaitable[Caller]]
 """Whose program it is; costs something, so it is called only where the answer matters."""
+
+BEAT = 0.05
+"""Seconds: the answer "no" takes one of them or several whole ones, whatever was done for it. An account's record is
+read from the store, which takes a millisecond; that of all names that mean none is in memory nearly always."""
 
 FIRST_USE_SHORTEST = 8
 """Characters of a password that is kept on first use. What a CRM has stored was a mailbox's password once, and neither
@@ -31,6 +37,7 @@ class Door:
         guesses: Guesses,
         asks: Asks,
         first_use: Callable[[Account], AuthorizationRequired],
+        clock: Clock,
     ) -> None:
         """`first_use`: tells the person that somebody wants the account, and makes what the mail program is told."""
         self._find = find
@@ -38,6 +45,7 @@ class Door:
         self._guesses = guesses
         self._asks = asks
         self._first_use = first_use
+        self._clock = clock
 
     async def admit(self, login: Login, caller_of: AskCaller) -> Account:
         """The account that this login opens. A name that means none gets the same answers after the same time.
@@ -45,6 +53,16 @@ class Door:
         Raises: LoginRefused, late if there were many; LimitReached; StoreUnavailable, StoreCorrupt;
         AuthorizationRequired where the password is to be kept on first use.
         """
+        started = self._clock.monotonic()
+        try:
+            return await self._admit(login, caller_of)
+        except (LoginRefused, LimitReached):
+            taken = self._clock.monotonic() - started
+            await self._clock.pause(math.ceil(taken / BEAT) * BEAT - taken)
+            raise
+
+    async def _admit(self, login: Login, caller_of: AskCaller) -> Account:
+        """Without its time."""
         account = self._find(login.username)
         verdict = await self._passwords.judge(account.address if account is not None else None, login.password)
         if account is None:

@@ -12,9 +12,9 @@ import pytest
 
 from bridge.accounts.asking import ADDRESSES, CALLERS, LIFE, PASSWORDS, TELL_EVERY, Asks
 from bridge.accounts.door import Door
-from bridge.accounts.guesses import GUESSES, Guesses
+from bridge.accounts.guesses import AT_ONCE, GUESSES, Guesses
 from bridge.accounts.os_users import is_bound_to
-from bridge.accounts.passwords import Kept, LocalPasswords
+from bridge.accounts.passwords import Kept, LocalPasswords, Verdict
 from bridge.accounts.wishes import Wishes
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, LoginRefused, PasswordUnknown
 from bridge.model import Account, Caller, Ends, Login, Protocol
@@ -46,7 +46,7 @@ class House:
         self.store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
         self.passwords = LocalPasswords(self.store, self.clock)
         self.asks = Asks(self.clock)
-        self.door = Door(self.find, self.passwords, Guesses(self.clock), self.asks, self.first_use)
+        self.door = Door(self.find, self.passwords, Guesses(self.clock), self.asks, self.first_use, self.clock)
         self.noted: list[tuple[str, str, str]] = []
         self.pages = Wishes(
             self.find, self.passwords, self.asks, self.clock, self.caller_of, self.program_of, self.note
@@ -119,6 +119,30 @@ async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_wh
     wrong, right = await house.refused("CANARY-more", caller=BOB), await house.refused(CHOSEN, caller=BOB)
     assert (type(wrong), wrong.public) == (type(right), right.public)
     assert await house.log_in(CHOSEN, caller=ALICE) is house.account, "who has shown it before knows it"
+
+
+async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which happens for an account alone: the one of all names that mean none is in memory."""
+    house, judge = House(), LocalPasswords.judge
+
+    async def slow(passwords: LocalPasswords, address: str | None, password: Secret[bytes]) -> Verdict:
+        house.clock.advance(0.0002 if address is None else 0.0015)
+        return await judge(passwords, address, password)
+
+    monkeypatch.setattr(LocalPasswords, "judge", slow)
+    for number in range(AT_ONCE + 1):
+        took = {}
+        for name in (ADDRESS, NOBODY):
+            before = house.clock.monotonic()
+            login = Login(Protocol.IMAP, name, Secret(f"CANARY-{number}".encode()))
+            work = asyncio.ensure_future(house.door.admit(login, house.caller_of))  # noqa: TID251  as in log_in()
+            while not work.done():
+                await asyncio.sleep(0)
+                house.clock.advance(0.0001)
+            with pytest.raises(LoginRefused):
+                work.result()
+            took[name] = house.clock.monotonic() - before
+        assert took[ADDRESS] == pytest.approx(took[NOBODY], abs=0.0005)
 
 
 async def test_a_name_that_means_no_account_is_answered_like_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
