@@ -139,6 +139,21 @@ def test_the_administrators_cookie_is_of_no_use_to_a_colleague(fresh: Bridge, co
     assert ALICE not in ask(colleague, fresh, "/", Cookie=both)[1]
 
 
+def test_a_form_that_a_colleague_was_shown_is_of_no_use_in_the_administrators_browser(
+    fresh: Bridge, colleague: OsUser
+) -> None:
+    """Their page on another port of localhost gives the browser its cookie; an old browser does not say whose form it
+    sends."""
+    _, _, session = ask(None, fresh, f"/admin/{admin_token(fresh)}")
+    path = f"/accounts/{ALICE}"
+    for user, expected in ((colleague, 403), (None, 200)):
+        _, page, form = ask(user, fresh, f"/sign-in/{ALICE}")
+        field = re.search(r'name="form" value="([0-9a-f]+)"', page)
+        assert field is not None
+        both = f"{session}; {form}"
+        assert ask(None, fresh, f"{path}/rotate", {"form": field[1], "at_once": "on"}, Cookie=both)[0] == expected
+
+
 def test_a_ticket_that_a_colleague_reads_in_the_list_of_processes_opens_nothing(
     fresh: Bridge, colleague: OsUser
 ) -> None:

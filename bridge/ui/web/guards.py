@@ -131,16 +131,19 @@ class Forms:
         cookie = request.cookies.get(cookie_name("form", request), "")
         if len(cookie) != 43:
             cookie = secrets.token_urlsafe(32)
-        return cookie, self._field(cookie)
+        return cookie, self._field(request, cookie)
 
     def accept(self, request: web.Request, field: str) -> bool:
         """True if cookie and field belong together and the browser does not name another site."""
         cookie = request.cookies.get(cookie_name("form", request), "")
-        matches = hmac.compare_digest(self._field(cookie).encode(), field.encode("utf-8", "surrogatepass"))
+        matches = hmac.compare_digest(self._field(request, cookie).encode(), field.encode("utf-8", "surrogatepass"))
         return matches and cookie != "" and not is_foreign(request, self._hosts)
 
-    def _field(self, cookie: str) -> str:
-        return hmac.new(self._key, cookie.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    def _field(self, request: web.Request, cookie: str) -> str:
+        """For browsers of this OS user: a program of somebody else, on another port of localhost, can give a browser a
+        cookie that it was shown a form with, and not every browser says that the form comes from there."""
+        text = f"{user_of(request)} {cookie}"
+        return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 class Administrators:
