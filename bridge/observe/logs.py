@@ -235,7 +235,8 @@ class _AsText:
         return " ".join(words) + (f"\n{places}" if places else "")
 
 
-_is_plain = re.compile(r"[^\s\"'=\x00-\x1f\x7f]+").fullmatch
+_is_plain = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+").fullmatch
+"""Nor what a terminal obeys, or writes from right to left: C1 controls, and marks of direction."""
 
 _SUSPICIOUS = re.compile(
     r"(?i)(?P<name>\b(?:auth=bearer|bearer|access_token|refresh_token|id_token|client_secret|code_verifier|code|password|passwd|assertion)"

@@ -159,6 +159,15 @@ def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.Stri
     )
 
 
+@pytest.mark.parametrize("sign", ["\x1b", "\x7f", "\x85", "\x9b", "\u200b", "\u2028", "\u202e", "\u2066", "\ufeff"])
+def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, sign: str) -> None:
+    """Anybody may log in with any user name; U+009B is what ESC and a bracket are."""
+    logs.configure("info", "text", stream)
+    logs.event("login.refused", username=f"é{sign}31mx")
+    assert stream.getvalue().endswith(f" username={f'é{sign}31mx'!r}\n")
+    assert sign not in stream.getvalue()
+
+
 @pytest.mark.parametrize("shortest", ["code=123456", "1//01234567"])
 def test_the_shortest_text_that_may_be_a_secret_is_looked_at(shortest: str) -> None:
     """Shorter ones are not searched, since nothing would be found: half the time of a log line."""
