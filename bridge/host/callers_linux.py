@@ -41,8 +41,10 @@ SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
-_NO_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
-"""Any interface, and INET_DIAG_NOCOOKIE twice."""
+_LINK = struct.Struct("=I")
+"""An interface's number; 0 for any, but a socket of a link's address is found by its own alone."""
+_NO_COOKIE = struct.pack("=II", 0xFFFFFFFF, 0xFFFFFFFF)
+"""INET_DIAG_NOCOOKIE twice."""
 _ERROR = struct.Struct("=i")
 """Of nlmsgerr: an errno, negative."""
 _ANSWER = struct.Struct("=xBxx48x12xII")
@@ -156,7 +158,8 @@ def ask_kernel(ends: Ends) -> Owner | None:
     family = socket.AF_INET if len(client) == 4 else socket.AF_INET6
     ports = _PORTS.pack(ends.client[1], ends.ours[1])
     addresses = client.ljust(16, b"\0") + ours.ljust(16, b"\0")
-    question = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ports + addresses + _NO_COOKIE
+    question = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ports + addresses
+    question += _LINK.pack(_link(ends)) + _NO_COOKIE
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, SOCK_DIAG) as netlink:
         netlink.settimeout(REPLY_SECONDS)
         netlink.sendto(_HEADER.pack(_HEADER.size + len(question), BY_FAMILY, IS_REQUEST, 1, 0) + question, (0, 0))
@@ -170,6 +173,11 @@ def ask_kernel(ends: Ends) -> Owner | None:
     state, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
     # Where the connection has ended, the kernel answers with a listener at the client's port, if there is one.
     return Owner(str(user), inode) if state in HELD and inode else None
+
+
+def _link(ends: Ends) -> int:
+    links = (host.partition("%")[2] for host in (ends.client[0], ends.ours[0]))
+    return next((int(link) for link in links if link.isdecimal()), 0)
 
 
 def find_in_table(table: bytes, ends: Ends) -> Owner | None:

@@ -15,6 +15,7 @@ import contextlib
 import socket
 import ssl
 from abc import ABC, abstractmethod
+from typing import Any
 
 from bridge.errors import PeerGone
 from bridge.model import Ends
@@ -108,4 +109,10 @@ def ends_of(sock: socket.socket) -> Ends | None:
         client, ours = sock.getpeername(), sock.getsockname()
     except OSError:
         return None
-    return Ends(client[:2], ours[:2]) if sock.family in {socket.AF_INET, socket.AF_INET6} else None
+    return Ends(_end(client), _end(ours)) if sock.family in {socket.AF_INET, socket.AF_INET6} else None
+
+
+def _end(name: Any) -> tuple[str, int]:
+    """With the link of an address that is one of a link's: fe80::1%2."""
+    host, port, *more = name
+    return (f"{host}%{more[1]}" if any(more[1:]) else host), port

@@ -17,6 +17,7 @@ from bridge.host import callers, callers_linux, callers_macos, callers_windows
 from bridge.host.callers import ELSEWHERE, GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, NotAtOnce, Owner
 from bridge.host.callers_linux import Linux, ask_kernel
 from bridge.model import Caller, Ends
+from bridge.relay.channel import ends_of
 from bridge.threads import NotDone
 from tests.servers.os_user import OsUser, network_address, os_user
 
@@ -275,6 +276,36 @@ async def test_whoever_comes_from_another_address_of_this_machine_is_the_same_us
         assert await Callers(Told()).of(ends) == Caller(host=source, unknown=NOT_TOLD)
     named = Ends(ends.client, ("", 0))
     assert await Callers(Linux()).of(named) == Caller(host=source, unknown=ELSEWHERE), "who was named by a balancer"
+
+
+def link_address() -> tuple[str, int]:
+    """One that this machine has on a link, and the link's number; skips the calling test where it has none."""
+    table = Path("/proc/net/if_inet6")
+    for line in table.read_text().splitlines() if table.exists() else []:
+        address, link, _, scope, *_ = line.split()
+        if scope == "20":
+            return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address)), int(link, 16)
+    pytest.skip("this machine has no address on a link")
+
+
+@on_linux
+async def test_whoever_comes_by_a_links_address_is_that_user(colleague: OsUser) -> None:
+    """The kernel finds such a socket by its link alone: as nobody's, a user would have all places of a mail port."""
+    host, link = link_address()
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("::", 0), family=socket.AF_INET6))
+        for source in (host, ""):
+            client = stack.enter_context(colleague.open_socket(socket.AF_INET6))
+            if source:
+                client.bind((source, 0, 0, link))
+            client.connect((host, server.getsockname()[1], 0, link))
+            ends = ends_of(stack.enter_context(server.accept()[0]))
+            assert ends is not None
+            assert ends.ours[0] == f"{host}%{link}"
+            assert await Callers(Linux()).of(ends) == Caller(colleague.name, str(colleague.uid))
+            owner = Linux().owner(ends)
+            assert owner is not None
+            assert owner.user_id == str(colleague.uid)
 
 
 # --- a user's other numbers ------------------------------------------------------------------------------------------

@@ -65,16 +65,21 @@ class OsUser:
     def connect(self, port: int, host: str = "127.0.0.1", source: str = "") -> socket.socket:
         """A connection of theirs, from this address of the machine: to the kernel a socket is whose program has made
         it."""
-        before = os.geteuid()
-        os.seteuid(self.uid)
-        try:
-            sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        finally:
-            os.seteuid(before)
-        sock.settimeout(60)
+        sock = self.open_socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if source:
             sock.bind((source, 0))
         sock.connect((host, port))
+        return sock
+
+    def open_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """One of theirs that is not connected yet."""
+        before = os.geteuid()
+        os.seteuid(self.uid)
+        try:
+            sock = socket.socket(family)
+        finally:
+            os.seteuid(before)
+        sock.settimeout(60)
         return sock
 
 
