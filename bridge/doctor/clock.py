@@ -32,7 +32,7 @@ def skew(date_header: str, asked: float, answered: float) -> float | None:
     """
     try:
         theirs = parsedate_to_datetime(date_header)
-    except (ValueError, IndexError, TypeError):
+    except (ValueError, IndexError, OverflowError, TypeError):
         return None
     if theirs.tzinfo is None:
         theirs = theirs.replace(tzinfo=UTC)

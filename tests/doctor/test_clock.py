@@ -25,7 +25,9 @@ def test_the_skew_is_what_cannot_be_explained_otherwise(asked: float, answered: 
     assert skew(DATE, asked, answered) == expected
 
 
-@pytest.mark.parametrize("header", ["", "yesterday", "Tue, 99 Nov 1994 08:12:31 GMT"])
+@pytest.mark.parametrize(
+    "header", ["", "yesterday", "Tue, 99 Nov 1994 08:12:31 GMT", "Tue, 15 Nov 1994 08:12:31 +99999999999999"]
+)
 def test_what_is_no_date_says_nothing(header: str) -> None:
     assert skew(header, THEN, THEN) is None
 

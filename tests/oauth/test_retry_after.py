@@ -31,6 +31,8 @@ DATE = "Wed, 25 Nov 2026 10:00:00 GMT"
         ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 -0000", "Date": DATE}, 0),
         ({"Retry-After": "-5"}, 0),
         ({"Retry-After": "soon"}, 0),
+        ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 +99999999999999", "Date": DATE}, 0),
+        ({"Retry-After": "Wed, 25 Nov 2026 10:00:30 GMT", "Date": "Wed, 25 Nov 99999999999999999999 10:00:00 GMT"}, 0),
         ({"Retry-After": "٣"}, 0),
         ({"Retry-After": ""}, 0),
         ({}, 0),
