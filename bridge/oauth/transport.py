@@ -155,8 +155,9 @@ class Transport(HTTPAdapter):
 def _check_redirect(response: requests.Response, method: str, url: str, host: str) -> None:
     if response.is_redirect:
         try:
-            target = urlsplit(urljoin(url, response.headers["location"]))
-        except ValueError:  # "http://[": to nowhere
+            location = response.headers["location"].encode("latin-1").decode()  # as requests does, where it follows
+            target = urlsplit(urljoin(url, location))
+        except ValueError:  # "http://[", or octets that are no UTF-8: to nowhere
             raise _redirected(host) from None
         origin = urlsplit(url)
         if method != "GET" or (target.scheme, target.netloc) != (origin.scheme, origin.netloc):
