@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,7 @@ class World:
 async def test_a_sign_in_is_completed_by_its_state_and_kept() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
+    assert pending.expires_at == it.clock.now() + 600
     assert await it.authorizations.complete({"state": pending.state, "code": "c"}) == ALICE.address
     assert [account for account, _ in it.kept] == [ALICE]
     assert it.authorizations.find(ALICE.address) is None
@@ -200,6 +202,7 @@ async def test_a_second_begin_gives_the_code_under_way() -> None:
     async with it.authorizations.running():
         pending = await it.authorizations.begin(ALICE)
         assert isinstance(pending.request, DeviceRequest)
+        assert pending.expires_at == it.clock.now() + 900
         assert await it.authorizations.begin(ALICE) is pending
     assert it.device.begun == 1
 
@@ -237,10 +240,10 @@ async def test_polls_keep_the_interval_and_slow_down_makes_it_longer_for_good() 
 
 async def test_an_outage_between_two_polls_ends_nothing_and_is_asked_less_and_less() -> None:
     away = ProviderUnavailable("away")
-    it = World(away, away, away, WAIT, None)
+    it = World(away, away, away, away, away, WAIT, None)
     start = it.clock.monotonic()
     await device_ends(it)
-    assert [at - start for at in it.device.polls] == [5, 15, 35, 75, 80]
+    assert [at - start for at in it.device.polls] == [5, 15, 35, 75, 135, 195, 200]
     assert len(it.kept) == 1
 
 
@@ -252,12 +255,15 @@ async def test_an_outage_between_two_polls_ends_nothing_and_is_asked_less_and_le
         (ProviderRefused("no such app"), "provider"),
     ],
 )
-async def test_an_answer_that_ends_a_device_sign_in_is_told_once(answer: BridgeError, code: str) -> None:
+async def test_an_answer_that_ends_a_device_sign_in_is_told_once(
+    answer: BridgeError, code: str, log: io.StringIO
+) -> None:
     it = World(WAIT, answer)
     pending = await device_ends(it)
     assert it.kept == []
     assert it.notices == [AuthorizationEnded(ALICE.address, code, str(answer), answer.diagnosis, pending.attempt)]
     assert len(it.device.polls) == 2
+    assert "sign_in.bug" not in log.getvalue()
 
 
 BUG = Diagnosis.of("sign_in.bug")
@@ -303,6 +309,53 @@ async def test_a_cancelled_code_is_polled_no_more_and_a_new_one_may_follow() -> 
             await asyncio.sleep(0)
         assert len(it.device.polls) == polls
     assert [notice.code for notice in it.notices if isinstance(notice, AuthorizationEnded)] == ["cancelled"] * 2
+
+
+class SlowToAnswer(ScriptedDevice):
+    """The person has finished; the answer that says so takes a while."""
+
+    def __init__(self, behind: StrictProvider) -> None:
+        super().__init__(behind, None)
+        self.polled, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
+        self.polled.set()
+        await self.gate.wait()
+        return await super().poll(request)
+
+
+@pytest.mark.parametrize("is_begun_again", [False, True])
+async def test_what_was_cancelled_while_the_provider_answers_brings_nothing_and_ends_no_other(
+    is_begun_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = World()
+    device = SlowToAnswer(it.strict)
+    monkeypatch.setattr(it.authorizations, "_providers", {"acme": device})
+    async with it.authorizations.running():
+        await it.authorizations.begin(ALICE)
+        await device.polled.wait()
+        it.authorizations.cancel(ALICE.address)
+        second = await it.authorizations.begin(ALICE) if is_begun_again else None
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert it.authorizations.find(ALICE.address) is second
+        it.authorizations.cancel(ALICE.address)
+        device.gate.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert it.kept == []
+
+
+async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed() -> None:
+    it = World()
+    changed, other = await it.authorizations.begin(ALICE), await it.authorizations.begin(SALES)
+    it.accounts[ALICE.address] = replace(ALICE, subject="bob@example.com")
+    it.authorizations.drop_changed()
+    assert it.authorizations.find(ALICE.address) is None
+    assert it.authorizations.find(SALES.address) is other
+    (notice,) = it.notices
+    assert isinstance(notice, AuthorizationEnded)
+    assert (notice.code, notice.attempt) == ("cancelled", changed.attempt)
 
 
 async def test_leaving_ends_the_polls_under_way() -> None:

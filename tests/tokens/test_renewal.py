@@ -11,7 +11,7 @@ from bridge.model import Account, Subject
 from bridge.notices import Forgotten
 from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, LOOK_EVERY, SPREAD, Renewal, share_of
 from tests.clocks import ManualClock
-from tests.tokens.fakes import ALICE, StrictProvider
+from tests.tokens.fakes import ALICE, FailingStore, StrictProvider
 from tests.tokens.test_service import World, world
 
 
@@ -67,6 +67,30 @@ async def test_a_sign_in_that_another_node_has_removed_gives_no_token_any_more()
         with pytest.raises(AuthorizationRequired):
             await other.service.access_token(ALICE)
         assert other.heard(Forgotten) == 1
+
+
+class Looking(FailingStore):
+    """Something happens between what is stored and the answer that tells of it."""
+
+    async def happens(self) -> object:
+        return None
+
+    async def keys(self, prefix: str) -> list[str]:
+        found = await super().keys(prefix)
+        await self.happens()
+        return found
+
+
+async def test_who_signs_in_while_removals_are_looked_for_stays_signed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Looking()
+    async with world(store) as it, world(store, it.clock) as other:
+        await it.sign_in()
+        await other.service.access_token(ALICE)
+        await it.service.forget(ALICE)
+        monkeypatch.setattr(store, "happens", other.sign_in)
+        await renewal(other).look()
+        assert (await other.service.access_token(ALICE)).is_fresh(it.clock.now())
+        assert other.heard(Forgotten) == 0
 
 
 async def test_after_a_suspend_the_first_look_renews() -> None:
@@ -157,6 +181,15 @@ async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:
         it.clock.advance(900)
         await ahead.look()
         assert (await it.service.standing(ALICE)).detail == ""
+
+
+async def test_a_look_saves_what_the_store_did_not_take() -> None:
+    async with world() as it:
+        await it.refresh_onto_a_full_disk()
+        before = (await it.vault.load(ALICE.address)).version
+        it.store.is_full = False
+        await Renewal(it.service, lambda address: None, it.clock).look()
+        assert (await it.vault.load(ALICE.address)).version > before
 
 
 async def test_an_account_that_left_the_configuration_is_not_renewed() -> None:

@@ -15,6 +15,7 @@ from bridge.errors import (
     BridgeError,
     ProviderRefused,
     ProviderUnavailable,
+    StoreCorrupt,
     StoreUnavailable,
     UpstreamRefused,
 )
@@ -23,7 +24,9 @@ from bridge.model import AccessToken, Account, Subject
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, NoticeBus, RefreshFailed
 from bridge.oauth.base import Provider
 from bridge.secret import Secret
+from bridge.stores.base import Record
 from bridge.tokens import refresh
+from bridge.tokens import service as module
 from bridge.tokens.service import PATIENCE, TokenService, Verify
 from bridge.tokens.vault import Vault
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
@@ -325,6 +328,17 @@ async def test_peer_09_a_refused_token_is_replaced_once_and_then_left_alone() ->
         assert it.provider.refreshes == 1
 
 
+async def test_scripts_hear_of_a_grant_that_has_ended() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.end()
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+        told = [found.event for found in map(event_of, it.notices) if found is not None]
+        assert told == ["refresh-failed", "authorization-needed"]
+
+
 async def test_trap_29_peer_08_the_wrong_person_is_named_and_nothing_is_stored() -> None:
     async with world() as it:
         it.provider.subject = Subject("mallory@example.com")
@@ -480,6 +494,104 @@ async def test_forget_works_while_the_provider_is_away() -> None:
         assert (await it.vault.load(ALICE.address)).entry is None
 
 
+class Overtaken(FailingStore):
+    """Somebody else is quicker by one change, as many times as the test says."""
+
+    times = 0
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        await self._changed_before(key, value, expected)
+        return await super().put(key, value, expected=expected)
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        if (record := await self.get(key)) is not None:
+            await self._changed_before(key, record.value, expected)
+        await super().delete(key, expected=expected)
+
+    async def _changed_before(self, key: str, value: bytes, expected: int) -> None:
+        if self.times:
+            self.times -= 1
+            await super().put(key, value, expected=expected)
+
+
+async def test_what_others_change_in_between_stops_neither_a_sign_in_nor_a_sign_out() -> None:
+    store = Overtaken()
+    async with world(store) as it:
+        store.times = 2
+        token = await it.sign_in()
+        assert await it.service.access_token(ALICE) == token
+        store.times = 2
+        await it.service.forget(ALICE)
+        assert (await it.vault.load(ALICE.address)).entry is None
+        store.times = module.ROUNDS
+        with pytest.raises(StoreUnavailable, match="is being changed by somebody else"):
+            await it.sign_in()
+        store.times = module.ROUNDS
+        with pytest.raises(StoreUnavailable, match="is being changed by somebody else"):
+            await it.service.forget(ALICE)
+        assert it.heard(Authorized) == it.heard(Forgotten) == 1
+
+
+async def test_where_nobody_has_signed_in_there_is_nothing_to_forget() -> None:
+    async with world() as it:
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == []
+
+
+class Damaged(FailingStore):
+    """What is in it does not open, from when the test says so."""
+
+    is_damaged = is_newer = False
+
+    async def get(self, key: str) -> Record | None:
+        record = await super().get(key)
+        if record is not None and self.is_damaged:
+            raise StoreCorrupt("damaged", version=None if self.is_newer else record.version)
+        return record
+
+
+async def test_a_damaged_record_can_be_forgotten_but_not_one_that_a_newer_mail_bridge_can_read() -> None:
+    store = Damaged()
+    async with world(store) as it:
+        await it.sign_in()
+        store.is_damaged = store.is_newer = True
+        with pytest.raises(StoreCorrupt):
+            await it.service.forget(ALICE)
+        assert await it.vault.addresses() == [ALICE.address]
+        store.is_newer = False
+        await it.service.forget(ALICE)
+        assert await it.vault.addresses() == []
+        assert it.heard(Forgotten) == 1
+
+
+async def test_a_session_from_before_a_reload_without_its_provider_is_told_to_come_again() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.providers.clear()
+        with pytest.raises(ProviderUnavailable, match="the provider acme is no longer configured"):
+            await it.service.access_token(ALICE)
+
+
+async def test_a_refused_token_does_not_come_back_by_a_refresh_that_was_under_way() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.clock.advance(2000)  # less than half of its life is left
+        it.provider.gate.clear()
+
+        async def refused() -> None:
+            with pytest.raises(ProviderUnavailable):
+                await it.service.access_token(ALICE, refused=token)
+
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            group.create_task(refused())
+            await asyncio.sleep(0)
+            it.provider.problem = ProviderUnavailable("away")
+            it.provider.gate.set()
+        assert first.result() == token
+
+
 async def test_adopt_tries_the_token_before_it_is_stored() -> None:
     async with world() as it:
         good = it.provider.issue().grant
@@ -510,6 +622,13 @@ async def test_standing_tells_who_and_why() -> None:
         standing = await it.service.standing(ALICE)
         assert standing.is_signed_in
         assert standing.signed_in_as == "alice@example.com"
+        it.provider.subject = Subject("al@example.com", aliases=frozenset({"alice@example.com"}))
+        token = await it.sign_in()
+        standing = await it.service.standing(ALICE)
+        assert (standing.signed_in_as, standing.expires_at) == ("al@example.com", token.expires_at)
+        it.store.is_away = True
+        standing = await it.service.standing(ALICE)
+        assert (standing.is_signed_in, standing.is_readable, standing.detail) == (False, False, "the disk is away")
 
 
 @pytest.mark.parametrize(("kind", "times"), [(ProviderUnavailable, 0), (ProviderRefused, 2)])
@@ -609,3 +728,15 @@ async def test_leaving_waits_for_an_answer_that_is_late() -> None:
         asyncio.get_running_loop().call_soon(it.provider.gate.set)
         stored = await it.vault.load(ALICE.address)
     assert (await it.vault.load(ALICE.address)).version > stored.version
+
+
+async def test_leaving_does_not_wait_for_ever_and_then_no_refresh_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.0)
+    async with asyncio.timeout(30), world(patience=0.02) as it:
+        await it.sign_in()
+        it.clock.advance(3600)
+        it.provider.gate.clear()
+        with pytest.raises(ProviderUnavailable):
+            await it.service.access_token(ALICE)
+    with pytest.raises(StoreUnavailable, match="mail-bridge is stopping"):
+        await it.service.access_token(ALICE)
