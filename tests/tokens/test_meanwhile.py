@@ -378,3 +378,29 @@ async def test_a_store_that_is_damaged_during_a_refresh_ends_neither_the_refresh
             it.provider.gate.set()
         assert asked.result().value.reveal() == "CANARY-access-2"
         assert (await Vault(it.store).load(ALICE.address)).version == 2
+
+
+async def test_another_process_that_refreshes_for_too_long_is_the_accounts_trouble() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        assert await it.vault.acquire_lease(ALICE.address, "another", leases.LEASE_SECONDS)
+        before = it.clock.monotonic()
+        with pytest.raises(ProviderUnavailable, match=r"another mail-bridge has been refreshing alice@example.com"):
+            await it.service.access_token(ALICE)
+        assert it.clock.monotonic() - before == pytest.approx(leases.LEASE_PATIENCE, abs=2 * leases.LEASE_POLL)
+        assert it.provider.refreshes == 0
+
+
+class KeepsLeases(FailingStore):
+    """It is away when the lease is given back."""
+
+    async def release_lease(self, name: str, holder: str) -> None:
+        raise StoreUnavailable("the disk is away")
+
+
+async def test_a_lease_that_cannot_be_given_back_costs_no_token() -> None:
+    async with world(KeepsLeases()) as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
