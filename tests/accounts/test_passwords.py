@@ -19,6 +19,7 @@ from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record
 from bridge.stores.memory import MemoryStore
+from bridge.stores.sealed import KEY_BYTES, SealedStore
 from tests.clocks import ManualClock
 
 T = TypeVar("T")
@@ -396,6 +397,41 @@ async def test_a_record_that_cannot_be_read_is_reported_without_its_content_and_
     record = await store.get("password/" + ALICE)
     assert record is not None
     assert record.value == content
+
+
+async def test_a_damaged_record_is_replaced_by_a_new_password_and_its_error_says_how(
+    store: Outage, clock: ManualClock
+) -> None:
+    sealed = SealedStore(store, Secret(bytes(KEY_BYTES)))
+    key = "password/" + ALICE
+    for content, is_replaced in ((b"\x01damaged", True), (b"\x02 of a newer one", False)):
+        passwords = LocalPasswords(sealed, clock)
+        await passwords.current(ALICE)
+        record = await store.get(key)
+        assert record is not None
+        await store.put(key, content, expected=record.version)
+        clock.advance(RECHECK_AFTER)
+        with pytest.raises(StoreCorrupt) as caught:
+            await passwords.check(ALICE, typed(CHOSEN))
+        assert (f"accounts password --rotate {ALICE}" in str(caught.value)) is is_replaced
+        with pytest.raises(StoreCorrupt):
+            await passwords.current(ALICE)
+        if is_replaced:
+            assert await passwords.check(ALICE, typed(await passwords.rotate(ALICE)))
+        else:
+            with pytest.raises(StoreCorrupt):
+                await passwords.rotate(ALICE)
+
+
+async def test_an_older_mail_bridge_can_read_what_holds_no_hash(passwords: LocalPasswords, store: Outage) -> None:
+    await passwords.rotate(ALICE)
+    await passwords.keep("bob@example.com", Kept.of(typed(CHOSEN)))
+    formats = []
+    for address in (ALICE, "bob@example.com"):
+        record = await store.get("password/" + address)
+        assert record is not None
+        formats.append(json.loads(record.value)["format"])
+    assert formats == [1, 2]
 
 
 async def test_guesses_at_names_without_number_do_not_fill_the_memory(passwords: LocalPasswords) -> None:
