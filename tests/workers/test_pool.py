@@ -15,17 +15,19 @@ import pytest
 from bridge.clock import SystemClock
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
+from bridge.errors import BridgeError
 from bridge.host.workers import UnixPassage
-from bridge.model import Caller, Ends, Protocol
+from bridge.model import AccessToken, Caller, Ends, Protocol
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
 from bridge.relay.session import Services
 from bridge.relay.welcome import CallerOf, nobody_knows
+from bridge.secret import Secret
 from bridge.workers.link import HANDED, Passage
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
 from bridge.workers.running import RunningWorker
-from bridge.workers.wire import Manner
+from bridge.workers.wire import Manner, pack
 
 
 class Worker:
@@ -49,11 +51,15 @@ class Worker:
 
     async def handed(self) -> str:
         """The next mail client that the bridge hands over."""
+        return str((await self.told(HANDED))[1])
+
+    async def told(self, *kinds: str) -> list[Any]:
+        """The next message of one of these kinds; the others before it are passed over."""
         while True:
             lines = await asyncio.get_running_loop().sock_recv(self.theirs, 65536)
             for line in lines.splitlines():
-                if (message := json.loads(line))[0] == HANDED:
-                    return str(message[1])
+                if (message := json.loads(line))[0] in kinds:
+                    return list(message)
 
 
 class Bench:
@@ -145,12 +151,13 @@ async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_ther
                 await asked.acquire()
             assert bench.cap.count == 4
             fifth = crm.enter_context(socket.create_connection(bench.where))
-            await first.handed()
+            *_, no_place = await first.told(HANDED)
+            assert no_place == "4 connections wait for their login"
             assert asked.locked(), "nobody was asked about the fifth"
             fifth.close()
             answer.set()
-            await second.handed()
-            await first.handed()
+            told = [(await worker.told(HANDED))[-1] for worker in (second, first)]
+            assert sorted(told) == ["", "2 connections wait for their login, 1 more of user 1001"]
             await turns_until(lambda: bench.cap.count == 3)
 
 
@@ -186,6 +193,54 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
             client.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_worker_gets_no_token_where_nobody_has_logged_in(is_there: bool) -> None:
+    """Whatever has got the better of it."""
+    async with serving() as bench:
+        first, _ = bench.started
+        with socket.create_connection(bench.where):
+            conn = await first.handed()
+            first.say(
+                "ask", 7, "token", conn if is_there else "imap-unknown", pack(AccessToken(Secret("old"), 2.0, 1.0))
+            )
+            kind, number, problem = await first.told("answer", "problem")
+            assert (kind, number, problem["error"]) == ("problem", 7, "PeerGone")
+            assert problem["text"] == ("nobody has logged in there" if is_there else "that client has gone")
+
+
+async def test_a_worker_that_does_not_start_is_tried_less_and_less(
+    monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    sleep, pauses, enough = asyncio.sleep, list[float](), asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 9:
+            enough.set()
+        await sleep(0)
+
+    async def start() -> Process:
+        raise BridgeError("no process more")
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, SystemClock())
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(pool.run())
+        await enough.wait()
+        keeping.cancel()
+    assert pauses[:9] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    assert log.getvalue().count("no process more") >= 9
+
+
+async def test_a_worker_that_asks_what_nobody_knows_is_left() -> None:
+    async with serving() as bench:
+        first, _ = bench.started
+        with socket.create_connection(bench.where):
+            conn = await first.handed()
+            first.say("ask", 1, "grant", conn)
+            await turns_until(lambda: bench.listener.sessions == 0)
 
 
 async def test_who_waits_for_a_worker_is_sent_away_at_a_stop(log: io.StringIO) -> None:
