@@ -1,0 +1,57 @@
+"""One worker as the bridge sees it: how many it can serve, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from bridge.host.workers import UnixPassage
+from bridge.workers import running
+from bridge.workers.link import Passage
+from bridge.workers.running import RunningWorker
+
+
+class Stubborn:
+    """A process.Process that does not end by itself."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.passage: Passage = UnixPassage(ours)
+        self._killed = asyncio.Event()
+
+    async def wait(self) -> str:
+        await self._killed.wait()
+        return "killed"
+
+    def kill(self) -> None:
+        self._killed.set()
+
+    def close(self) -> None:
+        self.passage.close()
+        self.theirs.close()
+
+
+async def test_a_worker_that_does_not_end_by_itself_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a bridge that stops would wait for it for ever."""
+    monkeypatch.setattr(running, "END_SECONDS", 0.0)
+    process = Stubborn()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        assert await RunningWorker(1, process, group).ended() == "killed"
+    process.close()
+
+
+@pytest.mark.parametrize(("descriptors", "room"), [(1024, 504), (20, 2), (16, 1), (3, 1)])
+async def test_a_worker_serves_as_many_as_its_descriptors_are_enough_for(descriptors: int, room: int) -> None:
+    process = Stubborn()
+    async with asyncio.TaskGroup() as group:
+        worker = RunningWorker(1, process, group)
+        assert worker.is_full, "it is not ready"
+        worker.ready(descriptors)
+        assert (worker.room, worker.is_full) == (room, False)
+        worker.lose()
+        assert worker.is_full
+    process.close()
