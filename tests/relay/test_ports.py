@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import io
 import os
 import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
 
 import pytest
+import trustme
 
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError, ConfigError
 from bridge.host.sockets import bind
-from bridge.model import Protocol
+from bridge.model import Protocol, TlsMode
 from bridge.relay.limits import ConnectionCap
+from bridge.relay.listener import socket_name
 from bridge.relay.ports import Ports, no_certificate
 from bridge.relay.session import no_room
 from bridge.relay.stopping import Stopping
@@ -65,3 +72,130 @@ def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_i
         assert ports.listeners == [listener]
     finally:
         ports.close()
+
+
+class System:
+    """Gives out sockets, and can have a port that somebody else has."""
+
+    def __init__(self) -> None:
+        self.bound: dict[int, socket.socket] = {}
+        self.taken = 0
+
+    def bind(self, host: str, port: int, what: str) -> list[socket.socket]:
+        if port == self.taken:
+            raise BridgeError(f"{what}: {port} is taken")
+        self.bound[port] = socket.create_server(("127.0.0.1", 0))
+        self.bound[port].setblocking(False)
+        return [self.bound[port]]
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    system = System()
+    yield system
+    for sock in system.bound.values():
+        sock.close()
+
+
+def ports_of(system: System) -> Ports:
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+    return Ports(system.bind, lambda listener, certificate: service, no_certificate)
+
+
+def configured(port: int, *balancers: str) -> ConfiguredListener:
+    return ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"localhost:{port}", proxy_protocol_from=balancers))
+
+
+def test_of_a_change_only_a_port_in_the_same_place_keeps_its_socket(system: System) -> None:
+    """No mail program finds it shut in between; what is elsewhere is opened, and what stays is left alone."""
+    ports = ports_of(system)
+    stays, moves, changes = (configured(port) for port in (1143, 1144, 1145))
+    ports.change((), (stays, moves, changes))
+    old = {port: sock.getsockname() for port, sock in system.bound.items()}
+    changed, moved = configured(1145, "192.0.2.1"), configured(1146)
+    new = ports.change((moves, changes), (changed, moved))
+    names = [socket_name(system.bound[port]) for port in (1143, 1145, 1146)]
+    assert [listener.address for listener in ports.listeners] == names
+    assert [listener.address for listener in new] == names[1:]
+    assert system.bound[1145].getsockname() == old[1145]
+    assert list(system.bound) == [1143, 1144, 1145, 1146]
+    ports.close()
+    assert ports.listeners == []
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():
+            await asyncio.sleep(0)
+
+
+async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.relay.listener.DRAIN_SECONDS", 0.0)
+
+    async def welcome(conn: str, client: socket.socket, peer: str) -> None:
+        with client:
+            await asyncio.Event().wait()
+
+    ports = Ports(system.bind, lambda listener, certificate: welcome, no_certificate)
+    (old,) = ports.change((), (configured(1143),))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(ports.run())
+        with ExitStack() as clients:
+            clients.enter_context(socket.create_connection(system.bound[1143].getsockname()))
+            await until(lambda: old.sessions == 1)
+            (new,) = ports.change((configured(1143),), (configured(1144),))
+            clients.enter_context(socket.create_connection(system.bound[1144].getsockname()))
+            await until(lambda: new.sessions == 1)
+            await until(lambda: system.bound[1143].fileno() < 0)
+            assert old.sessions == 1
+            ports.stop()
+            await until(lambda: old.sessions == new.sessions == 0)
+
+
+def test_a_port_that_is_taken_closes_what_was_opened_before_it_and_changes_nothing(system: System) -> None:
+    ports = ports_of(system)
+    first = configured(1143)
+    (listener,) = ports.change((), (first,))
+    system.taken = 1145
+    with pytest.raises(BridgeError, match=r"listeners\.imap: 1145 is taken"):
+        ports.change((first,), (configured(1144), configured(1145)))
+    assert ports.listeners == [listener]
+    assert [sock.fileno() >= 0 for sock in system.bound.values()] == [True, False]
+    ports.close()
+    assert [sock.fileno() >= 0 for sock in system.bound.values()] == [False, False]
+
+
+def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none_can_be_made(
+    system: System, tmp_path: Path, log: io.StringIO
+) -> None:
+    authority, file = trustme.CA(), tmp_path / "made.pem"
+    is_full, renewed = False, []
+
+    def ensure(names: Iterable[str]) -> str:
+        assert set(names) == {"crm.example.com", "mail.example.com"}
+        if is_full:
+            raise BridgeError("the disk is full")
+        return str(file)
+
+    def issue() -> None:
+        authority.issue_cert("crm.example.com").private_key_and_cert_chain_pem.write_to_path(str(file))
+
+    issue()
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+    ports = Ports(system.bind, lambda listener, certificate: service, ensure, lambda: renewed.append(1))
+    names = {1143: ("crm.example.com",), 1144: ("mail.example.com",)}
+    addresses = [ListenAddress(address=f"localhost:{port}", tls=TlsMode.STARTTLS, names=names[port]) for port in names]
+    ports.change((), [ConfiguredListener(Protocol.IMAP, address) for address in addresses])
+    ports.look()
+    assert renewed == []
+    issue()
+    ports.look()
+    assert renewed == [1]
+    is_full = True
+    issue()
+    ports.look()
+    assert renewed == [1, 1]
+    assert "the disk is full" in log.getvalue()
+    ports.close()
