@@ -140,6 +140,22 @@ async def test_whoever_leaves_in_the_moment_of_his_turn_gives_it_to_the_next() -
     assert not turns._lines
 
 
+async def test_whoever_gives_up_waiting_leaves_no_room_for_one_more() -> None:
+    turns = Turns()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        await holding(turns, 1, stack)
+        gone = await started(group, turns, 1, stack)
+        next_one = await started(group, turns, 1, stack)
+        gone.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gone.cancelled()
+        assert not next_one.done(), "the first one is still there"
+        await stack.aclose()
+        await next_one
+    assert not turns._lines
+
+
 async def test_whoever_gives_up_as_the_last_one_leaves_takes_nothing_of_the_next_ones() -> None:
     turns, held = Turns(), list[int]()
 
