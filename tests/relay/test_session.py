@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
+from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
 from bridge.model import Account, Caller, Ends, Login, Protocol, TlsMode
 from bridge.relay.channel import Channel
 from bridge.relay.limits import Turns
@@ -254,6 +254,26 @@ async def test_once_half_of_the_places_are_taken_a_newcomer_says_who_he_is(trust
                 assert len(asked) == 2
                 assert bridge.cap.count == 3
     assert "1 more of user 1001" in log.getvalue()
+
+
+async def test_who_could_not_be_looked_up_for_a_place_is_looked_up_again_for_the_login(trust: Trust) -> None:
+    """And then no more: it costs something."""
+    answers = [Caller("bob", "1001"), Caller(unknown="not now", is_for_now=True)]
+    found: list[str] = []
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        return answers.pop()
+
+    async def who(login: Login, caller: AskCaller) -> Account:
+        found.extend([(await caller()).user, (await caller()).user])
+        raise LoginRefused("wrong password")
+
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust, most=1) as bridge:
+        bridge.services = replace(bridge.services, caller_of=caller_of, who=who)
+        async with bridge.serving() as (client, _):
+            await greeted(client, Protocol.IMAP)
+            await log_in(client, Protocol.IMAP)
+    assert found == ["bob", "bob"]
 
 
 async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(trust: Trust) -> None:
