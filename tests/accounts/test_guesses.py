@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.accounts import guesses as module
-from bridge.accounts.guesses import AT_ONCE, GUESS_EVERY, GUESSES, LONGEST_DELAY, NAMES, SHOWN, WAITING, Guesses, delay
+from bridge.accounts.guesses import (
+    AT_ONCE,
+    FORGET_EVERY,
+    GUESS_EVERY,
+    GUESSES,
+    LONGEST_DELAY,
+    NAMES,
+    SHOWN,
+    WAITING,
+    Guesses,
+    delay,
+)
 from bridge.errors import LimitReached
 from bridge.model import Caller
 from bridge.secret import Secret
@@ -187,6 +198,17 @@ async def test_made_up_names_do_not_make_room_for_more_guesses() -> None:
         if clock.monotonic() > 1000 + GUESS_EVERY / 2:
             break
     assert sum(len(names) for names in guesses._callers.values()) <= NAMES + 1
+
+
+async def test_made_up_names_do_not_push_out_one_whose_answers_wait_no_more() -> None:
+    """Its delay is forgotten sooner than its guesses are."""
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    assert await guessed(guesses, ALICE, NAME) == GUESSES
+    clock.advance(FORGET_EVERY * GUESSES)
+    for number in range(NAMES):
+        await tried(guesses, clock, ALICE, f"nobody-{number}@example.com", wrong(number))
+    assert await guessed(guesses, ALICE, NAME) == FORGET_EVERY * GUESSES / GUESS_EVERY
 
 
 @pytest.mark.parametrize("names", [2, 32])
