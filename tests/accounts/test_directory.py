@@ -106,6 +106,9 @@ def test_what_is_no_plain_address_of_the_domain_finds_nobody(username: str) -> N
 
 def test_a_shared_mailbox_is_opened_by_whoever_signs_in_for_it() -> None:
     shared, own = directory().find("sales@contoso.com"), directory().find("bob@contoso.com")
+    alias = directory().find("boss@contoso.com")
+    assert alias is not None
+    assert alias.subject == "alice@example.com"
     assert shared is not None
     assert shared.subject == "alice@contoso.com"
     assert own is not None

@@ -36,7 +36,14 @@ def test_a_life_that_is_no_number_of_seconds_is_short(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [{}, {"access_token": ""}, {"access_token": 5}, {"access_token": "t", "token_type": "mac"}]
+    "answer",
+    [
+        {},
+        {"access_token": ""},
+        {"access_token": 5},
+        {"access_token": "t", "token_type": "mac"},
+        {"access_token": "t", "token_type": 5},
+    ],
 )
 def test_an_answer_without_a_bearer_token_is_trouble_of_the_provider(answer: dict[str, Any]) -> None:
     with pytest.raises(ProviderUnavailable):
