@@ -181,6 +181,7 @@ def every_error() -> list[errors.BridgeError]:
         errors.AuthorizationRequired("a@example.com", "http://localhost/", "why", diagnosis=REVOKED),
         errors.AuthorizationFailed("no", code="provider", diagnosis=REVOKED),
         errors.UpstreamRefused("no", text="554 5.2.2", diagnosis=FULL),
+        errors.StoreUnavailable(said("{store} is locked by another program", store="a.db")),
     ]
     return [special[kind] if kind in special else kind("words é") for kind in kinds] + explained
 
@@ -194,6 +195,16 @@ def test_each_error_comes_back_as_it_went(problem: errors.BridgeError) -> None:
     assert back.public == problem.public
     assert back.temporary == problem.temporary
     assert vars(back) == vars(problem)
+
+
+def test_a_switch_that_is_not_there_is_off() -> None:
+    assert [wire.take_switch(data, "at_once") for data in ({}, {"at_once": False}, {"at_once": True})] == [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(wire.WireError, match="at_once is neither true nor false"):
+        wire.take_switch({"at_once": 1}, "at_once")
 
 
 def test_an_error_of_a_class_that_only_one_side_knows_comes_back_as_its_base() -> None:
