@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -135,7 +134,7 @@ class Bridge:
         deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, f"{what!r} is not in\n{self.log}"
-            threading.Event().wait(0.02)
+            time.sleep(0.02)
 
     def _said_now(self) -> str:
         """Without a line that has no end yet."""

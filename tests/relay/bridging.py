@@ -92,7 +92,8 @@ class Bridge:
         self.protocol = protocol
         self.office = Office(protocol, endpoint)
         self.cap = ConnectionCap(most)
-        self.services = Services(self.office.who, self.office.token_for, Turns(), self.cap)
+        self.turns = Turns()
+        self.services = Services(self.office.who, self.office.token_for, self.turns, self.cap)
         self.upstream = Upstream(protocol, dialer, UpstreamContexts())
 
     def frontend(self, channel: Channel) -> Frontend:

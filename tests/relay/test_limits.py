@@ -174,7 +174,8 @@ async def test_whoever_gives_up_as_the_last_one_leaves_takes_nothing_of_the_next
             one.cancel()
         for number in (2, 3):
             sessions.append(group.create_task(session(number)))
-            await asyncio.sleep(0.01)
+            for _ in range(5):
+                await asyncio.sleep(0)
         assert held == [2], "one at a time"
         for one in sessions:
             one.cancel()

@@ -36,6 +36,17 @@ class Last(socket.socket):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+def assert_refused(ports: Ports, before: ConfiguredListener, after: ConfiguredListener, words: str) -> None:
+    """The change from one to the other, in these words; and nothing has changed."""
+    (listener,) = ports.change((), (before,))
+    try:
+        with pytest.raises(ConfigError, match=words):
+            ports.change((before,), (after,))
+        assert ports.listeners == [listener]
+    finally:
+        ports.close()
+
+
 def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_restart() -> None:
     """The kernel gives it to nobody, ourselves included, as long as the old one is open; that is no other program."""
     number = free_ports(1)[0]
@@ -47,13 +58,7 @@ def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_rest
         ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"{host}:{number}"))
         for host in ("127.0.0.1", "localhost")
     )
-    (listener,) = ports.change((), (before,))
-    try:
-        with pytest.raises(ConfigError, match=rf"still has 127\.0\.0\.1:{number}: restart mail-bridge"):
-            ports.change((before,), (after,))
-        assert ports.listeners == [listener]
-    finally:
-        ports.close()
+    assert_refused(ports, before, after, rf"still has 127\.0\.0\.1:{number}: restart mail-bridge")
 
 
 def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_is() -> None:
@@ -65,13 +70,7 @@ def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_i
         ConfiguredListener(Protocol.IMAP, ListenAddress(address="localhost:1143", proxy_protocol_from=balancers))
         for balancers in ((), ("192.0.2.1",))
     )
-    (listener,) = ports.change((), (before,))
-    try:
-        with pytest.raises(ConfigError, match=r'^localhost:1143 cannot be listened on: "Too many open files"$'):
-            ports.change((before,), (after,))
-        assert ports.listeners == [listener]
-    finally:
-        ports.close()
+    assert_refused(ports, before, after, r'^localhost:1143 cannot be listened on: "Too many open files"$')
 
 
 class System:

@@ -136,7 +136,10 @@ async def test_a_login_that_waits_for_its_mailboxs_turn_is_told_to_come_again(tr
             bridge.office.known.clear()
             await second.say(*login_lines(protocol))
             await bridge.office.known.wait()
-            await asyncio.sleep(0.01)
+            (line,) = bridge.turns._lines.values()
+            async with asyncio.timeout(20):
+                while not line._waiting:
+                    await asyncio.sleep(0)
             stop(bridge)
             for session in (inside, waiting):  # whoever is inside leaves in the same moment
                 session.cancel()

@@ -106,8 +106,9 @@ def main(ctx: click.Context, /, **options: Any) -> None:
     ctx.obj = options
 
 
-def _have_standard_error() -> None:
-    """A program without a window has none on Windows: what it logs, and says when it ends, is looked for in a file."""
+def _have_standard_streams() -> None:
+    """Numbers that nothing else gets; and a file for what is logged, and said at the end, where there is no standard
+    error: a program without a window has none on Windows."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from bridge.host.hardening import fill_standard_descriptors
 
@@ -147,7 +148,7 @@ def _wants_no_more(problem: OSError) -> bool:
 
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
-    _have_standard_error()
+    _have_standard_streams()
     _print_anything()
     speak_before_parsing(arguments)
     try:
