@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -135,6 +136,20 @@ class Bridge:
         while not holds():
             assert time.monotonic() < deadline, f"{what!r} is not in\n{self.log}"
             time.sleep(0.02)
+
+    def wait_until_refused(self, port: int) -> None:
+        """For the end of a listener: whom the system had connected for it, and it had not yet taken, gets a reset."""
+
+        def refused() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except ConnectionRefusedError:
+                return True
+            except ConnectionResetError:
+                pass
+            return False
+
+        self.wait_until(refused, f"port {port} is closed")
 
     def _said_now(self) -> str:
         """Without a line that has no end yet."""

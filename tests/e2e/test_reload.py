@@ -50,8 +50,7 @@ def test_a_moved_port_keeps_the_sessions_of_the_old_one(signed_in: Bridge) -> No
         reload(signed_in, f"imap 127.0.0.1:{port} opened")
         assert session.select("INBOX")[0] == "OK"
         assert replies(signed_in.login(ALICE))["imap"] == "OK"
-        with pytest.raises(ConnectionRefusedError):
-            imaplib.IMAP4("localhost", login.imap, timeout=5)
+        signed_in.wait_until_refused(login.imap)
 
 
 def test_an_invalid_change_changes_nothing_and_says_why(signed_in: Bridge) -> None:
