@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import select
 import sys
 import threading
 import traceback
@@ -147,7 +148,10 @@ class _Ours:
         fields["level"] = _NAMES[level]
         line = self._render(_completed(fields)) + "\n"
         with self._lock:
-            self.out.write_line(line)
+            if self.out.lost and self.out.is_read():
+                self.out.write(self._render(_lines_lost(self.out.lost)) + "\n")
+                self.out.lost = 0
+            self.out.write(line)
 
 
 class _OfLibraries(logging.Formatter):
@@ -175,15 +179,35 @@ def _completed(fields: Fields) -> Fields:
     return scrub(fields)
 
 
+def _lines_lost(lines: int) -> Fields:
+    """As of no connection, whoever finds that it can be said."""
+    return {"timestamp": datetime.now().isoformat(), "level": "warning", "event": "log.lines_lost", "lines": lines}
+
+
 def _as_json(fields: Fields) -> str:
     return json.dumps(fields, ensure_ascii=False, default=repr)
 
 
 class _Patient:
-    """A stream that may be gone: a closed terminal or pipe, a full disk, pythonw without any. That costs no session."""
+    """A stream that may be gone, a closed terminal or pipe, a full disk, pythonw without any, or that nobody reads: a
+    terminal held with Ctrl-S, a pager, a journal that hangs. That costs lines, and no session.
+    """
+
+    PATIENCE_SECONDS = 0.1
+    """Once for each time that nobody reads: the loop stands still as long."""
+    SLICE = 1000
+    """Characters, up to four octets each: what is ready takes PIPE_BUF (4,096 on Linux) without blocking, pipe(7)."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
+        self.lost = 0
+        """Texts that were not written, or not to their end, because nobody read."""
+        self._is_stalled = False
+        self._is_cut = False
+        self._descriptor: int | None = None
+        if stream is not None:
+            with suppress(OSError, ValueError):  # a stream of Python's own; closed
+                self._descriptor = stream.fileno()
 
     @property
     def is_terminal(self) -> bool:
@@ -193,23 +217,33 @@ class _Patient:
         return False
 
     def write(self, text: str) -> None:
-        """As far as that goes."""
-        if self.stream is not None:
-            with suppress(OSError, ValueError):  # ValueError: it was closed
-                self.stream.write(text)
-
-    def write_line(self, text: str) -> None:
-        """The same, at once."""
-        if self.stream is not None:
-            with suppress(OSError, ValueError):
-                self.stream.write(text)
+        """At once, as far as that goes."""
+        if self.stream is None:
+            return
+        with suppress(OSError, ValueError):  # ValueError: it was closed
+            for start in range(0, len(text), self.SLICE):
+                if not self.is_read():
+                    self.lost += 1
+                    self._is_cut = self._is_cut or start > 0
+                    return
+                self.stream.write("\n" * self._is_cut + text[start : start + self.SLICE])
                 self.stream.flush()
+                self._is_cut = False
 
     def flush(self) -> None:
-        """As far as that goes."""
-        if self.stream is not None:
-            with suppress(OSError, ValueError):
-                self.stream.flush()
+        """As logging wants it: write() has done so."""
+
+    def is_read(self) -> bool:
+        """False if a write would have to wait. True also where the system cannot tell: Windows, for all but sockets."""
+        if self._descriptor is None:
+            return True
+        patience = 0 if self._is_stalled else self.PATIENCE_SECONDS
+        try:
+            self._is_stalled = not select.select([], [self._descriptor], [], patience)[1]
+        except (OSError, ValueError):
+            self._descriptor = None
+            return True
+        return not self._is_stalled
 
 
 class _AsText:

@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import os
+import re
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,38 @@ SUSPICIOUS = [
     "dXNlcj1hbGljZUBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciBjYW5hcnk=canary",
     "bixhPWFsaWNlQGV4YW1wbGUuY29tLAFhdXRoPUJlYXJlciBjYW5hcnk=canary",
 ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cannot be asked there whether a pipe is read")
+@pytest.mark.parametrize("style", ["text", "json"])
+@pytest.mark.usefixtures("stream")
+def test_a_stream_that_nobody_reads_costs_lines_and_says_so_when_it_is_read_again(style: logs.Style) -> None:
+    reading, writing = os.pipe()
+    with open(reading, encoding="utf-8") as reader, open(writing, "w", encoding="utf-8") as full:
+        logs.configure("info", style, full)
+        for number in range(200):  # 400 KB: no pipe is as large
+            logs.event("long", number=number, text="é " * 1000)
+        logging.getLogger("library").warning("lost as well")
+        begun = _read_all(reading)
+        logs.event("read again")
+        full.close()
+        first, again = reader.read().lstrip("\n").splitlines()
+    whole = begun[: begun.rfind("\n")].splitlines()
+    assert 1 < len(whole) < 200
+    assert all(line.count("é") == 1000 for line in whole)
+    assert "log.lines_lost" in first
+    assert re.search(rf"lines\W+{201 - len(whole)}\b", first)
+    assert "read again" in again
+    if style == "json":
+        assert [json.loads(line)["event"] for line in (*whole, first, again)][-2:] == ["log.lines_lost", "read again"]
+
+
+def _read_all(descriptor: int) -> str:
+    """What is in the pipe now."""
+    found = b""
+    while select.select([descriptor], [], [], 0)[0]:
+        found += os.read(descriptor, 65536)
+    return found.decode()
 
 
 @pytest.mark.parametrize("text", SUSPICIOUS)
