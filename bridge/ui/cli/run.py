@@ -25,6 +25,7 @@ from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import BridgeError, ConfigError, KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
+from bridge.host.console_window import held_by_no_click
 from bridge.host.hardening import say_where_it_crashed
 from bridge.host.paths import config_candidates, config_file, is_there
 from bridge.host.service import service_manager
@@ -64,6 +65,7 @@ prompt came, and dismisses it, must not find the next one at once."""
 @click.option("--demo", is_flag=True, help="Bring an identity provider and mail servers along; no account needed.")
 @click.option("--tray", "with_tray", is_flag=True, help="Show an icon beside the clock, too.")
 @with_settings
+@held_by_no_click()
 def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     """Start the bridge and serve mail programs until Ctrl-C."""
     say_where_it_crashed()
