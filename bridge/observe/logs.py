@@ -185,7 +185,9 @@ def _lines_lost(lines: int) -> Fields:
 
 
 def _as_json(fields: Fields) -> str:
-    return json.dumps(fields, ensure_ascii=False, default=repr)
+    """What is not for reading as `\\u…`, which is the same to whoever parses it."""
+    line = json.dumps(fields, ensure_ascii=False, default=repr)
+    return _UNREADABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
 
 
 class _Patient:
@@ -269,8 +271,9 @@ class _AsText:
         return " ".join(words) + (f"\n{places}" if places else "")
 
 
-_is_plain = re.compile(r"[^\s\"'=\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+").fullmatch
-"""Nor what a terminal obeys, or writes from right to left: C1 controls, and marks of direction."""
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+"""What a terminal obeys, takes for the end of a line, or writes from right to left."""
+_is_plain = re.compile(rf"[^\s\"'={_UNREADABLE.pattern[1:-1]}]+").fullmatch
 
 _SUSPICIOUS = re.compile(
     r"(?i)(?P<name>\b(?:auth=bearer|bearer|access_token|refresh_token|id_token|client_secret|code_verifier|code|password|passwd|assertion)"
