@@ -32,6 +32,8 @@ class Send:
 
     data: bytes
     log: str = ""
+    shows_token: bool = False
+    """To an upstream, which now has to decide."""
 
 
 @dataclass(frozen=True, slots=True)

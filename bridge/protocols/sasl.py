@@ -100,7 +100,7 @@ def check_offer(mechanism: Mechanism, offered: Iterable[str]) -> None:
 
 def token_line(credentials: Credentials) -> Send:
     """The line that shows the token, in answer to the server's prompt."""
-    return Send(initial_response(credentials) + b"\r\n", log="(token)")
+    return Send(initial_response(credentials) + b"\r\n", log="(token)", shows_token=True)
 
 
 def line_after_challenge(credentials: Credentials) -> Send:

@@ -50,7 +50,9 @@ from bridge.threads import NotDone
 CONNECT_SECONDS = 10.0
 """Name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
 LOGIN_SECONDS = 15.0
-"""TLS, greeting and the token together."""
+"""TLS, greeting and the dialogue up to the token together."""
+ANSWER_SECONDS = 30.0
+"""More, for the server's word on the token: Exchange was seen to take as long before its OK (Webklex/php-imap#213)."""
 NEXT_ADDRESS_SECONDS = 0.25
 """Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
 
@@ -110,11 +112,13 @@ class Upstream:
         contexts: UpstreamContexts,
         *,
         login_seconds: float = LOGIN_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._protocol = protocol
         self._dialer = dialer
         self._contexts = contexts
         self._login_seconds = login_seconds
+        self._answer_seconds = answer_seconds
         self._learned: dict[tuple[str, int], frozenset[str]] = {}
 
     def endpoint(self, account: Account) -> Endpoint:
@@ -144,18 +148,20 @@ class Upstream:
         starttls = endpoint.tls is TlsMode.STARTTLS
         machine = client_machine(self._protocol, credentials, starttls=starttls, client_name=client_name)
         channel = await self._dialer.dial(endpoint)
+        began = asyncio.get_running_loop().time()
+        limit = asyncio.timeout_at(began + self._login_seconds)
         try:
-            async with asyncio.timeout(self._login_seconds):
+            async with limit:
                 if endpoint.tls is TlsMode.IMPLICIT:
                     await self._start_tls(channel, endpoint)
-                ready = await self._drive(channel, machine, endpoint, account, credentials)
+                ready = await self._drive(channel, machine, endpoint, account, credentials, limit)
         except TimeoutError:
             channel.close()
             raise UpstreamUnavailable(
                 said(
                     "{host} did not complete the login in {seconds} s",
                     host=endpoint.host,
-                    seconds=f"{self._login_seconds:g}",
+                    seconds=f"{round((limit.when() or began) - began, 3):g}",
                 )
             ) from None
         except (PeerGone, ProtocolViolation) as problem:
@@ -189,17 +195,20 @@ class Upstream:
         endpoint: Endpoint,
         account: Account,
         credentials: Credentials,
+        limit: asyncio.Timeout,
     ) -> Ready:
-        """Carry out the machine's events until the upstream has decided."""
+        """Carry out the machine's events until the upstream has decided; `limit` is put off for the decision itself."""
         events: deque[Event] = deque(machine.start())
         while True:
             while events:
                 match events.popleft():
-                    case Send(data, log):
+                    case Send(data, log, shows_token):
                         if is_detailed():
                             text = log or data.decode("ascii", "replace").rstrip("\r\n")
                             detail("upstream.sent", upstream=channel.peer, text=text)
                         await channel.send(data)
+                        if shows_token:
+                            limit.reschedule((limit.when() or 0.0) + self._answer_seconds)
                     case StartTLS(farewell):
                         await channel.send(farewell)
                         await self._start_tls(channel, endpoint)

@@ -36,7 +36,9 @@ def account_at(protocol: Protocol, endpoint: Endpoint) -> Account:
 def upstream_of(
     protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 8.0
 ) -> Iterator[Upstream]:
-    yield Upstream(protocol, dialer or Dialer(), contexts or UpstreamContexts(), login_seconds=seconds)
+    """`seconds`: for the login up to the token, and as many more for the answer."""
+    dialer, contexts = dialer or Dialer(), contexts or UpstreamContexts()
+    yield Upstream(protocol, dialer, contexts, login_seconds=seconds, answer_seconds=seconds)
 
 
 @asynccontextmanager

@@ -173,7 +173,7 @@ class ImapClient:
             return [self._command(command.encode("ascii"))]
         self._wait = _Wait.VERDICT
         blob = sasl.initial_response(self._credentials)
-        return [self._command(command.encode("ascii") + b" " + blob, log=f"{command} (token)")]
+        return [self._command(command.encode("ascii") + b" " + blob, token_log=f"{command} (token)")]
 
     def _verdict(self, status: bytes, text: bytes) -> list[Event]:
         if status == b"OK" and self._wait is _Wait.VERDICT:
@@ -220,10 +220,11 @@ class ImapClient:
         if match is not None:
             self._capabilities = frozenset(match[1].upper().split())
 
-    def _command(self, words: bytes, log: str = "") -> Send:
+    def _command(self, words: bytes, token_log: str = "") -> Send:
         self._tags += 1
         self._tag = b"B%d" % self._tags
-        return Send(self._tag + b" " + words + b"\r\n", log=log and f"{self._tag.decode('ascii')} {log}")
+        log = token_log and f"{self._tag.decode('ascii')} {token_log}"
+        return Send(self._tag + b" " + words + b"\r\n", log, shows_token=bool(token_log))
 
 
 def _text(words: bytes) -> str:
