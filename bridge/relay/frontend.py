@@ -14,6 +14,7 @@ from bridge.model import Login
 from bridge.observe.logs import detail, is_detailed
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, ServerMachine, StartTLS
 from bridge.relay.channel import Channel
+from bridge.relay.tls import client_reason
 
 LOGIN_SECONDS = 120.0
 """From accept to a complete login, our own work not counted. Dovecot gives 180 s; a CRM needs a few milliseconds."""
@@ -200,7 +201,7 @@ class MachineFrontend:
         try:
             await self._channel.start_tls(self._context)
         except TlsFailed as problem:
-            raise PeerGone(f"TLS with the mail client failed: {problem}") from problem
+            raise PeerGone(f"TLS with the mail client failed: {client_reason(problem)}") from problem
         self._can_speak = True
         self._events.extend(self._machine.tls_started())
 

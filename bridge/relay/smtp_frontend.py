@@ -28,6 +28,7 @@ from bridge.protocols.lines import ClientLines
 from bridge.protocols.smtp.replies import refusal_reply
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import LOGIN_SECONDS, Patience, answering
+from bridge.relay.tls import client_reason
 from bridge.secret import Secret
 
 LINE_LIMIT = 12288 + 16
@@ -298,7 +299,7 @@ class SmtpFrontend:
         try:
             await self._channel.start_tls(self._context)
         except TlsFailed as problem:
-            raise PeerGone(f"TLS with the mail client failed: {problem}") from problem
+            raise PeerGone(f"TLS with the mail client failed: {client_reason(problem)}") from problem
         # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
         self._is_shaking_hands = False
         self._is_tls = True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.advice.tls import tls_reason
-from bridge.errors import ConfigError, UpstreamUnavailable
+from bridge.errors import ConfigError, TlsFailed, UpstreamUnavailable
 from bridge.model import Endpoint
 from bridge.observe.logs import event, trouble
 from bridge.trust import Stamp, client_context, stamp, unusable
@@ -21,6 +21,20 @@ SESSION_SECONDS = 60.0
 3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day."""
 LONGEST_KEY = 64 * 1024
 """Octets to look through; a key of 4096 bits has 3,300."""
+
+TOO_OLD = "the encryption of the mail program is too old: this port takes TLS 1.2 or newer, with forward secrecy"
+NOT_TRUSTED = "the mail program does not trust the certificate, or knows the server by a name that is not in it"
+HUNG_UP = "the mail program hung up in the middle: so do some that do not trust the certificate"
+_SEEN_FROM_HERE = {
+    "UNSUPPORTED_PROTOCOL": TOO_OLD,
+    "NO_SHARED_CIPHER": TOO_OLD,
+    "TLSV1_ALERT_UNKNOWN_CA": NOT_TRUSTED,
+    "SSLV3_ALERT_BAD_CERTIFICATE": NOT_TRUSTED,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": NOT_TRUSTED,
+    "UNEXPECTED_EOF_WHILE_READING": HUNG_UP,
+}
+"""OpenSSL's words for a handshake with a mail client are about the other side, and name none: a scanner of 2010 is
+`unsupported protocol`, a PC without our authority `tlsv1 alert unknown ca`."""
 
 
 @dataclass(slots=True)
@@ -102,6 +116,12 @@ def listener_context(certificate: str, key: str) -> ssl.SSLContext:
     # An empty password callback: an encrypted key is an error at start, not a prompt on the console.
     context.load_cert_chain(certificate, key, password=lambda: b"")
     return context
+
+
+def client_reason(problem: TlsFailed) -> str:
+    """Why a mail client's handshake failed, for the log; with what that means where it happens often."""
+    meaning = _SEEN_FROM_HERE.get(getattr(problem.__cause__, "reason", None) or "")
+    return f"{problem}; {meaning}" if meaning else str(problem)
 
 
 class ListenerCertificate:

@@ -18,6 +18,7 @@ from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.limits import Cap
+from bridge.relay.tls import client_reason
 
 HANDSHAKE_SECONDS = 20.0
 """Implicit TLS with a mail client."""
@@ -118,4 +119,4 @@ async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
     except TlsFailed as problem:
         if getattr(problem.__cause__, "reason", None) in PLAIN_REASONS:
             raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
-        raise
+        raise TlsFailed(client_reason(problem)) from problem

@@ -32,7 +32,7 @@ CODE = re.compile(r"```.*?```|`[^`\n]*`|^ {8}\S.*$", re.DOTALL | re.MULTILINE)
 PLAIN, LOGGED = re.compile(r"(?:^\| |(?<=`), )`([^`]+)`", re.MULTILINE), re.compile(r"\((?:[^()`]+ )?`([^`]+)`\)")
 
 FOREIGN = {
-    *("Sent", "SSL/TLS", "is", "est"),
+    *("Sent", "SSL/TLS", "is", "est", "Send as", "Envoyer en tant que"),
     *("Task Scheduler", "Create Task", "At log on", "At startup", "Run whether user is logged on or not", "Settings"),
     *("Planificateur de tâches", "Créer une tâche", "À l’ouverture de session", "Au démarrage", "Paramètres"),
     *("Exécuter même si l’utilisateur n’est pas connecté", "Cancel", "Annuler"),
@@ -148,11 +148,19 @@ def test_what_the_troubleshooting_page_quotes_is_said(language: Language) -> Non
     to_programs, _, _, *to_people = chapters(text(GUIDES / language / "troubleshooting.md"))
     answers, sentences = {*PLAIN.findall(to_programs), *LOGGED.findall(to_programs)}, told(language)
     english = literals()
-    assert len(answers) == 11
+    assert len(answers) == 13
     assert [words for words in answers if not is_said(words, english)] == []
     found = [words for chapter in to_people for words in quoted(chapter) if not words.startswith("config.yaml")]
     assert len(found) == 80
     assert [words for words in found if not is_said(words, sentences)] == []
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_what_a_scanner_leaves_in_the_log_is_said(language: Language) -> None:
+    (chapter,) = (part for part in chapters(text(GUIDES / language / "office-server.md")) if "Scanners" in part[:10])
+    quotes = PLAIN.findall(chapter)
+    assert len(quotes) == 3
+    assert all(is_said(words, literals()) for words in quotes)
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])

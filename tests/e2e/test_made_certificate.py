@@ -104,11 +104,16 @@ def test_openssl_verifies_the_name(bridge: Bridge, trusted: Path, protocol: str,
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_tls_1_1_and_another_name_get_nobody_in(bridge: Bridge, trusted: Path, protocol: str) -> None:
+def test_tls_1_1_and_another_name_get_nobody_in_and_the_log_says_why(
+    bridge: Bridge, trusted: Path, protocol: str
+) -> None:
     for mode in MODES:
+        before = len(bridge.log)
         old = ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
         assert "alert protocol version" in s_client(bridge, trusted, protocol, mode, *old, code=1)
+        wait_for_words(bridge, before, "the encryption of the mail program is too old")
         assert "mismatch" in s_client(bridge, trusted, protocol, mode, "-verify_hostname", "example.com", code=1)
+        wait_for_words(bridge, before, "the mail program does not trust the certificate")
 
 
 def test_renegotiation_is_refused(bridge: Bridge, trusted: Path) -> None:
@@ -239,6 +244,11 @@ def address_of_this_machine() -> str:
             if not ipaddress.ip_address(one["local"]).is_loopback:
                 return str(one["local"])
     pytest.skip("this machine has no address but loopback")
+
+
+def wait_for_words(bridge: Bridge, start: int, words: str) -> None:
+    """In the log from there on."""
+    bridge.wait_until(lambda: words in bridge.log[start:], words)
 
 
 def s_client(bridge: Bridge, trusted: Path, protocol: str, mode: str, *more: str, code: int = 0) -> str:

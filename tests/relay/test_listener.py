@@ -15,6 +15,7 @@ import pytest
 
 from bridge.model import Caller, Ends, Protocol, TlsMode
 from bridge.relay import listener as listener_module
+from bridge.relay import tls as tls_module
 from bridge.relay import welcome as welcome_module
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
@@ -272,6 +273,68 @@ async def test_a_client_that_waits_for_a_greeting_on_an_implicit_port_is_told_of
         assert await reader.read() == b""
         writer.close()
     assert "is SSL/TLS switched on in the mail program?" in log.getvalue()
+
+
+def shake_hands(client: socket.socket, context: ssl.SSLContext) -> None:
+    with client, pytest.raises(ssl.SSLError):
+        context.wrap_socket(client, server_hostname="localhost")
+
+
+def of_2008(client: socket.socket) -> None:
+    context = ssl.create_default_context()
+    context.minimum_version, context.maximum_version = ssl.TLSVersion.MINIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    shake_hands(client, context)
+
+
+def without_forward_secrecy(client: socket.socket) -> None:
+    context = ssl.create_default_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA256:AES256-SHA")
+    shake_hands(client, context)
+
+
+def without_our_authority(client: socket.socket) -> None:
+    shake_hands(client, ssl.create_default_context())
+
+
+def without_a_word(client: socket.socket) -> None:
+    """As .NET's SslStream and asyncio do where they do not trust a certificate."""
+    with client:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        client.sendall(outgoing.read())
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(4096):
+            pass
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("client", "meaning"),
+    [
+        (of_2008, tls_module.TOO_OLD),
+        (without_forward_secrecy, tls_module.TOO_OLD),
+        (without_our_authority, tls_module.NOT_TRUSTED),
+        (without_a_word, tls_module.HUNG_UP),
+    ],
+)
+async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_log(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    log: io.StringIO,
+    client: Callable[[socket.socket], None],
+    meaning: str,
+) -> None:
+    """A scanner that knows no TLS 1.2 (JustinIven/smtp-oauth-relay#70), programs that refuse a certificate of one's own
+    (ProtonMail/proton-bridge#232): all that they show is that sending, or the connection, has failed."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Service(echo, ConnectionCap(), lambda: contexts[0])("imap-1", ours, "a scanner"))
+        await asyncio.to_thread(client, theirs)
+    assert meaning in log.getvalue()
 
 
 async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.StringIO) -> None:
