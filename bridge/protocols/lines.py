@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from bridge.errors import ProtocolViolation
 
 SPEAKS_TLS = "this port begins without TLS: set the mail program to no encryption, or to STARTTLS where the port has it"
+SPEAKS_PROXY = "a balancer sends PROXY headers to this port: give its address as `proxy_protocol_from`, or stop them"
+
+_TLS = re.compile(rb"\x16\x03|[\x80-\xff].\x01\x03", re.DOTALL)
+"""A handshake's record (RFC 8446 section 5.1), or the greeting of SSL 2.0, by which programs with OpenSSL 0.9.8 or
+Java 6 begin (RFC 5246 appendix E.2)."""
+_PROXY = re.compile(rb"\0\r\n|PROXY (?:TCP[46]|UNKNOWN)\b")
+"""A line that nobody else sends: the third of version 2's signature, or version 1's header."""
 
 
 class LineBuffer:
@@ -59,7 +68,11 @@ class ClientLines(LineBuffer):
     __slots__ = ()
 
     def next_line(self) -> bytes | None:
-        """See LineBuffer. Raises: ProtocolViolation also for a TLS record with a handshake (RFC 8446 section 5.1)."""
-        if self._bytes.startswith(b"\x16\x03"):
+        """See LineBuffer. Raises: ProtocolViolation also for a handshake of TLS, and for a header of the PROXY protocol
+        where none is expected."""
+        if _TLS.match(self._bytes):
             raise ProtocolViolation(SPEAKS_TLS)
-        return super().next_line()
+        line = super().next_line()
+        if line is not None and _PROXY.match(line):
+            raise ProtocolViolation(SPEAKS_PROXY)
+        return line

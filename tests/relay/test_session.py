@@ -658,3 +658,33 @@ async def test_a_client_that_begins_with_tls_on_a_plain_port_is_sent_away_and_na
                 await asyncio.wait([running])
     (ended,) = (one for one in events(log) if one["event"] == "session.ended")
     assert "set the mail program to no encryption" in str(ended["reason"])
+
+
+HELLO_OF_SSL_2 = bytes.fromhex("802e01030100150000001000000400000500000a000009") + bytes(25)
+"""What OpenSSL 0.9.8 and Java 6 begin with, whatever they agree on in the end."""
+PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x05\x0a\0\0\x0b\x9c\x40\x05\xdb"
+PROXY_1 = b"PROXY TCP4 10.0.0.5 10.0.0.11 40000 1499\r\n"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        (HELLO_OF_SSL_2, "set the mail program to no encryption"),
+        (PROXY_1, "`proxy_protocol_from`"),
+        (PROXY_2, "`proxy_protocol_from`"),
+    ],
+    ids=["ssl-2", "proxy-1", "proxy-2"],
+)
+async def test_who_begins_with_what_is_no_mail_is_sent_away_and_named_in_the_log(
+    protocol: Protocol, first: bytes, told: str, trust: Trust, log: io.StringIO
+) -> None:
+    """PROXY headers where none are expected: simonrob/email-oauth2-proxy#232 and #234, "QUIT" in a printer's log."""
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, running):
+            await client.send(first[:3])
+            await client.send(first[3:])
+            async with asyncio.timeout(5):
+                await asyncio.wait([running])
+    (ended,) = (one for one in events(log) if one["event"] == "session.ended")
+    assert told in str(ended["reason"])
