@@ -189,7 +189,7 @@ def test_what_a_providers_page_says_is_what_we_explain_it_as(language: Language)
     for words in quoted(chapter):
         code = words.removeprefix("AADSTS")
         assert words in REGISTRATION or any(explanations("", "", [int(code)], "")), words
-    assert len(quoted(chapter)) == 14
+    assert len(quoted(chapter)) == 18
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "fr"], ids=lambda page: page.name)
