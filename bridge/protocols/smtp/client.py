@@ -19,6 +19,10 @@ REPLY_LINES = 100
 """Lines of one reply."""
 
 _REPLY = re.compile(rb"(\d{3})(?:([ -])([^\r\n]*))?\r?\n?\Z")
+NAMELESS = "[127.0.0.1]"
+"""What every server takes for a name."""
+NAME_REFUSED = frozenset({501, 504, 550})
+"""What a "no" to EHLO begins with if it may be about the name (RFC 5321 sections 4.1.4 and 4.3.2)."""
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[A-Za-z0-9.:]{2,64}\]")
 
 
@@ -38,12 +42,12 @@ class SmtpClient:
     """See ClientMachine."""
 
     def __init__(self, credentials: Credentials, *, starttls: bool, client_name: str = "") -> None:
-        """`client_name`: what the mail client called itself; repeated if a server can be expected to take it."""
+        """`client_name`: what the mail client called itself; repeated if servers can be expected to take it."""
         self.extensions: frozenset[str] = frozenset()
         """EHLO lines as of a client inside TLS, without AUTH; complete once Ready was given."""
         self._credentials = credentials
         self._is_tls = not starttls
-        self._client_name = client_name if _CLIENT_NAME.fullmatch(client_name) else "[127.0.0.1]"
+        self._client_name = client_name if _CLIENT_NAME.fullmatch(client_name) else NAMELESS
         self._buffer = LineBuffer(LINE_LIMIT)
         self._wait = _Wait.GREETING
         self._reply: list[str] = []
@@ -127,7 +131,10 @@ class SmtpClient:
         if self._wait is _Wait.STARTTLS and code >= 500:
             raise ProtocolViolation(f"the server refuses STARTTLS, and without TLS no token is sent: {text}")
         if self._wait is _Wait.EHLO and code >= 500:
-            raise ProtocolViolation(f"the server refuses EHLO: {text}")
+            if code not in NAME_REFUSED or self._client_name == NAMELESS:
+                raise ProtocolViolation(f"the server refuses EHLO: {text}")
+            self._client_name = NAMELESS
+            return self._hello()
         kind = kind_of_refusal(text)
         if code < 500:
             kind = RefusalKind.BUSY
