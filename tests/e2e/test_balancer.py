@@ -126,15 +126,16 @@ def test_a_header_works_in_pieces_and_its_line_is_never_taken_for_mail(bridge: B
     bridge.wait_for_log("2001:db8::7")
 
 
-def test_a_header_where_none_is_configured_is_no_header(world: World, tmp_path: Path) -> None:
+def test_a_header_where_none_is_configured_is_no_header_but_named(world: World, tmp_path: Path) -> None:
     with running(world.bridge(tmp_path)) as plain:
         ports = {protocol: port_of(plain.config["listeners"][protocol]) for protocol in PROTOCOLS}
-        for protocol, answer in (("imap", b"BAD"), ("pop3", b"-ERR"), ("smtp", b"500 ")):
+        for protocol, answer in (("imap", b"* BYE"), ("pop3", b"-ERR"), ("smtp", b"500 ")):
             with socket.create_connection(("127.0.0.1", ports[protocol]), timeout=30) as sock:
                 lines = sock.makefile("rb")
                 lines.readline()
                 sock.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 50000 143\r\n")
                 assert answer in lines.readline()
+        plain.wait_for_log("`proxy_protocol_from`")
         assert "192.0.2.7" not in "".join(line for line in plain.log.splitlines() if "session.open" in line)
 
 
