@@ -1,15 +1,18 @@
-"""What a record keeps of a sign-in that the provider has ended."""
+"""What a record keeps of a sign-in that the provider has ended, and what is said of one that cannot be read."""
 
 from __future__ import annotations
 
 import json
+import traceback
 
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.errors import StoreCorrupt
 from bridge.model import AccessToken, TokenSet
 from bridge.secret import Secret
 from bridge.stores.memory import MemoryStore
+from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.tokens.vault import Entry, Vault
 from tests.tokens.fakes import ALICE
 
@@ -61,3 +64,77 @@ async def test_a_record_from_before_diagnoses_is_read() -> None:
     found = (await Vault(store).load(ALICE.address)).entry
     assert found is not None
     assert found.ended == WHY.told()
+
+
+# --- what cannot be read ---
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def vault(store: MemoryStore) -> Vault:
+    return Vault(SealedStore(store, Secret(bytes(KEY_BYTES))))
+
+
+SPOILED = {
+    "format": 1,
+    "provider": "acme",
+    "fingerprint": "one",
+    "signed_in_as": "",
+    "subject": None,
+    "access": ["CANARY-access", "CANARY-is-no-number", 1.0],
+}
+
+
+async def spoiled(store: MemoryStore, vault: Vault, head: bytes) -> None:
+    """Alice's record, which begins with `head` now."""
+    await vault.save(ALICE.address, ENTRY, expected=0)
+    (key,) = await store.keys("grant/")
+    record = await store.get(key)
+    assert record is not None
+    await store.put(key, head + record.value[1:-1], expected=record.version)
+
+
+async def test_a_damaged_record_is_told_with_both_ways_out_and_can_be_replaced(
+    store: MemoryStore, vault: Vault
+) -> None:
+    await spoiled(store, vault, b"\x01")
+    ways_out = r"is damaged.*; to sign in again replaces it, to give it up: mail-bridge accounts forget alice@"
+    with pytest.raises(StoreCorrupt, match=ways_out) as caught:
+        await vault.load(ALICE.address)
+    assert caught.value.version == await vault.version(ALICE.address) == 2
+    await vault.save(ALICE.address, ENTRY, expected=2)
+    assert (await vault.load(ALICE.address)).entry == ENTRY
+
+
+async def test_what_a_newer_mail_bridge_has_sealed_is_not_given_up(store: MemoryStore, vault: Vault) -> None:
+    """It may be read once that one is back."""
+    await spoiled(store, vault, b"\x02")
+    for reading in (vault.load(ALICE.address), vault.version(ALICE.address)):
+        with pytest.raises(StoreCorrupt, match="newer mail-bridge") as caught:
+            await reading
+        assert caught.value.version is None
+        assert "forget" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"format": 2, "grant": "CANARY"}', "was stored by another version of mail-bridge"),
+        (b"CANARY", "JSONDecodeError"),
+        (b'"CANARY"', "TypeError"),
+        (b'{"format": 1, "grant": "CANARY"}', "KeyError"),
+        (json.dumps(SPOILED).encode(), "ValueError"),
+    ],
+)
+async def test_a_record_that_makes_no_sense_is_named_and_not_quoted(
+    store: MemoryStore, content: bytes, says: str
+) -> None:
+    await store.put("grant/alice@example.com", content, expected=0)
+    with pytest.raises(StoreCorrupt, match=f"sign-in of alice@example.com .*{says}") as caught:
+        await Vault(store).load(ALICE.address)
+    assert caught.value.version is None
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
