@@ -8,7 +8,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.addresses import ListenAddress
-from bridge.config.diff import ConfiguredListener, Plan, plan
+from bridge.config.diff import ConfiguredListener, Plan, plan, summary_of, until_restart
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.model import Protocol
@@ -105,6 +105,61 @@ def test_only_the_listeners_that_changed_are_rebound(before: str, after: str, ex
 )
 def test_each_change_is_named_and_nothing_else(before: str, after: str, expected: Plan) -> None:
     assert changed((before, after)) == expected
+
+
+def test_what_has_changed_is_told_in_one_line() -> None:
+    everything = Plan(
+        listeners_to_close=(IMAP,),
+        listeners_to_open=(NEW_IMAP, NEW_POP3),
+        console_changed=True,
+        accounts_added=("a@b.c",),
+        accounts_removed=("*@b.c",),
+        accounts_changed=("d@b.c",),
+        providers_added=("new",),
+        providers_removed=("old",),
+        providers_changed=("gmail",),
+        grants_invalidated=("office365",),
+        store_changed=True,
+        workers_changed=True,
+        notify_changed=True,
+        local_password_changed=True,
+        log_changed=True,
+        language_changed=True,
+    )
+    assert summary_of(everything).split("; ") == [
+        "imap 127.0.0.1:1143 closed",
+        "imap 127.0.0.1:2143 opened",
+        "pop3 127.0.0.1:1110 opened",
+        "account a@b.c added",
+        "account *@b.c removed",
+        "account d@b.c changed",
+        "provider new added",
+        "provider old removed",
+        "provider gmail changed",
+        "provider office365 changed: everybody signs in again",
+        "notify changed",
+        "local_password changed",
+        "log changed",
+        "language changed",
+        "console: takes effect after a restart",
+        "store: takes effect after a restart",
+        "workers: takes effect after a restart",
+    ]
+    assert summary_of(Plan()) == ""
+
+
+def test_until_the_restart_the_browser_comes_back_to_where_the_console_is() -> None:
+    new = config(
+        ("store:", "console: 127.0.0.1:4000\nstore:"),
+        ("client_id: m", "client_id: m\n    redirect_uri: http://localhost:4000"),
+        ("client_id: c", "client_id: c\n    redirect_uri: https://crm.example/back"),
+    )
+    found = until_restart(new, config().console)
+    assert {name: provider.redirect_uri for name, provider in found.items()} == {
+        "gmail": "http://localhost:3017/",
+        "office365": "http://localhost:3017",
+        "company": "https://crm.example/back",
+    }
 
 
 def test_another_console_is_another_redirect_and_keeps_the_sign_ins() -> None:
