@@ -12,12 +12,14 @@ import pytest
 
 from bridge.accounts.asking import ADDRESSES, CALLERS, LIFE, PASSWORDS, TELL_EVERY, Asks
 from bridge.accounts.door import Door
+from bridge.accounts.first_use import FirstUse
 from bridge.accounts.guesses import AT_ONCE, GUESSES, Guesses
 from bridge.accounts.os_users import is_bound_to
 from bridge.accounts.passwords import Kept, LocalPasswords, Verdict
 from bridge.accounts.wishes import Wishes
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, LoginRefused, PasswordUnknown
 from bridge.model import Account, Caller, Ends, Login, Protocol
+from bridge.notices import AuthorizationNeeded, Notice, NoticeBus
 from bridge.secret import Secret
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
@@ -30,6 +32,7 @@ BOB = Caller("bob", "1001")
 UNKNOWN = Caller(unknown="the system does not tell whose it is")
 NOT_NOW = Caller(user_id="1000", unknown="the directory does not answer", is_for_now=True)
 CHOSEN = "CANARY-chosen-one"
+CONSOLE = "http://localhost:3017"
 
 
 @dataclass
@@ -41,12 +44,18 @@ class House:
     caller: Caller = ALICE
     asked: int = 0
     """How often the operating system was asked who it is."""
+    looked_at: int = 0
+    """How often it was asked which program it is."""
 
     def __post_init__(self) -> None:
         self.store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
         self.passwords = LocalPasswords(self.store, self.clock)
         self.asks = Asks(self.clock)
-        self.door = Door(self.find, self.passwords, Guesses(self.clock), self.asks, self.first_use, self.clock)
+        bus = NoticeBus()
+        self.told: list[Notice] = []
+        bus.on_notice(self.told.append)
+        first_use = FirstUse(self.asks, bus, lambda address: f"{CONSOLE}/sign-in/{address}")
+        self.door = Door(self.find, self.passwords, Guesses(self.clock), self.asks, first_use, self.clock)
         self.noted: list[tuple[str, str, str]] = []
         self.pages = Wishes(
             self.find, self.passwords, self.asks, self.clock, self.caller_of, self.program_of, self.note
@@ -58,14 +67,12 @@ class House:
     def note(self, user_id: str, address: str, program: str) -> None:
         self.noted.append((user_id, address, program))
 
-    def first_use(self, account: Account) -> AuthorizationRequired:
-        return AuthorizationRequired(account.address, "http://localhost:3017/")
-
     async def caller_of(self, ends: Ends | None = None) -> Caller:
         self.asked += 1
         return self.caller
 
     async def program_of(self, ends: Ends | None) -> str:
+        self.looked_at += 1
         return f"crm-of-{self.caller.user}"
 
     async def log_in(self, password: str, username: str = ADDRESS, caller: Caller | None = None) -> Account:
@@ -118,6 +125,8 @@ async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_wh
         await house.refused(f"CANARY-{number}", caller=ALICE)
     wrong, right = await house.refused("CANARY-more", caller=BOB), await house.refused(CHOSEN, caller=BOB)
     assert (type(wrong), wrong.public) == (type(right), right.public)
+    assert str(wrong).endswith("(programs of bob)"), "in the log"
+    assert "programs of" not in str(await house.refused("CANARY-more", caller=UNKNOWN))
     assert await house.log_in(CHOSEN, caller=ALICE) is house.account, "who has shown it before knows it"
 
 
@@ -183,6 +192,8 @@ async def test_who_cannot_be_looked_up_just_now_is_told_later_and_is_counted_all
     assert {type(answer) for answer in said} == {LimitReached}
     assert "the directory does not answer" in str(said[0])
     assert "different wrong passwords were tried" in str(said[-1])
+    reason = "the local password is wrong" if username == ADDRESS else "in no account of the configuration"
+    assert all(reason in str(answer) for answer in said), "which the log keeps"
     if username == ADDRESS:
         assert "could be a guess" in str(await house.refused(CHOSEN, caller=NOT_NOW))
 
@@ -225,6 +236,7 @@ async def test_another_os_user_gets_what_a_wrong_password_gets_and_the_log_says_
         if isinstance(wrong, LoginRefused):
             assert (type(right), right.public) == (type(wrong), wrong.public)
     assert "not for programs of bob (the local password was right)" in str(right)
+    assert "not for programs of bob (the local password was wrong, too)" in str(wrong)
     unknown = await house.refused(password, caller=UNKNOWN)
     assert isinstance(unknown, LoginRefused)
     assert "the system does not tell whose it is" in str(unknown)
@@ -245,8 +257,14 @@ def open_house(house: House) -> House:
 
 
 async def test_the_first_password_opens_nothing_before_somebody_has_said_whose_it_is(open_house: House) -> None:
-    for _ in range(3):
-        assert isinstance(await open_house.refused(OWN), AuthorizationRequired)
+    told, url = [await open_house.refused(OWN) for _ in range(3)], f"{CONSOLE}/sign-in/{ADDRESS}"
+    assert {type(answer) for answer in told} == {AuthorizationRequired}
+    assert told[0].public == f"{ADDRESS} must sign in: open {url}"
+    assert told[0].diagnosis is not None
+    assert told[0].diagnosis.key == "sign_in.password"
+    (notice,) = open_house.told
+    assert isinstance(notice, AuthorizationNeeded)
+    assert (notice.address, notice.url, notice.diagnosis) == (ADDRESS, url, told[0].diagnosis)
     (wish,) = await open_house.pages.wishes(ADDRESS, None)
     assert (wish.user, wish.is_own, wish.has_password) == ("alice", True, True)
     await open_house.pages.keep(ADDRESS, wish.name)
@@ -265,12 +283,13 @@ async def test_a_colleague_who_came_first_is_named_and_is_not_let_in(open_house:
         ("alice", "", True),
         ("bob", "crm-of-bob", False),
     ]
-    assert wishes[1].seconds > 120
+    assert wishes[1].seconds == open_house.clock.monotonic() - open_house.asks.of(ADDRESS)[1].at > 120
     await open_house.pages.keep(ADDRESS, wishes[0].name)
     assert await open_house.log_in(OWN, caller=ALICE) is open_house.account
     assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
-    with pytest.raises(LoginRefused):
-        await open_house.pages.keep(ADDRESS, wishes[1].name)
+    for address in (ADDRESS, NOBODY):
+        with pytest.raises(LoginRefused):
+            await open_house.pages.keep(address, wishes[1].name)
 
 
 async def test_a_kept_password_can_be_guessed_and_is_bounded_like_a_chosen_one(open_house: House) -> None:
@@ -410,6 +429,10 @@ async def test_a_page_tells_a_wish_to_whose_it_is_and_to_nobody_else(house: Hous
     await asked(ADDRESS, None, house.caller_of)
     (wish,) = await house.pages.wishes(ADDRESS, None)
     assert (wish.user, wish.program, wish.is_own, wish.has_password) == ("alice", "crm-of-alice", True, False)
+    house.account = first_use(house.account)
+    assert await house.pages.wishes(ADDRESS, None) == (wish,), "there is none that it could keep"
+    with pytest.raises(LoginRefused, match="too long ago"):
+        await house.pages.keep(ADDRESS, wish.name)
     for other in (BOB, UNKNOWN, Caller(host="192.0.2.1")):
         house.caller = other
         assert await house.pages.wishes(ADDRESS, None) == ()
@@ -432,6 +455,7 @@ async def test_each_login_that_must_wait_for_a_sign_in_is_noted_for_its_users_ic
         await house.pages.asked(ADDRESS, None, house.caller_of)
     alice, bob = ("1000", ADDRESS, "crm-of-alice"), ("1001", ADDRESS, "crm-of-bob")
     assert house.noted[:3] == [alice, alice, bob]
+    assert house.looked_at == 3, "once for each program, since that takes a while"
     assert house.noted[3][:2] == ("", ADDRESS)
 
 
