@@ -181,6 +181,22 @@ async def test_notices_arrive_in_order_as_they_happen(remote: RemoteControl, con
     await _close(stream)
 
 
+async def test_a_reload_that_adds_fifty_thousand_accounts_is_told_too(
+    remote: RemoteControl, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Reloaded("; ".join(f"account person-{number}@example.com added" for number in range(50_000)))
+    stream = remote.notices()
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(_next(stream))
+        await control.following.wait()
+        control.bus.publish(many)
+    assert await first == many
+    monkeypatch.setattr("bridge.control.remote.ANSWER_LIMIT", 1_000_000)
+    control.bus.publish(many)
+    with pytest.raises(wire.WireError, match="a notice that is too long"):
+        await anext(stream)
+
+
 async def test_the_stream_ends_with_words_when_the_bridge_stops(control: FakeControl) -> None:
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(console(control))
