@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from bridge.accounts.asking import ADDRESSES, CALLERS, LIFE, PASSWORDS, TELL_EVERY, Asks
-from bridge.accounts.door import Door
+from bridge.accounts.door import BEAT, Door
 from bridge.accounts.first_use import FirstUse
 from bridge.accounts.guesses import AT_ONCE, GUESSES, Guesses
 from bridge.accounts.os_users import is_bound_to
@@ -152,6 +152,7 @@ async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(monkeypatch
                 work.result()
             took[name] = house.clock.monotonic() - before
         assert took[ADDRESS] == pytest.approx(took[NOBODY], abs=0.0005)
+        assert took[ADDRESS] == pytest.approx(round(took[ADDRESS] / BEAT) * BEAT, abs=0.0005)
 
 
 async def test_a_name_that_means_no_account_is_answered_like_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:

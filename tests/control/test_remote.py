@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import inspect
 import io
 import json
@@ -70,6 +71,7 @@ async def test_the_status_arrives_whole(remote: RemoteControl, control: FakeCont
     control.states["zoe@example.com"] = AccountState.READY
     control.details[ALICE] = "Déjà vu\n\u2028\"'<"
     assert await remote.status() == await control.status()
+    assert await remote.check_account(ALICE) == await control.check_account(ALICE)
 
 
 async def test_the_doctors_findings_arrive_whole(remote: RemoteControl, control: FakeControl) -> None:
@@ -162,7 +164,7 @@ async def test_a_fault_in_the_bridge_is_an_error_here(remote: RemoteControl, con
 
 
 async def test_more_than_the_console_takes_is_an_error_here(remote: RemoteControl) -> None:
-    with pytest.raises(errors.BridgeError):
+    with pytest.raises(errors.BridgeError, match=r"cannot answer this \(\d+\); its log tells more"):
         await remote.set_local_password(ALICE, Secret("CANARY" * 20_000))
 
 
@@ -410,6 +412,32 @@ async def test_whoever_listens_on_a_dead_bridges_port_does_not_get_the_token(tmp
             assert remote is None
     assert b"/api/hello?nonce=" in received
     assert b"CANARY" not in received
+
+
+async def test_it_follows_nobody_elsewhere_and_unpacks_nothing(url: str, control: FakeControl, tmp_path: Path) -> None:
+    """The bridge itself would answer the first question of who is led there, and whoever has led it get the token."""
+    packed = gzip.compress(wire.dumps(wire.encode(await control.status())).encode())
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+        head = b"307 See\r\nContent-Length: 0\r\nLocation: " + url.encode() + path
+        if path == b"/api/status":
+            head = b"200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d" % len(packed)
+        writer.write(b"HTTP/1.1 " + head + b"\r\nConnection: close\r\n\r\n")
+        writer.write(packed if path == b"/api/status" else b"")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        elsewhere = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        rendezvous.publish(tmp_path, elsewhere, TOKEN, os.getpid())
+        async with connect(tmp_path) as found:
+            assert found is None
+        async with RemoteControl.opened(elsewhere, TOKEN) as remote:
+            for call in (anext(remote.notices()), remote.local_password(ALICE)):
+                with pytest.raises(errors.BridgeError, match=r"cannot answer this \(307\)"):
+                    await call
+            with pytest.raises(wire.WireError):
+                await remote.status()
 
 
 @pytest.mark.parametrize(

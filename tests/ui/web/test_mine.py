@@ -11,9 +11,9 @@ from aiohttp import web
 
 from bridge.accounts.concerned import Concerned
 from bridge.clock import SystemClock
-from bridge.control import wire
+from bridge.control import own, wire
 from bridge.control.contract import AccountState
-from bridge.control.own import HEADER, Concerns, OwnView, connect_own
+from bridge.control.own import HEADER, REST_SECONDS, Concerns, OwnView, connect_own
 from bridge.control.remote import BridgeNotRunning, loopback_session
 from bridge.model import Account, Caller, Concern, Ends
 from bridge.notices import Notice
@@ -116,6 +116,8 @@ async def test_only_what_my_own_programs_asked_for(house: House, browser: Browse
     assert [address for address, _, _ in await waiting(browser)] == [BOB]
     house.caller = Caller("stranger", "1002")
     assert await waiting(browser) == []
+    house.caller, house.control.states[ALICE] = Caller("me", ME), AccountState.PENDING
+    assert [state for _, state, _ in await waiting(browser)] == ["pending"]
 
 
 async def test_who_is_not_known_gets_no_answer(house: House, browser: Browser) -> None:
@@ -125,6 +127,9 @@ async def test_who_is_not_known_gets_no_answer(house: House, browser: Browser) -
         assert (response.status, await response.text()) == (404, "")
     async with connect_own(browser.base) as found:
         assert found is None
+    async with loopback_session() as session:
+        with pytest.raises(BridgeNotRunning):
+            await OwnView(session, browser.base, SystemClock(), lambda: False).status()
 
 
 async def test_a_console_without_mail_programs_gives_none() -> None:
@@ -198,6 +203,34 @@ async def test_news_arrive_when_they_happen(house: House, browser: Browser) -> N
             assert await waiting(browser) == []
         assert isinstance(notices, AsyncGenerator)
         await notices.aclose()
+
+
+async def test_no_news_are_no_notice(house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mine, "PATIENCE", 0.0)
+    clock = ManualClock()
+    async with loopback_session() as session, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        notices = OwnView(session, browser.base, clock, lambda: False).notices()
+        following = group.create_task(next_of(notices))
+        for _ in range(3):
+            await clock.until_asleep()
+            assert not following.done()
+            clock.advance(REST_SECONDS)
+        await clock.until_asleep()
+        house.concerned.note(ME, ALICE, "crm")
+        clock.advance(REST_SECONDS)
+        await following
+        assert isinstance(notices, AsyncGenerator)
+        await notices.aclose()
+
+
+async def test_the_trays_patience_is_longer_than_the_consoles(
+    house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with view_of(browser) as view:
+        tag = (await view._ask("")).tag
+        monkeypatch.setattr(own, "HELLO_SECONDS", 0.0)
+        monkeypatch.setattr(mine, "PATIENCE", 0.05)
+        assert (await view._ask(tag)).tag == tag
 
 
 async def test_who_asks_too_often_does_not_wait(house: House, browser: Browser) -> None:
@@ -276,6 +309,16 @@ async def test_it_is_no_administrators_view_and_ends_when_there_is_a_better_one(
         is_over = True
         with pytest.raises(BridgeNotRunning):
             await view.status()
+
+
+async def test_a_bridge_that_has_gone_is_not_running(house: House) -> None:
+    async with serving(house.control, attendants=house.concerned) as browser:
+        base = browser.base
+    async with connect_own(base) as found:
+        assert found is None
+    async with loopback_session() as session:
+        with pytest.raises(BridgeNotRunning, match="is it running"):
+            await OwnView(session, base, SystemClock(), lambda: False).status()
 
 
 async def test_it_asks_on_this_machine_only() -> None:
