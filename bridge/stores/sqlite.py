@@ -204,12 +204,7 @@ class SqliteStore:
         """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
-            except PermissionError:
-                handle = os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
-        except FileNotFoundError as error:
-            raise StoreUnavailable(said("{store} cannot be created: permission denied", store=self._place)) from error
+            handle = self._made_or_read(file)
         except OSError as error:
             raise StoreUnavailable(
                 said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error))
@@ -222,6 +217,17 @@ class SqliteStore:
                     os.chmod(file, 0o600)
         finally:
             os.close(handle)
+
+    def _made_or_read(self, file: Path) -> int:
+        """A descriptor of the file, made if it is not there."""
+        try:
+            return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        except PermissionError as refused:
+            try:
+                return os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
+            except FileNotFoundError:
+                reason = said("{store} cannot be created: permission denied", store=self._place)
+                raise StoreUnavailable(reason) from refused
 
     def _still_there(self) -> None:
         """SQLite goes on writing into a deleted file without a word, and the records end with the process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -213,6 +214,20 @@ async def test_without_the_right_to_write_it_is_unavailable_and_stays_as_it_is(
     assert (file.read_bytes() if file.exists() else None) == before
 
 
+@posix
+async def test_a_place_that_cannot_be_is_named_with_what_the_system_says(open_store: Open, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    unmounted = tmp_path / "link.sqlite"
+    unmounted.symlink_to(tmp_path / "unmounted" / "store.sqlite")
+    for place, reason in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "file" / "below" / "store.sqlite", "Not a directory"),
+        (unmounted, "No such file or directory"),
+    ):
+        with pytest.raises(StoreUnavailable, match=rf"{re.escape(str(place))} cannot be opened: {reason}$"):
+            await open_store(place).get("a")
+
+
 FULL = """
 import asyncio, resource, sys
 from pathlib import Path
@@ -292,7 +307,8 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
         content[page : page + 4096] = chance.randbytes(4096)
     filled.write_bytes(content)
     broken = open_store()
-    with pytest.raises((StoreCorrupt, StoreUnavailable), match=r"store\.sqlite (is|does not work|cannot|belongs)"):
+    what = "is damaged; bring back a copy" if seed % 2 else "is not a database; move it away"
+    with pytest.raises(StoreCorrupt, match=rf"store\.sqlite {what}"):
         await broken.put("a", b"other", expected=1)
     await broken.close()
     assert filled.read_bytes()[4096:] == bytes(content[4096:])
