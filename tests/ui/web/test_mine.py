@@ -228,8 +228,8 @@ async def test_the_trays_patience_is_longer_than_the_consoles(
 ) -> None:
     async with view_of(browser) as view:
         tag = (await view._ask("")).tag
-        monkeypatch.setattr(own, "HELLO_SECONDS", 0.0)
-        monkeypatch.setattr(mine, "PATIENCE", 0.05)
+        monkeypatch.setattr(own, "HELLO_SECONDS", 0.01)
+        monkeypatch.setattr(mine, "PATIENCE", 0.1)
         assert (await view._ask(tag)).tag == tag
 
 
