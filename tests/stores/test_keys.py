@@ -21,8 +21,18 @@ from keyring.errors import InitError, KeyringLocked, PasswordDeleteError
 
 from bridge.config.schema import StoreConfig
 from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.secret import Secret
 from bridge.stores import keys
-from bridge.stores.keys import KEY_SERVICE, KEY_USER, NAMED_SERVICE, open_key, read_named_secret
+from bridge.stores.keys import (
+    KEY_SERVICE,
+    KEY_USER,
+    NAMED_SERVICE,
+    check_key_home,
+    check_named_secrets,
+    open_key,
+    read_named_secret,
+    write_named_secret,
+)
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
 
@@ -39,6 +49,13 @@ def private(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     path.chmod(0o600)
     return path
+
+
+def free_descriptor() -> int:
+    """The lowest; it goes up with each file that is left open."""
+    handle = os.open(os.devnull, os.O_RDONLY)
+    os.close(handle)
+    return handle
 
 
 # --- key files ---
@@ -70,8 +87,15 @@ async def test_a_key_may_be_raw_or_base64(tmp_path: Path, content: bytes) -> Non
 
 @pytest.mark.parametrize(
     ("content", "size"),
-    [(b"", 0), (b"CANARY", 6), (KEY + b"\n", 33), (base64.b64encode(KEY[:16]), 16), (b"CANARY!" * 9999, 1024)],
-    ids=["empty", "short", "long", "short base64", "huge"],
+    [
+        (b"", 0),
+        (b"CANARY", 6),
+        (KEY + b"\n", 33),
+        (base64.b64encode(KEY[:16]), 16),
+        (TEXT[:20] + b"!" + TEXT[20:], 45),
+        (b"CANARY!" * 9999, 1024),
+    ],
+    ids=["empty", "short", "long", "short base64", "no base64", "huge"],
 )
 @pytest.mark.parametrize("has_records", [False, True])
 async def test_what_is_no_key_is_named_and_not_replaced(
@@ -89,8 +113,10 @@ async def test_what_is_no_key_is_named_and_not_replaced(
 async def test_a_key_that_others_may_touch_is_refused_with_the_command_to_run(tmp_path: Path, mode: int) -> None:
     file = private(tmp_path / "key", TEXT)
     file.chmod(mode)
+    before = free_descriptor()
     with pytest.raises(StoreUnavailable, match=f"can be read by other users; run: chmod 600 '{file}'"):
         await open_key(in_file(file), has_records=True)
+    assert free_descriptor() == before, "each login tries again"
     file.chmod(0o400)
     assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
 
@@ -103,6 +129,9 @@ async def test_a_credential_of_systemd_is_private_by_its_directory(
     file.chmod(0o440)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "another"))
+    with pytest.raises(StoreUnavailable, match="can be read by other users"):
+        await open_key(in_file(file), has_records=True)
 
 
 async def test_a_missing_key_of_a_store_with_records_is_not_replaced(tmp_path: Path) -> None:
@@ -120,7 +149,7 @@ async def test_a_missing_directory_is_not_made_and_the_text_says_how(tmp_path: P
 
 
 async def test_a_directory_in_place_of_the_file_is_unavailable(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
+    tmp_path.chmod(0o755)
     with pytest.raises(StoreUnavailable, match=f"the key file {re.escape(str(tmp_path))} cannot be read"):
         await open_key(in_file(tmp_path), has_records=False)
 
@@ -373,6 +402,7 @@ async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unloc
         ):
             await open_key(IN_KEYRING, has_records=False, limit=0.05)
     (thread,) = [one for one in threading.enumerate() if one.name == "keyring"]
+    assert thread.daemon, "the process does not wait for it at its end"
     backend.unlocked.set()
     thread.join(10)  # the call that was given up ends behind our back
     found = await open_key(IN_KEYRING, has_records=False)
@@ -415,8 +445,22 @@ def test_a_setting_that_names_no_keyring_is_named() -> None:
 def test_a_named_secret_is_read_or_absent() -> None:
     use(backend := Small())
     assert read_named_secret("office365") is None
-    backend.entries[NAMED_SERVICE, "office365"] = "CANARY"
+    write_named_secret("office365", Secret("CANARY"))
+    assert backend.entries == {(NAMED_SERVICE, "office365"): "CANARY"}
     assert read_named_secret("office365") == "CANARY"
+
+
+async def test_a_home_is_tried_before_it_is_needed_and_nothing_stays_there(tmp_path: Path) -> None:
+    use(backend := Small())
+    assert check_named_secrets() == str(await check_key_home(IN_KEYRING)) == "test_keys keyring"
+    assert backend.entries == {}
+    assert str(await check_key_home(in_file(tmp_path / "key"))) == f"the file {tmp_path / 'key'}"
+    assert os.listdir(tmp_path) == []
+    use(Forgetful())
+    with pytest.raises(StoreUnavailable, match=r"does not keep what is written to it\. A file may hold the key"):
+        await check_key_home(IN_KEYRING)
+    with pytest.raises(StoreUnavailable, match=r"does not keep what is written to it$"):
+        check_named_secrets()
 
 
 def test_a_named_secret_has_its_own_remedy() -> None:
