@@ -182,18 +182,13 @@ class SqliteStore:
         return None
 
     def _create_tables(self) -> None:
-        """All or none; two processes that begin together take turns."""
+        """All or none, since what fails here ends the connection; two processes that begin together take turns."""
         self._execute("BEGIN IMMEDIATE")
-        try:
-            for table in TABLES:
-                self._execute(table)
-            if not self._execute("SELECT version FROM bridge_schema"):
-                self._execute("INSERT INTO bridge_schema (version) VALUES (?)", (SCHEMA_VERSION,))
-            self._execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):  # it may be rolled back already
-                self._execute("ROLLBACK")
-            raise
+        for table in TABLES:
+            self._execute(table)
+        if not self._execute("SELECT version FROM bridge_schema"):
+            self._execute("INSERT INTO bridge_schema (version) VALUES (?)", (SCHEMA_VERSION,))
+        self._execute("COMMIT")
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
 
@@ -317,12 +318,28 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
 async def test_what_a_newer_mail_bridge_wrote_is_refused_and_left_alone(open_store: Open, filled: Path) -> None:
     with closing(sqlite3.connect(filled)) as connection, connection:
         connection.execute("INSERT INTO bridge_schema VALUES (?)", (SCHEMA_VERSION + 1,))
-    store = open_store()
+    store, descriptors = open_store(), set()
     for operation in (store.get("a"), store.put("a", b"other", expected=1), store.acquire_lease("a", "me", 30)):
         with pytest.raises(StoreCorrupt, match=r"newer mail-bridge \(format 2; this one knows 1\); install that"):
             await operation
+        descriptors.add(lowest := os.open(os.devnull, os.O_RDONLY))
+        os.close(lowest)
+    assert len(descriptors) == 1, "each try closes what it has opened"
     with closing(sqlite3.connect(filled)) as connection:
         assert connection.execute("SELECT value, version FROM bridge_records").fetchall() == [(b"value", 1)]
+
+
+async def test_tables_that_cannot_be_made_leave_nothing_and_no_lock(
+    open_store: Open, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store()
+    monkeypatch.setattr(sqlite, "TABLES", (*sqlite.TABLES[:2], "CREATE TABLE half ("))
+    with pytest.raises(StoreUnavailable, match="does not work"):
+        await store.get("a")
+    monkeypatch.undo()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    assert await store.put("a", b"value", expected=NEW) == 1
 
 
 @posix
