@@ -87,9 +87,9 @@ def line(process: subprocess.Popen[str]) -> str:
 @posix
 @pytest.mark.parametrize("umask", [0o000, 0o022])
 async def test_all_files_are_for_their_owner_alone(open_store: Open, file: Path, umask: int) -> None:
-    before = os.umask(umask)
+    before, file = os.umask(umask), file.parent / "of a new user" / file.name
     try:
-        await open_store().put("a", b"value", expected=NEW)
+        await open_store(file).put("a", b"value", expected=NEW)
     finally:
         os.umask(before)
     assert mode(file.parent) == 0o700
