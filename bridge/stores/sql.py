@@ -12,6 +12,7 @@ depend on it.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -100,7 +101,9 @@ class SqlStore:
         try:
             return cls(parsed.set(drivername="postgresql+psycopg"), place=place)
         except ImportError as error:
-            command = "pip install 'mail-bridge[postgresql]'"
+            # Not by the name of our extra: pip would look for mail-bridge itself where we have never published it.
+            python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+            command = f'{python} -m pip install "psycopg[binary]"'
             raise ConfigError([said("store.url: PostgreSQL needs `{command}`", command=command)]) from error
 
     async def get(self, key: str) -> Record | None:

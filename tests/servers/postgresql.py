@@ -109,7 +109,7 @@ def running() -> Iterator[Postgresql]:
     try:
         import psycopg  # noqa: F401  the driver is an extra
     except ImportError:
-        absent("psycopg (pip install 'mail-bridge[postgresql]')")
+        absent("psycopg (python3 scripts/test.py installs it)")
     programs = _programs()
     directory = Path(tempfile.mkdtemp(prefix="postgresql-"))  # short: a socket's path has at most 107 bytes
     try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,15 @@ async def test_every_spelling_of_postgresql_is_taken_and_nothing_is_dialled(sche
     pytest.importorskip("psycopg")
     store = SqlStore.at_url(Secret(f"{scheme}://user:CANARY@db.invalid/bridge"))
     await store.close()
+
+
+def test_without_psycopg_the_command_installs_it_where_mail_bridge_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip of the shell is not that of the virtual environment, and no index has a mail-bridge of ours."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError) as caught:
+        SqlStore.at_url(Secret("postgresql://user:CANARY@db.invalid/bridge"))
+    told = re.fullmatch(r"store\.url: PostgreSQL needs `(.+) -m pip install \"(.+)\"`", str(caught.value))
+    assert told is not None
+    assert told[1] == sys.executable
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [needed.split(">")[0] for needed in project["optional-dependencies"]["postgresql"]] == [told[2]]
