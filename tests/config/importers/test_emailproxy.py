@@ -456,6 +456,7 @@ def test_the_console_gives_way_to_a_mail_port() -> None:
         (gmail(client_secret="*** your client secret here ***", client_id="*** your id"), "sample configuration"),
         (office365(permission_url=""), "no permission_url, and no oauth2_flow"),
         (office365("no address@"), "not the address of a mailbox"),
+        (office365("OFFICE\\alice@x"), "not the address of a mailbox"),
         (company(permission_url="", oauth2_flow="password"), "sent the password"),
         (company(token_url="http://login.example.org/token") + GMAIL_SERVERS, "token_url: must begin with https"),
         (company(oauth2_scope=""), "oauth2_scope is missing"),
