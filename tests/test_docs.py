@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,14 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     assert unknown("accounts password ADDRESS --rotate") == []
     assert unknown("accounts password ADDRESS --online") == ["--online"]
     assert unknown("accounts passwd ADDRESS") == ["passwd"]
+
+
+def test_the_layers_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads(text(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = [layer.replace("bridge.", "") for layer in contracts[0]["layers"]]
+    line = next(line for line in text(ROOT / "docs" / "architecture.md").splitlines() if " › " in line)
+    shown = [" | ".join(sorted(layer.split(" | "))) for layer in line.strip().split(" › ")]
+    assert shown == [" | ".join(sorted(layer.split(" | "))) for layer in layers]
 
 
 def test_the_figures_of_the_threat_model_are_the_programs() -> None:
