@@ -36,7 +36,7 @@ from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
 ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "store"})
-"""What must change before a bridge can start: exit code 2. All else is 1."""
+"""What keeps a bridge from starting, or everybody's mail from passing: exit code 2. All else is 1."""
 
 
 @click.command(cls=Command)
@@ -54,8 +54,9 @@ ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "sto
 def check(settings: Settings, online: bool, as_json: bool, report_file: Path | None, full: bool) -> int:
     """Read the configuration, try the store and the ports; with --online everything that mail has to pass.
 
-    Asks nobody to sign in. Beside a running bridge the latter is what that bridge finds.
-    Exit code 0 if nothing has failed, 2 if something must change before the bridge can start, else 1.
+    Asks nobody to sign in. Beside a running bridge, --online shows what that bridge finds.
+    Exit code 0 if nothing has failed, 2 if the configuration, a client secret, the store or a port must be put right
+    first, else 1.
     """
     if full and report_file is None:
         raise click.UsageError(say("--full goes with --report FILE"))
