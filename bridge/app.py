@@ -320,8 +320,10 @@ class App:
     async def _diagnose(self) -> tuple[Finding, ...]:
         from bridge.doctor.ports import OURS
 
+        ports = {(listener.protocol.value, listener.address.port) for listener in configured_listeners(self._config)}
+        taken = frozenset({*ports, ("console", self._console.port)})
         async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
-            return await self.examination(held_ports=OURS if self.console_sockets else "").everything()
+            return await self.examination(held_ports=OURS if self.console_sockets else "", taken=taken).everything()
 
     def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
         """What the doctor can look at; `held_ports` and `taken` as there."""

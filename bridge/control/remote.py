@@ -59,6 +59,11 @@ class RemoteControl:
         async with loopback_session() as session:
             yield cls(session, url, token)
 
+    @property
+    def port(self) -> int:
+        """Where its console is, whatever its configuration says by now."""
+        return urlsplit(self._url).port or 80
+
     async def hello(self) -> None:
         """Make sure that the one who listens there knows the token, before it is sent there.
 
@@ -128,7 +133,7 @@ class RemoteControl:
     async def console_link(self) -> str:
         """The console's page with all accounts, for a browser on this machine; works once, within a minute."""
         ticket = wire.take_text(await self._call("POST", "console-ticket"), "ticket")
-        return f"http://localhost:{urlsplit(self._url).port}/admin/{ticket}"
+        return f"http://localhost:{self.port}/admin/{ticket}"
 
     async def notices(self) -> AsyncIterator[Notice]:
         """See Control. Raises: BridgeNotRunning once the bridge has stopped; iterate anew to follow the next one."""

@@ -43,14 +43,15 @@ def port_findings(
 ) -> tuple[Finding, ...]:
     """One for each configured port: opened and closed again, or `held` as the sentence says (OURS, RUNNING).
 
-    Args: taken, protocol and port of those that are held; None for all. Another one may have been refused to the bridge
-    that runs, which goes on with the configuration before; its console stays where it is until a restart.
+    Args: taken, protocol (or `console`) and port of those that are held; None for all. Another one may have been
+    refused to the bridge that runs, which goes on with the configuration before; its console stays where it is until a
+    restart.
 
     May block for some seconds to find out who holds one. Also for workers that this system cannot have.
     """
     ports = [
         ok("port", _subject(what, door), held)
-        if held and (taken is None or what == "console" or (what, door.port) in taken)
+        if held and (taken is None or (what, door.port) in taken)
         else _tried(what, door, bind, machine)
         for what, door in _doors(config)
     ]

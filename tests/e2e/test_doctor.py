@@ -80,6 +80,20 @@ def test_a_port_that_a_running_bridge_could_not_take_is_not_called_its_own(world
         assert of(rows, "port", "console")["outcome"] == "ok"
 
 
+def test_a_port_that_the_console_is_to_have_after_a_restart_is_tried(world: World, tmp_path: Path) -> None:
+    with running(world.bridge(tmp_path)) as bridge, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        bridge.config["console"] = f"127.0.0.1:{port}"
+        for provider in bridge.config["providers"].values():
+            provider["redirect_uri"] = f"http://localhost:{port}/"
+        bridge.write_config()
+        bridge.wait_for_log("console: takes effect after a restart")
+        for options in ((), ("--online",)):
+            rows: Rows = bridge.json_of("check", *options, code=2)
+            assert of(rows, "port", "console")["outcome"] == "failed"
+            assert of(rows, "port", "imap")["outcome"] == "ok"
+
+
 def test_an_unknown_tenant_is_named(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     section = world.provider.microsoft_config(tenant="contoso.example")

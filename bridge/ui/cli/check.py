@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,7 @@ from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
-from bridge.control.contract import Control, Finding, Outcome
+from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings
 from bridge.doctor.places import word_findings
 from bridge.doctor.ports import RUNNING
@@ -34,6 +35,9 @@ from bridge.ui.cli.session import (
 )
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
+
+if TYPE_CHECKING:  # aiohttp, for a bridge that runs
+    from bridge.control.remote import RemoteControl
 
 ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "store"})
 """What keeps a bridge from starting, or everybody's mail from passing: exit code 2. All else is 1."""
@@ -93,10 +97,11 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
             return loaded, (*word, *await (examination.everything() if online else examination.basics()))
 
 
-async def _taken(control: Control) -> frozenset[tuple[str, int]]:
-    """The mail ports that the running bridge has, which may not be those of the file. Raises: BridgeError."""
+async def _taken(control: RemoteControl) -> frozenset[tuple[str, int]]:
+    """The ports that the running bridge has, which may not be those of the file. Raises: BridgeError."""
     listeners = (await control.status()).listeners
-    return frozenset((one.protocol, int(one.address.rpartition(":")[2])) for one in listeners)
+    ports = [(one.protocol, int(one.address.rpartition(":")[2])) for one in listeners]
+    return frozenset([*ports, ("console", control.port)])
 
 
 def _line(finding: Finding) -> str:

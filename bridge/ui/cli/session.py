@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.app import App
     from bridge.config.load import LoadedConfig
     from bridge.control.contract import Control
+    from bridge.control.remote import RemoteControl
     from bridge.host.local_tls import MadeCertificate
     from bridge.observe.logs import Level
     from bridge.relay.ports import Bind
@@ -398,7 +399,7 @@ def known_by(config: Path) -> Path:
 
 
 @asynccontextmanager
-async def reach_running(settings: Settings) -> AsyncIterator[Control | None]:
+async def reach_running(settings: Settings) -> AsyncIterator[RemoteControl | None]:
     """The bridge that runs with this configuration, or None."""
     from bridge.control.remote import connect
 
