@@ -184,7 +184,7 @@ def test_the_demo_is_shown_in_french(tmp_path: Path) -> None:
         guide = "".join(lines)
         assert "2. Connectez-vous, une seule fois\u00a0: ouvrez http://localhost:" in guide
         assert "mot de passe local" in guide
-        page = re.search(r"ouvrez (\S+) et cliquez sur Accepter", guide)
+        page = re.search(r"ouvrez (\S+) et cliquez sur Se connecter", guide)
         assert page is not None
         demo.send_signal(signal.SIGTERM)
         rest = demo.stdout.read()

@@ -365,7 +365,7 @@ def _demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], a
         '1. A mail program logs in, and is told that somebody must sign in first (curl says "Login denied"; -v shows '
         "the words):"
     )
-    second = say("2. Sign in, once: open {url} and press Accept.").format(url=app.sign_in_url(alice))
+    second = say("2. Sign in, once: open {url} and press Sign in, then Accept.").format(url=app.sign_in_url(alice))
     third = say("3. The same line now lists the mailbox. Read a message, by IMAP and by POP3:")
     fourth = say("4. Send one to Bob:")
     title = say(
