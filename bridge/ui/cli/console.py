@@ -34,7 +34,7 @@ def console(settings: Settings, no_browser: bool) -> int:
     async def work() -> int:
         async with connect(meeting_place(find_config(settings))) as control:
             if control is None:
-                click.echo(not_running())
+                click.echo(not_running(settings))
                 return FAILED
             link = await control.console_link()
         invitation = say("All accounts, for the administrator (this link works once, within a minute):")

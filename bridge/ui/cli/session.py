@@ -407,8 +407,18 @@ async def reach_running(settings: Settings) -> AsyncIterator[RemoteControl | Non
         yield control
 
 
-def not_running() -> str:
-    """What a command says that only a running bridge can answer."""
+def not_running(settings: Settings) -> str:
+    """What a command says that only a running bridge can answer: a service's does not answer everybody."""
+    from bridge.config.language import configured_console_port
+    from bridge.host.sockets import answers
+
+    port = configured_console_port(find_config(settings))
+    if answers("127.0.0.1", port):
+        return i18n.say(
+            "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "
+            "another user, such as a service's, run this command as that user, with the STATE_DIRECTORY that systemd "
+            "gives the service"
+        ).format(console=f"localhost:{port}")
     return i18n.say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
 
 

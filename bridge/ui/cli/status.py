@@ -23,7 +23,7 @@ def status(settings: Settings, as_json: bool) -> int:
     async def work() -> int:
         async with reach_running(settings) as control:
             if control is None:
-                click.echo("null" if as_json else not_running())
+                click.echo("null" if as_json else not_running(settings))
                 return FAILED
             found = await control.status()
         click.echo(json.dumps(_row(found), indent=2) if as_json else render(found))

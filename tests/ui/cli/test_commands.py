@@ -450,6 +450,8 @@ def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridg
 def test_status_and_accounts_ask_the_running_bridge(admin: Bridge) -> None:
     assert "is not running" in admin.run("status", code=1)
     assert "is not running" in admin.run("console", code=1)
+    with socket.create_server(("127.0.0.1", admin.console_port)):
+        assert f"a program listens at localhost:{admin.console_port}" in admin.run("status", code=1)
     with running(admin):
         said = admin.run("status")
         assert "is running" in said
