@@ -75,6 +75,7 @@ _CODES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
     ("microsoft.revoked", (50173, 50132, 50133, 50089)),
     ("microsoft.frequency", (70043,)),
     ("microsoft.conditional_access", (53000, 53001, 53002, 53003, 530032, 50131)),
+    ("microsoft.device", (50097, 50129, 50155, 135011, 530002, 530003, 700003)),
     ("microsoft.assignment", (50105,)),
     ("microsoft.redirect_uri", (50011, 900971, 500113)),
     ("microsoft.wrong_secret", (7000215,)),

@@ -358,6 +358,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "microsoft.conditional_access": (
                 "Conditional Access blocks this sign-in: an Entra administrator must allow this app, device or place."
             ),
+            "microsoft.device": (
+                "The organization lets in only devices that it knows and manages. Sign in on such a device, in a "
+                "browser that tells of it (Edge). If that is refused too, an Entra administrator must register the "
+                "device anew, or let this app in without one."
+            ),
             "microsoft.assignment": "This person is not assigned to the app: an Entra administrator must assign them.",
             "microsoft.disabled": "The account is disabled: an Entra administrator must enable it.",
             "mail.not_accepted": (

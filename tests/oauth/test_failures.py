@@ -89,6 +89,7 @@ NUMBERS = [
     ("invalid_grant", (50173, 50132, 50133, 50089), "microsoft.revoked", USER),
     ("invalid_grant", (70043,), "microsoft.frequency", USER),
     ("access_denied", (53000, 53001, 53002, 53003, 530032, 50131), "microsoft.conditional_access", TENANT_ADMIN),
+    ("invalid_grant", (50097, 50129, 50155, 135011, 530002, 530003, 700003), "microsoft.device", TENANT_ADMIN),
     ("invalid_grant", (50105,), "microsoft.assignment", TENANT_ADMIN),
     ("invalid_request", (50011, 900971, 500113), "microsoft.redirect_uri", APP_ADMIN),
     ("invalid_client", (7000215,), "microsoft.wrong_secret", APP_ADMIN),
