@@ -18,7 +18,7 @@ from bridge.config.presets import (
     GOOGLE_TOKEN_URL,
 )
 from bridge.config.provider import Flow, GrantIdentity, Provider, only, required, unwanted
-from bridge.config.values import FilePath, HttpsUrl, Name, SecretText
+from bridge.config.values import ClientSecret, FilePath, HttpsUrl, Name
 from bridge.model import Endpoint, Mechanism, Protocol
 
 
@@ -27,7 +27,7 @@ class GoogleProvider(Provider):
 
     kind: Literal["google"]
     client_id: Name = Field("", description="Of the OAuth client; a service account needs none.")
-    client_secret: SecretText | None = Field(None, description="Google shows it once, when the client is created.")
+    client_secret: ClientSecret | None = Field(None, description="Google shows it once, when the client is created.")
     service_account_file: FilePath | None = Field(
         None, description="flow: service_account: the JSON key that Google made for the service account."
     )

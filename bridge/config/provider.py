@@ -12,6 +12,7 @@ from pydantic_core import InitErrorDetails
 from bridge.advice.said import Said, said
 from bridge.config.values import (
     BadValue,
+    ClientSecret,
     Day,
     FilePath,
     HostName,
@@ -19,7 +20,6 @@ from bridge.config.values import (
     Name,
     Part,
     ProxyUrl,
-    SecretText,
     both,
     either,
 )
@@ -60,7 +60,7 @@ class Provider(Part):
     """What all kinds of provider have."""
 
     client_id: Name = Field(description="The id that the provider gave to your app registration.")
-    client_secret: SecretText | None = Field(
+    client_secret: ClientSecret | None = Field(
         None, description="Its secret: ${ENV}, ${file:path}, ${keyring:name} or the text itself."
     )
     client_secret_expires: Day | None = Field(

@@ -93,8 +93,39 @@ def _is_plain(value: str) -> bool:
     return value.isprintable() and not any(c.isspace() for c in value)
 
 
+def unseen(value: str) -> Said | None:
+    """What is wrong with a text that holds what nobody can see, such as a zero-width space of the page that it was
+    copied from: it looks right wherever it is looked at, and the provider only says that it does not know it."""
+    if value.isprintable():  # of all spaces the ordinary one alone is
+        return None
+    found = next(c for c in value if not c.isprintable())
+    character = f"U+{ord(found):04X} {unicodedata.name(found, '')}".rstrip()
+    return said(
+        "holds a character that cannot be seen ({character}): type it, or copy it as plain text", character=character
+    )
+
+
+def _check_seen(value: str) -> None:
+    """Raises: BadValue. Names nothing but that character, also where the value is secret."""
+    if (hidden := unseen(value)) is not None:
+        raise BadValue(hidden)
+
+
+def _client_secret(value: Secret[str]) -> Secret[str]:
+    """A space inside is allowed (RFC 6749 appendix A.2); one at an end came along when it was copied."""
+    text = value.reveal()
+    if text != text.strip(" "):
+        raise BadValue(said("begins or ends with a space: write it without"))
+    _check_seen(text)
+    return value
+
+
+ClientSecret = Annotated[SecretText, AfterValidator(_client_secret)]
+
+
 def _name(value: str) -> str:
     name = value.strip()
+    _check_seen(name)
     if not name or not _is_plain(name):
         raise BadValue(said("must be a text without spaces, and not empty"))
     return name
@@ -106,6 +137,7 @@ Name = Annotated[str, AfterValidator(_name)]
 
 def _https_url(value: str) -> str:
     text = value.strip()
+    _check_seen(text)
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
@@ -175,6 +207,7 @@ def is_host(text: str) -> bool:
 
 def _mail_address(value: str) -> str:
     address = unicodedata.normalize("NFC", value).strip().lower()
+    _check_seen(address)
     local, at, domain = address.rpartition("@")
     # A backslash is for quoted names only (RFC 5321 section 4.1.2): OFFICE\alice@office logs in, it gets no mail.
     is_good = at and local and _DOMAIN.fullmatch(domain) and _is_plain(address) and not {"@", "\\"} & set(local)
@@ -187,6 +220,7 @@ MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
 
 def _person(value: str) -> str:
+    _check_seen(value.strip())
     try:
         address = _mail_address(value)
     except BadValue:

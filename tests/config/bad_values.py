@@ -26,6 +26,7 @@ URLS = """authorization_url: https://login.microsoftonline.com/contoso.com/oauth
     token_url: https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"""
 
 ADDRESS = 'must be an address such as alice@example.com, or "*@example.com" for a whole domain'
+UNSEEN = "{}: holds a character that cannot be seen ({}): type it, or copy it as plain text"
 SECTION = "must be a section: each key on a line of its own, indented"
 A_LIST = "must be a list: each entry on a line of its own after a dash, or [one, two]"
 
@@ -38,6 +39,14 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "client_secret: text", "client_secret: {CANARY-s3cret}", "5:5: providers.gmail.client_secret: must be a text that is not empty"),
     (GOOD, "client_secret: text", "client_secrets: CANARY-s3cret", "5:5: providers.gmail.client_secrets: unknown key (did you mean 'client_secret'?)"),
     (GOOD, "1234.apps.googleusercontent.com", "a b", "4:5: providers.gmail.client_id: must be a text without spaces, and not empty"),
+    (GOOD, "1234.apps.googleusercontent.com", r'"12\u200B34"', UNSEEN.format("4:5: providers.gmail.client_id", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\uFEFF"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+FEFF ZERO WIDTH NO-BREAK SPACE")),
+    (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\u00A0"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+00A0 NO-BREAK SPACE")),
+    (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\n"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+000A")),
+    (GOOD, "client_secret: text", "client_secret: 'CANARY-s3cret '", "5:5: providers.gmail.client_secret: begins or ends with a space: write it without"),
+    (GOOD, "client_secret: text", r'client_secret: text' "\n" r'    token_url: "https://example.com/\u200Btoken"', UNSEEN.format("6:5: providers.gmail.token_url", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "alice@example.com", r'"alice@example.com\u200B"', UNSEEN.format("7:5: accounts[0].address", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    sign_in_as: "bob@example.com\u200E"', UNSEEN.format("9:5: accounts[0].sign_in_as", "U+200E LEFT-TO-RIGHT MARK")),
     (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: alice", "6:1: accounts: " + A_LIST),
     (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: []", "6:1: accounts: must not be empty"),
     (GOOD, "address: alice@example.com", "address: alice", "7:5: accounts[0].address: " + ADDRESS),

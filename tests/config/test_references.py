@@ -32,12 +32,12 @@ def secret_of(written: str, directory: Path = HERE, **environ: str) -> str:
         ("a$b {A} $A", "a$b {A} $A"),
         ("${keyring:office365}", CANARY),
         ("'${file:secret.txt}'", "from file"),
-        ("'${file:two.txt}'", "two\nlines"),
+        ("'${file:two.txt}'", "two  words"),
     ],
 )
 def test_references_resolve_once(written: str, resolved: str, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_bytes(b"\xef\xbb\xbffrom file\r\n")
-    (tmp_path / "two.txt").write_bytes(b"two\nlines\n")
+    (tmp_path / "two.txt").write_bytes(b"two  words\n")
     assert secret_of(written, tmp_path, A="one", B="${A}") == resolved
 
 
