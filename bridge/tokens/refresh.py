@@ -188,6 +188,8 @@ class Refresher:
             return
         memory.stored = await self._saved(address, unsaved)
         memory.unsaved = memory.store_problem = None
+        if not memory.has_entry:
+            await self._revoke_successor(address, self.giver(unsaved.entry), unsaved.entry.tokens)
 
     async def _saved(self, address: str, unsaved: Unsaved) -> Stored:
         """What is stored then: it, or what counts more."""
@@ -265,18 +267,18 @@ class Refresher:
                 raise trouble
             case Drop():
                 detail("answer.late", account=account.address)
-        if isinstance(answer, Answered) and (memory.stored or stored).entry is None:
-            await self._revoke_successor(account, provider, answer.tokens)
+                if isinstance(answer, Answered) and stored.entry is None:
+                    await self._revoke_successor(account.address, provider, answer.tokens)
         return await self._handed_out(account, memory)
 
-    async def _revoke_successor(self, account: Account, provider: Provider, tokens: TokenSet) -> None:
-        """Somebody has signed out while we were asking: what was revoked then was the grant before this one."""
-        if not tokens.grant:
+    async def _revoke_successor(self, address: str, provider: Provider | None, tokens: TokenSet) -> None:
+        """Somebody has signed out before this grant was stored: what was revoked then was the one before."""
+        if provider is None or not tokens.grant:
             return
         try:
             await provider.revoke(tokens.grant)
         except BridgeError as problem:
-            report("revocation.failed", problem, account=account.address)
+            report("revocation.failed", problem, account=address)
 
     async def _handed_out(self, account: Account, memory: Memory) -> Use | SignIn:
         """From what is stored now: our answer, or what somebody else has stored meanwhile."""

@@ -477,6 +477,22 @@ async def test_who_signs_out_while_the_disk_is_full_has_the_grant_revoked_that_i
         assert it.provider.revoked == ["CANARY-grant-1", "CANARY-grant-2"]
 
 
+@pytest.mark.parametrize("is_signed_in_again", [False, True])
+async def test_who_signs_out_elsewhere_while_the_disk_is_full_has_revoked_what_it_did_not_take(
+    is_signed_in_again: bool,
+) -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.refresh_onto_a_full_disk()
+        await two.service.forget(ALICE)
+        store.is_full = False
+        if is_signed_in_again:  # at Google, revoking one token ends all of that person's
+            await two.sign_in()
+        await one.service.save_unsaved()
+        assert one.provider.revoked == ([] if is_signed_in_again else ["CANARY-grant-2"])
+        assert two.provider.revoked == ["CANARY-grant-1"]
+
+
 async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
     async with world() as it:
         await it.sign_in()
