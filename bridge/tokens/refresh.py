@@ -52,6 +52,8 @@ REFUSED_RETRY_AFTER = 15.0
 configuration counts at once."""
 REMIND_EVERY = 600.0
 """Seconds between two notices for one account: a CRM tries every minute, a person wants to hear it once."""
+REMIND_LAST = 86400.0
+"""Seconds up to which the pause doubles from notice to notice, of a refusal: over a weekend nobody renews a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ class Failure:
     """Monotonic."""
     provider: Provider | None
     """A changed configuration brings another one, and that one has not failed yet."""
+
+
+@dataclass(slots=True)
+class Reminder:
+    """Of a refusal, to whoever must act."""
+
+    provider: Provider | None
+    """A changed configuration brings another one: what that one is refused is news."""
+    at: float
+    """Monotonic; when it was told last."""
+    pause: float = REMIND_EVERY
+    """Seconds until it is told again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +109,6 @@ class Memory:
     """Why the last refresh could not be done or saved; unlike the provider the store is tried each time."""
     reminded_at: float | None = None
     """Monotonic; when the person was told."""
-    refused_at: float | None = None
-    """Monotonic; when the administrator was told that the provider refuses our registration."""
     used_at: float | None = None
     """Monotonic; when a mail program last wanted a token."""
 
@@ -141,6 +153,8 @@ class Refresher:
         self._bus = bus
         self._sign_in_url = sign_in_url
         self._leases = Leases(vault, clock)
+        self._reminders: dict[tuple[str, str, str], Reminder] = {}
+        """By provider, whom it concerns, and row of the table of advice."""
 
     async def fetch(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
         """A token with at least `share` of its life left; a stale one while no other can be had.
@@ -259,6 +273,7 @@ class Refresher:
                 memory.unsaved = Unsaved(renewed, version, before.entry)
                 await self.save_unsaved(account.address, memory)
                 memory.failure = None
+                self._forget_pauses(account)
             case End(problem, version):
                 await self._end(account, memory, before, problem, version)
             case Later(trouble):
@@ -317,7 +332,7 @@ class Refresher:
             self._remember(account, memory, problem, self._providers.get(account.provider))
         else:
             if memory.store_problem is None:
-                self._tell(account, memory, problem)
+                self._tell(account, problem)
             memory.store_problem = problem
         return self.meanwhile(account, memory, request, share, problem)
 
@@ -346,15 +361,38 @@ class Refresher:
             return
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
         memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
-        self._tell(account, memory, problem)
+        self._tell(account, problem, is_news=self._is_news(account, problem, provider))
 
-    def _tell(self, account: Account, memory: Memory, problem: ProviderUnavailable | StoreUnavailable) -> None:
-        """Of what lasts until an administrator acts, scripts are to hear; not too often."""
+    def _tell(
+        self, account: Account, problem: ProviderUnavailable | StoreUnavailable, *, is_news: bool = False
+    ) -> None:
+        """`is_news`: scripts are to hear of it."""
         report("refresh.failed", problem, account=account.address)
-        is_for_somebody = isinstance(problem, ProviderRefused) and self._is_due(memory.refused_at)
-        if is_for_somebody:
-            memory.refused_at = self._clock.monotonic()
-        self._bus.publish(RefreshFailed(account.address, str(problem), not is_for_somebody, problem.diagnosis))
+        self._bus.publish(RefreshFailed(account.address, str(problem), not is_news, problem.diagnosis))
+
+    def _is_news(self, account: Account, problem: ProviderUnavailable, provider: Provider | None) -> bool:
+        """True of what lasts until an administrator acts: once for all whom it stops, and ever more seldom."""
+        if not isinstance(problem, ProviderRefused):
+            return False
+        advice = problem.diagnosis.advice if problem.diagnosis is not None else None
+        stops_many = advice is not None and advice.level == "error"
+        # By domain, since each has administrators of its own: one may have allowed the app, and another not.
+        whom = _domain(account) if stops_many else account.address
+        key, now = (account.provider, whom, advice.key if advice is not None else ""), self._clock.monotonic()
+        told = self._reminders.get(key)
+        if told is None or told.provider is not provider:
+            self._reminders[key] = Reminder(provider, now)
+            return True
+        if now - told.at < told.pause:
+            return False
+        told.at, told.pause = now, min(2 * told.pause, REMIND_LAST)
+        return True
+
+    def _forget_pauses(self, account: Account) -> None:
+        """It works: a refusal that comes now is another one."""
+        for (name, whom, _), told in self._reminders.items():
+            if name == account.provider and whom in {account.address, _domain(account)}:
+                told.pause = REMIND_EVERY
 
     def _required(self, account: Account, memory: Memory, move: SignIn) -> AuthorizationRequired:
         """The error for the mail client, and a notice for the person, the latter not too often."""
@@ -366,6 +404,10 @@ class Refresher:
 
     def _is_due(self, told_at: float | None) -> bool:
         return told_at is None or self._clock.monotonic() - told_at >= REMIND_EVERY
+
+
+def _domain(account: Account) -> str:
+    return account.address.rpartition("@")[2]
 
 
 def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:

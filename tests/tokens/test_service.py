@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import (
     AuthorizationFailed,
     AuthorizationRequired,
@@ -663,6 +664,45 @@ async def test_scripts_hear_of_a_registration_that_is_refused_every_ten_minutes_
         told = [found for found in map(event_of, it.notices) if found is not None]
         assert [(found.event, found.account) for found in told] == [("refresh-failed", ALICE.address)] * times
         assert all("the secret has expired" in found.reason for found in told)
+
+
+async def test_scripts_hear_of_a_registration_that_is_refused_once_for_all_its_accounts_and_ever_more_seldom() -> None:
+    accounts = [replace(ALICE, address=f"person{number}@example.com", subject=ALICE.subject) for number in range(6)]
+    elsewhere = replace(ALICE, address="person@example.org")
+    async with world() as it:
+        for account in (*accounts, elsewhere):
+            await it.sign_in(account)
+        it.clock.advance(4000)
+
+        async def told_in(minutes: int) -> list[str]:
+            it.notices.clear()
+            for _ in range(minutes):
+                for account in (*accounts, elsewhere):
+                    it.provider.problem = ProviderRefused("the secret has expired")
+                    with pytest.raises(ProviderRefused):
+                        await it.service.access_token(account)
+                it.clock.advance(60)
+            return [found.account for found in map(event_of, it.notices) if found is not None]
+
+        first, other = accounts[0].address, elsewhere.address
+        assert await told_in(10) == [first, other]
+        assert await told_in(60) == [first, other] * 2  # after 10 and 30 minutes; the next one after 70
+        it.providers["acme"] = it.provider = StrictProvider(it.clock)  # by a reload, and no better
+        assert await told_in(10) == [first, other]
+
+
+async def test_scripts_hear_of_each_person_whom_a_policy_keeps_out() -> None:
+    async with world() as it:
+        kept_out = Diagnosis.of("microsoft.conditional_access")
+        for account in (ALICE, SALES):
+            await it.sign_in(account)
+        it.clock.advance(4000)
+        it.provider.problem = ProviderRefused(kept_out.told(), diagnosis=kept_out)
+        for account in (ALICE, SALES):
+            with pytest.raises(ProviderRefused):
+                await it.service.access_token(account)
+        told = [found.account for found in map(event_of, it.notices) if found is not None]
+        assert told == [ALICE.address, SALES.address]
 
 
 async def test_a_corrected_configuration_has_no_trouble_yet() -> None:
