@@ -143,7 +143,11 @@ class Authorizations:
         key = account.address, asker
         lock = self._beginning.setdefault(key, asyncio.Lock())
         async with lock:
-            if (known := self._pending.get(key)) is not None and known.account == account and self._has_time(known):
+            if (
+                (known := self._pending.get(key)) is not None
+                and _is_same(known.account, account)
+                and self._has_time(known)
+            ):
                 return known
             self._check_room(asker)
             return await self._begin(account, asker)
@@ -229,8 +233,8 @@ class Authorizations:
 
     async def _keep_tokens(self, pending: Pending, tokens: TokenSet) -> None:
         """Who else has begun a sign-in for this account need not go on."""
-        self._check_still_configured(pending.account, pending.fingerprint)
-        await self._keep(pending.account, tokens)
+        account = self._check_still_configured(pending.account, pending.fingerprint)
+        await self._keep(account, tokens)
         if begun := self._lately(pending.asker):
             begun.pop()
         for key in self._of(pending.account.address):
@@ -246,14 +250,16 @@ class Authorizations:
             raise _configuration_changed()
         return provider
 
-    def _check_still_configured(self, account: Account, fingerprint: str) -> None:
+    def _check_still_configured(self, account: Account, fingerprint: str) -> Account:
         """A reload ends the sign-ins that wait for a person; this is for those that wait for the provider just then,
         whose tokens would be taken for another provider's or another person's.
 
-        Raises: AuthorizationFailed.
+        Returns: the account as it is now. Raises: AuthorizationFailed.
         """
-        if self._find(account.address) != account or self._provider(account).fingerprint != fingerprint:
+        found = self._find(account.address)
+        if found is None or not _is_same(found, account) or self._provider(found).fingerprint != fingerprint:
             raise _configuration_changed()
+        return found
 
     @contextmanager
     def _telling(self, pending: Pending) -> Iterator[None]:
@@ -321,7 +327,8 @@ class Authorizations:
     def drop_changed(self) -> None:
         """End the sign-ins of accounts that a new configuration has changed or removed: their answer would not fit."""
         for pending in list(self._pending.values()):
-            if self._find(pending.account.address) != pending.account:
+            found = self._find(pending.account.address)
+            if found is None or not _is_same(found, pending.account):
                 self._cancel(pending)
 
     def drop_provider(self, name: str) -> None:
@@ -361,6 +368,11 @@ class Authorizations:
         for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
             if (pending := self._forget(key)) is not None:
                 self._end(pending, "expired", Diagnosis.of("sign_in.expired"))
+
+
+def _is_same(one: Account, other: Account) -> bool:
+    """True if a sign-in for one of them is one for the other: it does not depend on mail servers or OS users."""
+    return (one.address, one.provider, one.subject) == (other.address, other.provider, other.subject)
 
 
 def _configuration_changed() -> AuthorizationFailed:

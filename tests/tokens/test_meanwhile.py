@@ -15,7 +15,7 @@ from bridge.errors import (
     StoreCorrupt,
     StoreUnavailable,
 )
-from bridge.model import AccessToken, Account, TokenSet
+from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode, TokenSet
 from bridge.notices import Forgotten, NoticeBus, RefreshFailed
 from bridge.oauth.base import AuthorizationRequest, DevicePending
 from bridge.secret import Secret
@@ -87,9 +87,14 @@ class World:
         self.accounts = {ALICE.address: ALICE}
         tokens.providers["acme"] = self.provider
         uris = {"acme": "http://localhost:3017/"}
+        self.kept: list[Account] = []
         self.authorizations = Authorizations(
-            tokens.providers, uris, tokens.clock, NoticeBus(), tokens.service.keep, self.accounts.get
+            tokens.providers, uris, tokens.clock, NoticeBus(), self.keep, self.accounts.get
         )
+
+    async def keep(self, account: Account, tokens: TokenSet) -> str:
+        self.kept.append(account)
+        return await self.tokens.service.keep(account, tokens)
 
     def reload(self, *, account: Account | None = ALICE, other_provider: bool = False) -> None:
         """As bridge.app does it."""
@@ -170,6 +175,28 @@ async def test_a_reload_that_changes_nothing_for_it_lets_a_sign_in_go_on() -> No
 
         assert await redeemed_during(it, new_secret) == "done"
         assert await it.stored()
+
+
+POP3_OFF = replace(ALICE, endpoints={Protocol.IMAP: Endpoint("imap.example.com", 993, TlsMode.IMPLICIT)})
+"""The same person at the same provider, whose mailbox is reached in other ways."""
+
+
+async def test_what_a_sign_in_does_not_depend_on_may_change_while_it_waits_for_the_person() -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        pending = await it.authorizations.begin(ALICE)
+        it.reload(account=POP3_OFF)
+        assert await it.authorizations.begin(POP3_OFF) is pending
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+        assert await it.stored()
+        assert it.kept == [POP3_OFF], "the mail servers of today are tried"
+
+
+async def test_what_a_sign_in_does_not_depend_on_may_change_while_it_is_redeemed() -> None:
+    async with world() as tokens:
+        it = World(tokens)
+        assert await redeemed_during(it, lambda it: it.reload(account=POP3_OFF)) == "done"
+        assert it.kept == [POP3_OFF]
 
 
 async def test_a_device_code_that_was_polled_during_a_reload_brings_nothing() -> None:
