@@ -72,7 +72,7 @@ class Pending:
 
     @property
     def key(self) -> Key:
-        """Of each there is one."""
+        """Of each there is one with time left, and at most one before it that is nearly over."""
         return self.account.address, self.asker
 
     @property
@@ -90,7 +90,8 @@ class Authorizations:
     """All sign-ins under way, in this process's memory: a restart means to click once more.
 
     Anybody on this machine may begin one, and whoever has begun it can end it, by the state in its URL. So each OS user
-    has their own for an account; the first one that comes to a good end ends the others.
+    has their own for an account; the first one that comes to a good end ends the others. One that is nearly over is
+    joined by another and goes on beside it: the person may be about to finish in the first tab.
 
     Enter running() before use: sign-ins by device code are followed by tasks of its own.
     """
@@ -111,12 +112,14 @@ class Authorizations:
         self._bus = bus
         self._keep = keep
         self._find = find
-        self._pending: dict[Key, Pending] = {}
+        self._pending: dict[str, Pending] = {}
+        """By attempt, the oldest first."""
         self._begun: dict[str, list[float]] = {}
         """By asker: when those began that have come to no good end."""
-        self._deadlines: dict[Key, float] = {}
-        """Monotonic; the wall clock may jump between begin and complete."""
-        self._polls: dict[Key, asyncio.Task[None]] = {}
+        self._deadlines: dict[str, float] = {}
+        """By attempt, monotonic; the wall clock may jump between begin and complete."""
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        """By attempt."""
         self._beginning: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         """Each for as long as somebody holds it or waits for it."""
         self._group: asyncio.TaskGroup | None = None
@@ -134,7 +137,7 @@ class Authorizations:
                     poll.cancel()
 
     async def begin(self, account: Account, asker: str = "") -> Pending:
-        """Start a sign-in, or give the asker's own that is under way; one that is nearly over makes room for a new one.
+        """Start a sign-in, or give the asker's own that is under way and not nearly over.
 
         Raises: ProviderUnavailable, ProviderRefused, LimitReached; AuthorizationFailed(unattended) where nobody signs
         in, AuthorizationFailed(provider) if the configuration changes meanwhile.
@@ -143,17 +146,14 @@ class Authorizations:
         key = account.address, asker
         lock = self._beginning.setdefault(key, asyncio.Lock())
         async with lock:
-            if (
-                (known := self._pending.get(key)) is not None
-                and _is_same(known.account, account)
-                and self._has_time(known)
-            ):
+            known = next((one for one in reversed(self._pending.values()) if one.key == key), None)
+            if known is not None and _is_same(known.account, account) and self._has_time(known):
                 return known
             self._check_room(asker)
             return await self._begin(account, asker)
 
     def _has_time(self, pending: Pending) -> bool:
-        return self._deadlines[pending.key] - self._clock.monotonic() >= ENOUGH * pending.life
+        return self._deadlines[pending.attempt] - self._clock.monotonic() >= ENOUGH * pending.life
 
     def _check_room(self, asker: str) -> None:
         """Raises: LimitReached."""
@@ -192,17 +192,17 @@ class Authorizations:
                 expires_at = self._clock.now() + asked.lifetime
                 pending = self._note(Pending(account, asked, expires_at, fingerprint, asker))
                 name = f"device {account.address}"
-                self._polls[pending.key] = self._group.create_task(self._follow(pending, asked, provider), name=name)
+                self._polls[pending.attempt] = self._group.create_task(
+                    self._follow(pending, asked, provider), name=name
+                )
                 return pending
             case _:
                 nobody = Diagnosis.of("sign_in.unattended", mailbox=account.address, provider=account.provider)
                 raise AuthorizationFailed(nobody.told(), code="unattended", diagnosis=nobody)
 
     def _note(self, pending: Pending) -> Pending:
-        if (old := self._pending.get(pending.key)) is not None:  # nearly over, or of an older configuration
-            self._cancel(old)
-        self._pending[pending.key] = pending
-        self._deadlines[pending.key] = self._clock.monotonic() + pending.life
+        self._pending[pending.attempt] = pending
+        self._deadlines[pending.attempt] = self._clock.monotonic() + pending.life
         if pending.asker:
             self._begun.setdefault(pending.asker, []).append(self._clock.monotonic())
         event("sign_in.begun", account=pending.account.address, provider=pending.account.provider)
@@ -211,7 +211,7 @@ class Authorizations:
     def find(self, address: str, askers: Container[str] | None = None) -> Pending | None:
         """A sign-in under way for this account; where `askers` is given, only one of theirs."""
         self._drop_expired()
-        found = (pending for (owner, _), pending in self._pending.items() if owner == address)
+        found = self._of(address)
         return next((pending for pending in found if askers is None or pending.asker in askers), None)
 
     async def complete(self, parameters: Mapping[str, str]) -> str:
@@ -237,11 +237,11 @@ class Authorizations:
         await self._keep(account, tokens)
         if begun := self._lately(pending.asker):
             begun.pop()
-        for key in self._of(pending.account.address):
-            self._forget(key)
+        for other in self._of(pending.account.address):
+            self._forget(other)
 
-    def _of(self, address: str) -> list[Key]:
-        return [key for key in self._pending if key[0] == address]
+    def _of(self, address: str) -> list[Pending]:
+        return [pending for pending in self._pending.values() if pending.account.address == address]
 
     def _provider(self, account: Account) -> Provider:
         """Raises: AuthorizationFailed once a new configuration is without it."""
@@ -289,8 +289,7 @@ class Authorizations:
         try:
             tokens = await self._poll(pending, request, provider)
         finally:
-            if self._pending.get(pending.key) is pending:
-                self._forget(pending.key)
+            self._forget(pending)
         if tokens is not None:
             await self._keep_tokens(pending, tokens)
 
@@ -300,7 +299,7 @@ class Authorizations:
         while True:
             await self._clock.pause(pause)
             self._drop_expired()
-            if self._pending.get(pending.key) is not pending:
+            if pending.attempt not in self._pending:
                 return None
             try:
                 answer = await provider.poll(request)
@@ -317,11 +316,11 @@ class Authorizations:
 
     def cancel(self, address: str) -> None:
         """End the sign-ins under way, if any."""
-        for key in self._of(address):
-            self._cancel(self._pending[key])
+        for pending in self._of(address):
+            self._cancel(pending)
 
     def _cancel(self, pending: Pending) -> None:
-        self._forget(pending.key)
+        self._forget(pending)
         self._end(pending, "cancelled", Diagnosis.of("sign_in.cancelled"))
 
     def drop_changed(self) -> None:
@@ -348,16 +347,16 @@ class Authorizations:
         if found is None:
             nothing = Diagnosis.of("sign_in.unknown_state")
             raise AuthorizationFailed(nothing.told(), code="unknown_state", diagnosis=nothing)
-        self._forget(found[0].key)
+        self._forget(found[0])
         return found
 
-    def _forget(self, key: Key) -> Pending | None:
-        """The one that was under way. A poll that is about to end by itself is not cancelled."""
-        self._deadlines.pop(key, None)
-        poll = self._polls.pop(key, None)
+    def _forget(self, pending: Pending) -> None:
+        """It is under way no more. A poll that is about to end by itself is not cancelled."""
+        self._pending.pop(pending.attempt, None)
+        self._deadlines.pop(pending.attempt, None)
+        poll = self._polls.pop(pending.attempt, None)
         if poll is not None and poll is not asyncio.current_task():
             poll.cancel()
-        return self._pending.pop(key, None)
 
     def _end(self, pending: Pending, code: str, diagnosis: Diagnosis) -> None:
         told = diagnosis.told()
@@ -365,9 +364,12 @@ class Authorizations:
 
     def _drop_expired(self) -> None:
         now = self._clock.monotonic()
-        for key in [key for key, deadline in self._deadlines.items() if deadline <= now]:
-            if (pending := self._forget(key)) is not None:
-                self._end(pending, "expired", Diagnosis.of("sign_in.expired"))
+        for attempt in [attempt for attempt, deadline in self._deadlines.items() if deadline <= now]:
+            pending = self._pending[attempt]
+            self._forget(pending)
+            # Where it was begun again nobody is called: the person is at it.
+            goes_on = any(other.key == pending.key for other in self._pending.values())
+            self._end(pending, "cancelled" if goes_on else "expired", Diagnosis.of("sign_in.expired"))
 
 
 def _is_same(one: Account, other: Account) -> bool:

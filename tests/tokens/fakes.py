@@ -155,6 +155,8 @@ class ScriptedDevice:
         self.polls: list[float] = []
         """When, by the monotonic clock."""
         self.begun = 0
+        self.finished: set[str] = set()
+        """Codes that the person has typed, whatever the script says."""
 
     async def begin_device(self) -> DeviceRequest:
         self.begun += 1
@@ -166,6 +168,8 @@ class ScriptedDevice:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
+        if request.user_code in self.finished:
+            return self._behind.issue()
         return self._behind.issue() if answer is None else answer
 
     async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:

@@ -61,13 +61,28 @@ async def test_whoever_begins_again_when_time_is_short_has_ten_minutes() -> None
     assert await it.authorizations.begin(ALICE) is first
     it.clock.advance(1)
     second = await it.authorizations.begin(ALICE)
+    assert second is not first
+    assert await it.authorizations.begin(ALICE) is second
     it.clock.advance(599)
     with pytest.raises(AuthorizationFailed):
         await it.authorizations.complete({"state": first.state, "code": "c"})
     assert await it.authorizations.complete({"state": second.state, "code": "c"}) == ALICE.address
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
-    assert (notice.code, notice.attempt) == ("cancelled", first.attempt)
+    assert (notice.code, notice.attempt) == ("cancelled", first.attempt), "no script is told: there is another one"
+
+
+async def test_whoever_begins_again_may_still_finish_in_the_first_tab() -> None:
+    it = World()
+    first = await it.authorizations.begin(ALICE)
+    it.clock.advance(400)
+    second = await it.authorizations.begin(ALICE)
+    it.clock.advance(100)
+    assert await it.authorizations.complete({"state": first.state, "code": "c"}) == ALICE.address
+    assert [account for account, _ in it.kept] == [ALICE]
+    with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+        await it.authorizations.complete({"state": second.state, "code": "c"})
+    assert it.notices == []
 
 
 async def test_a_state_works_once() -> None:
@@ -216,8 +231,20 @@ async def test_whoever_begins_again_when_the_code_is_nearly_over_gets_a_new_one(
         assert isinstance(first.request, DeviceRequest)
         assert isinstance(second.request, DeviceRequest)
         assert first.request.user_code != second.request.user_code
-        assert it.authorizations.find(ALICE.address) is second
+        assert await it.authorizations.begin(ALICE) is second
         it.authorizations.cancel(ALICE.address)
+
+
+async def test_the_first_code_works_too_where_a_second_one_was_asked_for() -> None:
+    it = World(WAIT)
+    async with it.authorizations.running():
+        await it.authorizations.begin(ALICE)
+        it.clock.advance(500)
+        await it.authorizations.begin(ALICE)
+        it.device.finished.add("CODE-1")
+        while it.authorizations.find(ALICE.address) is not None:
+            await asyncio.sleep(0)
+    assert [account for account, _ in it.kept] == [ALICE]
 
 
 async def device_ends(it: World) -> Pending:
