@@ -316,8 +316,9 @@ class Refresher:
         ended = replace(before.entry, ended=str(problem), diagnosis=problem.diagnosis)
         try:
             memory.stored = Stored(ended, await self._vault.save(account.address, ended, expected=version))
-        except VersionConflict:
+        except VersionConflict:  # somebody has signed in or out: nobody need be told of the grant before
             memory.stored = await self._vault.load(account.address)
+            return
         self._bus.publish(RefreshFailed(account.address, str(problem), False, problem.diagnosis))
 
     def _fall_back(

@@ -238,6 +238,7 @@ async def test_a_grant_that_ended_late_does_not_end_a_new_sign_in() -> None:
                 it.provider.gate.set()
             assert late.result() == newest.access
             assert await it.service.access_token(ALICE) == newest.access
+            assert it.heard(RefreshFailed) == 0, "nobody has to do anything"
             it.clock.advance(4000)
 
 
