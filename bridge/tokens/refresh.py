@@ -89,12 +89,14 @@ class Unsaved:
     before: Entry | None
     """What was in that one."""
 
-    def outlives(self, stored: Entry | None) -> bool:
+    def outlives(self, stored: Stored) -> bool:
         """True if all that somebody else has stored is that the grant has ended of which ours is the successor: to
-        another node, which could not know of it, a provider that rotates strictly has said so."""
-        return bool(
-            stored is not None and stored.ended and self.before and stored.tokens.grant == self.before.tokens.grant
-        )
+        another node, which could not know of it, a provider that rotates strictly has said so. Or if the store went
+        back meanwhile."""
+        theirs = stored.entry
+        if theirs is not None and theirs.ended and self.before and theirs.tokens.grant == self.before.tokens.grant:
+            return True
+        return _is_from_before(stored, self.entry, self.version)
 
 
 @dataclass(slots=True)
@@ -117,6 +119,14 @@ class Memory:
         if self.stored is not None and stored.version != self.stored.version:
             self.failure = self.store_problem = None
         self.stored = stored
+
+    def newer_than(self, stored: Stored) -> Entry | None:
+        """What the store held later than what it holds now: it was brought back from a backup, or a standby server has
+        taken over that had not heard of the last commits. A sign-in or a sign-out since then counts more."""
+        known = self.stored
+        if known is None or known.entry is None or known.entry.ended:
+            return None
+        return known.entry if _is_from_before(stored, known.entry, known.version) else None
 
     @property
     def has_entry(self) -> bool:
@@ -213,7 +223,7 @@ class Refresher:
                 return Stored(unsaved.entry, await self._vault.save(address, unsaved.entry, expected=expected))
             except VersionConflict:
                 stored = await self._vault.load(address)
-            if not unsaved.outlives(stored.entry):
+            if not unsaved.outlives(stored):
                 # Somebody signed in, or removed the sign-in, while we were asking: theirs is newer, ours is dropped.
                 detail("answer.late", account=address)
                 return stored
@@ -238,6 +248,12 @@ class Refresher:
 
     async def _look(self, account: Account, memory: Memory, request: Request, share: float) -> Use | Ask | SignIn:
         stored = await self._vault.load(account.address)
+        if (newer := memory.newer_than(stored)) is not None:
+            # The grant that is stored may have been used up by the one that is not; with the next answer both would go.
+            event("store.was_behind", account=account.address, version=stored.version)
+            memory.unsaved = Unsaved(newer, stored.version, stored.entry)
+            await self.save_unsaved(account.address, memory)
+            stored = memory.stored or stored
         memory.learn(stored)
         return next_move(self.state(account, stored, share), request)
 
@@ -405,6 +421,15 @@ class Refresher:
 
     def _is_due(self, told_at: float | None) -> bool:
         return told_at is None or self._clock.monotonic() - told_at >= REMIND_EVERY
+
+
+def _is_from_before(stored: Stored, entry: Entry, version: int) -> bool:
+    """True if the store holds what was there before this entry, though it has had this version since: by its version,
+    or because another node has tried what came back, and was told that it has ended."""
+    if stored.entry is None:
+        return False
+    is_back = stored.version <= version or bool(stored.entry.ended)
+    return is_back and stored.entry.tokens.access.obtained_at < entry.tokens.access.obtained_at
 
 
 def _domain(account: Account) -> str:

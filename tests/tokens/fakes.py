@@ -125,6 +125,14 @@ class FailingStore(MemoryStore):
         self.is_full = False
         self.is_away = False
 
+    def peek(self, key: str) -> tuple[bytes | None, int]:
+        """A record and its version, as a backup has them."""
+        return self._records[key]
+
+    def poke(self, key: str, value: bytes | None, version: int) -> None:
+        """As it was then."""
+        self._records[key] = value, version
+
     async def get(self, key: str) -> Record | None:
         if self.is_away:
             raise StoreUnavailable("the disk is away")

@@ -242,6 +242,62 @@ async def test_a_grant_that_ended_late_does_not_end_a_new_sign_in() -> None:
             it.clock.advance(4000)
 
 
+async def taken_back(it: World, *, is_tried: bool = False) -> None:
+    """The database is as it was before the last refresh: from a backup, or by a standby that had not heard of it."""
+    key = f"grant/{ALICE.address}"
+    await it.sign_in()
+    value, version = it.store.peek(key)
+    it.clock.advance(4000)
+    await it.service.access_token(ALICE)
+    it.clock.advance(4000)
+    it.store.poke(key, value, version)
+    if is_tried:
+        async with world(it.store, it.clock) as other:  # another node, to which the provider says that it has ended
+            with pytest.raises(AuthorizationRequired):
+                await other.service.access_token(ALICE)
+
+
+@pytest.mark.parametrize("is_tried", [False, True])
+async def test_a_grant_that_the_store_has_lost_again_is_brought_back_by_whoever_knows_it(is_tried: bool) -> None:
+    async with world() as it:
+        await taken_back(it, is_tried=is_tried)
+        await it.service.access_token(ALICE)
+        assert it.heard(AuthorizationNeeded) == 0
+        it.clock.advance(4000)
+        await it.service.access_token(ALICE)
+
+
+async def test_what_waits_for_the_disk_outlives_a_store_that_was_taken_back() -> None:
+    async with world() as it:
+        await it.sign_in()
+        key = f"grant/{ALICE.address}"
+        value, version = it.store.peek(key)
+        it.clock.advance(4000)
+        await it.service.access_token(ALICE)
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        it.store.is_full = False
+        it.store.poke(key, value, version)
+        await it.service.access_token(ALICE)
+        assert it.heard(AuthorizationNeeded) == 0
+        assert it.provider.refreshes == 2
+
+
+async def test_a_sign_in_or_a_sign_out_after_the_store_was_taken_back_counts() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        await taken_back(it)
+        newest = it.provider.issue()
+        await other.service.keep(ALICE, newest)
+        it.clock.advance(1900)
+        await it.service.access_token(ALICE)
+        await taken_back(it)
+        await other.service.forget(ALICE)
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+
+
 async def test_a_registration_that_is_refused_is_tried_again_rarely_and_at_once_when_it_was_changed() -> None:
     async with world() as it:
         await it.sign_in()
