@@ -59,8 +59,13 @@ class GenericProvider(Provider):
     @property
     def grant_identity(self) -> GrantIdentity:
         """What a stored sign-in depends on; device and browser lead to the same grant."""
+        return *self.client_identity, *sorted(self.scopes)
+
+    @property
+    def client_identity(self) -> GrantIdentity:
+        """The same without what is asked for."""
         where = (self.token_url, "" if self.flow.is_unattended else self.authorization_url or self.device_url)
-        return self.kind, self.client_id, self.flow.is_unattended, *where, *sorted(self.scopes)
+        return self.kind, self.client_id, self.flow.is_unattended, *where
 
     @model_validator(mode="before")
     @classmethod

@@ -53,8 +53,13 @@ class GoogleProvider(Provider):
     @property
     def grant_identity(self) -> GrantIdentity:
         """What a stored sign-in depends on."""
+        return *self.client_identity, *sorted(self.effective_scopes)
+
+    @property
+    def client_identity(self) -> GrantIdentity:
+        """The same without what is asked for."""
         who = self.service_account_file if self.flow.is_unattended else self.client_id
-        return self.kind, who, self.authorization_url, self.token_url, *sorted(self.effective_scopes)
+        return self.kind, who, self.authorization_url, self.token_url
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> GoogleProvider:

@@ -83,8 +83,12 @@ class MicrosoftProvider(Provider):
     @property
     def grant_identity(self) -> GrantIdentity:
         """What a stored sign-in depends on."""
-        scopes = sorted(set(self.effective_scopes) - MSAL_SCOPES)
-        return self.kind, self.client_id, self.authority.lower(), self.flow.is_unattended, *scopes
+        return *self.client_identity, *sorted(set(self.effective_scopes) - MSAL_SCOPES)
+
+    @property
+    def client_identity(self) -> GrantIdentity:
+        """The same without what is asked for."""
+        return self.kind, self.client_id, self.authority.lower(), self.flow.is_unattended
 
     @property
     def _preset(self) -> CloudPreset:

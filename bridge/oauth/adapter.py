@@ -13,9 +13,10 @@ class Adapter:
     is_unattended: bool = False
     """A person signs in, unless a subclass says otherwise."""
 
-    def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
+    def __init__(self, name: str, identity: GrantIdentity, client: GrantIdentity, clock: Clock) -> None:
         self._name = name
         self._fingerprint = answers.fingerprint(identity)  # once: each login asks for it
+        self._client = answers.fingerprint(client)
         self._clock = clock
 
     @property
@@ -27,3 +28,8 @@ class Adapter:
     def fingerprint(self) -> str:
         """Of what a stored sign-in depends on."""
         return self._fingerprint
+
+    @property
+    def client(self) -> str:
+        """Of whom a grant was given to, whatever was asked for."""
+        return self._client

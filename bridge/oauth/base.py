@@ -67,6 +67,12 @@ class Provider(Protocol):
         ...
 
     @property
+    def client(self) -> str:
+        """A fingerprint as well, of the provider and our registration there alone: where it is the same, a grant that
+        scopes have made useless can still be revoked."""
+        ...
+
+    @property
     def is_unattended(self) -> bool:
         """True if nobody signs in (client credentials, service account): then refresh() needs no grant."""
         ...

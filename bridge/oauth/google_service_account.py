@@ -46,7 +46,7 @@ class GoogleServiceAccount(Unattended):
     """With `kind: google` and `flow: service_account`. Who holds the key file can open every mailbox of the domain."""
 
     def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, clock)
+        super().__init__(name, config.grant_identity, config.client_identity, clock)
         self._config = config
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._path = config.service_account_file or ""

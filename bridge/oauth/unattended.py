@@ -49,8 +49,8 @@ class Unattended(Adapter):
 class AppToken(Unattended, ABC):
     """Client credentials (RFC 6749 section 4.4): one token for every mailbox of the app, so one request for all."""
 
-    def __init__(self, name: str, identity: GrantIdentity, clock: Clock) -> None:
-        super().__init__(name, identity, clock)
+    def __init__(self, name: str, identity: GrantIdentity, client: GrantIdentity, clock: Clock) -> None:
+        super().__init__(name, identity, client, clock)
         self._shared: tuple[float, TokenSet] | None = None
         """When it came, by the monotonic clock, and what it was."""
         self._flight: asyncio.Future[TokenSet | BridgeError | None] | None = None

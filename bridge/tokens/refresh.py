@@ -201,9 +201,12 @@ class Refresher:
             ) from None
 
     def giver(self, entry: Entry) -> Provider | None:
-        """Who gave this grant; None if the configuration has it no more, or another one by its name."""
+        """Who gave this grant; None if the configuration has it no more, or another one by its name. Other scopes do
+        not make another one of it."""
         found = self._providers.get(entry.provider)
-        return found if found is not None and found.fingerprint == entry.fingerprint else None
+        if found is None or entry.client not in {"", found.client}:
+            return None
+        return found if entry.client or found.fingerprint == entry.fingerprint else None
 
     async def save_unsaved(self, address: str, memory: Memory) -> None:
         """Write what a refresh gave. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
@@ -439,5 +442,6 @@ def _domain(account: Account) -> str:
 def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:
     """The record with what the provider gave; a refresh rarely tells again who had signed in."""
     if before is None or provider.is_unattended:
-        return Entry(account.provider, provider.fingerprint, account.subject, tokens)
-    return replace(before, tokens=replace(tokens, subject=tokens.subject or before.tokens.subject))
+        return Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
+    tokens = replace(tokens, subject=tokens.subject or before.tokens.subject)
+    return replace(before, tokens=tokens, client=provider.client)

@@ -165,7 +165,7 @@ class TokenService:
     async def _keep(self, account: Account, tokens: TokenSet, provider: Provider) -> str:
         """Of the provider that has given them: a reload may bring another one of this name meanwhile."""
         who = await self._checked_subject(account, tokens)
-        entry = Entry(account.provider, provider.fingerprint, account.subject, tokens)
+        entry = Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
         for _ in range(ROUNDS):
             try:
                 before = await self._vault.version(account.address)

@@ -36,6 +36,8 @@ class Entry:
     """Why the provider will not renew it, in English; empty while it is good."""
     diagnosis: Diagnosis | None = None
     """The same, to be told in any language."""
+    client: str = ""
+    """To whom it was given; see oauth.base. Empty in a record of before it was noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def _encoded(entry: Entry) -> bytes:
             "format": FORMAT,
             "provider": entry.provider,
             "fingerprint": entry.fingerprint,
+            "client": entry.client,
             "signed_in_as": entry.signed_in_as,
             "ended": entry.ended,
             "diagnosis": entry.diagnosis
@@ -146,6 +149,7 @@ def _decoded(content: bytes, address: str) -> Entry:
             ),
             str(record["ended"]),
             _diagnosis(record.get("diagnosis")),
+            str(record.get("client", "")),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         # from None: the cause's text would quote the record

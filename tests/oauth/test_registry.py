@@ -50,6 +50,15 @@ def test_a_new_client_secret_keeps_the_fingerprint_and_a_new_client_id_does_not(
     assert fingerprint() != fingerprint(scopes=("https://outlook.office.com/SMTP.Send",))
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_with_other_scopes_the_client_is_the_same_and_with_another_id_it_is_not(kind: str) -> None:
+    def client(**changes: object) -> str:
+        return registry.create("p", CONFIGS[kind].model_copy(update=changes), SystemClock()).client
+
+    assert client() == client(scopes=("https://outlook.office.com/SMTP.Send",), client_secret=Secret("another"))
+    assert client() != client(client_id="other")
+
+
 def test_a_service_account_is_known_by_its_key_files_name_and_not_by_what_is_in_it() -> None:
     """The file is read later, and may be replaced; it is not there at all here."""
 

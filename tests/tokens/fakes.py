@@ -52,6 +52,7 @@ class StrictProvider:
 
     def __init__(self, clock: HandClock, subject: Subject | None = None) -> None:
         self.fingerprint = "one"
+        self.client = "mine"
         self.is_unattended = False
         self.clock = clock
         self.subject: Subject | None = subject or Subject("alice@example.com", "id-1")
@@ -155,6 +156,7 @@ class ScriptedDevice:
     name = "acme"
     is_unattended = False
     fingerprint = "one"
+    client = "mine"
 
     def __init__(self, behind: StrictProvider, *answers: DevicePending | Exception | None) -> None:
         """None: the person has finished, and `behind` issues the tokens."""

@@ -397,6 +397,7 @@ class Unattended:
 
     name = "acme"
     fingerprint = "one"
+    client = "mine"
     is_unattended = True
 
     def __init__(self, behind: StrictProvider) -> None:

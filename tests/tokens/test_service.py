@@ -554,10 +554,33 @@ async def test_who_signs_out_elsewhere_while_the_disk_is_full_has_revoked_what_i
 async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
     async with world() as it:
         await it.sign_in()
-        it.provider.fingerprint = "two"
+        it.provider.fingerprint, it.provider.client = "two", "another"
         await it.service.forget(ALICE)
         assert it.provider.revoked == []
         assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_a_grant_that_other_scopes_have_made_useless_is_revoked_too() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.provider.fingerprint = "two"
+        with pytest.raises(AuthorizationRequired, match="settings have changed"):
+            await it.service.access_token(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1"]
+
+
+async def test_a_record_of_before_clients_were_noted_gets_its_own_with_the_next_refresh() -> None:
+    async with world() as it:
+        await it.sign_in()
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        await it.vault.save(ALICE.address, replace(stored.entry, client=""), expected=stored.version)
+        it.clock.advance(4000)
+        await it.service.access_token(ALICE)
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.client == it.provider.client
 
 
 async def test_forget_works_while_the_provider_is_away() -> None:

@@ -52,14 +52,14 @@ async def test_the_record_of_another_version_still_has_its_english_reason(writte
     assert (found.ended, found.diagnosis) == (WHY.told(), None)
 
 
-async def test_a_record_from_before_diagnoses_is_read() -> None:
+async def test_a_record_from_before_diagnoses_and_clients_is_read() -> None:
     store = MemoryStore()
     await Vault(store).save(ALICE.address, ENTRY, expected=0)
     (key,) = await store.keys("")
     record = await store.get(key)
     assert record is not None
     content = json.loads(record.value)
-    del content["diagnosis"]
+    del content["diagnosis"], content["client"]
     await store.put(key, json.dumps(content).encode(), expected=record.version)
     found = (await Vault(store).load(ALICE.address)).entry
     assert found is not None

@@ -21,7 +21,7 @@ class Person(Adapter):
     """A Provider without its sign-in. The grant is msal's serialised cache for one person."""
 
     def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, clock)
+        super().__init__(name, config.grant_identity, config.client_identity, clock)
         self._config = config
         self._library = Library(name, config, limits)
         self._scopes = [scope for scope in config.effective_scopes if scope not in MSAL_SCOPES]
