@@ -209,6 +209,8 @@ class TokenService:
         """Remove the record in any case, and revoke where the provider can. Raises: StoreUnavailable, StoreCorrupt."""
         removed = await self._removed(account)
         memory = self._known(account.address)
+        if removed is None and memory.stored is not None:
+            removed = memory.stored.entry  # the answer to an earlier attempt was lost, or the record was damaged
         unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # the successor of the one removed
         # Before the provider is asked, which may take a minute: until then a login would still get the token, and
         # somebody may sign in again.

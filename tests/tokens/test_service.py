@@ -635,6 +635,27 @@ async def test_where_nobody_has_signed_in_there_is_nothing_to_forget() -> None:
         assert it.provider.revoked == []
 
 
+class Silent(FailingStore):
+    """A database that has removed the record, and whose answer is lost on the way."""
+
+    is_silent = True
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        await super().delete(key, expected=expected)
+        if self.is_silent:
+            self.is_silent = False
+            raise StoreUnavailable("the connection is lost")
+
+
+async def test_whoever_signs_out_again_because_the_store_did_not_answer_has_the_grant_revoked() -> None:
+    async with world(Silent()) as it:
+        await it.sign_in()
+        with pytest.raises(StoreUnavailable):
+            await it.service.forget(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1"]
+
+
 class Damaged(FailingStore):
     """What is in it does not open, from when the test says so."""
 
