@@ -17,6 +17,7 @@ from enum import Enum, auto
 from bridge.advice.said import Said, said
 from bridge.advice.system import name_reason, system_reason
 from bridge.advice.tls import certificate_reason, tls_reason
+from bridge.dialing import connected, look_up
 from bridge.errors import ProtocolViolation
 from bridge.model import Protocol, TlsMode
 from bridge.protocols.base import Credentials, Event, Hangup, Refused, Send, StartTLS
@@ -25,8 +26,6 @@ from bridge.secret import Secret
 
 HEAD_LIMIT = 16 * 1024
 """Octets of an answer's head; real ones have 1 to 4 KiB."""
-ADDRESS_SECONDS = 4.0
-"""For one address of several: a network that drops IPv6 must leave time for IPv4."""
 
 
 class Stage(Enum):
@@ -92,12 +91,12 @@ class _Deadline:
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
-    def left(self, most: float | None = None) -> float:
+    def left(self) -> float:
         """Raises: TimeoutError once it is over."""
         seconds = self._end - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("timed out")
-        return seconds if most is None else min(seconds, most)
+        return seconds
 
 
 def probe(target: Target, context: ssl.SSLContext | None, seconds: float, *, only_look: bool = False) -> Reached:
@@ -131,21 +130,14 @@ def probe(target: Target, context: ssl.SSLContext | None, seconds: float, *, onl
 def _connected(target: Target, deadline: _Deadline) -> tuple[socket.socket, str]:
     host, port = target.proxy or (target.host, target.port)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = look_up(host, port)
     except (OSError, UnicodeError) as problem:
         raise Stopped(Stage.NAME, _words(problem)) from problem
-    trouble: OSError = OSError("no address")
-    for family, kind, number, _, address in found:
-        sock = socket.socket(family, kind, number)
-        try:
-            sock.settimeout(deadline.left(ADDRESS_SECONDS))
-            sock.connect(address)
-        except OSError as problem:
-            sock.close()
-            trouble = problem
-        else:
-            return sock, str(address[0])
-    raise Stopped(Stage.CONNECT, _words(trouble), timed_out=isinstance(trouble, TimeoutError)) from trouble
+    try:
+        sock = connected(found, deadline.left())
+        return sock, str(sock.getpeername()[0])
+    except OSError as problem:
+        raise Stopped(Stage.CONNECT, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
 
 
 def _through_proxy(sock: socket.socket, target: Target, deadline: _Deadline) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Limits:
     """Seconds that we wait for a provider; msal and google-auth would wait for ever and for two minutes."""
 
-    connect: float = 5.0
-    """For each address of the host: a SYN that is not answered by then has met a firewall."""
+    connect: float = 10.0
+    """For all addresses of the host, which are tried beside each other: if none answers by then there is a firewall."""
     read: float = 10.0
     """Between two pieces of the answer to a GET."""
     overall: float = 25.0

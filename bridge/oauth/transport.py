@@ -17,11 +17,22 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError, ReadTimeoutError
+from urllib3 import HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+)
 
 from bridge.advice.said import Said, said
 from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.config.values import is_loopback
+from bridge.dialing import connected, look_up
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.oauth.retry_after import RetryAfter
@@ -34,6 +45,32 @@ CHUNK = 16 * 1024
 
 BUSY = frozenset({408, 425, 429})
 """Statuses below 500 that say `later` and nothing about the grant."""
+
+
+class _Connection(HTTPSConnection):
+    """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
+    such addresses, as Microsoft's has, none of IPv4 would have its turn in time."""
+
+    def _new_conn(self) -> socket.socket:  # what urllib3's own SOCKS connections replace, too
+        assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
+        host = self._dns_host.strip("[]")
+        try:
+            sock = connected(look_up(host, self.port or 443), self.timeout)
+        except UnicodeError:
+            raise LocationParseError(host) from None
+        except socket.gaierror as problem:
+            raise NameResolutionError(self.host, self, problem) from problem
+        except TimeoutError as problem:
+            raise ConnectTimeoutError(self, str(problem)) from problem
+        except OSError as problem:
+            raise NewConnectionError(self, str(problem)) from problem
+        for option in self.socket_options or ():
+            sock.setsockopt(*option)
+        return sock
+
+
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
 
 class Transport(HTTPAdapter):
@@ -70,10 +107,12 @@ class Transport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Connections with our trust."""
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        _equip(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """The same behind a proxy, and for the TLS to an https:// proxy itself."""
-        return super().proxy_manager_for(proxy, ssl_context=self._context, proxy_ssl_context=self._context, **kwargs)
+        kwargs |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
+        return _equip(super().proxy_manager_for(proxy, **kwargs))
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Add nothing to our trust: the inherited method would load certifi's certificates on top."""
@@ -150,6 +189,12 @@ class Transport(HTTPAdapter):
             if time.monotonic() > deadline:
                 raise ProviderUnavailable(said("{host}: the answer takes too long", host=host))
             yield piece
+
+
+def _equip(pools: PoolManager) -> PoolManager:
+    """For https alone: http is for this machine."""
+    pools.pool_classes_by_scheme = {**pools.pool_classes_by_scheme, "https": _Pool}
+    return pools
 
 
 def _check_redirect(response: requests.Response, method: str, url: str, host: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Sequence
 
+from bridge.dialing import AddressInfo, look_up
 from bridge.threads import Threads
 
 AT_ONCE = 16
@@ -14,15 +14,8 @@ AT_ONCE = 16
 REMEMBERED_SECONDS = 5.0
 """How long an answer is good for the next login: below every provider's TTL, and a login storm asks once."""
 
-AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int] | tuple[str, int, int, int]]
-"""As getaddrinfo gives it."""
 Lookup = Callable[[str, int], Sequence[AddressInfo]]
 """Host and port to addresses; blocks. Raises: OSError, UnicodeError."""
-
-
-def look_up(host: str, port: int) -> Sequence[AddressInfo]:
-    """Ask the operating system: hosts file, DNS and what else it is configured for."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]  # stubs allow bytes
 
 
 class Resolver:

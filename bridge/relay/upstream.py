@@ -10,13 +10,12 @@ import ssl
 from collections import deque
 from dataclasses import dataclass
 
-import aiohappyeyeballs
-
 from bridge.advice import mail
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, quoted, said
 from bridge.advice.system import name_reason, system_reason
 from bridge.advice.tls import tls_reason
+from bridge.dialing import look_up, race
 from bridge.errors import (
     MailboxNotOpened,
     PeerGone,
@@ -43,7 +42,7 @@ from bridge.protocols.registry import client_machine
 from bridge.protocols.sasl import without_token
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
-from bridge.relay.resolver import Lookup, Resolver, look_up
+from bridge.relay.resolver import Lookup, Resolver
 from bridge.relay.tls import UpstreamContexts
 from bridge.threads import NotDone
 
@@ -53,8 +52,6 @@ LOGIN_SECONDS = 15.0
 """TLS, greeting and the dialogue up to the token together."""
 ANSWER_SECONDS = 30.0
 """More, for the server's word on the token: Exchange was seen to take as long before its OK (Webklex/php-imap#213)."""
-NEXT_ADDRESS_SECONDS = 0.25
-"""Head start of one address before the next is tried beside it (RFC 8305 section 5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +76,7 @@ class Dialer:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 found = await self._resolver.addresses(endpoint.host, endpoint.port)
-                sock = await aiohappyeyeballs.start_connection(
-                    found, happy_eyeballs_delay=NEXT_ADDRESS_SECONDS, interleave=1
-                )
+                sock = await race(found)
         except TimeoutError:
             self._resolver.forget(endpoint.host, endpoint.port)
             raise UpstreamUnavailable(

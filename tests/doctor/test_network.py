@@ -22,6 +22,7 @@ from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
 from bridge.ui.i18n import translation
 from tests.doctor.servers import https, imap_without_starttls, server_context, serving, silent, tunnel
+from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 TEXT = """\
 providers:
@@ -177,6 +178,18 @@ async def test_a_silent_server_is_given_up_in_time(stack: ExitStack) -> None:
         report = await network_report(config(port=port, imap=("127.0.0.1", port, "starttls")), seconds=2)
     assert_failed(report.findings[0], network.TLS_SILENT)
     assert_failed(report.findings[1], network.NOT_MAIL)
+
+
+@needs_black_hole
+async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As IPv6 is in many an office. The first address has all of the time."""
+    authority = trustme.CA()
+    port = stack.enter_context(serving(https(server_context(authority))))
+    stack.enter_context(behind_a_dead_address(port, monkeypatch))
+    finding = await sign_in(config(host="localhost", port=port, more=with_authority(tmp_path, authority)), seconds=2)
+    assert finding.outcome is Outcome.OK, finding.detail
 
 
 async def test_a_server_that_drips_is_given_up_too(stack: ExitStack) -> None:

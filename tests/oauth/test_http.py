@@ -18,6 +18,7 @@ from bridge.oauth.limits import Limits
 from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
+from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 QUICK = Limits(connect=2, read=1, overall=5, answer=1)
 
@@ -250,6 +251,13 @@ async def test_a_closed_port_is_named(tls: Tls) -> None:
         pass
     with pytest.raises(ProviderUnavailable, match="localhost refuses the connection"):
         await get(raw)
+
+
+@needs_black_hole
+async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As IPv6 is in many an office. The first address has all of the request's time, and more."""
+    with serving(http(b"{}"), *tls) as raw, behind_a_dead_address(raw.port, monkeypatch):
+        assert (await get(raw, Limits(connect=5, read=5, overall=2, answer=5))).status_code == 200
 
 
 async def test_a_name_that_does_not_exist_is_named(tls: Tls) -> None:

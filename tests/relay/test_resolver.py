@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from bridge.relay.resolver import AT_ONCE, AddressInfo, Resolver, look_up
+from bridge.dialing import AddressInfo, look_up
+from bridge.relay.resolver import AT_ONCE, Resolver
 
 
 async def test_an_address_is_found_and_a_failure_is_raised_where_it_is_awaited() -> None:

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
+from bridge.dialing import AddressInfo, look_up
 from bridge.errors import BridgeError, UpstreamUnavailable
 from bridge.model import Protocol, TlsMode
-from bridge.relay.resolver import AddressInfo, look_up
 from bridge.relay.upstream import Dialer
 from bridge.ui.i18n import translation
 from tests.relay.dialling import BLOB, IMPLICIT, MODES, PROTOCOLS, failure, opened, upstream_of
@@ -34,19 +34,12 @@ from tests.relay.scripted import (
     accepts,
     scripted,
 )
+from tests.test_dialing import addresses, black_hole, needs_black_hole
 
 pytestmark = pytest.mark.usefixtures("everything_is_closed")
 
 
 # --- the network ----------------------------------------------------------------------------------------------------
-
-
-def addresses(*places: tuple[str, int]) -> Sequence[AddressInfo]:
-    """As getaddrinfo would give them."""
-    found: list[AddressInfo] = []
-    for host, port in places:
-        found += look_up(host, port)
-    return found
 
 
 @contextmanager
@@ -56,28 +49,6 @@ def unused_port(host: str = "127.0.0.1") -> Iterator[int]:
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.bind((host, 0))
         yield sock.getsockname()[1]
-
-
-@contextmanager
-def black_hole() -> Iterator[int]:
-    """A port that answers no SYN: its queue of connections is full. Linux only."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(8):
-            sock = stack.enter_context(socket.socket())
-            sock.settimeout(0.05)
-            try:
-                sock.connect(listener.getsockname())
-            except TimeoutError:
-                break
-        else:
-            pytest.skip("this system's queue of connections has no end")
-        yield listener.getsockname()[1]
-
-
-needs_black_hole = pytest.mark.skipif(sys.platform != "linux", reason="a full accept queue drops SYNs on Linux only")
 
 
 def needs_ipv6() -> None:
