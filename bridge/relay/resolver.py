@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from bridge.dialing import AddressInfo, look_up
 from bridge.threads import Threads
@@ -14,8 +16,25 @@ AT_ONCE = 16
 REMEMBERED_SECONDS = 5.0
 """How long an answer is good for the next login: below every provider's TTL, and a login storm asks once."""
 
+JOINED_SECONDS = 10.0
+"""How long a lookup is waited for by whoever comes later. One that takes longer may be asking a name server of a
+network that this machine has left: it is asked anew beside it. A system's resolver gives up after 20 to 30 s, so that
+a name whose server hangs has a few of the places, and never all."""
+
 Lookup = Callable[[str, int], Sequence[AddressInfo]]
 """Host and port to addresses; blocks. Raises: OSError, UnicodeError."""
+
+Place = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A lookup for all who want the same name: its thread goes on, whoever of them gives up."""
+
+    until: float
+    """By the loop's clock; nobody joins later."""
+    answer: asyncio.Future[Sequence[AddressInfo]]
+    has_thread: bool = False
 
 
 class Resolver:
@@ -24,21 +43,56 @@ class Resolver:
     def __init__(self, lookup: Lookup = look_up) -> None:
         self._lookup = lookup
         self._threads = Threads("resolver", at_once=AT_ONCE)
-        self._remembered: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
+        self._remembered: dict[Place, tuple[float, Sequence[AddressInfo]]] = {}
+        self._asked: dict[Place, _Asked] = {}
 
     async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
         """Where `host` is. Raises: OSError (gaierror), UnicodeError; NotDone where the system has
         no more threads. A lookup that is given up ends by itself."""
-        loop = asyncio.get_running_loop()
-        until, found = self._remembered.get((host, port), (0.0, ()))
-        if loop.time() >= until:
-            found = await self._ask(host, port)
-            self._remembered[host, port] = (loop.time() + REMEMBERED_SECONDS, found)
-        return found
+        place, loop = (host, port), asyncio.get_running_loop()
+        while True:
+            until, found = self._remembered.get(place, (0.0, ()))
+            if loop.time() < until:
+                return found
+            asked = self._asked.get(place)
+            if asked is None or loop.time() >= asked.until:
+                return await self._ask(place)
+            await asyncio.wait([asked.answer])
+            if not asked.answer.cancelled():
+                return asked.answer.result()
 
     def forget(self, host: str, port: int) -> None:
         """None of the addresses answers: ask again the next time."""
         self._remembered.pop((host, port), None)
 
-    async def _ask(self, host: str, port: int) -> Sequence[AddressInfo]:
-        return await self._threads.run(lambda: self._lookup(host, port))
+    async def _ask(self, place: Place) -> Sequence[AddressInfo]:
+        loop = asyncio.get_running_loop()
+        asked = self._asked[place] = _Asked(loop.time() + JOINED_SECONDS, loop.create_future())
+        try:
+            await self._threads.run(partial(self._look, place, asked, loop))
+        except BaseException:
+            if not asked.has_thread:  # nor will it get one: the next who waits asks
+                self._over(place, asked, asked.answer.cancel)
+            raise
+        return asked.answer.result()
+
+    def _look(self, place: Place, asked: _Asked, loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread."""
+        asked.has_thread = True
+        try:
+            settle = partial(asked.answer.set_result, self._lookup(*place))
+        except Exception as problem:  # noqa: BLE001  not swallowed: raised again by all who wait
+            settle = partial(asked.answer.set_exception, problem)
+        try:
+            loop.call_soon_threadsafe(self._over, place, asked, settle)
+        except RuntimeError:
+            return  # the loop has been closed: nobody is left to tell
+
+    def _over(self, place: Place, asked: _Asked, settle: Callable[[], object]) -> None:
+        if self._asked.get(place) is asked:
+            del self._asked[place]
+        if asked.answer.done():  # withdrawn in the moment in which its thread started
+            return
+        settle()
+        if not asked.answer.cancelled() and asked.answer.exception() is None:
+            self._remembered[place] = (asyncio.get_running_loop().time() + REMEMBERED_SECONDS, asked.answer.result())
