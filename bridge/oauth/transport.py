@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -47,6 +48,27 @@ BUSY = frozenset({408, 425, 429})
 """Statuses below 500 that say `later` and nothing about the grant."""
 
 
+_deadline: ContextVar[float] = ContextVar("deadline")
+"""Monotonic; of the request in this thread. An answer is waited for in several libraries, each of which knows how long
+one piece may take and none how long all of them may."""
+
+
+class _InTime(socket.socket):
+    """Ends at the deadline what comes in drops: lines of a head, or of a proxy's, have no limit of time elsewhere."""
+
+    def recv_into(self, *args: Any, **names: Any) -> int:
+        """As ever, until then. Raises: TimeoutError."""
+        left = _deadline.get() - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(min(left, self.gettimeout() or left))
+        return super().recv_into(*args, **names)
+
+
+class _TlsInTime(_InTime, ssl.SSLSocket):
+    """The same behind TLS."""
+
+
 class _Connection(HTTPSConnection):
     """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
     such addresses, as Microsoft's has, none of IPv4 would have its turn in time."""
@@ -55,7 +77,7 @@ class _Connection(HTTPSConnection):
         assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
         host = self._dns_host.strip("[]")
         try:
-            sock = connected(look_up(host, self.port or 443), self.timeout)
+            sock = _InTime(fileno=connected(look_up(host, self.port or 443), self.timeout).detach())
         except UnicodeError:
             raise LocationParseError(host) from None
         except socket.gaierror as problem:
@@ -64,6 +86,7 @@ class _Connection(HTTPSConnection):
             raise ConnectTimeoutError(self, str(problem)) from problem
         except OSError as problem:
             raise NewConnectionError(self, str(problem)) from problem
+        sock.settimeout(self.timeout)
         for option in self.socket_options or ():
             sock.setsockopt(*option)
         return sock
@@ -78,6 +101,7 @@ class Transport(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext, proxy: str | None, limits: Limits) -> None:
         self._context = context
+        self._context.sslsocket_class = _TlsInTime
         self._proxy = proxy
         self._limits = limits
         self._retry_after = RetryAfter()
@@ -137,6 +161,7 @@ class Transport(HTTPAdapter):
         self._retry_after.check(host)
         silence, whole = self._patience(request.method or "")
         deadline = time.monotonic() + whole
+        _deadline.set(deadline)
         limits = (self._limits.connect, silence)
         try:
             response = super().send(request, stream=True, timeout=limits, verify=True, proxies=self._proxies_for(url))
@@ -155,6 +180,8 @@ class Transport(HTTPAdapter):
         except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
             raise ProviderUnavailable(said("{host}: the URL or the proxy's URL cannot be used", host=host)) from None
         except (requests.RequestException, HTTPError, OSError) as problem:
+            if time.monotonic() > deadline:
+                raise ProviderUnavailable(_slow(host)) from problem
             raise ProviderUnavailable(_in_words(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
         # JSON is UTF-8 (RFC 8259 section 8.1), whatever is said beside it, and some servers put a mark before it.
@@ -187,7 +214,7 @@ class Transport(HTTPAdapter):
                     said("{host}: the answer is larger than {number} octets", host=host, number=BODY_LIMIT)
                 )
             if time.monotonic() > deadline:
-                raise ProviderUnavailable(said("{host}: the answer takes too long", host=host))
+                raise ProviderUnavailable(_slow(host))
             yield piece
 
 
@@ -225,6 +252,10 @@ def _busy(host: str, status: int, wait: float) -> Said:
         status=status,
         seconds=f"{wait:.0f}",
     )
+
+
+def _slow(host: str) -> Said:
+    return said("{host}: the answer takes too long", host=host)
 
 
 def _in_words(host: str, problem: BaseException, silence: float) -> Said:

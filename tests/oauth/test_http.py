@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,18 @@ async def get(raw: Raw, limits: Limits = QUICK) -> Reply:
         return await https.run(partial(https.get, raw.url))
     finally:
         https.close()
+
+
+def dripping(begun: bytes, drop: bytes) -> Callable[[socket.socket], None]:
+    """An answer that has no end, until whoever asked has gone."""
+
+    def drip(channel: socket.socket) -> None:
+        channel.sendall(begun)
+        while True:
+            channel.sendall(drop)
+            threading.Event().wait(0.01)
+
+    return drip
 
 
 async def test_an_answer_arrives_whole(tls: Tls) -> None:
@@ -92,22 +105,35 @@ async def test_a_call_that_does_not_come_back_is_given_up_and_told_of_in_any_lan
     assert "(office\u00a0: pas de réponse en 0.03 secondes)" in caught.value.diagnosis.told(translation("fr"))
 
 
-async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls) -> None:
-    over = threading.Event()
+OK = b"HTTP/1.1 200 OK\r\n"
 
-    def drip(channel: socket.socket) -> None:
-        channel.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        while not over.wait(0.01):
-            channel.sendall(b" ")
 
-    with serving(drip, *tls) as raw:
-        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=2, overall=2, answer=2))
+@pytest.mark.parametrize(
+    ("begun", "drop"),
+    [
+        (OK + b"Content-Length: 1000\r\n\r\n", b" "),
+        (OK + b"X: ", b"x"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "head", "chunk", "interim answers"],
+)
+async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls, begun: bytes, drop: bytes) -> None:
+    with serving(dripping(begun, drop), *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=2, overall=0.5, answer=0.5))
         for ask in (https.get, https.post):
             # Said by the thread, which has ended with it, and not by who waits for the thread.
             with pytest.raises(ProviderUnavailable, match="takes too long"):
                 await https.run(partial(ask, raw.url))
-        over.set()
         https.close()
+
+
+async def test_a_proxy_whose_answer_comes_in_drops_ends_with_the_overall_limit() -> None:
+    with serving(dripping(b"HTTP/1.1 200 Established\r\nX: ", b"x"), "", None) as proxy:
+        limits = Limits(connect=2, read=2, overall=0.5, answer=0.5)
+        url = f"http://localhost:{proxy.port}"
+        text, _ = await proxied(Https("test", proxy=url, limits=limits), "https://login.invalid/token")
+    assert "takes too long" in text
 
 
 async def test_an_answer_cut_short_is_trouble_on_the_way(tls: Tls) -> None:
