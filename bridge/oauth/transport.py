@@ -6,6 +6,7 @@ keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import ssl
@@ -31,6 +32,7 @@ from urllib3.exceptions import (
 )
 
 from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
 from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.config.values import is_loopback
 from bridge.dialing import connected, look_up
@@ -43,6 +45,9 @@ BODY_LIMIT = 256 * 1024
 
 CHUNK = 16 * 1024
 """Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
+
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""File descriptors and memory."""
 
 BUSY = frozenset({408, 425, 429})
 """Statuses below 500 that say `later` and nothing about the grant."""
@@ -278,6 +283,8 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
             return said("{host} cannot be found (DNS): there is no network, or the name is wrong.", host=host)
         if isinstance(cause, ConnectionRefusedError):
             return said("{host} refuses the connection.", host=host)
+        if _is_ours(cause):
+            return said("{place} cannot be reached: {reason}", place=host, reason=system_reason(cause))
         if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
             return said("{host} cannot be reached: no network, or a firewall.", host=host)
         if isinstance(cause, (ReadTimeoutError, requests.ReadTimeout)):
@@ -297,4 +304,9 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
             seen.append(error)
             waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
     telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # more than the wrappers around them
-    yield from sorted(seen, key=lambda error: not isinstance(error, telling))
+    yield from sorted(seen, key=lambda error: not isinstance(error, telling) and not _is_ours(error))
+
+
+def _is_ours(problem: BaseException) -> bool:
+    """True where this machine has too little of something: no network and no firewall is to be looked for."""
+    return isinstance(problem, OSError) and problem.errno in OURS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from bridge.oauth.limits import Limits
 from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
+from tests.relay.test_accepting import no_descriptor_left
 from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 QUICK = Limits(connect=2, read=1, overall=5, answer=1)
@@ -284,6 +286,16 @@ async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(tls: Tls, m
     """As IPv6 is in many an office. The first address has all of the request's time, and more."""
     with serving(http(b"{}"), *tls) as raw, behind_a_dead_address(raw.port, monkeypatch):
         assert (await get(raw, Limits(connect=5, read=5, overall=2, answer=5))).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_without_a_file_descriptor_no_network_and_no_firewall_is_blamed(tls: Tls) -> None:
+    https = Https("test", ca_file=tls[0], limits=QUICK)
+    with pytest.raises(ProviderUnavailable):
+        https.get("https://127.0.0.1:9/token")  # loads what a request needs
+    with no_descriptor_left(), pytest.raises(ProviderUnavailable, match="Too many open files"):
+        https.get("https://127.0.0.1:9/token")
+    https.close()
 
 
 async def test_a_name_that_does_not_exist_is_named(tls: Tls) -> None:
