@@ -46,6 +46,9 @@ BODY_LIMIT = 256 * 1024
 CHUNK = 16 * 1024
 """Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
 
+OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
+"""OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
+
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """File descriptors and memory."""
 
@@ -268,12 +271,7 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
     password."""
     for cause in _causes(problem):
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return said(
-                "The certificate of {host} is not trusted ({reason}). If a company proxy inspects TLS, the "
-                "administrator must name its CA certificate with ca_file.",
-                host=host,
-                reason=certificate_reason(cause),
-            )
+            return _distrusted(host, cause)
         if isinstance(cause, ProxyError):
             return said(
                 "The proxy does not lead to {host}: the administrator must check the proxy's address and password.",
@@ -292,6 +290,29 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
         if isinstance(cause, ssl.SSLError):
             return said("TLS with {host} failed ({reason}).", host=host, reason=tls_reason(cause))
     return said("The connection to {host} was lost.", host=host)
+
+
+def _distrusted(host: str, problem: ssl.SSLCertVerificationError) -> Said:
+    """Each kind of certificate that is refused has a usual reason of its own, and its own place to look."""
+    reason = certificate_reason(problem)
+    if problem.verify_code in OUT_OF_TIME:
+        return said(
+            "The certificate of {host} is not trusted ({reason}). This machine's clock may be wrong.",
+            host=host,
+            reason=reason,
+        )
+    if problem.verify_code in OF_ANOTHER:
+        return said(
+            "The certificate of {host} is not trusted ({reason}). There is a captive portal, or a URL is wrong.",
+            host=host,
+            reason=reason,
+        )
+    return said(
+        "The certificate of {host} is not trusted ({reason}). If a company proxy inspects TLS, the "
+        "administrator must name its CA certificate with ca_file.",
+        host=host,
+        reason=reason,
+    )
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
+import trustme
 
 from bridge.advice.base import Turn
 from bridge.errors import ProviderUnavailable
@@ -203,6 +206,30 @@ async def test_a_certificate_of_a_stranger_is_refused_with_the_remedy(tls: Tls, 
     ):
         await get(raw)
     assert raw.requests == []
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "words"),
+    [
+        (["localhost"], (-9, -1), "certificate has expired). This machine's clock may be wrong"),
+        (["localhost"], (1, 9), "certificate is not yet valid). This machine's clock may be wrong"),
+        (["portal.example"], (-9, 9), "not valid for this name). There is a captive portal"),
+    ],
+    ids=["expired", "not yet valid", "another name"],
+)
+async def test_a_certificate_that_is_refused_leads_to_its_usual_reason(
+    tmp_path: Path, names: list[str], days: tuple[int, int], words: str
+) -> None:
+    ca, context, now = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), datetime.now(UTC)
+    first, last = (now + timedelta(days=number) for number in days)
+    ca.issue_cert(*names, not_before=first, not_after=last).configure_cert(context)
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with (
+        serving(http(b"{}"), str(tmp_path / "ca.pem"), context) as raw,
+        pytest.raises(ProviderUnavailable, match=re.escape(words)) as caught,
+    ):
+        await get(raw)
+    assert "ca_file" not in str(caught.value)
 
 
 async def test_trap_13_the_environment_does_not_replace_our_trust(
