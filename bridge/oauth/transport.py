@@ -6,6 +6,7 @@ keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import socket
@@ -18,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+from requests.utils import get_auth_from_url, get_environ_proxies
 from urllib3 import HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import (
@@ -145,6 +146,14 @@ class Transport(HTTPAdapter):
         """The same behind a proxy, and for the TLS to an https:// proxy itself."""
         kwargs |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
         return _equip(super().proxy_manager_for(proxy, **kwargs))
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Name and password in UTF-8, as curl and browsers send them (RFC 7617 section 2.1); requests takes Latin-1,
+        and has no word for a euro sign but an exception."""
+        user, password = get_auth_from_url(proxy)
+        if not user:
+            return {}
+        return {"Proxy-Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Add nothing to our trust: the inherited method would load certifi's certificates on top."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import ssl
@@ -351,6 +352,14 @@ async def test_the_configured_proxy_is_used_and_its_password_does_not_show() -> 
     assert b"Proxy-Authorization: Basic" in proxy.requests[0]
     assert "administrator must check the proxy" in text
     assert "pr0xy" not in text
+
+
+async def test_a_proxys_password_may_have_any_letters() -> None:
+    with serving(http(b"", "407 Who are you"), "", None) as proxy:
+        url = f"http://joe:pr0xy%E2%82%AC-p%C3%A9ss@localhost:{proxy.port}"
+        text, _ = await proxied(Https("test", proxy=url, limits=QUICK), "https://login.invalid/token")
+    assert b"\r\nProxy-Authorization: Basic " + base64.b64encode("joe:pr0xy€-péss".encode()) in proxy.requests[0]
+    assert "administrator must check the proxy" in text
 
 
 async def test_without_one_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
