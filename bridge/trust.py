@@ -62,9 +62,13 @@ def _load_one_by_one(context: ssl.SSLContext, store: str, purpose: Any) -> None:
 
 
 def stamp(file: str | None) -> Stamp:
-    """Another one when the file has changed; see client_context() for None."""
+    """Another one when the file has changed; for None that of this machine, where it has its authorities in one file.
+
+    A directory of them is looked into by OpenSSL itself. What Windows' stores hold is known as of the start.
+    """
+    place = file or ssl.get_default_verify_paths().cafile
     try:
-        found = os.stat(file) if file is not None else None
+        found = os.stat(place) if place is not None else None
     except OSError:
         return None
     return (found.st_mtime_ns, found.st_size, found.st_ino) if found is not None else None

@@ -58,7 +58,8 @@ class UpstreamContexts:
     def context(self, endpoint: Endpoint) -> ssl.SSLContext:
         """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file.
 
-        A CA file that has changed is read anew; if it cannot be used, the authorities of before are believed on.
+        A CA file that has changed, this machine's too, is read anew; if it cannot be used, the authorities of before
+        are believed on.
         """
         file = endpoint.ca_file
         kept, now = self._contexts.get(file), stamp(file)
@@ -68,7 +69,7 @@ class UpstreamContexts:
             except (OSError, ssl.SSLError) as problem:
                 found = unusable(file, problem)
                 raise UpstreamUnavailable(found.told(), diagnosis=found) from problem
-        elif kept.stamp != now or kept.is_unread:
+        elif (kept.stamp != now or kept.is_unread) and (file or now):  # the system's are nowhere: only for a moment
             is_told, kept.stamp = kept.stamp == now, now
             self._renew(file, kept, is_told=is_told)
         return kept.context

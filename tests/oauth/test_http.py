@@ -276,6 +276,23 @@ async def test_a_ca_file_that_has_changed_is_read_anew(tls: Tls, tmp_path: Path)
     https.close()
 
 
+async def test_this_machines_certificates_are_read_anew_when_their_file_has_changed(
+    tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A company has put its own among them, and the bridge runs."""
+    other, _ = certificates(tmp_path)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(Path(other).read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    https = Https("test", limits=QUICK)
+    with serving(http(b"{}"), *tls) as raw:
+        with pytest.raises(ProviderUnavailable, match="not trusted"):
+            await https.run(partial(https.get, raw.url))
+        bundle.write_bytes(Path(other).read_bytes() + Path(tls[0]).read_bytes())
+        assert (await https.run(partial(https.get, raw.url))).status_code == 200
+    https.close()
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

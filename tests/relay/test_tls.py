@@ -326,6 +326,23 @@ def test_a_ca_file_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
     assert log.getvalue().count("authorities.unusable") == 2
 
 
+def test_this_machines_authorities_are_read_anew_when_their_file_has_changed(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A company has put its own among them, and the bridge runs."""
+    contexts, bundle, company = UpstreamContexts(), tmp_path / "bundle.pem", trustme.CA()
+    endpoint = Endpoint("mail.example", 993, TlsMode.IMPLICIT)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+    authority.cert_pem.write_to_path(bundle)
+    assert is_believed(contexts, endpoint, authority)
+    assert not is_believed(contexts, endpoint, company)
+    company.cert_pem.write_to_path(bundle, append=True)
+    assert is_believed(contexts, endpoint, company)
+    bundle.unlink()  # as it may be for a moment
+    assert is_believed(contexts, endpoint, authority)
+
+
 def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
