@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import ssl
 import sys
@@ -66,12 +67,18 @@ def stamp(file: str | None) -> Stamp:
 
     A directory of them is looked into by OpenSSL itself. What Windows' stores hold is known as of the start.
     """
-    place = file or ssl.get_default_verify_paths().cafile
     try:
-        found = os.stat(place) if place is not None else None
+        found = os.stat(file or os.environ.get(*_systems_file()))
     except OSError:
         return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino) if found is not None else None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@functools.cache
+def _systems_file() -> tuple[str, str]:
+    """The variable that names it, and where it is without. Asked for once: each login asks, and OpenSSL takes 30 us."""
+    paths = ssl.get_default_verify_paths()
+    return paths.openssl_cafile_env, paths.openssl_cafile
 
 
 def _system_is_complete() -> bool:
