@@ -34,5 +34,6 @@ def test_size_without_a_limit_leaves_the_others_limit() -> None:
 
 
 def test_what_is_ours_or_private_is_not_passed_on() -> None:
-    lines = ["STARTTLS", "AUTH LOGIN XOAUTH2", "AUTH=LOGIN", "XCLIENT NAME", "HELP", "DSN", "LIMITS RCPTMAX=10"]
+    lines = ["STARTTLS", "AUTH LOGIN XOAUTH2", "AUTH=LOGIN", "XCLIENT NAME", "HELP", "DSN", "LIMITS RCPTMAX=10", ""]
     assert upstream_extensions(lines) == frozenset({"DSN", "LIMITS RCPTMAX=10"})
+    assert offered_extensions([frozenset(lines)]) == ("DSN", "LIMITS RCPTMAX=10")

@@ -17,7 +17,7 @@ def offered_extensions(upstreams: Iterable[frozenset[str] | None]) -> tuple[str,
     if not known:
         return ()
     common = set.intersection(*(set(lines) for lines in known))
-    return tuple(sorted(_line(keyword, [lines[keyword] for lines in known]) for keyword in common if keyword))
+    return tuple(sorted(_line(keyword, [lines[keyword] for lines in known]) for keyword in common))
 
 
 def upstream_extensions(lines: Iterable[str]) -> frozenset[str]:
