@@ -24,6 +24,7 @@ class Peer:
     """One end, and what it heard."""
 
     def __init__(self, sock: socket.socket) -> None:
+        self.descriptor = sock.fileno()
         self.heard: asyncio.Queue[tuple[list[Any], socket.socket | None]] = asyncio.Queue()
         self.gone = asyncio.Event()
         self.happened: list[int] = []
@@ -33,6 +34,11 @@ class Peer:
         """Something that the other end is to hear of some time."""
         self.happened.append(number)
         self.link.has_news()
+
+    def is_watched(self) -> bool:
+        """Whether the loop still looks after its descriptor; no more after that."""
+        loop = asyncio.get_running_loop()
+        return any([loop.remove_reader(self.descriptor), loop.remove_writer(self.descriptor)])
 
     def _news(self) -> tuple[str, list[int]] | None:
         happened, self.happened = self.happened, []
@@ -155,6 +161,8 @@ async def test_more_than_the_kernel_takes_waits_and_arrives_whole() -> None:
         for number in range(200):
             assert (await other.heard.get())[0] == ["word", number, "x" * 20_000]
             assert (await one.heard.get())[0] == ["word", number, "y" * 20_000]
+        loop = asyncio.get_running_loop()
+        assert not any(loop.remove_writer(peer.descriptor) for peer in (one, other)), "nothing is left to send"
 
 
 async def test_the_end_is_noticed_and_what_was_said_before_it_is_heard() -> None:
@@ -163,6 +171,8 @@ async def test_the_end_is_noticed_and_what_was_said_before_it_is_heard() -> None
         one.link.close()
         await other.gone.wait()
         assert (await other.heard.get())[0] == ["last"]
+        assert not one.is_watched(), "the next who gets that number would not be looked after"
+        assert not other.is_watched()
         other.link.send("too late")
         with socket.socket() as accepted:
             one.link.hand_over(accepted)
@@ -176,6 +186,7 @@ async def test_what_makes_no_sense_ends_the_link(data: bytes) -> None:
         peer = Peer(ours)
         theirs.sendall(b'["good"]\n' + data + b'["behind it"]\n')
         await peer.gone.wait()
+        assert not peer.is_watched(), "what else it has to say is not heard"
         assert (await peer.heard.get())[0] == ["good"]
         assert peer.heard.empty()
         peer.link.close()
