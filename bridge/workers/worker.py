@@ -33,9 +33,6 @@ from bridge.workers.link import Link, Passage
 from bridge.workers.logins import RecentLogins
 from bridge.workers.wire import Manner, Misunderstood, Port, pack, unpack
 
-END_SECONDS = 2.0
-"""For sessions to close their sockets politely when the bridge has ended."""
-
 
 async def work(passage: Passage, descriptors: int) -> None:
     """Serve until the bridge closes its end of `passage`. `descriptors`: how many this process may have."""
@@ -44,7 +41,7 @@ async def work(passage: Passage, descriptors: int) -> None:
         worker.link.send("ready", descriptors)
         await worker.gone.wait()
         worker.link.close()
-        await worker.end_sessions()
+        worker.end_sessions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +79,11 @@ class _Worker:
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._stopping = Stopping()
 
-    async def end_sessions(self) -> None:
-        """They had their time while the bridge drained."""
-        for question in self._questions.values():
-            question.cancel()
+    def end_sessions(self) -> None:
+        """They had their time while the bridge drained; the group waits while they close their sockets politely."""
         for session in self._sessions.values():
             if not session.cancelling():  # else it is at its last words
                 session.cancel()
-        if self._sessions:
-            await asyncio.wait(self._sessions.values(), timeout=END_SECONDS)
 
     # --- what the bridge says -----------------------------------------------------------------------------------
 

@@ -1,0 +1,235 @@
+"""A worker in the test's own process, with the bridge's end of its link in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.host.workers import UnixPassage
+from bridge.model import AccessToken, Account, Login, Protocol, TlsMode
+from bridge.secret import Secret
+from bridge.workers.link import Link
+from bridge.workers.wire import Port, pack, unpack
+from bridge.workers.worker import work
+from tests.relay.scripted import Close, Expect, Say, Step, Trust, accepts, refuses, scripted
+from tests.relay.sockets import close_with_reset
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
+
+ADDRESS = "alice@example.com"
+NOW = SystemClock().now()
+OLD, NEW = (AccessToken(Secret(f"CANARY-{which}-token"), NOW + 3600, NOW) for which in ("old", "new"))
+IN_CLEAR = Port(1, Protocol.IMAP, None, "", "")
+
+
+class MailProgram:
+    """One whose connection a worker serves."""
+
+    def __init__(self, where: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(where)
+        self.socket.setblocking(False)
+
+    async def hear(self) -> bytes:
+        """What comes next; empty at the end."""
+        return await asyncio.get_running_loop().sock_recv(self.socket, 1000)
+
+    async def hear_all(self) -> bytes:
+        """Until the end."""
+        said = b""
+        while data := await self.hear():
+            said += data
+        return said
+
+    async def say(self, line: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.socket, line + b"\r\n")
+
+    async def log_in(self) -> None:
+        """Past the greeting; the answer is left to the test."""
+        assert b"mail-bridge ready" in await self.hear()
+        await self.say(b"a1 LOGIN alice@example.com CANARY-password")
+
+
+class Bridge:
+    """What a worker sees of one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._said: asyncio.Queue[list[Any]] = asyncio.Queue()
+        self.gone = asyncio.Event()
+        self.link = Link(UnixPassage(sock), lambda message, _: self._said.put_nowait(message), self.gone.set)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+
+    async def told(self, kind: str) -> list[Any]:
+        """The next message of this kind; others before it are passed over."""
+        while (message := await self._said.get())[0] != kind:
+            pass
+        return message[1:]
+
+    async def asked(self, what: str) -> tuple[int, list[Any]]:
+        """The next question must be this one. Returns: its number, and what it is about."""
+        number, kind, *arguments = await self.told("ask")
+        assert kind == what
+        return number, arguments
+
+    async def over(self, conn: str) -> None:
+        """Until this session is."""
+        while conn not in (await self.told("news"))[1]:
+            pass
+
+    def hand_over(self, conn: str, *, peer: str = "", has_left: bool = False) -> MailProgram:
+        """A mail client, by the worker's first port; `peer` if the bridge takes it for another one."""
+        program = MailProgram(self._listening.getsockname())
+        accepted, address = self._listening.accept()
+        if has_left:
+            close_with_reset(program.socket)
+        self.link.hand_over(accepted, conn, "1", peer or f"127.0.0.1:{address[1]}", "", "")
+        accepted.close()
+        return program
+
+    async def allow(self, account: Account, token: AccessToken) -> Login:
+        """Answer the next question, which must be about a login."""
+        number, (_, login) = await self.asked("login")
+        self.link.send("account", pack(account))
+        self.link.send("answer", number, [account.address, pack(token), True])
+        return unpack(Login, login)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.link.close()
+        self._listening.close()
+
+
+@asynccontextmanager
+async def working(port: Port = IN_CLEAR) -> AsyncIterator[Bridge]:
+    """The worker must have ended by itself soon after the bridge."""
+    ours, theirs = socket.socketpair()
+    bridge = Bridge(ours)
+    try:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(work(UnixPassage(theirs), 1024))
+            assert await bridge.told("ready") == [1024]
+            bridge.link.send("port", pack(port))
+            yield bridge
+            bridge.close()
+    finally:
+        bridge.close()
+
+
+async def test_another_clients_socket_is_not_served(log: io.StringIO) -> None:
+    """It would get what is meant for somebody else."""
+    async with working() as bridge:
+        program = bridge.hand_over("imap-1", peer="127.0.0.1:1")
+        assert await bridge.told("lost") == ["imap-1"]
+        assert await program.hear() == b""
+        program.socket.close()
+        assert "worker.no_socket" in log.getvalue()
+
+
+async def test_a_login_that_the_bridge_ends_is_told_so_and_its_question_is_over() -> None:
+    async with working() as bridge:
+        program = bridge.hand_over("imap-1")
+        await program.log_in()
+        number, arguments = await bridge.asked("login")
+        assert arguments[0] == "imap-1"
+        bridge.link.send("end", "imap-1")
+        assert await bridge.told("cancel") == [number]
+        assert (await program.hear()).startswith(b"* BYE [UNAVAILABLE] ")
+        program.socket.close()
+        await bridge.over("imap-1")
+        bridge.link.send("answer", number, ["too late"])
+        bridge.link.send("end", "imap-1")  # their ways have crossed
+        bridge.link.send("here?")
+        await bridge.told("here")
+
+
+async def test_a_client_that_has_left_already_costs_the_bridge_no_session() -> None:
+    """It has reset its connection; the system does not say any more whose that was."""
+    async with working() as bridge:
+        bridge.hand_over("imap-1", has_left=True)
+        await bridge.over("imap-1")
+
+
+async def test_who_has_not_logged_in_at_a_stop_is_told_so() -> None:
+    async with working() as bridge:
+        program = bridge.hand_over("imap-1")
+        assert b"mail-bridge ready" in await program.hear()
+        bridge.link.send("stopping")
+        assert (await program.hear()).startswith(b"* BYE [UNAVAILABLE] mail-bridge ")
+        program.socket.close()
+        await bridge.over("imap-1")
+
+
+async def test_a_bridge_that_ends_in_the_middle_of_a_login_leaves_no_worker() -> None:
+    async with working() as bridge:
+        program = bridge.hand_over("imap-1")
+        await program.log_in()
+        await bridge.asked("login")
+        bridge.close()
+        await program.hear_all()
+        program.socket.close()
+
+
+async def test_what_makes_no_sense_ends_the_worker() -> None:
+    async with working() as bridge:
+        bridge.link.send("sing")
+        await bridge.gone.wait()
+
+
+async def test_a_certificate_that_cannot_be_read_costs_one_client_and_not_the_worker(
+    log: io.StringIO, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "missing.pem")
+    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, missing, missing)) as bridge:
+        program = bridge.hand_over("imap-1")
+        assert await program.hear() == b""
+        await bridge.over("imap-1")
+        program.socket.close()
+        assert "session.no_tls" in log.getvalue()
+        bridge.link.send("here?")
+        await bridge.told("here")
+
+
+async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token_is_refused(tmp_path: Path) -> None:
+    """The bridge gives a token only to where the local password was right, and was not told that it was."""
+    trust = Trust(tmp_path)
+    implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
+    bye: list[Step] = [Expect(b"a2 LOGOUT"), Say(b"a2 OK\r\n"), Close()]
+    no = b"[AUTHENTICATIONFAILED] Invalid credentials"
+    with scripted([*accepts(*implicit), *bye], refuses(*implicit, no), [*accepts(*implicit), *bye]) as server:
+        endpoint = replace(trust.endpoint(server.port, TlsMode.IMPLICIT), connections=3)
+        account = Account(ADDRESS, "it", ADDRESS, {Protocol.IMAP: endpoint})
+        async with working() as bridge:
+            for conn in ("imap-1", "imap-2"):
+                program = bridge.hand_over(conn)
+                await program.log_in()
+                if conn == "imap-1":
+                    login = await bridge.allow(account, OLD)
+                    assert (login.username, login.password.reveal()) == (ADDRESS, b"CANARY-password")
+                turn, about = await bridge.asked("turn")
+                assert about == ["imap", ADDRESS, 3]
+                bridge.link.send("answer", turn, None)
+                if conn == "imap-2":
+                    assert await bridge.allow(account, OLD) == login
+                    number, (where, refused) = await bridge.asked("token")
+                    assert (where, unpack(AccessToken, refused)) == (conn, OLD)
+                    bridge.link.send("answer", number, pack(NEW))
+                assert await bridge.told("news") == [[conn], []], "it is in"
+                await program.say(b"a2 LOGOUT")
+                assert (await program.hear_all()).endswith(b"a1 OK Welcome\r\na2 OK\r\n")
+                program.socket.close()
+                assert await bridge.told("cancel") == [turn]
+                await bridge.over(conn)
+            gc.collect()
+            over = [each for each in gc.get_objects() if isinstance(each, asyncio.Future) and each.done()]
+            kept = [each for each in over if not each.cancelled() and (isinstance(each, asyncio.Task) or each.result())]
+            assert kept == [], "neither sessions nor answers, which have tokens in them"
