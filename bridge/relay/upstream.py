@@ -31,7 +31,6 @@ from bridge.protocols.base import (
     ClientMachine,
     Credentials,
     Event,
-    Hangup,
     Ready,
     RefusalKind,
     Refused,
@@ -212,9 +211,6 @@ class Upstream:
                         return ready
                     case Refused(kind, text):
                         raise self._refusal(endpoint, account, kind, without_token(text, credentials))
-                    case Hangup(farewell):
-                        await channel.send(farewell)
-                        raise UpstreamUnavailable(said("{host} cannot be used", host=endpoint.host))
                     case other:
                         raise AssertionError(f"a client machine does not say {other!r}")
             data = await channel.receive()
