@@ -15,6 +15,7 @@ import trustme
 from bridge.errors import PeerGone, TlsFailed
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
+from bridge.relay.readiness import ReadinessChannel
 from tests.relay.sockets import KINDS, close_with_reset, receive_exactly, shake_hands, tcp_pair
 
 
@@ -73,6 +74,9 @@ async def test_a_peer_that_takes_nothing_is_still_heard(
     assert not sending.done()
     sending.cancel()
     await asyncio.wait([sending])
+    if isinstance(left, ReadinessChannel):
+        descriptor = left._socket.fileno()
+        assert not asyncio.get_running_loop().remove_writer(descriptor), "the loop would call without end"
 
 
 @pytest.mark.parametrize("with_tls", [False, True])
