@@ -91,6 +91,17 @@ async def test_close_gives_end_of_file_after_the_last_byte(
     assert await right.receive() == b"", "end of file stays end of file"
 
 
+async def test_the_end_of_tls_is_said_before_that_of_the_connection(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """RFC 8446 section 6.1: else OpenSSL 3 tells a mail program of an unexpected end."""
+    left, right = await shake_hands(channels, contexts)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.finish())
+        assert await right.receive_first(1000) != b"", "close_notify"
+        right.close()
+
+
 async def test_fin_without_close_notify_is_end_of_file_and_loses_nothing(
     channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:

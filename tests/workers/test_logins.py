@@ -35,6 +35,8 @@ def test_only_the_very_same_login_is_remembered() -> None:
     assert others.keys() == {field.name for field in fields(Login)}
     for name, value in others.items():
         assert logins.find(replace(LOGIN, **{name: value})) is None
+    logins.add(replace(LOGIN, username=BOB.address), BOB, token, asked_in=0)
+    assert logins.find(LOGIN) == (ALICE, token), "besides others"
 
 
 def test_it_is_asked_about_again_after_a_while() -> None:
