@@ -285,6 +285,7 @@ REFUSALS = [
     (Protocol.POP3, b"-ERR [AUTH] Authentication failed", TokenRefused),
     (Protocol.POP3, b"-ERR [SYS/PERM] POP is disabled for your domain", UpstreamRefused),
     (Protocol.SMTP, b"432 4.3.2 Concurrent connections limit exceeded", UpstreamUnavailable),
+    (Protocol.SMTP, b"454 4.7.0 Please log in via your web browser", UpstreamUnavailable),
     (Protocol.SMTP, b"535 5.7.3 Authentication unsuccessful", TokenRefused),
     (Protocol.SMTP, b"535 5.7.139 SmtpClientAuthentication is disabled for the Tenant", UpstreamRefused),
 ]
