@@ -264,6 +264,30 @@ async def test_a_client_that_speaks_plain_to_an_implicit_port_is_named_in_the_lo
     assert "secret" not in log.getvalue()
 
 
+async def test_a_client_that_does_not_trust_the_certificate_has_no_session_and_no_advice_for_others(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO
+) -> None:
+    served = []
+
+    async def serve(conn: str, channel: Channel) -> None:
+        served.append(conn)
+
+    def connect(address: tuple[str, int]) -> None:
+        context = ssl.create_default_context()
+        with (
+            pytest.raises(ssl.SSLCertVerificationError),
+            socket.create_connection(address) as client,
+            context.wrap_socket(client, server_hostname="localhost"),
+        ):
+            pass
+
+    async with listening(serve, TlsMode.IMPLICIT, contexts[0]) as (_, address):
+        await asyncio.to_thread(connect, address)
+    assert served == []
+    refused = next(line for line in log.getvalue().splitlines() if "session.refused" in line)
+    assert "switched on" not in refused
+
+
 async def test_a_client_that_waits_for_a_greeting_on_an_implicit_port_is_told_of_in_the_log(
     contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
