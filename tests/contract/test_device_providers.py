@@ -23,11 +23,11 @@ from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
+from tests.contract.test_providers import QUICK, limits_for
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import MICROSOFT_CLIENT, PUBLIC_CLIENT, Fault
 
 ALICE = "alice@example.com"
-QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
 SECTIONS: dict[str, Callable[[AuthorizationServer], dict[str, Any]]] = {
@@ -67,11 +67,11 @@ def tokens_of(answer: TokenSet | DevicePending) -> TokenSet:
 
 @asynccontextmanager
 async def adapter(
-    server: AuthorizationServer, kind: str, clock: Clock | None = None, **changes: Any
+    server: AuthorizationServer, kind: str, clock: Clock | None = None, limits: Limits | None = None, **changes: Any
 ) -> AsyncIterator[Trial]:
     section = {**SECTIONS[kind](server), **changes}
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section)
-    provider = registry.create("trial", config, clock or SystemClock(), limits=QUICK)
+    provider = registry.create("trial", config, clock or SystemClock(), limits=limits)
     assert isinstance(provider, DeviceProvider)
     try:
         yield Trial(server, provider)
@@ -262,7 +262,7 @@ async def test_trap_11_trouble_while_polling_costs_nothing_and_is_over_when_it_i
 
 async def test_a_poll_that_takes_too_long_is_given_up(authorization_server: AuthorizationServer, kind: str) -> None:
     """Its answer may have used the code up, so that the next sign-in begins with a new one."""
-    async with adapter(authorization_server, kind) as trial:
+    async with adapter(authorization_server, kind, limits=QUICK) as trial:
         request = await trial.provider.begin_device()
         with authorization_server.failing("token", Fault.SLOW), refusal(ProviderUnavailable, authorization_server):
             await trial.provider.poll(request)
@@ -273,7 +273,7 @@ async def test_a_poll_that_takes_too_long_is_given_up(authorization_server: Auth
 async def test_trouble_when_a_code_is_asked_for_is_over_when_it_is_over(
     authorization_server: AuthorizationServer, kind: str, fault: Fault
 ) -> None:
-    async with adapter(authorization_server, kind) as trial:
+    async with adapter(authorization_server, kind, limits=limits_for(fault)) as trial:
         with authorization_server.failing("device", fault):
             for _ in range(2):
                 with refusal(ProviderUnavailable, authorization_server):

@@ -21,7 +21,7 @@ from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
 from bridge.secret import Secret
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import ALICE, QUICK
+from tests.contract.test_providers import ALICE
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import GOOGLE_CLIENT, GOOGLE_SCOPES, REDIRECT
 from tests.servers.service_accounts import add_service_account, service_account_config
@@ -55,7 +55,7 @@ async def adapter(section: Section, **changes: Any) -> AsyncIterator[Provider]:
     """The adapter for this section, whatever it offers."""
     found = {name: value for name, value in (section | changes).items() if value is not None}
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(found)
-    provider = registry.create("trial", config, SystemClock(), limits=QUICK)
+    provider = registry.create("trial", config, SystemClock())
     try:
         yield provider
     finally:

@@ -40,6 +40,8 @@ ALICE = "alice@example.com"
 KINDS = ["google", "microsoft", "microsoft public", "microsoft certificate", "oauth2"]
 MICROSOFT = ["microsoft", "microsoft public", "microsoft certificate"]
 QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
+"""Where the server is silent, and the test waits for the end of our patience. A server that answers may need more than
+a second on a busy machine."""
 
 
 @pytest.fixture(params=KINDS)
@@ -76,10 +78,16 @@ class Trial:
         return await self.provider.redeem(request, self.server.consent(request.url, person))
 
 
+def limits_for(fault: Fault) -> Limits | None:
+    return QUICK if fault is Fault.SLOW else None
+
+
 @asynccontextmanager
-async def adapter(server: AuthorizationServer, kind: str, **changes: Any) -> AsyncIterator[Trial]:
+async def adapter(
+    server: AuthorizationServer, kind: str, limits: Limits | None = None, /, **changes: Any
+) -> AsyncIterator[Trial]:
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section(server, kind, **changes))
-    provider = registry.create("trial", config, SystemClock(), limits=QUICK)
+    provider = registry.create("trial", config, SystemClock(), limits=limits)
     assert isinstance(provider, BrowserProvider)
     try:
         yield Trial(server, provider, kind)
@@ -357,7 +365,7 @@ async def test_trap_11_trouble_on_the_way_costs_nothing_and_is_over_when_it_is_o
 ) -> None:
     # As Microsoft does: who gave up while the server was slow has the old one, and it still works.
     authorization_server.rotates = False
-    async with adapter(authorization_server, kind) as trial:
+    async with adapter(authorization_server, kind, limits_for(fault)) as trial:
         tokens = await trial.sign_in()
         with authorization_server.failing("token", fault):
             for times in (1, 2):
@@ -373,7 +381,7 @@ async def test_trap_11_trouble_on_the_way_costs_nothing_and_is_over_when_it_is_o
 async def test_trouble_while_a_code_is_redeemed_is_not_the_persons_fault(
     authorization_server: AuthorizationServer, kind: str, fault: Fault
 ) -> None:
-    async with adapter(authorization_server, kind) as trial:
+    async with adapter(authorization_server, kind, limits_for(fault)) as trial:
         with authorization_server.failing("token", fault), refusal(ProviderUnavailable, authorization_server):
             await trial.sign_in()
         assert (await trial.sign_in()).grant
@@ -384,7 +392,7 @@ async def test_trouble_while_a_code_is_redeemed_is_not_the_persons_fault(
 async def test_trap_14_trouble_with_the_discovery_document_is_over_when_it_is_over(
     authorization_server: AuthorizationServer, kind: str, fault: Fault
 ) -> None:
-    async with adapter(authorization_server, kind) as trial:
+    async with adapter(authorization_server, kind, limits_for(fault)) as trial:
         with authorization_server.failing("discovery", fault), refusal(ProviderUnavailable, authorization_server):
             await trial.begin()
         assert (await trial.sign_in()).grant

@@ -25,7 +25,7 @@ from bridge.oauth.base import Provider
 from bridge.secret import Secret
 from bridge.ui.i18n import translation
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import ALICE, QUICK
+from tests.contract.test_providers import ALICE
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.service_accounts import (
     ACCOUNT,
@@ -54,7 +54,7 @@ async def adapter(server: AuthorizationServer, file: Path, **changes: Any) -> As
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(
         {name: value for name, value in section.items() if value is not None}
     )
-    provider = registry.create("trial", config, SystemClock(), limits=QUICK)
+    provider = registry.create("trial", config, SystemClock())
     try:
         yield provider
     finally:

@@ -22,6 +22,7 @@ from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
+from tests.contract.test_providers import limits_for
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, Fault
 from tests.servers.ca import self_signed
@@ -29,7 +30,6 @@ from tests.servers.service_accounts import add_service_account, service_account_
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 NOTHING = Secret("")
-QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
 SHARED = 5.0
 """Seconds in which an app's answer serves its other mailboxes."""
 
@@ -104,11 +104,13 @@ class Trial:
 
 
 @asynccontextmanager
-async def adapter(server: AuthorizationServer, kind: str, **changes: Any) -> AsyncIterator[Trial]:
+async def adapter(
+    server: AuthorizationServer, kind: str, limits: Limits | None = None, /, **changes: Any
+) -> AsyncIterator[Trial]:
     section = {**KINDS[kind].section(server), **changes}
     config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section)
     clock = ManualClock()
-    provider = registry.create("trial", config, clock, limits=QUICK)
+    provider = registry.create("trial", config, clock, limits=limits)
     try:
         yield Trial(server, provider, clock, KINDS[kind])
     finally:
@@ -162,7 +164,7 @@ async def test_there_is_nothing_to_adopt_and_nothing_to_revoke(
 async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(
     authorization_server: AuthorizationServer, kind: str, fault: Fault
 ) -> None:
-    async with adapter(authorization_server, kind) as trial:
+    async with adapter(authorization_server, kind, limits_for(fault)) as trial:
         with authorization_server.failing("token", fault):
             for times in (1, 2):
                 with refusal(ProviderUnavailable, authorization_server):

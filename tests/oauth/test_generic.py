@@ -18,7 +18,6 @@ from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, Pro
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import DevicePending, DeviceProvider, DeviceRequest, Provider
-from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.oauth.raw import Answer, Raw, certificates, http, serving
 
@@ -56,7 +55,7 @@ async def asking(
             client_authentication=authentication,
             ca_file=ca_file,
         )
-        provider = registry.create("own", config, SystemClock(), limits=Limits(2.0, 1.0, 4.0, 1.0))
+        provider = registry.create("own", config, SystemClock())
         try:
             yield provider, raw
         finally:

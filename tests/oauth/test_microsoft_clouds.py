@@ -16,7 +16,6 @@ from bridge.errors import ProviderRefused
 from bridge.model import Protocol, TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
-from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import CLOUD_HOSTS, MICROSOFT_CLIENT, PUBLIC_CLIENT, REDIRECT, TENANT
@@ -68,7 +67,7 @@ def proxy(authorization_server: AuthorizationServer) -> Iterator[Tunnel]:
 async def adapter(server: AuthorizationServer, proxy: Tunnel, **keys: Any) -> AsyncIterator[Provider]:
     section = {"kind": "microsoft", "proxy": proxy.url, "ca_file": str(server.authority.ca_file), **keys}
     config = MicrosoftProvider.model_validate(section)
-    provider = registry.create("trial", config, SystemClock(), limits=Limits(connect=2, read=2, overall=8, answer=2))
+    provider = registry.create("trial", config, SystemClock())
     try:
         yield provider
     finally:

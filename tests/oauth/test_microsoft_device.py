@@ -14,7 +14,6 @@ from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.oauth import registry
 from bridge.oauth.base import DeviceProvider, DeviceRequest
-from bridge.oauth.limits import Limits
 from tests.oauth.raw import certificates, http, serving
 
 Tls = tuple[str, ssl.SSLContext]
@@ -49,8 +48,7 @@ async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> Dev
         }
         section = {"kind": "microsoft", "client_id": "id", "flow": "device", "discovery": False, "ca_file": tls[0]}
         config = MicrosoftProvider.model_validate(section | urls)
-        limits = Limits(connect=2, read=2, overall=8, answer=2)
-        provider = cast(DeviceProvider, registry.create("trial", config, SystemClock(), limits=limits))
+        provider = cast(DeviceProvider, registry.create("trial", config, SystemClock()))
         try:
             return await provider.begin_device()
         finally:

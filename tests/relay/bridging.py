@@ -103,14 +103,14 @@ class Bridge:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[tuple[MailClient, asyncio.Task[None]]]:
-        """A mail client whose session is running; it must have ended within 5 s of leaving."""
+        """A mail client whose session is running; it must have ended within 30 s of leaving."""
         with mail_client() as client:
             session = Session("conn-1", self.protocol, client.bridge, self.frontend, self.upstream, self.services)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(session.run())
                 yield client, running
                 client.close()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     await asyncio.wait([running])
 
 

@@ -34,7 +34,7 @@ def account_at(protocol: Protocol, endpoint: Endpoint) -> Account:
 
 @contextmanager
 def upstream_of(
-    protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 8.0
+    protocol: Protocol, *, dialer: Dialer | None = None, contexts: UpstreamContexts | None = None, seconds: float = 60.0
 ) -> Iterator[Upstream]:
     """`seconds`: for the login up to the token, and as many more for the answer."""
     dialer, contexts = dialer or Dialer(), contexts or UpstreamContexts()
@@ -51,7 +51,7 @@ async def opened(upstream: Upstream, protocol: Protocol, endpoint: Endpoint) -> 
 
 
 async def failure(
-    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 8.0
+    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 60.0
 ) -> tuple[UpstreamUnavailable | UpstreamRefused, bytes]:
     """The error, and what the server heard. That the connection is closed is checked by leaving scripted()."""
     with (

@@ -31,17 +31,18 @@ class Later:
                 await asyncio.sleep(0)
 
 
+async def login_at(frontend: Frontend) -> Login | LimitReached:
+    """The next one, or that there was none in time."""
+    try:
+        return await frontend.login()
+    except LimitReached as problem:
+        return problem
+
+
 async def after_a_minute(frontend: Frontend, client: MailClient, later: Later, *lines: bytes) -> Login | LimitReached:
     """What comes of a client that says nothing for a minute, and then this."""
-
-    async def login() -> Login | LimitReached:
-        try:
-            return await frontend.login()
-        except LimitReached as problem:
-            return problem
-
     async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(login())
+        waiting = group.create_task(login_at(frontend))
         await later.by(60)
         await client.say(*lines)
     return waiting.result()

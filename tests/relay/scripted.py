@@ -26,7 +26,7 @@ from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from tests.relay.sockets import close_with_reset, tcp_pair
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 """For any one step; a test that works needs milliseconds."""
 POLL_SECONDS = 0.02
 """How often the accepting thread looks whether it shall end."""

@@ -22,6 +22,7 @@ from bridge.relay.channel import Channel
 from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import Listener, socket_name
 from bridge.relay.welcome import CallerOf, Service, nobody_knows
+from tests.relay.later import Later
 from tests.servers.ca import Authority
 
 Serve = Callable[[str, Channel], Awaitable[None]]
@@ -103,9 +104,8 @@ async def test_implicit_tls_is_up_before_the_session_and_a_plain_client_is_let_g
     assert "session.bug" not in log.getvalue()
 
 
-async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not() -> None:
-    seconds, listener_module.DRAIN_SECONDS = listener_module.DRAIN_SECONDS, 0.05
-    ended = []
+async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    later, ended = Later(monkeypatch), list[str]()
 
     async def serve(conn: str, channel: Channel) -> None:
         try:
@@ -115,19 +115,19 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not() -> None:
         finally:
             ended.append(conn)
 
-    try:
-        async with listening(serve) as (listener, address):
-            reader, writer = await asyncio.open_connection(*address)
-            while not listener.sessions:  # connected is not yet taken
-                await asyncio.sleep(0)
-            listener.stop()
-            writer.write(b"last\n")
-            assert await reader.read() == b"done\n"
-            writer.close()
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection(*address)
-    finally:
-        listener_module.DRAIN_SECONDS = seconds
+    async with listening(serve) as (listener, address):
+        reader, writer = await asyncio.open_connection(*address)
+        while not listener.sessions:  # connected is not yet taken
+            await asyncio.sleep(0)
+        listener.stop()
+        writer.write(b"last\n")
+        assert await reader.readline() == b"done\n"
+        assert ended == []
+        await later.by(listener_module.DRAIN_SECONDS)
+        assert await reader.read() == b""
+        writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(*address)
     assert len(ended) == 1
 
 

@@ -487,7 +487,7 @@ async def test_a_client_that_leaves_while_the_upstream_is_dialled_leaves_nothing
         async with bridge.serving() as (client, running):
             await greeted(client, protocol)
             await client.say(*login_lines(protocol))
-            assert await asyncio.to_thread(hold.reached.wait, 5)
+            assert await asyncio.to_thread(hold.reached.wait, 60)
             leave(client)
             assert not running.done()
             hold.until.set()
@@ -654,7 +654,7 @@ async def test_a_client_that_begins_with_tls_on_a_plain_port_is_sent_away_and_na
     with scripted() as server, bridge_to(server, protocol, trust) as bridge:
         async with bridge.serving() as (client, running):
             await client.send(outgoing.read())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await asyncio.wait([running])
     (ended,) = (one for one in events(log) if one["event"] == "session.ended")
     assert "set the mail program to no encryption" in str(ended["reason"])

@@ -21,6 +21,7 @@ from bridge.relay import splice as splice_module
 from bridge.relay.channel import RECORD_SIZE, Channel
 from bridge.relay.readiness import PIECE
 from bridge.relay.splice import Traffic, splice
+from tests.relay.later import Later
 from tests.relay.sockets import KINDS, close_with_reset, fill, receive_exactly, shake_hands, tcp_pair
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -242,16 +243,18 @@ async def receive_to_the_end(channel: Channel) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_session_ends_when_nothing_passes_and_not_before(
-    kind: Callable[..., Channel], contexts: Contexts
+    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = await Scene(kind).with_tls(contexts)
+    scene, later = await Scene(kind).with_tls(contexts), Later(monkeypatch)
     async with asyncio.TaskGroup() as group:
-        session = group.create_task(scene.splice(idle_seconds=0.1))
+        session = group.create_task(scene.splice(idle_seconds=600))
         for _ in range(10):  # the server's "* OK Still here", which an IDLE sees every few minutes
             await scene.upstream.send(b"*")
             await receive_exactly(scene.client, 1)
             assert not session.done()
-            await asyncio.sleep(0.02)
+            await later.by(500)
+        for _ in range(2):
+            await later.by(600)
         assert await scene.client.receive() == b""
     assert session.result() == Traffic(10, 0, "idle")
     scene.close()

@@ -114,7 +114,7 @@ async def test_a_login_that_takes_longer_than_the_stop_is_told_to_come_again(tru
         async with bridge.serving() as (client, running):
             await greeted(client, protocol)
             await client.say(*login_lines(protocol))
-            assert await asyncio.to_thread(hold.reached.wait, 5)
+            assert await asyncio.to_thread(hold.reached.wait, 60)
             stop(bridge)
             running.cancel()
             assert (await client.hear_the_end()).removeprefix(b"+OK And the password?\r\n") == LAST_WORDS[protocol]
@@ -156,16 +156,17 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_stop(
     trust: Trust, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.relay.session.LAST_WORDS_SECONDS", 0.01)
+    monkeypatch.setattr("bridge.relay.frontend.FAREWELL_SECONDS", 3600)  # which farewells have otherwise
     hold = Hold()
     script: list[Step] = [StartTls(trust.good), hold]
     with scripted(script) as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
         async with bridge.serving() as (client, running):
             await client.say(*login_lines(Protocol.IMAP))
-            assert await asyncio.to_thread(hold.reached.wait, 5)
+            assert await asyncio.to_thread(hold.reached.wait, 60)
             fill(client.bridge)
             running.cancel()
             client.close()
-            async with asyncio.timeout(4):  # of the five that a farewell has otherwise
+            async with asyncio.timeout(60):
                 await asyncio.wait([running])
 
 
