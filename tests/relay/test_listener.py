@@ -122,8 +122,9 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatc
         listener.stop()
         writer.write(b"last\n")
         assert await reader.readline() == b"done\n"
+        await later.by(listener_module.DRAIN_SECONDS - 1)
         assert ended == []
-        await later.by(listener_module.DRAIN_SECONDS)
+        await later.by(1)
         assert await reader.read() == b""
         writer.close()
     with pytest.raises(ConnectionRefusedError):

@@ -165,7 +165,6 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_stop(
             assert await asyncio.to_thread(hold.reached.wait, 60)
             fill(client.bridge)
             running.cancel()
-            client.close()
             async with asyncio.timeout(60):
                 await asyncio.wait([running])
 
