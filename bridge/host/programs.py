@@ -37,6 +37,17 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], se
 
 
 async def _started(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+    # It runs before we are told so: cut short by a stop, asyncio would kill it alone, and not what it has started.
+    starting = asyncio.ensure_future(_start(command, environment))  # noqa: TID251  awaited here in any case
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(HookFailed):
+            await _kill_whole(await starting)
+        raise
+
+
+async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
     try:
         return await asyncio.create_subprocess_exec(
             *command,
