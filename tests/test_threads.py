@@ -17,7 +17,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 async def test_returns_what_the_function_returns_from_another_thread() -> None:
-    assert await Threads("p", limit=5, at_once=8).run(threading.get_ident) != threading.get_ident()
+    assert await Threads("p", limit=60, at_once=8).run(threading.get_ident) != threading.get_ident()
 
 
 async def test_raises_what_the_function_raises() -> None:
@@ -25,12 +25,12 @@ async def test_raises_what_the_function_raises() -> None:
         raise LookupError("so it is")
 
     with pytest.raises(LookupError, match="so it is"):
-        await Threads("p", limit=5, at_once=8).run(fail)
+        await Threads("p", limit=60, at_once=8).run(fail)
 
 
 async def test_context_variables_go_along() -> None:
     variable.set("conn-1")
-    assert await Threads("p", limit=5, at_once=8).run(variable.get) == "conn-1"
+    assert await Threads("p", limit=60, at_once=8).run(variable.get) == "conn-1"
 
 
 async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_place_until_it_ends() -> None:
@@ -75,16 +75,16 @@ async def _outcome(call: Awaitable[str]) -> str:
 
 
 async def test_a_cancelled_call_frees_its_place_when_it_ends() -> None:
-    threads = Threads("p", limit=5, at_once=1)
+    threads = Threads("p", limit=60, at_once=1)
     go, started = threading.Event(), threading.Event()
 
     def work() -> None:
         started.set()
-        go.wait(5)
+        go.wait(60)
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(threads.run(work))
-        await asyncio.get_running_loop().run_in_executor(None, started.wait, 5)
+        await asyncio.get_running_loop().run_in_executor(None, started.wait, 60)
         task.cancel()
     go.set()
     assert await threads.run(lambda: "next") == "next"
@@ -93,7 +93,7 @@ async def test_a_cancelled_call_frees_its_place_when_it_ends() -> None:
 async def test_the_loop_goes_on_while_a_call_blocks() -> None:
     go = threading.Event()
     async with asyncio.TaskGroup() as group:
-        call = group.create_task(Threads("p", limit=5, at_once=8).run(lambda: go.wait(5)))
+        call = group.create_task(Threads("p", limit=60, at_once=8).run(lambda: go.wait(60)))
         group.create_task(asyncio.sleep(0)).add_done_callback(lambda _: go.set())
     assert call.result() is True
 
@@ -107,5 +107,5 @@ def test_a_stuck_thread_does_not_hold_the_process() -> None:
         "    except NotDone: print('given up')\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "given up\n"

@@ -96,7 +96,7 @@ def webhook(url: str, **more: str) -> NotifyConfig:
 
 
 async def until_logged(log: io.StringIO, words: str) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while words not in log.getvalue():
             await asyncio.to_thread(threading.Event().wait, 0.01)
     return log.getvalue()

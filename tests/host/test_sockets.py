@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bridge.host.sockets import PortInUse, bind, explain
+from tests.servers.daemons import free_ports
 
 
 def has_ipv6() -> bool:
@@ -80,7 +81,7 @@ def test_localhost_is_loopback_whatever_a_resolver_says(stack: ExitStack, monkey
 
 @needs_ipv6
 def test_a_port_taken_at_one_loopback_address_only_leaves_nothing_bound(stack: ExitStack) -> None:
-    (other,) = bound(stack, "::1")
+    (other,) = bound(stack, "::1", free_ports(1)[0])
     with pytest.raises(PortInUse, match=rf"^\[::1\]:{port_of(other)} \(console\) is in use"):
         bind("localhost", port_of(other), what="console")
     bound(stack, "127.0.0.1", port_of(other))  # the first half was given back
@@ -88,7 +89,7 @@ def test_a_port_taken_at_one_loopback_address_only_leaves_nothing_bound(stack: E
 
 @needs_ipv6
 def test_ipv6_addresses_do_not_take_the_ipv4_port(stack: ExitStack) -> None:
-    (listening,) = bound(stack, "::")
+    (listening,) = bound(stack, "::", free_ports(1)[0])
     bound(stack, "0.0.0.0", port_of(listening))
 
 
@@ -118,7 +119,7 @@ def test_a_port_taken_by_another_process_is_refused(stack: ExitStack) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such wait")
 def test_a_port_is_free_at_once_after_connections_were_closed_here_first(stack: ExitStack) -> None:
-    (listening,) = bind("127.0.0.1", 0, what="console")
+    (listening,) = bind("127.0.0.1", free_ports(1)[0], what="console")
     listening.setblocking(True)
     port = port_of(listening)
     with socket.create_connection(("127.0.0.1", port), timeout=5) as client:

@@ -387,7 +387,7 @@ async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed() -> N
 
 async def test_leaving_ends_the_polls_under_way() -> None:
     it = World(WAIT)
-    async with asyncio.timeout(5), it.authorizations.running():
+    async with asyncio.timeout(60), it.authorizations.running():
         await it.authorizations.begin(ALICE)
     assert it.kept == []
 

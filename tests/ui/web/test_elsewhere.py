@@ -49,7 +49,7 @@ async def test_the_code_is_shown_with_where_to_type_it(browser: Browser, control
 
 async def until_done(browser: Browser, path: str) -> str:
     """The page reloads itself; here it is reloaded until it leads on."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             async with browser.get(path) as response:
                 if response.url.path.startswith("/done/"):
@@ -118,7 +118,7 @@ async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeContro
         control.following.clear()
         control.completed_elsewhere(ALICE)
         await until_done(browser, path)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await control.abandoned.wait()  # nobody waits any more: the notices are let go
         control.abandoned.clear()
 

@@ -82,7 +82,7 @@ async def test_there_is_a_bounded_number_of_streams(control: FakeControl, clock:
         assert ALICE in await browser.text("/")  # all else goes on
         await stack.aclose()
         await control.abandoned.wait()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:  # the console notices with what it sends next that a browser has gone
                 async with browser.get("/events") as response:
                     if response.status == 200:
@@ -97,7 +97,7 @@ async def test_the_streams_end_with_the_console(control: FakeControl, clock: Han
             await other.as_administrator()
             response = await outer.enter_async_context(other.get("/events"))
             assert await block(response) == b":"
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             assert await response.content.read() == b""
 
 
@@ -108,7 +108,7 @@ async def test_a_bridge_that_goes_away_ends_the_stream_quietly(browser: Browser,
         await control.following.wait()
         control.notices_end = BridgeError("the bridge has gone")
         control.bus.publish(Forgotten(ALICE))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(60):
             await response.content.read()
     assert ALICE in await browser.text("/")
 
