@@ -22,7 +22,7 @@ from tests.e2e.bridge import STOP_SECONDS
 from tests.e2e.conftest import World
 from tests.servers.daemons import free_ports
 
-LINK_SECONDS = 30
+LINK_SECONDS = 60
 
 
 @dataclass
@@ -102,7 +102,7 @@ class FirstRun:
             stream.close()
         return code
 
-    def wait_for(self, words: str, seconds: float = 30) -> None:
+    def wait_for(self, words: str, seconds: float = 60) -> None:
         """Until the program has said this."""
         with self._changed:
             assert self._changed.wait_for(lambda: words in self.said, seconds), f"{words!r} is not in\n{self.said}"

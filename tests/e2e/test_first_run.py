@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -46,7 +47,7 @@ def run(world: World, tmp_path: Path) -> Iterator[FirstRun]:
 def opened(chromium: Browser, *, script: bool = True, locale: str = "en-GB") -> tuple[BrowserContext, Page]:
     context = chromium.new_context(ignore_https_errors=True, java_script_enabled=script, locale=locale)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
     return context, page
 
 
@@ -286,7 +287,10 @@ def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, wo
     wanted = {
         "providers": {"gmail": world.providers()["gmail"] | {"redirect_uri": f"{run.base}/"}},
         "accounts": [{"address": ALICE, "provider": "gmail"}],
-        "listeners": {"imap": f"127.0.0.1:{free_ports(1)[0]}"},
+        "listeners": {
+            protocol: f"127.0.0.1:{port}"
+            for protocol, port in zip(("imap", "pop3", "smtp"), free_ports(3), strict=True)
+        },
         "console": f"localhost:{run.port}",
         "store": {"path": str(run.home / "store"), "key_file": str(run.home / "key")},
         "log": {"file": str(run.home / "logs" / "mail-bridge.log")},
@@ -306,8 +310,9 @@ def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, wo
     (run.home / "logs").unlink()
     write()
     run.wait_for("log.goes_on")
+    while "bridge.up" not in (run.home / "logs" / "mail-bridge.log").read_text():
+        threading.Event().wait(0.02)
     assert run.ask(f"/sign-in/{ALICE}")[0] == 200
-    assert "bridge.up" in (run.home / "logs" / "mail-bridge.log").read_text()
     assert "bridge.up" not in run.said
 
 
