@@ -23,7 +23,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.test_os_users import log_in
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports, short_directory
-from tests.servers.desktop import SECONDS, Panel, Session, ended, panel, session
+from tests.servers.desktop import SECONDS, Session, ended, panel, session
 from tests.servers.os_user import OsUser, os_user
 
 pytestmark = [pytest.mark.servers, pytest.mark.desktop]
@@ -70,10 +70,6 @@ def tray_of(desktop: Session, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-async def labels(shown: Panel) -> list[str]:
-    return (await shown.menu()).labels()
-
-
 async def test_the_prompt_appears_with_the_user_whose_program_asked(
     service: Bridge, authorization_server: AuthorizationServer
 ) -> None:
@@ -88,8 +84,7 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
             with tray_of(hers, "tray", "--console", console) as tray, tray_of(his, "tray", "--console", f"{console}/"):
                 await on_hers.until_icon()
                 await on_hers.until_line(NOTHING)
-                await on_hers.until_entry("Quit")  # the menu may be replaced just then
-                assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
+                await on_hers.until_labels([NOTHING, "Start at login", "Quit"])
                 await on_his.until_icon()
                 await on_his.until_line(NOTHING)
 
@@ -102,7 +97,7 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
                 assert f"{console}/sign-in/{ALICE}" in notice.text
                 line = "mail-bridge: 1 account needs a sign-in"
                 await on_hers.until_line(line)
-                assert await labels(on_hers) == [line, f"Sign in as {ALICE}", "Start at login", "Quit"]
+                await on_hers.until_labels([line, f"Sign in as {ALICE}", "Start at login", "Quit"])
                 await on_hers.click(f"Sign in as {ALICE}")
                 await on_hers.until_visit(f"{console}/sign-in/{ALICE}")
 
@@ -111,14 +106,13 @@ async def test_the_prompt_appears_with_the_user_whose_program_asked(
                 await asyncio.to_thread(log_in, bob, service, "pop3", BOB, password)
                 await on_his.until_entry(f"Sign in as {BOB}")
                 await on_his.until_notice(f"Mail: {BOB} must sign in")
-                assert await labels(on_his) == [line, f"Sign in as {BOB}", "Start at login", "Quit"]
+                await on_his.until_labels([line, f"Sign in as {BOB}", "Start at login", "Quit"])
                 assert len(on_his.notices) == len(on_hers.notices) == 1
-                assert await labels(on_hers) == [line, f"Sign in as {ALICE}", "Start at login", "Quit"]
+                assert (await on_hers.menu()).labels() == [line, f"Sign in as {ALICE}", "Start at login", "Quit"]
 
                 await asyncio.to_thread(service.sign_in, authorization_server, ALICE)
                 await on_hers.until_line(NOTHING)
-                await on_hers.until_entry("Quit")  # the menu may be replaced just then
-                assert await labels(on_hers) == [NOTHING, "Start at login", "Quit"]
+                await on_hers.until_labels([NOTHING, "Start at login", "Quit"])
                 await on_hers.click("Quit")
                 assert await ended(tray) == (0, "")
     assert f"Sign in as {ALICE}" not in str(on_his.notices)

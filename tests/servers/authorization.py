@@ -548,7 +548,7 @@ def authorization_server(authority: Authority) -> Iterator[AuthorizationServer]:
     thread = threading.Thread(target=run, name="authorization server")
     thread.start()
     try:
-        assert up.wait(20), "the authorization server does not start"
+        assert up.wait(60), "the authorization server does not start"
         yield server
     finally:
         server.over.set()

@@ -240,6 +240,14 @@ class Panel:
         await self.until(holds, f"the entry {label!r}")
         return found[0]
 
+    async def until_labels(self, labels: list[str]) -> None:
+        """The newest icon's menu has these lines. Its line under the pointer may have changed before."""
+
+        async def holds() -> bool:
+            return (await self.menu()).labels() == labels
+
+        await self.until(holds, f"the menu {labels}")
+
     async def until_notice(self, title: str) -> Notice:
         """A notification with this title has arrived."""
 
