@@ -30,7 +30,7 @@ from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports
 
 START_SECONDS = 60
-STOP_SECONDS = 15
+STOP_SECONDS = 30
 CANARY = "CANARY"
 
 Section = dict[str, Any]
@@ -126,11 +126,11 @@ class Bridge:
         """Everything that it has written to standard error by now."""
         return self._said_before + self._said_now()
 
-    def wait_for_log(self, words: str, seconds: float = 10) -> None:
+    def wait_for_log(self, words: str, seconds: float = 60) -> None:
         """Until the program has logged this."""
         self.wait_until(lambda: words in self.log, words, seconds)
 
-    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    def wait_until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """For what a program does by itself."""
         deadline = time.monotonic() + seconds
         while not holds():

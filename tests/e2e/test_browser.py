@@ -32,7 +32,7 @@ except ImportError:  # pragma: no cover
 def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context(ignore_https_errors=True, java_script_enabled=False)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)
     yield page
     context.close()
 
@@ -165,7 +165,7 @@ def test_the_whole_story_of_a_mailbox(world: World, chromium: Browser, tmp_path:
     """From the first question of `init` to the second sign-in, as the CRM, the person and the administrator see it."""
     bridge = first_configuration(world, tmp_path)
     context = chromium.new_context(ignore_https_errors=True, java_script_enabled=with_script)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     with running(bridge), ever_expired(world):  # a token is good for one login: the next one asks the provider again
         page = context.new_page()
         assert link_of_a_refusal(bridge, notices=1) == f"http://localhost:{bridge.console_port}/sign-in/{ALICE}"

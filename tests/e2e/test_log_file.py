@@ -97,7 +97,7 @@ def test_a_reload_moves_it_and_what_cannot_be_written_changes_nothing(world: Wor
         del bridge.config["log"]["file"]
         before = bridge.log.count("configuration.read")
         bridge.write_config()
-        bridge.wait_until(lambda: bridge.log.count("configuration.read") == before + 1, "configuration.read")
+        bridge.wait_until(lambda: bridge.log.count("configuration.read") > before, "configuration.read")
         assert replies(bridge.login(ALICE))["imap"] == "OK"
         bridge.wait_for_log("session.done")
 

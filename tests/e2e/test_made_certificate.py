@@ -192,11 +192,11 @@ def test_a_name_that_is_added_and_a_new_key_are_in_force_at_once(world: World, t
         before = ssl.get_server_certificate(("127.0.0.1", number))
         bridge.config["listeners"]["imap"]["names"] = ["crm.example.com"]
         bridge.write_config()
-        bridge.wait_for_log("configuration.read", seconds=60)  # two new keys are behind it, too
+        bridge.wait_for_log("configuration.read")  # two new keys are behind it, too
         renamed = ssl.get_server_certificate(("127.0.0.1", number))
         assert renamed != before
         bridge.run("certificate", "--new")
-        bridge.wait_for_log("certificate.renewed", seconds=60)
+        bridge.wait_for_log("certificate.renewed")
         assert ssl.get_server_certificate(("127.0.0.1", number)) not in {before, renamed}
 
 

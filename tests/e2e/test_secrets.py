@@ -259,7 +259,7 @@ def test_nobody_but_root_looks_into_the_running_program(world: World) -> None:
             os.chown(path, service.uid, service.gid)
         bridge.launcher = list(service.launcher())
         with running(bridge):
-            bridge.wait_until(lambda: bridge.log.count("worker.up") == 2, "two workers", 60)
+            bridge.wait_until(lambda: bridge.log.count("worker.up") == 2, "two workers")
             for pid in (bridge.pid, *bridge.workers):
                 assert f"Uid:\t{service.uid}\t" in Path(f"/proc/{pid}/status").read_text()
                 assert "Permission denied" in service.run("cat", f"/proc/{pid}/environ").stderr

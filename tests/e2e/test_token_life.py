@@ -124,16 +124,14 @@ def test_a_bridge_that_is_killed_in_a_refresh_holds_the_other_up_for_no_longer_t
     with world.provider.holding_back(), ThreadPoolExecutor(1) as pool:
         with socket.create_connection(("localhost", one.login(BOB, password).imap)) as sock:
             sock.sendall(f'1 LOGIN {BOB} "{password}"\r\n'.encode())
-            for _ in range(1000):
-                if world.provider.count("refresh_token") > before:
-                    break
+            while world.provider.count("refresh_token") == before:
                 threading.Event().wait(0.01)
             one.stop_hard()
         waiting = pool.submit(imap_says, two.login(BOB, password))
         world.provider.release()
         began = time.monotonic()
         assert waiting.result().startswith("1 OK"), two.log
-        assert time.monotonic() - began < LEASE_SECONDS + 3
+        assert time.monotonic() - began < 2 * LEASE_SECONDS
     world.provider.rotates = True
     assert world.provider.count("refresh_token") - before == 2
     print(f"after {time.monotonic() - began:.1f} s")
@@ -160,9 +158,7 @@ def test_a_kill_at_any_moment_of_a_refresh_loses_no_grant_and_breaks_no_record(w
                 asked = world.provider.count("refresh_token")
                 with fault, socket.create_connection(("localhost", login.imap), timeout=30) as sock:
                     sock.sendall(f"1 AUTHENTICATE PLAIN {blob}\r\n".encode())
-                    for _ in range(1200):  # the lease of the one that was killed runs out first
-                        if world.provider.count("refresh_token") > asked:
-                            break
+                    while world.provider.count("refresh_token") == asked:  # a killed one's lease runs out first
                         threading.Event().wait(0.01)
                     threading.Event().wait(chance.random() * 0.03)
                     bridge.stop_hard()

@@ -221,7 +221,7 @@ def test_an_account_that_is_taken_out_of_the_configuration_is_unknown_to_both_at
     pair.config["accounts"] = [account for account in pair.config["accounts"] if account["address"] != BOB]
     pair.write_config()
     pair.wait_until(
-        lambda: BOB not in {account["address"] for account in pair.json("status")["accounts"]}, "the change", 60
+        lambda: BOB not in {account["address"] for account in pair.json("status")["accounts"]}, "the change"
     )
     for _ in range(4):
         assert "AUTHENTICATIONFAILED" in imap_says(login)

@@ -78,7 +78,6 @@ def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge
     shared.wait_until(
         lambda: {one["address"]: one["sessions"] for one in shared.json("status")["listeners"]}[smtp] == 0,
         "the end of those sessions",
-        seconds=60,
     )
     with imaplib.IMAP4("127.0.0.1", port(shared, "imap"), timeout=60) as imap:
         imap.login(ALICE, shared.password(ALICE))
@@ -214,7 +213,7 @@ def test_a_renewed_certificate_is_every_workers(world: World, authority: Authori
             ):
                 assert tls.recv(3) == b"+OK"
         authority.write_pair(tmp_path)
-        bridge.wait_until(lambda: bridge.log.count("certificate.renewed") == 3, "the bridge and two workers", 60)
+        bridge.wait_until(lambda: bridge.log.count("certificate.renewed") == 3, "the bridge and two workers")
         assert {ssl.get_server_certificate(at) for _ in range(AT_BOTH)} == {certificate.read_text()}
 
 

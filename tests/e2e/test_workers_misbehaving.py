@@ -49,10 +49,10 @@ def test_a_worker_that_dies_while_the_bridge_is_out_of_descriptors_takes_nobody_
         victim, other = pair.workers
         with out_of_descriptors(pair.pid):
             os.kill(victim, signal.SIGKILL)
-            pair.wait_for_log("worker.not_started", seconds=60)
+            pair.wait_for_log("worker.not_started")
             assert pair.workers == [other]
             assert sum(is_alive(session) for session in sessions) == 1
-        pair.wait_until(lambda: len(pair.workers) == 2, "a worker in its place", seconds=60)
+        pair.wait_until(lambda: len(pair.workers) == 2, "a worker in its place")
     assert "helper.bug" not in pair.log
 
 
