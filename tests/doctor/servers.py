@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from email.utils import formatdate
 
 import trustme
@@ -20,7 +20,12 @@ def serving(talk: Talk) -> Iterator[int]:
     """Call `talk` with each connection. Gives: the port."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         threading.Thread(target=_accept, args=(listening, talk), daemon=True).start()
-        yield listening.getsockname()[1]
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            # Else its thread would go on listening, and by the number of the next socket if a signal interrupted it.
+            with suppress(OSError):  # where that is not needed
+                listening.shutdown(socket.SHUT_RDWR)
 
 
 def _accept(listening: socket.socket, talk: Talk) -> None:

@@ -265,7 +265,7 @@ async def test_a_silent_proxy_is_named_and_not_the_network(stack: ExitStack) -> 
         waiting = stack.enter_context(socket.socket())
         waiting.setblocking(False)
         waiting.connect_ex(("127.0.0.1", proxy))
-    finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: http://127.0.0.1:{proxy}"), seconds=0.5)
+    finding = await sign_in(config(host="idp.example", port=443, more=f"proxy: http://127.0.0.1:{proxy}"), seconds=2)
     assert_failed(finding, network.PROXY)
     assert f"the proxy 127.0.0.1:{proxy} does not lead there" in finding.detail
 
