@@ -64,7 +64,7 @@ class Running:
 
     async def imap(self, address: str, password: str, talk: Callable[[imaplib.IMAP4], T]) -> T:
         def work() -> T:
-            with imaplib.IMAP4("localhost", self.ports["imap"], timeout=10) as session:
+            with imaplib.IMAP4("localhost", self.ports["imap"], timeout=60) as session:
                 session.login(address, password)
                 return talk(session)
 
@@ -116,10 +116,10 @@ async def test_from_a_refused_login_to_a_delivered_message() -> None:
         assert (await it.imap(ALICE, password, lambda session: session.select("INBOX")))[0] == "OK"
 
         def send_and_fetch() -> list[bytes]:
-            with smtplib.SMTP("localhost", it.ports["smtp"], "crm.example", timeout=10) as smtp:
+            with smtplib.SMTP("localhost", it.ports["smtp"], "crm.example", timeout=60) as smtp:
                 smtp.login(ALICE, password)
                 smtp.sendmail(ALICE, [ALICE], b"Subject: by SMTP\r\n\r\n.dot\r\n")
-            pop3 = poplib.POP3("localhost", it.ports["pop3"], timeout=10)
+            pop3 = poplib.POP3("localhost", it.ports["pop3"], timeout=60)
             pop3.user(ALICE)
             pop3.pass_(password)
             count, _ = pop3.stat()
@@ -136,7 +136,7 @@ async def test_trap_43_ehlo_promises_nothing_of_a_server_until_it_is_known() -> 
     async with running() as it:
 
         def features() -> set[str]:
-            with smtplib.SMTP("localhost", it.ports["smtp"], "crm.example", timeout=10) as smtp:
+            with smtplib.SMTP("localhost", it.ports["smtp"], "crm.example", timeout=60) as smtp:
                 smtp.ehlo()
                 return set(smtp.esmtp_features)
 

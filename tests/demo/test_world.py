@@ -109,13 +109,13 @@ async def test_a_message_sent_to_bob_is_in_bobs_inbox() -> None:
 
 
 def imap_to(signer: Signer, token: str) -> imaplib.IMAP4_SSL:
-    imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context(), timeout=10)
+    imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context(), timeout=60)
     imap.authenticate("XOAUTH2", lambda _: xoauth2(token).encode())
     return imap
 
 
 def pop3_to(signer: Signer, token: str) -> poplib.POP3_SSL:
-    pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context(), timeout=10)
+    pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context(), timeout=60)
     pop._shortcmd("AUTH XOAUTH2")  # type: ignore[attr-defined]  # poplib has no SASL
     pop._shortcmd(base64.b64encode(xoauth2(token).encode()).decode())  # type: ignore[attr-defined]
     return pop
@@ -181,19 +181,19 @@ async def test_nothing_is_read_before_the_login() -> None:
         signer = Signer(world)
 
         def talk() -> None:
-            imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context(), timeout=10)
+            imap = imaplib.IMAP4_SSL("localhost", signer.port("imap"), ssl_context=signer.context(), timeout=60)
             imap.send(b"1 SELECT INBOX\r\n")
             assert imap.readline() == b"1 NO log in first\r\n"
             with pytest.raises(imaplib.IMAP4.error, match="only XOAUTH2"):
                 imap.authenticate("PLAIN", lambda _: b"")
             imap.logout()
-            pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context(), timeout=10)
+            pop = poplib.POP3_SSL("localhost", signer.port("pop3"), context=signer.context(), timeout=60)
             assert pop.capa()["SASL"] == ["XOAUTH2"]
             for command in ("STAT", "AUTH PLAIN"):
                 with pytest.raises(poplib.error_proto):
                     pop._shortcmd(command)  # type: ignore[attr-defined]
             pop.quit()
-            with smtplib.SMTP_SSL("localhost", signer.port("smtp"), context=signer.context(), timeout=10) as smtp:
+            with smtplib.SMTP_SSL("localhost", signer.port("smtp"), context=signer.context(), timeout=60) as smtp:
                 assert smtp.helo()[0] == 250
                 assert smtp.docmd("MAIL", "FROM:<alice@example.com>")[0] == 530
                 assert smtp.docmd("AUTH", "PLAIN")[0] == 504
@@ -237,7 +237,7 @@ async def test_mail_goes_to_the_demos_own_addresses_only() -> None:
         token = (await signer.tokens())["access_token"]
 
         def talk() -> None:
-            with smtplib.SMTP_SSL("localhost", signer.port("smtp"), context=signer.context(), timeout=10) as smtp:
+            with smtplib.SMTP_SSL("localhost", signer.port("smtp"), context=signer.context(), timeout=60) as smtp:
                 smtp.ehlo()
                 smtp.auth("XOAUTH2", lambda _=None: xoauth2(token))
                 assert smtp.mail("alice@example.com")[0] == 250

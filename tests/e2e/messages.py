@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-DELIVERY_SECONDS = 20
+DELIVERY_SECONDS = 60
 
 STAMP = "Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@crm.example>\r\n"
 """Postfix would add these."""

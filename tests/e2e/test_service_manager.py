@@ -23,7 +23,7 @@ from tests.servers.systemd import Systemd, listening
 
 pytestmark = [pytest.mark.servers, pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's protocol")]
 
-SECONDS = 20
+SECONDS = 60
 WATCHDOG = 0.5
 """Seconds; a bridge that does nothing is heard twice in this time."""
 

@@ -60,7 +60,7 @@ def lines(how: str, *numbers: int) -> list[str]:
             process.send_signal(number)
             said.append(process.stdout.readline().strip())
         said += process.stdout.read().split("\n")
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     return [line for line in said if line]
 
 

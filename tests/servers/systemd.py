@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SECONDS = 20.0
+SECONDS = 60.0
 """For the next message."""
 
 

@@ -31,7 +31,7 @@ from tests.fakes_control import FakeControl
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 PAGE = "http://localhost:3017/sign-in/alice@example.com"
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class FakeBridge(FakeControl):
