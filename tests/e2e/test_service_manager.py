@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import mmap
 import os
 import signal
 import socket
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,33 +56,31 @@ def test_a_whole_life_is_told(world: World, tmp_path: Path, systemd: Systemd) ->
         systemd.hears("STOPPING=1")
 
 
+STANDS_STILL = """
+import signal
+
+signal.signal(signal.SIGUSR1, lambda *_: open("gate").close())
+"""
+"""At that signal its loop waits in the middle of something for somebody to open the other end of a FIFO."""
+
+
 def test_one_whose_loop_stands_still_is_missed(world: World, tmp_path: Path, systemd: Systemd) -> None:
-    """It waits in the middle of a line for somebody who reads what it logs; its process and its threads live."""
+    """While its process and its threads live."""
     bridge = under(systemd, world.bridge(tmp_path))
-    bridge.write_config()
-    reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, mmap.PAGESIZE)
-    with open(reading, "rb", buffering=0) as log:
-        process = bridge.process = subprocess.Popen(
-            bridge.command("run"), stderr=writing, text=True, env=bridge.environ, cwd=bridge.directory
-        )
-        os.close(writing)
-        try:
-            systemd.hears("WATCHDOG=1")
-            login = bridge.login(ALICE, "a wrong one")
-            deadline = time.monotonic() + SECONDS
-            while _is_there(systemd):
-                assert time.monotonic() < deadline, "the loop goes on, whatever its log is written to"
-                _knock(login.imap)
-            assert process.poll() is None
-            emptying = threading.Thread(target=log.read)
-            emptying.start()
-            systemd.hears("WATCHDOG=1")
-        finally:
-            process.terminate()
-            assert process.wait(SECONDS) == 0
-            bridge.process = None
-        emptying.join()
+    (tmp_path / "sitecustomize.py").write_text(STANDS_STILL)
+    bridge.environment["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{bridge.environ['PYTHONPATH']}"
+    gate = bridge.directory / "gate"
+    os.mkfifo(gate)
+    with running(bridge):
+        systemd.hears("WATCHDOG=1")
+        assert bridge.process is not None
+        bridge.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + SECONDS
+        while _is_there(systemd):
+            assert time.monotonic() < deadline, "the loop goes on"
+        assert bridge.process.poll() is None
+        gate.write_bytes(b"")
+        systemd.hears("WATCHDOG=1")
 
 
 def _is_there(systemd: Systemd) -> bool:
@@ -99,13 +92,6 @@ def _is_there(systemd: Systemd) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _knock(port: int) -> None:
-    """Some mail clients that come and go, each worth two lines of the log; none once nobody lets them in."""
-    with contextlib.suppress(OSError):
-        for _ in range(20):
-            socket.create_connection(("127.0.0.1", port), 0.2).close()
 
 
 @pytest.mark.parametrize("which", ["bridge", "worker"])

@@ -282,7 +282,7 @@ async def test_this_machines_certificates_are_read_anew_when_their_file_has_chan
     bundle = tmp_path / "bundle.pem"
     bundle.write_bytes(Path(other).read_bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    https = Https("test", limits=QUICK)
+    https = Https("test")
     with serving(http(b"{}"), *tls) as raw:
         with pytest.raises(ProviderUnavailable, match="not trusted"):
             await https.run(partial(https.get, raw.url))
@@ -333,7 +333,7 @@ async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(tls: Tls, m
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_without_a_file_descriptor_no_network_and_no_firewall_is_blamed(tls: Tls) -> None:
-    https = Https("test", ca_file=tls[0], limits=QUICK)
+    https = Https("test", ca_file=tls[0])
     with pytest.raises(ProviderUnavailable):
         https.get("https://127.0.0.1:9/token")  # loads what a request needs
     with no_descriptor_left(), pytest.raises(ProviderUnavailable, match="Too many open files"):
@@ -372,7 +372,7 @@ async def test_the_configured_proxy_is_used_and_its_password_does_not_show() -> 
 async def test_a_proxys_password_may_have_any_letters() -> None:
     with serving(http(b"", "407 Who are you"), "", None) as proxy:
         url = f"http://joe:pr0xy%E2%82%AC-p%C3%A9ss@localhost:{proxy.port}"
-        text, _ = await proxied(Https("test", proxy=url, limits=QUICK), "https://login.invalid/token")
+        text, _ = await proxied(Https("test", proxy=url), "https://login.invalid/token")
     assert b"\r\nProxy-Authorization: Basic " + base64.b64encode("joe:pr0xy€-péss".encode()) in proxy.requests[0]
     assert "administrator must check the proxy" in text
 

@@ -19,7 +19,7 @@ from bridge.errors import BridgeError, UpstreamUnavailable
 from bridge.model import Protocol, TlsMode
 from bridge.relay.upstream import Dialer
 from bridge.ui.i18n import translation
-from tests.relay.dialling import BLOB, IMPLICIT, MODES, PROTOCOLS, failure, opened, upstream_of
+from tests.relay.dialling import BLOB, IMPLICIT, MODES, PROTOCOLS, TOKEN, account_at, failure, opened, upstream_of
 from tests.relay.later import Later
 from tests.relay.scripted import (
     GREETING,
@@ -227,23 +227,20 @@ async def test_a_server_that_falls_silent_at_any_stage_costs_the_login_time_and_
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_server_may_think_about_the_token_for_longer_than_a_login_takes(trust: Trust) -> None:
-    seconds = 3.0
-    async with asyncio.TaskGroup() as group:
-        for protocol in PROTOCOLS:
-            group.create_task(_slowly_accepted(protocol, trust, seconds))
-
-
-async def _slowly_accepted(protocol: Protocol, trust: Trust, seconds: float) -> None:
-    decided = Hold()
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_server_may_think_about_the_token_for_longer_than_the_login_takes(
+    trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later, thinking = Later(monkeypatch), Hold()
     *dialogue, verdict = accepts(protocol, IMPLICIT, trust.good)
-    with (
-        scripted([*dialogue, decided, verdict]) as server,
-        upstream_of(protocol, seconds=seconds) as upstream,
-    ):
-        asyncio.get_running_loop().call_later(seconds + 0.1, decided.until.set)
-        async with opened(upstream, protocol, trust.endpoint(server.port, IMPLICIT)):
-            assert decided.until.is_set()
+    with scripted([*dialogue, thinking, verdict]) as server, upstream_of(protocol, seconds=100) as upstream:
+        account = account_at(protocol, trust.endpoint(server.port, IMPLICIT))
+        async with asyncio.TaskGroup() as group:
+            login = group.create_task(upstream.open(account, TOKEN))
+            assert await asyncio.to_thread(thinking.reached.wait, 60)
+            await later.by(150)
+            thinking.until.set()
+        login.result().channel.close()
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
