@@ -230,6 +230,8 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
                 assert await bridge.told("cancel") == [turn]
                 await bridge.over(conn)
             gc.collect()
-            over = [each for each in gc.get_objects() if isinstance(each, asyncio.Future) and each.done()]
-            kept = [each for each in over if not each.cancelled() and (isinstance(each, asyncio.Task) or each.result())]
+            loop = asyncio.get_running_loop()
+            ours = [each for each in gc.get_objects() if isinstance(each, asyncio.Future) and each.get_loop() is loop]
+            over = [each for each in ours if each.done() and not each.cancelled()]
+            kept = [each for each in over if isinstance(each, asyncio.Task) or each.result()]
             assert kept == [], "neither sessions nor answers, which have tokens in them"
