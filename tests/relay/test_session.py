@@ -684,7 +684,7 @@ async def test_who_begins_with_what_is_no_mail_is_sent_away_and_named_in_the_log
         async with bridge.serving() as (client, running):
             await client.send(first[:3])
             await client.send(first[3:])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await asyncio.wait([running])
     (ended,) = (one for one in events(log) if one["event"] == "session.ended")
     assert told in str(ended["reason"])

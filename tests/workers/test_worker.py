@@ -115,7 +115,7 @@ async def working(port: Port = IN_CLEAR) -> AsyncIterator[Bridge]:
     ours, theirs = socket.socketpair()
     bridge = Bridge(ours)
     try:
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
             group.create_task(work(UnixPassage(theirs), 1024))
             assert await bridge.told("ready") == [1024]
             bridge.link.send("port", pack(port))

@@ -208,7 +208,7 @@ async def test_news_arrive_when_they_happen(house: House, browser: Browser) -> N
 async def test_no_news_are_no_notice(house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mine, "PATIENCE", 0.0)
     clock = ManualClock()
-    async with loopback_session() as session, asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with loopback_session() as session, asyncio.timeout(60), asyncio.TaskGroup() as group:
         notices = OwnView(session, browser.base, clock, lambda: False).notices()
         following = group.create_task(next_of(notices))
         for _ in range(3):
