@@ -81,10 +81,10 @@ def test_addresses_that_fail_in_different_ways_are_told_of_by_the_last_one() -> 
 @needs_black_hole
 @needs_ipv6
 def test_the_families_take_turns() -> None:
-    """All of the time would be over before the third address of the first family."""
+    """All of the time would be over before the last address of the first family."""
     with black_hole() as dead, socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         alive = server.getsockname()[:2]
-        with connected(addresses(*[("127.0.0.1", dead)] * 20, alive), 2) as sock:
+        with connected(addresses(*[("127.0.0.1", dead)] * 80, alive), 15) as sock:
             assert sock.getpeername()[:2] == alive
 
 

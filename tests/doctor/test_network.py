@@ -188,7 +188,7 @@ async def test_an_address_that_goes_nowhere_leaves_time_for_the_next(
     authority = trustme.CA()
     port = stack.enter_context(serving(https(server_context(authority))))
     stack.enter_context(behind_a_dead_address(port, monkeypatch))
-    finding = await sign_in(config(host="localhost", port=port, more=with_authority(tmp_path, authority)), seconds=2)
+    finding = await sign_in(config(host="localhost", port=port, more=with_authority(tmp_path, authority)), seconds=30)
     assert finding.outcome is Outcome.OK, finding.detail
 
 
