@@ -22,8 +22,9 @@ from bridge.secret import Secret
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     before = logging.getLogger().handlers[:], logging.getLogger().level
+    monkeypatch.setattr(logs, "_ours", logs._ours)  # else other tests would write by the number of a closed pipe
     yield io.StringIO()
     logging.getLogger().handlers[:] = before[0]
     logging.getLogger().setLevel(before[1])

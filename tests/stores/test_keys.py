@@ -52,7 +52,7 @@ def private(path: Path, content: bytes) -> Path:
 
 
 def free_descriptor() -> int:
-    """The lowest; it goes up with each file that is left open."""
+    """The lowest; it goes up with each file that is left open, and down when a thread of before closes one."""
     handle = os.open(os.devnull, os.O_RDONLY)
     os.close(handle)
     return handle
@@ -116,7 +116,7 @@ async def test_a_key_that_others_may_touch_is_refused_with_the_command_to_run(tm
     before = free_descriptor()
     with pytest.raises(StoreUnavailable, match=f"can be read by other users; run: chmod 600 '{file}'"):
         await open_key(in_file(file), has_records=True)
-    assert free_descriptor() == before, "each login tries again"
+    assert free_descriptor() <= before, "each login tries again"
     file.chmod(0o400)
     assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
 

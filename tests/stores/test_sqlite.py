@@ -324,13 +324,13 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
 async def test_what_a_newer_mail_bridge_wrote_is_refused_and_left_alone(open_store: Open, filled: Path) -> None:
     with closing(sqlite3.connect(filled)) as connection, connection:
         connection.execute("INSERT INTO bridge_schema VALUES (?)", (SCHEMA_VERSION + 1,))
-    store, descriptors = open_store(), set()
+    store, descriptors = open_store(), list[int]()
     for operation in (store.get("a"), store.put("a", b"other", expected=1), store.acquire_lease("a", "me", 30)):
         with pytest.raises(StoreCorrupt, match=r"newer mail-bridge \(format 2; this one knows 1\); install that"):
             await operation
-        descriptors.add(lowest := os.open(os.devnull, os.O_RDONLY))
-        os.close(lowest)
-    assert len(descriptors) == 1, "each try closes what it has opened"
+        descriptors.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(descriptors[-1])
+    assert max(descriptors) == descriptors[0], "each try closes what it has opened"
     with closing(sqlite3.connect(filled)) as connection:
         assert connection.execute("SELECT value, version FROM bridge_records").fetchall() == [(b"value", 1)]
         formats = connection.execute("SELECT version FROM bridge_schema").fetchall()
