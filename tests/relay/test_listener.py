@@ -105,6 +105,7 @@ async def test_implicit_tls_is_up_before_the_session_and_a_plain_client_is_let_g
 
 
 async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener_module, "DRAIN_SECONDS", 1000)
     later, ended = Later(monkeypatch), list[str]()
 
     async def serve(conn: str, channel: Channel) -> None:
@@ -122,9 +123,9 @@ async def test_stop_lets_sessions_end_and_then_ends_those_that_do_not(monkeypatc
         listener.stop()
         writer.write(b"last\n")
         assert await reader.readline() == b"done\n"
-        await later.by(listener_module.DRAIN_SECONDS - 1)
+        await later.by(900)
         assert ended == []
-        await later.by(1)
+        await later.by(100)
         assert await reader.read() == b""
         writer.close()
     with pytest.raises(ConnectionRefusedError):
