@@ -101,16 +101,17 @@ async def test_the_streams_end_with_the_console(control: FakeControl, clock: Han
             assert await response.content.read() == b""
 
 
-async def test_a_bridge_that_goes_away_ends_the_stream_quietly(browser: Browser, control: FakeControl) -> None:
-    await browser.as_administrator()
-    async with browser.get("/events") as response:
-        assert await block(response) == b":"
-        await control.following.wait()
-        control.notices_end = BridgeError("the bridge has gone")
-        control.bus.publish(Forgotten(ALICE))
-        async with asyncio.timeout(60):
-            await response.content.read()
-    assert ALICE in await browser.text("/")
+async def test_a_bridge_that_goes_away_ends_the_stream_quietly(control: FakeControl, clock: HandClock) -> None:
+    async with serving(control, clock, keep_alive=3600) as browser:
+        await browser.as_administrator()
+        async with browser.get("/events") as response:
+            assert await block(response) == b":"
+            await control.following.wait()
+            control.notices_end = BridgeError("the bridge has gone")
+            control.bus.publish(Forgotten(ALICE))
+            async with asyncio.timeout(60):  # with the next sign of life it would end, too
+                await response.content.read()
+        assert ALICE in await browser.text("/")
 
 
 @pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}"])
