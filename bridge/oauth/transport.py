@@ -67,11 +67,20 @@ class _InTime(socket.socket):
 
     def recv_into(self, *args: Any, **names: Any) -> int:
         """As ever, until then. Raises: TimeoutError."""
+        self._hurry()
+        return super().recv_into(*args, **names)
+
+    def recv(self, *args: Any) -> bytes:
+        """The same; TLS inside the TLS of an https:// proxy asks this way."""
+        self._hurry()
+        return super().recv(*args)
+
+    def _hurry(self) -> None:
         left = _deadline.get() - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
-        self.settimeout(min(left, self.gettimeout() or left))
-        return super().recv_into(*args, **names)
+        limit = self.gettimeout()
+        self.settimeout(left if limit is None else min(left, limit))  # 0, without waiting, stays: ssl looks ahead so
 
 
 class _TlsInTime(_InTime, ssl.SSLSocket):
@@ -82,7 +91,7 @@ class _Connection(HTTPSConnection):
     """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
     such addresses, as Microsoft's has, none of IPv4 would have its turn in time."""
 
-    def _new_conn(self) -> socket.socket:  # what urllib3's own SOCKS connections replace, too
+    def _new_conn(self) -> socket.socket:
         assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
         host = self._dns_host.strip("[]")
         try:
@@ -143,7 +152,10 @@ class Transport(HTTPAdapter):
         _equip(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """The same behind a proxy, and for the TLS to an https:// proxy itself."""
+        """The same behind a proxy, and for the TLS to an https:// proxy itself. Raises: InvalidSchema for SOCKS, also
+        where PySocks is: our connections would pass by that proxy."""
+        if proxy.lower().startswith("socks"):
+            raise requests.exceptions.InvalidSchema("SOCKS")
         kwargs |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
         return _equip(super().proxy_manager_for(proxy, **kwargs))
 

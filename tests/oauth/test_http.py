@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 import trustme
+from urllib3 import PoolManager
 
 from bridge.advice.base import Turn
 from bridge.errors import ProviderUnavailable
@@ -140,6 +141,19 @@ async def test_a_proxy_whose_answer_comes_in_drops_ends_with_the_overall_limit()
     assert "takes too long" in text
 
 
+async def test_drops_inside_the_tls_of_a_proxy_with_tls_end_with_the_overall_limit(tls: Tls) -> None:
+    def drip(channel: socket.socket) -> None:
+        channel.sendall(b"HTTP/1.1 200 Established\r\n\r\n")
+        channel.recv(4096)
+        dripping(b"\x16\x03\x03\x40\x00", b"x")(channel)  # a record of 16 KiB
+
+    with serving(drip, *tls) as proxy:
+        limits = Limits(connect=2, read=2, overall=0.5, answer=0.5)
+        https = Https("test", ca_file=proxy.ca_file, proxy=f"https://localhost:{proxy.port}", limits=limits)
+        text, _ = await proxied(https, "https://login.invalid/token")
+    assert "takes too long" in text
+
+
 async def test_an_answer_cut_short_is_trouble_on_the_way(tls: Tls) -> None:
     with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", *tls) as raw, pytest.raises(ProviderUnavailable):
         await get(raw)
@@ -171,7 +185,11 @@ async def test_a_redirect_that_leads_nowhere_is_trouble_on_the_way(tls: Tls, loc
         await get(raw)
 
 
-async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_pysocks", [False, True])
+async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch, has_pysocks: bool) -> None:
+    """And not passed by, also where requests itself could speak to it."""
+    if has_pysocks:
+        monkeypatch.setattr("requests.adapters.SOCKSProxyManager", lambda *_, **__: PoolManager())
     monkeypatch.setenv("ALL_PROXY", "socks5://user:CANARY@127.0.0.1:1")
     https = Https("test")
     with pytest.raises(ProviderUnavailable, match="this system's proxy is a SOCKS proxy") as caught:
