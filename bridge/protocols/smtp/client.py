@@ -51,6 +51,8 @@ class SmtpClient:
         self._buffer = LineBuffer(LINE_LIMIT)
         self._wait = _Wait.GREETING
         self._reply: list[str] = []
+        self._refusal = ""
+        """Of the name, while another one is tried."""
         self._answered_challenge = False
 
     def start(self) -> list[Event]:
@@ -77,7 +79,9 @@ class SmtpClient:
         return events
 
     def closed(self) -> list[Event]:
-        """A server that goes away says 421 first, which was given as Refused."""
+        """A server that goes away says 421 first, which was given as Refused; or why it takes no EHLO of ours."""
+        if self._refusal:
+            raise ProtocolViolation(self._refusal)
         raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
@@ -90,6 +94,7 @@ class SmtpClient:
             case _Wait.GREETING, 220:
                 return self._hello()
             case _Wait.EHLO, 250:
+                self._refusal = ""
                 return self._greeted(reply[1:])
             case _Wait.STARTTLS, 220:
                 if len(self._buffer):
@@ -131,8 +136,9 @@ class SmtpClient:
         if self._wait is _Wait.STARTTLS and code >= 500:
             raise ProtocolViolation(f"the server refuses STARTTLS, and without TLS no token is sent: {text}")
         if self._wait is _Wait.EHLO and code >= 500:
+            self._refusal = f"the server refuses EHLO: {text}"
             if code not in NAME_REFUSED or self._client_name == NAMELESS:
-                raise ProtocolViolation(f"the server refuses EHLO: {text}")
+                raise ProtocolViolation(self._refusal)
             self._client_name = NAMELESS
             return self._hello()
         kind = kind_of_refusal(text)
