@@ -138,7 +138,6 @@ class _Ours:
         self.lowest = lowest
         self.out = out
         self._render = render
-        self._lock = threading.Lock()
 
     def write(self, level: int, name: str, fields: Fields) -> None:
         """One line; `fields` is taken over."""
@@ -147,7 +146,7 @@ class _Ours:
         fields["event"] = name
         fields["level"] = _NAMES[level]
         line = self._render(_completed(fields)) + "\n"
-        with self._lock:
+        with self.out.lock:
             if self.out.lost and self.out.is_read():
                 self.out.write(self._render(_lines_lost(self.out.lost)) + "\n")
                 self.out.lost = 0
@@ -202,6 +201,8 @@ class _Patient:
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
+        self.lock = threading.RLock()
+        """Held for a whole text: libraries write from threads of their own, and slices of two texts would mix."""
         self.lost = 0
         """Texts that were not written, or not to their end, because nobody read."""
         self._is_stalled = False
@@ -222,7 +223,7 @@ class _Patient:
         """At once, as far as that goes."""
         if self.stream is None:
             return
-        with suppress(OSError, ValueError):  # ValueError: it was closed
+        with self.lock, suppress(OSError, ValueError):  # ValueError: it was closed
             for start in range(0, len(text), self.SLICE):
                 if not self.is_read():
                     self.lost += 1

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,28 @@ def test_a_stream_that_nobody_reads_costs_lines_and_says_so_when_it_is_read_agai
     assert "read again" in again
     if style == "json":
         assert [json.loads(line)["event"] for line in (*whole, first, again)][-2:] == ["log.lines_lost", "read again"]
+
+
+@pytest.mark.usefixtures("stream")
+def test_a_long_text_of_a_library_is_not_mixed_with_lines_of_ours() -> None:
+    ours: list[threading.Thread] = []
+
+    class Slow(io.StringIO):
+        """Meanwhile another thread has a line, too."""
+
+        def write(self, text: str) -> int:
+            written = super().write(text)
+            if not ours:
+                ours.append(threading.Thread(target=logs.event, args=("ours",)))
+                ours[0].start()
+                ours[0].join(0.05)
+            return written
+
+    slow = Slow()
+    logs.configure("info", "json", slow)
+    logging.getLogger("library").warning("x" * 5000)
+    ours[0].join()
+    assert [len(json.loads(line)["event"]) for line in slow.getvalue().splitlines()] == [5000, 4]
 
 
 def _read_all(descriptor: int) -> str:
