@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import select
 import sys
@@ -198,6 +199,8 @@ class _Patient:
     """Once for each time that nobody reads: the loop stands still as long."""
     SLICE = 1000
     """Characters, up to four octets each: what is ready takes PIPE_BUF (4,096 on Linux) without blocking, pipe(7)."""
+    TERMINAL_SLICE = 60
+    """The same for a terminal, which is ready as soon as it takes 256 octets (Linux, drivers/tty/tty_buffer.c)."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
@@ -211,6 +214,7 @@ class _Patient:
         if stream is not None:
             with suppress(OSError, ValueError):  # a stream of Python's own; closed
                 self._descriptor = stream.fileno()
+        self._slice = self.TERMINAL_SLICE if os.name == "posix" and self.is_terminal else self.SLICE
 
     @property
     def is_terminal(self) -> bool:
@@ -224,12 +228,12 @@ class _Patient:
         if self.stream is None:
             return
         with self.lock, suppress(OSError, ValueError):  # ValueError: it was closed
-            for start in range(0, len(text), self.SLICE):
+            for start in range(0, len(text), self._slice):
                 if not self.is_read():
                     self.lost += 1
                     self._is_cut = self._is_cut or start > 0
                     return
-                self.stream.write("\n" * self._is_cut + text[start : start + self.SLICE])
+                self.stream.write("\n" * self._is_cut + text[start : start + self._slice])
                 self.stream.flush()
                 self._is_cut = False
 

@@ -113,6 +113,28 @@ def test_a_stream_that_nobody_reads_costs_lines_and_says_so_when_it_is_read_agai
         assert [json.loads(line)["event"] for line in (*whole, first, again)][-2:] == ["log.lines_lost", "read again"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="how much a terminal takes is each system's own affair")
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("letter", ["x", "é", "😀"])
+def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str) -> None:
+    """As that of an SSH session whose network has gone; one that Ctrl-S holds says at once that it takes nothing."""
+    ours, theirs = os.openpty()
+
+    def write() -> None:
+        for number in range(500):
+            logs.event("line", text=letter * (37 * number % 400))
+
+    with open(theirs, "w", encoding="utf-8") as terminal:
+        logs.configure("info", "text", terminal)
+        writing = threading.Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(30)
+        is_held_up = writing.is_alive()
+        os.close(ours)  # else it would not be freed
+        writing.join()
+    assert not is_held_up
+
+
 @pytest.mark.usefixtures("stream")
 def test_a_long_text_of_a_library_is_not_mixed_with_lines_of_ours() -> None:
     ours: list[threading.Thread] = []
