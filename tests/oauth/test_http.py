@@ -113,6 +113,13 @@ async def test_a_call_that_does_not_come_back_is_given_up_and_told_of_in_any_lan
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
+class _Short(Limits):
+    call = 60.0  # the thread ends by itself, or who waits for it fails the test
+
+
+SHORT = _Short(connect=30, read=30, overall=0.5, answer=0.5)
+
+
 @pytest.mark.parametrize(
     ("begun", "drop"),
     [
@@ -125,7 +132,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 )
 async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls, begun: bytes, drop: bytes) -> None:
     with serving(dripping(begun, drop), *tls) as raw:
-        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=2, read=2, overall=0.5, answer=0.5))
+        https = Https("test", ca_file=raw.ca_file, limits=SHORT)
         for ask in (https.get, https.post):
             # Said by the thread, which has ended with it, and not by who waits for the thread.
             with pytest.raises(ProviderUnavailable, match="takes too long"):
@@ -135,9 +142,8 @@ async def test_an_answer_in_drops_ends_with_the_overall_limit(tls: Tls, begun: b
 
 async def test_a_proxy_whose_answer_comes_in_drops_ends_with_the_overall_limit() -> None:
     with serving(dripping(b"HTTP/1.1 200 Established\r\nX: ", b"x"), "", None) as proxy:
-        limits = Limits(connect=2, read=2, overall=0.5, answer=0.5)
         url = f"http://localhost:{proxy.port}"
-        text, _ = await proxied(Https("test", proxy=url, limits=limits), "https://login.invalid/token")
+        text, _ = await proxied(Https("test", proxy=url, limits=SHORT), "https://login.invalid/token")
     assert "takes too long" in text
 
 
@@ -148,8 +154,7 @@ async def test_drops_inside_the_tls_of_a_proxy_with_tls_end_with_the_overall_lim
         dripping(b"\x16\x03\x03\x40\x00", b"x")(channel)  # a record of 16 KiB
 
     with serving(drip, *tls) as proxy:
-        limits = Limits(connect=2, read=2, overall=0.5, answer=0.5)
-        https = Https("test", ca_file=proxy.ca_file, proxy=f"https://localhost:{proxy.port}", limits=limits)
+        https = Https("test", ca_file=proxy.ca_file, proxy=f"https://localhost:{proxy.port}", limits=SHORT)
         text, _ = await proxied(https, "https://login.invalid/token")
     assert "takes too long" in text
 
