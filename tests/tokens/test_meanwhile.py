@@ -23,8 +23,8 @@ from bridge.tokens import leases
 from bridge.tokens.authorizations import Authorizations, Pending
 from bridge.tokens.vault import Vault
 from tests.tokens.fakes import ALICE, FailingStore, HandClock, ScriptedDevice, StrictProvider
-from tests.tokens.test_service import World as Tokens
-from tests.tokens.test_service import world
+from tests.tokens.world import World as Tokens
+from tests.tokens.world import world
 
 
 class Gate:

@@ -12,7 +12,7 @@ from bridge.notices import Forgotten
 from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, LOOK_EVERY, SPREAD, Renewal, share_of
 from tests.clocks import ManualClock
 from tests.tokens.fakes import ALICE, FailingStore, StrictProvider
-from tests.tokens.test_service import World, world
+from tests.tokens.world import World, world
 
 
 def renewal(it: World) -> Renewal:

@@ -15,7 +15,7 @@ from bridge.secret import Secret
 from bridge.tokens import refresh
 from bridge.tokens.renewal import Renewal, share_of
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock
-from tests.tokens.test_service import World, world
+from tests.tokens.world import World, world
 
 
 @asynccontextmanager

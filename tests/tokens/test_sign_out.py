@@ -1,0 +1,221 @@
+"""A sign-out: the record goes in any case, and each grant is revoked where it was given, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from bridge.errors import (
+    AuthorizationRequired,
+    ProviderUnavailable,
+    StoreCorrupt,
+    StoreUnavailable,
+)
+from bridge.notices import Authorized, Forgotten
+from bridge.stores.base import Record
+from bridge.tokens import service as module
+from tests.tokens.fakes import ALICE, FailingStore, HandClock, StrictProvider
+from tests.tokens.world import world
+
+
+async def test_forget_revokes_removes_and_tells() -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1"]
+        assert it.heard(Forgotten) == 1
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+
+
+async def test_a_grant_is_revoked_where_it_was_given_and_shown_to_nobody_else() -> None:
+    async with world() as it:
+        other = it.providers["other"] = StrictProvider(it.clock)
+        await it.sign_in()
+        await it.service.forget(replace(ALICE, provider="other"))
+        assert (it.provider.revoked, other.revoked) == (["CANARY-grant-1"], [])
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_who_signs_out_during_a_refresh_has_its_fruit_revoked_too(is_elsewhere: bool) -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.sign_in()
+        clock.advance(4000)
+        one.provider.gate.clear()
+
+        async def wants_a_token() -> None:
+            with pytest.raises(AuthorizationRequired):
+                await one.service.access_token(ALICE)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wants_a_token())
+            await one.provider.entered.wait()
+            await (two if is_elsewhere else one).service.forget(ALICE)
+            one.provider.gate.set()
+        assert one.provider.revoked[-1] == "CANARY-grant-2"
+        assert (await one.vault.load(ALICE.address)).entry is None
+
+
+async def test_who_signs_out_and_in_again_elsewhere_during_a_refresh_stays_signed_in() -> None:
+    """At Google, revoking one token ends all of that person's."""
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.sign_in()
+        clock.advance(4000)
+        one.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(one.service.access_token(ALICE))
+            await one.provider.entered.wait()
+            await one.service.forget(ALICE)
+            token = await two.sign_in()
+            one.provider.gate.set()
+        assert waiting.result() == token
+        assert one.provider.revoked == ["CANARY-grant-1"]
+
+
+async def test_who_signs_out_while_the_disk_is_full_has_the_grant_revoked_that_it_did_not_take() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.store.is_full = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1", "CANARY-grant-2"]
+
+
+@pytest.mark.parametrize("is_signed_in_again", [False, True])
+async def test_who_signs_out_elsewhere_while_the_disk_is_full_has_revoked_what_it_did_not_take(
+    is_signed_in_again: bool,
+) -> None:
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        await one.refresh_onto_a_full_disk()
+        await two.service.forget(ALICE)
+        store.is_full = False
+        if is_signed_in_again:  # at Google, revoking one token ends all of that person's
+            await two.sign_in()
+        await one.service.save_unsaved()
+        assert one.provider.revoked == ([] if is_signed_in_again else ["CANARY-grant-2"])
+        assert two.provider.revoked == ["CANARY-grant-1"]
+
+
+async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.provider.fingerprint, it.provider.client = "two", "another"
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == []
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_a_grant_that_other_scopes_have_made_useless_is_revoked_too() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.provider.fingerprint = "two"
+        with pytest.raises(AuthorizationRequired, match="settings have changed"):
+            await it.service.access_token(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1"]
+
+
+async def test_forget_works_while_the_provider_is_away() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.provider.problem = ProviderUnavailable("away")
+        await it.service.forget(ALICE)
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+class Overtaken(FailingStore):
+    """Somebody else is quicker by one change, as many times as the test says."""
+
+    times = 0
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        await self._changed_before(key, value, expected)
+        return await super().put(key, value, expected=expected)
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        if (record := await self.get(key)) is not None:
+            await self._changed_before(key, record.value, expected)
+        await super().delete(key, expected=expected)
+
+    async def _changed_before(self, key: str, value: bytes, expected: int) -> None:
+        if self.times:
+            self.times -= 1
+            await super().put(key, value, expected=expected)
+
+
+async def test_what_others_change_in_between_stops_neither_a_sign_in_nor_a_sign_out() -> None:
+    store = Overtaken()
+    async with world(store) as it:
+        store.times = 2
+        token = await it.sign_in()
+        assert await it.service.access_token(ALICE) == token
+        store.times = 2
+        await it.service.forget(ALICE)
+        assert (await it.vault.load(ALICE.address)).entry is None
+        store.times = module.ROUNDS
+        with pytest.raises(StoreUnavailable, match="is being changed by somebody else"):
+            await it.sign_in()
+        store.times = module.ROUNDS
+        with pytest.raises(StoreUnavailable, match="is being changed by somebody else"):
+            await it.service.forget(ALICE)
+        assert it.heard(Authorized) == it.heard(Forgotten) == 1
+
+
+async def test_where_nobody_has_signed_in_there_is_nothing_to_forget() -> None:
+    async with world() as it:
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == []
+
+
+class Silent(FailingStore):
+    """A database that has removed the record, and whose answer is lost on the way."""
+
+    is_silent = True
+
+    async def delete(self, key: str, *, expected: int) -> None:
+        await super().delete(key, expected=expected)
+        if self.is_silent:
+            self.is_silent = False
+            raise StoreUnavailable("the connection is lost")
+
+
+async def test_whoever_signs_out_again_because_the_store_did_not_answer_has_the_grant_revoked() -> None:
+    async with world(Silent()) as it:
+        await it.sign_in()
+        with pytest.raises(StoreUnavailable):
+            await it.service.forget(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-1"]
+
+
+class Damaged(FailingStore):
+    """What is in it does not open, from when the test says so."""
+
+    is_damaged = is_newer = False
+
+    async def get(self, key: str) -> Record | None:
+        record = await super().get(key)
+        if record is not None and self.is_damaged:
+            raise StoreCorrupt("damaged", version=None if self.is_newer else record.version)
+        return record
+
+
+async def test_a_damaged_record_can_be_forgotten_but_not_one_that_a_newer_mail_bridge_can_read() -> None:
+    store = Damaged()
+    async with world(store) as it:
+        await it.sign_in()
+        store.is_damaged = store.is_newer = True
+        with pytest.raises(StoreCorrupt):
+            await it.service.forget(ALICE)
+        assert await it.vault.addresses() == [ALICE.address]
+        store.is_newer = False
+        await it.service.forget(ALICE)
+        assert await it.vault.addresses() == []
+        assert it.heard(Forgotten) == 1
