@@ -15,10 +15,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from tests.e2e import clients, errands
@@ -39,9 +38,6 @@ WARM_UP = 4
 """Minutes that the slope of memory leaves out: allocators, caches and pools fill."""
 FLAT = 64 * 1024
 """Octets of memory that may be new each minute by the slope: of a session, a hundred octets at most stay behind."""
-ARENA = 1024 * 1024
-"""Octets that Python's allocator takes from the system at once, since 3.10; it gives them back when all of them are
-free. One more at the height of an outage is no leak."""
 GONE_SECONDS = 30.0
 PROGRAM_SECONDS = 300
 """For one run of a mail program that meets such a gap and is on a busy machine; one that hangs fails the soak."""
@@ -268,7 +264,7 @@ def proportional(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def slope(points: Sequence[tuple[float, int]]) -> float:
+def slope(points: list[tuple[float, int]]) -> float:
     """Of the line that fits best: octets a minute."""
     if len(points) < 3:
         return 0.0
@@ -276,14 +272,6 @@ def slope(points: Sequence[tuple[float, int]]) -> float:
     y = sum(octets for _, octets in points) / len(points)
     spread = sum((minute - x) ** 2 for minute, _ in points)
     return sum((minute - x) * (octets - y) for minute, octets in points) / spread
-
-
-def without_an_arena(points: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-    """The same without their largest step, or an ARENA of it: what is lost bit by bit hardly notices."""
-    steps = [later[1] - earlier[1] for earlier, later in pairwise(points)]
-    largest = max(steps, default=0)
-    behind = steps.index(largest) + 1 if largest > 0 else len(points)
-    return [*points[:behind], *((minute, octets - min(largest, ARENA)) for minute, octets in points[behind:])]
 
 
 def soak(
@@ -327,13 +315,11 @@ def soak(
         look = scene.settled.check(are_grants_kept=False)
         # RSS: what is shared, and so PSS, changes with other processes that come and go.
         late = [(minute.seconds / 60, minute.own) for minute in minutes if minute.seconds / 60 > WARM_UP]
-        grows = slope(without_an_arena(late))
+        grows = slope(late)
         print(f"mail: {dict(counts)}, none lost, doubled or partial")
         print(f"tasks, objects, sockets, threads at rest as before; {look.memory / 1e6:.1f} MB RSS")
         whose = "the bridge's own memory" if workers > 1 else "memory"
-        whole = slope(late)
         print(f"{whose} after {WARM_UP} minutes: {grows / 1024:+.1f} KiB a minute (RSS)")
-        print(f"with its largest step: {whole / 1024:+.1f}")
         assert grows < FLAT, "memory is not flat"
         refused = sum(minute.refused for minute in minutes)
         assert refused == 0, f"{refused} logins were refused for good"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import World
-from tests.e2e.soak import ARENA, slope, soak, without_an_arena
+from tests.e2e.soak import slope, soak
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
@@ -22,12 +22,3 @@ def test_a_few_seconds_of_the_soak(world: World, tmp_path: Path, capsys: pytest.
 def test_the_slope_of_memory_is_that_of_the_line_that_fits_best() -> None:
     assert slope([(minute, 1000 + 64 * minute) for minute in range(10)]) == pytest.approx(64)
     assert slope([(0, 5), (1, 9), (2, 5)]) == pytest.approx(0)
-
-
-def test_one_arena_is_no_leak_and_what_is_lost_bit_by_bit_is() -> None:
-    flat = [(minute, 90_000_000 + (ARENA if minute >= 14 else 0)) for minute in range(4, 24)]
-    assert slope(flat) > 64 * 1024
-    assert slope(without_an_arena(flat)) == pytest.approx(0)
-    leaking = [(minute, 90_000_000 + 100_000 * minute) for minute in range(4, 24)]
-    assert slope(without_an_arena(leaking)) > 0.8 * slope(leaking)
-    assert without_an_arena([(1, 5), (2, 5)]) == [(1, 5), (2, 5)]
