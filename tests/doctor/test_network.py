@@ -289,4 +289,4 @@ async def test_the_clock_is_compared_with_the_providers(
     finding = clock_finding(report.skews)
     assert word.split()[-1] in finding.detail
     assert (finding.outcome is Outcome.FAILED) == (abs(ahead) > 300)
-    assert abs(float(str(dict(finding.arguments)["seconds"])) - abs(ahead)) <= 10
+    assert abs(float(str(dict(finding.arguments)["seconds"])) - abs(ahead)) <= 2

@@ -30,7 +30,7 @@ from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports
 
 START_SECONDS = 60
-STOP_SECONDS = 30
+STOP_SECONDS = 15
 CANARY = "CANARY"
 
 Section = dict[str, Any]

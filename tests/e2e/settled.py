@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.workers.pool import LONGEST_PAUSE
 from tests.e2e.bridge import Bridge
 from tests.e2e.clients import Login
 
@@ -53,7 +52,7 @@ class Look:
     @classmethod
     def at(cls, bridge: Bridge) -> Look:
         """All of its processes together, once all are there: a worker may have died a moment ago."""
-        deadline = time.monotonic() + SETTLE_SECONDS + LONGEST_PAUSE  # for one that was killed again and again
+        deadline = time.monotonic() + SETTLE_SECONDS
         while True:
             with contextlib.suppress(OSError):  # of a process that ends meanwhile
                 looks = [cls._into(bridge, pid) for pid in (bridge.pid, *bridge.workers)]

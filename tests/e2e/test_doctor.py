@@ -172,7 +172,7 @@ def test_a_clock_that_is_wrong_is_told_by_how_much(tmp_path: Path) -> None:
         clock = of(bridge.json_of("check", "--online", code=1), "clock")
     assert clock["outcome"] == "failed"
     assert "s ahead of the time of the providers" in clock["detail"]
-    assert 1790 <= int(clock["detail"].split()[0]) <= 1810
+    assert 1797 <= int(clock["detail"].split()[0]) <= 1803
 
 
 def test_the_report_can_be_forwarded(fresh: Bridge, world: World, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_bridge_that_is_killed_in_a_refresh_holds_the_other_up_for_no_longer_t
         world.provider.release()
         began = time.monotonic()
         assert waiting.result().startswith("1 OK"), two.log
-        assert time.monotonic() - began < 2 * LEASE_SECONDS
+        assert time.monotonic() - began < LEASE_SECONDS + 3
     world.provider.rotates = True
     assert world.provider.count("refresh_token") - before == 2
     print(f"after {time.monotonic() - began:.1f} s")
