@@ -197,10 +197,11 @@ class _Patient:
 
     PATIENCE_SECONDS = 0.1
     """Once for each time that nobody reads: the loop stands still as long."""
-    SLICE = 1000
+    SLICES = re.compile(r"(?s).{1,1000}")
     """Characters, up to four octets each: what is ready takes PIPE_BUF (4,096 on Linux) without blocking, pipe(7)."""
-    TERMINAL_SLICE = 60
-    """The same for a terminal, which is ready as soon as it takes 256 octets (Linux, drivers/tty/tty_buffer.c)."""
+    TERMINAL_SLICES = re.compile(r"[^\n\r\t\b]{1,60}|[\n\r\t\b]")
+    """The same for a terminal, which is ready as soon as it takes 256 octets (Linux, drivers/tty/tty_buffer.c). All of
+    them may go to what comes first: the end of a line, which it writes by itself (drivers/tty/n_tty.c), would wait."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
@@ -214,7 +215,7 @@ class _Patient:
         if stream is not None:
             with suppress(OSError, ValueError):  # a stream of Python's own; closed
                 self._descriptor = stream.fileno()
-        self._slice = self.TERMINAL_SLICE if os.name == "posix" and self.is_terminal else self.SLICE
+        self._slices = (self.TERMINAL_SLICES if os.name == "posix" and self.is_terminal else self.SLICES).findall
 
     @property
     def is_terminal(self) -> bool:
@@ -228,14 +229,14 @@ class _Patient:
         if self.stream is None:
             return
         with self.lock, suppress(OSError, ValueError):  # ValueError: it was closed
-            for start in range(0, len(text), self._slice):
+            for number, piece in enumerate(self._slices("\n" * self._is_cut + text)):
                 if not self.is_read():
                     self.lost += 1
-                    self._is_cut = self._is_cut or start > 0
+                    self._is_cut = self._is_cut or number > 0
                     return
-                self.stream.write("\n" * self._is_cut + text[start : start + self._slice])
+                self.stream.write(piece)
                 self.stream.flush()
-                self._is_cut = False
+            self._is_cut = False
 
     def flush(self) -> None:
         """As logging wants it: write() has done so."""

@@ -116,13 +116,17 @@ def test_a_stream_that_nobody_reads_costs_lines_and_says_so_when_it_is_read_agai
 @pytest.mark.skipif(sys.platform != "linux", reason="how much a terminal takes is each system's own affair")
 @pytest.mark.usefixtures("stream")
 @pytest.mark.parametrize("letter", ["x", "é", "😀"])
-def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str) -> None:
-    """As that of an SSH session whose network has gone; one that Ctrl-S holds says at once that it takes nothing."""
+@pytest.mark.parametrize("step", [37, 89, 131, 173, 211, 257, 307, 359])
+def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str, step: int) -> None:
+    """As that of an SSH session whose network has gone; one that Ctrl-S holds says at once that it takes nothing.
+
+    What is left in it when it is full hangs on the lengths of all lines before.
+    """
     ours, theirs = os.openpty()
 
     def write() -> None:
         for number in range(500):
-            logs.event("line", text=letter * (37 * number % 400))
+            logs.event("line", text=letter * (step * number % 400))
 
     terminal = open(theirs, "w", encoding="utf-8")  # noqa: SIM115  its close may fail, and nothing else of this
     logs.configure("info", "text", terminal)
