@@ -91,6 +91,8 @@ class Surroundings:
     """From `language` of the configuration to that of the sentences for scripts, which a person reads in the end."""
     caller_of: Callable[[Ends | None], Awaitable[Caller]] = _not_told
     """Whose program is at the other end of a local connection."""
+    caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
+    """The same where that takes microseconds; None where it is to be asked."""
     program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
     """The program's name."""
     ensure_certificate: EnsureCertificate = no_certificate
@@ -136,7 +138,13 @@ class App:
         first_use = FirstUse(asks, self._bus, self.sign_in_url)
         door = Door(self._find, passwords, Guesses(clock), asks, first_use, clock)
         self._services = Services(
-            door.admit, self._tokens.access_token, Turns(), ConnectionCap(), callers, self.visitors.asked
+            door.admit,
+            self._tokens.access_token,
+            Turns(),
+            ConnectionCap(),
+            callers,
+            self.visitors.asked,
+            caller_at_once=surroundings.caller_at_once,
         )
         self._pool = _pool(loaded.config.workers, surroundings, self._services, self._manner)
         on_renewed = self._pool.renew_certificates if self._pool is not None else lambda: None

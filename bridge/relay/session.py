@@ -67,6 +67,8 @@ class Services:
     """This account's person must sign in, and this is who wanted the mailbox: for the sign-in page."""
     stopping: Stopping = field(default_factory=Stopping)
     """Whoever has not logged in yet hears of it there."""
+    caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
+    """As `caller_of`, where that takes microseconds; None where it is to be asked."""
 
 
 def later(protocol: Protocol, reason: str) -> bytes:

@@ -17,8 +17,9 @@ REMEMBERED = 4096
 
 
 class RecentLogins:
-    """Only those that were right, for whoever comes with them. All of a login counts: the same password with another
-    name is another. What is right for some callers only is not remembered: a worker does not know its callers.
+    """Only those that were right. All of a login counts: the same password with another name is another.
+
+    `whose` is the caller for whom it was right, as Caller.key has it and as the bridge says it; empty for all.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -28,27 +29,30 @@ class RecentLogins:
         self.generation = 0
         """Another one whenever something was forgotten."""
 
-    def find(self, login: Login) -> tuple[Account, AccessToken] | None:
-        """Account and token of the same login, if that was not long ago and the token is fresh."""
-        found = self._found.get(self._digest(login))
+    def find(self, login: Login, whose: str) -> tuple[Account, AccessToken] | None:
+        """Account and token of the same login, for all or for this caller, if that was not long ago and the token is
+        fresh."""
+        found = self._found.get(self._digest(login, ""))
+        if found is None and whose:
+            found = self._found.get(self._digest(login, whose))
         if found is None or found[2] < self._clock.monotonic() or not found[1].is_fresh(self._clock.now()):
             return None
         return found[:2]
 
-    def add(self, login: Login, account: Account, token: AccessToken, *, asked_in: int) -> None:
+    def add(self, login: Login, whose: str, account: Account, token: AccessToken, *, asked_in: int) -> None:
         """It was right, when it was asked about in that generation: meanwhile something may have changed."""
         if asked_in != self.generation:
             return
         if len(self._found) >= REMEMBERED:
             self._found.clear()
-        self._found[self._digest(login)] = account, token, self._clock.monotonic() + REMEMBERED_SECONDS
+        self._found[self._digest(login, whose)] = account, token, self._clock.monotonic() + REMEMBERED_SECONDS
 
     def forget(self, address: str = "") -> None:
         """Something has changed about this account, or about all."""
         self.generation += 1
         self._found = {key: found for key, found in self._found.items() if address and found[0].address != address}
 
-    def _digest(self, login: Login) -> bytes:
+    def _digest(self, login: Login, whose: str) -> bytes:
         """The password itself is not kept."""
-        said = login.protocol.value, login.username, login.password.reveal(), login.client_name
+        said = whose, login.protocol.value, login.username, login.password.reveal(), login.client_name
         return hmac.digest(self._key, repr(said).encode(), hashlib.sha256)

@@ -27,6 +27,7 @@ from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Served, Service, Welcome, supervised
 from bridge.workers.clients import Client, Places
 from bridge.workers.link import Link
+from bridge.workers.logins import REMEMBERED_SECONDS
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.running import RunningWorker
 from bridge.workers.wire import Manner, Port, pack, unpack
@@ -58,6 +59,8 @@ class Pool:
         self._workers: list[RunningWorker] = []
         self._ports: list[Port] = []
         self._has_started = False
+        self._whose_until = -1.0
+        """So long, by the monotonic clock, each mail client's caller is told along with it: some login hung on that."""
         self._changed = asyncio.Event()
         """Set and replaced whenever a worker is ready, or has died, and when the bridge stops."""
 
@@ -154,6 +157,9 @@ class Pool:
             visitor = Client(conn, port.number, peer, client, words)
             if balancers is None and (worker := self._worker_at_once()) is not None:
                 visitor.hold(self._services.cap.place())
+                if self._clock.monotonic() < self._whose_until:
+                    # Opens and closes descriptors, against the rule of relay.accepting; nobody ever watches these.
+                    visitor.caller = self._services.caller_at_once(visitor.ends)
                 worker.hand_over(visitor)
                 return visitor
             return self._welcome(visitor, balancers, send_away)
@@ -267,26 +273,28 @@ class Pool:
             worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
 
     async def _login(self, worker: RunningWorker, conn: str, login: Login) -> Any:
-        """Address and token at once, and whether the same login has the same answer for a while, whoever has it.
-
-        It has not where the answer hung on who the caller is: on `os_user`, or on how much he has guessed.
+        """Address and token at once, and for whose programs the same login has the same answer for a while: empty for
+        all; a Caller.key where it hung on that, on `os_user` or on how much he has guessed; None where that is nobody.
         """
         client = worker.client_of(conn)
-        is_for_all = True
+        whose: str | None = ""
 
         async def caller_of() -> Caller:
-            nonlocal is_for_all
-            is_for_all = False
-            return await self._caller(client)
+            nonlocal whose
+            caller = await self._caller(client)
+            whose = caller.key or None
+            return caller
 
         async with self._noted(client):
             account = await self._services.who(login, caller_of)
             token = await self._services.token_for(account)
         client.account = account
+        if whose:
+            self._whose_until = self._clock.monotonic() + REMEMBERED_SECONDS
         if worker.accounts.get(account.address) != account:
             worker.accounts[account.address] = account
             worker.link.send("account", pack(account))
-        return [account.address, pack(token), is_for_all]
+        return [account.address, pack(token), whose]
 
     async def _token(self, worker: RunningWorker, conn: str, refused: AccessToken) -> Any:
         client = worker.client_of(conn)

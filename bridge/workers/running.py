@@ -66,7 +66,9 @@ class RunningWorker:
 
     def hand_over(self, client: Client) -> None:
         """From now on it is this worker's."""
-        self.link.hand_over(client.held, client.conn, str(client.port), client.peer, client.named, client.no_place)
+        whose = client.caller.key if client.caller is not None else ""
+        words = client.conn, str(client.port), client.peer, client.named, client.no_place, whose
+        self.link.hand_over(client.held, *words)
         self.clients[client.conn] = client
         client.end_it = self._end_client
 

@@ -2,7 +2,7 @@
 
 It knows no configuration and no grant. What a session needs it asks the bridge: one question for a login that it has
 not seen lately, one where a mailbox's upstream connections are counted.
-Whose program a mail client is it does not know either.
+Whose program a mail client is it knows where the bridge has said so, which nobody else is asked.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class _Client:
     """Its address, for the log; behind a balancer what that says."""
     no_place: str
     """Why it is to be sent away; empty if it is not."""
+    whose: str
+    """The caller, as Caller.key has it; empty where the bridge has not asked."""
 
 
 class _Worker:
@@ -89,8 +91,8 @@ class _Worker:
 
     def _take(self, message: list[Any], handed: socket.socket | None) -> None:
         match message:
-            case ["client", str(conn), str(port), str(peer), str(named), str(no_place)]:
-                self._begin(_Client(conn, self._ports[int(port)], named or peer, no_place), peer, handed)
+            case ["client", str(conn), str(port), str(peer), str(named), str(no_place), str(whose)]:
+                self._begin(_Client(conn, self._ports[int(port)], named or peer, no_place, whose), peer, handed)
             case ["end", str(conn)]:
                 if (session := self._sessions.get(conn)) is not None:
                     session.cancel()
@@ -206,6 +208,7 @@ class _Questions(Places):
         super().__init__(client.no_place)
         self._worker = worker
         self._conn = client.conn
+        self._whose = client.whose
         self._login: Login | None = None
         self._token: AccessToken | None = None
         self._is_recent = False
@@ -213,7 +216,7 @@ class _Questions(Places):
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
         """See session.Who. The token comes along. The bridge knows the connection, and asks the system itself."""
         self._login = login
-        recent = self._worker.logins.find(login)
+        recent = self._worker.logins.find(login, self._whose)
         self._is_recent = recent is not None
         account, self._token = recent or await self._ask(login)
         return account
@@ -232,10 +235,10 @@ class _Questions(Places):
     async def _ask(self, login: Login) -> tuple[Account, AccessToken]:
         logins = self._worker.logins
         generation = logins.generation
-        async with self._worker.asking("login", self._conn, pack(login)) as (address, token, is_for_all):
+        async with self._worker.asking("login", self._conn, pack(login)) as (address, token, whose):
             found = self._worker.accounts[address], unpack(AccessToken, token)
-        if is_for_all is True:
-            logins.add(login, *found, asked_in=generation)
+        if isinstance(whose, str):
+            logins.add(login, whose, *found, asked_in=generation)
         return found
 
     @asynccontextmanager

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from bench.workers_rig import GREETING, MEBIBYTE, MESSAGE, PERSON, Bridge, Client, bridges  # noqa: E402
+from bench.workers_rig import BOUND, GREETING, MEBIBYTE, MESSAGE, PERSON, Bridge, Client, bridges  # noqa: E402
 
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- workers: made by scripts/bench/workers.py --write -->\n", "<!-- end of workers -->"
@@ -54,6 +54,8 @@ class Logins:
     """A second, as they come; 0 for AT_ONCE side by side, as fast as that goes."""
     is_new: bool = False
     """For SMTP: each with another name in its EHLO, which is part of the login, so that no worker remembers it."""
+    address: str = PERSON
+    """Whose mailbox; BOUND where each login hangs on whose program it is."""
 
     def __call__(self, where: Sequence[Bridge]) -> None:
         """Returns when all are over."""
@@ -70,7 +72,7 @@ class Logins:
 
     def _one(self, bridge: Bridge, number: int) -> None:
         client = Client(self.protocol, bridge.ports[self.protocol])
-        client.login(bridge.password, f"bench-{os.getpid()}-{number}" if self.is_new else "bench")
+        client.login(bridge, f"bench-{os.getpid()}-{number}" if self.is_new else "bench", self.address)
         client.close()
 
 
@@ -87,7 +89,7 @@ class Downloads:
 
     def _one(self, bridge: Bridge) -> None:
         client = Client("imap", bridge.ports["imap"])
-        client.login(bridge.password)
+        client.login(bridge)
         client.socket.sendall(b"f FETCH %d\r\n" % self.mebibytes)
         view = memoryview(bytearray(MEBIBYTE))
         for _ in range(self.mebibytes):
@@ -133,6 +135,7 @@ class Row:
 def rows(options: argparse.Namespace) -> list[Row]:
     count, several = options.logins, options.workers
     found = [Row(f"login, {protocol.upper()}", "ms", count, Logins(protocol, count)) for protocol in GREETING]
+    found.append(Row("login, IMAP, os_user", "ms", count, Logins("imap", count, address=BOUND)))
     found.append(Row("login, SMTP, each asked about", "ms", count, Logins("smtp", count, is_new=True)))
     found.append(Row(f"login, IMAP, {RATE * several:.0f} a second", "ms", count, Logins("imap", count, RATE * several)))
     each = Logins("imap", count, RATE), Logins("imap", count * several, RATE * several)
@@ -165,7 +168,7 @@ def spread(bridge: Bridge, count: int) -> list[int]:
         for _ in range(count):
             client = Client("imap", bridge.ports["imap"])
             stack.callback(client.close)
-            client.login(bridge.password)
+            client.login(bridge)
         return bridge.sessions()
 
 
@@ -187,7 +190,7 @@ def logged_in(bridge: Bridge) -> Client | None:
     client.socket.settimeout(FULL_SECONDS)
     with contextlib.suppress(OSError, SystemExit):
         client.lines.readline()
-        if b"a OK" in client.say(f"a LOGIN {PERSON} {bridge.password}", b"a "):
+        if b"a OK" in client.say(f"a LOGIN {PERSON} {bridge.passwords[PERSON]}", b"a "):
             return client
     client.socket.close()
     return None
@@ -270,6 +273,7 @@ def report(options: argparse.Namespace) -> Report:
         for system in systems.values():  # TLS sessions, code paths, caches
             for protocol in GREETING:
                 measured(system, Logins(protocol, 50 * several))
+            measured(system, Logins("imap", 50 * several, address=BOUND))
         quiet = [others_busy()]
         for turn in range(options.rounds):
             names = list(systems)[turn % 3 :] + list(systems)[: turn % 3]

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from tests.servers.ca import Authority
 ROOT = Path(__file__).resolve().parents[2]
 
 PERSON = "alice@example.com"
+BOUND = "bob@example.com"
+"""Whose mailbox is for the programs of one user, who runs this: each login hangs on whose program it is."""
 MEBIBYTE = 1 << 20
 MESSAGE = hashlib.shake_256(b"mail").digest(MEBIBYTE)
 """Not compressible, and the same for whoever compares."""
@@ -122,19 +124,20 @@ class Client:
                 return answer
         raise SystemExit(f"no {until!r} to {line.split()[:1]}")
 
-    def login(self, password: str, name: str = "bench") -> None:
+    def login(self, bridge: Bridge, name: str = "bench", address: str = PERSON) -> None:
         """As the protocol has it."""
+        password = bridge.passwords[address]
         if self.protocol == "imap":
             self.say("", b"* OK")
-            self.say(f"a LOGIN {PERSON} {password}", b"a OK")
+            self.say(f"a LOGIN {address} {password}", b"a OK")
         elif self.protocol == "pop3":
             self.say("", b"+OK")
-            self.say(f"USER {PERSON}", b"+OK")
+            self.say(f"USER {address}", b"+OK")
             self.say(f"PASS {password}", b"+OK")
         else:
             self.say("", b"220")
             self.say(f"EHLO {name}", b"250 ")
-            self.say("AUTH PLAIN " + base64.b64encode(f"\0{PERSON}\0{password}".encode()).decode(), b"235")
+            self.say("AUTH PLAIN " + base64.b64encode(f"\0{address}\0{password}".encode()).decode(), b"235")
 
     def close(self) -> None:
         """As a mail program ends: after the server."""
@@ -159,7 +162,8 @@ class Bridge:
     descriptors: int = 0
     """The most that each of its processes may have open; 0 for the system's own limit."""
     process: subprocess.Popen[bytes] | None = None
-    password: str = ""
+    passwords: dict[str, str] = field(default_factory=dict)
+    """By address."""
 
     @property
     def ports(self) -> dict[str, int]:
@@ -190,8 +194,9 @@ class Bridge:
             if self.process.poll() is not None:
                 raise SystemExit((self.directory / "log").read_text())
             time.sleep(0.05)
-        self.command("accounts", "adopt", PERSON, stdin=refresh_token)
-        self.password = self.command("accounts", "password", PERSON)
+        for address in (PERSON, BOUND):
+            self.command("accounts", "adopt", address, stdin=refresh_token)
+            self.passwords[address] = self.command("accounts", "password", address)
 
     def _limit(self) -> None:
         if self.descriptors:
@@ -289,7 +294,10 @@ def bridges(*workers: int, descriptors: int = 0) -> Iterator[list[Bridge]]:
             section |= {"redirect_uri": f"http://localhost:{mine[3]}/", "ca_file": str(authority.ca_file)}
             config = {
                 "providers": {"it": section},
-                "accounts": [{"address": PERSON, "provider": "it"}],
+                "accounts": [
+                    {"address": PERSON, "provider": "it"},
+                    {"address": BOUND, "provider": "it", "sign_in_as": PERSON, "os_user": str(os.getuid())},
+                ],
                 "listeners": {p: f"127.0.0.1:{port}" for p, port in zip(GREETING, mine, strict=False)},
                 "console": f"127.0.0.1:{mine[3]}",
                 "store": {"path": str(home / "store.sqlite"), "key_file": str(home / "key")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import itertools
 import os
 import resource
 import signal
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.conftest import ALICE, World
-from tests.e2e.test_os_users import PROTOCOLS, Dialogue, is_accepted, log_in, port
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_os_users import PROTOCOLS, Dialogue, connection_of, is_accepted, log_in, port
 from tests.e2e.test_workers import imap, with_workers
+from tests.servers.os_user import OsUser, os_user
 
 pytestmark = pytest.mark.servers
 
@@ -63,25 +65,52 @@ def is_alive(session: imaplib.IMAP4) -> bool:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_again(pair: Bridge, protocol: str) -> None:
+def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_again(
+    world: World, pair: Bridge, protocol: str
+) -> None:
     """It is no wrong password: a CRM that hears so forgets the right one, or asks its user for another."""
     password = pair.password(ALICE)
-    assert is_accepted(log_in(None, pair, protocol, ALICE, password))
-    said = []
+    pair.sign_in(world.provider, BOB)  # whose mailbox is for everybody: whose programs come nobody has asked so far
+    assert is_accepted(log_in(None, pair, protocol, BOB, pair.password(BOB)))
     with ExitStack() as stack:
         dialogues = [stack.enter_context(closing(connected(pair, protocol))) for _ in range(3)]
-        names = [(ALICE, password), (ALICE, "CANARY-wrong"), ("nobody@example.com", password)]
-        with out_of_descriptors(pair.pid):
-            for dialogue, name in zip(dialogues, names, strict=True):
-                dialogue.ask(*name)
-                said.append(dialogue.answer())
+        said = answers_without_descriptors(pair, dialogues, password)
     assert len(set(said)) == 1, "what was right is told to whoever it is"
     assert said[0].startswith(("* BYE [UNAVAILABLE]", "-ERR [SYS/TEMP]", "421 "))
     assert is_accepted(log_in(None, pair, protocol, ALICE, password))
 
 
-def connected(bridge: Bridge, protocol: str) -> Dialogue:
-    return Dialogue(socket.create_connection(("127.0.0.1", port(bridge, protocol)), timeout=60), protocol)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_whose_program_was_known_as_it_came_is_no_question_without_descriptors(pair: Bridge, protocol: str) -> None:
+    """From the first login that hung on it the bridge knows whose each one is: they get the answers of any day."""
+    password = pair.password(ALICE)
+    with ExitStack() as stack:
+        colleague = stack.enter_context(os_user(f"mb-known-{os.getpid()}"))
+        assert is_accepted(log_in(None, pair, protocol, ALICE, password))
+        refused = log_in(colleague, pair, protocol, ALICE, password)
+        ours = [stack.enter_context(closing(connected(pair, protocol))) for _ in range(3)]
+        theirs = [stack.enter_context(closing(connected(pair, protocol, colleague))) for _ in range(3)]
+        right, *wrong = answers_without_descriptors(pair, [*ours, *theirs], password)
+    assert not is_accepted(refused)
+    assert is_accepted(right)
+    assert wrong == [refused] * 5, "Alice's mailbox is not the colleague's, who learns nothing of its password"
+
+
+def answers_without_descriptors(bridge: Bridge, dialogues: list[Dialogue], password: str) -> list[str]:
+    """To Alice's right password, to a wrong one, and to her password with a name that means nobody; over again for more
+    than three dialogues. The bridge gets no descriptor meanwhile."""
+    names = [(ALICE, password), (ALICE, "CANARY-wrong"), ("nobody@example.com", password)]
+    said = []
+    with out_of_descriptors(bridge.pid):
+        for dialogue, name in zip(dialogues, itertools.cycle(names), strict=False):
+            dialogue.ask(*name)
+            said.append(dialogue.answer())
+    return said
+
+
+def connected(bridge: Bridge, protocol: str, user: OsUser | None = None) -> Dialogue:
+    """As whoever runs the tests, or as that user."""
+    return Dialogue(connection_of(user, port(bridge, protocol)), protocol)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,23 @@ async def test_the_cheap_way_first_and_names_are_remembered() -> None:
     assert await callers.program(ENDS) == "crm"
 
 
+async def test_whose_it_is_at_once_or_not_at_all() -> None:
+    system, seconds = Told(), [0.0]
+    callers = Callers(system, lambda: seconds[0])
+    assert callers.at_once(ENDS) is None, "the cheap way does not tell"
+    system.now = Owner("1000", 7)
+    assert callers.at_once(ENDS) is None, "nobody has asked for the name yet"
+    known = await callers.of(ENDS)
+    assert callers.at_once(ENDS) == known
+    assert system.asked == ["1000"]
+    seconds[0] = NAME_SECONDS
+    assert callers.at_once(ENDS) is None, "names are asked for again"
+    assert callers.at_once(None) is None
+    elsewhere = Ends(("192.0.2.1", 50000), ("192.0.2.2", 1143))
+    assert callers.at_once(elsewhere) == await callers.of(elsewhere)
+    assert Callers(None).at_once(ENDS) is None
+
+
 async def test_a_name_that_the_directory_is_too_slow_to_tell_is_unknown_for_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -19,13 +19,13 @@ def memory(life: float = 3600.0) -> tuple[RecentLogins, ManualClock, AccessToken
     clock = ManualClock()
     logins = RecentLogins(clock)
     token = AccessToken(Secret("CANARY-token"), clock.now() + life, clock.now())
-    logins.add(LOGIN, ALICE, token, asked_in=0)
+    logins.add(LOGIN, "", ALICE, token, asked_in=0)
     return logins, clock, token
 
 
 def test_only_the_very_same_login_is_remembered() -> None:
     logins, _, token = memory()
-    assert logins.find(LOGIN) == (ALICE, token)
+    assert logins.find(LOGIN, "") == (ALICE, token)
     others: dict[str, Any] = {
         "protocol": Protocol.POP3,
         "username": "bob@example.com",
@@ -34,52 +34,62 @@ def test_only_the_very_same_login_is_remembered() -> None:
     }
     assert others.keys() == {field.name for field in fields(Login)}
     for name, value in others.items():
-        assert logins.find(replace(LOGIN, **{name: value})) is None
-    logins.add(replace(LOGIN, username=BOB.address), BOB, token, asked_in=0)
-    assert logins.find(LOGIN) == (ALICE, token), "besides others"
+        assert logins.find(replace(LOGIN, **{name: value}), "") is None
+    logins.add(replace(LOGIN, username=BOB.address), "", BOB, token, asked_in=0)
+    assert logins.find(LOGIN, "") == (ALICE, token), "besides others"
+
+
+def test_what_was_right_for_one_caller_is_for_no_other() -> None:
+    logins, _, token = memory()
+    bound = replace(LOGIN, username=BOB.address)
+    logins.add(bound, "user 1001", BOB, token, asked_in=0)
+    assert logins.find(bound, "user 1001") == (BOB, token)
+    for whose in ("user 1002", "user 100", "host 192.0.2.1", ""):
+        assert logins.find(bound, whose) is None
+    assert logins.find(LOGIN, "user 1002") == (ALICE, token), "that is for all"
 
 
 def test_it_is_asked_about_again_after_a_while() -> None:
     logins, clock, token = memory()
     clock.advance(REMEMBERED_SECONDS - 1)
-    assert logins.find(LOGIN) == (ALICE, token)
+    assert logins.find(LOGIN, "") == (ALICE, token)
     clock.advance(2)
-    assert logins.find(LOGIN) is None
+    assert logins.find(LOGIN, "") is None
 
 
 def test_a_token_with_less_than_half_its_life_is_not_handed_out() -> None:
     logins, clock, _ = memory(life=100)
     clock.advance(49)
-    assert logins.find(LOGIN) is not None
+    assert logins.find(LOGIN, "") is not None
     clock.advance(2)
-    assert logins.find(LOGIN) is None
+    assert logins.find(LOGIN, "") is None
 
 
 def test_what_has_changed_about_an_account_is_forgotten_for_that_account() -> None:
     logins, _, _ = memory()
     logins.forget(BOB.address)
-    assert logins.find(LOGIN) is not None
+    assert logins.find(LOGIN, "") is not None
     logins.forget(ALICE.address)
-    assert logins.find(LOGIN) is None
+    assert logins.find(LOGIN, "") is None
 
 
 def test_a_changed_configuration_is_about_all() -> None:
     logins, _, _ = memory()
     logins.forget()
-    assert logins.find(LOGIN) is None
+    assert logins.find(LOGIN, "") is None
 
 
 def test_an_answer_that_a_change_has_overtaken_is_not_kept() -> None:
     logins, _, token = memory()
     asked_in = logins.generation
     logins.forget(ALICE.address)
-    logins.add(LOGIN, ALICE, token, asked_in=asked_in)
-    assert logins.find(LOGIN) is None
+    logins.add(LOGIN, "", ALICE, token, asked_in=asked_in)
+    assert logins.find(LOGIN, "") is None
 
 
 def test_it_does_not_grow_for_ever() -> None:
     logins, _, token = memory()
     for number in range(REMEMBERED + 1):
-        logins.add(replace(LOGIN, username=f"{number}@example.com"), ALICE, token, asked_in=0)
-    assert logins.find(LOGIN) is None
-    assert logins.find(replace(LOGIN, username=f"{REMEMBERED}@example.com")) is not None
+        logins.add(replace(LOGIN, username=f"{number}@example.com"), "", ALICE, token, asked_in=0)
+    assert logins.find(LOGIN, "") is None
+    assert logins.find(replace(LOGIN, username=f"{REMEMBERED}@example.com"), "") is not None

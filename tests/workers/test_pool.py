@@ -12,22 +12,29 @@ from typing import Any
 
 import pytest
 
-from bridge.clock import SystemClock
+from bridge.clock import Clock, SystemClock
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError
 from bridge.host.workers import UnixPassage
-from bridge.model import AccessToken, Caller, Ends, Protocol
+from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
-from bridge.relay.session import Services
+from bridge.relay.session import AskCaller, Services
 from bridge.relay.welcome import CallerOf, nobody_knows
 from bridge.secret import Secret
 from bridge.workers.link import HANDED, Passage
+from bridge.workers.logins import REMEMBERED_SECONDS
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
 from bridge.workers.running import RunningWorker
 from bridge.workers.wire import Manner, pack
+from tests.clocks import ManualClock
+
+ACCOUNT = Account("alice@example.com", "it", "alice@example.com", {})
+LOGIN = Login(Protocol.IMAP, ACCOUNT.address, Secret(b"CANARY-password"))
+TOKEN = AccessToken(Secret("CANARY-token"), 7200.0, 3600.0)
+BOB, CAROL = Caller("bob", "1001"), Caller("carol", "1002")
 
 
 class Worker:
@@ -65,11 +72,13 @@ class Worker:
 class Bench:
     """Two workers, and a port."""
 
-    def __init__(self, cap: ConnectionCap | None = None, caller_of: CallerOf = nobody_knows) -> None:
+    def __init__(
+        self, cap: ConnectionCap | None = None, services: Services | None = None, clock: Clock | None = None
+    ) -> None:
         self.cap = cap or ConnectionCap()
         self.started: list[Worker] = []
-        self.services = Services(never, never, Turns(), self.cap, caller_of)
-        pool = Pool(2, self._start, self.services, manner, SystemClock())
+        self.services = services or Services(never, never, Turns(), self.cap)
+        pool = Pool(2, self._start, self.services, manner, clock or SystemClock())
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
         self.where = sock.getsockname()
@@ -92,8 +101,16 @@ def manner() -> Manner:
 
 
 @asynccontextmanager
-async def serving(cap: ConnectionCap | None = None, caller_of: CallerOf = nobody_knows) -> AsyncIterator[Bench]:
-    bench = Bench(cap, caller_of)
+async def serving(
+    cap: ConnectionCap | None = None,
+    caller_of: CallerOf = nobody_knows,
+    *,
+    services: Services | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[Bench]:
+    """`services` in place of the two before it."""
+    cap = cap or ConnectionCap()
+    bench = Bench(cap, services or Services(never, never, Turns(), cap, caller_of), clock)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(bench.pool.run())
         group.create_task(bench.listener.run())
@@ -138,7 +155,7 @@ async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_ther
     async def caller_of(ends: Ends | None) -> Caller:
         asked.release()
         await answer.wait()
-        return Caller("bob", "1001")
+        return BOB
 
     async with serving(ConnectionCap(most=4, share=1), caller_of) as bench:
         with ExitStack() as crm:
@@ -151,14 +168,50 @@ async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_ther
                 await asked.acquire()
             assert bench.cap.count == 4
             fifth = crm.enter_context(socket.create_connection(bench.where))
-            *_, no_place = await first.told(HANDED)
+            *_, no_place, _ = await first.told(HANDED)
             assert no_place == "4 connections wait for their login"
             assert asked.locked(), "nobody was asked about the fifth"
             fifth.close()
             answer.set()
-            told = [(await worker.told(HANDED))[-1] for worker in (second, first)]
-            assert sorted(told) == ["", "2 connections wait for their login, 1 more of user 1001"]
+            told = [(await worker.told(HANDED))[-2:] for worker in (second, first)]
+            assert sorted(told) == [["", BOB.key], ["2 connections wait for their login, 1 more of user 1001", BOB.key]]
             await turns_until(lambda: bench.cap.count == 3)
+
+
+async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() -> None:
+    """For a while: the same login of the same caller need not be asked about again."""
+    it_matters = True
+
+    async def who(_: Login, caller_of: AskCaller) -> Account:
+        if it_matters:
+            await caller_of()
+        return ACCOUNT
+
+    async def token_for(account: Account, *, refused: AccessToken | None = None) -> AccessToken:
+        return TOKEN
+
+    async def caller_of(_: Ends | None) -> Caller:
+        return BOB
+
+    clock = ManualClock()
+    services = Services(who, token_for, Turns(), ConnectionCap(), caller_of, caller_at_once=lambda _: CAROL)
+    async with serving(services=services, clock=clock) as bench:
+        with ExitStack() as crm:
+
+            async def login(worker: Worker) -> tuple[str, str | None]:
+                """What is told of the client, and for whom its login is right."""
+                crm.enter_context(socket.create_connection(bench.where))
+                _, conn, *_, whose = await worker.told(HANDED)
+                worker.say("ask", 1, "login", conn, pack(LOGIN))
+                return whose, (await worker.told("answer"))[-1][-1]
+
+            first, second = bench.started
+            assert await login(first) == ("", BOB.key), "nobody was asked about before"
+            assert await login(second) == (CAROL.key, CAROL.key), "whose it is was known from the hand-over on"
+            it_matters = False
+            assert await login(first) == (CAROL.key, ""), "the same for all"
+            clock.advance(REMEMBERED_SECONDS + 1)
+            assert await login(second) == ("", "")
 
 
 async def test_who_comes_in_the_moment_of_a_workers_end_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:

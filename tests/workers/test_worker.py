@@ -75,6 +75,12 @@ class Bridge:
             pass
         return message[1:]
 
+    async def told_any(self, *kinds: str) -> list[Any]:
+        """The next message of one of these kinds, which comes first in it."""
+        while (message := await self._said.get())[0] not in kinds:
+            pass
+        return message
+
     async def asked(self, what: str) -> tuple[int, list[Any]]:
         """The next question must be this one. Returns: its number, and what it is about."""
         number, kind, *arguments = await self.told("ask")
@@ -86,21 +92,22 @@ class Bridge:
         while conn not in (await self.told("news"))[1]:
             pass
 
-    def hand_over(self, conn: str, *, peer: str = "", has_left: bool = False) -> MailProgram:
-        """A mail client, by the worker's first port; `peer` if the bridge takes it for another one."""
+    def hand_over(self, conn: str, *, peer: str = "", has_left: bool = False, whose: str = "") -> MailProgram:
+        """A mail client, by the worker's first port; `peer` if the bridge takes it for another one, `whose` if it knows
+        that."""
         program = MailProgram(self._listening.getsockname())
         accepted, address = self._listening.accept()
         if has_left:
             close_with_reset(program.socket)
-        self.link.hand_over(accepted, conn, "1", peer or f"127.0.0.1:{address[1]}", "", "")
+        self.link.hand_over(accepted, conn, "1", peer or f"127.0.0.1:{address[1]}", "", "", whose)
         accepted.close()
         return program
 
-    async def allow(self, account: Account, token: AccessToken) -> Login:
+    async def allow(self, account: Account, token: AccessToken, *, whose: str | None = "") -> Login:
         """Answer the next question, which must be about a login."""
         number, (_, login) = await self.asked("login")
         self.link.send("account", pack(account))
-        self.link.send("answer", number, [account.address, pack(token), True])
+        self.link.send("answer", number, [account.address, pack(token), whose])
         return unpack(Login, login)
 
     def close(self) -> None:
@@ -235,3 +242,27 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
             over = [each for each in ours if each.done() and not each.cancelled()]
             kept = [each for each in over if isinstance(each, asyncio.Task) or each.result()]
             assert kept == [], "neither sessions nor answers, which have tokens in them"
+
+
+async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another_comes_with_it() -> None:
+    """The bridge says whose each client is, and for whom its answer is; the worker compares."""
+    async with working() as bridge:
+
+        async def ends_at_the_server(conn: str, whose: str, *, is_asked: bool, right_for: str | None = None) -> None:
+            """Logged in as far as this side goes: the account has no mail server."""
+            program = bridge.hand_over(conn, whose=whose)
+            await program.log_in()
+            if is_asked:
+                await bridge.allow(Account(ADDRESS, "it", ADDRESS, {}), OLD, whose=right_for)
+            program.socket.close()
+            kind, *about = await bridge.told_any("ask", "news")
+            while kind == "news" and conn not in about[1]:
+                kind, *about = await bridge.told_any("ask", "news")
+            assert kind == "news", f"asked about {conn}"
+
+        await ends_at_the_server("imap-1", "", is_asked=True, right_for="user 1001")
+        await ends_at_the_server("imap-2", "user 1001", is_asked=False)
+        await ends_at_the_server("imap-3", "user 1002", is_asked=True, right_for=None)
+        await ends_at_the_server("imap-4", "user 1002", is_asked=True, right_for="")
+        await ends_at_the_server("imap-5", "host 192.0.2.1", is_asked=False)
+        await ends_at_the_server("imap-6", "", is_asked=False)

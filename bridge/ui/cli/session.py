@@ -278,6 +278,7 @@ async def opened(
         run_program=run_program,
         translation=lambda configured: i18n.translation(i18n.choose(configured, system_language())),
         caller_of=callers.of,
+        caller_at_once=callers.at_once,
         program_of=callers.program,
         ensure_certificate=lambda names: made_certificate(loaded).ensure(names),  # X.509, for ports with TLS alone
         authority_file=made_certificate_dir(loaded.config.store.path) / AUTHORITY_NAME,
