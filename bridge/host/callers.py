@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -26,6 +27,9 @@ NAME_SECONDS = 300.0
 NAMES = 4096
 """Users whose names are remembered."""
 
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""This process, or the system, has no descriptor or no memory for a question; soon it may."""
+
 ELSEWHERE = "the connection comes from another machine"
 GONE = "the connection is closed already"
 NOT_TOLD = "the system does not tell whose it is"
@@ -47,7 +51,7 @@ class NotAtOnce(Exception):
 
 
 class System(Protocol):
-    """What one operating system can be asked. The calls may block, except `owner_now`; no other raises but `owner`."""
+    """What one operating system can be asked. The calls may block, except `owner_now`; those raise that say so."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
         """As owner(), in microseconds. Raises: NotAtOnce where owner() is to be asked."""
@@ -58,7 +62,7 @@ class System(Protocol):
         ...
 
     def user_name(self, user_id: str) -> str:
-        """Empty if nobody knows it."""
+        """Empty if nobody knows it. Raises: NotDone if nobody can be asked just now."""
         ...
 
     def main_user(self, user_id: str) -> str:
@@ -163,7 +167,7 @@ class Callers:
 
 
 def _user(system: System, user_id: str) -> tuple[str, str]:
-    """Name and number of the user whose number this is. Blocks."""
+    """Name and number of the user whose number this is. Blocks. Raises: NotDone."""
     if name := system.user_name(user_id):
         return name, user_id
     main = system.main_user(user_id)
@@ -228,8 +232,18 @@ def posix_user_name(user_id: str) -> str:
 
     try:
         return pwd.getpwuid(int(user_id)).pw_name
-    except KeyError:
+    except KeyError:  # also where it could not look: Python does not tell them apart
+        _must_have_descriptors()
         return ""
+
+
+def _must_have_descriptors() -> None:
+    """Raises: NotDone if this process can open nothing just now."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as problem:
+        if problem.errno in SHORT:
+            raise NotDone(problem.strerror or str(problem)) from problem
 
 
 def posix_user_id(name: str) -> str:

@@ -1,65 +1,35 @@
-"""Linux: the owner of a socket by sock_diag, one question for one socket; by /proc/net/tcp where that is not allowed.
-
-The uid that the kernel gives is the socket's inode's: of the user that has opened it. A socket that its program has
-closed, and whose last bytes are still on their way, has no inode any more and counts as root's: such an answer is
-none, or whoever logs in and hangs up quickly would be taken for root.
-"""
+"""Linux: the owner of a socket by sock_diag, by /proc/net/tcp where that is not allowed; users, and their programs."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import socket
 import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.host.callers import NotAtOnce, Owner, posix_user_id, posix_user_name
+from bridge.host.callers import SHORT, NotAtOnce, Owner, posix_user_id, posix_user_name
+from bridge.host.sock_diag import HELD, Kernel, Unknown, packed
 from bridge.model import Ends
 from bridge.threads import NotDone
 
 PROC = Path("/proc")
 SUBORDINATES = Path("/etc/subuid")
 ROOT = "0"
-SOCK_DIAG = 4
-"""NETLINK_SOCK_DIAG (linux/netlink.h)."""
-BY_FAMILY = 20
-"""SOCK_DIAG_BY_FAMILY (linux/sock_diag.h)."""
-IS_REQUEST = 1
-"""NLM_F_REQUEST."""
-REPLY_SECONDS = 0.2
-"""The kernel answers within the call that asks; this is for a kernel that does not."""
-HELD = frozenset({1, 4, 5, 8, 9, 11})
-"""States of a connection that a program may hold (net/tcp_states.h): established, and the ways to its end. A socket
-that is only being connected is somebody else's attempt with the same ports."""
-
-SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""This process, or the system, has no descriptor or no memory for the question; soon it may."""
-
-_HEADER = struct.Struct("=IHHII")
-_REQUEST = struct.Struct("=BBBBI")
-_PORTS = struct.Struct("!HH")
-_LINK = struct.Struct("=I")
-"""An interface's number; 0 for any, but a socket of a link's address is found by its own alone."""
-_NO_COOKIE = struct.pack("=II", 0xFFFFFFFF, 0xFFFFFFFF)
-"""INET_DIAG_NOCOOKIE twice."""
-_ERROR = struct.Struct("=i")
-"""Of nlmsgerr: an errno, negative."""
-_ANSWER = struct.Struct("=xBxx48x12xII")
-"""Of inet_diag_msg: state, user, inode."""
 
 
 class Linux:
     """See callers.System."""
 
     def __init__(self) -> None:
+        self._kernel = Kernel()
         self._is_refused = False
         self._has_told = False
 
     def owner_now(self, ends: Ends) -> Owner | None:
-        """See System. One socket for each question: they share nothing, and cost a few microseconds.
+        """See System.
 
         A kernel that has told of one connection is believed when it knows nothing of another: its table in /proc has no
         more, and whoever connects and hangs up thousands of times would have it read as often, with the thousands of
@@ -68,7 +38,7 @@ class Linux:
         if self._is_refused:
             raise NotAtOnce
         try:
-            found = ask_kernel(ends)
+            found = self._kernel.owner(ends)
         except Unknown as problem:
             if self._has_told:
                 return None
@@ -146,40 +116,6 @@ def _is_given(line: str, number: int) -> bool:
     return first.isdecimal() and count.isdecimal() and 0 <= number - int(first) < int(count)
 
 
-class Unknown(Exception):
-    """The kernel has no such connection, or no tcp_diag."""
-
-
-def ask_kernel(ends: Ends) -> Owner | None:
-    """By netlink; None for a connection that nobody holds. Raises: Unknown; OSError where it is refused."""
-    if sys.platform != "linux":
-        raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's")
-    client, ours = _packed(ends.client[0]), _packed(ends.ours[0])
-    family = socket.AF_INET if len(client) == 4 else socket.AF_INET6
-    ports = _PORTS.pack(ends.client[1], ends.ours[1])
-    addresses = client.ljust(16, b"\0") + ours.ljust(16, b"\0")
-    question = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + ports + addresses
-    question += _LINK.pack(_link(ends)) + _NO_COOKIE
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, SOCK_DIAG) as netlink:
-        netlink.settimeout(REPLY_SECONDS)
-        netlink.sendto(_HEADER.pack(_HEADER.size + len(question), BY_FAMILY, IS_REQUEST, 1, 0) + question, (0, 0))
-        answer = netlink.recv(4096)
-    kind = _HEADER.unpack_from(answer)[1]
-    if kind != BY_FAMILY:  # NLMSG_ERROR
-        problem = -_ERROR.unpack_from(answer, _HEADER.size)[0]
-        if problem == errno.ENOENT:
-            raise Unknown
-        raise OSError(problem, os.strerror(problem))
-    state, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
-    # Where the connection has ended, the kernel answers with a listener at the client's port, if there is one.
-    return Owner(str(user), inode) if state in HELD and inode else None
-
-
-def _link(ends: Ends) -> int:
-    links = (host.partition("%")[2] for host in (ends.client[0], ends.ours[0]))
-    return next((int(link) for link in links if link.isdecimal()), 0)
-
-
 def find_in_table(table: bytes, ends: Ends) -> Owner | None:
     """Of /proc/net/tcp or tcp6 (proc_net_tcp.txt of the kernel's documentation)."""
     for client, ours in _spellings(ends):
@@ -202,11 +138,6 @@ def _spellings(ends: Ends) -> Iterator[tuple[str, str]]:
 
 def _hex(address: str) -> str:
     """Words of 32 bits in the machine's order."""
-    packed = _packed(address)
-    words = (packed[start : start + 4] for start in range(0, len(packed), 4))
+    octets = packed(address)
+    words = (octets[start : start + 4] for start in range(0, len(octets), 4))
     return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
-
-
-def _packed(address: str) -> bytes:
-    host = address.partition("%")[0]
-    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)

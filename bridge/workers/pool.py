@@ -158,7 +158,6 @@ class Pool:
             if balancers is None and (worker := self._worker_at_once()) is not None:
                 visitor.hold(self._services.cap.place())
                 if self._clock.monotonic() < self._whose_until:
-                    # Opens and closes descriptors, against the rule of relay.accepting; nobody ever watches these.
                     visitor.caller = self._services.caller_at_once(visitor.ends)
                 worker.hand_over(visitor)
                 return visitor

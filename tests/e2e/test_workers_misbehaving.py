@@ -66,18 +66,23 @@ def is_alive(session: imaplib.IMAP4) -> bool:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_login_that_cannot_be_looked_up_for_want_of_a_descriptor_may_come_again(
-    world: World, pair: Bridge, protocol: str
+    world: World, tmp_path: Path, protocol: str
 ) -> None:
     """It is no wrong password: a CRM that hears so forgets the right one, or asks its user for another."""
-    password = pair.password(ALICE)
-    pair.sign_in(world.provider, BOB)  # whose mailbox is for everybody: whose programs come nobody has asked so far
-    assert is_accepted(log_in(None, pair, protocol, BOB, pair.password(BOB)))
+    bridge = with_workers(world, tmp_path)
     with ExitStack() as stack:
-        dialogues = [stack.enter_context(closing(connected(pair, protocol))) for _ in range(3)]
-        said = answers_without_descriptors(pair, dialogues, password)
-    assert len(set(said)) == 1, "what was right is told to whoever it is"
-    assert said[0].startswith(("* BYE [UNAVAILABLE]", "-ERR [SYS/TEMP]", "421 "))
-    assert is_accepted(log_in(None, pair, protocol, ALICE, password))
+        person = stack.enter_context(os_user(f"mb-new-{os.getpid()}"))  # the bridge has never heard of that number
+        bridge.config["accounts"][0]["os_user"] = person.name
+        stack.enter_context(running(bridge))
+        for address in (ALICE, BOB):
+            bridge.sign_in(world.provider, address)
+        password = bridge.password(ALICE)
+        assert is_accepted(log_in(None, bridge, protocol, BOB, bridge.password(BOB)))
+        dialogues = [stack.enter_context(closing(connected(bridge, protocol, person))) for _ in range(3)]
+        said = answers_without_descriptors(bridge, dialogues, password)
+        assert len(set(said)) == 1, "what was right is told to whoever it is"
+        assert said[0].startswith(("* BYE [UNAVAILABLE]", "-ERR [SYS/TEMP]", "421 "))
+        assert is_accepted(log_in(person, bridge, protocol, ALICE, password))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -15,7 +16,8 @@ import pytest
 
 from bridge.host import callers, callers_linux, callers_macos, callers_windows
 from bridge.host.callers import ELSEWHERE, GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, NotAtOnce, Owner
-from bridge.host.callers_linux import Linux, ask_kernel
+from bridge.host.callers_linux import Linux
+from bridge.host.sock_diag import Kernel
 from bridge.model import Caller, Ends
 from bridge.relay.channel import ends_of
 from bridge.threads import NotDone
@@ -56,7 +58,7 @@ def loopback(request: pytest.FixtureRequest) -> Iterator[Loopback]:
         yield Loopback(stack, *request.param)
 
 
-WAYS: list[Callable[[Ends], Owner | None]] = [ask_kernel, Linux().owner]
+WAYS: list[Callable[[Ends], Owner | None]] = [Kernel().owner, Linux().owner]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux itself")
 
 
@@ -124,7 +126,7 @@ def test_ipv4_by_an_ipv6_socket(owner_of: Callable[[Ends], Owner | None]) -> Non
 def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
     loopback.connect()
     _, ends = loopback.accept()
-    owner = ask_kernel(ends)
+    owner = Kernel().owner(ends)
     assert owner is not None
     name = Path("/proc/self/comm").read_text().strip()
     assert Linux().program(owner) == name
@@ -258,6 +260,34 @@ def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loop
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert system.owner_now(ends) is not None, "and netlink is not given up"
+
+
+@on_linux
+async def test_without_a_descriptor_a_name_cannot_be_asked_for_just_now(loopback: Loopback) -> None:
+    """Not even where the kernel can: the directory says that nobody has this number, as if it had looked."""
+    resource = pytest.importorskip("resource")
+    loopback.connect()
+    _, ends = loopback.accept()
+    system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert system.owner_now(ends) is not None
+    number, asked = str(os.getuid()), Callers(system)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        caller = await asked.of(ends)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (caller.user, caller.user_id, caller.is_for_now) == ("", number, True)
+    assert caller.unknown == os.strerror(errno.EMFILE)
+    assert await asked.of(ends) == Caller(pwd_name(), number)
+
+
+def pwd_name() -> str:
+    """Of who runs this."""
+    return str(pytest.importorskip("pwd").getpwuid(os.getuid()).pw_name)
+
+
+def test_a_number_that_nobody_has_is_known_not_to_have_a_name() -> None:
+    assert callers.posix_user_name("2147483646") == ""
 
 
 async def test_who_is_not_known_says_why() -> None:
@@ -455,11 +485,11 @@ def test_macos_list() -> None:
 def test_a_kernel_without_netlink_is_asked_once(monkeypatch: pytest.MonkeyPatch, loopback: Loopback) -> None:
     asked = []
 
-    def refused(ends: Ends) -> Owner | None:
+    def refused(_: Kernel, ends: Ends) -> Owner | None:
         asked.append(ends)
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(callers_linux, "ask_kernel", refused)
+    monkeypatch.setattr(Kernel, "owner", refused)
     system = Linux()
     loopback.connect()
     _, ends = loopback.accept()

@@ -1,0 +1,120 @@
+"""Linux' sock_diag(7): whose connection this is, one netlink question for one socket.
+
+The uid that the kernel gives is the socket's inode's: of the user that has opened it. A socket that its program has
+closed, and whose last bytes are still on their way, has no inode any more and counts as root's: such an answer is
+none, or whoever logs in and hangs up quickly would be taken for root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import sys
+import threading
+import weakref
+
+from bridge.host.callers import Owner
+from bridge.model import Ends
+
+SOCK_DIAG = 4
+"""NETLINK_SOCK_DIAG (linux/netlink.h)."""
+BY_FAMILY = 20
+"""SOCK_DIAG_BY_FAMILY (linux/sock_diag.h)."""
+IS_REQUEST = 1
+"""NLM_F_REQUEST."""
+FROM_THE_KERNEL = (0, 0)
+"""Port and groups of whoever answers: no process has port 0."""
+HELD = frozenset({1, 4, 5, 8, 9, 11})
+"""States of a connection that a program may hold (net/tcp_states.h): established, and the ways to its end. A socket
+that is only being connected is somebody else's attempt with the same ports."""
+
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI")
+_PORTS = struct.Struct("!HH")
+_LINK = struct.Struct("=I")
+"""An interface's number; 0 for any, but a socket of a link's address is found by its own alone."""
+_NO_COOKIE = struct.pack("=II", 0xFFFFFFFF, 0xFFFFFFFF)
+"""INET_DIAG_NOCOOKIE twice."""
+_ERROR = struct.Struct("=i")
+"""Of nlmsgerr: an errno, negative."""
+_ANSWER = struct.Struct("=xBxx48x12xII")
+"""Of inet_diag_msg: state, user, inode."""
+
+
+class Unknown(Exception):
+    """The kernel has no such connection, or no tcp_diag."""
+
+
+class Kernel:
+    """Asked through one socket, kept from the first question on: to open one for each takes longer than the rest, and a
+    descriptor that may not be there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._netlink: socket.socket | None = None
+        self._number = 0
+
+    def owner(self, ends: Ends) -> Owner | None:
+        """In microseconds; None for a connection that nobody holds. From any thread.
+
+        Raises: Unknown; OSError where it is refused, or not answered at once.
+        """
+        with self._lock:
+            answer = self._answer(_question(ends))
+        kind = _HEADER.unpack_from(answer)[1]
+        if kind != BY_FAMILY:  # NLMSG_ERROR
+            problem = -_ERROR.unpack_from(answer, _HEADER.size)[0]
+            if problem == errno.ENOENT:
+                raise Unknown
+            raise OSError(problem, os.strerror(problem))
+        state, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
+        # Where the connection has ended, the kernel answers with a listener at the client's port, if there is one.
+        return Owner(str(user), inode) if state in HELD and inode else None
+
+    def _answer(self, question: bytes) -> bytes:
+        """The kernel answers within the call that asks, so that nothing has to be waited for."""
+        netlink = self._netlink or self._open()
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        message = _HEADER.pack(_HEADER.size + len(question), BY_FAMILY, IS_REQUEST, self._number, 0) + question
+        try:
+            netlink.sendto(message, FROM_THE_KERNEL)
+            answer, sender = netlink.recvfrom(4096)
+            if sender != FROM_THE_KERNEL or _HEADER.unpack_from(answer)[3] != self._number:
+                raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        except OSError:
+            # An answer that comes after all must not be the next question's.
+            self._netlink = None
+            netlink.close()
+            raise
+        return answer
+
+    def _open(self) -> socket.socket:
+        if sys.platform != "linux":
+            raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's")
+        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, SOCK_DIAG)
+        weakref.finalize(self, netlink.close)
+        self._netlink = netlink
+        return netlink
+
+
+def _question(ends: Ends) -> bytes:
+    """An inet_diag_req_v2 (linux/inet_diag.h)."""
+    client, ours = packed(ends.client[0]), packed(ends.ours[0])
+    family = socket.AF_INET if len(client) == 4 else socket.AF_INET6
+    ports = _PORTS.pack(ends.client[1], ends.ours[1])
+    addresses = client.ljust(16, b"\0") + ours.ljust(16, b"\0")
+    about = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
+    return about + ports + addresses + _LINK.pack(_link(ends)) + _NO_COOKIE
+
+
+def _link(ends: Ends) -> int:
+    links = (host.partition("%")[2] for host in (ends.client[0], ends.ours[0]))
+    return next((int(link) for link in links if link.isdecimal()), 0)
+
+
+def packed(address: str) -> bytes:
+    """Four octets or sixteen."""
+    host = address.partition("%")[0]
+    return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
