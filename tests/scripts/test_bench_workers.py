@@ -34,7 +34,7 @@ def test_so_many_workers_hold_so_many_times_as_many_sessions() -> None:
 def test_every_row_is_measured_and_has_its_ratio() -> None:
     done = bench("--rounds", "1", "--logins", "20", "--mebibytes", "2", "--no-held")
     table = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| login") or "GB" in line]
-    assert len(table) == 8, done.stderr
+    assert len(table) == 9, done.stderr
     for what, unit, one, several, own, ratio, apart, ratio_apart in table:
         assert unit.strip() in {"CPU ms", "CPU s"}, what
         cells = (one, several, own, ratio.replace("*", ""), apart, ratio_apart)
