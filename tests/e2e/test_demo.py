@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -55,6 +56,11 @@ class Demo:
         assert address in done
 
 
+def environment(home: Path) -> dict[str, str]:
+    here = {"PATH": clients.PATH, "HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return {**COVERAGE, **here, "PYTHONUNBUFFERED": "1"}
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     needs("curl")
@@ -64,13 +70,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={
-            **COVERAGE,
-            "PATH": clients.PATH,
-            "HOME": str(home),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "PYTHONUNBUFFERED": "1",
-        },
+        env=environment(home),
     ) as process:
         try:
             yield Demo(process)
@@ -99,3 +99,33 @@ def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
     demo.sign_in(bob_page, "bob@example.com")
     assert "Hello Bob" in shell(bobs)
     assert shlex.split(bobs)[0] == "curl"
+
+
+def test_it_ends_with_its_terminal_and_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever closes the window has ended it, and the next one finds its ports free."""
+    needs("setsid")
+    temporary, errors = tmp_path / "tmp", tmp_path / "errors"
+    temporary.mkdir()
+    window, terminal = os.openpty()
+    with errors.open("w") as stderr:
+        process = subprocess.Popen(
+            ["setsid", "--ctty", sys.executable, "-m", "bridge", "run", "--demo"],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=stderr,
+            env=environment(tmp_path) | {"TMPDIR": str(temporary)},
+        )
+    os.close(terminal)
+    try:
+        said = b""
+        while b"Ctrl-C ends" not in said:
+            said += os.read(window, 4096)
+        assert list(temporary.iterdir()) != []
+    finally:
+        os.close(window)
+    try:
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+    assert list(temporary.iterdir()) == []
+    assert errors.read_text() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -241,6 +242,12 @@ def test_in_french(run: FirstRun, world: World, chromium: Browser) -> None:
     page.wait_for_url(f"{run.base}/welcome")
     assert "boîte" in page.inner_text("main")
     context.close()
+
+
+def test_it_ends_with_its_terminal(run: FirstRun) -> None:
+    assert run.process is not None
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.wait(15) == 0
 
 
 def test_a_stranger_gets_nothing(run: FirstRun) -> None:

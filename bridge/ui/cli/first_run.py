@@ -94,7 +94,12 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
     doors = Doors([sock.dup() for sock in sockets])
     start = Start(settings, keeper, sockets, doors, page, served, administrators)
     orders = Orders()
-    with beside.orders(orders.stop.set, orders.reload.set):
+
+    def hang_up() -> None:
+        """SIGHUP. While there is no file to read again it is the terminal that was closed."""
+        (orders.stop if start.followed is None else orders.reload).set()
+
+    with beside.orders(orders.stop.set, hang_up):
         async with AsyncExitStack() as bridge, asyncio.TaskGroup() as group:
             companion = group.create_task(run_beside(beside, lambda: start.served, orders.stop))
             async with page.serving(doors):

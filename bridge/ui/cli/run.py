@@ -215,7 +215,9 @@ async def _until_stopped(
 ) -> None:
     """Serve; follow changes of the configuration if there is a file. `greet` once orders are heard."""
     orders = Orders()
-    with beside.orders(orders.stop.set, orders.reload.set):
+    # Without a file there is nothing to read again: SIGHUP is the terminal that was closed.
+    reload = orders.stop if followed is None else orders.reload
+    with beside.orders(orders.stop.set, reload.set):
         greet()
         async with asyncio.TaskGroup() as group:
             companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
@@ -349,7 +351,8 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
                 passwords = {address: await app.control.local_password(address) for address in world.addresses}
                 guide = _demo_guide(app, passwords, ports, served.admin_url)
                 await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
-    click.echo(say("The demo is over; nothing of it is left."))
+    with contextlib.suppress(OSError):  # its terminal may have gone
+        click.echo(say("The demo is over; nothing of it is left."))
     return DONE
 
 
