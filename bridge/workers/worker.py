@@ -2,7 +2,7 @@
 
 It knows no configuration and no grant. What a session needs it asks the bridge: one question for a login that it has
 not seen lately, one where a mailbox's upstream connections are counted.
-Whose program a mail client is it knows where the bridge has said so, which nobody else is asked.
+Whose program a mail client is it knows only where the bridge says so.
 """
 
 from __future__ import annotations
