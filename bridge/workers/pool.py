@@ -34,8 +34,10 @@ from bridge.workers.wire import Manner, Port, pack, unpack
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that has died is started again; doubled each time."""
-SETTLED_SECONDS = 60.0
-"""A worker that has lived for so long starts at FIRST_PAUSE again."""
+SETTLED_SECONDS = 5.0
+"""A worker that has lived for so long starts at FIRST_PAUSE again. The pauses keep one that cannot live from taking a
+core for its starts, which this does as well; whoever has something that kills each worker that he comes to must not
+keep them all away for LONGEST_PAUSE."""
 START_SECONDS = 15.0
 """How long a mail client waits for a worker to be up: at start, or where all have died at once."""
 

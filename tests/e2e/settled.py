@@ -58,7 +58,7 @@ class Look:
                 looks = [cls._into(bridge, pid) for pid in (bridge.pid, *bridge.workers)]
                 if len(looks) == processes(bridge):
                     return functools.reduce(cls._and, looks)
-            assert time.monotonic() < deadline, f"{processes(bridge)} processes do not run\n{bridge.log[-5000:]}"
+            assert time.monotonic() < deadline, f"{processes(bridge)} processes do not run\n{_of_workers(bridge.log)}"
             threading.Event().wait(0.1)
 
     @classmethod
@@ -88,6 +88,12 @@ class Look:
         if self.threads > rest.threads:
             found["threads"] = self.threads - rest.threads
         return found
+
+
+def _of_workers(log: str) -> str:
+    """When they died and were up again, and what was said last."""
+    lives = [line for line in log.splitlines() if "] worker." in line]
+    return "\n".join([*lives[-20:], "", log[-5000:]])
 
 
 def processes(bridge: Bridge) -> int:

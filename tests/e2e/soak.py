@@ -20,13 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.workers.pool import LONGEST_PAUSE
 from tests.e2e import clients, errands
 from tests.e2e.chaos import Chaos, chaos
 from tests.e2e.clients import ClientFailed, Login
 from tests.e2e.conftest import World, whole_world
 from tests.e2e.errands import End, Leave, letter
-from tests.e2e.settled import Look, figures, processes
+from tests.e2e.settled import Look, figures
 from tests.servers.authorization_controls import Fault as ProviderFault
 from tests.servers.ca import Authority
 from tests.servers.faulty import Fault, Kind, Way
@@ -229,10 +228,7 @@ class Soak:
         faults, self.faults = self.faults, 0
         asked = self.scene.world.provider.count("refresh_token")
         refreshes, self._asked = asked - self._asked, asked
-        bridge = self.scene.bridge
-        # One that is killed again and again starts after a pause that doubles up to this.
-        bridge.wait_until(lambda: len(bridge.workers) >= processes(bridge) - 1, "all workers", LONGEST_PAUSE)
-        look = Look.at(bridge)
+        look = Look.at(self.scene.bridge)
         return Minute(
             seconds,
             ends,

@@ -287,6 +287,38 @@ async def test_a_worker_that_does_not_start_is_tried_less_and_less(
     assert log.getvalue().count("no process more") >= 9
 
 
+async def test_a_worker_that_has_lived_for_a_while_is_started_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often: something that kills each worker it comes to must not keep all of them away."""
+    sleep, loop = asyncio.sleep, asyncio.get_running_loop()
+    pauses, enough = list[float](), asyncio.Event()
+    lives = iter([0.0, 0.0, 0.0, 6.0, 6.0, 4.0, 0.0])
+    passed = 0.0
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async def start() -> Process:
+        nonlocal passed
+        if (life := next(lives, None)) is None:
+            enough.set()
+            await asyncio.Event().wait()
+        passed += life or 0.0
+        worker = Worker()
+        worker.theirs.close()
+        return worker
+
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + passed)
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, ManualClock())
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(pool.run())
+        await enough.wait()
+        keeping.cancel()
+    assert pauses == [0.5, 1, 2, 0.5, 0.5, 1, 2]
+
+
 async def test_a_worker_that_asks_what_nobody_knows_is_left() -> None:
     async with serving() as bench:
         first, _ = bench.started
