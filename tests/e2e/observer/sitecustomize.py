@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections import Counter
+from types import FrameType
 
 DIRECTORY = os.environ.get("PYTHON_MAIL_BRIDGE_OBSERVER", "")
 """Each process has its socket here, by its number. The name begins like those that a worker inherits."""
@@ -21,6 +22,7 @@ MODULES = ("bridge.relay.", "aiosmtpd.", "ssl")
 
 def _look() -> dict[str, dict[str, int]]:
     """In the loop's own thread."""
+    gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
     gc.collect()
     tasks = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
     objects = Counter(
@@ -30,10 +32,17 @@ def _look() -> dict[str, dict[str, int]]:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
-    # By type(): isinstance() asks a dead weakref.proxy what it stands for, which raises and would end this thread.
-    loops = [thing for thing in gc.get_objects() if issubclass(type(thing), asyncio.AbstractEventLoop)]
-    return next((loop for loop in loops if loop.is_running()), None)
+    """By the stacks of all threads. Not among all objects: their list is a megabyte, which stayed in this thread's arena
+    now and then, and was taken for the program's."""
+    for frame in sys._current_frames().values():
+        outer: FrameType | None = frame
+        while outer is not None:
+            if outer.f_code.co_name == "run_forever":
+                loop = outer.f_locals["self"]
+                assert isinstance(loop, asyncio.AbstractEventLoop)
+                return loop
+            outer = outer.f_back
+    return None
 
 
 def _answer(connection: socket.socket) -> None:
