@@ -263,6 +263,13 @@ async def test_a_worker_gets_no_token_where_nobody_has_logged_in(is_there: bool)
             assert problem["text"] == ("nobody has logged in there" if is_there else "that client has gone")
 
 
+async def run_until(enough: asyncio.Event, pool: Pool) -> None:
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(pool.run())
+        await enough.wait()
+        keeping.cancel()
+
+
 async def test_a_worker_that_does_not_start_is_tried_less_and_less(
     monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
@@ -279,10 +286,7 @@ async def test_a_worker_that_does_not_start_is_tried_less_and_less(
 
     monkeypatch.setattr(asyncio, "sleep", pause)
     pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, SystemClock())
-    async with asyncio.TaskGroup() as group:
-        keeping = group.create_task(pool.run())
-        await enough.wait()
-        keeping.cancel()
+    await run_until(enough, pool)
     assert pauses[:9] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert log.getvalue().count("no process more") >= 9
 
@@ -291,8 +295,7 @@ async def test_a_worker_that_has_lived_for_a_while_is_started_again_at_once(monk
     """However often: something that kills each worker it comes to must not keep all of them away."""
     sleep, loop = asyncio.sleep, asyncio.get_running_loop()
     pauses, enough = list[float](), asyncio.Event()
-    lives = iter([0.0, 0.0, 0.0, 6.0, 6.0, 4.0, 0.0])
-    passed = 0.0
+    lives, passed = [0.0, 0.0, 0.0, 6.0, 6.0, 4.0, 0.0], 0.0
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
@@ -300,10 +303,10 @@ async def test_a_worker_that_has_lived_for_a_while_is_started_again_at_once(monk
 
     async def start() -> Process:
         nonlocal passed
-        if (life := next(lives, None)) is None:
+        if not lives:
             enough.set()
             await asyncio.Event().wait()
-        passed += life or 0.0
+        passed += lives.pop(0)
         worker = Worker()
         worker.theirs.close()
         return worker
@@ -312,10 +315,7 @@ async def test_a_worker_that_has_lived_for_a_while_is_started_again_at_once(monk
     monkeypatch.setattr(loop, "time", lambda: time() + passed)
     monkeypatch.setattr(asyncio, "sleep", pause)
     pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, ManualClock())
-    async with asyncio.TaskGroup() as group:
-        keeping = group.create_task(pool.run())
-        await enough.wait()
-        keeping.cancel()
+    await run_until(enough, pool)
     assert pauses == [0.5, 1, 2, 0.5, 0.5, 1, 2]
 
 
