@@ -32,8 +32,8 @@ def _look() -> dict[str, dict[str, int]]:
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """By the stacks of all threads. Not among all objects: their list is a megabyte, which stayed in this thread's arena
-    now and then, and was taken for the program's."""
+    """By the stacks of all threads. Not among all objects: their list is a megabyte, which could stay in this thread's
+    arena, and be taken for the program's."""
     for frame in sys._current_frames().values():
         outer: FrameType | None = frame
         while outer is not None:
