@@ -24,6 +24,8 @@ from bridge.threads import NotDone
 from tests.servers.os_user import OsUser, network_address, os_user
 
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
+NOBODYS = "2147483646"
+"""A number that no user has."""
 
 
 @pytest.fixture(scope="module")
@@ -263,31 +265,28 @@ def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loop
 
 
 @on_linux
-async def test_without_a_descriptor_a_name_cannot_be_asked_for_just_now(loopback: Loopback) -> None:
-    """Not even where the kernel can: the directory says that nobody has this number, as if it had looked."""
+async def test_without_a_descriptor_a_name_cannot_be_asked_for_just_now(loopback: Loopback, colleague: OsUser) -> None:
+    """Not even where the kernel can: the directory says that nobody has this number, as if it had looked. Not asked for
+    root, whom nss-systemd knows by heart, once it is in memory."""
     resource = pytest.importorskip("resource")
-    loopback.connect()
-    _, ends = loopback.accept()
-    system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert system.owner_now(ends) is not None
-    number, asked = str(os.getuid()), Callers(system)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        caller = await asked.of(ends)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert (caller.user, caller.user_id, caller.is_for_now) == ("", number, True)
-    assert caller.unknown == os.strerror(errno.EMFILE)
-    assert await asked.of(ends) == Caller(pwd_name(), number)
-
-
-def pwd_name() -> str:
-    """Of who runs this."""
-    return str(pytest.importorskip("pwd").getpwuid(os.getuid()).pw_name)
+    with colleague.connect(loopback.port, loopback.server.getsockname()[0]):
+        _, ends = loopback.accept()
+        system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert system.owner_now(ends) is not None
+        number, asked = str(colleague.uid), Callers(system)
+        assert callers.posix_user_name(NOBODYS) == "", "all of the directory has been asked, and is in memory"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            caller = await asked.of(ends)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert (caller.user, caller.user_id, caller.is_for_now) == ("", number, True)
+        assert caller.unknown == os.strerror(errno.EMFILE)
+        assert await asked.of(ends) == Caller(colleague.name, number)
 
 
 def test_a_number_that_nobody_has_is_known_not_to_have_a_name() -> None:
-    assert callers.posix_user_name("2147483646") == ""
+    assert callers.posix_user_name(NOBODYS) == ""
 
 
 async def test_who_is_not_known_says_why() -> None:
