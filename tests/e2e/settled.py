@@ -56,17 +56,21 @@ class Look:
         while True:
             with contextlib.suppress(OSError):  # of a process that ends meanwhile
                 looks = [cls._into(bridge, pid) for pid in (bridge.pid, *bridge.workers)]
-                if len(looks) == processes(bridge):
-                    return functools.reduce(cls._and, looks)
+                seen = [look for look in looks if look]
+                if len(seen) == processes(bridge):
+                    return functools.reduce(cls._and, seen)
             assert time.monotonic() < deadline, f"{processes(bridge)} processes do not run\n{_of_workers(bridge.log)}"
             threading.Event().wait(0.1)
 
     @classmethod
-    def _into(cls, bridge: Bridge, pid: int) -> Look:
+    def _into(cls, bridge: Bridge, pid: int) -> Look | None:
+        """None: of a process that only begins."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(60)
             sock.connect(f"{bridge.environment['PYTHON_MAIL_BRIDGE_OBSERVER']}/{pid}")
-            found = json.loads(b"".join(iter(lambda: sock.recv(65536), b""))) or {"tasks": {}, "objects": {}}
+            found = json.loads(b"".join(iter(lambda: sock.recv(65536), b"")))
+        if found is None:
+            return None
         descriptors, threads, memory = figures(pid)
         return cls(Counter(found["tasks"]), Counter(found["objects"]), descriptors, threads, memory)
 
