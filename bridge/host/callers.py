@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import os
 import socket
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from bridge.host.users import SHORT
 from bridge.model import Caller, Ends
 from bridge.threads import NotDone, Threads
 
@@ -26,9 +26,6 @@ NAME_SECONDS = 300.0
 """How long a user's name is believed: renaming one is rare, and each login asks."""
 NAMES = 4096
 """Users whose names are remembered."""
-
-SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""This process, or the system, has no descriptor or no memory for a question; soon it may."""
 
 ELSEWHERE = "the connection comes from another machine"
 GONE = "the connection is closed already"
@@ -89,11 +86,11 @@ class Callers:
         """Whose program it is. Raises: nothing; what is not known says why."""
         if ends is None:
             return Caller(unknown=GONE)
-        if not is_local(ends):
-            return Caller(host=ends.client[0], unknown=ELSEWHERE)
-        if self._system is None:
-            return Caller(unknown=NO_WAY)
         try:
+            if not is_local(ends):
+                return Caller(host=ends.client[0], unknown=ELSEWHERE)
+            if self._system is None:
+                return Caller(unknown=NO_WAY)
             owner = await self._owner(self._system, ends)
         except NotDone as problem:
             return Caller(unknown=str(problem), is_for_now=True)
@@ -105,23 +102,23 @@ class Callers:
         """As of(), in microseconds and without waiting; None where it takes longer, or is not known."""
         if ends is None:
             return None
-        if not is_local(ends):
-            return Caller(host=ends.client[0], unknown=ELSEWHERE)
-        if self._system is None:
-            return None
         try:
+            if not is_local(ends):
+                return Caller(host=ends.client[0], unknown=ELSEWHERE)
+            if self._system is None:
+                return None
             owner = self._system.owner_now(ends)
-        except NotAtOnce:
+        except (NotAtOnce, NotDone):
             return None
         return None if owner is None else self._remembered(owner.user_id)
 
     async def program(self, ends: Ends | None) -> str:
         """The program's name; empty where the system does not tell us. Costs milliseconds: it is for pages."""
-        if ends is None or not is_local(ends) or self._system is None:
+        if ends is None or self._system is None:
             return ""
         system = self._system
         try:
-            owner = await self._owner(system, ends)
+            owner = await self._owner(system, ends) if is_local(ends) else None
         except NotDone:
             return ""
         if owner is None:
@@ -187,6 +184,7 @@ def is_local(ends: Ends) -> bool:
 
     A program may come from each of the machine's addresses to each other one, such as from the network's to 127.0.0.1:
     taken for another machine, it would be one caller more for each address, and for the console nobody's.
+    Raises: NotDone if that cannot be found out just now.
     """
     other = _other_machine(ends)
     if not other:
@@ -207,11 +205,13 @@ def _is_loopback(host: str) -> bool:
 
 def _is_of_this_machine(host: str) -> bool:
     """Nobody may bind another machine's address; beside keepalived (ip_nonlocal_bind) one may, and the system is asked
-    about a connection that it does not know."""
+    about a connection that it does not know. Raises: NotDone."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((host, 0))
-    except OSError:
+    except OSError as problem:
+        if problem.errno in SHORT:
+            raise NotDone(problem.strerror or str(problem)) from problem
         return False
     return True
 
@@ -222,40 +222,6 @@ def own_user_id() -> str:
     if sys.platform == "win32":
         return ""
     return (os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else "") or str(os.geteuid())
-
-
-def posix_user_name(user_id: str) -> str:
-    """By the system's directory of users, local or not; see System. Blocks."""
-    if sys.platform == "win32":
-        return ""
-    import pwd  # not on Windows
-
-    try:
-        return pwd.getpwuid(int(user_id)).pw_name
-    except KeyError:  # also where it could not look: Python does not tell them apart
-        _must_have_descriptors()
-        return ""
-
-
-def _must_have_descriptors() -> None:
-    """Raises: NotDone if this process can open nothing just now."""
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError as problem:
-        if problem.errno in SHORT:
-            raise NotDone(problem.strerror or str(problem)) from problem
-
-
-def posix_user_id(name: str) -> str:
-    """Empty if nobody is called so. Blocks."""
-    if sys.platform == "win32":
-        return ""
-    import pwd  # not on Windows
-
-    try:
-        return str(pwd.getpwnam(name).pw_uid)
-    except KeyError:
-        return ""
 
 
 def this_system() -> System | None:

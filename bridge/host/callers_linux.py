@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bridge.host.callers import SHORT, NotAtOnce, Owner, posix_user_id, posix_user_name
+from bridge.host import users
+from bridge.host.callers import NotAtOnce, Owner
 from bridge.host.sock_diag import HELD, Kernel, Unknown, packed
+from bridge.host.users import SHORT
 from bridge.model import Ends
 from bridge.threads import NotDone
 
@@ -27,6 +29,8 @@ class Linux:
         self._kernel = Kernel()
         self._is_refused = False
         self._has_told = False
+        self._knows_none = False
+        """It has been asked, and has told of no connection so far: it may have no tcp_diag."""
 
     def owner_now(self, ends: Ends) -> Owner | None:
         """See System.
@@ -42,6 +46,7 @@ class Linux:
         except Unknown as problem:
             if self._has_told:
                 return None
+            self._knows_none = True
             raise NotAtOnce from problem  # or it has no tcp_diag, and says the same
         except OSError as problem:
             # No netlink here (a sandbox): it will be no other the next time.
@@ -60,18 +65,22 @@ class Linux:
                     raise NotDone(str(problem)) from problem
                 continue
             if (found := find_in_table(table, ends)) is not None:
+                # It has no tcp_diag then, and looks for the module, in this call, each time that it is asked.
+                self._is_refused = self._is_refused or (self._knows_none and not self._has_told)
                 return found
         return None
 
     def user_name(self, user_id: str) -> str:
         """See System."""
-        return posix_user_name(user_id)
+        return users.name_of(user_id)
 
     def main_user(self, user_id: str) -> str:
         """See System: by subuid(5)."""
         try:
             return main_user(SUBORDINATES.read_text("utf-8", "replace"), user_id)
-        except OSError:
+        except OSError as problem:
+            if problem.errno in SHORT:
+                raise NotDone(str(problem)) from problem
             return user_id
 
     def program(self, owner: Owner) -> str:
@@ -100,12 +109,12 @@ class Linux:
 
 def main_user(table: str, user_id: str) -> str:
     """The user to whom subuid(5) gives this number: newuidmap lets their programs be it, as in their containers. Never
-    root, who is trusted with everything here, and whose containers may be other people's. Blocks."""
+    root, who is trusted with everything here, and whose containers may be other people's. Blocks. Raises: NotDone."""
     owners = {line.split(":")[0] for line in table.splitlines() if _is_given(line, int(user_id))}
     if len(owners) != 1:
         return user_id
     name = owners.pop()
-    main = name if name.isdecimal() else posix_user_id(name)
+    main = name if name.isdecimal() else users.id_of(name)
     return user_id if main in {"", ROOT} else main
 
 

@@ -8,13 +8,16 @@ XNU's headers and has not been run on a Mac.
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator
 
-from bridge.host.callers import NotAtOnce, Owner, posix_user_name
+from bridge.host import users
+from bridge.host.callers import NotAtOnce, Owner
 from bridge.model import Ends
+from bridge.threads import NotDone
 
 LIST = b"net.inet.tcp.pcblist_n"
 TRIES = 5
@@ -45,7 +48,7 @@ class MacOS:
 
     def user_name(self, user_id: str) -> str:
         """See System."""
-        return posix_user_name(user_id)
+        return users.name_of(user_id)
 
     def main_user(self, user_id: str) -> str:
         """See System: here there are no others."""
@@ -104,11 +107,13 @@ def _connections() -> bytes:
     size = ctypes.c_size_t(0)
     for _ in range(TRIES):
         if libc.sysctlbyname(LIST, None, ctypes.byref(size), None, 0) != 0:
-            return b""
+            break
         size.value += size.value // 4
         buffer = ctypes.create_string_buffer(size.value)
         if libc.sysctlbyname(LIST, buffer, ctypes.byref(size), None, 0) == 0:
             return buffer.raw[: size.value]
+    if ctypes.get_errno() in users.SHORT:  # ENOMEM: or it has grown at each try
+        raise NotDone(os.strerror(ctypes.get_errno()))
     return b""
 
 

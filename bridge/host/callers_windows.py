@@ -14,6 +14,7 @@ from pathlib import PureWindowsPath
 
 from bridge.host.callers import NotAtOnce, Owner
 from bridge.model import Ends
+from bridge.threads import NotDone
 
 OWNER_PID_CONNECTIONS = 4
 """TCP_TABLE_OWNER_PID_CONNECTIONS (iprtrmib.h)."""
@@ -21,6 +22,10 @@ TRIES = 5
 """The table grows between the call that asks for its size and the one that fetches it."""
 TOO_SMALL = 122
 """ERROR_INSUFFICIENT_BUFFER."""
+SHORT_OF_MEMORY = frozenset({8, 14, TOO_SMALL})
+"""ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY; or the table has grown at each try."""
+NONE_MAPPED = 1332
+"""ERROR_NONE_MAPPED: nobody has this SID."""
 QUERY_LIMITED = 0x1000
 """PROCESS_QUERY_LIMITED_INFORMATION."""
 TOKEN_QUERY = 8
@@ -124,6 +129,8 @@ if sys.platform == "win32":
             if result != TOO_SMALL:
                 break
             size.value += 1 << 14
+        if result in SHORT_OF_MEMORY:
+            raise NotDone(ctypes.FormatError(result))
         return b""
 
     def user_id(pid: int) -> str:
@@ -171,6 +178,8 @@ if sys.platform == "win32":
                 ctypes.byref(domain_size),
                 ctypes.byref(use),
             )
+            if not is_known and ctypes.get_last_error() != NONE_MAPPED:  # no domain controller answers, say
+                raise NotDone(ctypes.FormatError(ctypes.get_last_error()))
             return f"{domain.value}\\{name.value}" if is_known else ""
         finally:
             _kernel32.LocalFree(sid)

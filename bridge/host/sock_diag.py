@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 
 from bridge.host.callers import Owner
 from bridge.model import Ends
@@ -54,6 +55,8 @@ class Kernel:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._netlink: socket.socket | None = None
+        self._close: Callable[[], object] = _nothing
+        """At the end of this object at the latest."""
         self._number = 0
 
     def owner(self, ends: Ends) -> Owner | None:
@@ -86,7 +89,7 @@ class Kernel:
         except OSError:
             # An answer that comes after all must not be the next question's.
             self._netlink = None
-            netlink.close()
+            self._close()
             raise
         return answer
 
@@ -94,9 +97,13 @@ class Kernel:
         if sys.platform != "linux":
             raise OSError(errno.EAFNOSUPPORT, "netlink is Linux's")
         netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, SOCK_DIAG)
-        weakref.finalize(self, netlink.close)
+        self._close = weakref.finalize(self, netlink.close)
         self._netlink = netlink
         return netlink
+
+
+def _nothing() -> None:
+    """None is open."""
 
 
 def _question(ends: Ends) -> bytes:

@@ -14,18 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from bridge.host import callers, callers_linux, callers_macos, callers_windows
+from bridge.host import callers, callers_linux, callers_macos, callers_windows, users
 from bridge.host.callers import ELSEWHERE, GONE, NAME_SECONDS, NO_WAY, NOT_TOLD, Callers, NotAtOnce, Owner
 from bridge.host.callers_linux import Linux
-from bridge.host.sock_diag import Kernel
+from bridge.host.sock_diag import Kernel, Unknown
 from bridge.model import Caller, Ends
 from bridge.relay.channel import ends_of
 from bridge.threads import NotDone
+from tests.host.limits import out_of_descriptors
 from tests.servers.os_user import OsUser, network_address, os_user
 
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
-NOBODYS = "2147483646"
-"""A number that no user has."""
 
 
 @pytest.fixture(scope="module")
@@ -249,18 +248,14 @@ async def test_who_cannot_be_asked_about_just_now_may_be_known_the_next_time() -
 @on_linux
 def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loopback) -> None:
     """By neither way: an answer would be that nobody is there."""
-    resource = pytest.importorskip("resource")
     loopback.connect()
     _, ends = loopback.accept()
-    system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
+    system = Linux()
+    with out_of_descriptors():
         with pytest.raises(NotAtOnce):
             system.owner_now(ends)
         with pytest.raises(NotDone):
             system.owner(ends)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert system.owner_now(ends) is not None, "and netlink is not given up"
 
 
@@ -268,25 +263,64 @@ def test_without_a_descriptor_the_kernel_cannot_be_asked_just_now(loopback: Loop
 async def test_without_a_descriptor_a_name_cannot_be_asked_for_just_now(loopback: Loopback, colleague: OsUser) -> None:
     """Not even where the kernel can: the directory says that nobody has this number, as if it had looked. Not asked for
     root, whom nss-systemd knows by heart, once it is in memory."""
-    resource = pytest.importorskip("resource")
     with colleague.connect(loopback.port, loopback.server.getsockname()[0]):
         _, ends = loopback.accept()
-        system, before = Linux(), resource.getrlimit(resource.RLIMIT_NOFILE)
+        system = Linux()
         assert system.owner_now(ends) is not None
         number, asked = str(colleague.uid), Callers(system)
-        assert callers.posix_user_name(NOBODYS) == "", "all of the directory has been asked, and is in memory"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-        try:
+        assert users.name_of(str(users.NOBODYS_NUMBER)) == "", "all of the directory has been asked, and is in memory"
+        with out_of_descriptors():
             caller = await asked.of(ends)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
         assert (caller.user, caller.user_id, caller.is_for_now) == ("", number, True)
         assert caller.unknown == os.strerror(errno.EMFILE)
         assert await asked.of(ends) == Caller(colleague.name, number)
 
 
-def test_a_number_that_nobody_has_is_known_not_to_have_a_name() -> None:
-    assert callers.posix_user_name(NOBODYS) == ""
+@on_linux
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+async def test_without_a_descriptor_another_address_of_this_machine_is_not_another_machines(
+    family: socket.AddressFamily,
+) -> None:
+    """The right password would be refused there, and not be told to come again."""
+    host = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"
+    ends = Ends((network_address(family), 40001), (host, 1143))
+    asked = Callers(Told())
+    assert (await asked.of(ends)).unknown == NOT_TOLD, "it is ours, and the system is asked"
+    with out_of_descriptors():
+        caller, at_once, program = await asked.of(ends), asked.at_once(ends), await asked.program(ends)
+    assert (caller.unknown, caller.is_for_now) == (os.strerror(errno.EMFILE), True)
+    assert (at_once, program) == (None, "")
+
+
+@on_linux
+def test_a_kernel_that_knows_of_no_connection_is_not_asked_about_each(loopback: Loopback) -> None:
+    """It has no tcp_diag, and would look for the module each time."""
+    loopback.connect()
+    _, ends = loopback.accept()
+    system, questions = Linux(), list[Ends]()
+
+    class Silent(Kernel):
+        def owner(self, ends: Ends) -> Owner | None:
+            questions.append(ends)
+            raise Unknown
+
+    system._kernel = Silent()
+    nobodys = Ends(("127.0.0.1", 1), ends.ours)
+    for _ in range(2):
+        with pytest.raises(NotAtOnce):
+            system.owner_now(nobodys)
+        assert system.owner(nobodys) is None
+    assert len(questions) == 2, "it may be right that there is none"
+    for _ in range(2):
+        with pytest.raises(NotAtOnce):
+            system.owner_now(ends)
+        assert system.owner(ends) is not None
+    assert len(questions) == 3
+
+
+def test_without_a_descriptor_whose_numbers_these_are_is_not_known_just_now() -> None:
+    with out_of_descriptors(), pytest.raises(NotDone, match=os.strerror(errno.EMFILE)):
+        Linux().main_user("100000")
 
 
 async def test_who_is_not_known_says_why() -> None:

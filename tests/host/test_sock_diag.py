@@ -8,14 +8,16 @@ import os
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
 from bridge.host.callers import Owner
 from bridge.host.sock_diag import Kernel, Unknown
 from bridge.model import Ends
+from tests.host.limits import out_of_descriptors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux itself")
 
@@ -47,17 +49,6 @@ def netlink_sockets() -> int:
         except OSError:
             pass
     return count
-
-
-@contextmanager
-def out_of_descriptors() -> Iterator[None]:
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_one_socket_for_all_questions_and_none_without(two: tuple[Connection, Connection]) -> None:
@@ -107,6 +98,27 @@ def test_an_answer_that_comes_late_is_not_that_of_the_next_question(
         kernel.owner(first.ends)
     assert kernel.owner(second.ends) == second.owner
     assert opened == 2
+
+
+def test_a_socket_that_was_given_up_leaves_nothing(
+    two: tuple[Connection, Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often that happens in a process that runs for months."""
+    gc.collect()
+    before, kernel = netlink_sockets(), Kernel()
+    monkeypatch.setattr(socket.socket, "recvfrom", _overrun)
+    finalizers = len(weakref.finalize._registry)  # type: ignore[attr-defined]
+    for _ in range(100):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOBUFS)):
+            kernel.owner(two[0].ends)
+    assert netlink_sockets() == before
+    assert len(weakref.finalize._registry) <= finalizers + 1  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    assert kernel.owner(two[0].ends) == two[0].owner
+
+
+def _overrun(*_: object) -> tuple[bytes, object]:
+    raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
 
 @pytest.mark.parametrize("number", [0, 2])

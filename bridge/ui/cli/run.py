@@ -30,6 +30,7 @@ from bridge.host.hardening import say_where_it_crashed
 from bridge.host.paths import config_candidates, config_file, is_there
 from bridge.host.service import service_manager
 from bridge.host.signals import Order, reload_on_signal, stop_on_signal
+from bridge.host.users import load_directory
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
@@ -237,6 +238,7 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
     """Serve until the order to stop; follow changes of the configuration if there is a file."""
     app.on_notice(_announce)
     spare_the_collector()
+    load_directory()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
         following = [] if followed is None else [group.create_task(_kept_following(app, followed, orders.reload))]

@@ -1,0 +1,102 @@
+"""The system's users by number and by name, as passwd(5), LDAP or a domain has them; not on Windows.
+
+Python's pwd says "no such user" where the directory could not be asked as well. Whoever logs in must be told these
+apart: the one is final, the other may be over in a second. So the C library is asked, which has a number for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+import threading
+
+from bridge.threads import NotDone
+
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""This process, or the system, has no descriptor or no memory for a question; soon it may."""
+NOBODY = frozenset({0, errno.ENOENT, errno.ESRCH})
+"""What getpwuid_r(3) returns where there is no such user."""
+FIRST_ROOM, MOST_ROOM = 4096, 1024 * 1024
+"""Octets for one user's entry."""
+NOBODYS_NUMBER = 2**31 - 2
+"""A number that no user has."""
+
+
+class _Entry(ctypes.Structure):
+    """struct passwd, of Linux and of macOS, as far as it is read; the rest is shorter than that."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("password", ctypes.c_char_p),
+        ("number", ctypes.c_uint),
+        ("_rest", ctypes.c_char * 256),
+    )
+
+
+def name_of(user_id: str) -> str:
+    """Empty if nobody has this number. Blocks. Raises: NotDone."""
+    entry = _found("getpwuid_r", ctypes.c_uint(int(user_id)))
+    return entry[0] if entry is not None else ""
+
+
+def id_of(name: str) -> str:
+    """Empty if nobody is called so. Blocks. Raises: NotDone."""
+    entry = _found("getpwnam_r", ctypes.c_char_p(os.fsencode(name)))
+    return str(entry[1]) if entry is not None else ""
+
+
+def load_directory() -> None:
+    """In a thread that nobody waits for: look somebody up whom no part of the directory knows.
+
+    The C library loads each part (sssd's, LDAP's, a domain's) when it is first needed. If this fails for want of a
+    descriptor, glibc does not try again in the same process, whose users these are would be nobody to it.
+    """
+    if sys.platform != "win32":
+        with contextlib.suppress(RuntimeError):  # no thread: it is loaded when it is needed
+            threading.Thread(target=_load, name="users", daemon=True).start()
+
+
+def _load() -> None:
+    with contextlib.suppress(NotDone):
+        name_of(str(NOBODYS_NUMBER))
+
+
+def _found(function: str, wanted: ctypes.c_uint | ctypes.c_char_p) -> tuple[str, int] | None:
+    """Name and number. Looks twice before it says that there is none: what was missing may have come back between the
+    look and the question whether it is there."""
+    for _ in range(2):
+        if (entry := _looked_up(function, wanted)) is not None:
+            return entry
+        _must_have_descriptors()
+    return None
+
+
+def _looked_up(function: str, wanted: ctypes.c_uint | ctypes.c_char_p) -> tuple[str, int] | None:
+    """Raises: NotDone where the directory says that it could not look; not each does."""
+    if sys.platform == "win32":
+        return None
+    call = getattr(ctypes.CDLL(None), function)
+    room = FIRST_ROOM
+    while True:
+        entry, texts, found = _Entry(), ctypes.create_string_buffer(room), ctypes.POINTER(_Entry)()
+        problem = call(wanted, ctypes.byref(entry), texts, ctypes.c_size_t(room), ctypes.byref(found))
+        if found:
+            return os.fsdecode(entry.name or b""), int(entry.number)
+        if problem == errno.ERANGE and room < MOST_ROOM:
+            room *= 4
+        elif problem in NOBODY:
+            return None
+        elif problem != errno.EINTR:
+            raise NotDone(os.strerror(problem))
+
+
+def _must_have_descriptors() -> None:
+    """Raises: NotDone if this process can open nothing just now: then passwd(5) has no entries, as if it had looked."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as problem:
+        if problem.errno in SHORT:
+            raise NotDone(problem.strerror or str(problem)) from problem
