@@ -17,7 +17,7 @@ from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import splice
 from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
-from bridge.relay.welcome import Serve, nobody_knows
+from bridge.relay.welcome import Serve, caller_at, nobody_knows
 
 LOGINS_PER_CONNECTION = 5
 """Refused logins before the client is sent away; a CRM with a wrong password reconnects by itself."""
@@ -164,7 +164,7 @@ class Session:
     async def _ask_caller(self) -> Caller:
         """Once for each connection, if at all."""
         if self._caller is None or not self._caller.user_id:
-            self._caller = await self._services.caller_of(self._client.ends)
+            self._caller = await caller_at(lambda: self._client.ends, self._services.caller_of)
         return self._caller
 
     async def _serve_once(self, frontend: Frontend, unauthenticated: ExitStack) -> bool:

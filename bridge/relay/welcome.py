@@ -76,6 +76,17 @@ async def nobody_knows(ends: Ends | None) -> Caller:
     return Caller(unknown="nobody was asked")
 
 
+async def caller_at(ends: Callable[[], Ends | None], caller_of: CallerOf) -> Caller:
+    """Whose program is at the other end, asked of the system while it is there.
+
+    Where that takes a while, the client may hang up meanwhile, and another program get its port: what the system says
+    then is about that one. As long as our end has a peer, nobody else can have got it.
+    """
+    asked = ends()
+    caller = await caller_of(asked)
+    return caller if ends() == asked else await caller_of(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A Welcome in this process."""
@@ -106,7 +117,7 @@ class Service:
     async def _start_tls(self, channel: Channel, context: Context) -> None:
         with self.handshakes.place() as place:
             if place.needs_caller:
-                place.give_to((await self.caller_of(channel.ends)).key)
+                place.give_to((await caller_at(lambda: channel.ends, self.caller_of)).key)
             await _shake_hands(channel, context())
 
 

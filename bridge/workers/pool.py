@@ -24,7 +24,7 @@ from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
 from bridge.relay.session import FULL, Services, later, no_room
 from bridge.relay.tls import ListenerCertificate
-from bridge.relay.welcome import Served, Service, Welcome, supervised
+from bridge.relay.welcome import Served, Service, Welcome, caller_at, supervised
 from bridge.workers.clients import Client, Places
 from bridge.workers.link import Link
 from bridge.workers.logins import REMEMBERED_SECONDS
@@ -223,7 +223,7 @@ class Pool:
     async def _caller(self, client: Client) -> Caller:
         """Whose program it is: asked of the system once, if at all, and never of the worker."""
         if client.caller is None or not client.caller.user_id:
-            client.caller = await self._services.caller_of(client.ends)
+            client.caller = await caller_at(lambda: client.ends, self._services.caller_of)
         return client.caller
 
     # --- what workers say ---------------------------------------------------------------------------------------

@@ -276,6 +276,34 @@ async def test_who_could_not_be_looked_up_for_a_place_is_looked_up_again_for_the
     assert found == ["bob", "bob"]
 
 
+async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_port_since(trust: Trust) -> None:
+    asked, answer, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    found: list[Caller] = []
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        if ends is None:
+            return Caller(unknown="gone")
+        asked.set()
+        await answer.wait()
+        return Caller("carol", "1002")
+
+    async def who(login: Login, caller: AskCaller) -> Account:
+        found.append(await caller())
+        over.set()
+        raise LoginRefused("wrong password")
+
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
+        bridge.services = replace(bridge.services, caller_of=caller_of, who=who)
+        async with bridge.serving() as (client, _):
+            await greeted(client, Protocol.IMAP)
+            await client.say(*login_lines(Protocol.IMAP))
+            await asked.wait()
+            client.reset()
+            answer.set()
+            await over.wait()
+    assert found == [Caller(unknown="gone")]
+
+
 async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(trust: Trust) -> None:
     asked, answer = asyncio.Semaphore(0), asyncio.Event()
 

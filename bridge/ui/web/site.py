@@ -195,7 +195,8 @@ class _Connection(web.RequestHandler):
         try:
             with self._places.place() as place:
                 self.user_id = await self._user_of(guards.ends_of(self.transport))
-                if self.transport is None:  # gone meanwhile
+                # Gone meanwhile: what it has sent is nobody's, least of all whose that has its port now.
+                if self.transport is None or self.transport.is_closing():
                     return
                 if place.needs_caller and self.user_id:
                     place.give_to(f"user {self.user_id}")
