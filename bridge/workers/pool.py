@@ -35,7 +35,7 @@ from bridge.workers.wire import Manner, Port, pack, unpack
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that has died is started again; doubled each time."""
 SETTLED_SECONDS = 5.0
-"""A worker that has lived for so long starts at FIRST_PAUSE again. The pauses keep one that cannot live from taking a
+"""A worker that has served for so long starts at FIRST_PAUSE again. The pauses keep one that cannot live from taking a
 core for its starts, which this does as well; whoever has something that kills each worker that he comes to must not
 keep them all away for LONGEST_PAUSE."""
 START_SECONDS = 15.0
@@ -105,21 +105,20 @@ class Pool:
 
     async def _keep(self, number: int) -> None:
         """One worker, started again whenever it dies."""
-        loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while True:
-            started = loop.time()
+            served = 0.0
             try:
                 process = await self._start()
-                await self._run_one(number, process)
+                served = await self._run_one(number, process)
             except BridgeError as problem:
                 trouble("worker.not_started", worker=number, reason=str(problem))
-            pause = FIRST_PAUSE if loop.time() - started > SETTLED_SECONDS else pause
+            pause = FIRST_PAUSE if served > SETTLED_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _run_one(self, number: int, process: Process) -> None:
-        """Until it ends, or this is cancelled."""
+    async def _run_one(self, number: int, process: Process) -> float:
+        """Until it ends, or this is cancelled. Returns: for how many seconds it was ready to serve."""
         async with asyncio.TaskGroup() as group:
             worker = RunningWorker(number, process, group)
             worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.lose)
@@ -139,6 +138,7 @@ class Pool:
                 how = await worker.ended()
                 self._announce_change()
             trouble("worker.died", worker=number, pid=process.pid, how=how, sessions=sessions)
+        return worker.seconds_ready
 
     # --- mail clients -------------------------------------------------------------------------------------------
 

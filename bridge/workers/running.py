@@ -44,6 +44,9 @@ class RunningWorker:
     accounts: dict[str, Account] = field(default_factory=dict)
     """As it knows them, by address: each is told once, and again when it has changed."""
     link: Link = field(init=False)
+    seconds_ready: float = 0.0
+    """From the moment that it was, to its end; once it has ended."""
+    _ready_since: float | None = None
 
     @property
     def is_full(self) -> bool:
@@ -58,10 +61,13 @@ class RunningWorker:
     def ready(self, descriptors: int) -> None:
         """It has said so, and how many descriptors it may have."""
         self.room = max(1, (descriptors - DESCRIPTORS_KEPT) // DESCRIPTORS_PER_SESSION)
+        self._ready_since = asyncio.get_running_loop().time()
 
     def lose(self) -> None:
         """It has ended, or makes no sense: nobody is handed over to it any more."""
         self.room = 0
+        if self._ready_since is not None and not self.gone.is_set():
+            self.seconds_ready = asyncio.get_running_loop().time() - self._ready_since
         self.gone.set()
 
     def hand_over(self, client: Client) -> None:

@@ -318,31 +318,44 @@ async def test_a_worker_that_does_not_start_is_tried_less_and_less(
     assert log.getvalue().count("no process more") >= 9
 
 
-async def test_a_worker_that_has_lived_for_a_while_is_started_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often: something that kills each worker it comes to must not keep all of them away."""
+async def test_a_worker_that_has_served_for_a_while_is_started_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """However often: something that kills each worker it comes to must not keep all of them away. One whose start takes
+    long, and fails, has not served."""
     sleep, loop = asyncio.sleep, asyncio.get_running_loop()
     pauses, enough = list[float](), asyncio.Event()
-    lives, passed = [0.0, 0.0, 0.0, 6.0, 6.0, 4.0, 0.0], 0.0
+    lives = [(0.0, True), (6.0, False), (0.0, True), (6.0, True), (6.0, True), (4.0, True), (0.0, False)]
+    passed, ready = 0.0, 0
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
         await sleep(0)
 
+    async def live(worker: Worker, seconds: float, *, is_ready: bool) -> None:
+        nonlocal passed, ready
+        if is_ready:
+            ready += 1
+            worker.say("ready", 100)
+            while log.getvalue().count("worker.up") < ready:
+                await sleep(0)
+        passed += seconds
+        worker.theirs.close()
+
     async def start() -> Process:
-        nonlocal passed
         if not lives:
             enough.set()
             await asyncio.Event().wait()
-        passed += lives.pop(0)
-        worker = Worker()
-        worker.theirs.close()
+        worker, (seconds, is_ready) = Worker(), lives.pop(0)
+        group.create_task(live(worker, seconds, is_ready=is_ready))
         return worker
 
     time = loop.time
     monkeypatch.setattr(loop, "time", lambda: time() + passed)
     monkeypatch.setattr(asyncio, "sleep", pause)
     pool = Pool(1, start, Services(never, never, Turns(), ConnectionCap()), manner, ManualClock())
-    await run_until(enough, pool)
+    async with asyncio.TaskGroup() as group:
+        await run_until(enough, pool)
     assert pauses == [0.5, 1, 2, 0.5, 0.5, 1, 2]
 
 
