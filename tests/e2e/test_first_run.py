@@ -250,6 +250,15 @@ def test_it_ends_with_its_terminal(run: FirstRun) -> None:
     assert run.process.wait(15) == 0
 
 
+def test_it_ends_with_its_terminal_also_after_a_configuration_that_cannot_be_used(run: FirstRun) -> None:
+    assert run.process is not None
+    run.config.parent.mkdir()
+    run.config.write_text("nonsense: 1\n")
+    run.wait_for("setup.cannot_start")
+    run.process.send_signal(signal.SIGHUP)
+    assert run.process.wait(15) == 0
+
+
 def test_a_stranger_gets_nothing(run: FirstRun) -> None:
     for path in ("/", "/setup", "/setup/provider", "/setup/accounts", "/setup/summary", "/welcome", "/accounts/x"):
         status, said = run.ask(path)

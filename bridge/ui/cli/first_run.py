@@ -279,7 +279,7 @@ class Start:
         administrators: Administrators,
     ) -> None:
         self.followed: Followed | None = None
-        """The file that was found, from then on."""
+        """The file that could be used, from then on: of one that could not, there is nothing to read again."""
         self.served = served
         """The bridge's console, from then on: a file that came by itself may name another port."""
         self._settings = settings
@@ -338,14 +338,15 @@ class Start:
             raise CannotStart(said("{file} is not there any more", file=self._keeper.output))
         self._shares_port = False
         async with AsyncExitStack() as attempt:
-            self.followed = Followed.from_now_on(dataclasses.replace(self._settings, config=found))
-            loaded = await asyncio.to_thread(_load, self.followed.settings)
+            followed = Followed.from_now_on(dataclasses.replace(self._settings, config=found))
+            loaded = await asyncio.to_thread(_load, followed.settings)
             warn(loaded)
             stream = log_stream(loaded)
             app = await attempt.enter_async_context(opened(loaded, bind=self._bind))
             await check_store(app, loaded)
             app.bind()
             stack.push_async_exit(attempt.pop_all())
+        self.followed = followed
         log_as(self._settings, loaded, stream)
         return app
 

@@ -7,11 +7,15 @@ import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from bridge.clock import SystemClock
+from bridge.config.load import LoadedConfig
 from bridge.control.unconfigured import Unconfigured
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
+from bridge.ui.cli import first_run
 from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start
 from bridge.ui.cli.session import Served, Settings
 from bridge.ui.web.doors import Doors
@@ -57,3 +61,25 @@ async def test_who_waits_for_the_start_is_told_when_the_program_stops(tmp_path: 
             assert await waiting is None
             assert [await order for order in orders] == ["mail-bridge is stopping"] * 2
         assert await told(keeper) == "mail-bridge is stopping"
+
+
+async def test_no_file_is_followed_before_it_could_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then SIGHUP has nothing to read again, and is the end: also while one is tried, as it is for `run`."""
+    config = tmp_path / "config.yaml"
+    config.touch()
+    keeper = Keeper(FirstRunOptions(config), 3017, False, SystemClock())
+    stop, start = asyncio.Event(), started(keeper)
+    followed: list[object] = []
+
+    def load(settings: Settings) -> LoadedConfig:
+        followed.append(start.followed)
+        raise ConfigError(["nonsense"])
+
+    monkeypatch.setattr(first_run, "_load", load)
+    async with asyncio.timeout(20), AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        waiting = group.create_task(start.wait(stack, stop))
+        assert "nonsense" in await told(keeper)
+        followed.append(start.followed)
+        stop.set()
+        assert await waiting is None
+    assert followed == [None, None]
