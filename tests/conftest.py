@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -22,6 +23,10 @@ os.environ["LC_ALL"] = "C.UTF-8"  # what the tests read is English, whatever the
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it for what it runs in the background; programs that the tests start would not hear it either.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As `nohup` has it, and mail-bridge respects it: what the tests start would outlive its terminal. They do so still.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 COVERAGE = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
 """How a child process is measured: only for the program itself, not for children that tests kill in the middle."""

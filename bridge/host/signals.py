@@ -15,6 +15,12 @@ R = TypeVar("R")
 Order = Callable[[], None]
 
 
+def outlives_terminal() -> bool:
+    """True if whoever started us wants that (`nohup`): SIGHUP is ignored. Ask before anybody listens to it."""
+    number = _reload_number()
+    return number is not None and signal.getsignal(number) is signal.SIG_IGN
+
+
 @contextlib.contextmanager
 def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
     """Call `reload` on the running loop for SIGHUP, where the system has it."""
@@ -22,11 +28,13 @@ def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGHUP)
     loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, before)  # the loop leaves the system's default, also where it was ignored
 
 
 @contextlib.contextmanager

@@ -35,6 +35,8 @@ class FirstRun:
     language: str = "C.UTF-8"
     browser: Path | None = None
     """A program that is started with the page's link."""
+    starter: tuple[str, ...] = ()
+    """A command that becomes ours, such as `nohup`."""
     process: subprocess.Popen[str] | None = None
     link: str = ""
     _lines: list[str] = field(default_factory=list)
@@ -64,7 +66,7 @@ class FirstRun:
         return {**COVERAGE, **kept, **home, **keyring, **browser, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
+        return [*self.starter, sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
 
     def start(self) -> None:
         self._lines.clear()
@@ -139,8 +141,10 @@ class FirstRun:
 
 
 @contextmanager
-def first_run(home: Path, *options: str, browser: Path | None = None) -> Iterator[FirstRun]:
-    run = FirstRun(home, options=options, browser=browser)
+def first_run(
+    home: Path, *options: str, browser: Path | None = None, starter: tuple[str, ...] = ()
+) -> Iterator[FirstRun]:
+    run = FirstRun(home, options=options, browser=browser, starter=starter)
     run.start()
     try:
         yield run

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,12 +63,10 @@ def environment(home: Path) -> dict[str, str]:
     return {**COVERAGE, **here, "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    needs("curl")
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def running(home: Path, *starter: str) -> Iterator[Demo]:
     with subprocess.Popen(
-        [sys.executable, "-m", "bridge", "run", "--demo"],
+        [*starter, sys.executable, "-m", "bridge", "run", "--demo"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -77,6 +77,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         finally:
             process.terminate()
             assert process.wait(15) == 0
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    needs("curl")
+    with running(tmp_path_factory.mktemp("home")) as demo:
+        yield demo
 
 
 def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
@@ -129,3 +136,12 @@ def test_it_ends_with_its_terminal_and_leaves_nothing(tmp_path: Path) -> None:
         process.kill()
     assert list(temporary.iterdir()) == []
     assert errors.read_text() == ""
+
+
+def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    needs("nohup")
+    with running(tmp_path, "nohup") as demo:
+        demo.process.send_signal(signal.SIGHUP)
+        page = re.search(r"http://localhost:\d+/sign-in/alice\S+", demo.guide)
+        assert page is not None
+        demo.sign_in(page[0], "alice@example.com")

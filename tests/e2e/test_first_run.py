@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +22,7 @@ from tests.e2e.first_run import FirstRun, answers, first_run, secret
 from tests.e2e.test_faults import replies
 from tests.servers.daemons import free_ports
 from tests.servers.needed import absent
-from tests.servers.packages import axe_core
+from tests.servers.packages import axe_core, needs
 
 pytestmark = [pytest.mark.servers, pytest.mark.browser]
 
@@ -98,6 +99,28 @@ def to_summary(page: Page, run: FirstRun, world: World, accounts: str = ALICE) -
 def login_at(ports: list[int], password: str) -> Login:
     imap, pop3, smtp = ports
     return Login(imap, pop3, smtp, ALICE, password)
+
+
+def wanted(world: World, run: FirstRun) -> dict[str, Any]:
+    """A configuration that the bridge can start with, as somebody writes it meanwhile."""
+    return {
+        "providers": {"gmail": world.providers()["gmail"] | {"redirect_uri": f"{run.base}/"}},
+        "accounts": [{"address": ALICE, "provider": "gmail"}],
+        "listeners": {
+            protocol: f"127.0.0.1:{port}"
+            for protocol, port in zip(("imap", "pop3", "smtp"), free_ports(3), strict=True)
+        },
+        "console": f"localhost:{run.port}",
+        "store": {"path": str(run.home / "store"), "key_file": str(run.home / "key")},
+    }
+
+
+def put(configuration: dict[str, Any], place: Path) -> None:
+    """Whole at once: it is looked for all the time."""
+    staged = place.with_suffix(".new")
+    staged.write_text(yaml.safe_dump(configuration))
+    staged.chmod(0o600)
+    staged.rename(place)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with JavaScript", "without"])
@@ -259,6 +282,18 @@ def test_it_ends_with_its_terminal_also_after_a_configuration_that_cannot_be_use
     assert run.process.wait(15) == 0
 
 
+def test_under_nohup_it_outlives_its_terminal_and_then_reads_the_file_again(world: World, tmp_path: Path) -> None:
+    needs("nohup")
+    with first_run(tmp_path, starter=("nohup",)) as run:
+        assert run.process is not None
+        run.process.send_signal(signal.SIGHUP)
+        run.config.parent.mkdir()
+        put(wanted(world, run), run.config)
+        run.wait_for("bridge.up")
+        run.process.send_signal(signal.SIGHUP)
+        run.wait_for("configuration.read")
+
+
 def test_a_stranger_gets_nothing(run: FirstRun) -> None:
     for path in ("/", "/setup", "/setup/provider", "/setup/accounts", "/setup/summary", "/welcome", "/accounts/x"):
         status, said = run.ask(path)
@@ -282,10 +317,7 @@ def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: Wo
     section = written["providers"]["mail"]
     section["client_secret"] = secret(world)
     run.config.parent.mkdir()
-    staged = run.config.with_suffix(".new")
-    staged.write_text(yaml.safe_dump(written))
-    staged.chmod(0o600)
-    staged.rename(run.config)
+    put(written, run.config)
     before = run.config.read_text()
     run.wait_for("bridge.up")
     page.click("text=Write it and start")
@@ -300,31 +332,14 @@ def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: Wo
 
 def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, world: World) -> None:
     """From when the bridge runs; a file that cannot be written is said where everything was until then."""
-    wanted = {
-        "providers": {"gmail": world.providers()["gmail"] | {"redirect_uri": f"{run.base}/"}},
-        "accounts": [{"address": ALICE, "provider": "gmail"}],
-        "listeners": {
-            protocol: f"127.0.0.1:{port}"
-            for protocol, port in zip(("imap", "pop3", "smtp"), free_ports(3), strict=True)
-        },
-        "console": f"localhost:{run.port}",
-        "store": {"path": str(run.home / "store"), "key_file": str(run.home / "key")},
-        "log": {"file": str(run.home / "logs" / "mail-bridge.log")},
-    }
-
-    def write() -> None:
-        staged = run.config.with_suffix(".new")
-        staged.write_text(yaml.safe_dump(wanted))
-        staged.chmod(0o600)
-        staged.rename(run.config)
-
+    logging = wanted(world, run) | {"log": {"file": str(run.home / "logs" / "mail-bridge.log")}}
     (run.home / "logs").touch()
     run.config.parent.mkdir()
-    write()
+    put(logging, run.config)
     run.wait_for("setup.cannot_start")
     run.wait_for("mail-bridge.log cannot be written")
     (run.home / "logs").unlink()
-    write()
+    put(logging, run.config)
     run.wait_for("log.goes_on")
     while "bridge.up" not in (run.home / "logs" / "mail-bridge.log").read_text():
         threading.Event().wait(0.02)

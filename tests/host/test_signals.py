@@ -74,6 +74,33 @@ def test_one_that_comes_before_anybody_listens_is_kept_and_handlers_are_put_back
     assert lines("plain", signal.SIGHUP, signal.SIGINT) == ["ready", "reload", "stop", "put back"]
 
 
+HUNG_UP = """
+import asyncio, signal
+from bridge.host.signals import outlives_terminal, reload_on_signal
+
+async def work():
+    heard = asyncio.Event()
+    with reload_on_signal(heard.set):
+        signal.raise_signal(signal.SIGHUP)
+        await heard.wait()
+
+print(outlives_terminal(), flush=True)
+asyncio.run(work())
+print(outlives_terminal(), flush=True)
+signal.raise_signal(signal.SIGHUP)
+print("alive")
+"""
+
+
+def test_what_nohup_promises_holds_again_once_nobody_listens_any_more() -> None:
+    """The end of a bridge takes seconds; the loop leaves the system's default, by which SIGHUP cuts it off."""
+    program = [sys.executable, "-c", HUNG_UP]
+    plain = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert (plain.returncode, plain.stdout.split()) == (-signal.SIGHUP, ["False", "False"])
+    disowned = subprocess.run(["nohup", *program], capture_output=True, text=True, timeout=60, check=False)
+    assert (disowned.returncode, disowned.stdout.split()) == (0, ["True", "True", "alive"])
+
+
 INTERRUPTED = """
 import asyncio, os, signal
 from bridge.host.signals import run_until_interrupted

@@ -36,7 +36,7 @@ from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.questions import SECRETS
-from bridge.ui.cli.run import LOOK_SECONDS, Beside, Followed, Orders, check_store, run_beside, serve_until
+from bridge.ui.cli.run import LOOK_SECONDS, Beside, Followed, Orders, check_store, hang_up, run_beside, serve_until
 from bridge.ui.cli.session import (
     DONE,
     CannotStart,
@@ -94,12 +94,7 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
     doors = Doors([sock.dup() for sock in sockets])
     start = Start(settings, keeper, sockets, doors, page, served, administrators)
     orders = Orders()
-
-    def hang_up() -> None:
-        """SIGHUP. While there is no file to read again it is the terminal that was closed."""
-        (orders.stop if start.followed is None else orders.reload).set()
-
-    with beside.orders(orders.stop.set, hang_up):
+    with beside.orders(orders.stop.set, lambda: hang_up(orders, beside, start.followed)):
         async with AsyncExitStack() as bridge, asyncio.TaskGroup() as group:
             companion = group.create_task(run_beside(beside, lambda: start.served, orders.stop))
             async with page.serving(doors):

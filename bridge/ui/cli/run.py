@@ -29,7 +29,7 @@ from bridge.host.console_window import held_by_no_click
 from bridge.host.hardening import say_where_it_crashed
 from bridge.host.paths import config_candidates, config_file, is_there
 from bridge.host.service import service_manager
-from bridge.host.signals import Order, reload_on_signal, stop_on_signal
+from bridge.host.signals import Order, outlives_terminal, reload_on_signal, stop_on_signal
 from bridge.host.users import load_directory
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
@@ -102,6 +102,11 @@ def has_person() -> bool:
 class Beside(Protocol):
     """What the bridge shares its process with: who gives it orders, and what runs along."""
 
+    @property
+    def outlives_terminal(self) -> bool:
+        """Whoever started the program wants that, as `nohup` does."""
+        ...
+
     def orders(self, stop: Order, reload: Order) -> AbstractContextManager[None]:
         """Both are called on the running loop, from now on."""
         ...
@@ -116,6 +121,9 @@ Serve = Callable[[Settings, Beside], Coroutine[Any, Any, int]]
 
 class Terminal:
     """Nothing but signals."""
+
+    def __init__(self) -> None:
+        self.outlives_terminal = outlives_terminal()
 
     @contextlib.contextmanager
     def orders(self, stop: Order, reload: Order) -> Iterator[None]:
@@ -216,9 +224,7 @@ async def _until_stopped(
 ) -> None:
     """Serve; follow changes of the configuration if there is a file. `greet` once orders are heard."""
     orders = Orders()
-    # Without a file there is nothing to read again: SIGHUP is the terminal that was closed.
-    reload = orders.stop if followed is None else orders.reload
-    with beside.orders(orders.stop.set, reload.set):
+    with beside.orders(orders.stop.set, lambda: hang_up(orders, beside, followed)):
         greet()
         async with asyncio.TaskGroup() as group:
             companion = group.create_task(run_beside(beside, lambda: served, orders.stop))
@@ -232,6 +238,17 @@ class Orders:
 
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     reload: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def hang_up(orders: Orders, beside: Beside, followed: Followed | None) -> None:
+    """SIGHUP. While there is no file to read again it is the terminal that was closed, which `nohup` outlives.
+
+    With a file it is the order to reload, under `nohup` too: whoever leaves a bridge behind so sends it that.
+    """
+    if followed is not None:
+        orders.reload.set()
+    elif not beside.outlives_terminal:
+        orders.stop.set()
 
 
 async def serve_until(app: App, orders: Orders, followed: Followed | None) -> None:

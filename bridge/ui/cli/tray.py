@@ -22,7 +22,7 @@ from bridge.host import clipboard
 from bridge.host.autostart import autostart
 from bridge.host.desktop import desktop_name
 from bridge.host.paths import is_machines, runtime_dir
-from bridge.host.signals import Order, Relay
+from bridge.host.signals import Order, Relay, outlives_terminal
 from bridge.host.sole import sole
 from bridge.ui.cli.session import (
     DONE,
@@ -166,6 +166,7 @@ class Companion:
             raise CannotStart(problem.said or str(problem)) from problem
         desktop = Desktop(autostart(arguments), clipboard.copy)
         self._tray = Tray(self._icon, desktop, words, is_alone=is_alone)
+        self.outlives_terminal = outlives_terminal()
         self._relay = Relay()
         if not self._icon.has_place:
             click.echo(words.no_tray(), err=True)

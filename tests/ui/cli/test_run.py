@@ -38,6 +38,7 @@ class Editor:
     file: Path
     deletes_first: bool
     """As some do: for a moment there is no file."""
+    outlives_terminal: bool = False
 
     @contextmanager
     def orders(self, stop: Order, reload: Order) -> Iterator[None]:
