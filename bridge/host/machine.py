@@ -7,6 +7,7 @@ import socket
 import sys
 
 from bridge.doctor.machine import Machine, Telling
+from bridge.host import users
 from bridge.host.callers import owner_of, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.holders import excluded_ports, holder_of
@@ -59,16 +60,14 @@ def tells_users() -> Telling:
 
 
 def has_user(name: str) -> bool | None:
-    """By name or number; None on Windows, where a domain may know more than we are told."""
+    """By name or number; None where that cannot be said: the directory cannot look just now, or it is Windows, where a
+    domain may know more than we are told."""
     if sys.platform == "win32":
         return None
-    import pwd  # not on Windows
-
     try:
-        pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
-    except (KeyError, OverflowError):
-        return False
-    return True
+        return bool(users.name_of(name) if name.isdecimal() else users.id_of(name))
+    except NotDone:
+        return None
 
 
 def has_program(name: str) -> bool:

@@ -23,6 +23,8 @@ FIRST_ROOM, MOST_ROOM = 4096, 1024 * 1024
 """Octets for one user's entry."""
 NOBODYS_NUMBER = 2**31 - 2
 """A number that no user has."""
+NUMBERS = 2**32
+"""A uid_t is one of so many."""
 
 
 class _Entry(ctypes.Structure):
@@ -38,7 +40,8 @@ class _Entry(ctypes.Structure):
 
 def name_of(user_id: str) -> str:
     """Empty if nobody has this number. Blocks. Raises: NotDone."""
-    entry = _found("getpwuid_r", ctypes.c_uint(int(user_id)))
+    number = int(user_id)
+    entry = _found("getpwuid_r", ctypes.c_uint(number)) if number < NUMBERS else None
     return entry[0] if entry is not None else ""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bridge.host import users
+from bridge.host.machine import has_user
 from bridge.threads import NotDone
 from tests.host.limits import out_of_descriptors
 
@@ -42,6 +43,7 @@ def test_all_users_of_the_machine_by_number_and_by_name() -> None:
 
 def test_a_number_and_a_name_that_nobody_has_are_known_not_to_have_one() -> None:
     assert users.name_of(NOBODYS) == ""
+    assert users.name_of(str(2**32)) == "", "and is not root's"
     assert users.id_of("mb-nobody-at-all") == ""
 
 
@@ -53,6 +55,7 @@ def test_a_directory_that_does_not_answer_is_not_taken_for_one_without_that_user
     for ask in (users.name_of, users.id_of):
         with pytest.raises(NotDone, match=os.strerror(problem)):
             ask(NOBODYS)
+    assert has_user("alice") is None, "nor does `check` say that there is none"
 
 
 @pytest.mark.parametrize("problem", sorted(users.NOBODY))
