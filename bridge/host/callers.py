@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from bridge.host.users import SHORT
 from bridge.model import Caller, Ends
+from bridge.shortage import is_short
 from bridge.threads import NotDone, Threads
 
 Answer = TypeVar("Answer")
@@ -210,7 +210,7 @@ def _is_of_this_machine(host: str) -> bool:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((host, 0))
     except OSError as problem:
-        if problem.errno in SHORT:
+        if is_short(problem):
             raise NotDone(problem.strerror or str(problem)) from problem
         return False
     return True

@@ -13,8 +13,8 @@ from pathlib import Path
 from bridge.host import users
 from bridge.host.callers import NotAtOnce, Owner
 from bridge.host.sock_diag import HELD, Kernel, Unknown, packed
-from bridge.host.users import SHORT
 from bridge.model import Ends
+from bridge.shortage import is_short
 from bridge.threads import NotDone
 
 PROC = Path("/proc")
@@ -61,7 +61,7 @@ class Linux:
             try:
                 table = (PROC / "net" / name).read_bytes()
             except OSError as problem:
-                if problem.errno in SHORT:
+                if is_short(problem):
                     raise NotDone(str(problem)) from problem
                 continue
             if (found := find_in_table(table, ends)) is not None:
@@ -79,7 +79,7 @@ class Linux:
         try:
             return main_user(SUBORDINATES.read_text("utf-8", "replace"), user_id)
         except OSError as problem:
-            if problem.errno in SHORT:
+            if is_short(problem):
                 raise NotDone(str(problem)) from problem
             return user_id
 

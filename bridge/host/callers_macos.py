@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from bridge.host import users
 from bridge.host.callers import NotAtOnce, Owner
 from bridge.model import Ends
+from bridge.shortage import SHORT
 from bridge.threads import NotDone
 
 LIST = b"net.inet.tcp.pcblist_n"
@@ -112,7 +113,7 @@ def _connections() -> bytes:
         buffer = ctypes.create_string_buffer(size.value)
         if libc.sysctlbyname(LIST, buffer, ctypes.byref(size), None, 0) == 0:
             return buffer.raw[: size.value]
-    if ctypes.get_errno() in users.SHORT:  # ENOMEM: or it has grown at each try
+    if ctypes.get_errno() in SHORT:  # ENOMEM: or it has grown at each try
         raise NotDone(os.strerror(ctypes.get_errno()))
     return b""
 

@@ -13,10 +13,9 @@ import os
 import sys
 import threading
 
+from bridge.shortage import is_short
 from bridge.threads import NotDone
 
-SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""This process, or the system, has no descriptor or no memory for a question; soon it may."""
 NOBODY = frozenset({0, errno.ENOENT, errno.ESRCH})
 """What getpwuid_r(3) returns where there is no such user."""
 FIRST_ROOM, MOST_ROOM = 4096, 1024 * 1024
@@ -55,7 +54,7 @@ def load_directory() -> None:
     """In a thread that nobody waits for: look somebody up whom no part of the directory knows.
 
     The C library loads each part (sssd's, LDAP's, a domain's) when it is first needed. If this fails for want of a
-    descriptor, glibc does not try again in the same process, whose users these are would be nobody to it.
+    descriptor, glibc does not try again as long as the process lives, to which that part's users are nobody then.
     """
     if sys.platform != "win32":
         with contextlib.suppress(RuntimeError):  # no thread: it is loaded when it is needed
@@ -101,5 +100,5 @@ def _must_have_descriptors() -> None:
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as problem:
-        if problem.errno in SHORT:
+        if is_short(problem):
             raise NotDone(problem.strerror or str(problem)) from problem

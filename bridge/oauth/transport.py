@@ -7,7 +7,6 @@ keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
 from __future__ import annotations
 
 import base64
-import errno
 import io
 import socket
 import ssl
@@ -40,6 +39,7 @@ from bridge.dialing import connected, look_up
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.oauth.retry_after import RetryAfter
+from bridge.shortage import is_short
 
 BODY_LIMIT = 256 * 1024
 """Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: what is larger is not an answer of these."""
@@ -49,9 +49,6 @@ CHUNK = 16 * 1024
 
 OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
 """OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
-
-OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""File descriptors and memory."""
 
 BUSY = frozenset({408, 425, 429})
 """Statuses below 500 that say `later` and nothing about the grant."""
@@ -302,7 +299,7 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
             return said("{host} cannot be found (DNS): there is no network, or the name is wrong.", host=host)
         if isinstance(cause, ConnectionRefusedError):
             return said("{host} refuses the connection.", host=host)
-        if _is_ours(cause):
+        if is_short(cause):
             return said("{place} cannot be reached: {reason}", place=host, reason=system_reason(cause))
         if isinstance(cause, (ConnectTimeoutError, requests.ConnectTimeout)):
             return said("{host} cannot be reached: no network, or a firewall.", host=host)
@@ -346,9 +343,4 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
             seen.append(error)
             waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
     telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # more than the wrappers around them
-    yield from sorted(seen, key=lambda error: not isinstance(error, telling) and not _is_ours(error))
-
-
-def _is_ours(problem: BaseException) -> bool:
-    """True where this machine has too little of something: no network and no firewall is to be looked for."""
-    return isinstance(problem, OSError) and problem.errno in OURS
+    yield from sorted(seen, key=lambda error: not isinstance(error, telling) and not is_short(error))

@@ -50,6 +50,7 @@ from tests.relay.scripted import (
     refuses,
     scripted,
 )
+from tests.relay.slow_system import GONE, SlowSystem
 
 pytestmark = pytest.mark.usefixtures("everything_is_closed")
 
@@ -277,15 +278,8 @@ async def test_who_could_not_be_looked_up_for_a_place_is_looked_up_again_for_the
 
 
 async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_port_since(trust: Trust) -> None:
-    asked, answer, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    system, over = SlowSystem(Caller("carol", "1002")), asyncio.Event()
     found: list[Caller] = []
-
-    async def caller_of(ends: Ends | None) -> Caller:
-        if ends is None:
-            return Caller(unknown="gone")
-        asked.set()
-        await answer.wait()
-        return Caller("carol", "1002")
 
     async def who(login: Login, caller: AskCaller) -> Account:
         found.append(await caller())
@@ -293,15 +287,15 @@ async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_por
         raise LoginRefused("wrong password")
 
     with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
-        bridge.services = replace(bridge.services, caller_of=caller_of, who=who)
+        bridge.services = replace(bridge.services, caller_of=system.caller_of, who=who)
         async with bridge.serving() as (client, _):
             await greeted(client, Protocol.IMAP)
             await client.say(*login_lines(Protocol.IMAP))
-            await asked.wait()
+            await system.asked.wait()
             client.reset()
-            answer.set()
+            system.answer.set()
             await over.wait()
-    assert found == [Caller(unknown="gone")]
+    assert found == [GONE]
 
 
 async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(trust: Trust) -> None:

@@ -30,6 +30,7 @@ from bridge.workers.process import Process
 from bridge.workers.running import RunningWorker
 from bridge.workers.wire import Manner, pack
 from tests.clocks import ManualClock
+from tests.relay.slow_system import GONE, SlowSystem
 from tests.relay.sockets import close_with_reset
 
 ACCOUNT = Account("alice@example.com", "it", "alice@example.com", {})
@@ -216,29 +217,21 @@ async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() ->
 
 
 async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_port_since() -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
-    found: list[Caller] = []
-
-    async def caller_of(ends: Ends | None) -> Caller:
-        if ends is None:
-            return Caller(unknown="gone")
-        asked.set()
-        await answer.wait()
-        return CAROL
+    system, found = SlowSystem(CAROL), list[Caller]()
 
     async def who(_: Login, caller: AskCaller) -> Account:
         found.append(await caller())
         raise BridgeError("enough")
 
-    async with serving(services=Services(who, never, Turns(), ConnectionCap(), caller_of)) as bench:
+    async with serving(services=Services(who, never, Turns(), ConnectionCap(), system.caller_of)) as bench:
         crm = socket.create_connection(bench.where)
         conn = await bench.started[0].handed()
         bench.started[0].say("ask", 1, "login", conn, pack(LOGIN))
-        await asked.wait()
+        await system.asked.wait()
         close_with_reset(crm)
-        answer.set()
+        system.answer.set()
         await turns_until(lambda: bool(found))
-    assert found == [Caller(unknown="gone")]
+    assert found == [GONE]
 
 
 async def test_who_comes_in_the_moment_of_a_workers_end_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
