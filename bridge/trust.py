@@ -40,7 +40,7 @@ def unusable(ca_file: str | None, problem: OSError) -> Diagnosis:
     """What people are to be told where client_context() has raised this."""
     # An SSLError is an OSError whose number is OpenSSL's, not the system's.
     is_content = isinstance(problem, ssl.SSLError)
-    reason = said("there is no certificate in PEM, or a damaged one") if is_content else system_reason(problem)
+    reason = said("there is no certificate in PEM, or a damaged one") if is_content else system_reason(problem, ca_file)
     place = said("those of this system") if ca_file is None else f"ca_file {ca_file}"
     return Diagnosis.of("trust.unusable", place=place, reason=reason)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import socket
 from typing import Final
 
@@ -26,6 +28,25 @@ _REASONS: Final = {
     errno.EHOSTUNREACH: said("No route to host"),
 }
 
+_WINDOWS: Final = {
+    64: errno.ECONNRESET,
+    121: errno.ETIMEDOUT,
+    1225: errno.ECONNREFUSED,
+    1231: errno.ENETUNREACH,
+    1232: errno.EHOSTUNREACH,
+    1236: errno.ECONNABORTED,
+}
+"""ERROR_NETNAME_DELETED, _SEM_TIMEOUT, _CONNECTION_REFUSED, _NETWORK_UNREACHABLE, _HOST_UNREACHABLE and
+_CONNECTION_ABORTED: what overlapped calls say of a connection; their `errno` is EINVAL. Those of Windows Sockets have
+one of their own."""
+
+_ONE_OF_SEVERAL: Final = re.compile(
+    r"\[(?:WinError (\d+)|Errno (\d+))\] (.*?)(?=, \[(?:WinError|Errno) \d|$)", re.DOTALL
+)
+
+_CALLS_DIRECTORIES_FORBIDDEN: Final = os.name == "nt"
+"""To whoever opens one as a file, Windows says "permission denied"."""
+
 _NAMES: Final = {
     getattr(socket, "EAI_NODATA", socket.EAI_NONAME): said("No address associated with hostname"),  # not everywhere
     socket.EAI_NONAME: said("Name or service not known"),
@@ -34,17 +55,32 @@ _NAMES: Final = {
 }
 
 
-def system_reason(error: BaseException) -> Said:
+def system_reason(error: BaseException, file: str | None = None) -> Said:
     """For the end of a sentence; the system's own words for what is rare. Not for errors with another number than the
-    system's: SSLError, gaierror."""
+    system's: SSLError, gaierror. `file`: what was opened, where the error itself does not say."""
     if isinstance(error, OSError):
-        if (known := _REASONS.get(error.errno or 0)) is not None:
+        is_forbidden = isinstance(error, PermissionError)
+        if is_forbidden and _CALLS_DIRECTORIES_FORBIDDEN and os.path.isdir(error.filename or file or ""):
+            return _REASONS[errno.EISDIR]
+        number = _WINDOWS.get(getattr(error, "winerror", None) or 0) or error.errno or 0
+        if (known := _REASONS.get(number)) is not None:
             return known
-        if isinstance(error, ConnectionRefusedError):  # Windows has two numbers for it, and this is the other one
+        if isinstance(error, ConnectionRefusedError):  # asyncio's own, without a number
             return _REASONS[errno.ECONNREFUSED]
         if error.strerror:
             return quoted(error.strerror)
     return as_said(type(error).__name__)
+
+
+def told_reasons(text: str) -> tuple[Said, ...]:
+    """Of several errors at once, which asyncio and its like put into one text, "[Errno 111] …, [WinError 1231] …": each
+    reason once. Empty if there is none in it."""
+    return tuple(dict.fromkeys(_reason(*found.groups()) for found in _ONE_OF_SEVERAL.finditer(text)))
+
+
+def _reason(windows: str | None, posix: str | None, words: str) -> Said:
+    number = int(posix or _WINDOWS.get(int(windows or 0)) or windows or 0)
+    return _REASONS.get(number) or quoted(os.strerror(number) if posix else words)
 
 
 def name_reason(error: OSError | UnicodeError) -> Said:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import socket
 import ssl
 from collections import deque
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from bridge.advice import mail
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, quoted, said
-from bridge.advice.system import name_reason, system_reason
+from bridge.advice.system import name_reason, system_reason, told_reasons
 from bridge.advice.tls import tls_reason
 from bridge.dialing import look_up, race
 from bridge.errors import (
@@ -240,11 +238,10 @@ def _unreached(problem: OSError) -> Said:
     if problem.errno or isinstance(problem, ConnectionRefusedError):
         return system_reason(problem)
     # Of addresses that fail in different ways, as those of IPv6 do in an office without it, there is a text alone.
-    numbers = dict.fromkeys(map(int, re.findall(r"\[Errno (\d+)\]", str(problem))))
-    reasons = [system_reason(OSError(number, os.strerror(number))) for number in numbers]
+    reasons = told_reasons(str(problem))
     if not reasons:
         return quoted(str(problem) or type(problem).__name__)
-    names = [f"reason_{number}" for number in numbers]
+    names = [f"reason_{number}" for number in range(len(reasons))]
     return Said(", ".join(f"{{{name}}}" for name in names), tuple(zip(names, reasons, strict=True)))
 
 
