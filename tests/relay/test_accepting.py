@@ -85,6 +85,7 @@ async def test_where_no_descriptor_is_left_it_says_so_and_takes_the_client_later
 
 
 @pytest.mark.usefixtures("loop_that")
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on descriptors")
 async def test_meanwhile_it_does_not_try_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
     async with accepted() as (where, clients, troubles):

@@ -9,6 +9,7 @@ import itertools
 import random
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -321,6 +322,7 @@ async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], cont
     scene.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks, whose errors end them")
 async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
     contexts: Contexts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
@@ -32,6 +33,8 @@ from bridge.workers.wire import Manner, pack
 from tests.clocks import ManualClock
 from tests.relay.slow_system import GONE, SlowSystem
 from tests.relay.sockets import close_with_reset
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
 ACCOUNT = Account("alice@example.com", "it", "alice@example.com", {})
 LOGIN = Login(Protocol.IMAP, ACCOUNT.address, Secret(b"CANARY-password"))
