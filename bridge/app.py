@@ -26,6 +26,7 @@ from bridge.advice.said import Said, Translate
 from bridge.clock import Clock, SystemClock
 from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of, until_restart
 from bridge.config.endpoints import smtp_endpoints
+from bridge.config.in_force import not_in_force, refusal
 from bridge.config.load import LoadedConfig
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
@@ -109,8 +110,10 @@ class App:
     def __init__(self, loaded: LoadedConfig, surroundings: Surroundings) -> None:
         clock, callers = surroundings.clock, surroundings.caller_of
         self._loaded = loaded
-        self._console = loaded.config.console
-        """Until the restart; a reload does not move it."""
+        self._started = loaded.config
+        """As of the start: a reload moves neither console nor store, and starts no worker."""
+        self._refused: Diagnosis | None = None
+        """Why the file that is there by now is not in force."""
         self._surroundings = surroundings
         self._clock = clock
         self._bus = NoticeBus()
@@ -255,12 +258,12 @@ class App:
         self._ports.look()
         for listener in self._ports.change(change.listeners_to_close, change.listeners_to_open):
             self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
-        self._loaded = loaded
+        self._loaded, self._refused = loaded, None
         self._directory = Directory(new)
         for name in (*change.providers_removed, *change.grants_invalidated):
             self._authorizations.drop_provider(name)
         outdated = (*change.providers_removed, *change.providers_changed, *change.grants_invalidated)
-        self._providers.change(outdated, until_restart(new, self._console))
+        self._providers.change(outdated, until_restart(new, self._started.console))
         self._authorizations.drop_changed()
         self._secrets.look()
         self.tell_workers()
@@ -269,6 +272,11 @@ class App:
             event("configuration.applied", summary=summary)
             self._bus.publish(Reloaded(summary))
         return summary
+
+    def refused(self, problem: BridgeError) -> None:
+        """A changed configuration cannot be put in force. The administrator is told until one can, or the file is again
+        what it was."""
+        self._refused = refusal(problem)
 
     def tell_workers(self) -> None:
         """Call when something has changed that they go by: the configuration, or how this process logs."""
@@ -326,12 +334,14 @@ class App:
     # --- what the doctor looks at -------------------------------------------------------------------------------
 
     async def _diagnose(self) -> tuple[Finding, ...]:
+        from bridge.doctor.configuration import running_findings
         from bridge.doctor.ports import OURS
 
         ports = {(listener.protocol.value, listener.address.port) for listener in configured_listeners(self._config)}
-        taken = frozenset({*ports, ("console", self._console.port)})
+        taken = frozenset({*ports, ("console", self._started.console.port)})
         async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
-            return await self.examination(held_ports=OURS if self.console_sockets else "", taken=taken).everything()
+            found = await self.examination(held_ports=OURS if self.console_sockets else "", taken=taken).everything()
+        return (*running_findings(self._warnings()), *found)
 
     def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
         """What the doctor can look at; `held_ports` and `taken` as there."""
@@ -357,7 +367,8 @@ class App:
 
         today = datetime.fromtimestamp(self._clock.now()).date()
         of_certificates = certificate_warnings(self._config, self._surroundings.authority_file, today)
-        return (*(one.diagnosis for one in self._secrets.expiring()), *of_certificates)
+        secrets = (one.diagnosis for one in self._secrets.expiring())
+        return (*not_in_force(self._refused, self._started, self._config), *secrets, *of_certificates)
 
 
 def _pool(count: int, surroundings: Surroundings, services: Services, manner: Callable[[], Manner]) -> Pool | None:

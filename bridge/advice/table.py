@@ -201,6 +201,14 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "more. The administrator of mail-bridge must make a new one at the provider, and configure it with "
                 "its last day."
             ),
+            "configuration.refused": (
+                "The configuration file has changed, and the change is not in force: {problem}. The administrator of "
+                "mail-bridge must see to it."
+            ),
+            "configuration.restart": (
+                "The configuration file has changed, and {settings} takes effect after a restart: the administrator of "
+                "mail-bridge must restart it."
+            ),
             "certificate.warning": (
                 "The certificate of {ports}: {problem}. The administrator of mail-bridge must see to it."
             ),

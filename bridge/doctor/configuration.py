@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from datetime import date
 
 from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said
 from bridge.config.expiry import expiring
+from bridge.config.in_force import REFUSED, RESTART
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok
@@ -40,6 +42,16 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
         for one in expiring(config, today)
     ]
     return right, *warned, *secrets
+
+
+def running_findings(warnings: Iterable[Diagnosis]) -> tuple[Finding, ...]:
+    """What the bridge that runs does not do although the file says so, of its warnings."""
+    of_file = {REFUSED: failed, RESTART: ok}
+    return tuple(
+        of_file[one.key]("configuration", "", one.advice.sentence, turn=Turn.APP_ADMIN, **dict(one.arguments))
+        for one in warnings
+        if one.key in of_file
+    )
 
 
 def problem_findings(problems: Iterable[Said]) -> tuple[Finding, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,3 +90,29 @@ def test_a_port_that_is_taken_is_refused_and_the_rest_stays(signed_in: Bridge) -
     reload(signed_in, "configuration.refused")
     signed_in.config["listeners"]["imap"] = before
     assert replies(signed_in.login(ALICE))["imap"] == "OK"
+
+
+def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_looks(signed_in: Bridge) -> None:
+    """And not only in a log that nobody may keep."""
+    listeners, told = signed_in.config["listeners"], "the change is not in force: "
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        signed_in.config["listeners"] = {**listeners, "imap": f"127.0.0.1:{port}"}
+        signed_in.config["workers"] = 3
+        reload(signed_in, "configuration.refused")
+        (warning,) = signed_in.json("status")["warnings"]
+        assert told in warning
+        assert str(port) in warning
+        for options in ((), ("--online",)):
+            (found,) = [one for one in signed_in.json_of("check", *options, code=2) if told in one["detail"]]
+            assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "failed", "app-admin")
+        signed_in.config["listeners"] = listeners
+        reload(signed_in, "workers: takes effect after a restart")
+    told = "workers takes effect after a restart"
+    (warning,) = signed_in.json("status")["warnings"]
+    assert told in warning
+    (found,) = [one for one in signed_in.json_of("check", code=0) if told in one["detail"]]
+    assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "ok", "app-admin")
+    del signed_in.config["workers"]
+    reload(signed_in, "configuration.read changes='workers: ")
+    signed_in.wait_until(lambda: signed_in.json("status")["warnings"] == [], "no warning any more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config.load import LoadedConfig, json_schema
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor.configuration import problem_findings
+from bridge.doctor.configuration import problem_findings, running_findings
 from bridge.doctor.places import word_findings
 from bridge.doctor.ports import RUNNING
 from bridge.doctor.report import Case, report
@@ -90,18 +91,29 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
     async with reach_running(settings) as control:
         if control is not None and online:
             return loaded, await control.diagnose()
-        taken = None if control is None else await _taken(control)
+        running = None if control is None else await _running(control)
         async with opened(loaded) as app:
-            word = word_findings(known_by(find_config(settings))) if control is None else ()
-            examination = app.examination(held_ports=RUNNING if control is not None else "", taken=taken)
-            return loaded, (*word, *await (examination.everything() if online else examination.basics()))
+            if running is None:
+                first, examination = word_findings(known_by(find_config(settings))), app.examination()
+            else:
+                first, examination = running.findings, app.examination(held_ports=RUNNING, taken=running.ports)
+            return loaded, (*first, *await (examination.everything() if online else examination.basics()))
 
 
-async def _taken(control: RemoteControl) -> frozenset[tuple[str, int]]:
-    """The ports that the running bridge has, which may not be those of the file. Raises: BridgeError."""
-    listeners = (await control.status()).listeners
-    ports = [(one.protocol, int(one.address.rpartition(":")[2])) for one in listeners]
-    return frozenset([*ports, ("console", control.port)])
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What the bridge that runs says of itself."""
+
+    ports: frozenset[tuple[str, int]]
+    """Those that it has, which may not be those of the file."""
+    findings: tuple[Finding, ...]
+
+
+async def _running(control: RemoteControl) -> _Running:
+    """Raises: BridgeError."""
+    status = await control.status()
+    ports = [(one.protocol, int(one.address.rpartition(":")[2])) for one in status.listeners]
+    return _Running(frozenset([*ports, ("console", control.port)]), running_findings(status.warnings))
 
 
 def _line(finding: Finding) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
 import os
 import secrets
 import socket
 import sys
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig, parse_config
-from bridge.errors import BridgeError, ConfigError, KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
+from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
 from bridge.host.console_window import held_by_no_click
 from bridge.host.hardening import say_where_it_crashed
@@ -33,9 +31,9 @@ from bridge.host.signals import Order, outlives_terminal, reload_on_signal, stop
 from bridge.host.users import load_directory
 from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, Notice
 from bridge.observe import logs
-from bridge.observe.supervisor import kept
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from bridge.ui.cli.following import Followed, loaded_once_open
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.session import (
     DONE,
@@ -46,7 +44,6 @@ from bridge.ui.cli.session import (
     find_config,
     in_loop,
     known_by,
-    load,
     opened,
     own_config,
     warn,
@@ -54,12 +51,6 @@ from bridge.ui.cli.session import (
 )
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, spoken
-
-LOOK_SECONDS = 2.0
-"""Between two looks at the configuration file."""
-RETRY_FIRST, RETRY_LAST = 10.0, 900.0
-"""Seconds until a file whose secrets are in a locked keyring is read again; doubled each time. Who was away when the
-prompt came, and dismisses it, must not find the next one at once."""
 
 
 @click.command(cls=Command)
@@ -136,29 +127,9 @@ class Terminal:
         await asyncio.Event().wait()
 
 
-Stamp = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """A configuration file whose changes are applied while the bridge serves."""
-
-    settings: Settings
-    path: Path
-    """Looked for once: in the moment in which an editor replaces it, it would not be found."""
-    seen: Stamp | None
-    """As it was before it was loaded: a start may take long, and what changes during it must not be overlooked."""
-
-    @classmethod
-    def from_now_on(cls, settings: Settings) -> Followed:
-        """Call before the file is loaded."""
-        path = find_config(settings)
-        return cls(settings, path, _stamp(path))
-
-
 async def _serve(settings: Settings, beside: Beside) -> int:
     followed = Followed.from_now_on(settings)
-    loaded = await _loaded(settings)
+    loaded = await loaded_once_open(settings)
     warn(loaded)
     log_as(settings, loaded, log_stream(loaded))
     async with opened(loaded) as app:
@@ -167,38 +138,6 @@ async def _serve(settings: Settings, beside: Beside) -> int:
         async with console(app, known_as=loaded.path) as served:
             await _until_stopped(app, served, beside, followed)
     return DONE
-
-
-async def _loaded(settings: Settings) -> LoadedConfig:
-    """As load(); a keyring that is locked just now is waited for: at login its owner may be asked for a password.
-
-    Raises: ConfigError for all else.
-    """
-    pauses = _pauses()
-    while True:
-        try:
-            return await asyncio.to_thread(load, settings)
-        except ConfigError as problem:
-            if not problem.may_pass:
-                raise
-            _refuse(problem)
-        pause = next(pauses)
-        service_manager.waits(pause)
-        await asyncio.sleep(pause)
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds between attempts at what passes by itself. Where a keyring is locked each may show a prompt, but not
-    while one is shown already."""
-    pause = RETRY_FIRST
-    while True:
-        yield pause
-        pause = min(2 * pause, RETRY_LAST)
-
-
-def _refuse(problem: ConfigError) -> None:
-    for line in problem.problems:
-        logs.trouble("configuration.refused", reason=line)
 
 
 async def check_store(app: App, loaded: LoadedConfig) -> None:
@@ -258,7 +197,7 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
     load_directory()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
-        following = [] if followed is None else [group.create_task(_kept_following(app, followed, orders.reload))]
+        following = [] if followed is None else [group.create_task(followed.follow(app, orders.reload))]
         along = [*following, group.create_task(service_manager.watched(SystemClock()))]
         logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
         service_manager.ready()
@@ -275,60 +214,6 @@ async def run_beside(beside: Beside, served: Callable[[], Served], stop: asyncio
     """What shares the process with the bridge; its end stops the bridge."""
     await beside.run(served)
     stop.set()
-
-
-async def _kept_following(app: App, followed: Followed, reload: asyncio.Event) -> None:
-    """Whatever becomes of a reload (no thread to read in, a bug): it costs nobody a session."""
-    await kept("configuration", functools.partial(_follow, app, followed, reload), SystemClock())
-
-
-async def _follow(app: App, followed: Followed, reload: asyncio.Event) -> None:
-    """Apply the configuration file whenever it has changed, and on SIGHUP; what cannot be used changes nothing, and is
-    tried again by itself where nobody has to correct it."""
-    settings, path, seen = followed.settings, followed.path, followed.seen
-    pauses: Iterator[float] | None = None
-    again_at = math.inf
-    while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await reload.wait()
-        found = _stamp(path)
-        is_changed = found not in (seen, None)  # None: an editor is replacing it
-        if not (reload.is_set() or is_changed or time.monotonic() >= again_at):
-            continue
-        if reload.is_set() or is_changed:
-            pauses = None
-        reload.clear()
-        seen, again_at = found, math.inf
-        service_manager.reloading()
-        try:
-            loaded = await asyncio.to_thread(load, settings)
-            stream = log_stream(loaded)
-            summary = app.apply(loaded)
-        except ConfigError as problem:
-            _refuse(problem)
-            if problem.may_pass or isinstance(problem.__cause__, OSError):
-                # A locked keyring; or a file that the system does not give just now: on Windows who saves it, or looks
-                # for viruses, may have it for a moment longer than its stamp tells.
-                pauses = pauses or _pauses()
-                again_at = time.monotonic() + next(pauses)
-        except BridgeError as problem:
-            logs.trouble("configuration.refused", reason=str(problem))
-        else:
-            log_as(settings, loaded, stream)
-            app.tell_workers()
-            logs.event("configuration.read", changes=summary or "none")
-        finally:
-            service_manager.ready()
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """Differs when the file was written or replaced."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _announce(notice: Notice) -> None:

@@ -6,11 +6,14 @@ import asyncio
 import errno
 import io
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,12 @@ from bridge.host import collector
 from bridge.host.service import service_manager
 from bridge.host.signals import Order
 from bridge.observe import supervisor
-from bridge.ui.cli import run, session
+from bridge.ui.cli import following, run, session
 from bridge.ui.cli.session import DONE, Served, Settings
 from tests.servers.daemons import free_ports
 
 CAROL = "carol@example.com"
+LOOK_SECONDS = 0.02
 
 
 @dataclass
@@ -36,34 +40,51 @@ class Editor:
     """Changes the file in the moment in which the bridge begins to hear orders: loaded long ago, followed from now."""
 
     file: Path
-    deletes_first: bool
-    """As some do: for a moment there is no file."""
+    way: str = "at once"
     outlives_terminal: bool = False
 
     @contextmanager
     def orders(self, stop: Order, reload: Order) -> Iterator[None]:
-        text = self.file.read_text()
-        self.text = text.replace("accounts:\n", f"accounts:\n  - {{address: {CAROL}, provider: demo}}\n")
-        if self.deletes_first:
-            self.file.unlink()
-        else:
-            self.file.write_text(self.text)
+        self.text = self.changed(self.file.read_text())
+        match self.way:
+            case "deletes first":  # as some do: for a moment there is no file
+                self.file.unlink()
+            case "slowly":  # as over a network: what is there by now is a configuration, too, with other ports
+                self.file.write_text(self.text[: self.text.index("listeners:")])
+            case _:
+                self.file.write_text(self.text)
         yield
+
+    def changed(self, text: str) -> str:
+        return text.replace("accounts:\n", f"accounts:\n  - {{address: {CAROL}, provider: demo}}\n")
 
     async def run(self, served: Callable[[], Served]) -> None:
         """Until the change is in force."""
-        if self.deletes_first:
+        if self.way == "deletes first":
             for _ in range(100):
                 await asyncio.sleep(0)
             self.file.write_text(self.text)
+        if self.way == "slowly":
+            await self._write_the_rest()
         async with RemoteControl.opened(served().control_url, served().token) as control, asyncio.timeout(20):
             while CAROL not in {account.address for account in (await control.status()).accounts}:
                 await asyncio.sleep(0.02)
 
+    async def _write_the_rest(self) -> None:
+        """Something between each two looks."""
+        with self.file.open("a") as file:
+            for character in self.text[self.text.index("listeners:") :]:
+                await asyncio.sleep(LOOK_SECONDS / 4)
+                file.write(character)
+                file.flush()
 
-async def serve_until_changed(directory: Path, monkeypatch: pytest.MonkeyPatch, *, deletes_first: bool = False) -> None:
+
+async def serve_until_changed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, editor: Callable[[Path], Editor] = Editor
+) -> None:
     """The whole command, in this process, until its editor has seen the change in force."""
-    monkeypatch.setattr(run, "LOOK_SECONDS", 0.02)
+    for seconds in ("LOOK_SECONDS", "REST_SECONDS"):
+        monkeypatch.setattr(following, seconds, LOOK_SECONDS)
     for module in (run, collector):  # this process has other tests to run
         monkeypatch.setattr(module, "spare_the_collector", lambda: None)
     for name in ("STATE_DIRECTORY", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
@@ -72,15 +93,18 @@ async def serve_until_changed(directory: Path, monkeypatch: pytest.MonkeyPatch, 
     async with demo_world(console, (imap, pop3, smtp)) as world:
         file = directory / "config.yaml"
         file.write_text(f"{world.yaml}store: {{key_file: '{directory / 'key'}'}}\n")
-        assert await run._serve(Settings(file, None), Editor(file, deletes_first)) == DONE
+        assert await run._serve(Settings(file, None), editor(file)) == DONE
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
-@pytest.mark.parametrize("deletes_first", [False, True])
-async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, deletes_first: bool
+@pytest.mark.parametrize("way", ["at once", "deletes first", "slowly"])
+async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, way: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await serve_until_changed(tmp_path, monkeypatch, deletes_first=deletes_first)
+    await serve_until_changed(tmp_path, monkeypatch, partial(Editor, way=way))
+    (applied,) = re.findall("configuration.applied.*", capsys.readouterr().err)
+    assert f"account {CAROL} added" in applied
+    assert "closed" not in applied
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
@@ -88,7 +112,7 @@ async def test_a_file_that_is_still_held_by_who_has_saved_it_is_read_a_moment_la
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Windows has that; and the file's stamp does not change when it is let go."""
-    monkeypatch.setattr(run, "RETRY_FIRST", 0.02)
+    monkeypatch.setattr(following, "RETRY_FIRST", 0.02)
     really_open, refusals = Path.open, iter(range(2))
 
     def held(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
@@ -114,7 +138,7 @@ async def test_a_reload_that_fails_in_a_way_that_nobody_thought_of_ends_no_sessi
             raise RuntimeError(trouble)
         return session.load(settings)
 
-    monkeypatch.setattr(run, "load", load)
+    monkeypatch.setattr(following, "load", load)
     await serve_until_changed(tmp_path, monkeypatch)
     said = capsys.readouterr().err
     assert said.count("helper.bug") == 1
@@ -133,10 +157,10 @@ async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(mo
             raise answer
         return answer
 
-    monkeypatch.setattr(run, "load", load)
-    monkeypatch.setattr(run, "RETRY_FIRST", 0.01)
+    monkeypatch.setattr(following, "load", load)
+    monkeypatch.setattr(following, "RETRY_FIRST", 0.01)
     monkeypatch.setattr(service_manager, "waits", asked.append)
-    loaded: object = await run._loaded(Settings(None, None))
+    loaded: object = await following.loaded_once_open(Settings(None, None))
     assert loaded == "loaded"
     assert asked == [0.01, 0.02]
 
@@ -155,3 +179,30 @@ def test_the_demos_message_needs_nothing_that_windows_has_not() -> None:
     assert line.startswith('cmd /c "(echo ')
     assert not {"'", "\\", "\n", "$"} & set(line)
     assert line.endswith('| curl.exe --user alice:word smtp://localhost:1587 --upload-file -"')
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
+async def test_a_change_that_wants_a_taken_port_is_in_force_once_that_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(following, "RETRY_FIRST", LOOK_SECONDS)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        class Mover(Editor):
+            def changed(self, text: str) -> str:
+                return re.sub("imap: 127.0.0.1:[0-9]+", f"imap: 127.0.0.1:{port}", text)
+
+            async def run(self, served: Callable[[], Served]) -> None:
+                async with RemoteControl.opened(served().control_url, served().token) as control, asyncio.timeout(20):
+                    while not (status := await control.status()).warnings:
+                        await asyncio.sleep(LOOK_SECONDS)
+                    (warning,) = status.warnings
+                    assert "the change is not in force: " in warning.told()
+                    assert str(port) in warning.told()
+                    other.close()
+                    while (status := await control.status()).warnings:
+                        await asyncio.sleep(LOOK_SECONDS)
+                    assert f"127.0.0.1:{port}" in {one.address for one in status.listeners}
+
+        await serve_until_changed(tmp_path, monkeypatch, Mover)

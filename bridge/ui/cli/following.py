@@ -1,0 +1,149 @@
+"""The configuration file while the bridge serves: what is saved is put in force, whole, or it is told why not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge.app import App
+from bridge.clock import SystemClock
+from bridge.config.load import LoadedConfig
+from bridge.errors import BridgeError, ConfigError
+from bridge.host.service import service_manager
+from bridge.observe import logs
+from bridge.observe.supervisor import kept
+from bridge.ui.cli.log_output import log_as, log_stream
+from bridge.ui.cli.session import Settings, find_config, load
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the configuration file."""
+REST_SECONDS = 1.0
+"""A file that has changed is read once it has stayed as it is for so long: half of one that is copied over a network
+may be a configuration, too, with other ports and without some `os_user`."""
+RETRY_FIRST, RETRY_LAST = 10.0, 900.0
+"""Seconds until a file whose secrets are in a locked keyring is read again; doubled each time. Who was away when the
+prompt came, and dismisses it, must not find the next one at once."""
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A configuration file whose changes are applied while the bridge serves."""
+
+    settings: Settings
+    path: Path
+    """Looked for once: in the moment in which an editor replaces it, it would not be found."""
+    seen: Stamp | None
+    """As it was before it was loaded: a start may take long, and what changes during it must not be overlooked."""
+
+    @classmethod
+    def from_now_on(cls, settings: Settings) -> Followed:
+        """Call before the file is loaded."""
+        path = find_config(settings)
+        return cls(settings, path, _stamp(path))
+
+    async def follow(self, app: App, reload: asyncio.Event) -> None:
+        """Until it is cancelled. Whatever becomes of a reload (no thread to read in, a bug) costs nobody a session."""
+        await kept("configuration", functools.partial(self._follow, app, reload), SystemClock())
+
+    async def _follow(self, app: App, reload: asyncio.Event) -> None:
+        """Apply the file whenever it has changed, and on SIGHUP; what cannot be used changes nothing, and is tried
+        again by itself where nobody has to correct it."""
+        seen = last = self.seen
+        pauses: Iterator[float] | None = None
+        again_at = math.inf
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS if last == seen else REST_SECONDS):
+                    await reload.wait()
+            found = _stamp(self.path)
+            is_at_rest, last = found == last, found
+            is_changed = found not in (seen, None)  # None: an editor is replacing it
+            is_due = is_changed or time.monotonic() >= again_at
+            if not (reload.is_set() or (is_due and is_at_rest)):
+                continue
+            if reload.is_set() or is_changed:
+                pauses = None
+            reload.clear()
+            seen, again_at = found, math.inf
+            if await self._read(app, found):
+                pauses = pauses or retry_pauses()
+                again_at = time.monotonic() + next(pauses)
+
+    async def _read(self, app: App, found: Stamp | None) -> bool:
+        """Returns: True if the same file may be usable a while later."""
+        service_manager.reloading()
+        try:
+            loaded = await asyncio.to_thread(load, self.settings)
+            if _stamp(self.path) == found:  # else it is being written; the next look finds that it has changed
+                self._apply(app, loaded)
+        except ConfigError as problem:
+            tell(problem)
+            app.refused(problem)
+            # A locked keyring; or a file that the system does not give just now: on Windows who saves it, or looks for
+            # viruses, may have it for a moment longer than its stamp tells.
+            return problem.may_pass or isinstance(problem.__cause__, OSError)
+        except BridgeError as problem:  # a port that another program has may be free a while later
+            logs.trouble("configuration.refused", reason=str(problem))
+            app.refused(problem)
+            return True
+        finally:
+            service_manager.ready()
+        return False
+
+    def _apply(self, app: App, loaded: LoadedConfig) -> None:
+        """Raises: BridgeError, ConfigError; then nothing has changed."""
+        stream = log_stream(loaded)
+        summary = app.apply(loaded)
+        log_as(self.settings, loaded, stream)
+        app.tell_workers()
+        logs.event("configuration.read", changes=summary or "none")
+
+
+async def loaded_once_open(settings: Settings) -> LoadedConfig:
+    """As load(); a keyring that is locked just now is waited for: at login its owner may be asked for a password.
+
+    Raises: ConfigError for all else.
+    """
+    pauses = retry_pauses()
+    while True:
+        try:
+            return await asyncio.to_thread(load, settings)
+        except ConfigError as problem:
+            if not problem.may_pass:
+                raise
+            tell(problem)
+        pause = next(pauses)
+        service_manager.waits(pause)
+        await asyncio.sleep(pause)
+
+
+def retry_pauses() -> Iterator[float]:
+    """Seconds between attempts at what passes by itself. Where a keyring is locked each may show a prompt, but not
+    while one is shown already."""
+    pause = RETRY_FIRST
+    while True:
+        yield pause
+        pause = min(2 * pause, RETRY_LAST)
+
+
+def tell(problem: ConfigError) -> None:
+    """Log each thing to change."""
+    for line in problem.problems:
+        logs.trouble("configuration.refused", reason=line)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Differs when the file was written or replaced."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
