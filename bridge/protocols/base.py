@@ -103,6 +103,11 @@ class ServerMachine(Protocol):
         """
         ...
 
+    @property
+    def has_more(self) -> bool:
+        """True if bytes are kept that the client has sent behind what was answered."""
+        ...
+
     def closed(self) -> list[Event]:
         """The client has ended its stream: nothing more will come."""
         ...

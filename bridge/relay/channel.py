@@ -84,6 +84,14 @@ class Channel(ABC):
     def ends(self) -> Ends | None:
         """Both addresses, asked of the socket or told by a balancer; None if the peer has gone or is not known."""
 
+    @property
+    @abstractmethod
+    def has_left(self) -> bool:
+        """True if the peer has gone (FIN, reset), and nothing of it is left. Takes nothing, and waits for nothing.
+
+        Not where the farewell of TLS is what is left: that is found by receiving it.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Say goodbye (close_notify, FIN) as far as that works without waiting, and release the socket. Idempotent."""
@@ -101,6 +109,16 @@ class Channel(ABC):
                 while taken < LINGER_OCTETS and (data := await self.receive_first(RECORD_SIZE)):
                     taken += len(data)
         self.close()
+
+
+def has_ended(sock: socket.socket) -> bool:
+    """True if no octet will come any more, and none is there."""
+    try:
+        return not socket.socket.recv(sock, 1, socket.MSG_PEEK)  # an SSLSocket's own takes no flags
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def ends_of(sock: socket.socket) -> Ends | None:

@@ -10,7 +10,7 @@ import ssl
 from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
-from bridge.relay.channel import RECORD_SIZE, Channel, ends_of
+from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
 
 
 class CompletionChannel(Channel):
@@ -111,6 +111,12 @@ class CompletionChannel(Channel):
     def ends(self) -> Ends | None:
         """See Channel."""
         return ends_of(self._socket) if self.is_direct else self.origin
+
+    @property
+    def has_left(self) -> bool:
+        """See Channel."""
+        is_taken = self._tls is not None and (self._incoming.pending or self._tls.pending())
+        return has_ended(self._socket) and not is_taken
 
     def close(self) -> None:
         """See Channel."""

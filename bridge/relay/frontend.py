@@ -79,6 +79,11 @@ class Frontend(Protocol):
         """
         ...
 
+    @property
+    def has_more(self) -> bool:
+        """True if the client has said something behind its login already."""
+        ...
+
     async def refuse(self, problem: BridgeError) -> None:
         """Say no in the protocol's words; login() may be called again. Raises: PeerGone."""
         ...
@@ -128,6 +133,11 @@ class MachineFrontend:
                 raise PeerGone("mail-bridge stops") from None
             await self._say_goodbye(self._machine.time_out())
             raise LimitReached("no login in time") from None
+
+    @property
+    def has_more(self) -> bool:
+        """See Frontend."""
+        return self._machine.has_more
 
     async def refuse(self, problem: BridgeError) -> None:
         """See Frontend. What the client pipelined behind its login is left to login(), within its time."""

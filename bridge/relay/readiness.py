@@ -13,7 +13,7 @@ from collections.abc import Callable
 from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
-from bridge.relay.channel import RECORD_SIZE, Channel, ends_of
+from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
 from bridge.relay.watching import watching_of
 
 PIECE = 128 * 1024
@@ -250,6 +250,11 @@ class ReadinessChannel(Channel):
     def ends(self) -> Ends | None:
         """See Channel."""
         return ends_of(self._socket) if self.is_direct else self.origin
+
+    @property
+    def has_left(self) -> bool:
+        """See Channel."""
+        return has_ended(self._socket) and not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending())
 
     def close(self) -> None:
         """See Channel."""

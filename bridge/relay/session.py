@@ -17,6 +17,7 @@ from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import splice
 from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
+from bridge.relay.wanted import while_wanted
 from bridge.relay.welcome import Serve, caller_at, nobody_knows
 
 LOGINS_PER_CONNECTION = 5
@@ -24,6 +25,9 @@ LOGINS_PER_CONNECTION = 5
 
 LAST_WORDS_SECONDS = 0.5
 """For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
+
+SHORT_SECONDS = 0.5
+"""A wait that no mail program gives up in."""
 
 _LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]", Protocol.SMTP: "421 4.7.0"}
 """In place of a greeting, before the reason."""
@@ -173,7 +177,7 @@ class Session:
         is_answered = False
         try:
             account = await self._who(login, self._ask_caller)
-            async with self._opened(account, login) as upstream:
+            async with self._opened(account, login, frontend) as upstream:
                 is_answered = True
                 leftover = await frontend.accept(upstream.ready)
                 unauthenticated.close()
@@ -198,12 +202,18 @@ class Session:
                 await frontend.refuse(BridgeStops())
 
     @asynccontextmanager
-    async def _opened(self, account: Account, login: Login) -> AsyncIterator[Opened]:
+    async def _opened(self, account: Account, login: Login, frontend: Frontend) -> AsyncIterator[Opened]:
         """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
         most = self._upstream.endpoint(account).connections
         limited = nullcontext() if most is None else self._turns.turn((self._protocol.value, account.address), most)
+        clock = asyncio.get_running_loop().time
+        came = clock()
         async with limited:
-            opened = await self._open(account, login)
+            # Of programs that give up sooner than the line moves, all would find their places taken by logins for those
+            # who have gone; but who ends only its sending, behind commands that it has sent along, waits for answers.
+            may_have_left = clock() - came > SHORT_SECONDS and not frontend.has_more
+            async with while_wanted(self._client) if may_have_left else nullcontext():
+                opened = await self._open(account, login)
             try:
                 yield opened
             finally:

@@ -164,6 +164,11 @@ class SmtpFrontend:
             self._discard()
             raise
 
+    @property
+    def has_more(self) -> bool:
+        """See Frontend."""
+        return len(self._lines) > 0
+
     async def refuse(self, problem: BridgeError) -> None:
         """See Frontend."""
         assert self._verdict is not None  # noqa: S101  only after login()

@@ -217,6 +217,10 @@ class _Script(Channel):
     def tls(self) -> ssl.SSLSocket | ssl.SSLObject | None:
         return None
 
+    @property
+    def has_left(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 

@@ -149,9 +149,14 @@ def login_lines(protocol: Protocol, password: str = PASSWORD) -> list[bytes]:
 
 async def log_in(client: MailClient, protocol: Protocol, password: str = PASSWORD) -> bytes:
     """The answer's last line."""
-    answer = await client.ask(*login_lines(protocol, password))
-    while answer.startswith((b"* ", b"+OK And")):
-        answer = await client.hear()
+    await client.say(*login_lines(protocol, password))
+    return await answered(client)
+
+
+async def answered(client: MailClient) -> bytes:
+    """The last line of the answer to a login."""
+    while (answer := await client.hear()).startswith((b"* ", b"+OK And")):
+        pass
     return answer
 
 

@@ -433,6 +433,10 @@ class MailClient:
         assert not self._received
         await self._channel.start_tls(context, server_hostname="localhost")
 
+    def say_no_more(self) -> None:
+        """FIN, and go on listening; on a plain connection."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """In order. Idempotent."""
         self._channel.close()

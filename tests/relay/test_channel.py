@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -120,6 +121,35 @@ async def test_a_reset_is_peer_gone(channels: tuple[Channel, Channel]) -> None:
     close_with_reset(left._socket)  # type: ignore[attr-defined]  # on purpose
     with pytest.raises(PeerGone):
         await right.receive()
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_who_has_left_is_seen_without_receiving(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool
+) -> None:
+    left, right = await shake_hands(channels, contexts) if with_tls else channels
+    assert not right.has_left
+    await left.send(b"one more thing")
+    left._socket.shutdown(socket.SHUT_WR)  # type: ignore[attr-defined]  # of TLS, too, without its farewell
+    while not select.select([right._socket], [], [], 0)[0]:  # type: ignore[attr-defined]
+        pass
+    assert not right.has_left, "that is still to be received"
+    assert await receive_exactly(right, 14) == b"one more thing"
+    await until(lambda: right.has_left)
+    assert await right.receive() == b"", "and the end was not taken"
+
+
+async def test_who_was_reset_has_left(channels: tuple[Channel, Channel]) -> None:
+    left, right = channels
+    close_with_reset(left._socket)  # type: ignore[attr-defined]  # on purpose
+    await until(lambda: right.has_left)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For what the kernel does in its own time."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
 from bridge.model import Account, Caller, Ends, Login, Protocol, TlsMode
+from bridge.relay import session, wanted
 from bridge.relay.channel import Channel
 from bridge.relay.limits import Turns
 from bridge.relay.session import LOGINS_PER_CONNECTION, AskCaller, Services, Session
@@ -26,6 +27,7 @@ from tests.relay.bridging import (
     TOKENS,
     Bridge,
     alone,
+    answered,
     blob,
     bridge_to,
     events,
@@ -615,6 +617,69 @@ async def test_a_client_that_leaves_while_it_waits_does_not_keep_the_turn(trust:
                 pass
             assert answer == ACCEPTED[Protocol.IMAP]
             assert await third.ask(b"bye") == b"farewell"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_whoever_gave_up_while_it_waited_is_not_logged_in(
+    trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of programs that give up sooner than the line moves, each would find its place taken for one who has gone."""
+    monkeypatch.setattr(session, "SHORT_SECONDS", 0.0)
+    script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    with scripted(script, script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
+        async with (
+            bridge.serving() as (first, _), bridge.serving() as (second, gone), bridge.serving() as (third, _)
+        ):  # fmt: skip
+            for client in (first, second, third):
+                await greeted(client, protocol)
+            await log_in(first, protocol)
+            for client in (second, third):
+                bridge.office.known.clear()
+                await client.say(*login_lines(protocol))
+                await bridge.office.known.wait()
+            second.close()
+            assert await first.ask(b"bye") == b"farewell"
+            assert await answered(third) == ACCEPTED[protocol]
+            assert gone.done()
+            assert await third.ask(b"bye") == b"farewell"
+        assert bridge.office.asked == [None, None], "no token, and so no dial, for the second"
+
+
+async def test_a_login_that_waited_ends_when_its_program_gives_up_meanwhile(
+    trust: Trust, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(session, "SHORT_SECONDS", 0.0)
+    monkeypatch.setattr(wanted, "LOOK_SECONDS", 0.01)
+    hold = Hold()
+    with (
+        scripted(held(Protocol.IMAP, trust, hold)) as server,
+        bridge_to(server, Protocol.IMAP, trust, connections=1) as bridge,
+    ):
+        async with bridge.serving() as (client, running):
+            await greeted(client, Protocol.IMAP)
+            await client.say(*login_lines(Protocol.IMAP))
+            assert await asyncio.to_thread(hold.reached.wait, 60)
+            client.reset()
+            await running
+            hold.until.set()
+        assert alone()
+    assert events(log)[-1]["reason"] == "the client has left while it waited for its turn"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_who_has_said_all_and_listens_on_is_served_after_its_wait(
+    trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands in one piece, then the end of what it sends: it wants the answers."""
+    monkeypatch.setattr(session, "SHORT_SECONDS", 0.0)
+    script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            await client.say(*login_lines(protocol), b"bye")
+            client.say_no_more()
+            assert await answered(client) == ACCEPTED[protocol]
+            assert await client.hear() == b"farewell"
 
 
 async def test_trap_32_a_refusal_after_the_message_reaches_the_mail_program_as_it_is(trust: Trust) -> None:

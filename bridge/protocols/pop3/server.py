@@ -56,6 +56,11 @@ class Pop3Server:
         self._buffer.append(data)
         return self._go_on()
 
+    @property
+    def has_more(self) -> bool:
+        """See ServerMachine."""
+        return len(self._buffer) > 0
+
     def closed(self) -> list[Event]:
         """Nobody is left to answer."""
         return []
