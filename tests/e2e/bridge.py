@@ -32,6 +32,8 @@ from tests.servers.daemons import free_ports
 START_SECONDS = 60
 STOP_SECONDS = 15
 CANARY = "CANARY"
+PYTHON = os.environ.get("MAIL_BRIDGE_TESTS_PYTHON", sys.executable)
+"""Another one than ours where scripts/wine.py has the program be Windows'."""
 
 Section = dict[str, Any]
 
@@ -274,7 +276,7 @@ class Bridge:
     # --- how it is called ---------------------------------------------------------------------------------------
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "bridge", "--config", str(self.directory / "config.yaml"), *arguments]
+        return [PYTHON, "-m", "bridge", "--config", str(self.directory / "config.yaml"), *arguments]
 
     @property
     def environ(self) -> dict[str, str]:
