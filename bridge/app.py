@@ -24,6 +24,7 @@ from bridge.accounts.wishes import Wishes
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate
 from bridge.clock import Clock, SystemClock
+from bridge.config.console import console_url
 from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of, until_restart
 from bridge.config.endpoints import smtp_endpoints
 from bridge.config.in_force import not_in_force, refusal
@@ -302,7 +303,7 @@ class App:
 
     def sign_in_url(self, address: str) -> str:
         """The console's page that starts a sign-in; short enough to type."""
-        return f"http://localhost:{self.console_port}/sign-in/{quote(address, safe='@')}"
+        return f"{console_url(self.console_port)}sign-in/{quote(address, safe='@')}"
 
     @property
     def _config(self) -> Config:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config.addresses import ConsoleAddress, ListenAddress, LocalAddress
+from bridge.config.console import DEFAULT_PORT, console_url, console_urls
 from bridge.config.endpoints import effective_endpoint
 from bridge.config.google import GoogleProvider
 from bridge.config.microsoft import MicrosoftProvider
@@ -76,11 +77,6 @@ def check(source: Source, parts: Parts) -> None:
             source.report(keys, said("no mail server: give `host` to at least one of imap, pop3 and smtp"))
         _check_redirect(source, keys, provider, parts.console)
         _check_files(source, keys, provider)
-
-
-def console_url(console: ConsoleAddress) -> str:
-    """Where the browser finds the console, and comes back to after a sign-in."""
-    return f"http://localhost:{console.port}/"
 
 
 def _valid(adapter: TypeAdapter[Any], value: Any, context: Mapping[str, Any]) -> Any:
@@ -213,19 +209,21 @@ def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, consol
     if console is None or not source.has(at) or console.port == 0 or source.is_settled(("console",)):
         return
     url = urlsplit(provider.redirect_uri)
-    expected = console_url(console)
     if not is_loopback(url.hostname or "") or source.is_settled(at):
         return
-    if provider.redirect_uri in {expected, expected.removesuffix("/")}:
+    if provider.redirect_uri in console_urls(console.port):
         return
     is_quotable = not source.has_references(("console",))
-    here = expected if is_quotable else said("the console's address, {url}", url="http://localhost:PORT/")
-    if url.hostname == "localhost" and url.port and url.path in {"", "/"} and not source.has_references(at):
+    here = (
+        console_url(console.port) if is_quotable else said("the console's address, {url}", url="http://localhost:PORT/")
+    )
+    port = DEFAULT_PORT if url.scheme == "http" and url.port is None else url.port
+    if url.hostname == "localhost" and port and url.path in {"", "/"} and not source.has_references(at):
         sentence = said(
             "the browser would come back to where no console listens: use {url} here and at the provider, or "
             "`console: {address}`",
             url=here,
-            address=f"127.0.0.1:{url.port}",
+            address=f"127.0.0.1:{port}",
         )
     else:
         sentence = said(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.config.addresses import ConsoleAddress, ListenAddress
-from bridge.config.checks import console_url
+from bridge.config.console import console_url, console_urls
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config
 from bridge.model import Protocol
@@ -110,8 +110,8 @@ def summary_of(change: Plan) -> str:
 def until_restart(config: Config, console: ConsoleAddress) -> Mapping[str, ProviderConfig]:
     """The providers while the console is still where `console` says: there the browser has to come back to, and not to
     where the console will be."""
-    there, elsewhere = console_url(console), console_url(config.console)
-    back = {elsewhere: there, elsewhere.removesuffix("/"): there.removesuffix("/")}
+    there = console_url(console.port)
+    back = {url: there if url.endswith("/") else there.removesuffix("/") for url in console_urls(config.console.port)}
     return {
         name: provider.model_copy(update={"redirect_uri": back.get(provider.redirect_uri, provider.redirect_uri)})
         for name, provider in config.providers.items()

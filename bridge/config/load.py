@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.config import checks, sentences
+from bridge.config.console import console_url
 from bridge.config.exposure import exposed_secrets
 from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
 from bridge.config.references import ReadKeyring, References
@@ -158,7 +159,7 @@ def _with_default_redirects(config: Config) -> Config:
     """Where none is written, the browser comes back to the console, wherever that listens."""
     if config.console.port == 0:
         return config  # known only once it is bound
-    url = checks.console_url(config.console)
+    url = console_url(config.console.port)
     providers = {
         name: provider
         if "redirect_uri" in provider.model_fields_set

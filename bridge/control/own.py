@@ -13,6 +13,7 @@ import aiohttp
 
 from bridge.advice.said import said
 from bridge.clock import Clock, SystemClock
+from bridge.config.console import DEFAULT_PORT, console_url
 from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountState, AccountStatus, Status
 from bridge.control.remote import CONNECT_SECONDS, HELLO_SECONDS, BridgeNotRunning, loopback_session, whole
@@ -79,7 +80,7 @@ class OwnView:
 
     def _status_of(self, concern: Concern) -> AccountStatus:
         state = AccountState.PENDING if concern.is_pending else AccountState.SIGN_IN
-        page = f"http://localhost:{urlsplit(self._url).port}/sign-in/{quote(concern.address, safe='@')}"
+        page = f"{console_url(urlsplit(self._url).port or DEFAULT_PORT)}sign-in/{quote(concern.address, safe='@')}"
         return AccountStatus(concern.address, "", "", state, sign_in_url=page)
 
     async def _ask(self, seen: str) -> Concerns:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from bridge.advice.said import said
+from bridge.config.console import DEFAULT_PORT, console_url
 from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountStatus, Finding, SignInStarted, Status
 from bridge.errors import BridgeError
@@ -62,7 +63,7 @@ class RemoteControl:
     @property
     def port(self) -> int:
         """Where its console is, whatever its configuration says by now."""
-        return urlsplit(self._url).port or 80
+        return urlsplit(self._url).port or DEFAULT_PORT
 
     async def hello(self) -> None:
         """Make sure that the one who listens there knows the token, before it is sent there.
@@ -133,7 +134,7 @@ class RemoteControl:
     async def console_link(self) -> str:
         """The console's page with all accounts, for a browser on this machine; works once, within a minute."""
         ticket = wire.take_text(await self._call("POST", "console-ticket"), "ticket")
-        return f"http://localhost:{self.port}/admin/{ticket}"
+        return f"{console_url(self.port)}admin/{ticket}"
 
     async def notices(self) -> AsyncIterator[Notice]:
         """See Control. Raises: BridgeNotRunning once the bridge has stopped; iterate anew to follow the next one."""

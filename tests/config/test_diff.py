@@ -162,6 +162,22 @@ def test_until_the_restart_the_browser_comes_back_to_where_the_console_is() -> N
     }
 
 
+@pytest.mark.parametrize("written", ["http://localhost/", "http://localhost:80/"])
+def test_until_the_restart_port_80_is_elsewhere_however_it_is_written(written: str) -> None:
+    new = config(
+        ("store:", "console: 127.0.0.1:80\nstore:"),
+        ("client_id: m", f"client_id: m\n    redirect_uri: {written.removesuffix('/')}"),
+        ("client_id: c", f"client_id: c\n    redirect_uri: {written}"),
+    )
+    found = until_restart(new, config().console)
+    assert {name: provider.redirect_uri for name, provider in found.items()} == {
+        "gmail": "http://localhost:3017/",
+        "office365": "http://localhost:3017",
+        "company": "http://localhost:3017/",
+    }
+    assert until_restart(config(), new.console)["gmail"].redirect_uri == "http://localhost/"
+
+
 def test_another_console_is_another_redirect_and_keeps_the_sign_ins() -> None:
     found = changed(("store:", "console: 127.0.0.1:4000\nstore:"))
     assert found.console_changed

@@ -174,6 +174,15 @@ def test_trap_25_the_browser_comes_back_to_the_console_wherever_that_is() -> Non
     assert load(elsewhere).config.providers["gmail"].redirect_uri == "https://mail.example.com/back"
 
 
+def test_at_port_80_the_redirect_is_what_browsers_make_of_it_or_what_is_written() -> None:
+    """No browser shows `:80`, and nobody would register it; whoever has done so is asked for nothing else."""
+    at_80 = f"{GOOD}console: 127.0.0.1:80\n"
+    assert load(at_80).config.providers["gmail"].redirect_uri == "http://localhost/"
+    for written in ("http://localhost/", "http://localhost", "http://localhost:80/", "http://localhost:80"):
+        text = at_80.replace("client_secret: text", f"client_secret: text\n    redirect_uri: {written}")
+        assert load(text).config.providers["gmail"].redirect_uri == written
+
+
 # --- syntax ---------------------------------------------------------------------------------------------------------
 
 NESTED = "this is nested more than 32 levels deep"

@@ -18,6 +18,7 @@ import click
 from bridge.advice.said import said
 from bridge.app import App
 from bridge.clock import Clock, SystemClock
+from bridge.config.console import console_url
 from bridge.config.load import LoadedConfig
 from bridge.config.references import named_variables
 from bridge.control.contract import Finding
@@ -135,11 +136,11 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     click.echo(say("There is no configuration yet. To make one, open this page in a browser on this computer:"))
     click.echo(f"\n  {served.admin_url}\n")
     click.echo(say("Whoever has this link can do the set-up, so keep it to yourself. Ctrl-C ends this."))
-    logs.event("setup.waiting", file=str(options.output), console=f"http://localhost:{served.port}/")
+    logs.event("setup.waiting", file=str(options.output), console=console_url(served.port))
     if options.open_browser and await asyncio.to_thread(this_machine().browser) is not None:
         # Not the link itself: what a browser is started with can be read in the list of processes.
         ticket = administrators.issue_ticket(own_user_id()).reveal()
-        await asyncio.to_thread(webbrowser.open, f"http://localhost:{served.port}/admin/{ticket}")
+        await asyncio.to_thread(webbrowser.open, f"{console_url(served.port)}admin/{ticket}")
 
 
 class Keeper:

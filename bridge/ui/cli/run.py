@@ -20,6 +20,7 @@ import click
 from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.clock import SystemClock
+from bridge.config.console import console_url
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.host.collector import spare_the_collector
@@ -199,7 +200,7 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
         serving = group.create_task(app.serve())
         following = [] if followed is None else [group.create_task(followed.follow(app, orders.reload))]
         along = [*following, group.create_task(service_manager.watched(SystemClock()))]
-        logs.event("bridge.up", console=f"http://localhost:{app.console_port}/")
+        logs.event("bridge.up", console=console_url(app.console_port))
         service_manager.ready()
         await orders.stop.wait()
         service_manager.stopping()

@@ -23,6 +23,7 @@ import click
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
+from bridge.config.console import console_hosts, console_url
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
 from bridge.errors import BridgeError, ConfigError
@@ -319,12 +320,12 @@ class Served:
     @property
     def hosts(self) -> frozenset[str]:
         """What browsers may call it."""
-        return frozenset(f"{name}:{self.port}" for name in ("localhost", "127.0.0.1", "[::1]"))
+        return console_hosts(self.port)
 
     @property
     def admin_url(self) -> str:
         """The link that shows all accounts; it holds the token."""
-        return f"http://localhost:{self.port}/admin/{self.token.reveal()}"
+        return f"{console_url(self.port)}admin/{self.token.reveal()}"
 
     @property
     def control_url(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from bridge.config.console import DEFAULT_PORT, NAMES
 from bridge.config.language import USUAL_CONSOLE, configured_console_port
 from bridge.control.own import connect_own
 from bridge.control.remote import RemoteControl, connect, connect_given
@@ -111,7 +112,10 @@ def _service(url: str) -> tuple[Connect, list[str], Path]:
 
 def _console_url(given: str) -> str:
     """By number, whatever localhost means here."""
-    url = given.rstrip("/").replace("//localhost:", "//127.0.0.1:")
+    url = given.rstrip("/")
+    if url in {f"http://{name}" for name in NAMES}:
+        url += f":{DEFAULT_PORT}"
+    url = url.replace("//localhost:", "//127.0.0.1:")
     if not is_loopback_url(url):
         raise click.BadParameter(say("a page of this computer, such as http://localhost:3017"), param_hint="--console")
     return url

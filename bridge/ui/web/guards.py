@@ -8,6 +8,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -108,7 +109,8 @@ async def form_fields(request: web.Request) -> list[tuple[str, str]] | None:
 
 def cookie_name(kind: str, request: web.Request) -> str:
     """Browsers give cookies of localhost to every port: the name keeps two bridges apart."""
-    return f"mail_bridge_{kind}_{request.headers['Host'].rpartition(':')[2]}"
+    port = urlsplit(f"//{request.headers['Host']}").port or 80  # which no browser names
+    return f"mail_bridge_{kind}_{port}"
 
 
 def set_cookie(response: web.StreamResponse, name: str, value: str, *, goes_with_links: bool = False) -> None:

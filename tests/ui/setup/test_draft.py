@@ -206,6 +206,9 @@ def test_other_ports_stand_in_the_file_and_the_usual_ones_as_a_comment(tmp_path:
     assert config.console.port == 43017
     assert config.providers["gmail"].redirect_uri == "http://localhost:43017/"
     assert "localhost:3017" not in draft.text
+    draft.console_port = 80
+    (told,) = (line for line in draft.text.splitlines() if "comes back to" in line)
+    assert told.endswith(f"comes back to {draft.loaded().config.providers['gmail'].redirect_uri}.")
 
 
 def test_secrets_are_named_and_never_written_into_the_file(tmp_path: Path) -> None:

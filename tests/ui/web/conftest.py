@@ -14,6 +14,7 @@ from bridge.control.contract import Attendants, Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
+from bridge.ui.cli.session import Served
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
@@ -64,15 +65,15 @@ async def serving(
     keep_alive: float = KEEP_ALIVE,
     visitors: Visitors | None = None,
     attendants: Attendants | None = None,
+    hosts: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    hosts = frozenset(f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]"))
     console = Console(
         control,
         admin_token=Secret(TOKEN),
         places=console_cap(),
-        hosts=hosts,
+        hosts=hosts or Served(port, Secret(TOKEN)).hosts,
         clock=clock,
         keep_alive=keep_alive,
         language=lambda: language,

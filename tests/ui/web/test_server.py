@@ -17,10 +17,11 @@ from bridge.control.contract import AccountState
 from bridge.model import Ends
 from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
+from bridge.ui.cli.session import Served
 from bridge.ui.web import site
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl, state_of
-from tests.ui.web.conftest import TOKEN, Browser, browsing
+from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
 
@@ -117,6 +118,35 @@ async def test_each_own_name_works(browser: Browser, host: str) -> None:
     request = f"GET / HTTP/1.1\r\nHost: {host.format(port=browser.port)}\r\nConnection: close\r\n\r\n"
     head, _ = await raw(browser.port, request.encode())
     assert b" 200 " in head.splitlines()[0]
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:80", "127.0.0.1", "[::1]"])
+async def test_at_port_80_no_browser_names_the_port(control: FakeControl, host: str) -> None:
+    async with serving(control, hosts=Served(80, Secret(TOKEN)).hosts) as browser:
+        browser.session.headers["Host"] = host
+        status, _ = await browser.press(f"/sign-in/{ALICE}", {"Origin": f"http://{host}"})
+        assert status == 200
+        assert control.states[ALICE] is AccountState.PENDING
+        state = state_of((await control.begin_authorization(ALICE)).url)
+        async with browser.get("/", params={"code": "c", "state": state}) as response:
+            assert response.status == 200
+        assert control.states[ALICE] is AccountState.READY
+        await browser.as_administrator()
+        assert "bob@example.com" in await browser.text("/")
+        for foreign in ("evil.example", "localhost:3017", "localhost:", ""):
+            browser.session.headers["Host"] = foreign
+            async with browser.get("/") as response:
+                assert (response.status, await response.read()) == (404, b"")
+
+
+async def test_with_and_without_the_port_it_is_the_same_console(control: FakeControl) -> None:
+    """A link may name it, and the redirect may not: the administrator is the same one."""
+    async with serving(control, hosts=Served(80, Secret(TOKEN)).hosts) as browser:
+        browser.session.headers["Host"] = "localhost:80"
+        await browser.as_administrator()
+        browser.session.headers["Host"] = "localhost"
+        assert "bob@example.com" in await browser.text("/")
+        assert {cookie.key.rpartition("_")[2] for cookie in browser.session.cookie_jar} == {"80"}
 
 
 async def test_what_is_no_http_is_neither_sent_back_nor_logged(browser: Browser, log: io.StringIO) -> None:
