@@ -217,6 +217,27 @@ def damage(store: Path, key: str) -> None:
         assert spoilt.rowcount == 1
 
 
+def test_where_store_and_key_are_removed_all_of_it_begins_anew(world: World, tmp_path: Path) -> None:
+    """For whoever thinks that the key was seen (docs/security.md): of the store alone, the key would stay."""
+    bridge = world.bridge(tmp_path)
+    store, key_file = tmp_path / "store.sqlite", Path(bridge.config["store"]["key_file"])
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        login = bridge.login(ALICE)
+        assert imap_says(login).startswith("1 OK"), bridge.log
+    key = key_file.read_bytes()
+    bridge.run("accounts", "forget", ALICE, "--yes")
+    key_file.unlink()
+    assert "put it back. To give the records up, move the store away" in bridge.run("run", code=2)
+    store.unlink()
+    with running(bridge):
+        assert key_file.read_bytes() != key
+        assert imap_says(login).startswith("1 NO [AUTHENTICATIONFAILED]")
+        bridge.sign_in(world.provider, ALICE)
+        login = bridge.login(ALICE, bridge.password(ALICE))
+        assert imap_says(login).startswith("1 OK"), bridge.log
+
+
 def test_one_damaged_record_costs_its_account_a_command_and_the_others_nothing(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     store = tmp_path / "store.sqlite"
