@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bridge.advice.said import said
 from bridge.clock import Clock, SystemClock
 from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.observe.logs import trouble
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Record, Store
 
@@ -106,8 +107,7 @@ class SealedStore:
         try:
             return Record(seal.open(key, record.value), record.version)
         except StoreCorrupt as problem:
-            is_newer = record.value[:1] not in (b"", FORMAT)  # and may be read once that mail-bridge is back
-            version = None if is_newer else record.version
+            version = None if _is_newer(record) else record.version
             raise StoreCorrupt(problem.said or str(problem), version=version) from problem.__cause__
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
@@ -172,7 +172,7 @@ class SealedStore:
         """Does the key belong to this store? Writes the check record where there is none yet."""
         record = await self._store.get(CHECK)
         if record is None:
-            await self._compare_with_records(seal, existing)
+            await self._is_proved(seal, existing)
             with suppress(VersionConflict):  # another node was quicker: its record is checked below
                 await self._store.put(CHECK, seal.seal(CHECK, _CHECK_TEXT), expected=NEW)
             record = await self._store.get(CHECK)
@@ -180,10 +180,15 @@ class SealedStore:
             try:
                 seal.open(CHECK, record.value)
             except StoreCorrupt as error:
-                raise _other_key(error) from error
+                if _is_newer(record) or not await self._is_proved(seal, [key for key in existing if key != CHECK]):
+                    raise _other_key(error) from error
+                await self._mend_check(seal, record, error)
 
-    async def _compare_with_records(self, seal: Seal, existing: Sequence[str]) -> None:
-        """Without a check record the others tell: any that opens proves the key; with none, the store is new."""
+    async def _is_proved(self, seal: Seal, existing: Sequence[str]) -> bool:
+        """What the records tell beside the check record: any that opens proves the key; with none, nothing does.
+
+        Raises: StoreCorrupt if there are some and none opens.
+        """
         problem: StoreCorrupt | None = None
         for key in existing:
             record = await self._store.get(key)
@@ -194,9 +199,21 @@ class SealedStore:
             except StoreCorrupt as error:
                 problem = error
             else:
-                return
+                return True
         if problem is not None:
             raise _other_key(problem) from problem
+        return False
+
+    async def _mend_check(self, seal: Seal, damaged: Record, problem: StoreCorrupt) -> None:
+        """Nothing is lost: its text is the same in every store. What damages one record may damage others."""
+        with suppress(VersionConflict):  # another process was quicker
+            await self._store.put(CHECK, seal.seal(CHECK, _CHECK_TEXT), expected=damaged.version)
+            trouble("store.check_mended", reason=str(problem))
+
+
+def _is_newer(record: Record) -> bool:
+    """True if it may be read once the mail-bridge that wrote it is back."""
+    return record.value[:1] not in (b"", FORMAT)
 
 
 def _other_key(problem: StoreCorrupt) -> StoreCorrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import pytest
 from hypothesis import given, settings
@@ -145,6 +146,52 @@ async def test_without_a_check_record_one_record_that_opens_proves_the_key() -> 
     await inner.put("a", b"damaged", expected=NEW)
     await inner.delete(CHECK, expected=1)
     assert await SealedStore(inner, key(1)).get("b") == Record(b"good", 1)
+
+
+async def test_a_damaged_check_record_is_written_anew_where_another_record_proves_the_key(log: io.StringIO) -> None:
+    inner = MemoryStore()
+    store = SealedStore(inner, key(1))
+    await store.put("a", b"good", expected=NEW)
+    await store.put("b", b"good", expected=NEW)
+    await inner.put("a", b"damaged", expected=1)
+    good = await inner.get(CHECK)
+    assert good is not None
+    for number, damaged in enumerate((good.value[:-1] + bytes([good.value[-1] ^ 1]), b"\1" + bytes(80), b"")):
+        await inner.put(CHECK, damaged, expected=2 * number + 1)
+        assert await SealedStore(inner, key(1)).get("b") == Record(b"good", 1)
+        mended = await inner.get(CHECK)
+        assert mended is not None
+        assert Seal(key(1)).open(CHECK, mended.value) == Seal(key(1)).open(CHECK, good.value)
+        assert log.getvalue().count("store.check_mended") == number + 1
+    await SealedStore(inner, key(1)).check()
+    assert log.getvalue().count("store.check_mended") == 3
+
+
+@pytest.mark.parametrize("others", ["none", "damaged", "another key's"])
+async def test_a_damaged_check_record_stays_where_nothing_proves_the_key(log: io.StringIO, others: str) -> None:
+    inner = MemoryStore()
+    store = SealedStore(inner, key(1))
+    await store.check()
+    if others != "none":
+        await store.put("a", b"good", expected=NEW)
+    if others == "damaged":
+        await inner.put("a", b"damaged", expected=1)
+    await inner.put(CHECK, b"\1" + bytes(80), expected=1)
+    before = await contents(inner)
+    with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
+        await SealedStore(inner, key(2 if others == "another key's" else 1)).check()
+    assert await contents(inner) == before
+    assert "store.check_mended" not in log.getvalue()
+
+
+async def test_a_check_record_of_a_newer_mail_bridge_is_left_alone() -> None:
+    inner = MemoryStore()
+    await SealedStore(inner, key(1)).put("a", b"good", expected=NEW)
+    await inner.put(CHECK, b"\2 of the future", expected=1)
+    before = await contents(inner)
+    with pytest.raises(StoreCorrupt, match="the record seal/check is damaged, or was written by a newer mail-bridge"):
+        await SealedStore(inner, key(1)).check()
+    assert await contents(inner) == before
 
 
 async def test_the_check_record_is_hidden() -> None:
