@@ -87,7 +87,7 @@ class SqlStore:
             ) from None
         backend = parsed.get_backend_name()
         if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
-            return SqliteStore(Path(parsed.database))
+            return SqliteStore(_full_path(parsed.database))
         if backend != "postgresql":
             sentence = said(
                 "store.url: {backend} is not supported; use postgresql+psycopg, or `path` for a file", backend=backend
@@ -231,6 +231,20 @@ class SqlStore:
         return StoreUnavailable(
             known.get(state) or said("{store} does not work (SQLSTATE {state})", store=store, state=state)
         )
+
+
+def _full_path(file: str) -> Path:
+    """Of a SQLite URL. Raises: ConfigError for a relative one: a URL knows nothing of the configuration's directory, to
+    which all other paths are relative, and a command in another directory would begin a store of its own."""
+    path = Path(file)
+    if not path.is_absolute():
+        sentence = said(
+            "store.url: which file {file} is depends on the directory that mail-bridge is started in; name it under "
+            "`store.path` instead",
+            file=file,
+        )
+        raise ConfigError([sentence])
+    return path
 
 
 def _no_connection(store: Said, text: str) -> Said:

@@ -64,6 +64,10 @@ async def test_a_home_in_the_path_is_found(tmp_path: Path, monkeypatch: pytest.M
         ("postgresql", "is not a URL such as postgresql"),
         ("sqlite://", "sqlite is not supported; use postgresql.psycopg, or `path` for a file"),
         ("sqlite:///:memory:", "or `path` for a file"),
+        ("sqlite:///store.sqlite", r"which file store\.sqlite is depends on .* under `store\.path` instead"),
+        ("sqlite:///../data/store.sqlite", r"which file .* under `store\.path` instead"),
+        ("sqlite:///~/store.sqlite", r"which file .* under `store\.path` instead"),
+        ("sqlite:///file:store.sqlite?uri=true", r"which file .* under `store\.path` instead"),
         ("postgresql://user:CANARY@host:port/db", "is not a URL such as"),
     ],
 )
