@@ -11,7 +11,9 @@ costs a second refresh, never a record, since compare-and-swap does not depend o
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -29,6 +31,20 @@ BUSY_LIMIT = 5.0
 
 WAL_PAUSE = 0.005
 """Seconds between two attempts to change a new file to WAL; another process needs about as long to create it."""
+
+ROOM = 32 * 1024
+"""Octets that SQLite wants of a disk at once, for its -shm file; while they are free, no error is for want of room."""
+
+_WRITING = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    }
+)
+"""Errors of the disk that a full one may be behind: only a plain write is told as SQLITE_FULL by SQLite itself."""
 
 TABLES = (
     # `value` is NULL once deleted: the version outlives it, so that a late writer who knew version 1 of the record
@@ -239,32 +255,52 @@ class SqliteStore:
 
     def _problem(self, error: sqlite3.Error) -> BridgeError:
         """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == 26:
-            return StoreCorrupt(
-                said("{store} is not a database; move it away or choose another `store.path`", store=self._place)
-            )
-        if code == 11:
-            return StoreCorrupt(
-                said("{store} is damaged; bring back a copy, or move it away to begin anew", store=self._place)
-            )
+        extended = getattr(error, "sqlite_errorcode", 0)
+        code = sqlite3.SQLITE_FULL if self._lacks_room(extended) else extended & 0xFF
         store = self._place
         match code:
-            case 5 | 6:
-                reason = said("{store} is locked by another program", store=store)
-            case 8:
+            case sqlite3.SQLITE_NOTADB:
+                return StoreCorrupt(
+                    said("{store} is not a database; move it away or choose another `store.path`", store=store)
+                )
+            case sqlite3.SQLITE_CORRUPT:
+                return StoreCorrupt(
+                    said("{store} is damaged; bring back a copy, or move it away to begin anew", store=store)
+                )
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return StoreUnavailable(said("{store} is locked by another program", store=store))
+            case sqlite3.SQLITE_IOERR:
+                return StoreUnavailable(
+                    said("{store} cannot be read or written: the disk reports an error", store=store)
+                )
+            case sqlite3.SQLITE_FULL:
+                return StoreUnavailable(said("{store} cannot be written: the disk is full", store=store))
+            case sqlite3.SQLITE_READONLY:
                 reason = said("{store} cannot be written: it is read-only", store=store)
-            case 10:
-                reason = said("{store} cannot be read or written: the disk reports an error", store=store)
-            case 13:
-                reason = said("{store} cannot be written: the disk is full", store=store)
-            case 14:
+            case sqlite3.SQLITE_CANTOPEN:
                 reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
-            case 15:
+            case sqlite3.SQLITE_PROTOCOL:
                 reason = said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=store)
             case _:
                 reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
         return StoreUnavailable(reason)
+
+    def _lacks_room(self, extended: int) -> bool:
+        """True if a full disk is what SQLite calls an error of the disk, or a file that cannot be opened."""
+        try:
+            if extended in _WRITING:
+                return shutil.disk_usage(self._file.parent).free < ROOM
+            return extended & 0xFF == sqlite3.SQLITE_CANTOPEN and _takes_no_file(self._file.parent)
+        except OSError:
+            return False
+
+
+def _takes_no_file(directory: Path) -> bool:
+    """True if its disk has no place for another file, however much room there is in those that it has."""
+    if sys.platform == "win32":
+        return False
+    found = os.statvfs(directory)
+    return found.f_files > 0 and found.f_favail == 0  # some file systems count none at all
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -20,6 +20,7 @@ from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.settled import Settled, observed
 from tests.e2e.test_faults import replies
 from tests.e2e.test_token_life import ever_expired, imap_says
+from tests.servers.disks import full, small_disk
 from tests.servers.needed import absent
 from tests.servers.packages import needs
 
@@ -42,30 +43,11 @@ def gone(store: Path) -> Iterator[None]:
     store.with_name("elsewhere").rename(store)
 
 
-@contextmanager
-def full(store: Path) -> Iterator[None]:
-    """Nothing more fits on the disk; what is there can be read."""
-    filler = store.with_name("filler")
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
-    yield
-    filler.unlink()
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small one of its own."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(directory)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
-        absent("the right to mount")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    with small_disk(tmp_path / "disk") as directory:
+        yield directory
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
+from tests.servers.disks import full, small_disk, without_places
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
@@ -231,7 +232,7 @@ async def test_a_place_that_cannot_be_is_named_with_what_the_system_says(open_st
         (tmp_path / "file" / "below" / "store.sqlite", "Not a directory"),
         (unmounted, "No such file or directory"),
     ):
-        with pytest.raises(StoreUnavailable, match=rf"{re.escape(str(place))} cannot be opened: {reason}$"):
+        with pytest.raises(match=rf"{re.escape(str(place))} cannot be opened: {reason}$"):
             await open_store(place).get("a")
 
 
@@ -270,6 +271,48 @@ async def test_a_full_disk_is_unavailable_and_keeps_the_old_record(open_store: O
     store = open_store()
     assert await store.get("a") == Record(b"value", 1)
     assert await store.get("b") == Record(b"small", 1)
+
+
+@pytest.mark.parametrize("spared", [0, 4096, 16384, 28672, 32768])
+async def test_a_disk_without_room_is_called_full_whatever_sqlite_calls_it(
+    open_store: Open, tmp_path: Path, spared: int
+) -> None:
+    """SQLite itself says "disk I/O error" where there is no room for its -shm file."""
+    with small_disk(tmp_path / "disk") as disk:
+        file = disk / "store.sqlite"
+        store = open_store(file)
+        await store.put("a", b"value", expected=NEW)
+        await store.close()
+        store = open_store(file)
+        is_told = pytest.raises(StoreUnavailable, match=r"store\.sqlite cannot be written: the disk is full")
+        with full(file, spared=spared), is_told:
+            await store.put("a", b"other" * 10000, expected=1)
+        assert await store.put("a", b"other", expected=1) == 2
+        await store.close()
+
+
+async def test_a_disk_without_room_for_another_file_is_called_full(open_store: Open, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "nr_inodes=20") as disk:
+        file = disk / "store.sqlite"
+        store = open_store(file)
+        await store.put("a", b"value", expected=NEW)
+        await store.close()
+        store = open_store(file)
+        with without_places(file):
+            with pytest.raises(StoreUnavailable, match=r"store\.sqlite cannot be written: the disk is full"):
+                await store.put("a", b"other", expected=1)
+            with pytest.raises(StoreUnavailable, match="cannot be opened: No space left on device"):
+                await open_store(disk / "new.sqlite").get("a")
+        assert await store.put("a", b"other", expected=1) == 2
+        await store.close()
+
+
+@posix
+async def test_an_error_of_the_disk_is_no_full_disk(open_store: Open, filled: Path) -> None:
+    """A file that may not grow is to SQLite as a disk that cannot write."""
+    with python(FULL, filled) as other:
+        first = other.communicate()[0].splitlines()[0]
+    assert first == f"{filled} cannot be read or written: the disk reports an error"
 
 
 # --- what is not ours, or not whole ---

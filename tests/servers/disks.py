@@ -1,0 +1,55 @@
+"""Small disks of their own, for what happens when nothing more fits on one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.servers.needed import absent
+
+
+@contextmanager
+def small_disk(directory: Path, size: str = "size=1m") -> Iterator[Path]:
+    """Made at this place; who may not mount skips the test."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"{size},mode=700", "none", str(directory)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        absent("the right to mount")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextmanager
+def full(store: Path, *, spared: int = 0) -> Iterator[None]:
+    """Nothing more fits on the store's disk, but for `spared` octets; what is there can be read."""
+    filler = store.with_name("filler")
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            pass
+        file.truncate(file.tell() - spared)
+    yield
+    filler.unlink()
+
+
+@contextmanager
+def without_places(store: Path) -> Iterator[None]:
+    """There is room on the store's disk, but none for another file."""
+    fillers = list[Path]()
+    try:
+        while True:
+            filler = store.with_name(f"filler {len(fillers)}")
+            filler.touch()
+            fillers.append(filler)
+    except OSError:
+        pass
+    yield
+    for filler in fillers:
+        filler.unlink()
