@@ -169,6 +169,10 @@ class KeyFileUnusable(StoreUnavailable):
     """The key file that the admin has named cannot be read, made or trusted: waiting does not help here either."""
 
 
+class StoreFileUnusable(StoreUnavailable):
+    """The store's file cannot be opened, made or written by us, such as on a read-only disk: nor does it here."""
+
+
 class StoreCorrupt(StoreTrouble):
     """A record breaks its seal or has a newer schema; it is left as it is for the admin."""
 

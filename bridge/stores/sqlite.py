@@ -10,6 +10,7 @@ costs a second refresh, never a record, since compare-and-swap does not depend o
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -22,7 +23,8 @@ from typing import Any, TypeVar
 
 from bridge.advice.said import as_said, said
 from bridge.advice.system import system_reason
-from bridge.errors import BridgeError, StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
+from bridge.shortage import is_short
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
 
@@ -45,6 +47,9 @@ _WRITING = frozenset(
     }
 )
 """Errors of the disk that a full one may be behind: only a plain write is told as SQLITE_FULL by SQLite itself."""
+
+_MAY_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""Of a file that cannot be opened or made: room may be made, and a disk may come back."""
 
 TABLES = (
     # `value` is NULL once deleted: the version outlives it, so that a late writer who knew version 1 of the record
@@ -217,7 +222,8 @@ class SqliteStore:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = self._made_or_read(file)
         except OSError as error:
-            raise StoreUnavailable(
+            kind = StoreUnavailable if is_short(error) or error.errno in _MAY_PASS else StoreFileUnusable
+            raise kind(
                 said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error))
             ) from error
         try:
@@ -238,7 +244,7 @@ class SqliteStore:
                 return os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
             except FileNotFoundError:
                 reason = said("{store} cannot be created: permission denied", store=self._place)
-                raise StoreUnavailable(reason) from refused
+                raise StoreFileUnusable(reason) from refused
 
     def _still_there(self) -> None:
         """SQLite goes on writing into a deleted file without a word, and the records end with the process."""
@@ -283,7 +289,7 @@ class SqliteStore:
                 reason = said("{store} cannot be locked; keep it on a local disk, not on a network drive", store=store)
             case _:
                 reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
-        return StoreUnavailable(reason)
+        return StoreFileUnusable(reason)
 
     def _lacks_room(self, extended: int) -> bool:
         """True if a full disk is what SQLite calls an error of the disk, or a file that cannot be opened."""

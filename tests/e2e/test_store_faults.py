@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,16 @@ def gone(store: Path) -> Iterator[None]:
     store.rename(store.with_name("elsewhere"))
     yield
     store.with_name("elsewhere").rename(store)
+
+
+@contextmanager
+def held(store: Path) -> Iterator[None]:
+    """By another program, which lets nobody read either: one that makes a copy, say."""
+    with closing(sqlite3.connect(store, isolation_level=None)) as database:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+        database.execute("ROLLBACK")
 
 
 @pytest.fixture
@@ -76,6 +86,30 @@ def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
         assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") == asked + 1
         settled.check(are_grants_kept=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(held, "is locked by another program"), (full, "cannot be written: the disk is full")],
+)
+def test_a_store_that_is_away_for_a_moment_at_the_start_does_not_end_it(
+    world: World, disk: Path, tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]], words: str
+) -> None:
+    """A service manager takes 2 for what somebody must change first, and would never start it again."""
+    bridge = world.bridge(tmp_path)
+    store = disk / "store.sqlite"
+    bridge.config["store"]["path"] = str(store)
+    with running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        login = bridge.login(BOB)
+    with ExitStack() as stack:
+        with fault(store):
+            stack.enter_context(running(bridge))
+            assert f"{store} {words}" in bridge.log
+            assert set(replies(login)) == {"imap", "pop3", "smtp"}
+            for protocol, text in replies(login).items():
+                assert "The bridge cannot open its token store just now" in text, protocol
+        assert imap_says(login).startswith("1 OK"), bridge.log
 
 
 def test_a_store_on_a_read_only_disk_ends_the_start_and_stays_as_it_is(world: World, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.errors import StoreCorrupt, StoreFileUnusable, StoreUnavailable
 from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
@@ -232,7 +232,7 @@ async def test_a_place_that_cannot_be_is_named_with_what_the_system_says(open_st
         (tmp_path / "file" / "below" / "store.sqlite", "Not a directory"),
         (unmounted, "No such file or directory"),
     ):
-        with pytest.raises(match=rf"{re.escape(str(place))} cannot be opened: {reason}$"):
+        with pytest.raises(StoreFileUnusable, match=rf"{re.escape(str(place))} cannot be opened: {reason}$"):
             await open_store(place).get("a")
 
 
@@ -285,8 +285,9 @@ async def test_a_disk_without_room_is_called_full_whatever_sqlite_calls_it(
         await store.close()
         store = open_store(file)
         is_told = pytest.raises(StoreUnavailable, match=r"store\.sqlite cannot be written: the disk is full")
-        with full(file, spared=spared), is_told:
+        with full(file, spared=spared), is_told as caught:
             await store.put("a", b"other" * 10000, expected=1)
+        assert not isinstance(caught.value, StoreFileUnusable)
         assert await store.put("a", b"other", expected=1) == 2
         await store.close()
 
@@ -299,10 +300,12 @@ async def test_a_disk_without_room_for_another_file_is_called_full(open_store: O
         await store.close()
         store = open_store(file)
         with without_places(file):
-            with pytest.raises(StoreUnavailable, match=r"store\.sqlite cannot be written: the disk is full"):
+            with pytest.raises(StoreUnavailable, match=r"store\.sqlite cannot be written: the disk is full") as caught:
                 await store.put("a", b"other", expected=1)
-            with pytest.raises(StoreUnavailable, match="cannot be opened: No space left on device"):
+            assert not isinstance(caught.value, StoreFileUnusable)
+            with pytest.raises(StoreUnavailable, match="cannot be opened: No space left on device") as caught:
                 await open_store(disk / "new.sqlite").get("a")
+            assert not isinstance(caught.value, StoreFileUnusable)
         assert await store.put("a", b"other", expected=1) == 2
         await store.close()
 

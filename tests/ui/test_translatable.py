@@ -27,8 +27,8 @@ MARKS = {"say", "say_number", "said"}
 SHOWN = {
     "echo", "UsageError", "confirm", "prompt", "ask", "is_yes", "refuse",
     "AlreadyConfigured", "BadValue", "CannotStart", "ConfigError", "KeyringMissing", "LimitReached", "LoginRefused",
-    "PortInUse", "StoreCorrupt", "StoreUnavailable", "Unresolved", "report", "_stop", "_problem", "Problem",
-    "NotCarried", "Remark", "comment",
+    "PortInUse", "StoreCorrupt", "StoreFileUnusable", "StoreUnavailable", "Unresolved", "report", "_stop", "_problem",
+    "Problem", "NotCarried", "Remark", "comment",
 }  # fmt: skip
 """What is handed to these is read by people."""
 WORDLESS = {"code", "script", "style"}

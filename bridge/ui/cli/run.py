@@ -22,7 +22,7 @@ from bridge.app import App
 from bridge.clock import SystemClock
 from bridge.config.console import console_url
 from bridge.config.load import LoadedConfig, parse_config
-from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
+from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreFileUnusable, StoreUnavailable
 from bridge.host.collector import spare_the_collector
 from bridge.host.console_window import held_by_no_click
 from bridge.host.hardening import say_where_it_crashed
@@ -142,15 +142,16 @@ async def _serve(settings: Settings, beside: Beside) -> int:
 
 
 async def check_store(app: App, loaded: LoadedConfig) -> None:
-    """A key that is wrong or gone ends the start, and so does a file that cannot be used. A keyring that is locked just
-    now, or a database server that starts after us, does not: accounts say so."""
+    """A key that is wrong or gone ends the start, and so does a file that cannot be used. What may pass does not: a
+    keyring that is locked just now, a database server that starts after us, a full disk. Accounts say so, and the next
+    login asks again."""
     store = loaded.config.store
     try:
         await app.check_store()
     except (StoreCorrupt, KeyringMissing, KeyFileUnusable) as problem:
         raise CannotStart(problem.said or str(problem)) from problem
     except StoreUnavailable as problem:
-        if store.url is None and store.key_file is not None:
+        if isinstance(problem, StoreFileUnusable) and store.url is None and store.key_file is not None:
             raise CannotStart(problem.said or str(problem)) from problem
         logs.trouble("store.unavailable", reason=str(problem))
 
