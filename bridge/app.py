@@ -127,7 +127,9 @@ class App:
         adapters, redirect_uris = self._providers.adapters, self._providers.redirect_uris
         self._tokens = TokenService(vault, adapters, clock, self._bus, self.sign_in_url, verify)
         flights = Flights(self._reception.upstreams, self._tokens, self._bus)
-        self._authorizations = Authorizations(adapters, redirect_uris, clock, self._bus, flights.keep, self._find)
+        self._authorizations = Authorizations(
+            adapters, redirect_uris, clock, self._bus, flights.keep, self._find, vault.try_out
+        )
 
         asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock)
         self._standings = Standings(

@@ -32,9 +32,11 @@ from bridge.secret import Secret
 from bridge.stores.base import Store
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from bridge.stores.sqlite import SqliteStore
 from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
+from tests.servers.disks import full, small_disk
 from tests.tokens.fakes import FailingStore
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
@@ -229,6 +231,19 @@ async def test_a_sign_in_that_could_not_be_kept_does_not_begin() -> None:
             await it.app.control.begin_authorization(ALICE)
         store.is_away = False
         assert await it.sign_in(ALICE) == ALICE
+
+
+async def test_a_sign_in_does_not_begin_either_where_the_store_can_only_be_read(tmp_path: Path) -> None:
+    """Behind the second factor it would be lost."""
+    with small_disk(tmp_path / "disk") as disk:
+        file = disk / "store.sqlite"
+        async with demo_world() as world, bridging(world, store=SqliteStore(file)) as it:
+            await it.app.check_store()
+            with full(file):
+                assert (await it.app.control.status()).accounts[0].state is AccountState.SIGN_IN
+                with pytest.raises(StoreUnavailable, match="cannot be written: the disk is full"):
+                    await it.app.control.begin_authorization(ALICE)
+            assert await it.sign_in(ALICE) == ALICE
 
 
 async def test_a_damaged_record_does_not_keep_its_person_from_signing_in() -> None:

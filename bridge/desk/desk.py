@@ -90,7 +90,7 @@ class Desk:
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """See Control."""
         account = self._account(address)
-        await self._vault.version(account.address)  # a sign-in that could not be saved is not begun
+        await self._vault.version(account.address)  # a store that is away, or a key that does not fit, is told first
         pending = await self._authorizations.begin(account, asker)
         match pending.request:
             case AuthorizationRequest(url=url):

@@ -53,6 +53,8 @@ Key = tuple[str, str]
 """Address and asker."""
 Keep = Callable[[Account, TokenSet], Awaitable[str]]
 """Checks who signed in, stores, and returns who it was."""
+TryStore = Callable[[str], Awaitable[None]]
+"""Whether it would take what is to be saved under this address. Raises: StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class Authorizations:
         bus: NoticeBus,
         keep: Keep,
         find: Callable[[str], Account | None],
+        try_store: TryStore,
     ) -> None:
         """`redirect_uris`: by provider name, as registered. `find`: the account as it is configured now."""
         self._providers = providers
@@ -112,6 +115,7 @@ class Authorizations:
         self._bus = bus
         self._keep = keep
         self._find = find
+        self._try_store = try_store
         self._pending: dict[str, Pending] = {}
         """By attempt, the oldest first."""
         self._begun: dict[str, list[float]] = {}
@@ -139,8 +143,9 @@ class Authorizations:
     async def begin(self, account: Account, asker: str = "") -> Pending:
         """Start a sign-in, or give the asker's own that is under way and not nearly over.
 
-        Raises: ProviderUnavailable, ProviderRefused, LimitReached; AuthorizationFailed(unattended) where nobody signs
-        in, AuthorizationFailed(provider) if the configuration changes meanwhile.
+        Raises: StoreUnavailable where it could not be saved in the end; ProviderUnavailable, ProviderRefused,
+        LimitReached; AuthorizationFailed(unattended) where nobody signs in, AuthorizationFailed(provider) if the
+        configuration changes meanwhile.
         """
         self._drop_expired()
         key = account.address, asker
@@ -149,7 +154,8 @@ class Authorizations:
             known = next((one for one in reversed(self._pending.values()) if one.key == key), None)
             if known is not None and _is_same(known.account, account) and self._has_time(known):
                 return known
-            self._check_room(asker)
+            self._check_room(asker)  # first: who begins without end must not keep the disk busy
+            await self._try_store(account.address)
             return await self._begin(account, asker)
 
     def _has_time(self, pending: Pending) -> bool:

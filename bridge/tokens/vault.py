@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -16,6 +17,11 @@ from bridge.stores.base import NEW, Store
 
 PREFIX = "grant/"
 """Of the keys in the store."""
+
+TRIAL = "trial/"
+"""Before the name of a lease that nobody waits for: the account's own would hold up a refresh."""
+TRIAL_SECONDS = 5.0
+"""Until one that could not be taken back ends by itself."""
 
 FORMAT = 1
 """A record of another format is left as it is: a newer mail-bridge can read it."""
@@ -80,6 +86,15 @@ class Vault:
             if problem.version is None:
                 raise
             return problem.version
+
+    async def try_out(self, address: str) -> None:
+        """Write something and take it back: a store that is full or read-only can still be read.
+
+        Raises: StoreUnavailable.
+        """
+        name, holder = TRIAL + _key(address), secrets.token_hex(8)
+        if await self._store.acquire_lease(name, holder, TRIAL_SECONDS):  # else somebody else's has just been written
+            await self._store.release_lease(name, holder)
 
     async def save(self, address: str, entry: Entry, *, expected: int) -> int:
         """Durable when it returns. Returns: the new version. Raises: VersionConflict, StoreUnavailable."""

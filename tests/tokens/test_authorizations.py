@@ -9,7 +9,14 @@ from dataclasses import replace
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.errors import AuthorizationFailed, BridgeError, LimitReached, ProviderRefused, ProviderUnavailable
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    LimitReached,
+    ProviderRefused,
+    ProviderUnavailable,
+    StoreUnavailable,
+)
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
 from bridge.oauth.base import DevicePending, DeviceRequest
@@ -26,13 +33,26 @@ class World:
         self.device = ScriptedDevice(self.strict, *answers)
         self.kept: list[tuple[Account, TokenSet]] = []
         self.notices: list[Notice] = []
+        self.tried: list[str] = []
+        self.is_full = False
         self.accounts = {account.address: account for account in (ALICE, SALES)}
         bus = NoticeBus()
         bus.on_notice(self.notices.append)
         uris = {"acme": "http://localhost:3017/"}
         self.authorizations = Authorizations(
-            {"acme": self.device if answers else self.strict}, uris, self.clock, bus, self.keep, self.accounts.get
+            {"acme": self.device if answers else self.strict},
+            uris,
+            self.clock,
+            bus,
+            self.keep,
+            self.accounts.get,
+            self.try_store,
         )
+
+    async def try_store(self, address: str) -> None:
+        self.tried.append(address)
+        if self.is_full:
+            raise StoreUnavailable("the disk is full")
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         self.kept.append((account, tokens))
@@ -52,6 +72,33 @@ async def test_a_second_begin_gives_the_sign_in_under_way() -> None:
     it = World()
     assert await it.authorizations.begin(ALICE) is await it.authorizations.begin(ALICE)
     assert await it.authorizations.begin(SALES) is not await it.authorizations.begin(ALICE)
+
+
+async def test_a_sign_in_that_could_not_be_saved_is_not_begun() -> None:
+    for it in (World(), World(DevicePending())):
+        it.is_full = True
+        async with it.authorizations.running():
+            with pytest.raises(StoreUnavailable):
+                await it.authorizations.begin(ALICE)
+            assert it.authorizations.find(ALICE.address) is None
+            assert it.device.begun == 0
+            it.is_full = False
+            await it.authorizations.begin(ALICE)
+            assert it.authorizations.find(ALICE.address) is not None
+
+
+async def test_the_disk_is_tried_once_for_each_sign_in_and_for_none_too_many() -> None:
+    it = World()
+    for _ in range(3):
+        await it.authorizations.begin(ALICE)
+    assert it.tried == [ALICE.address]
+    for _ in range(SHARE):
+        await it.authorizations.begin(ALICE, "a colleague")
+        it.authorizations.cancel(ALICE.address)
+    for _ in range(3):
+        with pytest.raises(LimitReached):
+            await it.authorizations.begin(ALICE, "a colleague")
+    assert len(it.tried) == 1 + SHARE
 
 
 async def test_whoever_begins_again_when_time_is_short_has_ten_minutes() -> None:
@@ -406,7 +453,9 @@ class Unattended:
 
 async def test_where_nobody_signs_in_nobody_is_asked_to() -> None:
     it = World()
-    unattended = Authorizations({"acme": Unattended(it.strict)}, {}, it.clock, NoticeBus(), it.keep, it.accounts.get)
+    unattended = Authorizations(
+        {"acme": Unattended(it.strict)}, {}, it.clock, NoticeBus(), it.keep, it.accounts.get, it.try_store
+    )
     async with unattended.running():
         with pytest.raises(AuthorizationFailed, match=r"Nobody has to sign in for alice@example\.com") as caught:
             await unattended.begin(ALICE)

@@ -89,7 +89,7 @@ class World:
         uris = {"acme": "http://localhost:3017/"}
         self.kept: list[Account] = []
         self.authorizations = Authorizations(
-            tokens.providers, uris, tokens.clock, NoticeBus(), self.keep, self.accounts.get
+            tokens.providers, uris, tokens.clock, NoticeBus(), self.keep, self.accounts.get, tokens.vault.try_out
         )
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
@@ -215,7 +215,9 @@ async def test_a_device_code_that_was_polled_during_a_reload_brings_nothing() ->
             await asyncio.sleep(0)
             return ""
 
-        authorizations = Authorizations(tokens.providers, {}, tokens.clock, NoticeBus(), keep, it.accounts.get)
+        authorizations = Authorizations(
+            tokens.providers, {}, tokens.clock, NoticeBus(), keep, it.accounts.get, tokens.vault.try_out
+        )
         async with authorizations.running():
             pending: Pending = await authorizations.begin(ALICE)
             await gate.reached.wait()
