@@ -161,6 +161,12 @@ class StoreUnavailable(StoreTrouble):
     advice = "store.unavailable"
 
 
+class SignInUnsaved(StoreUnavailable):
+    """Somebody has signed in, and the store does not take it yet: it waits in memory, and nothing is lost so far."""
+
+    advice = "sign_in.unsaved"
+
+
 class KeyringMissing(StoreUnavailable):
     """There is no keyring that can be trusted with a key: waiting does not help, the admin must name another home."""
 

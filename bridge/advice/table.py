@@ -216,6 +216,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The token store cannot be used just now: {problem}. If this lasts, the administrator of mail-bridge "
                 "must see to it."
             ),
+            "sign_in.unsaved": (
+                "The sign-in waits in mail-bridge's memory, and is saved by itself as soon as the token store takes "
+                "it: {problem}. Nobody need sign in again, unless mail-bridge stops before. The administrator of "
+                "mail-bridge must see to the store."
+            ),
             "store.corrupt": (
                 "The token store holds something that cannot be used: {problem}. The administrator of mail-bridge "
                 "must see to it."

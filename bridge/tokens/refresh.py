@@ -17,7 +17,7 @@ from bridge.errors import (
     VersionConflict,
 )
 from bridge.model import AccessToken, Account, TokenSet
-from bridge.notices import AuthorizationNeeded, NoticeBus, Refreshed, RefreshFailed
+from bridge.notices import AuthorizationNeeded, Authorized, NoticeBus, Refreshed, RefreshFailed
 from bridge.oauth.base import Provider
 from bridge.observe.logs import detail, event, report
 from bridge.secret import Secret
@@ -81,19 +81,23 @@ class Reminder:
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """A refreshed entry that the store has not taken yet."""
+    """An entry that the store has not taken yet."""
 
     entry: Entry
     version: int
     """Of the record that it replaces."""
     before: Entry | None
     """What was in that one."""
+    signed_in: str = ""
+    """Who has signed in; empty where it is the provider's answer to a refresh."""
 
     def outlives(self, stored: Stored) -> bool:
         """True if all that somebody else has stored is that the grant has ended of which ours is the successor: to
         another node, which could not know of it, a provider that rotates strictly has said so. Or if the store went
-        back meanwhile."""
+        back meanwhile. To a sign-in all counts less that is older: the store may not have told what it held."""
         theirs = stored.entry
+        if self.signed_in and theirs is not None and _is_older(theirs, self.entry):
+            return True
         if theirs is not None and theirs.ended and self.before and theirs.tokens.grant == self.before.tokens.grant:
             return True
         return _is_from_before(stored, self.entry, self.version)
@@ -209,14 +213,28 @@ class Refresher:
         return found if entry.client or found.fingerprint == entry.fingerprint else None
 
     async def save_unsaved(self, address: str, memory: Memory) -> None:
-        """Write what a refresh gave. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
+        """Write what the store has not taken. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
         unsaved = memory.unsaved
         if unsaved is None:
             return
-        memory.stored = await self._saved(address, unsaved)
+        stored = await self._saved(address, unsaved)
+        if memory.unsaved is not unsaved:
+            memory.stored = stored  # and what somebody who has signed in meanwhile has brought is saved the next time
+            return
+        # By the grant: a database may have taken it the first time, and only its answer was lost.
+        if unsaved.signed_in and stored.entry and stored.entry.tokens.grant == unsaved.entry.tokens.grant:
+            self.stored(address, memory, stored, unsaved.signed_in)
+            return
+        memory.stored = stored
         memory.unsaved = memory.store_problem = None
         if not memory.has_entry:
             await self._revoke_successor(address, self.giver(unsaved.entry), unsaved.entry.tokens)
+
+    def stored(self, address: str, memory: Memory, stored: Stored, who: str) -> None:
+        """Somebody has signed in, and it is durable."""
+        memory.replace_stored(stored)
+        event("sign_in.stored", account=address, subject=who)
+        self._bus.publish(Authorized(address, who))
 
     async def _saved(self, address: str, unsaved: Unsaved) -> Stored:
         """What is stored then: it, or what counts more."""
@@ -283,6 +301,11 @@ class Refresher:
                 self._remember(account, memory, away, provider)
                 raise
             detail("answer.late", account=account.address)  # trouble with a grant that a new sign-in has replaced
+            return await self._handed_out(account, memory)
+        if memory.unsaved is not None:
+            # Somebody has signed in meanwhile, which the store did not take: that counts more.
+            detail("answer.late", account=account.address)
+            await self.save_unsaved(account.address, memory)
             return await self._handed_out(account, memory)
         stored = memory.stored or await self._vault.load(account.address)
         pending = Pending(before.version, None, is_attended=not provider.is_unattended)
@@ -432,7 +455,11 @@ def _is_from_before(stored: Stored, entry: Entry, version: int) -> bool:
     if stored.entry is None:
         return False
     is_back = stored.version <= version or bool(stored.entry.ended)
-    return is_back and stored.entry.tokens.access.obtained_at < entry.tokens.access.obtained_at
+    return is_back and _is_older(stored.entry, entry)
+
+
+def _is_older(one: Entry, other: Entry) -> bool:
+    return one.tokens.access.obtained_at < other.tokens.access.obtained_at
 
 
 def _domain(account: Account) -> str:

@@ -15,18 +15,20 @@ from bridge.errors import (
     BridgeError,
     GrantRevoked,
     ProviderUnavailable,
+    SignInUnsaved,
     StoreCorrupt,
     StoreUnavailable,
     VersionConflict,
 )
 from bridge.model import AccessToken, Account, TokenSet
-from bridge.notices import Authorized, Forgotten, NoticeBus
+from bridge.notices import Forgotten, NoticeBus
 from bridge.oauth.base import Provider
 from bridge.observe.logs import detail, event, report
 from bridge.secret import Secret
+from bridge.stores.base import NEW
 from bridge.tasks import task_group
 from bridge.tokens.lifecycle import ENOUGH, Absent, Later, Refused, Request, Revoked, Use, Wanted, next_move
-from bridge.tokens.refresh import Memory, Refresher
+from bridge.tokens.refresh import Memory, Refresher, Unsaved
 from bridge.tokens.vault import Entry, Stored, Vault
 
 ROUNDS = 10
@@ -158,7 +160,8 @@ class TokenService:
         """Check who signed in, then store, then tell.
 
         Returns: who signed in. Raises: AuthorizationFailed (wrong_person) and nothing is stored; UpstreamRefused or
-        UpstreamUnavailable where only the mail server can tell; StoreUnavailable.
+        UpstreamUnavailable where only the mail server can tell; SignInUnsaved, and it is stored and told once the store
+        takes it; StoreUnavailable.
         """
         return await self._keep(account, tokens, self._refresher.provider(account))
 
@@ -166,15 +169,18 @@ class TokenService:
         """Of the provider that has given them: a reload may bring another one of this name meanwhile."""
         who = await self._checked_subject(account, tokens)
         entry = Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
+        memory, before = self._known(account.address), NEW
         for _ in range(ROUNDS):
             try:
                 before = await self._vault.version(account.address)
                 version = await self._vault.save(account.address, entry, expected=before)
             except VersionConflict:
                 continue  # a refresh of the old grant went in between; the new sign-in counts
-            self._known(account.address).replace_stored(Stored(entry, version))
-            event("sign_in.stored", account=account.address, subject=who)
-            self._bus.publish(Authorized(account.address, who))
+            except StoreUnavailable as problem:
+                # The code is used up, and so may be the person's patience: kept as a refresh's answer is.
+                memory.unsaved, memory.store_problem = Unsaved(entry, before, None, who), problem
+                raise SignInUnsaved(problem.said or str(problem)) from problem
+            self._refresher.stored(account.address, memory, Stored(entry, version), who)
             return who
         raise StoreUnavailable(
             said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
@@ -253,6 +259,9 @@ class TokenService:
         if memory.stored is None or stored.version > memory.stored.version:
             memory.learn(stored)
         if isinstance(state, Absent | Revoked):
+            if memory.unsaved is not None and (why := memory.store_problem) is not None:
+                # Somebody has signed in, and need not again.
+                return Standing(False, str(why), None, "", why.diagnosis, is_readable=False)
             move = next_move(state, Wanted())
             return Standing(False, move.reason, None, "", move.diagnosis)
         trouble = memory.trouble(self._refresher.provider(account))

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bridge.errors import (
-    StoreUnavailable,
-    UpstreamRefused,
-)
+from bridge.errors import SignInUnsaved, StoreUnavailable, UpstreamRefused
 from bridge.model import AccessToken, Account
 from bridge.notices import Notice, NoticeBus
 from bridge.oauth.base import Provider
@@ -41,6 +38,14 @@ class World:
         self.store.is_full = True
         with pytest.raises(StoreUnavailable):
             await self.service.access_token(ALICE)
+
+    async def sign_in_onto_a_full_disk(self) -> AccessToken:
+        """Behind the provider: the code is used up."""
+        self.store.is_full = True
+        tokens = self.provider.issue()
+        with pytest.raises(SignInUnsaved, match="the disk is full"):
+            await self.service.keep(ALICE, tokens)
+        return tokens.access
 
     def heard(self, kind: type) -> int:
         return sum(isinstance(notice, kind) for notice in self.notices)

@@ -20,6 +20,7 @@ from bridge.errors import (
     LoginRefused,
     ProviderRefused,
     ProviderUnavailable,
+    SignInUnsaved,
     StoreCorrupt,
     StoreUnavailable,
     UpstreamRefused,
@@ -47,7 +48,7 @@ class Outcome:
     """How a sign-in ended; done.html has the words for each kind."""
 
     kind: str
-    """ready, denied, wrong_person, failed, unavailable, registration, mail_server, mailbox, store or other."""
+    """ready, denied, wrong_person, failed, unavailable, registration, mail_server, mailbox, unsaved, store or other."""
     address: str
     """Empty where a sign-in that we did not begin has failed."""
     detail: str
@@ -193,7 +194,7 @@ class Callback:
     async def _result_page(
         self, request: web.Request, outcome: Outcome, status: int = 200, problem: str = ""
     ) -> web.StreamResponse:
-        retry = sign_in_path(outcome.address) if outcome.kind != "ready" else ""
+        retry = sign_in_path(outcome.address) if outcome.kind not in {"ready", "unsaved"} else ""
         wishes = await wishes_of(self._visitors, outcome.address, request) if outcome.may_keep else ()
         fields: dict[str, object] = {
             "problem": problem,
@@ -234,6 +235,8 @@ def _kind(problem: BridgeError) -> str:
             return "mail_server"
         case UpstreamRefused():
             return "mailbox"
+        case SignInUnsaved():
+            return "unsaved"
         case StoreUnavailable() | StoreCorrupt():
             return "store"
     return "other"

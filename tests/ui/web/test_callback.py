@@ -16,6 +16,7 @@ from bridge.errors import (
     LimitReached,
     ProviderRefused,
     ProviderUnavailable,
+    SignInUnsaved,
     StoreUnavailable,
     UpstreamRefused,
     UpstreamUnavailable,
@@ -226,6 +227,18 @@ async def test_peer_06_each_failure_has_a_page_that_names_the_account_and_what_t
     assert all(word in text for word in words), text
     assert f'href="/sign-in/{ALICE}">Try again for {ALICE}<' in text
     assert control.states[ALICE] is AccountState.SIGN_IN
+
+
+async def test_a_sign_in_that_waits_for_the_store_asks_nobody_to_sign_in_again(
+    browser: Browser, control: FakeControl
+) -> None:
+    await browser.press(f"/sign-in/{ALICE}")
+    state = await begun(control)
+    control.problem = SignInUnsaved("the disk is full")
+    text = await browser.text(f"/?code=CANARY-c&state={state}")
+    for words in ("is not saved yet", ALICE, "the disk is full", "Nobody need sign in again", "forward this text"):
+        assert words in text
+    assert "Try again" not in text
 
 
 async def test_a_declined_consent_is_told_so_even_if_it_was_not_begun_here(

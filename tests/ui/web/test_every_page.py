@@ -16,6 +16,7 @@ from bridge.errors import (
     LimitReached,
     ProviderRefused,
     ProviderUnavailable,
+    SignInUnsaved,
     StoreUnavailable,
     UpstreamRefused,
     UpstreamUnavailable,
@@ -94,6 +95,7 @@ ENDED: dict[str, BridgeError | None] = {
     "registration": ProviderRefused("AADSTS7000222 secret expired"),
     "mail_server": UpstreamUnavailable("no route"),
     "mailbox": UpstreamRefused("IMAP is disabled"),
+    "unsaved": SignInUnsaved("the disk is full"),
     "store": StoreUnavailable("locked keyring"),
     "other": LimitReached("too many"),
 }

@@ -11,7 +11,14 @@ import pytest
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, ProtocolCheck
-from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, StoreUnavailable, UpstreamRefused
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    ProviderRefused,
+    SignInUnsaved,
+    StoreUnavailable,
+    UpstreamRefused,
+)
 from tests.fakes_control import FakeControl, state_of
 from tests.ui.web.conftest import Browser, serving
 
@@ -73,6 +80,11 @@ async def test_the_flight_check_says_in_french_who_must_act(browser: Browser, co
             f"b@c.d s’est connecté, alors que c’était à {ALICE} de le faire.",
         ),
         (UpstreamRefused("x", diagnosis=SMTP_OFF), "Le serveur de messagerie refuse ce compte", "Set-CASMailbox"),
+        (
+            SignInUnsaved("the disk is full"),
+            "Vous êtes connecté, mais ce n’est pas encore enregistré",
+            "Personne n’a à se reconnecter",
+        ),
         (StoreUnavailable("the disk is full"), "La connexion n’a pas pu être enregistrée", "the disk is full"),
     ],
 )
