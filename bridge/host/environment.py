@@ -15,21 +15,44 @@ NEEDED = frozenset(
 )
 """What a program needs to run at all."""
 
+OWN = frozenset(
+    {
+        *("STATE_DIRECTORY", "CONFIGURATION_DIRECTORY", "LOGS_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY"),
+        *("CREDENTIALS_DIRECTORY", "MAIL_BRIDGE_CONFIG", "SUDO_UID"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"),  # OpenSSL and Python's ssl
+        *("OPENSSL_CONF", "OPENSSL_CONF_INCLUDE", "OPENSSL_ENGINES", "OPENSSL_MODULES"),
+        *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"),  # requests, aiohttp
+        *("PYTHON_KEYRING_BACKEND", "KEYCHAIN_PATH", "DBUS_SYSTEM_BUS_ADDRESS"),  # keyring
+        *("HOMEDRIVE", "HOMEPATH", "ALLUSERSPROFILE"),  # where Python and platformdirs find directories on Windows
+        *("LANGUAGE", "TZDIR", "TERM", "COLUMNS", "LINES", "NO_COLOR", "BROWSER", "PYSTRAY_BACKEND"),
+        *("RES_OPTIONS", "LOCALDOMAIN", "HOSTALIASES"),  # resolver(5), hostname(7)
+        *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE"),
+        *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGOPTIONS"),  # libpq
+    }
+)
+"""What mail-bridge, Python and the libraries go by in this process: places, switches, names. What may be a secret is
+not among them (PGPASSWORD, KEYRING_PROPERTY_…)."""
+
+_FAMILIES = ("XDG_", "LC_")
+
 
 class TakenEnvironment(Mapping[str, str]):
     """What `${NAME}` of the configuration reads: whatever is looked up is taken out of the process's environment.
 
     Client secrets come that way, and the browser that we open, or the program that fills the clipboard, inherits our
     environment whole. What has been taken can be looked up again, as each reload does.
+
+    What this very program goes by is no secret and stays, or `${CREDENTIALS_DIRECTORY}/key` would be the last that
+    anybody hears of that directory.
     """
 
     def __init__(self) -> None:
         self._taken: dict[str, str] = {}
 
     def take(self, names: Iterable[str]) -> None:
-        """Keep these from the programs that we start; what those need to run at all stays where it is."""
+        """Keep these from the programs that we start; what those and we need to run at all stays where it is."""
         for name in names:
-            if name in os.environ and not (name.upper() in NEEDED or name.lower().endswith("_proxy")):
+            if name in os.environ and not _stays(name):
                 self._taken[name] = os.environ.pop(name)
 
     def __getitem__(self, name: str) -> str:
@@ -42,6 +65,11 @@ class TakenEnvironment(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len({**os.environ, **self._taken})
+
+
+def _stays(name: str) -> bool:
+    is_pythons = name.startswith("PYTHON") and name.isalnum()  # no others of Python's own are read after its start
+    return name.upper() in NEEDED | OWN or name.startswith(_FAMILIES) or name.lower().endswith("_proxy") or is_pythons
 
 
 taken_environment = TakenEnvironment()

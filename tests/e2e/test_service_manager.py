@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import socket
@@ -54,6 +55,24 @@ def test_a_whole_life_is_told(world: World, tmp_path: Path, systemd: Systemd) ->
         systemd.hears("READY=1")  # what cannot be used changes nothing
         bridge.process.send_signal(signal.SIGTERM)
         systemd.hears("STOPPING=1")
+
+
+def test_its_directories_and_credentials_are_named_by_their_variables(world: World, tmp_path: Path) -> None:
+    """systemd.exec(5), StateDirectory= and LoadCredential=: the program goes by the same variables itself. A credential
+    shows as one that a group may read."""
+    state, credentials = tmp_path / "state", tmp_path / "credentials"
+    state.mkdir()
+    credentials.mkdir()
+    key = credentials / "key"
+    key.write_bytes(base64.b64encode(os.urandom(32)))
+    key.chmod(0o440)
+    bridge = world.bridge(tmp_path)
+    bridge.config["store"] = {"path": "${STATE_DIRECTORY}/store.sqlite", "key_file": "${CREDENTIALS_DIRECTORY}/key"}
+    bridge.environment |= {"STATE_DIRECTORY": str(state), "CREDENTIALS_DIRECTORY": str(credentials)}
+    with running(bridge):
+        assert bridge.run("status").startswith("mail-bridge ")
+        assert [path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("control.json")] == ["state"]
+    assert (state / "store.sqlite").exists()
 
 
 STANDS_STILL = """

@@ -77,6 +77,33 @@ def test_what_others_need_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     assert taken.get("NOT_SET") is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY", "LOGS_DIRECTORY", "RUNTIME_DIRECTORY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF", "REQUESTS_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"),
+        *("PYTHON_KEYRING_BACKEND", "PYTHONASYNCIODEBUG", "XDG_DATA_HOME", "XDG_CURRENT_DESKTOP", "LC_MESSAGES"),
+        *("LANGUAGE", "PYSTRAY_BACKEND", "MAIL_BRIDGE_CONFIG", "SUDO_UID", "BROWSER", "RES_OPTIONS", "PGSSLROOTCERT"),
+    ],
+)
+def test_what_we_go_by_ourselves_stays_and_is_given_to_no_program(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A path to which the configuration refers is no secret; it is the program that would not find it any more."""
+    monkeypatch.setenv(name, "/run/somewhere")
+    taken = TakenEnvironment()
+    taken.take([name])
+    assert taken[name] == os.environ[name] == "/run/somewhere"
+    assert name not in environment_of_programs()
+
+
+@pytest.mark.parametrize(
+    "name", ["MAIL_BRIDGE_SECRET", "PGPASSWORD", "SSL_KEY_PASSWORD", "PYTHON_CLIENT_SECRET", "KEYRING_PROPERTY_KEY"]
+)
+def test_a_secret_is_taken_whatever_its_name_begins_with(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "CANARY")
+    TakenEnvironment().take([name])
+    assert name not in os.environ
+
+
 def test_programs_get_a_handful_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFICE_SECRET", "CANARY")
     assert "CANARY" not in environment_of_programs().values()
