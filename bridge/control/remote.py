@@ -199,13 +199,17 @@ def loopback_session() -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def connect(directory: Path) -> AsyncIterator[RemoteControl | None]:
-    """The bridge that published itself in `directory`.
+async def connect(*directories: Path) -> AsyncIterator[RemoteControl | None]:
+    """The bridge that published itself in one of these directories; the first that there is.
 
     Gives None when none is running: no file, nobody at its port, or somebody who does not know its token.
     """
-    async with _connected(rendezvous.find(directory)) as control:
-        yield control
+    for directory in directories:
+        async with _connected(rendezvous.find(directory)) as control:
+            if control is not None:
+                yield control
+                return
+    yield None
 
 
 @asynccontextmanager

@@ -39,10 +39,11 @@ def log_findings(config: LogConfig) -> tuple[Finding, ...]:
     return ()
 
 
-def word_findings(file: Path) -> tuple[Finding, ...]:
-    """The same for what other commands find a running bridge by (control.rendezvous)."""
-    try:
-        check_place(file)
-    except OSError as problem:
-        return (failed("configuration", "", WORD, file=file, reason=system_reason(problem)),)
+def word_findings(*files: Path) -> tuple[Finding, ...]:
+    """The same for what other commands find a running bridge by (control.rendezvous): the first that cannot be made."""
+    for file in files:
+        try:
+            check_place(file)
+        except OSError as problem:
+            return (failed("configuration", "", WORD, file=file, reason=system_reason(problem)),)
     return ()

@@ -94,7 +94,7 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
         running = None if control is None else await _running(control)
         async with opened(loaded) as app:
             if running is None:
-                first, examination = word_findings(known_by(find_config(settings))), app.examination()
+                first, examination = word_findings(*known_by(find_config(settings))), app.examination()
             else:
                 first, examination = running.findings, app.examination(held_ports=RUNNING, taken=running.ports)
             return loaded, (*first, *await (examination.everything() if online else examination.basics()))

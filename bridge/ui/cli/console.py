@@ -14,7 +14,7 @@ from bridge.ui.cli.session import (
     Settings,
     find_config,
     in_loop,
-    meeting_place,
+    meeting_places,
     not_running,
     with_settings,
 )
@@ -32,7 +32,7 @@ def console(settings: Settings, no_browser: bool) -> int:
     """
 
     async def work() -> int:
-        async with connect(meeting_place(find_config(settings))) as control:
+        async with connect(*meeting_places(find_config(settings))) as control:
             if control is None:
                 click.echo(not_running(settings))
                 return FAILED

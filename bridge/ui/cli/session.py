@@ -238,7 +238,19 @@ def _refuse_a_strangers_here(config: Path) -> None:
 
 def own_config(settings: Settings) -> list[str]:
     """The option that names the same file from any directory; nothing where it is found by itself."""
-    return ["--config", str(settings.config.resolve())] if settings.config is not None else []
+    return ["--config", str(_as_named(settings.config))] if settings.config is not None else []
+
+
+def _as_named(config: Path) -> Path:
+    """From the root, with the links in it, which may lead elsewhere tomorrow: the running bridge follows them.
+
+    Those before a `..` are what it goes up from, and are followed now.
+    """
+    whole = config.absolute()
+    if ".." not in whole.parts:
+        return whole
+    end = len(whole.parts) - whole.parts[::-1].index("..")
+    return Path(*whole.parts[:end]).resolve().joinpath(*whole.parts[end:])
 
 
 def load(settings: Settings) -> LoadedConfig:
@@ -377,27 +389,37 @@ async def console(
         if known_as is None:
             yield served
             return
-        directory = meeting_place(known_as)
-        rendezvous.publish(directory, served.control_url, served.token, os.getpid())
+        places = meeting_places(known_as)
         try:
+            for directory in places:
+                rendezvous.publish(directory, served.control_url, served.token, os.getpid())
             yield served
         finally:
-            rendezvous.withdraw(directory, os.getpid())
+            for directory in places:
+                rendezvous.withdraw(directory, os.getpid())
 
 
-def meeting_place(config: Path) -> Path:
-    """Where a running bridge leaves word for other commands: one directory for each configuration file."""
+def meeting_places(config: Path) -> tuple[Path, ...]:
+    """Where a running bridge leaves word for other commands: a directory for each name of its configuration.
+
+    First the name that it was given, since a link in it may lead elsewhere by the time that somebody asks; then that of
+    the file itself, which has many names.
+    """
     from bridge.host.paths import data_dir
 
-    digest = hashlib.sha256(str(config.resolve()).encode("utf-8", "surrogatepass")).hexdigest()
-    return data_dir() / "run" / digest[:16]
+    names = dict.fromkeys([_as_named(config), config.resolve()])
+    return tuple(data_dir() / "run" / _digest(str(name)) for name in names)
 
 
-def known_by(config: Path) -> Path:
-    """The file there."""
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def known_by(config: Path) -> tuple[Path, ...]:
+    """The files there."""
     from bridge.control import rendezvous
 
-    return meeting_place(config) / rendezvous.NAME
+    return tuple(directory / rendezvous.NAME for directory in meeting_places(config))
 
 
 @asynccontextmanager
@@ -405,7 +427,7 @@ async def reach_running(settings: Settings) -> AsyncIterator[RemoteControl | Non
     """The bridge that runs with this configuration, or None."""
     from bridge.control.remote import connect
 
-    async with connect(meeting_place(find_config(settings))) as control:
+    async with connect(*meeting_places(find_config(settings))) as control:
         yield control
 
 

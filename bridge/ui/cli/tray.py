@@ -33,7 +33,7 @@ from bridge.ui.cli.session import (
     find_config,
     in_loop,
     known_by,
-    meeting_place,
+    meeting_places,
     own_config,
     with_settings,
 )
@@ -66,14 +66,14 @@ def tray(settings: Settings, control_file: Path | None, console: str | None) -> 
 
     Where this desktop has one for that bridge already, it says so and leaves it at that: exit code 0.
     """
-    reach, arguments, file = _other_bridge(settings, control_file, console)
+    reach, arguments, files = _other_bridge(settings, control_file, console)
 
     async def follow() -> int:
         with companion.orders(companion.quit, lambda: None):
             await companion.follow(reach)
         return DONE
 
-    with only_icon(file) as is_only:
+    with only_icon(files) as is_only:
         if not is_only:
             return DONE
         companion = Companion(["tray", *arguments], is_alone=True)
@@ -82,14 +82,14 @@ def tray(settings: Settings, control_file: Path | None, console: str | None) -> 
 
 def _other_bridge(
     settings: Settings, control_file: Path | None, console: str | None
-) -> tuple[Connect, list[str], Path]:
-    """How to reach it, the options that say so from any directory, and the file by which it is known.
+) -> tuple[Connect, list[str], tuple[Path, ...]]:
+    """How to reach it, the options that say so from any directory, and the files by which it is known.
 
     Raises: ConfigError if no file is found, and no service answers either.
     """
     if control_file is not None:
         file = control_file.absolute()
-        return (lambda: connect_given(file)), ["--control", str(file)], file
+        return (lambda: connect_given(file)), ["--control", str(file)], (file,)
     if console is not None:
         return _service(_console_url(console))
     try:
@@ -99,15 +99,15 @@ def _other_bridge(
         if settings.config is not None or not in_loop(_answers(usual)):
             raise
         return _service(usual)
-    directory, arguments, file = meeting_place(config), own_config(settings), known_by(config)
+    directories, arguments, files = meeting_places(config), own_config(settings), known_by(config)
     if not is_machines(config):
-        return (lambda: connect(directory)), arguments, file
+        return (lambda: connect(*directories)), arguments, files
     url = f"http://127.0.0.1:{configured_console_port(config)}"
-    return (lambda: _administered_or_own(directory, url)), arguments, file
+    return (lambda: _administered_or_own(directories, url)), arguments, files
 
 
-def _service(url: str) -> tuple[Connect, list[str], Path]:
-    return (lambda: connect_own(url)), ["--console", url], Path("/console", url.rpartition(":")[2])
+def _service(url: str) -> tuple[Connect, list[str], tuple[Path, ...]]:
+    return (lambda: connect_own(url)), ["--console", url], (Path("/console", url.rpartition(":")[2]),)
 
 
 def _console_url(given: str) -> str:
@@ -127,33 +127,37 @@ async def _answers(url: str) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _administered_or_own(directory: Path, url: str) -> AsyncIterator[Bridge | None]:
+async def _administered_or_own(directories: Sequence[Path], url: str) -> AsyncIterator[Bridge | None]:
     """All of the bridge for whoever runs it; for everybody else what is theirs, until it is published for them."""
-    before = find(directory)
-    async with connect(directory) as control:
+    before = list(map(find, directories))
+    async with connect(*directories) as control:
         if control is not None:
             yield control
             return
-    async with connect_own(url, lambda: find(directory) != before) as own:
+    async with connect_own(url, lambda: list(map(find, directories)) != before) as own:
         yield own
 
 
 @contextlib.contextmanager
-def only_icon(file: Path) -> Iterator[bool]:
+def only_icon(files: Sequence[Path]) -> Iterator[bool]:
     """False if this desktop has an icon for that bridge already, and the person is told.
 
-    Two bridges have an icon each, and so have two desktops of one person. Args: file, its control.json, which need not
-    exist.
+    Two bridges have an icon each, and so have two desktops of one person. Args: files, its control.json, one for each
+    of its names, which need not exist.
     """
-    what = f"{desktop_name()}\n{file.resolve()}"
-    digest = hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()
     with contextlib.ExitStack() as stack:
         is_only = True
         with contextlib.suppress(OSError):  # no place for the file: rather two icons than none
-            is_only = stack.enter_context(sole(runtime_dir() / f"icon-{digest[:16]}.lock"))
+            is_only = all(stack.enter_context(sole(_lock_of(file))) for file in files)
         if not is_only:
             click.echo(say("This mail-bridge has its icon on this desktop already; one is enough."), err=True)
         yield is_only
+
+
+def _lock_of(file: Path) -> Path:
+    what = f"{desktop_name()}\n{file.resolve()}"
+    digest = hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()
+    return runtime_dir() / f"icon-{digest[:16]}.lock"
 
 
 class Companion:

@@ -1,0 +1,91 @@
+"""The running bridge is found by its configuration's name, however that is written and wherever it leads by then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bridge.ui.cli.session import Settings, known_by, own_config
+from bridge.ui.cli.tray import only_icon
+from tests.e2e.bridge import Bridge, configuration, running
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
+
+FOUND = "is running\nconfiguration: config.yaml\n"
+
+
+@pytest.fixture
+def bridge(tmp_path: Path) -> Bridge:
+    """Whose configuration is reached by links, as in a ConfigMap of Kubernetes: config.yaml, current, first."""
+    providers = {"gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"}}
+    accounts = [{"address": "alice@example.com", "provider": "gmail"}]
+    made = Bridge(tmp_path, configuration(tmp_path, providers, accounts))
+    (tmp_path / "config.yaml").symlink_to(Path("current", "config.yaml"))
+    for release in ("second", "first"):
+        (tmp_path / release).mkdir()
+        move(made, release)
+        made.write_config()
+    return made
+
+
+def move(bridge: Bridge, release: str) -> None:
+    """All at once, as those who keep releases do."""
+    (bridge.directory / "next").symlink_to(release)
+    (bridge.directory / "next").replace(bridge.directory / "current")
+
+
+def asked(bridge: Bridge, config: str, *arguments: str) -> str:
+    """One command that names the configuration like this, from the bridge's directory. Returns: what it printed."""
+    command = [*bridge.command()[:3], "--config", config, *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=bridge.environ, cwd=bridge.directory, timeout=60, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def test_it_is_found_by_the_path_that_it_was_given_wherever_that_leads_by_now(bridge: Bridge) -> None:
+    (bridge.directory / "another.yaml").symlink_to(Path("first", "config.yaml"))
+    with running(bridge):
+        for written in ("config.yaml", "second/../config.yaml", "current/config.yaml", "another.yaml"):
+            assert FOUND in asked(bridge, written, "status"), written
+        move(bridge, "second")
+        bridge.wait_for_log("configuration.read")
+        for written in ("config.yaml", "second/../config.yaml", str(bridge.directory / "config.yaml")):
+            assert FOUND in asked(bridge, written, "status"), written
+        assert asked(bridge, "config.yaml", "check").count("holds it") == 4
+        assert "is in use by another program" in asked(bridge, "config.yaml", "run")
+        assert FOUND in asked(bridge, "config.yaml", "status"), "who comes second does not take its place"
+    assert list(bridge.directory.rglob("control.json")) == []
+
+
+def test_a_name_with_steps_upwards_is_no_other_files(bridge: Bridge) -> None:
+    """`current/..` is where the link leads to, and one up from there: not where the link is."""
+    (bridge.directory / "first" / "inner").mkdir()
+    move(bridge, "first/inner")
+    (bridge.directory / "config.yaml").unlink()
+    bridge.write_config()
+    with running(bridge):
+        assert FOUND in asked(bridge, "config.yaml", "status")
+        assert FOUND not in asked(bridge, "current/../config.yaml", "status")
+
+
+def test_one_icon_is_enough_and_what_is_started_at_login_names_the_link(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_RUNTIME_DIR", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(bridge.directory / "data"))
+    monkeypatch.chdir(bridge.directory / "first")
+    link = bridge.directory / "config.yaml"
+    assert own_config(Settings(Path("../config.yaml"), None)) == ["--config", str(link)]
+    with only_icon(known_by(link)) as is_only:
+        assert is_only
+        with only_icon(known_by(Path("config.yaml"))) as is_only:
+            assert not is_only, "the same file"
+        move(bridge, "second")
+        with only_icon(known_by(Path("../config.yaml"))) as is_only:
+            assert not is_only, "the same name"
+        with only_icon(known_by(bridge.directory / "another.yaml")) as is_only:
+            assert is_only
