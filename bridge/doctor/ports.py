@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from socket import socket
 
 from bridge.advice.said import Said
 from bridge.config.addresses import LocalAddress
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
-from bridge.control.contract import Finding
+from bridge.control.contract import Finding, Outcome
 from bridge.doctor.findings import failed, ok, problem_text
 from bridge.doctor.machine import Holder, Machine
 from bridge.errors import BridgeError
@@ -28,6 +29,22 @@ HELD_BY_USER = (
     "in use by a program of the user {user}: stop it (another mail-bridge?), or choose another port under `listeners` "
     "or `console` in the configuration"
 )
+CONSOLE_HELD = (
+    "in use by {program} (process {pid}). If that is the mail-bridge of another user, such as a service's, let it run, "
+    "and run mail-bridge's commands as that user, with the STATE_DIRECTORY that systemd gives the service. Else stop "
+    "it, or choose another port under `console` in the configuration"
+)
+CONSOLE_HELD_BY_USER = (
+    "in use by a program of the user {user}. If that is a mail-bridge, such as a service's, let it run, and run "
+    "mail-bridge's commands as that user, with the STATE_DIRECTORY that systemd gives the service. Else stop it, or "
+    "choose another port under `console` in the configuration"
+)
+HELD_WITH_CONSOLE = (
+    "in use by {program} (process {pid}), which has the console's port as well: what to do is said there"
+)
+HELD_WITH_CONSOLE_BY_USER = (
+    "in use by a program of the user {user}, who has the console's port as well: what to do is said there"
+)
 EXCLUDED = (
     "Windows keeps the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "
     "another port under `listeners` or `console` in the configuration"
@@ -36,6 +53,22 @@ VERBATIM = "{problem}"
 NO_WORKERS = (
     "only Linux and macOS can have more than one worker: leave `workers` out of the configuration, or set it to 1"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """For a port that somebody else holds."""
+
+    of_program: str
+    of_user: str
+    """Where no more is known of the program than its user."""
+
+
+WordsFor = Callable[[Holder], Words]
+
+_ALONE = Words(HELD, HELD_BY_USER)
+_CONSOLE = Words(CONSOLE_HELD, CONSOLE_HELD_BY_USER)
+_WITH_CONSOLE = Words(HELD_WITH_CONSOLE, HELD_WITH_CONSOLE_BY_USER)
 
 
 def port_findings(
@@ -47,30 +80,36 @@ def port_findings(
     refused to the bridge that runs, which goes on with the configuration before; its console stays where it is until a
     restart.
 
+    Where no bridge is known to run, what has the console's port may be one that this user cannot ask: a service that
+    everybody's mail goes through is not to be stopped for a check.
+
     May block for some seconds to find out who holds one. Also for workers that this system cannot have.
     """
-    ports = [
-        ok("port", _subject(what, door), held)
-        if held and (taken is None or (what, door.port) in taken)
-        else _tried(what, door, bind, machine)
-        for what, door in _doors(config)
-    ]
+
+    def row(what: str, door: LocalAddress, words_for: WordsFor) -> Finding:
+        if held and (taken is None or (what, door.port) in taken):
+            return ok("port", _subject(what, door), held)
+        return _tried(what, door, bind, machine, words_for)
+
+    console = row("console", config.console, lambda holder: _ALONE if held else _CONSOLE)
+    is_strangers = not held and console.outcome is Outcome.FAILED
+    stranger = machine.holder_of(config.console.port) if is_strangers else None
+
+    def words_beside(holder: Holder) -> Words:
+        return _WITH_CONSOLE if holder == stranger else _ALONE
+
+    doors = [(listener.protocol.value, listener.address) for listener in configured_listeners(config)]
+    ports = [*(row(what, door, words_beside) for what, door in doors), console]
     if config.workers > 1 and machine.platform == "win32":
         ports.append(failed("workers", "", NO_WORKERS))
     return tuple(ports)
-
-
-def _doors(config: Config) -> Iterator[tuple[str, LocalAddress]]:
-    for listener in configured_listeners(config):
-        yield listener.protocol.value, listener.address
-    yield "console", config.console
 
 
 def _subject(what: str, door: LocalAddress) -> str:
     return f"{what} {door.address}"
 
 
-def _tried(what: str, door: LocalAddress, bind: Bind, machine: Machine) -> Finding:
+def _tried(what: str, door: LocalAddress, bind: Bind, machine: Machine, words_for: WordsFor) -> Finding:
     # The console takes both 127.0.0.1 and ::1, as a browser may look for localhost at either.
     host = "localhost" if what == "console" and door.is_local else door.host
     subject = _subject(what, door)
@@ -78,16 +117,16 @@ def _tried(what: str, door: LocalAddress, bind: Bind, machine: Machine) -> Findi
         for sock in bind(host, door.port, what):
             sock.close()
     except BridgeError as problem:
-        return _refused(subject, door.port, machine, problem_text(problem))
+        return _refused(subject, door.port, machine, problem_text(problem), words_for)
     return ok("port", subject, FREE)
 
 
-def _refused(subject: str, port: int, machine: Machine, problem: str | Said) -> Finding:
+def _refused(subject: str, port: int, machine: Machine, problem: str | Said, words_for: WordsFor) -> Finding:
     match machine.holder_of(port):
-        case Holder(name=name, pid=int(pid)):
-            return failed("port", subject, HELD, program=name or "?", pid=pid)
-        case Holder(user=user) if user:
-            return failed("port", subject, HELD_BY_USER, user=user)
+        case Holder(name=name, pid=int(pid)) as holder:
+            return failed("port", subject, words_for(holder).of_program, program=name or "?", pid=pid)
+        case Holder(user=user) as holder if user:
+            return failed("port", subject, words_for(holder).of_user, user=user)
     for one in machine.excluded_ports():
         if port in one:
             return failed("port", subject, EXCLUDED, first=one.start, last=one.stop - 1)

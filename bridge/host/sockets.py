@@ -111,6 +111,14 @@ def _set_options(listening: socket.socket) -> None:
 def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool = os.name == "nt") -> Said:
     """One sentence for the admin: which address, what is the matter, what to change."""
     place = f"{f'[{host}]' if ':' in host else host}:{port} ({what})"
+    if error.errno == errno.EADDRINUSE and what == "console":  # maybe a service that everybody's mail goes through
+        return said(
+            "{place} is in use by another program. If that is the mail-bridge of another user, such as a service's, "
+            "let it run, and run mail-bridge's commands as that user, with the STATE_DIRECTORY that systemd gives the "
+            "service. Else stop it (a mail-bridge of your own?), or choose another port under `console` in the "
+            "configuration",
+            place=place,
+        )
     if error.errno == errno.EADDRINUSE:
         return said(
             "{place} is in use by another program; stop it (another mail-bridge?), or choose another port under "

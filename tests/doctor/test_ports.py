@@ -82,6 +82,50 @@ def test_another_users_program_is_told_by_its_user_and_an_unknown_one_by_the_sys
         assert "choisissez un autre port" in found(port).told(translation("fr"))
 
 
+BESIDE = "If that is the mail-bridge of another user, such as a service's, let it run, and run mail-bridge's commands"
+
+
+@pytest.mark.parametrize(
+    ("holder", "program", "which", "hint"),
+    [
+        (Holder("python", 12), "in use by python (process 12)", "which", BESIDE),
+        (
+            Holder(user="www"),
+            "in use by a program of the user www",
+            "who",
+            "If that is a mail-bridge, such as a service's",
+        ),
+    ],
+)
+def test_what_has_the_consoles_port_may_be_another_users_bridge_and_is_not_to_be_stopped(
+    holder: Holder, program: str, which: str, hint: str
+) -> None:
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as imap,
+        closing(socket.create_server(("127.0.0.1", 0))) as door,
+    ):
+        several = config(imap.getsockname()[1], door.getsockname()[1])
+        same = replace(NOT_TOLD, holder_of=lambda port: holder)
+        first, console = port_findings(several, listening, same)
+        assert first.detail == f"{program}, {which} has the console's port as well: what to do is said there"
+        assert console.detail.startswith(f"{program}. {hint}")
+        other = replace(NOT_TOLD, holder_of=lambda port: holder if port == several.console.port else Holder("nginx", 7))
+        first, console = port_findings(several, listening, other)
+        assert first.detail.startswith("in use by nginx (process 7): stop it")
+        assert hint in console.detail
+    first, console = port_findings(several, listening, same)
+    assert (first.outcome, console.outcome) == (Outcome.OK, Outcome.OK)
+
+
+def test_beside_a_bridge_of_our_own_nobody_elses_is_looked_for() -> None:
+    """Its console stays where it was until a restart, and the new place has been taken meanwhile."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        moved = config(0, sock.getsockname()[1])
+        same = replace(NOT_TOLD, holder_of=lambda port: Holder("nginx", 7))
+        _, console = port_findings(moved, listening, same, held=ports.RUNNING, taken=[("imap", 0)])
+    assert console.detail.startswith("in use by nginx (process 7): stop it")
+
+
 def test_a_running_bridges_ports_are_not_tried() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as sock:
         findings = port_findings(config(sock.getsockname()[1]), listening, NOT_TOLD, held=ports.RUNNING)

@@ -104,6 +104,18 @@ def test_a_taken_port_is_refused_with_its_name_and_the_remedy(stack: ExitStack) 
     assert "127.0.0.1" not in caught.value.public
 
 
+def test_who_has_the_consoles_port_may_be_another_users_bridge_that_is_meant_to_run(stack: ExitStack) -> None:
+    (taken,) = bound(stack, "127.0.0.1")
+    with pytest.raises(PortInUse) as caught:
+        bind("localhost", port_of(taken), what="console")
+    assert str(caught.value) == (
+        f"127.0.0.1:{port_of(taken)} (console) is in use by another program. If that is the mail-bridge of another "
+        "user, such as a service's, let it run, and run mail-bridge's commands as that user, with the STATE_DIRECTORY "
+        "that systemd gives the service. Else stop it (a mail-bridge of your own?), or choose another port under "
+        "`console` in the configuration"
+    )
+
+
 def test_a_port_taken_by_another_process_is_refused(stack: ExitStack) -> None:
     script = (
         "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); "

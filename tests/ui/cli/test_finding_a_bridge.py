@@ -14,6 +14,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
 
+ALICE = "alice@example.com"
 FOUND = "is running\nconfiguration: config.yaml\n"
 
 
@@ -21,7 +22,7 @@ FOUND = "is running\nconfiguration: config.yaml\n"
 def bridge(tmp_path: Path) -> Bridge:
     """Whose configuration is reached by links, as in a ConfigMap of Kubernetes: config.yaml, current, first."""
     providers = {"gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"}}
-    accounts = [{"address": "alice@example.com", "provider": "gmail"}]
+    accounts = [{"address": ALICE, "provider": "gmail"}]
     made = Bridge(tmp_path, configuration(tmp_path, providers, accounts))
     (tmp_path / "config.yaml").symlink_to(Path("current", "config.yaml"))
     for release in ("second", "first"):
@@ -70,6 +71,20 @@ def test_a_name_with_steps_upwards_is_no_other_files(bridge: Bridge) -> None:
     with running(bridge):
         assert FOUND in asked(bridge, "config.yaml", "status")
         assert FOUND not in asked(bridge, "current/../config.yaml", "status")
+
+
+def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
+    """An administrator beside a service, whose store is at a place that both know."""
+    with running(bridge):
+        bridge.environment["XDG_DATA_HOME"] = str(bridge.directory / "of another user")
+        checked = bridge.run("check", code=2)
+        assert checked.count(f"(process {bridge.pid})") == 4
+        assert checked.count("which has the console's port as well") == 3
+        asked_to_authorize = bridge.run("authorize", ALICE, "--no-browser", code=2)
+        for said in (checked, asked_to_authorize):
+            assert said.count("If that is the mail-bridge of another user, such as a service's, let it run") == 1
+            assert said.count("with the STATE_DIRECTORY that systemd gives the service") == 1
+            assert said.lower().count("stop it") == said.lower().count("else stop it") == 1
 
 
 def test_one_icon_is_enough_and_what_is_started_at_login_names_the_link(
