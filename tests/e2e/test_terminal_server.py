@@ -202,5 +202,5 @@ def test_a_console_is_the_same_however_it_is_written(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://localhost", "http://localhost/", "http://localhost:80", "http://127.0.0.1/"])
 def test_a_console_at_port_80_is_named_as_browsers_show_it(url: str) -> None:
-    _, arguments, file = _other_bridge(Settings(None, None), None, url)
-    assert (arguments, file) == (["--console", "http://127.0.0.1:80"], Path("/console/80"))
+    _, arguments, files = _other_bridge(Settings(None, None), None, url)
+    assert (arguments, files) == (["--console", "http://127.0.0.1:80"], (Path("/console/80"),))
