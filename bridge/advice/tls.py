@@ -37,6 +37,8 @@ def tls_reason(problem: ssl.SSLError) -> Said:
     """The part of OpenSSL's message that helps a person; without source file and line."""
     if isinstance(problem, ssl.SSLCertVerificationError):
         return said("the certificate is not accepted: {reason}", reason=certificate_reason(problem))
+    if isinstance(problem, ssl.SSLZeroReturnError):
+        return _HANDSHAKE["UNEXPECTED_EOF_WHILE_READING"]  # one that was said, or on a port that takes any for that
     if not problem.reason:
         return said("the TLS handshake failed")
     return _HANDSHAKE.get(problem.reason) or quoted(problem.reason.replace("_", " ").lower())

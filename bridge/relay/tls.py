@@ -31,10 +31,12 @@ _SEEN_FROM_HERE = {
     "TLSV1_ALERT_UNKNOWN_CA": NOT_TRUSTED,
     "SSLV3_ALERT_BAD_CERTIFICATE": NOT_TRUSTED,
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": NOT_TRUSTED,
-    "UNEXPECTED_EOF_WHILE_READING": HUNG_UP,
 }
 """OpenSSL's words for a handshake with a mail client are about the other side, and name none: a scanner of 2010 is
 `unsupported protocol`, a PC without our authority `tlsv1 alert unknown ca`."""
+
+_UNSAID_END_IS_ONE: int = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+"""None in LibreSSL and before OpenSSL 3: there a FIN without close_notify breaks nothing but the reading."""
 
 
 @dataclass(slots=True)
@@ -114,6 +116,8 @@ def listener_context(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # of no use to a mail program, and dear to us
+    # Else OpenSSL 3 sends nothing more to a mail program that half-closes without close_notify.
+    context.options |= _UNSAID_END_IS_ONE
     # An empty password callback: an encrypted key is an error at start, not a prompt on the console.
     context.load_cert_chain(certificate, key, password=lambda: b"")
     return context
@@ -121,7 +125,9 @@ def listener_context(certificate: str, key: str) -> ssl.SSLContext:
 
 def client_reason(problem: TlsFailed) -> str:
     """Why a mail client's handshake failed, for the log; with what that means where it happens often."""
-    meaning = _SEEN_FROM_HERE.get(getattr(problem.__cause__, "reason", None) or "")
+    cause = problem.__cause__
+    has_hung_up = isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    meaning = HUNG_UP if has_hung_up else _SEEN_FROM_HERE.get(getattr(cause, "reason", None) or "")
     return f"{problem}; {meaning}" if meaning else str(problem)
 
 

@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from bridge.host.loop import new_event_loop
+from bridge.relay.tls import listener_context
 from tests.relay.scripted import Trust
 
 
@@ -31,6 +32,16 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ca.configure_trust(client)
     return server, client
+
+
+@pytest.fixture(scope="module")
+def port_contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """That of a local port, as the bridge makes it, and a mail program's."""
+    ca, file = trustme.CA(), str(tmp_path_factory.mktemp("port") / "both.pem")
+    ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(file)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ca.configure_trust(client)
+    return listener_context(file, file), client
 
 
 @pytest.fixture(scope="module")

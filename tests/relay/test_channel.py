@@ -152,6 +152,18 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
+async def test_a_broken_record_is_peer_gone(
+    channels: tuple[Channel, Channel], port_contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """Although a local port takes a FIN without close_notify for the end."""
+    left, right = await shake_hands(channels, port_contexts)
+    raw: socket.socket = left._socket  # type: ignore[attr-defined]  # on purpose
+    socket.socket.sendall(raw, b"\x17\x03\x03\x00\x40" + bytes(64))  # past an SSLSocket's own
+    socket.socket.shutdown(raw, socket.SHUT_WR)
+    with pytest.raises(PeerGone):
+        await right.receive()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_sending_to_a_closed_peer_is_peer_gone(kind: Callable[..., Channel]) -> None:
     left, right = pair(kind)

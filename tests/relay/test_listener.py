@@ -344,11 +344,11 @@ def without_a_word(client: socket.socket) -> None:
         (of_2008, tls_module.TOO_OLD),
         (without_forward_secrecy, tls_module.TOO_OLD),
         (without_our_authority, tls_module.NOT_TRUSTED),
-        (without_a_word, tls_module.HUNG_UP),
+        (without_a_word, f"unexpected eof while reading; {tls_module.HUNG_UP}"),
     ],
 )
 async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_log(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    port_contexts: tuple[ssl.SSLContext, ssl.SSLContext],
     log: io.StringIO,
     client: Callable[[socket.socket], None],
     meaning: str,
@@ -358,7 +358,7 @@ async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_l
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     async with asyncio.TaskGroup() as group:
-        group.create_task(Service(echo, ConnectionCap(), lambda: contexts[0])("imap-1", ours, "a scanner"))
+        group.create_task(Service(echo, ConnectionCap(), lambda: port_contexts[0])("imap-1", ours, "a scanner"))
         await asyncio.to_thread(client, theirs)
     assert meaning in log.getvalue()
 

@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -26,6 +27,30 @@ from tests.relay.later import Later
 from tests.relay.sockets import KINDS, close_with_reset, fill, receive_exactly, shake_hands, tcp_pair
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+TLS_VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+@dataclass(frozen=True)
+class MailProgram:
+    """How it is connected, and half-closes."""
+
+    version: ssl.TLSVersion | None
+    says_so: bool = False
+
+    def half_close(self, channel: Channel) -> None:
+        if self.says_so:
+            channel._shut_for_sending()
+        else:
+            socket.socket.shutdown(channel._socket, socket.SHUT_WR)  # type: ignore[attr-defined]  # past an SSLSocket's
+
+    def __str__(self) -> str:
+        return f"{self.version.name if self.version else 'plain'}, {'close_notify' if self.says_so else 'FIN'}"
+
+
+MAIL_PROGRAMS = [
+    MailProgram(None),
+    *(MailProgram(version, says_so) for version in TLS_VERSIONS for says_so in (False, True)),
+]
 
 
 class Scene:
@@ -40,6 +65,13 @@ class Scene:
 
     async def with_tls(self, contexts: Contexts) -> Scene:
         await shake_hands((self.upstream_side, self.upstream), contexts)
+        return self
+
+    async def with_client(self, client: MailProgram, contexts: Contexts) -> Scene:
+        if client.version is not None:
+            port, program = contexts
+            program.maximum_version = client.version
+            await shake_hands((self.client, self.client_side), (port, program))
         return self
 
     async def splice(self, to_client: bytes = b"", to_upstream: bytes = b"", idle_seconds: float = 60) -> Traffic:
@@ -95,15 +127,15 @@ async def test_the_last_bytes_of_an_upstream_that_closes_at_once_arrive(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("client", MAIL_PROGRAMS, ids=str)
 async def test_a_client_that_half_closes_still_gets_the_answer(
-    kind: Callable[..., Channel],
-    contexts: Contexts,
+    kind: Callable[..., Channel], contexts: Contexts, client: MailProgram, port_contexts: Contexts
 ) -> None:
-    scene = await Scene(kind).with_tls(contexts)
+    scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())
         await scene.client.send(b"QUIT\r\n")
-        scene.client._socket.shutdown(socket.SHUT_WR)
+        client.half_close(scene.client)
         assert await receive_exactly(scene.upstream, 6) == b"QUIT\r\n"
         await scene.upstream.send(b"221 bye\r\n")
         scene.upstream.close()
@@ -113,12 +145,17 @@ async def test_a_client_that_half_closes_still_gets_the_answer(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("client", MAIL_PROGRAMS, ids=str)
 async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace(
-    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+    kind: Callable[..., Channel],
+    contexts: Contexts,
+    client: MailProgram,
+    port_contexts: Contexts,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A script that pipes its commands in, FETCH and LOGOUT, and reads what comes: Dovecot gives it all of it."""
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.2)
-    scene = await Scene(kind).with_tls(contexts)
+    scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
     sent = random.Random(8).randbytes(1 << 20) * 24  # more than the kernel keeps
 
     async def answer() -> None:
@@ -131,7 +168,7 @@ async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace
         session = group.create_task(scene.splice())
         group.create_task(answer())
         await scene.client.send(b"FETCH\r\n")
-        scene.client._socket.shutdown(socket.SHUT_WR)
+        client.half_close(scene.client)
         await asyncio.wait([session], timeout=3 * splice_module.HALF_CLOSE_SECONDS)  # reads nothing meanwhile
         assert await receive_to_the_end(scene.client) == sent
     assert session.result().to_client == len(sent)
@@ -139,14 +176,19 @@ async def test_a_client_that_half_closes_gets_the_whole_download_at_its_own_pace
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("client", MAIL_PROGRAMS, ids=str)
 async def test_a_client_that_half_closes_and_gets_no_answer_is_let_go(
-    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+    kind: Callable[..., Channel],
+    contexts: Contexts,
+    client: MailProgram,
+    port_contexts: Contexts,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
-    scene = await Scene(kind).with_tls(contexts)
+    scene = await (await Scene(kind).with_tls(contexts)).with_client(client, port_contexts)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(to_client=b"+OK\r\n"))
-        scene.client._socket.shutdown(socket.SHUT_WR)
+        client.half_close(scene.client)
         assert await receive_to_the_end(scene.client) == b"+OK\r\n"
     assert session.result().ended_by == "client"
     scene.close()
