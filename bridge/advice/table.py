@@ -174,6 +174,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The provider answers with an error that mail-bridge does not know. The sign-in is kept and tried "
                 "again; if this lasts, the administrator of mail-bridge must look at it."
             ),
+            "mail.turned_away": (
+                "The mail server turns this computer away before any login: it has trouble of its own, has this "
+                "network's address on a block list, or is none for mail programs. If this lasts, the administrator of "
+                "mail-bridge must check the server's name in the configuration, and ask those who keep the server."
+            ),
             "google.no_such_user": (
                 "Google knows no person with this address: the administrator of mail-bridge must correct it in the "
                 "configuration."

@@ -21,7 +21,8 @@ class RefusalKind(Enum):
     TOKEN = "token"  # noqa: S105  a word, not a secret
     """The token or the user named with it is not accepted: one forced refresh and one retry are worth it."""
     BUSY = "busy"
-    """Temporary: too many connections, throttling, 4xx, shutting down. The token is not at fault."""
+    """Temporary: too many connections, throttling, 4xx, shutting down, or a greeting that turns everybody away. The
+    token is not at fault."""
     POLICY = "policy"
     """A setting at the provider forbids it (SMTP AUTH disabled, security defaults): an administrator's turn."""
 

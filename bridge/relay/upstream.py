@@ -191,6 +191,7 @@ class Upstream:
     ) -> Ready:
         """Carry out the machine's events until the upstream has decided; `limit` is put off for the decision itself."""
         events: deque[Event] = deque(machine.start())
+        is_greeting = True
         while True:
             while events:
                 match events.popleft():
@@ -198,6 +199,7 @@ class Upstream:
                         if is_detailed():
                             text = log or data.decode("ascii", "replace").rstrip("\r\n")
                             detail("upstream.sent", upstream=channel.peer, text=text)
+                        is_greeting = False
                         await channel.send(data)
                         if shows_token:
                             limit.reschedule((limit.when() or 0.0) + self._answer_seconds)
@@ -208,14 +210,15 @@ class Upstream:
                     case Ready() as ready:
                         return ready
                     case Refused(kind, text):
-                        raise self._refusal(endpoint, account, kind, without_token(text, credentials))
+                        text = without_token(text, credentials)
+                        raise self._refusal(endpoint, account, kind, text, is_greeting=is_greeting)
                     case other:
                         raise AssertionError(f"a client machine does not say {other!r}")
             data = await channel.receive()
             events.extend(machine.receive(data) if data else machine.closed())
 
     def _refusal(
-        self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str
+        self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str, *, is_greeting: bool
     ) -> UpstreamUnavailable | UpstreamRefused:
         """The upstream's "no" as one of our errors: temporary if BUSY, or where its words leave that open."""
         sentence = f"{endpoint.host} refuses the login: {text}"
@@ -224,7 +227,7 @@ class Upstream:
         )
         if kind is RefusalKind.BUSY:
             if not diagnosis.advice.is_temporary:  # by the reply's class, or the place in the dialogue
-                diagnosis = Diagnosis.of("mail.busy", text)
+                diagnosis = Diagnosis.of("mail.turned_away" if is_greeting else "mail.busy", text)
             return UpstreamUnavailable(sentence, diagnosis=diagnosis)
         if kind is RefusalKind.TOKEN:
             return TokenRefused(sentence, text=text, diagnosis=diagnosis)

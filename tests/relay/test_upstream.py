@@ -308,6 +308,30 @@ async def test_a_refusal_is_temporary_about_the_token_or_about_a_setting(
     assert problem.diagnosis.words == said
 
 
+GREETINGS = [
+    (Protocol.IMAP, b"* BYE Access denied for 192.0.2.7", "mail.turned_away"),
+    (Protocol.IMAP, b"* BYE Too many connections from your address", "mail.too_many"),
+    (Protocol.POP3, b"-ERR Service unavailable; client host blocked", "mail.turned_away"),
+    (Protocol.POP3, b"-ERR [SYS/PERM] Your address has been blocked", "mail.turned_away"),
+    (Protocol.SMTP, b"554 5.7.1 Client host [192.0.2.7] blocked using zen.spamhaus.org", "mail.turned_away"),
+    (Protocol.SMTP, b"554 No SMTP service here", "mail.turned_away"),
+    (Protocol.SMTP, b"550 5.7.1 Your address has been blocked", "mail.turned_away"),
+    (Protocol.SMTP, b"421 4.3.2 Service not available", "mail.busy"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "greeting", "key"), GREETINGS)
+async def test_a_greeting_that_turns_everybody_away_is_no_refused_login(
+    trust: Trust, protocol: Protocol, greeting: bytes, key: str
+) -> None:
+    """The mail program would ask for a password that is right; and an address on a block list waits for somebody."""
+    script: list[Step] = [StartTls(trust.good), Say(greeting + b"\r\n")]
+    problem, _ = await failure(protocol, script, trust, IMPLICIT)
+    assert type(problem) is UpstreamUnavailable
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.key == key
+
+
 @pytest.mark.parametrize(
     ("protocol", "challenge", "verdict"),
     [

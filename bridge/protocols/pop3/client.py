@@ -28,11 +28,8 @@ class _Wait(Enum):
     NOTHING = auto()
 
 
-_UNLESS_TOKEN = {
-    _Wait.GREETING: RefusalKind.BUSY,
-    _Wait.PROMPT: RefusalKind.POLICY,
-    _Wait.MAILBOX: RefusalKind.POLICY,
-}
+_NOT_ABOUT_TOKEN = frozenset({_Wait.PROMPT, _Wait.MAILBOX})
+"""The server has not seen it, or has taken it."""
 
 
 class Pop3Client:
@@ -117,7 +114,9 @@ class Pop3Client:
         if self._wait is _Wait.STLS:
             raise ProtocolViolation(f"the server refuses STLS, and without TLS no token is sent: {text}")
         kind = kind_of_refusal(text)
-        if kind is RefusalKind.TOKEN:  # it cannot be the token's fault before the server has seen it, or has taken it
-            kind = _UNLESS_TOKEN.get(self._wait, kind)
+        if self._wait is _Wait.GREETING:  # nobody has logged in: about the host, whatever its words
+            kind = RefusalKind.BUSY
+        elif kind is RefusalKind.TOKEN and self._wait in _NOT_ABOUT_TOKEN:
+            kind = RefusalKind.POLICY
         self._wait = _Wait.NOTHING
         return [Refused(kind, text)]

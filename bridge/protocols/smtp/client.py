@@ -142,7 +142,7 @@ class SmtpClient:
             self._client_name = NAMELESS
             return self._hello()
         kind = kind_of_refusal(text)
-        if code < 500:
+        if code < 500 or self._wait is _Wait.GREETING:  # nobody has logged in: about the host, whatever its words
             kind = RefusalKind.BUSY
         elif kind is RefusalKind.TOKEN and (self._wait is not _Wait.VERDICT or code != 535):
             kind = RefusalKind.POLICY  # not about the credentials, or before the server has seen them
