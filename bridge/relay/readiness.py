@@ -81,11 +81,12 @@ class ReadinessChannel(Channel):
     # --- what the splice uses: never waits -------------------------------------------------------------------
 
     def try_receive(self) -> tuple[memoryview, bool]:
-        """Read what is there, PIECE at most: (what it is, whether it is the end). Raises: PeerGone.
+        """Read what is there, PIECE at most: (what it is, whether nothing comes behind it). Raises: PeerGone.
 
         A TLS read gives one record. One that is not full was most likely the last, and so is a full one that comes
         after a pause: that spares the read that would say so. There is always room for a whole one, so that none waits
-        inside the TLS library, where no selector sees it.
+        inside the TLS library, where no selector sees it. Nor does it see an end that was read together with bytes:
+        the next call tells whether that was one, or a loss.
         """
         if self._broken is not None:
             raise self._broken
@@ -116,6 +117,7 @@ class ReadinessChannel(Channel):
             self._broken = PeerGone(f"{self.peer}: {problem}")
             if not filled:  # else what came before still counts; the kernel says it once only, so we say it again
                 raise self._broken from problem
+            return buffer.whole[:filled], True
         return buffer.whole[:filled], False
 
     def _is_in_a_burst(self) -> bool:

@@ -57,7 +57,7 @@ async def splice(
 class _Direction:
     """One way of a splice on readiness channels: read, write at once, keep only what the sink does not take."""
 
-    __slots__ = ("_ended", "_failed", "_pending", "_sink_lost", "count", "is_source_lost", "sink", "source")
+    __slots__ = ("_ended", "_failed", "_is_last", "_pending", "_sink_lost", "count", "is_source_lost", "sink", "source")
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class _Direction:
         """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more; `failed`: something that
         was read is lost."""
         self._pending = _NOTHING
+        self._is_last = False
+        """Behind what is pending is the end, or a loss. It has been read, and the loop tells of it no more."""
         self._ended = ended
         self._sink_lost = sink_lost
         self._failed = failed
@@ -106,20 +108,22 @@ class _Direction:
         except PeerGone:
             self.is_source_lost = True
             return self._end()
-        if data:
-            try:
-                sent = self.sink.try_send(data)
-            except PeerGone:
-                return self._sink_lost()
-            self.count += len(data)
-            if sent < len(data):
-                return self._keep(data[sent:])
-        return self._end() if is_end else None
+        if not data:
+            return self._end() if is_end else None
+        try:
+            sent = self.sink.try_send(data)
+        except PeerGone:
+            return self._sink_lost()
+        self.count += len(data)
+        if sent < len(data):
+            return self._keep(data[sent:], is_last=is_end)
+        return self.readable() if is_end else None
 
-    def _keep(self, rest: memoryview) -> None:
+    def _keep(self, rest: memoryview, *, is_last: bool) -> None:
         """For when the sink takes bytes again. It is in nobody's hands yet: if it cannot be kept (no memory), nothing
         may follow it."""
         self.source.unwatch_readable()
+        self._is_last = is_last
         try:
             self._pending = memoryview(bytes(rest))
             self.sink.watch_writable(self.writable)
@@ -138,7 +142,8 @@ class _Direction:
         except PeerGone:
             return self._sink_lost()
         self.sink.unwatch_writable()
-        return self.source.watch_readable(self.readable)
+        self.source.watch_readable(self.readable)
+        return self.readable() if self._is_last else None
 
     def _end(self) -> None:
         self.source.unwatch_readable()

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import math
 import random
+import select
 import socket
 import ssl
 import sys
@@ -19,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import PeerGone
+from bridge.relay import readiness as readiness_module
 from bridge.relay import splice as splice_module
 from bridge.relay.channel import RECORD_SIZE, Channel
 from bridge.relay.readiness import PIECE
@@ -239,6 +242,43 @@ async def test_what_came_before_a_reset_is_passed_on(
         assert await receive_to_the_end(scene.client) == sent
     assert session.result().to_client == size
     scene.client.close()
+
+
+def say_goodbye(tls: ssl.SSLSocket) -> None:
+    with contextlib.suppress(ssl.SSLWantReadError):  # close_notify is out, and the other side's is not here
+        tls.unwrap()
+
+
+def break_a_record(tls: ssl.SSLSocket) -> None:
+    socket.socket.sendall(tls, b"\x17\x03\x03\x00\x40" + bytes(64))  # past TLS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there each record is asked for by itself")
+@pytest.mark.parametrize("is_full", [True, False])
+@pytest.mark.parametrize(("end", "ended_by"), [(say_goodbye, "upstream"), (break_a_record, "upstream lost")])
+async def test_an_end_that_was_read_behind_the_last_records_ends_the_session(
+    contexts: Contexts,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[ssl.SSLSocket], None],
+    ended_by: str,
+    is_full: bool,
+) -> None:
+    """No FIN follows, since the server waits for our close_notify: nothing is left that the loop could tell of."""
+    monkeypatch.setattr(readiness_module, "BURST_SECONDS", math.inf)  # all that is there is read in one go
+    scene, sent = await Scene(KINDS[0]).with_tls(contexts), random.Random(10).randbytes(2 * RECORD_SIZE)
+    if is_full:
+        fill(scene.client_side)
+    await scene.upstream.send(sent)
+    near, far = scene.upstream_side.tls, scene.upstream.tls
+    assert isinstance(near, ssl.SSLSocket)
+    assert isinstance(far, ssl.SSLSocket)
+    end(far)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await until(lambda: not select.select([near], [], [], 0)[0])
+        assert (await receive_to_the_end(scene.client)).endswith(sent)
+    assert session.result() == Traffic(len(sent), 0, ended_by)
+    scene.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
