@@ -270,7 +270,7 @@ def _obstacle(entry: Entry | None, account: Account, fingerprint: str) -> Absent
         return Absent()
     if entry.ended:
         return Revoked(entry.ended, entry.diagnosis)
-    if (entry.provider, entry.fingerprint) != (account.provider, fingerprint):
+    if entry.fingerprint != fingerprint:  # whatever the configuration called it then
         return Revoked.because("sign_in.settings_changed")
     if not belongs(entry, account):
         return Revoked.because("sign_in.other_person", person=account.subject)

@@ -205,12 +205,11 @@ class Refresher:
             ) from None
 
     def giver(self, entry: Entry) -> Provider | None:
-        """Who gave this grant; None if the configuration has it no more, or another one by its name. Other scopes do
-        not make another one of it."""
-        found = self._providers.get(entry.provider)
-        if found is None or entry.client not in {"", found.client}:
-            return None
-        return found if entry.client or found.fingerprint == entry.fingerprint else None
+        """Who gave this grant, whatever it is called by now; None if the configuration has it no more. Other scopes do
+        not make another one of it. Where several of the file are the same client there, the one of its name is asked:
+        what one of them ends is of no use to the others either."""
+        found = (self._providers.get(entry.provider), *self._providers.values())
+        return next((one for one in found if one is not None and _has_given(one, entry)), None)
 
     async def save_unsaved(self, address: str, memory: Memory) -> None:
         """Write what the store has not taken. Raises: StoreUnavailable, and it stays in memory for the next attempt."""
@@ -471,4 +470,9 @@ def _renewed(account: Account, provider: Provider, before: Entry | None, tokens:
     if before is None or provider.is_unattended:
         return Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
     tokens = replace(tokens, subject=tokens.subject or before.tokens.subject)
-    return replace(before, tokens=tokens, client=provider.client)
+    return replace(before, provider=account.provider, tokens=tokens, client=provider.client)
+
+
+def _has_given(provider: Provider, entry: Entry) -> bool:
+    """By the client, or in a record of before it was noted by all that a grant depends on."""
+    return entry.client == provider.client if entry.client else entry.fingerprint == provider.fingerprint

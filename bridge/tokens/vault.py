@@ -32,7 +32,7 @@ class Entry:
     """What is known of one account's sign-in."""
 
     provider: str
-    """Name in the configuration."""
+    """Name in the configuration, then; by now it may have another."""
     fingerprint: str
     """Of the provider, when the grant was given; see oauth.base."""
     signed_in_as: str

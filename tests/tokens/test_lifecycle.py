@@ -135,7 +135,6 @@ def test_the_renewal_asks_for_more_of_its_life() -> None:
     [
         (replace(ENTRY, ended="the provider has ended it"), "one", "the provider has ended it"),
         (ENTRY, "two", "settings have changed"),
-        (replace(ENTRY, provider="other"), "one", "settings have changed"),
     ],
 )
 def test_only_a_person_can_help_where_a_person_signs_in(entry: Entry, fingerprint: str, words: str) -> None:
@@ -143,6 +142,10 @@ def test_only_a_person_can_help_where_a_person_signs_in(entry: Entry, fingerprin
     assert isinstance(state, Revoked)
     assert words in state.reason
     assert state_of(entry, ALICE, fingerprint, NOW, is_attended=False) == Stale(None)
+
+
+def test_what_the_configuration_calls_the_provider_does_not_matter() -> None:
+    assert state_of(replace(ENTRY, provider="another name"), ALICE, "one", NOW) == Fresh(TOKEN, is_new=True)
 
 
 def test_without_a_record_somebody_must_sign_in_or_nobody_need() -> None:

@@ -420,6 +420,19 @@ async def test_a_record_of_before_clients_were_noted_gets_its_own_with_the_next_
         assert stored.entry.client == it.provider.client
 
 
+async def test_a_provider_that_is_called_otherwise_from_now_on_asks_nobody() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.providers["renamed"] = it.providers.pop("acme")
+        renamed = replace(ALICE, provider="renamed")
+        assert await it.service.access_token(renamed) == token
+        it.clock.advance(4000)
+        assert await it.service.access_token(renamed) != token
+        entry = (await it.vault.load(ALICE.address)).entry
+        assert entry is not None
+        assert entry.provider == "renamed"
+
+
 async def test_a_session_from_before_a_reload_without_its_provider_is_told_to_come_again() -> None:
     async with world() as it:
         await it.sign_in()

@@ -122,6 +122,19 @@ async def test_a_grant_that_other_scopes_have_made_useless_is_revoked_too() -> N
         assert it.provider.revoked == ["CANARY-grant-1"]
 
 
+@pytest.mark.parametrize("is_noted", [True, False])
+async def test_a_grant_is_revoked_whatever_its_provider_is_called_by_now(is_noted: bool) -> None:
+    async with world() as it:
+        it.provider.client = "mine" if is_noted else ""  # a record of before it was noted
+        await it.sign_in()
+        it.provider.client = "mine"
+        stranger = it.providers["acme"] = StrictProvider(it.clock)
+        stranger.fingerprint, stranger.client = "two", "another"
+        it.providers["renamed"] = it.provider
+        await it.service.forget(replace(ALICE, provider="renamed"))
+        assert (it.provider.revoked, stranger.revoked) == (["CANARY-grant-1"], [])
+
+
 async def test_forget_works_while_the_provider_is_away() -> None:
     async with world() as it:
         await it.sign_in()
