@@ -33,3 +33,8 @@ class Adapter:
     def client(self) -> str:
         """Of whom a grant was given to, whatever was asked for."""
         return self._client
+
+    @property
+    def consent(self) -> str:
+        """That of this client alone."""
+        return self._client

@@ -73,6 +73,12 @@ class Provider(Protocol):
         ...
 
     @property
+    def consent(self) -> str:
+        """What a person's consent there covers: to revoke one grant may end all of the same consent. At Google that is
+        the project, whichever of its clients has asked; elsewhere the client."""
+        ...
+
+    @property
     def is_unattended(self) -> bool:
         """True if nobody signs in (client credentials, service account): then refresh() needs no grant."""
         ...

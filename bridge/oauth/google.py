@@ -74,6 +74,12 @@ class Google(Adapter):
         """Ask Google to end the grant; True also if it had ended before."""
         return await self._https.run(lambda: self._revoke(grant))
 
+    @property
+    def consent(self) -> str:
+        """A person allows a whole project, with whose number the ids of its clients begin ("Cross-client Identity" in
+        Google's documentation), and so ends it."""
+        return f"{self._config.token_url} {self._config.client_id.partition('-')[0]}"
+
     async def close(self) -> None:
         """Release the connections."""
         self._https.close()

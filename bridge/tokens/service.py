@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from bridge.errors import (
 from bridge.model import AccessToken, Account, TokenSet
 from bridge.notices import Forgotten, NoticeBus
 from bridge.oauth.base import Provider
-from bridge.observe.logs import detail, event, report
+from bridge.observe.logs import detail, event, fault, report
 from bridge.secret import Secret
 from bridge.stores.base import NEW
 from bridge.tasks import task_group
@@ -92,23 +92,25 @@ class TokenService:
         self._refresher = Refresher(vault, providers, clock, bus, sign_in_url)
         self._memory: dict[str, Memory] = {}
         self._flights: dict[str, _Flight] = {}
+        self._revocations: set[asyncio.Task[None]] = set()
+        """Of grants that a sign-in elsewhere has replaced."""
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Refreshes may run inside; leaving waits a while for those under way, so that what they get is saved, and
-        tries once more to save what the store did not take."""
+        """Refreshes may run inside; leaving waits a while for those under way, so that what they get is saved, and for
+        revocations, and tries once more to save what the store did not take."""
         async with task_group() as group:
             self._group = group
             try:
                 yield
             finally:
                 self._group = None
-                if self._flights:
-                    tasks = [flight.task for flight in self._flights.values()]
+                tasks = [*(flight.task for flight in self._flights.values()), *self._revocations]
+                if tasks:
                     _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
-                    for flight in late:
-                        flight.cancel()
+                    for task in late:
+                        task.cancel()
         await self.save_unsaved()
 
     async def access_token(self, account: Account, *, refused: AccessToken | None = None) -> AccessToken:
@@ -169,18 +171,20 @@ class TokenService:
         """Of the provider that has given them: a reload may bring another one of this name meanwhile."""
         who = await self._checked_subject(account, tokens)
         entry = Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
-        memory, before = self._known(account.address), NEW
+        memory, before = self._known(account.address), Stored(None, NEW)
         for _ in range(ROUNDS):
             try:
-                before = await self._vault.version(account.address)
-                version = await self._vault.save(account.address, entry, expected=before)
+                before = await self._found(account.address)
+                version = await self._vault.save(account.address, entry, expected=before.version)
             except VersionConflict:
                 continue  # a refresh of the old grant went in between; the new sign-in counts
             except StoreUnavailable as problem:
                 # The code is used up, and so may be the person's patience: kept as a refresh's answer is.
-                memory.unsaved, memory.store_problem = Unsaved(entry, before, None, who), problem
+                memory.unsaved, memory.store_problem = Unsaved(entry, before.version, None, who), problem
                 raise SignInUnsaved(problem.said or str(problem)) from problem
+            unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # the successor of the one before
             self._refresher.stored(account.address, memory, Stored(entry, version), who)
+            self._give_up(account, (before.entry, unsaved), provider)
             return who
         raise StoreUnavailable(
             said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
@@ -229,24 +233,29 @@ class TokenService:
     async def _removed(self, account: Account) -> Entry | None:
         """Remove the record, be it readable or not. Returns: what was in it. Raises: StoreUnavailable, StoreCorrupt."""
         for _ in range(ROUNDS):
-            entry = None
+            stored = await self._found(account.address)
+            if stored.version == NEW:
+                return None
             try:
-                stored = await self._vault.load(account.address)
-                entry, version = stored.entry, stored.version
-                if entry is None:
-                    return None
-            except StoreCorrupt as problem:
-                if problem.version is None:
-                    raise
-                version = problem.version
-            try:
-                await self._vault.remove(account.address, expected=version)
+                await self._vault.remove(account.address, expected=stored.version)
             except VersionConflict:
                 continue  # a refresh went in between: its grant is the one to revoke
-            return entry
+            return stored.entry
         raise StoreUnavailable(
             said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
         )
+
+    async def _found(self, address: str) -> Stored:
+        """What is stored; of a damaged record, which may be replaced or removed, the version alone.
+
+        Raises: StoreUnavailable, StoreCorrupt.
+        """
+        try:
+            return await self._vault.load(address)
+        except StoreCorrupt as problem:
+            if problem.version is None:
+                raise
+            return Stored(None, problem.version)
 
     async def standing(self, account: Account) -> Standing:
         """For people who look. Raises: nothing; the store's trouble is part of the answer."""
@@ -349,6 +358,26 @@ class TokenService:
             found = Diagnosis.of("sign_in.wrong_person", somebody=subject.address, person=account.subject)
             raise AuthorizationFailed(found.told(), code="wrong_person", diagnosis=found)
         return subject.address
+
+    def _give_up(self, account: Account, replaced: Iterable[Entry | None], provider: Provider) -> None:
+        """End what was given elsewhere: the new record is in its place, and nobody could do so later. The new sign-in
+        does not wait for it. What is of the same consent stays, since both would end."""
+        for entry in replaced:
+            if self._group is not None and entry is not None and self._is_elsewhere(entry, provider):
+                task = self._group.create_task(self._revoke_aside(account, entry), name=f"revoke {account.address}")
+                self._revocations.add(task)
+                task.add_done_callback(self._revocations.discard)
+
+    def _is_elsewhere(self, entry: Entry, provider: Provider) -> bool:
+        giver = self._refresher.giver(entry)
+        return giver.consent != provider.consent if giver is not None else entry.client not in {"", provider.client}
+
+    async def _revoke_aside(self, account: Account, entry: Entry) -> None:
+        """A task must not raise, or its group would end with it."""
+        try:
+            await self._revoke(account, entry)
+        except Exception as bug:  # noqa: BLE001  the supervisor of section 8: the bridge does not end with it
+            fault("revocation.bug", account=account.address, error=bug)
 
     async def _revoke(self, account: Account, entry: Entry) -> None:
         """The record is gone already; a provider that cannot be reached does not bring it back.

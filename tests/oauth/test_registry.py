@@ -59,6 +59,15 @@ def test_with_other_scopes_the_client_is_the_same_and_with_another_id_it_is_not(
     assert client() != client(client_id="other")
 
 
+@pytest.mark.parametrize(("other", "is_shared"), [("123-b.apps.example", True), ("124-b.apps.example", False)])
+def test_at_google_the_clients_of_one_project_share_a_persons_consent(other: str, is_shared: bool) -> None:
+    def consent(client_id: str) -> str:
+        config = CONFIGS["google"].model_copy(update={"client_id": client_id})
+        return registry.create("p", config, SystemClock()).consent
+
+    assert (consent("123-a.apps.example") == consent(other)) == is_shared
+
+
 def test_a_service_account_is_known_by_its_key_files_name_and_not_by_what_is_in_it() -> None:
     """The file is read later, and may be replaced; it is not there at all here."""
 

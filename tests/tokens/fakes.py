@@ -53,6 +53,7 @@ class StrictProvider:
     def __init__(self, clock: HandClock, subject: Subject | None = None) -> None:
         self.fingerprint = "one"
         self.client = "mine"
+        self.consent = "mine"
         self.is_unattended = False
         self.clock = clock
         self.subject: Subject | None = subject or Subject("alice@example.com", "id-1")
@@ -65,6 +66,9 @@ class StrictProvider:
         """Closed, a refresh waits."""
         self.gate.set()
         self.entered = asyncio.Event()
+        self.revoking = asyncio.Event()
+        """Not set, a revocation waits."""
+        self.revoking.set()
         self._count = 0
         self._good = ""
 
@@ -109,6 +113,7 @@ class StrictProvider:
         return TokenSet(tokens.access, tokens.grant, tokens.scopes, self.subject)
 
     async def revoke(self, grant: Secret[str]) -> bool:
+        await self.revoking.wait()
         if self.problem is not None:
             raise self.problem
         self.revoked.append(grant.reveal())
@@ -157,6 +162,7 @@ class ScriptedDevice:
     is_unattended = False
     fingerprint = "one"
     client = "mine"
+    consent = "mine"
 
     def __init__(self, behind: StrictProvider, *answers: DevicePending | Exception | None) -> None:
         """None: the person has finished, and `behind` issues the tokens."""

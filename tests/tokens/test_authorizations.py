@@ -445,6 +445,7 @@ class Unattended:
     name = "acme"
     fingerprint = "one"
     client = "mine"
+    consent = "mine"
     is_unattended = True
 
     def __init__(self, behind: StrictProvider) -> None:

@@ -17,7 +17,7 @@ from bridge.notices import Authorized, Forgotten
 from bridge.stores.base import Record
 from bridge.tokens import service as module
 from tests.tokens.fakes import ALICE, FailingStore, HandClock, StrictProvider
-from tests.tokens.world import world
+from tests.tokens.world import World, world
 
 
 async def test_forget_revokes_removes_and_tells() -> None:
@@ -179,6 +179,60 @@ async def test_what_others_change_in_between_stops_neither_a_sign_in_nor_a_sign_
         with pytest.raises(StoreUnavailable, match="is being changed by somebody else"):
             await it.service.forget(ALICE)
         assert it.heard(Authorized) == it.heard(Forgotten) == 1
+
+
+def elsewhere(it: World, *, client: str = "new", consent: str = "new") -> StrictProvider:
+    """Another provider of the configuration, to which the account moves."""
+    other = it.providers["other"] = StrictProvider(it.clock)
+    other.client, other.consent, other.fingerprint = client, consent, f"of {client}"
+    return other
+
+
+async def test_who_signs_in_at_another_provider_has_the_grant_of_before_revoked_and_does_not_wait_for_it() -> None:
+    async with world() as it:
+        await it.sign_in()
+        other = elsewhere(it)
+        moved, tokens = replace(ALICE, provider="other"), other.issue()
+        it.provider.revoking.clear()
+        assert await it.service.keep(moved, tokens) == ALICE.address
+        assert await it.service.access_token(moved) == tokens.access
+        assert it.provider.revoked == []
+        it.provider.revoking.set()
+    assert it.provider.revoked == ["CANARY-grant-1"], "leaving has waited for it"
+    assert other.revoked == []
+
+
+async def test_a_provider_that_is_away_or_gone_stops_nobody_who_signs_in_at_another_one() -> None:
+    for problem in (ProviderUnavailable("away"), RuntimeError("a bug")):
+        async with world() as it:
+            await it.sign_in()
+            it.provider.problem = problem
+            await it.service.keep(replace(ALICE, provider="other"), elsewhere(it).issue())
+    async with world() as it:
+        await it.sign_in()
+        other = elsewhere(it)
+        del it.providers["acme"]
+        await it.service.keep(replace(ALICE, provider="other"), other.issue())
+    assert (it.provider.revoked, other.revoked) == ([], [])
+
+
+async def test_a_grant_that_a_full_disk_did_not_take_is_revoked_as_well_by_a_sign_in_elsewhere() -> None:
+    async with world() as it:
+        await it.refresh_onto_a_full_disk()
+        it.store.is_full = False
+        await it.service.keep(replace(ALICE, provider="other"), elsewhere(it).issue())
+    assert sorted(it.provider.revoked) == ["CANARY-grant-1", "CANARY-grant-2"]
+
+
+@pytest.mark.parametrize(("client", "consent"), [("mine", "mine"), ("another of the project", "mine")])
+async def test_what_shares_its_consent_with_a_new_sign_in_is_not_revoked(client: str, consent: str) -> None:
+    """At Google, revoking one token ends all of that person's for the whole project."""
+    async with world() as it:
+        await it.sign_in()
+        await it.sign_in()
+        other = elsewhere(it, client=client, consent=consent)
+        await it.service.keep(replace(ALICE, provider="other"), other.issue())
+    assert (it.provider.revoked, other.revoked) == ([], [])
 
 
 async def test_where_nobody_has_signed_in_there_is_nothing_to_forget() -> None:
