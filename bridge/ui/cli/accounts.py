@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.control.contract import AccountState, ProtocolCheck, Status
+from bridge.errors import BridgeError
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, reach, with_settings
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, drop_output, in_loop, reach, with_settings
 from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import forwarding, say, tell
 
@@ -95,7 +100,7 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
 
     async def work() -> int:
         chosen = (
-            _secret_from_stdin(say("The new local password"), say("standard input must give the new local password"))
+            Secret(_line(say("The new local password"), say("standard input must give the new local password")))
             if set_from_stdin
             else None
         )
@@ -117,7 +122,7 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
                 shown = await control.rotate_local_password(address, at_once=at_once)
             else:
                 shown = await control.local_password(address)
-        click.echo(shown.reveal())
+        _show(shown, address, is_new=rotate)
         return DONE
 
     return in_loop(work())
@@ -155,7 +160,7 @@ def adopt(settings: Settings, address: str) -> int:
     """
 
     async def work() -> int:
-        token = _secret_from_stdin(say("A refresh token"), say("standard input must give a refresh token"))
+        token = _token(_line(say("A refresh token"), say("standard input must give a refresh token")))
         async with reach(settings) as control:
             account = await control.adopt(address, token)
         sentence = say("{address} is signed in as {subject}.")
@@ -198,12 +203,43 @@ def _line_of(check: ProtocolCheck) -> str:
     return f"{line}\n      {forwarding(check.turn)}" if forwarding(check.turn) else line
 
 
-def _secret_from_stdin(what: str, missing: str) -> Secret[str]:
-    """One line, not echoed on a terminal. Args: what, to ask for it; missing, said if there is none."""
+def _show(password: Secret[str], address: str, *, is_new: bool) -> None:
+    """Raises: BridgeError if nobody has seen a new one; OSError where nothing has changed."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        click.echo(password.reveal())
+    except OSError as problem:
+        if not is_new:
+            raise
+        drop_output()
+        raise BridgeError(
+            said(
+                "The local password of {address} has been replaced, but the new one could not be shown ({reason}). "
+                "This shows it: {command}",
+                address=address,
+                reason=system_reason(problem),
+                command=f"mail-bridge accounts password {address}",
+            )
+        ) from problem
+
+
+def _line(what: str, missing: str) -> str:
+    """One line without its end, not echoed on a terminal. Args: what, to ask for it; missing, said if there is none."""
     if sys.stdin.isatty():
         text: str = click.prompt(what, hide_input=True, prompt_suffix=say(": "))
     else:
-        text = sys.stdin.readline(SECRET_LIMIT)
+        # Whatever letters the system would read it in: what is no UTF-8 has a sentence of its own where it is used.
+        text = sys.stdin.buffer.readline(SECRET_LIMIT).decode("utf-8", "surrogateescape")
     if not text.strip():
         raise click.UsageError(missing)
-    return Secret(text.rstrip("\r\n"))
+    return text.rstrip("\r\n")
+
+
+def _token(line: str) -> Secret[str]:
+    """Without what an editor puts before it, or a person has copied around it. Raises: click.UsageError for characters
+    that are in no token (RFC 6749 appendix A.17)."""
+    token = line.removeprefix("\ufeff").strip()
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        raise click.UsageError(say("standard input gives no refresh token: it has characters that are in none"))
+    return Secret(token)

@@ -19,8 +19,10 @@ from typing import Any
 import click
 
 from bridge import __version__
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, log_level_option, speak_before_parsing
+from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, drop_output, log_level_option, speak_before_parsing
 from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import say, tell_problem
 
@@ -107,12 +109,14 @@ def main(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _have_standard_streams() -> None:
-    """Numbers that nothing else gets; and a file for what is logged, and said at the end, where there is no standard
-    error: a program without a window has none on Windows."""
+    """Numbers that nothing else gets; an empty standard input where it is closed; and a file for what is logged, and
+    said at the end, where there is no standard error: a program without a window has none on Windows."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         from bridge.host.hardening import fill_standard_descriptors
 
         fill_standard_descriptors()
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  for as long as we live
     if sys.stderr is None:
         from bridge.host.paths import log_dir
         from bridge.observe.log_file import log_file
@@ -140,10 +144,13 @@ def _in_plain_letters(problem: UnicodeError) -> tuple[str, int]:
 
 def _wants_no_more(problem: OSError) -> bool:
     """Of `mail-bridge … | head`. Windows calls writing into such a pipe an invalid argument, as other mistakes too."""
-    if isinstance(problem, BrokenPipeError):
-        return True
+    return isinstance(problem, BrokenPipeError) or (problem.errno == errno.EINVAL and _is_of_output(problem))
+
+
+def _is_of_output(problem: OSError) -> bool:
+    """Raised where click writes what a command has to say."""
     *_, innermost = traceback.extract_tb(problem.__traceback__)
-    return problem.errno == errno.EINVAL and Path(innermost.filename).parent.name == "click"
+    return Path(innermost.filename).parent.name == "click"
 
 
 def run_command_line(arguments: list[str]) -> int:
@@ -172,6 +179,10 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED
     except OSError as problem:
         if not _wants_no_more(problem):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if not _is_of_output(problem):
+                raise
+            reason = system_reason(problem)
+            sentence = said("standard output cannot be written: {reason}", reason=reason)
+            click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+        drop_output()
         return FAILED

@@ -172,6 +172,11 @@ async def read_line() -> str:
     return await line
 
 
+def drop_output() -> None:
+    """Standard output takes nothing more; what is left in it must not be tried again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def find_config(settings: Settings) -> Path:
     """The file to use. Raises: ConfigError naming the places where it was looked for."""
     from bridge.host.paths import CONFIG_NAME, config_candidates, is_there, machine_config_dir

@@ -1,0 +1,129 @@
+"""Standard input that is closed, or holds what an editor or another program has put around a token; standard output
+that takes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from tests.e2e.bridge import Bridge, configuration
+from tests.oauth.raw import certificates, http, serving
+
+ALICE = "alice@example.com"
+
+
+@pytest.fixture
+def admin(tmp_path: Path) -> Bridge:
+    """A configuration, its key in a file; nothing runs."""
+    providers = {"gmail": {"kind": "google", "client_id": "1234.apps", "client_secret": "CANARY-secret"}}
+    return Bridge(tmp_path, configuration(tmp_path, providers, [{"address": ALICE, "provider": "gmail"}]))
+
+
+def redirected(bridge: Bridge, redirection: str, *arguments: str) -> tuple[int, str]:
+    """One command by a POSIX shell. Returns: exit code, standard error and what is left of standard output."""
+    bridge.write_config()
+    done = subprocess.run(
+        ["sh", "-c", f"{shlex.join(bridge.command(*arguments))} {redirection}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=bridge.environ,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell closes it")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (f"accounts forget {ALICE}", 2, "--yes means that you are sure"),
+        (f"accounts password {ALICE} --set-from-stdin", 2, "standard input must give the new local password"),
+        (f"accounts adopt {ALICE}", 2, "standard input must give a refresh token"),
+        ("init --output new.yaml", 1, ""),
+    ],
+)
+def test_a_closed_standard_input_is_an_empty_one(admin: Bridge, arguments: str, code: int, words: str) -> None:
+    ended, said = redirected(admin, "<&-", *arguments.split())
+    assert ended == code, said
+    assert words in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk at hand")
+def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
+    for arguments in ("accounts list", "check", "schema", "--help", "accounts --help"):
+        code, said = redirected(admin, ">/dev/full", *arguments.split())
+        assert code == 1, arguments
+        assert said == "mail-bridge: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk at hand")
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_a_new_password_that_could_not_be_shown_is_told_of(admin: Bridge, redirection: str) -> None:
+    before = admin.password(ALICE)
+    code, said = redirected(admin, redirection, "accounts", "password", ALICE, "--rotate")
+    assert code == 1
+    assert f"The local password of {ALICE} has been replaced, but the new one could not be shown" in said
+    assert f"mail-bridge accounts password {ALICE}" in said
+    assert "Traceback" not in said
+    assert "xception" not in said
+    after = admin.run("accounts", "password", ALICE).strip()
+    assert after not in (before, "")
+    assert after not in said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [b"\xef\xbb\xbf1//good-token\r\n", b" 1//good-token \n", b"\t1//good-token", b"1//good-token\n\n"],
+)
+def test_what_is_around_a_token_is_no_part_of_it(admin: Bridge, tmp_path: Path, given: bytes) -> None:
+    answer = http(json.dumps({"error": "invalid_grant"}).encode(), "400 Bad Request")
+    with serving(answer, *certificates(tmp_path)) as raw:
+        admin.config["providers"]["gmail"] = {
+            "kind": "oauth2",
+            "client_id": "x",
+            "authorization_url": raw.url,
+            "token_url": raw.url,
+            "scopes": ["mail"],
+            "imap": {"host": "localhost", "port": 1},
+            "ca_file": raw.ca_file,
+        }
+        code, said = adopted(admin, given)
+    (request,) = raw.requests
+    assert parse_qs(request.rpartition(b"\r\n")[2].decode())["refresh_token"] == ["1//good-token"]
+    assert code == 1
+    assert "does not take this token" in said
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape", "cp1252:strict"])
+@pytest.mark.parametrize(
+    "given", [b"1//good\xff\n", "1//goodé\n".encode(), b"\xff\xfe1\x00/\x00\n\x00", b"1//good token\n"]
+)
+def test_what_no_token_can_hold_is_not_sent(admin: Bridge, encoding: str, given: bytes) -> None:
+    admin.environment["PYTHONIOENCODING"] = encoding
+    code, said = adopted(admin, given)
+    assert code == 2
+    assert "standard input gives no refresh token: it has characters that are in none" in said
+    assert "good" not in said
+
+
+def adopted(bridge: Bridge, given: bytes) -> tuple[int, str]:
+    """Exit code, and what was said."""
+    bridge.write_config()
+    done = subprocess.run(
+        bridge.command("accounts", "adopt", ALICE),
+        input=given,
+        capture_output=True,
+        env=bridge.environ,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, (done.stdout + done.stderr).decode()
