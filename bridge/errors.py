@@ -12,6 +12,9 @@ from typing import ClassVar
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, as_said
 
+AGAIN_SECONDS = 10.0
+"""After which a network that is away for a moment may be there again."""
+
 
 class BridgeError(Exception):
     """The root. Whoever catches it may show `public` to a mail client; cause and detail stay in the log."""
@@ -77,6 +80,18 @@ class ProviderUnavailable(BridgeError):
     temporary = True
     public_text = "The sign-in service cannot be reached just now. Try again later."
     advice = "oauth.unreachable"
+
+
+class ProviderNotAsked(ProviderUnavailable):
+    """Nothing of the request has gone out: there was no connection, or the provider wants to be left alone for a while.
+    A code or a grant that was to be sent is as good as before."""
+
+    def __init__(
+        self, text: str | Said = "", *, diagnosis: Diagnosis | None = None, wait: float = AGAIN_SECONDS
+    ) -> None:
+        super().__init__(text, diagnosis=diagnosis)
+        self.wait = wait
+        """Seconds after which it is worth trying again; not known in another process."""
 
 
 class ProviderRefused(ProviderUnavailable):

@@ -24,6 +24,10 @@ class NotDone(Exception):
         """The same, to be told in any language."""
 
 
+class NotBegun(NotDone):
+    """It was not even called."""
+
+
 class Threads:
     """Runs blocking functions beside the event loop.
 
@@ -45,13 +49,13 @@ class Threads:
         A call that is given up (time limit, cancellation) goes on in its thread until its own time limits end it;
         nobody sees its outcome. So whoever must not lose a rotated token shields this call.
         The two waits have a limit each: a call that had to wait for its turn is not cut short for it.
-        Raises: NotDone after either, and where the system has no more threads.
+        Raises: NotDone after either, and where the system has no more threads; NotBegun if `work` was not called.
         """
         try:
             async with asyncio.timeout(self._wait):
                 await self._free.acquire()
         except TimeoutError:
-            raise NotDone(said("{name}: too many requests are waiting for an answer", name=self._name)) from None
+            raise NotBegun(said("{name}: too many requests are waiting for an answer", name=self._name)) from None
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._start(work, answer)
         if self._limit is None:
@@ -73,7 +77,7 @@ class Threads:
             thread.start()
         except RuntimeError as problem:  # out of threads, or the interpreter is going down
             self._free.release()
-            raise NotDone(said("{name}: {problem}", name=self._name, problem=quoted(str(problem)))) from problem
+            raise NotBegun(said("{name}: {problem}", name=self._name, problem=quoted(str(problem)))) from problem
 
     def _work(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
         try:

@@ -58,6 +58,8 @@ class FakeControl:
         self.bus = NoticeBus()
         self.problem: BridgeError | None = None
         """Raised by the next call of any method, before anything changes."""
+        self.goes_on = False
+        """The next completion that raises it leaves the sign-in under way."""
         self.bug: Exception | None = None
         """Raised by status(), as a fault of ours would be."""
         self.gate = asyncio.Event()
@@ -109,6 +111,9 @@ class FakeControl:
             if "error" in parameters:
                 raise AuthorizationFailed(f"The sign-in was declined: {parameters['error']}", code="denied")
         except BridgeError as problem:
+            if self.goes_on:
+                self.goes_on, self._pending[parameters["state"]] = False, (address, expires_at)
+                raise
             self.states[address] = AccountState.SIGN_IN
             self.bus.publish(AuthorizationEnded(address, "denied", str(problem)))
             raise

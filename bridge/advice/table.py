@@ -91,6 +91,14 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "This answer belongs to no sign-in that is under way: it was used already, or is too old. Start the "
                 "sign-in again."
             ),
+            "sign_in.not_asked": (
+                "The sign-in service cannot be reached just now, and nothing is lost: reload the page in {seconds} "
+                "seconds, or give its address once more."
+            ),
+            "sign_in.unreachable": (
+                "The sign-in service cannot be used just now. Start the sign-in again in a few minutes; if it fails "
+                "again, the administrator of mail-bridge finds the reason with `mail-bridge check --online`."
+            ),
             "sign_in.configuration_changed": "The configuration has changed. Start the sign-in again.",
             "sign_in.bug": (
                 "The fault is in mail-bridge, and is in its log. Please try again, or tell your administrator."

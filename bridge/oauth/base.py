@@ -127,7 +127,8 @@ class BrowserProvider(Provider, Protocol):
         """Turn the callback's parameters (code, state… or error) into tokens.
 
         Returns: a TokenSet whose grant can be refreshed and whose subject is set where the provider gives evidence.
-        Raises: AuthorizationFailed (denied, no_grant, missing_scope, provider), ProviderUnavailable, ProviderRefused.
+        Raises: AuthorizationFailed (denied, no_grant, missing_scope, provider), ProviderUnavailable, ProviderRefused;
+        ProviderNotAsked if the code has not gone out.
         """
         ...
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.advice.said import said
-from bridge.errors import ProviderUnavailable
+from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.limits import Limits
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotBegun, NotDone, Threads
 from bridge.trust import Stamp, client_context, stamp, unusable
 
 if TYPE_CHECKING:
@@ -81,10 +81,12 @@ class Https:
     async def run(self, work: Callable[[], T]) -> T:
         """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
 
-        Raises: ProviderUnavailable if it does not come back in time.
+        Raises: ProviderUnavailable if it does not come back in time; ProviderNotAsked if it was not called.
         """
         try:
             return await self._threads.run(work)
+        except NotBegun as problem:
+            raise ProviderNotAsked(problem.said) from problem
         except NotDone as problem:
             raise ProviderUnavailable(problem.said) from problem
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 
 from bridge.advice.said import said
-from bridge.errors import ProviderUnavailable
+from bridge.errors import ProviderNotAsked
 
 LONGEST = 900.0
 """Seconds. Whoever asks for more is asked again after these: a header that a gateway made up must not stop the mail."""
@@ -23,17 +23,17 @@ class RetryAfter:
         self._lock = threading.Lock()
 
     def check(self, host: str) -> None:
-        """Raises: ProviderUnavailable while the host wants no request."""
+        """Raises: ProviderNotAsked while the host wants no request."""
         with self._lock:
             left = self._until.get(host, 0.0) - self._monotonic()
         if left > 0:
-            raise ProviderUnavailable(
+            raise ProviderNotAsked(
                 said(
-                    "{host} has asked to be left alone for a while: it is asked again in {seconds} seconds. Nobody has "
-                    "to act.",
+                    "{host} has asked to be left alone for a while: it is asked again in {seconds} seconds.",
                     host=host,
                     seconds=f"{left:.0f}",
-                )
+                ),
+                wait=left,
             )
 
     def note(self, host: str, headers: Mapping[str, str]) -> float:

@@ -19,8 +19,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_auth_from_url, get_environ_proxies
-from urllib3 import HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPSConnection
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -36,7 +36,7 @@ from bridge.advice.system import system_reason
 from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.config.values import is_loopback
 from bridge.dialing import connected, look_up
-from bridge.errors import ProviderUnavailable
+from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.oauth.retry_after import RetryAfter
 from bridge.shortage import is_short
@@ -57,6 +57,9 @@ BUSY = frozenset({408, 425, 429})
 _deadline: ContextVar[float] = ContextVar("deadline")
 """Monotonic; of the request in this thread. An answer is waited for in several libraries, each of which knows how long
 one piece may take and none how long all of them may."""
+
+_is_connected: ContextVar[bool] = ContextVar("is_connected")
+"""Of the request in this thread: True from the end of the handshake on. Until then nothing of it can have arrived."""
 
 
 class _InTime(socket.socket):
@@ -84,9 +87,23 @@ class _TlsInTime(_InTime, ssl.SSLSocket):
     """The same behind TLS."""
 
 
+class _PlainConnection(HTTPConnection):
+    """Without TLS, to this machine."""
+
+    def connect(self) -> None:
+        """As ever, and note it."""
+        super().connect()
+        _is_connected.set(True)
+
+
 class _Connection(HTTPSConnection):
     """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
     such addresses, as Microsoft's has, none of IPv4 would have its turn in time."""
+
+    def connect(self) -> None:
+        """With its TLS, through a proxy if need be; and note it."""
+        super().connect()
+        _is_connected.set(True)
 
     def _new_conn(self) -> socket.socket:
         assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
@@ -105,6 +122,10 @@ class _Connection(HTTPSConnection):
         for option in self.socket_options or ():
             sock.setsockopt(*option)
         return sock
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
 
 
 class _Pool(HTTPSConnectionPool):
@@ -179,8 +200,8 @@ class Transport(HTTPAdapter):
     ) -> requests.Response:
         """Send and read the whole answer; what the caller says about time, trust and proxies does not count.
 
-        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, redirects that we do not follow, and, without any
-        request, for as long as the host has asked for (Retry-After).
+        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, redirects that we do not follow; ProviderNotAsked
+        where no connection came about and, without any attempt, for as long as the host has asked for (Retry-After).
         """
         url = request.url or ""
         host = urlsplit(url).hostname or "the provider"
@@ -188,6 +209,7 @@ class Transport(HTTPAdapter):
         silence, whole = self._patience(request.method or "")
         deadline = time.monotonic() + whole
         _deadline.set(deadline)
+        _is_connected.set(False)
         limits = (self._limits.connect, silence)
         try:
             response = super().send(request, stream=True, timeout=limits, verify=True, proxies=self._proxies_for(url))
@@ -206,9 +228,10 @@ class Transport(HTTPAdapter):
         except requests.exceptions.InvalidURL:  # from None: a proxy's URL may hold a password
             raise ProviderUnavailable(said("{host}: the URL or the proxy's URL cannot be used", host=host)) from None
         except (requests.RequestException, HTTPError, OSError) as problem:
+            kind = ProviderUnavailable if _is_connected.get() else ProviderNotAsked
             if time.monotonic() > deadline:
-                raise ProviderUnavailable(_slow(host)) from problem
-            raise ProviderUnavailable(_in_words(host, problem, silence)) from problem
+                raise kind(_slow(host)) from problem
+            raise kind(_in_words(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
         # JSON is UTF-8 (RFC 8259 section 8.1), whatever is said beside it, and some servers put a mark before it.
         response.encoding = "utf-8-sig"
@@ -245,8 +268,8 @@ class Transport(HTTPAdapter):
 
 
 def _equip(pools: PoolManager) -> PoolManager:
-    """For https alone: http is for this machine."""
-    pools.pool_classes_by_scheme = {**pools.pool_classes_by_scheme, "https": _Pool}
+    """With connections of ours; http is for this machine."""
+    pools.pool_classes_by_scheme = {**pools.pool_classes_by_scheme, "https": _Pool, "http": _PlainPool}
     return pools
 
 
@@ -271,9 +294,9 @@ def _redirected(host: str) -> ProviderUnavailable:
 
 def _busy(host: str, status: int, wait: float) -> Said:
     if not wait:
-        return said("{host} is in trouble or busy (HTTP {status}). Nobody has to act.", host=host, status=status)
+        return said("{host} is in trouble or busy (HTTP {status}).", host=host, status=status)
     return said(
-        "{host} is in trouble or busy (HTTP {status}); it asks to wait {seconds} seconds. Nobody has to act.",
+        "{host} is in trouble or busy (HTTP {status}); it asks to wait {seconds} seconds.",
         host=host,
         status=status,
         seconds=f"{wait:.0f}",

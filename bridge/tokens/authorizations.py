@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.clock import Clock
@@ -17,6 +19,7 @@ from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
     LimitReached,
+    ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
     StoreUnavailable,
@@ -122,6 +125,9 @@ class Authorizations:
         """By asker: when those began that have come to no good end."""
         self._deadlines: dict[str, float] = {}
         """By attempt, monotonic; the wall clock may jump between begin and complete."""
+        self._redeeming: dict[str, tuple[float, str]] = {}
+        """Deadline and address by attempt: their codes are on the way to the provider. One that has not got there is
+        under way again, unless the account's sign-ins have ended meanwhile."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         """By attempt."""
         self._beginning: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
@@ -187,11 +193,13 @@ class Authorizations:
         match provider:
             case BrowserProvider():
                 redirect_uri = self._redirect_uris[account.provider]
-                request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
+                with _told_to_a_person():
+                    request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
                 self._check_still_configured(account, fingerprint)
                 return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker))
             case DeviceProvider():
-                asked = await provider.begin_device()
+                with _told_to_a_person():
+                    asked = await provider.begin_device()
                 if self._group is None:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
                 self._check_still_configured(account, fingerprint)
@@ -224,18 +232,40 @@ class Authorizations:
         """Finish the sign-in that these callback parameters belong to; a state works once.
 
         Returns: the account's address, saved. Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused,
-        StoreUnavailable; a state that is not ours changes nothing and tells nobody.
+        StoreUnavailable; a state that is not ours changes nothing and tells nobody. ProviderNotAsked if nothing has
+        reached the provider: the sign-in goes on, and the same parameters can be brought again.
         """
         pending, request = self._take(parameters.get("state", ""))
         account = pending.account
         with self._telling(pending):
+            tokens = await self._redeemed(pending, request, parameters)
+            await self._keep_tokens(pending, tokens)
+        return account.address
+
+    async def _redeemed(
+        self, pending: Pending, request: AuthorizationRequest, parameters: Mapping[str, str]
+    ) -> TokenSet:
+        account = pending.account
+        try:
             self._check_still_configured(account, pending.fingerprint)
             provider = self._provider(account)
             if not isinstance(provider, BrowserProvider):
                 raise _configuration_changed()
-            tokens = await provider.redeem(request, parameters)
-            await self._keep_tokens(pending, tokens)
-        return account.address
+            with _told_to_a_person():
+                return await provider.redeem(request, parameters)
+        except ProviderNotAsked as problem:
+            self._check_still_configured(account, pending.fingerprint)
+            deadline, _ = self._redeeming.get(pending.attempt, (0.0, ""))
+            wait = math.ceil(problem.wait)
+            if self._clock.monotonic() + wait >= deadline:
+                raise _start_again(problem) from problem
+            self._pending = {pending.attempt: pending, **self._pending}  # who has begun meanwhile is younger
+            self._deadlines[pending.attempt] = deadline
+            words = problem.said or str(problem)
+            later = Diagnosis.of("sign_in.not_asked", words, seconds=f"{wait}")
+            raise ProviderNotAsked(later.told(), diagnosis=later, wait=wait) from problem
+        finally:
+            self._redeeming.pop(pending.attempt, None)
 
     async def _keep_tokens(self, pending: Pending, tokens: TokenSet) -> None:
         """Who else has begun a sign-in for this account need not go on."""
@@ -245,6 +275,7 @@ class Authorizations:
             begun.pop()
         for other in self._of(pending.account.address):
             self._forget(other)
+        self._let_none_come_back(pending.account.address)
 
     def _of(self, address: str) -> list[Pending]:
         return [pending for pending in self._pending.values() if pending.account.address == address]
@@ -273,6 +304,9 @@ class Authorizations:
         address = pending.account.address
         try:
             yield
+        except ProviderNotAsked as problem:  # it goes on
+            detail("sign_in.not_asked", account=address, reason=str(problem))
+            raise
         except BridgeError as problem:
             code = problem.code if isinstance(problem, AuthorizationFailed) else "provider"
             if code not in {"cancelled", "expired"}:
@@ -324,6 +358,7 @@ class Authorizations:
         """End the sign-ins under way, if any."""
         for pending in self._of(address):
             self._cancel(pending)
+        self._let_none_come_back(address)
 
     def _cancel(self, pending: Pending) -> None:
         self._forget(pending)
@@ -342,6 +377,11 @@ class Authorizations:
             if pending.account.provider == name:
                 self._cancel(pending)
 
+    def _let_none_come_back(self, address: str) -> None:
+        """Whatever becomes of the codes that are on the way to the provider."""
+        for attempt in [attempt for attempt, (_, whose) in self._redeeming.items() if whose == address]:
+            del self._redeeming[attempt]
+
     def _take(self, state: str) -> tuple[Pending, AuthorizationRequest]:
         """The sign-in with this state, which is then used up."""
         self._drop_expired()
@@ -353,6 +393,7 @@ class Authorizations:
         if found is None:
             nothing = Diagnosis.of("sign_in.unknown_state")
             raise AuthorizationFailed(nothing.told(), code="unknown_state", diagnosis=nothing)
+        self._redeeming[found[0].attempt] = self._deadlines[found[0].attempt], found[0].account.address
         self._forget(found[0])
         return found
 
@@ -381,6 +422,26 @@ class Authorizations:
 def _is_same(one: Account, other: Account) -> bool:
     """True if a sign-in for one of them is one for the other: it does not depend on mail servers or OS users."""
     return (one.address, one.provider, one.subject) == (other.address, other.provider, other.subject)
+
+
+@contextmanager
+def _told_to_a_person() -> Iterator[None]:
+    """What is nobody's turn where a mail program comes again by itself is a person's who signs in. ProviderNotAsked
+    stays what it is."""
+    try:
+        yield
+    except ProviderNotAsked:
+        raise
+    except ProviderUnavailable as problem:
+        if problem.diagnosis is None or problem.diagnosis.advice.turn is not Turn.NOBODY:
+            raise
+        raise _start_again(problem) from problem
+
+
+def _start_again(problem: ProviderUnavailable) -> ProviderUnavailable:
+    words = problem.diagnosis.words if problem.diagnosis is not None else ""
+    again = Diagnosis.of("sign_in.unreachable", words)
+    return ProviderUnavailable(again.told(), diagnosis=again)
 
 
 def _configuration_changed() -> AuthorizationFailed:

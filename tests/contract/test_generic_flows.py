@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
 from bridge.config.providers import ProviderConfig
-from bridge.errors import GrantRevoked, ProviderRefused, ProviderUnavailable
+from bridge.errors import GrantRevoked, ProviderNotAsked, ProviderRefused
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
@@ -132,7 +132,7 @@ async def test_a_certificate_that_is_not_trusted_is_named_where_nobody_signs_in(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authorization_server.authority.ca_file))
     async with adapter(own, ca_file=None) as provider:
-        with refusal(ProviderUnavailable, authorization_server) as caught:
+        with refusal(ProviderNotAsked, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
         assert "ca_file" in str(caught.value)
 

@@ -22,6 +22,7 @@ from bridge.config.providers import ProviderConfig
 from bridge.errors import (
     AuthorizationFailed,
     GrantRevoked,
+    ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
 )
@@ -430,9 +431,32 @@ async def test_trap_14_a_provider_that_is_not_there_is_asked_again_the_next_time
     }
     async with adapter(authorization_server, kind) as good, adapter(authorization_server, kind, **moved) as lost:
         tokens = await good.sign_in()
-        with refusal(ProviderUnavailable, authorization_server):
+        with refusal(ProviderNotAsked, authorization_server):
             await lost.provider.refresh(tokens.grant, subject=ALICE)
         await good.provider.refresh(tokens.grant, subject=ALICE)
+
+
+async def test_a_code_that_has_not_gone_out_is_good_once_the_provider_is_asked(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """`patient` stands for the same one a minute later: only who was told to wait knows of it."""
+    async with adapter(authorization_server, kind) as trial, adapter(authorization_server, kind) as patient:
+        tokens = await trial.sign_in()
+        request = await trial.begin()
+        parameters = authorization_server.consent(request.url, ALICE)
+        authorization_server.retry_after = 60
+        try:
+            with (
+                authorization_server.failing("token", Fault.STATUS_429),
+                refusal(ProviderUnavailable, authorization_server),
+            ):
+                await trial.provider.refresh(tokens.grant, subject=ALICE)
+        finally:
+            authorization_server.retry_after = None
+        with refusal(ProviderNotAsked, authorization_server) as caught:
+            await trial.provider.redeem(request, parameters)
+        assert 50 < caught.value.wait <= 60
+        assert (await patient.provider.redeem(request, parameters)).grant
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("microsoft public", "microsoft certificate")])
@@ -509,7 +533,7 @@ async def test_trap_13_the_environment_adds_no_trust(
         monkeypatch.setenv(name, str(authorization_server.authority.ca_file))
     async with adapter(authorization_server, kind) as good, adapter(authorization_server, kind, ca_file=None) as bare:
         tokens = await good.sign_in()
-        with refusal(ProviderUnavailable, authorization_server) as caught:
+        with refusal(ProviderNotAsked, authorization_server) as caught:
             await bare.provider.refresh(tokens.grant, subject=ALICE)
         assert "ca_file" in str(caught.value)
     assert os.environ["REQUESTS_CA_BUNDLE"]
@@ -527,7 +551,7 @@ async def test_trap_13_the_environment_takes_no_trust_away(
     ):
         tokens = await good.sign_in()
         tokens = await good.provider.refresh(tokens.grant, subject=ALICE)
-        with refusal(ProviderUnavailable, authorization_server) as caught:
+        with refusal(ProviderNotAsked, authorization_server) as caught:
             await bad.provider.refresh(tokens.grant, subject=ALICE)
         assert "is not trusted" in str(caught.value)
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
 from bridge.config.providers import ProviderConfig
-from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.errors import BridgeError, ProviderNotAsked, ProviderRefused
 from bridge.model import Subject
 from bridge.oauth import registry
 from bridge.oauth.base import Provider
@@ -284,5 +284,5 @@ async def test_key_files_of_earlier_years_are_good(
     """Nobody listens at the proxy, so that no test asks Google: to get as far as the network is the proof."""
     file.write_text(made(token_uri=uri, universe_domain="elsewhere.example"), "utf-8")
     async with adapter(authorization_server, file, token_url=None, proxy="http://127.0.0.1:9") as provider:
-        with refusal(ProviderUnavailable, authorization_server):
+        with refusal(ProviderNotAsked, authorization_server):
             await provider.refresh(NOTHING, subject=ALICE)

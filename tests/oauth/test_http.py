@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import socket
@@ -19,8 +20,8 @@ import trustme
 from urllib3 import PoolManager
 
 from bridge.advice.base import Turn
-from bridge.errors import ProviderUnavailable
-from bridge.oauth.http import Https, Reply, json_object, trust
+from bridge.errors import ProviderNotAsked, ProviderUnavailable
+from bridge.oauth.http import AT_ONCE, Https, Reply, json_object, trust
 from bridge.oauth.limits import Limits
 from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
@@ -81,6 +82,51 @@ async def test_a_provider_in_trouble_is_unavailable_whatever_the_body_says(tls: 
         pytest.raises(ProviderUnavailable, match=words),
     ):
         await get(raw)
+
+
+async def test_a_request_that_has_not_gone_out_is_told_from_one_that_may_have_arrived(
+    tls: Tls, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ca_file, context = tls
+    stranger, _ = certificates(tmp_path_factory.mktemp("other"))
+
+    async def problem(url: str, ca_file: str = ca_file, proxy: str | None = None) -> type[BaseException]:
+        https = Https("test", ca_file=ca_file, proxy=proxy, limits=Limits(connect=2, read=1, overall=5, answer=1))
+        try:
+            with pytest.raises(ProviderUnavailable) as caught:
+                await https.run(partial(https.post, url, data={"code": "c"}))
+        finally:
+            https.close()
+        return caught.type
+
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # and does not listen
+        port = deaf.getsockname()[1]
+        for url in (f"https://localhost:{port}/", f"http://127.0.0.1:{port}/", "https://nowhere.invalid/"):
+            assert await problem(url) is ProviderNotAsked, url
+        assert await problem("https://localhost:1/", proxy=f"http://127.0.0.1:{port}") is ProviderNotAsked
+    with serving(http(b"{}"), ca_file, context) as raw:
+        assert await problem(raw.url, stranger) is ProviderNotAsked, "the handshake failed"
+        assert await problem(raw.url.replace("localhost", "127.0.0.2"), ca_file) is ProviderNotAsked
+    with serving(lambda channel: channel.shutdown(socket.SHUT_RDWR), ca_file, context) as raw:
+        assert await problem(raw.url) is ProviderUnavailable, "it has read the request, and has gone"
+    with serving(b"", ca_file, None) as raw:
+        assert await problem(raw.url) is ProviderNotAsked, "it speaks no TLS"
+        assert await problem(f"http://127.0.0.1:{raw.port}/") is ProviderUnavailable
+    with serving(http(b"{}", "429 Slow", "Retry-After: 7\r\n"), ca_file, context) as raw:
+        assert await problem(raw.url) is ProviderUnavailable
+
+
+async def test_a_call_that_found_no_place_has_not_gone_out() -> None:
+    https, over = Https("office", limits=Limits(overall=0.01, answer=60)), threading.Event()
+    async with asyncio.TaskGroup() as group:
+        hanging = [group.create_task(https.run(over.wait)) for _ in range(AT_ONCE)]
+        await asyncio.sleep(0)
+        with pytest.raises(ProviderNotAsked, match="too many requests are waiting"):
+            await https.run(over.wait)
+        over.set()
+    assert all(one.result() for one in hanging)
+    https.close()
 
 
 async def test_an_answer_that_is_too_large_is_not_read_to_its_end(tls: Tls) -> None:

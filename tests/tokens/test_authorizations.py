@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
     LimitReached,
+    ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
     StoreUnavailable,
 )
 from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
-from bridge.oauth.base import DevicePending, DeviceRequest
+from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest
 from bridge.tokens import authorizations as module
 from bridge.tokens.authorizations import SHARE, Authorizations, Pending
 from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictProvider
@@ -186,6 +189,97 @@ async def test_a_provider_that_is_away_ends_the_sign_in_and_a_new_one_can_begin(
     with pytest.raises(ProviderUnavailable):
         await it.authorizations.complete({"state": pending.state, "code": "c"})
     assert await it.authorizations.begin(ALICE) is not pending
+
+
+def not_asked(wait: float = 120.0) -> ProviderNotAsked:
+    return ProviderNotAsked(said("{host} refuses the connection.", host="acme.example"), wait=wait)
+
+
+async def test_a_code_that_has_not_gone_out_can_be_brought_again() -> None:
+    it = World()
+    pending = await it.authorizations.begin(ALICE)
+    it.strict.problem = not_asked()
+    for _ in range(3):
+        with pytest.raises(ProviderNotAsked, match=r"reload the page in 120 seconds") as caught:
+            await it.authorizations.complete({"state": pending.state, "code": "c"})
+        assert "acme.example refuses the connection." in str(caught.value)
+        assert "Nobody has to act" not in str(caught.value)
+        assert it.authorizations.find(ALICE.address) is pending
+        it.clock.advance(120)
+    assert it.notices == []
+    it.strict.problem = None
+    assert await it.authorizations.complete({"state": pending.state, "code": "c"}) == ALICE.address
+    with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+
+
+async def test_a_code_that_has_not_gone_out_has_no_more_than_its_ten_minutes() -> None:
+    it = World()
+    pending = await it.authorizations.begin(ALICE)
+    it.strict.problem = not_asked(10)
+    it.clock.advance(580)
+    with pytest.raises(ProviderNotAsked):
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+    it.strict.problem = not_asked(20)
+    with pytest.raises(ProviderUnavailable, match="Start the sign-in again") as caught:
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+    assert not isinstance(caught.value, ProviderNotAsked)
+    assert it.authorizations.find(ALICE.address) is None
+    assert [type(notice) for notice in it.notices] == [AuthorizationEnded]
+
+
+@pytest.mark.parametrize("change", ["cancel", "reload", "sign-in", "nothing"])
+async def test_a_code_that_has_not_gone_out_does_not_outlive_its_account_s_sign_ins(change: str) -> None:
+    it = World()
+    first = await it.authorizations.begin(ALICE)
+    redeeming, go_on = asyncio.Event(), asyncio.Event()
+
+    async def redeem(request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
+        if parameters["code"] == "other":
+            return it.strict.issue()
+        redeeming.set()
+        await go_on.wait()
+        raise not_asked()
+
+    it.strict.redeem = redeem  # type: ignore[method-assign]  # one that a test can stop half-way
+    async with asyncio.TaskGroup() as group:
+        outcome = group.create_task(_raised(it.authorizations.complete({"state": first.state, "code": "c"})))
+        await redeeming.wait()
+        with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+            await it.authorizations.complete({"state": first.state, "code": "c"})
+        second = await it.authorizations.begin(ALICE)
+        if change == "sign-in":
+            await it.authorizations.complete({"state": second.state, "code": "other"})
+        elif change == "cancel":
+            it.authorizations.cancel(ALICE.address)
+        elif change == "reload":
+            it.accounts[ALICE.address] = replace(ALICE, subject="bob@example.com")
+            it.authorizations.drop_changed()
+        go_on.set()
+    assert isinstance(outcome.result(), ProviderNotAsked) == (change == "nothing")
+    if change == "nothing":
+        assert await it.authorizations.begin(ALICE) is second, "the one that came back is not the newest"
+        assert it.authorizations.find(ALICE.address) is first
+    else:
+        assert it.authorizations.find(ALICE.address) is None
+
+
+async def _raised(completion: Awaitable[str]) -> BridgeError:
+    with pytest.raises(BridgeError) as caught:
+        await completion
+    return caught.value
+
+
+async def test_a_person_in_a_sign_in_is_never_told_that_nobody_has_to_act() -> None:
+    it = World()
+    pending = await it.authorizations.begin(ALICE)
+    it.strict.problem = ProviderUnavailable(said("{host}: the answer takes too long", host="acme.example"))
+    with pytest.raises(ProviderUnavailable, match="Start the sign-in again") as caught:
+        await it.authorizations.complete({"state": pending.state, "code": "c"})
+    assert "Nobody has to act" not in str(caught.value)
+    (notice,) = it.notices
+    assert isinstance(notice, AuthorizationEnded)
+    assert notice.reason == str(caught.value)
 
 
 async def test_cancel_ends_it() -> None:

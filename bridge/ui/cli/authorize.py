@@ -10,7 +10,7 @@ import click
 from bridge.clock import SystemClock
 from bridge.control.contract import Control, SignInStarted
 from bridge.control.redirect import pasted
-from bridge.errors import AuthorizationFailed, BridgeError
+from bridge.errors import AuthorizationFailed, BridgeError, ProviderNotAsked
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, read_line, with_settings
@@ -134,6 +134,8 @@ async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> No
         except AuthorizationFailed as problem:
             if problem.code != "unknown_state":
                 return  # told by the notice
+            again = tell_problem(problem)
+        except ProviderNotAsked as problem:
             again = tell_problem(problem)
         except BridgeError:
             return  # the same

@@ -18,6 +18,7 @@ from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
     LoginRefused,
+    ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
     SignInUnsaved,
@@ -72,7 +73,7 @@ class Callback:
         self._forms = forms
         self._results: Expiring[Outcome] = Expiring(clock, limit=RESULTS, life=RESULT_SECONDS)
         self._addresses: Expiring[str] = Expiring(clock, limit=REMEMBERED, life=REMEMBERED_SECONDS)
-        self._under_way: dict[frozenset[tuple[str, str]], asyncio.Future[str]] = {}
+        self._under_way: dict[frozenset[tuple[str, str]], asyncio.Future[str | ProviderNotAsked]] = {}
         """By all parameters, the code among them: who knows only the state gets nobody's result."""
 
     def remember(self, started: SignInStarted, owner: str = "") -> None:
@@ -104,31 +105,37 @@ class Callback:
     async def complete(self, request: web.Request, parameters: Mapping[str, str]) -> web.StreamResponse:
         """Finish the sign-in that these belong to; the answer leads to the page with the result.
 
-        That may take half a minute: a page that is reloaded meanwhile asks for the same, and gets the same answer.
+        That may take half a minute: a page that is reloaded meanwhile asks for the same, and gets the same answer. So
+        it does where the code has not gone out: then there is no other page, since this one is to be reloaded.
         """
         key = frozenset(parameters.items())
+        end: str | ProviderNotAsked = ""
         if (known := self._under_way.get(key)) is not None:
-            path = await asyncio.shield(known)
+            end = await asyncio.shield(known)
         else:
-            path, known = "", asyncio.get_running_loop().create_future()
+            known = asyncio.get_running_loop().create_future()
             self._under_way[key] = known
             try:
-                path = await self._completed(request, parameters)
+                end = await self._completed(request, parameters)
             finally:
                 del self._under_way[key]
-                known.set_result(path)
-        if path:
-            return see_other(path)
+                known.set_result(end)
+        if isinstance(end, ProviderNotAsked):
+            return page("problem.html", 503, kind="reload", detail=tell_problem(end))
+        if end:
+            return see_other(end)
         retry = sign_in_path(self._addresses.get(parameters["state"]) or "")
         return page("problem.html", 404, kind="too_late", detail="", retry=retry)
 
-    async def _completed(self, request: web.Request, parameters: Mapping[str, str]) -> str:
-        """The path of the page with the result; empty if there is no such sign-in under way."""
+    async def _completed(self, request: web.Request, parameters: Mapping[str, str]) -> str | ProviderNotAsked:
+        """The path of the page with the result; empty if there is no such sign-in under way; or why it still is."""
         address = self._addresses.get(parameters["state"]) or ""
         try:
             address = await self._control.complete_authorization(parameters)
             outcome = Outcome("ready", address, "", checks=await self.checks(address), may_keep=True)
             outcome = await self._keep_own(request, outcome)
+        except ProviderNotAsked as problem:
+            return problem
         except BridgeError as problem:
             if isinstance(problem, AuthorizationFailed) and problem.code in {"unknown_state", "expired"}:
                 return ""

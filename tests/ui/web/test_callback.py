@@ -9,11 +9,14 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.control.contract import AccountState
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
     LimitReached,
+    ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
     SignInUnsaved,
@@ -108,6 +111,24 @@ async def test_a_page_that_is_reloaded_while_the_sign_in_is_completed_gets_its_r
     (page,) = re.findall(r"Location: (/done/\S+)", head)
     assert "is signed in" in await browser.text(page)
     assert [each["code"] for each in control.completions] == ["CANARY-c", "CANARY-guess"]
+
+
+async def test_a_page_whose_code_has_not_gone_out_is_reloaded_and_gets_its_result(
+    browser: Browser, control: FakeControl
+) -> None:
+    state = await begun(control)
+    later = Diagnosis.of("sign_in.not_asked", said("{host} refuses the connection.", host="a.example"), seconds="7")
+    for code in ("CANARY-c", "CANARY-c"):
+        control.problem, control.goes_on = ProviderNotAsked(later.told(), diagnosis=later), True
+        async with browser.get(f"/?code={code}&state={state}") as response:
+            text = await response.text()
+        assert response.status == 503
+        assert "reload the page in 7 seconds" in text
+        assert "a.example refuses the connection." in text
+        assert "Nobody has to act" not in text
+        assert "CANARY" not in text
+    assert control.states[ALICE] is AccountState.PENDING
+    assert "is signed in" in await browser.text(f"/?code=CANARY-c&state={state}")
 
 
 async def test_an_answer_that_comes_too_late_changes_nothing_and_offers_a_new_start(

@@ -14,6 +14,7 @@ from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
     LimitReached,
+    ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
     SignInUnsaved,
@@ -139,6 +140,10 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
             await page.goto(f"{base}/nowhere")
         case "too_late":
             await page.goto(f"{base}/?code=c&state=of-another-day")
+        case "reload":
+            state = state_of((await control.begin_authorization(ALICE)).url)
+            control.problem = ProviderNotAsked("no network")
+            await page.goto(f"{base}/?code=c&state={state}")
         case "administrator":
             await page.goto(f"{base}/admin/wrong")
         case "bridge":
@@ -161,7 +166,10 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
 KINDS: dict[str, tuple[set[str], Callable[[Page, str, FakeControl, str], Awaitable[None]]]] = {
     "done.html": (set(ENDED), ended),
     "sign_in.html": (set(BEGUN), begun),
-    "problem.html": ({"not_found", "too_late", "administrator", "bridge", "too_large", "bug", "set_up"}, broken),
+    "problem.html": (
+        {"not_found", "too_late", "reload", "administrator", "bridge", "too_large", "bug", "set_up"},
+        broken,
+    ),
 }
 
 
