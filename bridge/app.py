@@ -362,6 +362,7 @@ class App:
             self._surroundings.store.check,
             self._directory.accounts,
             Clinic(self._standings.of, renewed, self.control.check, self._clock.now),
+            self.control.leftovers,
             taken,
         )
 

@@ -14,10 +14,12 @@ from bridge.control.contract import (
     AccountState,
     AccountStatus,
     Finding,
+    Leftover,
     ListenerStatus,
     Outcome,
     ProtocolCheck,
     SignInStarted,
+    SignOut,
     Status,
 )
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
@@ -46,6 +48,8 @@ class FakeControl:
             ListenerStatus("smtp", "[::1]:1587", "starttls", 0),
         )
         self.warnings: tuple[Diagnosis, ...] = ()
+        self.leftovers: tuple[Leftover, ...] = ()
+        self.sign_out = SignOut()
         self.findings: tuple[Finding, ...] = (
             Finding("ports", "127.0.0.1:1143", Outcome.OK, "open"),
             Finding("clock", "", Outcome.FAILED, "off by {seconds} s", (("seconds", "900"),), Turn.APP_ADMIN),
@@ -86,7 +90,7 @@ class FakeControl:
         accounts = tuple(self._status_of(address) for address in self.states)
         patterns = ("*@pattern.example",)
         file = "/etc/mail-bridge/config.yaml"
-        return Status("9.8.7", file, False, accounts, self.listeners, patterns, self.warnings)
+        return Status("9.8.7", file, False, accounts, self.listeners, patterns, self.warnings, self.leftovers)
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         self._fail()
@@ -127,7 +131,7 @@ class FakeControl:
         self._pending = {state: entry for state, entry in self._pending.items() if entry[0] != address}
         self.states[address] = AccountState.SIGN_IN
 
-    async def forget(self, address: str) -> None:
+    async def forget(self, address: str) -> SignOut:
         self._fail()
         address = self._known(address)
         if address.endswith("@pattern.example"):
@@ -135,6 +139,7 @@ class FakeControl:
         else:
             self.states[address] = AccountState.SIGN_IN
         self.bus.publish(Forgotten(address))
+        return self.sign_out
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         self._fail()

@@ -21,12 +21,12 @@ import pytest
 
 from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
-from bridge.control.contract import AccountState
+from bridge.control.contract import AccountState, Leftover
 from bridge.demo.world import DemoWorld, demo_world
 from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
-from bridge.notices import AuthorizationNeeded, Authorized, Notice
+from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice
 from bridge.relay.ports import Ports
 from bridge.secret import Secret
 from bridge.stores.base import Store
@@ -293,6 +293,33 @@ async def test_workers_are_refused_before_a_port_is_open_where_the_system_has_no
             with pytest.raises(ConfigError, match="only Linux and macOS"):
                 app.bind()
         assert opened == []
+
+
+async def test_the_sign_in_of_who_has_left_is_seen_and_can_be_ended() -> None:
+    async with demo_world() as world, bridging(world) as it:
+        control = it.app.control
+        await it.sign_in(ALICE)
+        await it.sign_in(BOB)
+        await it.password(BOB)
+        assert (await control.status()).leftovers == ()
+        lines = [line for line in world.yaml.splitlines(keepends=True) if BOB not in line]
+        text = "".join(lines).replace(f"address: {ALICE}", f"address: {ALICE}, aliases: [{BOB}]", 1)
+        it.app.apply(parse_config(text, name="test", directory=Path.cwd()))
+        status = await control.status()
+        assert status.leftovers == (Leftover(BOB, is_signed_in=True, has_password=True),)
+        assert BOB not in {account.address for account in status.accounts}
+        found = [finding.detail for finding in await it.app.examination(held_ports="held").basics()]
+        assert any(f"still signed in: {BOB}" in detail for detail in found)
+        done = await control.forget(BOB)
+        assert done.was_left
+        (unrevoked,) = done.unrevoked
+        assert "lets no program do that" in unrevoked.told()
+        status = await control.status()
+        assert status.leftovers == ()
+        assert next(one for one in status.accounts if one.address == ALICE).state is AccountState.READY
+        assert sum(notice == Forgotten(BOB) for notice in it.notices) == 1
+        done = await control.forget(BOB)  # nothing is left of it: what the alias means is
+        assert not done.was_left
 
 
 async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_restart() -> None:

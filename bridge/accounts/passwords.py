@@ -21,15 +21,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import said
+from bridge.advice.said import Said, said
 from bridge.clock import Clock
 from bridge.errors import PasswordUnknown, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Store
+
+PREFIX = "password/"
+"""Of the keys in the store."""
 
 PREVIOUS_KEPT = 4
 """Old passwords that may overlap: somebody who clicks twice must not lock out the mail client. Also bounds the time."""
@@ -208,6 +211,29 @@ class LocalPasswords:
             raise PasswordUnknown(own.told(), diagnosis=own)
         return record.current
 
+    async def addresses(self) -> list[str]:
+        """All that have one, also those of no account. Raises: StoreUnavailable."""
+        return [unquote(key.removeprefix(PREFIX)) for key in await self._store.keys(PREFIX)]
+
+    async def remove(self, address: str) -> None:
+        """It, and the older ones; nothing happens if there is none. Raises: StoreUnavailable, StoreCorrupt."""
+        address = address.lower()
+        for _ in range(ATTEMPTS):
+            try:
+                _, version = await self._stored(address)
+            except StoreCorrupt as problem:
+                if problem.version is None:
+                    raise
+                version = problem.version
+            try:
+                if version != NEW:
+                    await self._store.delete(_key(address), expected=version)
+            except VersionConflict:
+                continue
+            self._cache.pop(address, None)
+            return
+        raise StoreUnavailable(_in_use(address))
+
     async def is_known(self, address: str) -> bool:
         """True once the account has a local password. Raises: StoreUnavailable, StoreCorrupt."""
         return (await self._fresh(address.lower())).is_known
@@ -263,9 +289,7 @@ class LocalPasswords:
                     continue
             self._remember(address, after)
             return after
-        raise StoreUnavailable(
-            said("the local password of {address} is being changed by somebody else; try again", address=address)
-        )
+        raise StoreUnavailable(_in_use(address))
 
     async def _fresh(self, address: str) -> _Cached:
         """From memory, or from the store if that is too long ago."""
@@ -342,7 +366,11 @@ def _read(written: object) -> Password:
 
 def _key(address: str) -> str:
     """Keys are ASCII; an address may not be (RFC 6531)."""
-    return "password/" + quote(address, safe="@+")
+    return PREFIX + quote(address, safe="@+")
+
+
+def _in_use(address: str) -> Said:
+    return said("the local password of {address} is being changed by somebody else; try again", address=address)
 
 
 def _random_password() -> Secret[str]:

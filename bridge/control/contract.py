@@ -75,6 +75,27 @@ class ListenerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """What is stored of an address that is in no account of the configuration: of somebody who has left, perhaps."""
+
+    address: str
+    is_signed_in: bool
+    """A grant is stored, which may be good at its provider."""
+    has_password: bool
+    """A local password; it opens nothing without an account."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignOut:
+    """How a sign-in was removed."""
+
+    unrevoked: tuple[Diagnosis, ...] = ()
+    """Of each grant that may still be good at its provider: why, and where a person can end it."""
+    was_left: bool = False
+    """It was a Leftover: all that was stored of the address is removed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The whole bridge."""
 
@@ -87,6 +108,8 @@ class Status:
     """Domain patterns of the configuration; an account appears once its first sign-in has begun."""
     warnings: tuple[Diagnosis, ...] = ()
     """What the administrator must see to before it becomes trouble."""
+    leftovers: tuple[Leftover, ...] = ()
+    """By address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +229,12 @@ class Control(Protocol):
         """End the sign-ins under way, if any."""
         ...
 
-    async def forget(self, address: str) -> None:
-        """Remove the account's grant; its local password stays. Raises: LoginRefused, StoreUnavailable."""
+    async def forget(self, address: str) -> SignOut:
+        """Remove the account's grant, and revoke it where its provider can; its local password stays. Of a Leftover
+        everything is removed.
+
+        Raises: LoginRefused, StoreUnavailable, StoreCorrupt.
+        """
         ...
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:

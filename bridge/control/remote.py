@@ -15,7 +15,7 @@ import aiohttp
 from bridge.advice.said import said
 from bridge.config.console import DEFAULT_PORT, console_url
 from bridge.control import rendezvous, wire
-from bridge.control.contract import AccountStatus, Finding, SignInStarted, Status
+from bridge.control.contract import AccountStatus, Finding, SignInStarted, SignOut, Status
 from bridge.errors import BridgeError
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -101,9 +101,9 @@ class RemoteControl:
         """See Control."""
         await self._call("POST", "cancel", address=address)
 
-    async def forget(self, address: str) -> None:
+    async def forget(self, address: str) -> SignOut:
         """See Control."""
-        await self._call("POST", "forget", address=address)
+        return wire.decode(SignOut, await self._call("POST", "forget", address=address))
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         """See Control."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from bridge import __version__
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountStatus, Finding, SignInStarted, Status
+from bridge.control.contract import AccountStatus, Finding, SignInStarted, SignOut, Status
 from bridge.errors import BridgeError, LoginRefused
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -45,7 +45,7 @@ class Unconfigured:
     async def cancel_authorization(self, address: str) -> None:
         """There is none."""
 
-    async def forget(self, address: str) -> None:
+    async def forget(self, address: str) -> SignOut:
         """Raises: LoginRefused."""
         raise _none()
 

@@ -10,7 +10,8 @@ from bridge.accounts.directory import Directory
 from bridge.accounts.passwords import LocalPasswords
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
-from bridge.control.contract import AccountStatus, Finding, ListenerStatus, SignInStarted, Status
+from bridge.config.values import same_name
+from bridge.control.contract import AccountStatus, Finding, Leftover, ListenerStatus, SignInStarted, SignOut, Status
 from bridge.desk.flights import Flights
 from bridge.desk.standings import Standings
 from bridge.errors import BridgeError, LoginRefused, PasswordUnknown
@@ -64,6 +65,10 @@ class Desk:
     async def status(self) -> Status:
         """See Control."""
         about = self._about
+        try:
+            leftovers = await self.leftovers()
+        except BridgeError:
+            leftovers = ()  # as in _known()
         return Status(
             version=__version__,
             config_file=about.config_file(),
@@ -72,6 +77,7 @@ class Desk:
             listeners=tuple(map(_status_of, about.listeners())),
             patterns=about.directory().patterns,
             warnings=about.warnings(),
+            leftovers=leftovers,
         )
 
     async def _known(self) -> list[Account]:
@@ -113,12 +119,36 @@ class Desk:
         """See Control."""
         self._authorizations.cancel(self._account(address).address)
 
-    async def forget(self, address: str) -> None:
+    async def forget(self, address: str) -> SignOut:
         """See Control."""
+        if left := await self._left(address):
+            unrevoked = await self._tokens.forget_address(left)
+            await self._passwords.remove(left)
+            return SignOut(unrevoked, was_left=True)
         account = self._account(address)
         self._authorizations.cancel(account.address)
         self._flights.forget(account)
-        await self._tokens.forget(account)
+        return SignOut(await self._tokens.forget(account))
+
+    async def _left(self, address: str) -> str:
+        """As it is stored, if it is a leftover's; an alias of somebody else's account may be one."""
+        if self._has_account(address):
+            return ""
+        found = (one.address for one in await self.leftovers() if same_name(one.address) == same_name(address))
+        return next(found, "")
+
+    async def leftovers(self) -> tuple[Leftover, ...]:
+        """As in Status. Raises: StoreUnavailable."""
+        signed_in, passwords = set(await self._vault.addresses()), set(await self._passwords.addresses())
+        return tuple(
+            Leftover(address, address in signed_in, address in passwords)
+            for address in sorted(signed_in | passwords)
+            if not self._has_account(address)
+        )
+
+    def _has_account(self, address: str) -> bool:
+        account = self._about.directory().find(address)
+        return account is not None and same_name(account.address) == same_name(address)
 
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         """See Control."""

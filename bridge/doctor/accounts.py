@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bridge.advice.base import Turn
 from bridge.advice.said import Said
-from bridge.control.contract import AccountState, AccountStatus, Finding
+from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover
 from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped
 from bridge.errors import AuthorizationRequired, BridgeError
 from bridge.model import AccessToken, Account
@@ -17,6 +17,8 @@ MOST = 20
 """Accounts that are tried: each costs its provider one request and its mail servers three connections."""
 AT_ONCE = 4
 """A mailbox's provider counts connections, and a network may be slow."""
+NAMED = 10
+"""Addresses without an account; `mail-bridge accounts list` has all."""
 SECONDS = 30.0
 """For one account: a refresh and the log-ins, which have limits of their own."""
 ALL_SECONDS = 50.0
@@ -35,6 +37,10 @@ SLOW = "nothing came of it within {seconds} s"
 OUT_OF_TIME = "not tried: {seconds} s were over before its turn; `mail-bridge accounts check {address}` tries it"
 TOO_MANY = "{count} more accounts were not tried; `mail-bridge accounts check ADDRESS` tries one"
 OPENS = "the mailbox opens"
+LEFT = (
+    "in no account of the configuration, and still signed in: {addresses}. `{command}` removes what is stored, and "
+    "revokes it where the provider can"
+)
 NO_STORE = "not tried: nobody can have signed in, since there is no store yet"
 STORE_CLOSED = "not tried: the store does not open"
 
@@ -51,6 +57,16 @@ class Clinic:
     """Log in to each mail server."""
     now: Callable[[], float]
     """Seconds since the epoch."""
+
+
+def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
+    """Of those whose grant may be good. A local password alone opens nothing, and is kept for who comes back."""
+    signed_in = [left.address for left in leftovers if left.is_signed_in]
+    if not signed_in:
+        return ()
+    named = ", ".join(signed_in[:NAMED]) + (", …" if len(signed_in) > NAMED else "")
+    command = "mail-bridge accounts forget ADDRESS" if len(signed_in) > 1 else f"mail-bridge accounts forget {named}"
+    return (ok("store", "", LEFT, turn=Turn.APP_ADMIN, addresses=named, command=command),)
 
 
 async def account_findings(

@@ -10,19 +10,20 @@ from pathlib import Path
 
 from bridge.advice.base import Turn
 from bridge.config.load import LoadedConfig
-from bridge.control.contract import Finding, Outcome
+from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
-from bridge.doctor.accounts import Clinic, account_findings
+from bridge.doctor.accounts import Clinic, account_findings, left_findings
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
-from bridge.doctor.findings import failed, skipped
+from bridge.doctor.findings import failed, problem_text, skipped
 from bridge.doctor.keys import has_store, keyring_finding, store_finding
 from bridge.doctor.local_tls import certificate_findings
 from bridge.doctor.machine import Machine, machine_findings, user_findings
 from bridge.doctor.network import network_report
 from bridge.doctor.places import log_findings
 from bridge.doctor.ports import Bind, port_findings
+from bridge.errors import BridgeError
 from bridge.model import Account
 from bridge.threads import NotDone, Threads
 
@@ -53,6 +54,8 @@ class Examination:
     """Opens store and key. Raises: BridgeError."""
     accounts: Sequence[Account]
     clinic: Clinic
+    leftovers: Callable[[], Awaitable[Sequence[Leftover]]]
+    """As in Status. Raises: BridgeError."""
     taken: frozenset[tuple[str, int]] | None = None
     """As in port_findings()."""
 
@@ -62,7 +65,10 @@ class Examination:
             ports = group.create_task(self._ports())
             store = group.create_task(self._store())
             users = group.create_task(self._users())
-        return (*self._configuration(), *ports.result(), *users.result(), store.result())
+        of_store = store.result()
+        # Not before the store was there: it is made by the first run.
+        left = await bounded("store", self._leftovers()) if of_store.outcome is Outcome.OK else ()
+        return (*self._configuration(), *ports.result(), *users.result(), *left, of_store)
 
     async def everything(self) -> Findings:
         """That, and what only the network and the providers can tell."""
@@ -99,6 +105,12 @@ class Examination:
         config = self.loaded.config.store
         (found,) = await bounded("store", one(store_finding(config, self.store_place, self.check_store)))
         return found
+
+    async def _leftovers(self) -> Findings:
+        try:
+            return left_findings(await self.leftovers())
+        except BridgeError as problem:
+            return (failed("store", "", accounts.VERBATIM, problem=problem_text(problem)),)
 
     async def _ports(self) -> Findings:
         def work() -> Findings:

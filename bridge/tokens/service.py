@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import said
+from bridge.advice.said import Said, as_said, said
 from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationFailed,
@@ -215,34 +215,40 @@ class TokenService:
             raise AuthorizationFailed(sentence, code="no_grant", diagnosis=diagnosis) from problem
         return await self._keep(account, tokens, provider)
 
-    async def forget(self, account: Account) -> None:
-        """Remove the record in any case, and revoke where the provider can. Raises: StoreUnavailable, StoreCorrupt."""
-        removed = await self._removed(account)
-        memory = self._known(account.address)
-        if removed is None and memory.stored is not None:
-            removed = memory.stored.entry  # the answer to an earlier attempt was lost, or the record was damaged
+    async def forget(self, account: Account) -> tuple[Diagnosis, ...]:
+        """Remove the record in any case, and revoke where the provider can. Returns: of each grant that may still be
+        good there, why. Raises: StoreUnavailable, StoreCorrupt."""
+        return await self.forget_address(account.address)
+
+    async def forget_address(self, address: str) -> tuple[Diagnosis, ...]:
+        """The same, also for one that is in no account any more."""
+        removed = await self._removed(address)
+        memory, entry = self._known(address), removed.entry
+        if entry is None and memory.stored is not None:
+            entry = memory.stored.entry  # the answer to an earlier attempt was lost, or the record was damaged
         unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # the successor of the one removed
         # Before the provider is asked, which may take a minute: until then a login would still get the token, and
         # somebody may sign in again.
         memory.replace_stored(None)
-        self._bus.publish(Forgotten(account.address))
-        for entry in (removed, unsaved):
-            if entry is not None:
-                await self._revoke(account, entry)
+        self._bus.publish(Forgotten(address))
+        if entry is None and removed.version != NEW:
+            return (_unrevoked(said("the stored sign-in could not be read")),)
+        outcomes = [await self._revoke(address, one) for one in (entry, unsaved) if one is not None]
+        return tuple(outcome for outcome in outcomes if outcome is not None)
 
-    async def _removed(self, account: Account) -> Entry | None:
-        """Remove the record, be it readable or not. Returns: what was in it. Raises: StoreUnavailable, StoreCorrupt."""
+    async def _removed(self, address: str) -> Stored:
+        """Remove the record, be it readable or not. Returns: what was there. Raises: StoreUnavailable, StoreCorrupt."""
         for _ in range(ROUNDS):
-            stored = await self._found(account.address)
+            stored = await self._found(address)
             if stored.version == NEW:
-                return None
+                return stored
             try:
-                await self._vault.remove(account.address, expected=stored.version)
+                await self._vault.remove(address, expected=stored.version)
             except VersionConflict:
                 continue  # a refresh went in between: its grant is the one to revoke
-            return stored.entry
+            return stored
         raise StoreUnavailable(
-            said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
+            said("the sign-in of {address} is being changed by somebody else; try again", address=address)
         )
 
     async def _found(self, address: str) -> Stored:
@@ -364,7 +370,8 @@ class TokenService:
         does not wait for it. What is of the same consent stays, since both would end."""
         for entry in replaced:
             if self._group is not None and entry is not None and self._is_elsewhere(entry, provider):
-                task = self._group.create_task(self._revoke_aside(account, entry), name=f"revoke {account.address}")
+                address = account.address
+                task = self._group.create_task(self._revoke_aside(address, entry), name=f"revoke {address}")
                 self._revocations.add(task)
                 task.add_done_callback(self._revocations.discard)
 
@@ -372,25 +379,34 @@ class TokenService:
         giver = self._refresher.giver(entry)
         return giver.consent != provider.consent if giver is not None else entry.client not in {"", provider.client}
 
-    async def _revoke_aside(self, account: Account, entry: Entry) -> None:
+    async def _revoke_aside(self, address: str, entry: Entry) -> None:
         """A task must not raise, or its group would end with it."""
         try:
-            await self._revoke(account, entry)
+            await self._revoke(address, entry)
         except Exception as bug:  # noqa: BLE001  the supervisor of section 8: the bridge does not end with it
-            fault("revocation.bug", account=account.address, error=bug)
+            fault("revocation.bug", account=address, error=bug)
 
-    async def _revoke(self, account: Account, entry: Entry) -> None:
+    async def _revoke(self, address: str, entry: Entry) -> Diagnosis | None:
         """The record is gone already; a provider that cannot be reached does not bring it back.
 
         Who gave the grant is asked, and nobody else: it is the key to a mailbox, and the account may be another
-        provider's by now.
+        provider's by now. Returns: why it may still be good there; None if it is not.
         """
         if entry.ended or not entry.tokens.grant:
-            return
+            return None
         provider = self._refresher.giver(entry)
         try:
             revoked = provider is not None and await provider.revoke(entry.tokens.grant)
         except BridgeError as problem:
-            report("revocation.failed", problem, account=account.address)
-        else:
-            event("grant.forgotten", account=account.address, revoked_at_provider=revoked)
+            report("revocation.failed", problem, account=address)
+            return _unrevoked(as_said(problem.said or str(problem)))
+        event("grant.forgotten", account=address, revoked_at_provider=revoked)
+        if revoked:
+            return None
+        if provider is None:
+            return _unrevoked(said("the provider {provider} is no longer configured", provider=entry.provider))
+        return _unrevoked(said("the provider {provider} lets no program do that", provider=entry.provider))
+
+
+def _unrevoked(reason: Said) -> Diagnosis:
+    return Diagnosis.of("sign_out.unrevoked", reason=reason)

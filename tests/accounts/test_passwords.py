@@ -197,6 +197,18 @@ async def test_old_passwords_stop_at_once_where_somebody_else_knows_them(passwor
     assert await passwords.check(ALICE, typed(CHOSEN))
 
 
+async def test_a_password_of_who_has_left_is_known_and_can_be_removed(passwords: LocalPasswords, store: Outage) -> None:
+    assert await passwords.addresses() == []
+    await passwords.remove("é+x@example.com")
+    first = await passwords.current("É+x@example.com")
+    assert await passwords.addresses() == ["é+x@example.com"]
+    assert await passwords.check("é+x@example.com", typed(first))
+    await passwords.remove("É+x@example.com")
+    assert await passwords.addresses() == []
+    assert not await passwords.check("é+x@example.com", typed(first))
+    assert await passwords.current("é+x@example.com") != first
+
+
 async def test_of_many_rotations_the_last_ones_overlap(passwords: LocalPasswords) -> None:
     made = [await passwords.current(ALICE)] + [await passwords.rotate(ALICE) for _ in range(PREVIOUS_KEPT + 2)]
     works = [await passwords.check(ALICE, typed(password)) for password in made]

@@ -10,9 +10,9 @@ import pytest
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
-from bridge.control.contract import AccountState, AccountStatus, Finding, Outcome, ProtocolCheck
+from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover, Outcome, ProtocolCheck
 from bridge.doctor import accounts as texts
-from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings
+from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings, left_findings
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
 from bridge.model import AccessToken, Account
 from bridge.secret import Secret
@@ -23,6 +23,22 @@ ALICE = "alice@example.com"
 
 
 FRENCH = translation("fr")
+
+
+def test_who_is_signed_in_without_an_account_is_named_and_how_that_ends() -> None:
+    bob = Leftover("bob@example.com", is_signed_in=True, has_password=True)
+    assert left_findings([Leftover("eve@example.com", is_signed_in=False, has_password=True)]) == ()
+    (found,) = left_findings([bob])
+    assert (found.outcome, found.turn) == (Outcome.OK, Turn.APP_ADMIN)
+    assert found.detail.endswith(
+        "still signed in: bob@example.com. `mail-bridge accounts forget bob@example.com` removes "
+        "what is stored, and revokes it where the provider can"
+    )
+    many = [Leftover(f"u{number}@example.com", is_signed_in=True, has_password=False) for number in range(11)]
+    (found,) = left_findings(many)
+    assert "u9@example.com, …." in found.detail
+    assert "u10" not in found.detail
+    assert "forget ADDRESS`" in found.detail
 
 
 @dataclass

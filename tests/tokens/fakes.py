@@ -61,6 +61,7 @@ class StrictProvider:
         self.subjects: list[str] = []
         """Whom refresh() was asked for."""
         self.revoked: list[str] = []
+        self.has_revocation = True
         self.problem: Exception | None = None
         self.gate = asyncio.Event()
         """Closed, a refresh waits."""
@@ -116,6 +117,8 @@ class StrictProvider:
         await self.revoking.wait()
         if self.problem is not None:
             raise self.problem
+        if not self.has_revocation:
+            return False
         self.revoked.append(grant.reveal())
         return True
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.errors import (
     AuthorizationRequired,
     ProviderUnavailable,
@@ -141,6 +143,33 @@ async def test_forget_works_while_the_provider_is_away() -> None:
         it.provider.problem = ProviderUnavailable("away")
         await it.service.forget(ALICE)
         assert (await it.vault.load(ALICE.address)).entry is None
+
+
+async def test_who_signs_out_hears_what_may_still_be_good_at_the_provider() -> None:
+    async with world() as it:
+        assert await it.service.forget(ALICE) == ()
+        await it.sign_in()
+        assert await it.service.forget(ALICE) == ()
+        await it.sign_in()
+        it.provider.has_revocation = False
+        assert _reasons(await it.service.forget(ALICE)) == ["the provider acme lets no program do that"]
+        await it.sign_in()
+        it.provider.problem = ProviderUnavailable(said("{host} refuses the connection.", host="acme.example"))
+        assert _reasons(await it.service.forget(ALICE)) == ["acme.example refuses the connection."]
+        await it.sign_in()
+        it.providers.clear()
+        assert _reasons(await it.service.forget_address(ALICE.address)) == ["the provider acme is no longer configured"]
+    store = Damaged()
+    async with world(store) as it:
+        await it.sign_in()
+    async with world(store) as it:
+        store.is_damaged = True
+        assert _reasons(await it.service.forget(ALICE)) == ["the stored sign-in could not be read"]
+
+
+def _reasons(unrevoked: tuple[Diagnosis, ...]) -> list[str]:
+    assert {one.key for one in unrevoked} == {"sign_out.unrevoked"}
+    return [str(dict(one.arguments)["reason"]) for one in unrevoked]
 
 
 class Overtaken(FailingStore):

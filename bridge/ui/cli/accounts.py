@@ -13,7 +13,7 @@ import click
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.control.contract import AccountState, ProtocolCheck, Status
+from bridge.control.contract import AccountState, Leftover, ProtocolCheck, Status
 from bridge.errors import BridgeError
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
@@ -69,7 +69,25 @@ def table(status: Status) -> str:
     lines += ["  " + everybody.format(pattern=pattern) for pattern in status.patterns]
     if any(account.state is AccountState.SIGN_IN for account in status.accounts):
         lines += ["", say("To sign in: {command}").format(command="mail-bridge authorize " + say("ADDRESS"))]
+    if status.leftovers:
+        lines += ["", *leftover_lines(status)]
     return "\n".join(lines)
+
+
+def leftover_lines(status: Status) -> list[str]:
+    """What is stored of addresses without an account, and how to get rid of it."""
+    command = "mail-bridge accounts forget " + say("ADDRESS")
+    return [
+        say("Stored, and in no account of the configuration:"),
+        *(f"  {left.address}{say(': ')}{_what_is_left(left)}" for left in status.leftovers),
+        say("To remove it for good: {command}").format(command=command),
+    ]
+
+
+def _what_is_left(left: Leftover) -> str:
+    if left.is_signed_in:
+        return say("a sign-in and a local password") if left.has_password else say("a sign-in")
+    return say("a local password, which opens nothing")
 
 
 def state_word(state: AccountState) -> str:
@@ -133,7 +151,10 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
 @with_settings
 def forget(settings: Settings, address: str, yes: bool) -> int:
-    """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays."""
+    """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays.
+
+    Of an ADDRESS that is in no account any more, all that is stored is removed.
+    """
     if not yes and not sys.stdin.isatty():
         raise click.UsageError(say("there is no terminal to ask on; --yes means that you are sure"))
     question = say("{address} must sign in again afterwards. Go on?").format(address=address)
@@ -142,8 +163,15 @@ def forget(settings: Settings, address: str, yes: bool) -> int:
 
     async def work() -> int:
         async with reach(settings) as control:
-            await control.forget(address)
-        click.echo(say("The sign-in of {address} is removed.").format(address=address))
+            done = await control.forget(address)
+        sentence = (
+            say("{address} is in no account of the configuration. All that was stored of it is removed.")
+            if done.was_left
+            else say("The sign-in of {address} is removed.")
+        )
+        click.echo(sentence.format(address=address))
+        for unrevoked in done.unrevoked:
+            click.echo(unrevoked.told(say))
         return DONE
 
     return in_loop(work())

@@ -8,7 +8,7 @@ import json
 import click
 
 from bridge.control.contract import AccountState, Status
-from bridge.ui.cli.accounts import DOTS, state_word
+from bridge.ui.cli.accounts import DOTS, leftover_lines, state_word
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, not_running, reach_running, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number, tell
@@ -51,6 +51,8 @@ def render(found: Status) -> str:
         if account.state is AccountState.SIGN_IN:
             line += f" → {account.sign_in_url}"
         lines.append(line)
+    if found.leftovers:
+        lines += leftover_lines(found)
     return "\n".join(lines)
 
 

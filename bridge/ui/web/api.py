@@ -132,8 +132,7 @@ class Api:
         return {}
 
     async def _forget(self, body: Body) -> dict[str, Any]:
-        await self._control.forget(wire.take_text(body, "address"))
-        return {}
+        return dict(wire.encode(await self._control.forget(wire.take_text(body, "address"))))
 
     async def _adopt(self, body: Body) -> dict[str, Any]:
         refresh_token = Secret(wire.take_text(body, "refresh_token"))

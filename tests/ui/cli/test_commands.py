@@ -304,6 +304,22 @@ def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Br
     assert admin.run("accounts", "password", ALICE, "--rotate").strip() != "chosen by an admin"
 
 
+def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(admin: Bridge) -> None:
+    password = admin.password(BOB)
+    assert BOB not in admin.run("accounts", "list").partition("Stored, and in no account")[2]
+    (left,) = [account for account in admin.config["accounts"] if account["address"] == BOB]
+    admin.config["accounts"].remove(left)
+    assert f"  {BOB}: a local password, which opens nothing\n" in admin.run("accounts", "list")
+    assert BOB not in admin.run("check")  # who comes back has it again
+    assert [account["address"] for account in admin.json("accounts", "list")] == [ALICE]
+    said = admin.run("accounts", "forget", "--yes", BOB.upper())
+    assert "is in no account of the configuration. All that was stored of it is removed." in said
+    assert BOB not in admin.run("accounts", "list")
+    assert "is in no account" in admin.run("accounts", "forget", "--yes", BOB, code=1)
+    admin.config["accounts"].append(left)
+    assert admin.password(BOB) != password
+
+
 @pytest.mark.parametrize(("answer", "code", "words"), [("n", 1, "Go on?"), ("y", 0, "is removed")])
 def test_forget_asks_on_a_terminal(admin: Bridge, answer: str, code: int, words: str) -> None:
     pty = pytest.importorskip("pty", reason="there are terminals of this kind on POSIX only")
