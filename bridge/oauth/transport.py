@@ -59,7 +59,8 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 one piece may take and none how long all of them may."""
 
 _is_connected: ContextVar[bool] = ContextVar("is_connected")
-"""Of the request in this thread: True from the end of the handshake on. Until then nothing of it can have arrived."""
+"""Of the request in this thread: True from the end of the handshake on, and on a connection that was kept. Until then
+nothing of it can have arrived."""
 
 
 class _InTime(socket.socket):
@@ -87,23 +88,24 @@ class _TlsInTime(_InTime, ssl.SSLSocket):
     """The same behind TLS."""
 
 
-class _PlainConnection(HTTPConnection):
-    """Without TLS, to this machine."""
+class _Noted(HTTPConnection):
+    """Notes whether there was a connection."""
 
     def connect(self) -> None:
-        """As ever, and note it."""
+        """As ever: with its TLS, through a proxy if need be."""
         super().connect()
         _is_connected.set(True)
 
+    def putrequest(self, *args: Any, **names: Any) -> None:
+        """As ever, maybe on one that a server has kept although it was asked to close it."""
+        if self.sock is not None:
+            _is_connected.set(True)
+        super().putrequest(*args, **names)
 
-class _Connection(HTTPSConnection):
+
+class _Connection(_Noted, HTTPSConnection):
     """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
     such addresses, as Microsoft's has, none of IPv4 would have its turn in time."""
-
-    def connect(self) -> None:
-        """With its TLS, through a proxy if need be; and note it."""
-        super().connect()
-        _is_connected.set(True)
 
     def _new_conn(self) -> socket.socket:
         assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
@@ -125,7 +127,7 @@ class _Connection(HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+    ConnectionCls = _Noted
 
 
 class _Pool(HTTPSConnectionPool):
