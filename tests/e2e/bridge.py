@@ -58,9 +58,11 @@ class Bridge:
     # --- life ---------------------------------------------------------------------------------------------------
 
     def write_config(self) -> Path:
-        path = self.directory / "config.yaml"
-        path.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        path.chmod(0o600)
+        """Not anew where nothing has changed: a bridge that runs waits until its file has come to rest."""
+        path, text = self.directory / "config.yaml", yaml.safe_dump(self.config, sort_keys=False)
+        if not path.exists() or path.read_bytes() != text.encode():
+            path.write_text(text)
+            path.chmod(0o600)
         return path
 
     def start(self, *options: str) -> None:

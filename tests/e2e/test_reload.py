@@ -114,5 +114,4 @@ def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_loo
     (found,) = [one for one in signed_in.json_of("check", code=0) if told in one["detail"]]
     assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "ok", "app-admin")
     del signed_in.config["workers"]
-    reload(signed_in, "configuration.read changes='workers: ")
     signed_in.wait_until(lambda: signed_in.json("status")["warnings"] == [], "no warning any more")

@@ -67,22 +67,26 @@ class Followed:
             is_at_rest, last = found == last, found
             is_changed = found not in (seen, None)  # None: an editor is replacing it
             is_due = is_changed or time.monotonic() >= again_at
-            if not (reload.is_set() or (is_due and is_at_rest)):
+            is_ordered = reload.is_set()
+            if not (is_ordered or (is_due and is_at_rest)):
                 continue
-            if reload.is_set() or is_changed:
+            if is_ordered or is_changed:
                 pauses = None
             reload.clear()
             seen, again_at = found, math.inf
-            if await self._read(app, found):
+            if await self._read(app, None if is_ordered else found):
                 pauses = pauses or retry_pauses()
                 again_at = time.monotonic() + next(pauses)
 
-    async def _read(self, app: App, found: Stamp | None) -> bool:
-        """Returns: True if the same file may be usable a while later."""
+    async def _read(self, app: App, at_rest: Stamp | None) -> bool:
+        """`at_rest`: what the file must still be once it is read; None by order, which takes it as it is.
+
+        Returns: True if the same file may be usable a while later.
+        """
         service_manager.reloading()
         try:
             loaded = await asyncio.to_thread(load, self.settings)
-            if _stamp(self.path) == found:  # else it is being written; the next look finds that it has changed
+            if at_rest in (None, _stamp(self.path)):  # else it is being written; the next look finds it changed
                 self._apply(app, loaded)
         except ConfigError as problem:
             tell(problem)
