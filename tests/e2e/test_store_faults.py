@@ -304,7 +304,7 @@ def test_a_secret_in_a_locked_keyring_is_waited_for_at_the_start_and_at_a_reload
         unlocker.join()
         bridge.sign_in(world.provider, ALICE)
         keyring_daemon(session, unlocked=False)
-        bridge.config["log"] = {"level": "debug"}
+        bridge.config["log"] = {"level": "info"}
         refused = bridge.log.count("configuration.refused")
         bridge.write_config()
         bridge.wait_until(lambda: bridge.log.count("configuration.refused") > refused, "refused")
