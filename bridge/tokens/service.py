@@ -231,10 +231,12 @@ class TokenService:
         # somebody may sign in again.
         memory.replace_stored(None)
         self._bus.publish(Forgotten(address))
-        if entry is None and removed.version != NEW:
-            return (_unrevoked(said("the stored sign-in could not be read")),)
-        outcomes = [await self._revoke(address, one) for one in (entry, unsaved) if one is not None]
-        return tuple(outcome for outcome in outcomes if outcome is not None)
+        is_unreadable = entry is None and removed.version != NEW
+        outcomes = [_unrevoked(said("the stored sign-in could not be read"))] if is_unreadable else []
+        for one in (entry, unsaved):
+            if one is not None and (outcome := await self._revoke(address, one)) is not None:
+                outcomes.append(outcome)
+        return tuple(outcomes)
 
     async def _removed(self, address: str) -> Stored:
         """Remove the record, be it readable or not. Returns: what was there. Raises: StoreUnavailable, StoreCorrupt."""

@@ -167,6 +167,19 @@ async def test_who_signs_out_hears_what_may_still_be_good_at_the_provider() -> N
         assert _reasons(await it.service.forget(ALICE)) == ["the stored sign-in could not be read"]
 
 
+async def test_what_waits_to_be_saved_over_a_damaged_record_is_revoked_all_the_same() -> None:
+    """Its token is in nobody's hands afterwards."""
+    store = Damaged()
+    async with world(store) as it:
+        await it.sign_in()
+    async with world(store) as it:
+        store.is_damaged = True
+        await it.sign_in_onto_a_full_disk()
+        store.is_full = False
+        assert _reasons(await it.service.forget(ALICE)) == ["the stored sign-in could not be read"]
+        assert len(it.provider.revoked) == 1
+
+
 def _reasons(unrevoked: tuple[Diagnosis, ...]) -> list[str]:
     assert {one.key for one in unrevoked} == {"sign_out.unrevoked"}
     return [str(dict(one.arguments)["reason"]) for one in unrevoked]
