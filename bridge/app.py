@@ -131,7 +131,8 @@ class App:
             adapters, redirect_uris, clock, self._bus, flights.keep, self._find, vault.try_out
         )
 
-        asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock)
+        asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock, self._password_changed)
+        self._passwords = passwords
         self._standings = Standings(
             self._tokens, self._authorizations, passwords, asks, flights.checks_of, self.sign_in_url
         )
@@ -241,6 +242,7 @@ class App:
         yield "certificates", partial(self._ports.follow_certificates, self._clock.pause)
         if self._pool is not None:
             yield "workers", self._pool.run
+            yield "local passwords", self._passwords.follow
 
     def stop(self) -> None:
         """Accept nothing more; serve() returns once the sessions have ended, or have had their time.
@@ -285,6 +287,11 @@ class App:
         """Call when something has changed that they go by: the configuration, or how this process logs."""
         if self._pool is not None:
             self._pool.tell()
+
+    def _password_changed(self, address: str) -> None:
+        """Workers remember what was right."""
+        if self._pool is not None:
+            self._pool.forget(address)
 
     def on_notice(self, callback: Callable[[Notice], None]) -> None:
         """Call `callback` for each notice from now on; it must not block."""

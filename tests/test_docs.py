@@ -138,5 +138,6 @@ def test_the_figures_of_the_threat_model_are_the_programs() -> None:
         f"{smtp_frontend.LINE_LIMIT:,} for AUTH |",
         f"| {imap.LITERALS_LIMIT} of {imap.LITERAL_LIMIT:,} octets in one command |",
         f"A worker remembers a right login for {logins.REMEMBERED_SECONDS / 60:.0f} minutes",
+        f"it is remembered for {logins.CALLER_SECONDS / 60:.0f} minutes, for the programs of that OS user alone",
     ):
         assert sentence.replace(" 5 minutes", " five minutes").replace(" 10 minutes", " ten minutes") in page

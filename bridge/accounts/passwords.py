@@ -3,7 +3,8 @@
 A login costs four keyed hashes and a fixed number of comparisons: no key derivation, since the passwords are random
 and at rest under the store's seal, and no disk, since a record is kept in memory as hashes under a key of this
 process. After RECHECK_AFTER seconds a login reads the record again, so that what another process has rotated is known
-within that time; while the store does not answer, what was last read goes on being valid.
+within that time; while the store does not answer, what was last read goes on being valid. Who remembers what was right
+besides (a worker) is told when that may have changed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import codecs
 import hashlib
 import hmac
 import json
+import math
 import re
 import secrets
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -48,7 +51,8 @@ ODD_CHARACTERS: Final = "the local password may only have letters without accent
 """Msgids of the catalogues: a ValueError brings its text alone over the wire."""
 
 RECHECK_AFTER = 5.0
-"""Seconds until a record is read again; how long another process's rotation may go unnoticed."""
+"""Seconds until a record is read again; how long another process's rotation may go unnoticed. Who remembers what was
+right makes us look so often, for all accounts by one small query."""
 
 RECHECK_PATIENCE = 2.0
 """Seconds that a login waits for that: a database that has vanished without a word would hold up each one for 15."""
@@ -166,15 +170,25 @@ class _Cached:
     salts: tuple[bytes, ...]
     """At least one, so that an account with a kept password and one without take the same time."""
     read_at: float
-    is_known: bool
+    version: int
+    """Of the record, NEW if there is none."""
+
+    @property
+    def is_known(self) -> bool:
+        """True if the account has a local password."""
+        return self.version != NEW
 
 
 class LocalPasswords:
     """What mail clients type. One instance for each process; several processes may share the store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, on_change: Callable[[str], object] = lambda address: None) -> None:
+        """`on_change` is called for each address of which something else may be right now than before, whoever has
+        changed it; of what nobody has asked about it is not."""
         self._store = store
         self._clock = clock
+        self._on_change = on_change
+        self._looked_at = clock.now()
         self._hash_key = secrets.token_bytes(32)
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
 
@@ -211,6 +225,28 @@ class LocalPasswords:
             raise PasswordUnknown(own.told(), diagnosis=own)
         return record.current
 
+    async def follow(self) -> None:
+        """Look for changes until cancelled; while the store does not answer, nothing has changed."""
+        while True:
+            await self._clock.pause(RECHECK_AFTER)
+            with suppress(StoreUnavailable):
+                await self.look()
+
+    async def look(self) -> None:
+        """Notice what another process has changed since the last look, and which older passwords have ended.
+
+        Raises: StoreUnavailable.
+        """
+        versions = await self._store.versions(PREFIX)
+        before, now = self._looked_at, self._clock.now()
+        self._looked_at = now
+        for address, cached in list(self._cache.items()):
+            stored = versions.get(_key(address), NEW)
+            if cached.version != stored:  # what was read goes on being valid if it cannot be read again
+                self._cache[address] = replace(cached, version=stored, read_at=-math.inf)
+            if cached.version != stored or any(before < slot.until <= now for slot in cached.slots):
+                self._on_change(address)
+
     async def addresses(self) -> list[str]:
         """All that have one, also those of no account. Raises: StoreUnavailable."""
         return [unquote(key.removeprefix(PREFIX)) for key in await self._store.keys(PREFIX)]
@@ -230,7 +266,7 @@ class LocalPasswords:
                     await self._store.delete(_key(address), expected=version)
             except VersionConflict:
                 continue
-            self._cache.pop(address, None)
+            self._drop(address)
             return
         raise StoreUnavailable(_in_use(address))
 
@@ -284,10 +320,10 @@ class LocalPasswords:
             after = change(before)
             if after != before:
                 try:
-                    await self._store.put(_key(address), after.to_bytes(), expected=version)
+                    version = await self._store.put(_key(address), after.to_bytes(), expected=version)
                 except VersionConflict:
                     continue
-            self._remember(address, after)
+            self._remember(address, after, version)
             return after
         raise StoreUnavailable(_in_use(address))
 
@@ -298,14 +334,13 @@ class LocalPasswords:
             self._cache.move_to_end(address)
             return cached
         if cached is None:
-            record, _ = await self._stored(address)
-            return self._remember(address, record)
+            return self._remember(address, *await self._stored(address))
         try:
             async with asyncio.timeout(RECHECK_PATIENCE):
-                record, _ = await self._stored(address)
+                stored = await self._stored(address)
         except (StoreUnavailable, TimeoutError):
             return cached  # the store's trouble is not the mail client's
-        return self._remember(address, record)
+        return self._remember(address, *stored)
 
     async def _stored(self, address: str) -> tuple[_Passwords | None, int]:
         """What is stored, and its version. Raises: StoreUnavailable, StoreCorrupt with the remedy."""
@@ -325,18 +360,25 @@ class LocalPasswords:
             )
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
 
-    def _remember(self, address: str, record: _Passwords | None) -> _Cached:
+    def _remember(self, address: str, record: _Passwords | None, version: int) -> _Cached:
         known = [] if record is None else [(record.current, float("inf")), *record.previous]
         slots = [self._slot(password, until) for password, until in known[: 1 + PREVIOUS_KEPT]]
         while len(slots) < 1 + PREVIOUS_KEPT:
             slots.append(_Slot(secrets.token_bytes(32), float("inf")))
         salts = tuple(slot.salt for slot in slots if slot.salt) or (secrets.token_bytes(32),)
-        now = self._clock.monotonic()
-        cached = self._cache[address] = _Cached(tuple(slots), salts, now, is_known=record is not None)
+        before = self._cache.get(address)
+        cached = self._cache[address] = _Cached(tuple(slots), salts, self._clock.monotonic(), version)
         self._cache.move_to_end(address)
+        if before is not None and before.version != version:
+            self._on_change(address)
         while len(self._cache) > CACHED:
-            self._cache.popitem(last=False)
+            self._drop(next(iter(self._cache)))
         return cached
+
+    def _drop(self, address: str) -> None:
+        """Nobody notices any more what happens to it."""
+        if (cached := self._cache.pop(address, None)) is not None and cached.is_known:
+            self._on_change(address)
 
     def _slot(self, password: Password, until: float) -> _Slot:
         if isinstance(password, Kept):

@@ -53,6 +53,10 @@ class Store(Protocol):
         """All keys with this prefix, sorted."""
         ...
 
+    async def versions(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the version of each record: what has changed can be seen without reading it."""
+        ...
+
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running.
 

@@ -46,7 +46,12 @@ class MemoryStore:
 
     async def keys(self, prefix: str) -> list[str]:
         """All keys with this prefix, sorted."""
-        return sorted(key for key, (value, _) in self._records.items() if value is not None and key.startswith(prefix))
+        return list(await self.versions(prefix))
+
+    async def versions(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the version of each record."""
+        found = sorted((key, version) for key, (value, version) in self._records.items() if value is not None)
+        return {key: version for key, version in found if key.startswith(prefix)}
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""

@@ -124,6 +124,11 @@ class SealedStore:
         """All keys with this prefix, sorted."""
         return [key for key in await self._store.keys(prefix) if key != CHECK]
 
+    async def versions(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the version of each record."""
+        versions = await self._store.versions(prefix)
+        return {key: version for key, version in versions.items() if key != CHECK}
+
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""
         return await self._store.acquire_lease(name, holder, seconds)

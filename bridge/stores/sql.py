@@ -123,11 +123,16 @@ class SqlStore:
 
     async def keys(self, prefix: str) -> list[str]:
         """All keys with this prefix, sorted."""
+        return list(await self.versions(prefix))
+
+    async def versions(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the version of each record."""
         key = _records.c.key
         # Not LIKE, which knows wildcards; `>=` is for the index.
         begins = sa.func.substr(key, 1, sa.func.length(prefix)) == prefix
-        query = sa.select(key).where(key >= prefix, begins, _is_stored()).order_by(key)
-        return await self._run(lambda connection: list(connection.execute(query).scalars()))
+        query = sa.select(key, _records.c.version).where(key >= prefix, begins, _is_stored()).order_by(key)
+        rows = await self._run(lambda connection: connection.execute(query).all())
+        return {row.key: row.version for row in rows}
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""

@@ -72,8 +72,8 @@ UPDATE = (
     "RETURNING version"
 )
 # Not LIKE, which ignores case and knows wildcards; `>=` is for the index.
-KEYS = (
-    "SELECT key FROM bridge_records WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 AND value IS NOT NULL "
+VERSIONS = (
+    "SELECT key, version FROM bridge_records WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 AND value IS NOT NULL "
     "ORDER BY key"
 )
 # julianday: seconds since the epoch, at this instant.
@@ -123,7 +123,11 @@ class SqliteStore:
 
     async def keys(self, prefix: str) -> list[str]:
         """All keys with this prefix, sorted."""
-        return [key for (key,) in await self._rows(KEYS, prefix)]
+        return list(await self.versions(prefix))
+
+    async def versions(self, prefix: str) -> dict[str, int]:
+        """The same keys, with the version of each record."""
+        return dict(await self._rows(VERSIONS, prefix))
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""

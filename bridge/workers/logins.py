@@ -9,15 +9,19 @@ import secrets
 from bridge.clock import Clock
 from bridge.model import AccessToken, Account, Login
 
-REMEMBERED_SECONDS = 300.0
-"""Mail programs look for mail every few minutes. What the bridge changes, local passwords too, it says at once; one
-that another bridge on the same store has stopped works on for so long."""
+REMEMBERED_SECONDS = 3600.0
+"""Mail programs look for mail every few minutes, some once in half an hour. Whatever changes, local passwords too, the
+bridge says: at once what it changes itself, within seconds what another one on the same store does. A token is another
+one sooner than that, as a rule, and then the login is asked about again."""
+CALLER_SECONDS = 300.0
+"""The same where it was right for one caller: that the system knows him by another name now, nobody says."""
 REMEMBERED = 4096
 """Logins; when it is full the memory starts anew."""
 
 
 class RecentLogins:
-    """Only those that were right. All of a login counts: the same password with another name is another.
+    """Only those that were right. The same password with another spelling of the name is another; what an SMTP client
+    calls itself does not matter, since it opens nothing.
 
     `whose` is the caller for whom it was right, as Caller.key has it and as the bridge says it; empty for all.
     """
@@ -45,14 +49,16 @@ class RecentLogins:
             return
         if len(self._found) >= REMEMBERED:
             self._found.clear()
-        self._found[self._digest(login, whose)] = account, token, self._clock.monotonic() + REMEMBERED_SECONDS
+        until = self._clock.monotonic() + (CALLER_SECONDS if whose else REMEMBERED_SECONDS)
+        self._found[self._digest(login, whose)] = account, token, until
 
     def forget(self, address: str = "") -> None:
         """Something has changed about this account, or about all."""
         self.generation += 1
-        self._found = {key: found for key, found in self._found.items() if address and found[0].address != address}
+        kept = self._found.items() if address else ()
+        self._found = {key: found for key, found in kept if found[0].address.lower() != address.lower()}
 
     def _digest(self, login: Login, whose: str) -> bytes:
         """The password itself is not kept."""
-        said = whose, login.protocol.value, login.username, login.password.reveal(), login.client_name
+        said = whose, login.protocol.value, login.username, login.password.reveal()
         return hmac.digest(self._key, repr(said).encode(), hashlib.sha256)

@@ -27,7 +27,7 @@ from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Served, Service, Welcome, caller_at, supervised
 from bridge.workers.clients import Client, Places
 from bridge.workers.link import Link
-from bridge.workers.logins import REMEMBERED_SECONDS
+from bridge.workers.logins import CALLER_SECONDS
 from bridge.workers.process import Process, StartWorker
 from bridge.workers.running import RunningWorker
 from bridge.workers.wire import Manner, Port, pack, unpack
@@ -85,8 +85,12 @@ class Pool:
     def take(self, notice: Notice) -> None:
         """The account's token or local password may be another one now: what workers remember of its logins is over."""
         if (address := getattr(notice, "address", "")) and not isinstance(notice, ListenerUp):
-            for worker in self._workers:
-                worker.link.send("forget", address)
+            self.forget(address)
+
+    def forget(self, address: str) -> None:
+        """What workers remember of this account's logins is over."""
+        for worker in self._workers:
+            worker.link.send("forget", address)
 
     def renew_certificates(self) -> None:
         """Some port's files are others now."""
@@ -291,7 +295,7 @@ class Pool:
             token = await self._services.token_for(account)
         client.account = account
         if whose:
-            self._whose_until = self._clock.monotonic() + REMEMBERED_SECONDS
+            self._whose_until = self._clock.monotonic() + CALLER_SECONDS
         if worker.accounts.get(account.address) != account:
             worker.accounts[account.address] = account
             worker.link.send("account", pack(account))

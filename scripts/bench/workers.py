@@ -53,7 +53,7 @@ class Logins:
     rate: float = 0.0
     """A second, as they come; 0 for AT_ONCE side by side, as fast as that goes."""
     is_new: bool = False
-    """For SMTP: each with another name in its EHLO, which is part of the login, so that no worker remembers it."""
+    """Each with another spelling of the user name, so that no worker remembers it."""
     address: str = PERSON
     """Whose mailbox; BOUND where each login hangs on whose program it is."""
 
@@ -72,8 +72,15 @@ class Logins:
 
     def _one(self, bridge: Bridge, number: int) -> None:
         client = Client(self.protocol, bridge.ports[self.protocol])
-        client.login(bridge, f"bench-{os.getpid()}-{number}" if self.is_new else "bench", self.address)
+        address = spelled(self.address, f"{os.getpid()} {number}") if self.is_new else self.address
+        client.login(address, bridge.passwords[self.address])
         client.close()
+
+
+def spelled(address: str, how: str) -> str:
+    """In one of thousands of mixtures of small letters and capitals, which mean the same."""
+    chance = random.Random(how)
+    return "".join(chance.choice((letter.lower(), letter.upper())) for letter in address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class Downloads:
 
     def _one(self, bridge: Bridge) -> None:
         client = Client("imap", bridge.ports["imap"])
-        client.login(bridge)
+        client.login(PERSON, bridge.passwords[PERSON])
         client.socket.sendall(b"f FETCH %d\r\n" % self.mebibytes)
         view = memoryview(bytearray(MEBIBYTE))
         for _ in range(self.mebibytes):
@@ -171,7 +178,7 @@ def spread(bridge: Bridge, count: int) -> list[int]:
         for _ in range(count):
             client = Client("imap", bridge.ports["imap"])
             stack.callback(client.close)
-            client.login(bridge)
+            client.login(PERSON, bridge.passwords[PERSON])
         return bridge.sessions()
 
 

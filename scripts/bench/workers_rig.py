@@ -124,9 +124,8 @@ class Client:
                 return answer
         raise SystemExit(f"no {until!r} to {line.split()[:1]}")
 
-    def login(self, bridge: Bridge, name: str = "bench", address: str = PERSON) -> None:
+    def login(self, address: str, password: str) -> None:
         """As the protocol has it."""
-        password = bridge.passwords[address]
         if self.protocol == "imap":
             self.say("", b"* OK")
             self.say(f"a LOGIN {address} {password}", b"a OK")
@@ -136,7 +135,7 @@ class Client:
             self.say(f"PASS {password}", b"+OK")
         else:
             self.say("", b"220")
-            self.say(f"EHLO {name}", b"250 ")
+            self.say("EHLO bench", b"250 ")
             self.say("AUTH PLAIN " + base64.b64encode(f"\0{address}\0{password}".encode()).decode(), b"235")
 
     def close(self) -> None:

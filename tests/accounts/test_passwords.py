@@ -45,6 +45,11 @@ class Outage(MemoryStore):
             await asyncio.Event().wait()
         return await super().get(key)
 
+    async def versions(self, prefix: str) -> dict[str, int]:
+        if self.is_down:
+            raise StoreUnavailable("the store is away")
+        return await super().versions(prefix)
+
 
 @pytest.fixture
 def clock() -> ManualClock:
@@ -360,6 +365,95 @@ async def test_what_one_process_rotates_another_knows_within_seconds(store: Outa
     assert await here.check(ALICE, typed(new))
     assert await here.check(ALICE, typed(old))
     assert await here.current(ALICE) == new
+
+
+async def test_who_remembers_what_was_right_is_told_when_another_process_has_changed_it(
+    store: Outage, clock: ManualClock
+) -> None:
+    told: list[str] = []
+    here, there = LocalPasswords(store, clock, told.append), LocalPasswords(store, clock)
+    for address in (ALICE, BOB):
+        assert await here.check(address, typed(await there.current(address)))
+    await here.look()
+    assert told == []
+    await there.rotate(ALICE, at_once=True)
+    await here.look()
+    assert told == [ALICE]
+    await here.look()
+    assert told == [ALICE], "once"
+    assert await here.check(ALICE, typed(await there.current(ALICE)))
+    assert told == [ALICE], "read again"
+    await there.remove(BOB)
+    await here.look()
+    assert told == [ALICE, BOB]
+
+
+async def test_it_is_told_too_when_a_login_comes_before_the_look(store: Outage, clock: ManualClock) -> None:
+    told: list[str] = []
+    here, there = LocalPasswords(store, clock, told.append), LocalPasswords(store, clock)
+    old = await there.current(ALICE)
+    assert await here.check(ALICE, typed(old))
+    new = await there.rotate(ALICE, at_once=True)
+    clock.advance(RECHECK_AFTER)
+    assert await here.check(ALICE, typed(new))
+    assert told == [ALICE]
+    await here.rotate(ALICE)
+    assert told == [ALICE, ALICE], "and when it is this one that changes it"
+
+
+async def test_it_is_told_when_an_old_password_has_ended(store: Outage, clock: ManualClock) -> None:
+    told: list[str] = []
+    passwords = LocalPasswords(store, clock, told.append)
+    await passwords.current(ALICE)
+    await passwords.rotate(ALICE)
+    told.clear()
+    for seconds, expected in ((PASSWORD_OVERLAP - 1, []), (1, [ALICE]), (1, [ALICE])):
+        clock.advance(seconds)
+        await passwords.look()
+        assert told == expected
+
+
+async def test_what_was_read_is_valid_though_it_is_known_to_have_changed_as_long_as_it_cannot_be_read(
+    store: Outage, clock: ManualClock
+) -> None:
+    here, there = LocalPasswords(store, clock), LocalPasswords(store, clock)
+    old = await there.current(ALICE)
+    assert await here.check(ALICE, typed(old))
+    new = await there.rotate(ALICE, at_once=True)
+    await here.look()
+    store.is_down = True
+    assert await here.check(ALICE, typed(old))
+    store.is_down = False
+    assert await here.check(ALICE, typed(new))
+    assert not await here.check(ALICE, typed(old))
+
+
+async def test_what_is_in_memory_no_more_is_told_of_and_made_up_names_are_not(
+    store: Outage, clock: ManualClock
+) -> None:
+    """Nobody would notice that it changes. A stranger's made-up names are without number."""
+    told: list[str] = []
+    passwords = LocalPasswords(store, clock, told.append)
+    await passwords.current(ALICE)
+    for number in range(CACHED + 10):
+        await passwords.check(f"{number}@example.com", typed(""))
+    assert told == [ALICE]
+
+
+async def test_a_store_that_is_away_ends_no_look_for_changes(store: Outage, clock: ManualClock) -> None:
+    told: list[str] = []
+    here, there = LocalPasswords(store, clock, told.append), LocalPasswords(store, clock)
+    assert await here.check(ALICE, typed(await there.current(ALICE)))
+    await there.rotate(ALICE)
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(here.follow())
+        for is_down in (True, True, False):
+            store.is_down = is_down
+            await clock.until_asleep()
+            clock.advance(RECHECK_AFTER)
+            await clock.until_asleep()
+            assert told == ([] if is_down else [ALICE])
+        following.cancel()
 
 
 async def test_two_processes_that_make_the_first_password_agree_on_one(clock: ManualClock) -> None:

@@ -159,6 +159,7 @@ async def test_records_do_not_touch_each_other(store: Store) -> None:
     await store.delete("b", expected=1)
     assert await store.get("a") == Record(b"a2", 2)
     assert await store.keys("") == ["a"]
+    assert await store.versions("") == {"a": 2}
 
 
 AWKWARD = [
@@ -198,7 +199,9 @@ async def test_a_prefix_means_itself_and_nothing_else(store: Store) -> None:
     for key in AWKWARD:
         await store.put(key, b"", expected=NEW)
     for prefix in (*AWKWARD, "g", "grant", "grant/", "grant/a", "grant/A", "grant/alice_", "%", "_", "'", "zzz"):
-        assert await store.keys(prefix) == sorted(key for key in AWKWARD if key.startswith(prefix)), prefix
+        meant = sorted(key for key in AWKWARD if key.startswith(prefix))
+        assert await store.keys(prefix) == meant, prefix
+        assert await store.versions(prefix) == dict.fromkeys(meant, 1), prefix
 
 
 async def wins(store: Store, key: str, value: bytes, expected: int) -> bool:

@@ -11,6 +11,7 @@ import signal
 import smtplib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_a_password_that_somebody_else_knows_is_over_for_all_workers_at_once(pai
     for _ in range(4):
         assert "[AUTHENTICATIONFAILED]" in imap_says(old)
     assert_replies(replies(pair.login(BOB, new)), "OK", "+OK", "235")
+
+
+def test_a_password_that_another_bridge_on_the_store_has_stopped_is_over_for_all_workers(
+    pair: Bridge, world: World, tmp_path: Path
+) -> None:
+    directory = tmp_path / "other"
+    directory.mkdir()
+    other = world.bridge(directory)
+    other.config["store"] = pair.config["store"]
+    old = pair.login(BOB)
+    for _ in range(4):
+        assert imap_says(old).startswith("1 OK")
+    other.run("accounts", "password", BOB, "--rotate", "--at-once")
+    deadline = time.monotonic() + 60
+    while "[AUTHENTICATIONFAILED]" not in imap_says(old):
+        assert time.monotonic() < deadline
+    for _ in range(4):
+        assert "[AUTHENTICATIONFAILED]" in imap_says(old)
 
 
 def test_a_worker_that_is_killed_takes_only_its_sessions_along_and_comes_back(pair: Bridge) -> None:

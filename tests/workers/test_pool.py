@@ -25,7 +25,7 @@ from bridge.relay.session import AskCaller, Services
 from bridge.relay.welcome import CallerOf, nobody_knows
 from bridge.secret import Secret
 from bridge.workers.link import HANDED, Passage
-from bridge.workers.logins import REMEMBERED_SECONDS
+from bridge.workers.logins import CALLER_SECONDS
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
 from bridge.workers.running import RunningWorker
@@ -215,7 +215,7 @@ async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() ->
             assert await login(second) == (CAROL.key, CAROL.key), "whose it is was known from the hand-over on"
             it_matters = False
             assert await login(first) == (CAROL.key, ""), "the same for all"
-            clock.advance(REMEMBERED_SECONDS + 1)
+            clock.advance(CALLER_SECONDS + 1)
             assert await login(second) == ("", "")
 
 
