@@ -29,7 +29,7 @@ from urllib.parse import quote, unquote
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, said
 from bridge.clock import Clock
-from bridge.errors import PasswordUnknown, StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.errors import PasswordUnknown, StoreCorrupt, StoreTrouble, StoreUnavailable, VersionConflict
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Store
@@ -226,16 +226,16 @@ class LocalPasswords:
         return record.current
 
     async def follow(self) -> None:
-        """Look for changes until cancelled; while the store does not answer, nothing has changed."""
+        """Look for changes until cancelled; while the store cannot be read, nothing has changed."""
         while True:
             await self._clock.pause(RECHECK_AFTER)
-            with suppress(StoreUnavailable):
+            with suppress(StoreTrouble):
                 await self.look()
 
     async def look(self) -> None:
         """Notice what another process has changed since the last look, and which older passwords have ended.
 
-        Raises: StoreUnavailable.
+        Raises: StoreUnavailable, StoreCorrupt.
         """
         versions = await self._store.versions(PREFIX)
         before, now = self._looked_at, self._clock.now()

@@ -34,7 +34,7 @@ class Outage(MemoryStore):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.is_down = False
-        self.is_silent = False
+        self.is_silent = self.is_damaged = False
         self.reads = 0
 
     async def get(self, key: str) -> Record | None:
@@ -46,6 +46,8 @@ class Outage(MemoryStore):
         return await super().get(key)
 
     async def versions(self, prefix: str) -> dict[str, int]:
+        if self.is_damaged:
+            raise StoreCorrupt("the store is damaged")
         if self.is_down:
             raise StoreUnavailable("the store is away")
         return await super().versions(prefix)
@@ -440,19 +442,18 @@ async def test_what_is_in_memory_no_more_is_told_of_and_made_up_names_are_not(
     assert told == [ALICE]
 
 
-async def test_a_store_that_is_away_ends_no_look_for_changes(store: Outage, clock: ManualClock) -> None:
+async def test_a_store_that_cannot_be_read_ends_no_look_for_changes(store: Outage, clock: ManualClock) -> None:
     told: list[str] = []
     here, there = LocalPasswords(store, clock, told.append), LocalPasswords(store, clock)
     assert await here.check(ALICE, typed(await there.current(ALICE)))
     await there.rotate(ALICE)
     async with asyncio.TaskGroup() as group:
         following = group.create_task(here.follow())
-        for is_down in (True, True, False):
-            store.is_down = is_down
+        for store.is_down, store.is_damaged in ((True, False), (True, True), (False, False)):
             await clock.until_asleep()
             clock.advance(RECHECK_AFTER)
             await clock.until_asleep()
-            assert told == ([] if is_down else [ALICE])
+            assert told == ([] if store.is_down else [ALICE])
         following.cancel()
 
 

@@ -36,6 +36,7 @@ def replies(login: Login) -> dict[str, str]:
     try:
         session3.user(login.username)
         found["pop3"] = session3.pass_(login.password).decode()
+        session3.quit()  # a bridge that is stopped waits for the mail server of who has just gone
     except poplib.error_proto as problem:
         found["pop3"] = str(problem)
     finally:

@@ -42,9 +42,12 @@ def imap_says(login: Login) -> str:
     with socket.create_connection(("localhost", login.imap), timeout=30) as sock, sock.makefile("rb") as lines:
         lines.readline()
         sock.sendall(f'1 LOGIN {login.username} "{login.password}"\r\n'.encode())
-        while not (line := lines.readline()).startswith(b"1 "):
-            assert line, "closed without an answer"
-        return line.decode()
+        while not (answer := lines.readline()).startswith(b"1 "):
+            assert answer, "closed without an answer"
+        sock.sendall(b"2 LOGOUT\r\n")  # a bridge that is stopped waits for the mail server of who has just gone
+        while lines.readline():
+            pass
+        return answer.decode()
 
 
 def assert_one_refresh_for_fifty_logins(bridge: Bridge, world: World) -> None:
