@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import errno
+import socket
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """File descriptors and memory."""
+_COMES_OR_GOES = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EADDRINUSE, errno.EADDRNOTAVAIL, socket.EAI_AGAIN}
+)
+"""Room on a disk, the disk itself, another program at our port, a network that is not up yet, and its names."""
 
 
 def is_short(problem: BaseException) -> bool:
     """True if what failed may work in a moment, and says nothing about whom it was tried with."""
     return isinstance(problem, OSError) and problem.errno in SHORT
+
+
+def may_pass(problem: BaseException | None) -> bool:
+    """True if the same may work a while later though nobody has changed anything of ours."""
+    return isinstance(problem, OSError) and (is_short(problem) or problem.errno in _COMES_OR_GOES)

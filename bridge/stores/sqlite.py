@@ -10,7 +10,6 @@ costs a second refresh, never a record, since compare-and-swap does not depend o
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sqlite3
@@ -24,7 +23,7 @@ from typing import Any, TypeVar
 from bridge.advice.said import as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
-from bridge.shortage import is_short
+from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
 
@@ -47,9 +46,6 @@ _WRITING = frozenset(
     }
 )
 """Errors of the disk that a full one may be behind: only a plain write is told as SQLITE_FULL by SQLite itself."""
-
-_MAY_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
-"""Of a file that cannot be opened or made: room may be made, and a disk may come back."""
 
 TABLES = (
     # `value` is NULL once deleted: the version outlives it, so that a late writer who knew version 1 of the record
@@ -226,7 +222,7 @@ class SqliteStore:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = self._made_or_read(file)
         except OSError as error:
-            kind = StoreUnavailable if is_short(error) or error.errno in _MAY_PASS else StoreFileUnusable
+            kind = StoreUnavailable if may_pass(error) else StoreFileUnusable
             raise kind(
                 said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error))
             ) from error

@@ -178,7 +178,7 @@ def test_trap_27_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp
     bridge = world.bridge(tmp_path)
     address = bridge.config["console"] if where == "console" else bridge.config["listeners"][where]
     with socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))):
-        said = bridge.run("run", code=2)
+        said = bridge.run("run", code=1)  # a service manager tries again: it may be free a second later
     assert address in said
     assert where in said
     assert "in use" in said

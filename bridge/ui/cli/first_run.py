@@ -41,16 +41,15 @@ from bridge.ui.cli.questions import SECRETS
 from bridge.ui.cli.run import Beside, Orders, check_store, hang_up, run_beside, serve_until
 from bridge.ui.cli.session import (
     DONE,
-    CannotStart,
     Served,
     Settings,
-    bind_or_stop,
     console,
     find_config,
     load,
     opened,
     warn,
 )
+from bridge.ui.cli.starting import CannotStart, bind_or_stop
 from bridge.ui.i18n import say
 from bridge.ui.setup.draft import Draft
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text

@@ -22,8 +22,15 @@ from bridge import __version__
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import FAILED, UNUSABLE, CannotStart, drop_output, log_level_option, speak_before_parsing
+from bridge.ui.cli.session import (
+    FAILED,
+    UNUSABLE,
+    drop_output,
+    log_level_option,
+    speak_before_parsing,
+)
 from bridge.ui.cli.speaking import Group
+from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.i18n import say, tell_problem
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -173,7 +180,7 @@ def run_command_line(arguments: list[str]) -> int:
         return UNUSABLE
     except CannotStart as problem:
         click.echo(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)), err=True)
-        return UNUSABLE
+        return FAILED if isinstance(problem, CannotStartNow) else UNUSABLE
     except BridgeError as problem:
         click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)
         return FAILED

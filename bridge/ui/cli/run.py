@@ -38,7 +38,6 @@ from bridge.ui.cli.following import Followed, loaded_once_open
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.session import (
     DONE,
-    CannotStart,
     Served,
     Settings,
     console,
@@ -51,6 +50,7 @@ from bridge.ui.cli.session import (
     with_settings,
 )
 from bridge.ui.cli.speaking import Command
+from bridge.ui.cli.starting import CannotStart
 from bridge.ui.i18n import say, spoken
 
 

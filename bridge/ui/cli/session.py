@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import os
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -26,12 +25,13 @@ from bridge.advice.system import system_reason
 from bridge.config.console import console_hosts, console_url
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import ConfigError
 from bridge.host.language import system_language
 from bridge.host.loop import new_event_loop
 from bridge.secret import Secret
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
+from bridge.ui.cli.starting import bind_or_stop, certificate_or_stop, publish_or_stop, refuse_if_incomplete
 
 if TYPE_CHECKING:  # a command that only asks a running bridge does not import one
     from bridge.app import App
@@ -52,10 +52,6 @@ LINGER_SECONDS = 2.0
 """For a console that was opened for one sign-in: the browser still has to fetch the page that says how it went."""
 
 R = TypeVar("R")
-
-
-class CannotStart(BridgeError):
-    """Something the bridge needs at start is missing or in use: a port, the key, the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +101,6 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(settings, **options)
 
     return wrapped
-
-
-def refuse_if_incomplete() -> None:
-    """Now, and not with the first refresh at night. Raises: CannotStart."""
-    from bridge.host.packages import missing
-
-    if lacking := missing():
-        raise CannotStart(
-            said(
-                "mail-bridge is not installed completely: {packages} cannot be found. Install it once more.",
-                packages=", ".join(lacking),
-            )
-        )
 
 
 def speak_before_parsing(arguments: Sequence[str]) -> None:
@@ -298,7 +281,7 @@ async def opened(
         caller_of=callers.of,
         caller_at_once=callers.at_once,
         program_of=callers.program,
-        ensure_certificate=lambda names: made_certificate(loaded).ensure(names),  # X.509, for ports with TLS alone
+        ensure_certificate=functools.partial(certificate_or_stop, functools.partial(made_certificate, loaded)),
         authority_file=made_certificate_dir(loaded.config.store.path) / AUTHORITY_NAME,
         start_worker=start_worker,
         store_place=None if store is not None or loaded.config.store.url is not None else place,
@@ -314,16 +297,6 @@ def made_certificate(loaded: LoadedConfig) -> MadeCertificate:
     from bridge.host.paths import made_certificate_dir
 
     return MadeCertificate(made_certificate_dir(loaded.config.store.path), time.time)
-
-
-def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
-    """Listen there. Raises: CannotStart, which names the remedy."""
-    from bridge.host.sockets import PortInUse, bind
-
-    try:
-        return bind(host, port, what=what)
-    except PortInUse as problem:
-        raise CannotStart(problem.said or str(problem)) from problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,7 +370,7 @@ async def console(
         places = meeting_places(known_as)
         try:
             for directory in places:
-                rendezvous.publish(directory, served.control_url, served.token, os.getpid())
+                publish_or_stop(directory, served.control_url, served.token)
             yield served
         finally:
             for directory in places:

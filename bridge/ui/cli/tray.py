@@ -27,7 +27,6 @@ from bridge.host.signals import Order, Relay, outlives_terminal
 from bridge.host.sole import sole
 from bridge.ui.cli.session import (
     DONE,
-    CannotStart,
     Served,
     Settings,
     find_config,
@@ -38,6 +37,7 @@ from bridge.ui.cli.session import (
     with_settings,
 )
 from bridge.ui.cli.speaking import Command
+from bridge.ui.cli.starting import CannotStart
 from bridge.ui.i18n import say, say_number
 from bridge.ui.tray.tray import Bridge, Connect, Desktop, Tray
 from bridge.ui.tray.view import Quit

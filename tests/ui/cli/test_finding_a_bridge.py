@@ -80,7 +80,7 @@ def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
         checked = bridge.run("check", code=2)
         assert checked.count(f"(process {bridge.pid})") == 4
         assert checked.count("which has the console's port as well") == 3
-        asked_to_authorize = bridge.run("authorize", ALICE, "--no-browser", code=2)
+        asked_to_authorize = bridge.run("authorize", ALICE, "--no-browser", code=1)
         for said in (checked, asked_to_authorize):
             assert said.count("If that is the mail-bridge of another user, such as a service's, let it run") == 1
             assert said.count("with the STATE_DIRECTORY that systemd gives the service") == 1

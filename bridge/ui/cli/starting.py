@@ -1,0 +1,74 @@
+"""What ends a start: something that a bridge needs is missing, for now or until somebody acts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.advice.said import said
+from bridge.errors import BridgeError
+from bridge.secret import Secret
+from bridge.shortage import may_pass
+
+if TYPE_CHECKING:
+    from bridge.host.local_tls import MadeCertificate
+
+
+class CannotStart(BridgeError):
+    """Something the bridge needs at start is missing, and somebody must act first: the key, the store, a right."""
+
+
+class CannotStartNow(CannotStart):
+    """It may be there a while later, such as a port that another program has: a service manager shall try again."""
+
+
+def refuse_if_incomplete() -> None:
+    """Now, and not with the first refresh at night. Raises: CannotStart."""
+    from bridge.host.packages import missing
+
+    if lacking := missing():
+        raise CannotStart(
+            said(
+                "mail-bridge is not installed completely: {packages} cannot be found. Install it once more.",
+                packages=", ".join(lacking),
+            )
+        )
+
+
+def certificate_or_stop(made: Callable[[], MadeCertificate], names: Iterable[str]) -> str:
+    """The file of the certificate that the bridge makes, with these names. Raises: CannotStart."""
+    from bridge.host.local_tls import CertificateTrouble  # late, for ports with TLS alone: X.509 is heavy
+
+    try:
+        return made().ensure(names)
+    except CertificateTrouble as problem:
+        raise _ends_the_start(problem) from problem
+
+
+def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
+    """Listen there. Raises: CannotStart, which names the remedy."""
+    from bridge.host.sockets import PortInUse, bind
+
+    try:
+        return bind(host, port, what=what)
+    except PortInUse as problem:
+        raise _ends_the_start(problem) from problem
+
+
+def publish_or_stop(directory: Path, url: str, token: Secret[str]) -> None:
+    """Leave word of this process, as rendezvous.publish() does. Raises: CannotStart."""
+    from bridge.control import rendezvous
+
+    try:
+        rendezvous.publish(directory, url, token, os.getpid())
+    except BridgeError as problem:
+        raise _ends_the_start(problem) from problem
+
+
+def _ends_the_start(problem: BridgeError) -> CannotStart:
+    """By its cause: for now, or until somebody has changed something."""
+    kind = CannotStartNow if may_pass(problem.__cause__) else CannotStart
+    return kind(problem.said or str(problem))
