@@ -133,6 +133,10 @@ class FakeControl:
 
     async def forget(self, address: str) -> SignOut:
         self._fail()
+        others = tuple(left for left in self.leftovers if left.address != address)
+        if others != self.leftovers:
+            self.leftovers = others
+            return self.sign_out
         address = self._known(address)
         if address.endswith("@pattern.example"):
             del self.states[address]  # has no line of its own

@@ -13,13 +13,14 @@ import click
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.control.contract import AccountState, Leftover, ProtocolCheck, Status
+from bridge.control.contract import AccountState, ProtocolCheck, Status
 from bridge.errors import BridgeError
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, drop_output, in_loop, reach, with_settings
 from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import forwarding, say, tell
+from bridge.ui.leftovers import removed, what_is_left
 
 SECRET_LIMIT = 16 * 1024
 """Octets read from standard input; Microsoft's refresh tokens have some 1,500 characters."""
@@ -79,15 +80,9 @@ def leftover_lines(status: Status) -> list[str]:
     command = "mail-bridge accounts forget " + say("ADDRESS")
     return [
         say("Stored, and in no account of the configuration:"),
-        *(f"  {left.address}{say(': ')}{_what_is_left(left)}" for left in status.leftovers),
+        *(f"  {left.address}{say(': ')}{what_is_left(left)}" for left in status.leftovers),
         say("To remove it for good: {command}").format(command=command),
     ]
-
-
-def _what_is_left(left: Leftover) -> str:
-    if left.is_signed_in:
-        return say("a sign-in and a local password") if left.has_password else say("a sign-in")
-    return say("a local password, which opens nothing")
 
 
 def state_word(state: AccountState) -> str:
@@ -157,24 +152,28 @@ def forget(settings: Settings, address: str, yes: bool) -> int:
     """
     if not yes and not sys.stdin.isatty():
         raise click.UsageError(say("there is no terminal to ask on; --yes means that you are sure"))
-    question = say("{address} must sign in again afterwards. Go on?").format(address=address)
-    if not yes and not is_yes(question, default=False):
+    if not yes and not is_yes(in_loop(_question(settings, address)), default=False):
         return FAILED
 
     async def work() -> int:
         async with reach(settings) as control:
             done = await control.forget(address)
-        sentence = (
-            say("{address} is in no account of the configuration. All that was stored of it is removed.")
-            if done.was_left
-            else say("The sign-in of {address} is removed.")
-        )
-        click.echo(sentence.format(address=address))
+        click.echo(removed(address, done))
         for unrevoked in done.unrevoked:
             click.echo(unrevoked.told(say))
         return DONE
 
     return in_loop(work())
+
+
+async def _question(settings: Settings, address: str) -> str:
+    async with reach(settings) as control:
+        leftovers = (await control.status()).leftovers
+    if any(left.address.casefold() == address.strip().casefold() for left in leftovers):
+        question = say("{address} is in no account of the configuration. Remove all that is stored of it?")
+    else:
+        question = say("{address} must sign in again afterwards. Go on?")
+    return question.format(address=address)
 
 
 @accounts.command(short_help="Take over a refresh token from another program.")

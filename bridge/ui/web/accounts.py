@@ -8,12 +8,13 @@ from urllib.parse import quote
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountStatus, Control, Status
+from bridge.control.contract import AccountStatus, Control, Leftover, Status
 from bridge.errors import BridgeError, LoginRefused
 from bridge.model import PASSWORD_OVERLAP
 from bridge.observe.logs import event
 from bridge.secret import Secret
 from bridge.ui.i18n import forwarding, say, spoken, tell, tell_problem
+from bridge.ui.leftovers import removed
 from bridge.ui.web import guards, wording
 from bridge.ui.web.callback import sign_in_path
 from bridge.ui.web.rendering import form_page, not_found, page, see_other
@@ -81,10 +82,23 @@ class AccountPages:
             case "check":
                 await self._control.check_account(address)
             case "forget":
-                await self._control.forget(address)
-                if _find(await self._control.status(), address) is None:  # below a pattern: only who has signed in
-                    return see_other("/")
+                return await self._forget(address)
         return see_other(account_path(address))
+
+    async def _forget(self, address: str) -> web.StreamResponse:
+        """A page of its own where there is something to be told: what may go on at the provider."""
+        done = await self._control.forget(address)
+        is_there = _find(await self._control.status(), address) is not None  # not below a pattern, once signed out
+        if not done.unrevoked:
+            return see_other(account_path(address) if is_there else "/")
+        return page(
+            "forgotten.html",
+            address=address,
+            path=account_path(address) if is_there else "",
+            is_left=done.was_left,
+            sentence=removed(address, done),
+            unrevoked=[one.told(say) for one in done.unrevoked],
+        )
 
     async def _page(
         self,
@@ -105,7 +119,12 @@ class AccountPages:
             bridge = await self._control.status()
         except BridgeError as trouble:
             return page("problem.html", 503, kind="bridge", detail=tell_problem(trouble))
-        account = _find(bridge, request.match_info["address"])
+        address = request.match_info["address"]
+        account, left = _find(bridge, address), _find_left(bridge, address)
+        if account is None and left is not None and (template == "forget.html" or status != 200):
+            fields: dict[str, object] = {"address": left.address, "path": account_path(left.address), "is_left": True}
+            fields |= {"problem": problem, "forward": forward, "is_stale": is_stale}
+            return form_page(self._forms, request, "forget.html", status, **fields)  # the one page that there is of it
         if account is None:
             return not_found()
         return form_page(
@@ -114,6 +133,7 @@ class AccountPages:
             template,
             status,
             **_fields(account),
+            is_left=False,
             settings=[wording.setting(listener) for listener in bridge.listeners],
             password="" if password is None else password.reveal(),
             is_new=is_new,
@@ -131,6 +151,10 @@ def account_path(address: str) -> str:
 
 def _find(bridge: Status, address: str) -> AccountStatus | None:
     return next((account for account in bridge.accounts if account.address.lower() == address.lower()), None)
+
+
+def _find_left(bridge: Status, address: str) -> Leftover | None:
+    return next((left for left in bridge.leftovers if left.address.lower() == address.lower()), None)
 
 
 def _fields(account: AccountStatus) -> dict[str, object]:

@@ -14,6 +14,7 @@ from bridge.control.contract import AccountState, AccountStatus, Control, SignIn
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
 from bridge.ui.i18n import say, spoken, tell, tell_problem
+from bridge.ui.leftovers import what_is_left
 from bridge.ui.web import guards, wording
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import Callback, sign_in_path
@@ -93,6 +94,10 @@ class Pages:
             bridge=status,
             warnings=[one.told(say) for one in status.warnings],
             settings=settings,
+            leftovers=[
+                (left.address[:TEXT_LIMIT], what_is_left(left), account_path(left.address))
+                for left in status.leftovers[:ROWS]
+            ],
             **listed,
         )
 

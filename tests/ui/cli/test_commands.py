@@ -320,8 +320,14 @@ def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(adm
     assert admin.password(BOB) != password
 
 
-@pytest.mark.parametrize(("answer", "code", "words"), [("n", 1, "Go on?"), ("y", 0, "is removed")])
-def test_forget_asks_on_a_terminal(admin: Bridge, answer: str, code: int, words: str) -> None:
+@pytest.mark.parametrize(("answer", "code", "words"), [("n", 1, "[y/N]"), ("y", 0, "is removed")])
+@pytest.mark.parametrize("has_left", [False, True], ids=["account", "nobody's"])
+def test_forget_asks_on_a_terminal(admin: Bridge, answer: str, code: int, words: str, has_left: bool) -> None:
+    asked = "must sign in again afterwards. Go on?"
+    if has_left:
+        admin.password(ALICE)
+        admin.config["accounts"] = [one for one in admin.config["accounts"] if one["address"] != ALICE]
+        asked = f"{ALICE} is in no account of the configuration. Remove all that is stored of it?"
     pty = pytest.importorskip("pty", reason="there are terminals of this kind on POSIX only")
     keyboard, terminal = pty.openpty()
     try:
@@ -340,7 +346,7 @@ def test_forget_asks_on_a_terminal(admin: Bridge, answer: str, code: int, words:
         os.close(keyboard)
         os.close(terminal)
     assert done.returncode == code
-    assert "must sign in again afterwards" in done.stdout
+    assert asked in done.stdout
     assert words in done.stdout
 
 

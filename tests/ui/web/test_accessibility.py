@@ -9,7 +9,8 @@ import pytest
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountState, Finding, Outcome, ProtocolCheck
+from bridge.advice.said import said
+from bridge.control.contract import AccountState, Finding, Leftover, Outcome, ProtocolCheck, SignOut
 from bridge.notices import Reloaded
 from bridge.ui.web import guards
 from bridge.ui.web.waiting import PAGE_SECONDS
@@ -29,6 +30,14 @@ except ImportError:  # pragma: no cover
 
 ALICE = "alice@example.com"
 SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
+LEFT = (Leftover("somebody-who-has-left-the-company@subsidiary.example.com", True, True),)
+UNREVOKED = Diagnosis.of(
+    "sign_out.unrevoked", reason=said("the provider {provider} lets no program do that", provider="office365")
+)
+
+ADMINISTRATORS = frozenset(
+    {"list", "found", "account", "password", "rotated", "forget", "remove", "forgotten", "check", "findings", "welcome"}
+)
 
 SERIOUS = """async () => (await axe.run(document)).violations
     .filter(found => ["serious", "critical"].includes(found.impact))
@@ -69,6 +78,8 @@ def troubled(control: FakeControl) -> FakeControl:
     failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
     control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
     control.warnings = (Diagnosis.of("secret.tomorrow", provider="office365"),)
+    control.leftovers = LEFT
+    control.sign_out = SignOut((UNREVOKED,), was_left=True)
     control.findings += (Finding("firewall", "", Outcome.SKIPPED, "not tried"),)
     return control
 
@@ -76,7 +87,19 @@ def troubled(control: FakeControl) -> FakeControl:
 async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
     """Go there as a person does."""
     account = f"{base}/accounts/{ALICE}"
-    if name in {"list", "found", "account", "password", "rotated", "forget", "check", "findings", "welcome"}:
+    if name in {
+        "list",
+        "found",
+        "account",
+        "password",
+        "rotated",
+        "forget",
+        "remove",
+        "forgotten",
+        "check",
+        "findings",
+        "welcome",
+    }:
         await page.goto(f"{base}/admin/{TOKEN}")
     match name:
         case "start":
@@ -103,8 +126,11 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
         case "password" | "rotated":
             await page.goto(account)
             await page.click("button:text('Show it')" if name == "password" else "button:text('Make a new one')")
-        case "forget":
-            await page.goto(f"{account}/forget")
+        case "forget" | "remove" | "forgotten":
+            control.leftovers = LEFT
+            await page.goto(f"{account if name == 'forget' else f'{base}/accounts/{LEFT[0].address}'}/forget")
+            if name == "forgotten":
+                await page.click("main button")
         case "check" | "findings":
             await page.goto(f"{base}/check")
             if name == "findings":
@@ -126,6 +152,8 @@ PAGES = {
     "password": ALICE,
     "rotated": ALICE,
     "forget": "Sign out?",
+    "remove": "Remove?",
+    "forgotten": "Removed",
     "check": "Check everything",
     "findings": "Check everything",
     "welcome": "First set-up",

@@ -12,7 +12,8 @@ from yarl import URL
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountState, ListenerStatus, ProtocolCheck
+from bridge.advice.said import said
+from bridge.control.contract import AccountState, Leftover, ListenerStatus, ProtocolCheck, SignOut
 from bridge.errors import StoreUnavailable
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
@@ -233,6 +234,63 @@ async def test_signing_out_somebody_of_a_domain_leads_to_the_list(browser: Brows
     status, path, text = await press(browser, "forget", page=f"/accounts/{CAROL}")
     assert (status, path) == (200, "/")
     assert CAROL not in text
+
+
+async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out(
+    browser: Browser, control: FakeControl
+) -> None:
+    reason = said("the provider {provider} lets no program do that", provider="office365")
+    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason=reason),))
+    for address in (ALICE, CAROL):
+        control.states[address] = AccountState.READY
+        await browser.as_administrator()
+        status, path, text = await press(browser, "forget", page=f"/accounts/{address}")
+        assert (status, path) == (200, f"/accounts/{address}/forget")
+        assert f"The sign-in of {address} is removed." in text
+        assert "this sign-in may go on. The person can end it there" in text
+        assert "Why mail-bridge cannot: the provider office365 lets no program do that" in text
+        assert (f'href="/accounts/{address}"' in text) is (address == ALICE), "a page that is there"
+
+
+async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_stored(
+    browser: Browser, control: FakeControl, clock: HandClock
+) -> None:
+    left, nobody = "dora@example.com", "emil@example.com"
+    control.leftovers = (Leftover(left, True, True), Leftover(nobody, False, True))
+    page = f"/accounts/{left}"
+    async with browser.get(f"{page}/forget") as response:
+        assert response.status == 404
+    await browser.as_administrator()
+    text = await browser.text("/")
+    assert "Stored, and in no account of the configuration" in text
+    assert "a sign-in and a local password" in text
+    assert "a local password, which opens nothing" in text
+    assert f'href="{page}/forget"' in text
+    async with browser.get(page) as response:
+        assert response.status == 404, "there is no account"
+    assert "All that mail-bridge has stored of this address" in await browser.text(f"{page}/forget")
+    clock.advance(901)
+    status, _, text = await press(browser, "forget", page=page, form=await form_of(browser, f"{page}/forget"))
+    assert status == 403
+    assert "please open it again" in text
+    assert len(control.leftovers) == 2
+    await browser.as_administrator()
+    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason=said("timed out")),), was_left=True)
+    form = await form_of(browser, f"{page}/forget")
+    status, _, text = await press(browser, "forget", page=page, form=form)
+    assert status == 200
+    assert f"{left} is in no account of the configuration. All that was stored of it is removed." in text
+    assert "Why mail-bridge cannot: timed out" in text
+    control.sign_out = SignOut(was_left=True)
+    status, path, text = await press(browser, "forget", page=f"/accounts/{nobody}", form=form)
+    assert (status, path) == (200, "/")
+    assert "in no account" not in text
+
+
+async def form_of(browser: Browser, path: str) -> str:
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
+    assert found is not None
+    return found[1]
 
 
 async def test_the_mail_servers_are_tried_on_request(browser: Browser, control: FakeControl) -> None:

@@ -54,6 +54,7 @@ TEMPLATES = {
     "accounts.html": "list",
     "account.html": "account",
     "forget.html": "forget",
+    "forgotten.html": "forgotten",
     "check.html": "findings",
     "welcome.html": "welcome",
 }
@@ -73,8 +74,8 @@ ROUTES = {
     "/paste": {"elsewhere"},
     "/admin/{token}": "leads to /",
     "/accounts/{address}": {"account"},
-    "/accounts/{address}/forget": {"forget"},
-    "/accounts/{address}/{action}": {"password", "rotated"},
+    "/accounts/{address}/forget": {"forget", "remove"},
+    "/accounts/{address}/{action}": {"password", "rotated", "forgotten"},
     "/check": {"check", "findings"},
     "/welcome": {"welcome"},
     "/setup": "leads to /welcome",

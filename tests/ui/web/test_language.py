@@ -10,7 +10,8 @@ import pytest
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountState, ProtocolCheck
+from bridge.advice.said import said
+from bridge.control.contract import AccountState, Leftover, ProtocolCheck, SignOut
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
@@ -173,9 +174,11 @@ async def administration(browser: Browser, control: FakeControl, name: str) -> s
     control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
     control.states |= {ALICE: AccountState.TROUBLE, "zoe@example.com": AccountState.READY}
     control.details[ALICE], control.diagnoses[ALICE] = SMTP_OFF.told(), replace(SMTP_OFF, words="")
+    control.leftovers = (Leftover("lea@example.com", True, True),)
     await browser.as_administrator()
     account = f"/accounts/{ALICE}"
-    return {"list": "/", "account": account, "forget": f"{account}/forget", "check": "/check"}[name]
+    paths = {"list": "/", "account": account, "forget": f"{account}/forget", "check": "/check"}
+    return (paths | {"remove": "/accounts/lea@example.com/forget"})[name]
 
 
 async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
@@ -196,7 +199,15 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
             return await press(browser)
         case "start":
             path = "/"
-        case "list" | "account" | "forget" | "check":
+        case "forgotten":
+            path = await administration(browser, control, "forget")
+            reason = said("the provider {provider} lets no program do that", provider="office365")
+            control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason=reason),))
+            found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
+            assert found is not None
+            async with browser.post(path, data={"form": found[1]}, headers=FRENCH | {"Origin": "null"}) as response:
+                return await response.text()
+        case "list" | "account" | "forget" | "remove" | "check":
             path = await administration(browser, control, name)
         case "sign_in":
             path = f"/sign-in/{ALICE}"
@@ -210,7 +221,7 @@ SIGN_IN_PAGES = ["done", "failed", "problem", "sign_in", "leaving", "device", "e
 BLOCKS = re.compile(r"</?(?:p|h1|h2|li|section|div|button|a|t[hdr]|dt|dd)\b[^>]*>")
 
 
-@pytest.mark.parametrize("name", [*SIGN_IN_PAGES, "start", "list", "account", "forget", "check"])
+@pytest.mark.parametrize("name", [*SIGN_IN_PAGES, "start", "list", "account", "forget", "remove", "forgotten", "check"])
 async def test_a_page_has_no_english_left(browser: Browser, control: FakeControl, name: str) -> None:
     text = await page_of(browser, control, name)
     assert '<html lang="fr">' in text

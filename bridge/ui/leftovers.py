@@ -1,0 +1,23 @@
+"""What is stored of an address without an account, and how a sign-out went, in words: for console and commands."""
+
+from __future__ import annotations
+
+from bridge.control.contract import Leftover, SignOut
+from bridge.ui.i18n import say
+
+
+def what_is_left(left: Leftover) -> str:
+    """Behind the address."""
+    if left.is_signed_in:
+        return say("a sign-in and a local password") if left.has_password else say("a sign-in")
+    return say("a local password, which opens nothing")
+
+
+def removed(address: str, done: SignOut) -> str:
+    """One sentence; what may go on at the provider is told beside it."""
+    sentence = (
+        say("{address} is in no account of the configuration. All that was stored of it is removed.")
+        if done.was_left
+        else say("The sign-in of {address} is removed.")
+    )
+    return sentence.format(address=address)
