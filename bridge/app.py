@@ -174,7 +174,7 @@ class App:
 
         self._diagnosing = asyncio.Lock()
         about = About(
-            lambda: self._loaded.name,
+            lambda: str(self._loaded.path.absolute()) if self._loaded.path is not None else self._loaded.name,
             surroundings.is_demo,
             lambda: self._directory,
             lambda: self._ports.listeners,

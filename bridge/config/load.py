@@ -18,6 +18,7 @@ from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.config import checks, sentences
 from bridge.config.console import console_url
+from bridge.config.doubts import doubtful
 from bridge.config.exposure import exposed_secrets
 from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
 from bridge.config.references import ReadKeyring, References
@@ -110,7 +111,7 @@ def _loaded(
         config = _checked(source, {"directory": directory})
         problems = in_order([*found, *source.problems])
         if config is not None and not problems:
-            warnings = exposed_secrets(source, name, path, directory)
+            warnings = exposed_secrets(source, name, path, directory) + doubtful(source, config, name)
             return LoadedConfig(config, path, name, warnings)
         may_pass = all(problem.may_pass for problem in problems)
         raise ConfigError((problem.told_of(name) for problem in problems), may_pass=may_pass)

@@ -18,7 +18,7 @@ from bridge.model import Endpoint, Mechanism, Protocol
 _V2 = re.compile(r"/([^/]+)/oauth2/v2\.0/(authorize|token)/?")
 _V1 = re.compile(r"/([^/]+)/oauth2/(authorize|token)/?")
 _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
-_GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 SIGN_IN_SCOPES = frozenset({"openid", "profile", "offline_access", "email"})
 """These belong to no service and go with any."""
 MSAL_SCOPES = frozenset({"openid", "profile", "offline_access"})
@@ -169,7 +169,7 @@ class MicrosoftProvider(Provider):
 def _is_whole(tenant: str) -> bool:
     """A GUID, a domain, or one of Microsoft's words: `contoso` alone is no tenant."""
     return bool(_TENANT.fullmatch(tenant)) and (
-        "." in tenant or bool(_GUID.fullmatch(tenant)) or tenant in SHARED_TENANTS
+        "." in tenant or bool(GUID.fullmatch(tenant)) or tenant in SHARED_TENANTS
     )
 
 

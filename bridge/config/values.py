@@ -105,10 +105,21 @@ def unseen(value: str) -> Said | None:
     )
 
 
+def misquoted(value: str) -> Said | None:
+    """What is wrong with a text in quotes that a word processor has made round: YAML takes them for letters, and so
+    does the provider."""
+    if value[:1] in _ROUND_QUOTES and value[-1:] in _ROUND_QUOTES and value:
+        return said("stands in typographic quotes, which count as letters: write straight ones, or none")
+    return None
+
+
+_ROUND_QUOTES = frozenset("“”„‟‘’‚‛«»‹›")
+
+
 def _check_seen(value: str) -> None:
-    """Raises: BadValue. Names nothing but that character, also where the value is secret."""
-    if (hidden := unseen(value)) is not None:
-        raise BadValue(hidden)
+    """Raises: BadValue. Names nothing but a character that cannot be seen, also where the value is secret."""
+    if (wrong := unseen(value) or misquoted(value)) is not None:
+        raise BadValue(wrong)
 
 
 def _client_secret(value: Secret[str]) -> Secret[str]:

@@ -97,7 +97,7 @@ def config_candidates() -> list[Path]:
         candidates.insert(0, config_file())
     with suppress(OSError):  # a shell may stand in a directory that was removed
         candidates.append(Path.cwd() / CONFIG_NAME)
-    return candidates
+    return list(dict.fromkeys(candidates))  # a service of systemd may have the machine's for its own
 
 
 def ensure_private(path: Path, *, directory: bool = False) -> Path:

@@ -27,6 +27,7 @@ URLS = """authorization_url: https://login.microsoftonline.com/contoso.com/oauth
 
 ADDRESS = 'must be an address such as alice@example.com, or "*@example.com" for a whole domain'
 UNSEEN = "{}: holds a character that cannot be seen ({}): type it, or copy it as plain text"
+QUOTES = "{}: stands in typographic quotes, which count as letters: write straight ones, or none"
 SECTION = "must be a section: each key on a line of its own, indented"
 A_LIST = "must be a list: each entry on a line of its own after a dash, or [one, two]"
 
@@ -39,6 +40,9 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "client_secret: text", "client_secret: {CANARY-s3cret}", "5:5: providers.gmail.client_secret: must be a text that is not empty"),
     (GOOD, "client_secret: text", "client_secrets: CANARY-s3cret", "5:5: providers.gmail.client_secrets: unknown key (did you mean 'client_secret'?)"),
     (GOOD, "1234.apps.googleusercontent.com", "a b", "4:5: providers.gmail.client_id: must be a text without spaces, and not empty"),
+    (GOOD, "1234.apps.googleusercontent.com", "“1234.apps”", QUOTES.format("4:5: providers.gmail.client_id")),
+    (GOOD, "client_secret: text", "client_secret: ‘CANARY-s3cret’", QUOTES.format("5:5: providers.gmail.client_secret")),
+    (GOOD, "alice@example.com", "“alice@example.com”", QUOTES.format("7:5: accounts[0].address")),
     (GOOD, "1234.apps.googleusercontent.com", r'"12\u200B34"', UNSEEN.format("4:5: providers.gmail.client_id", "U+200B ZERO WIDTH SPACE")),
     (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\uFEFF"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+FEFF ZERO WIDTH NO-BREAK SPACE")),
     (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\u00A0"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+00A0 NO-BREAK SPACE")),

@@ -392,3 +392,15 @@ def test_any_tree_raises_only_config_errors(tree: Any) -> None:
 def test_any_provider_raises_only_config_errors(provider: Mapping[str, Any], kind: str) -> None:
     account = {"address": "a@b.c", "provider": "x"}
     only_config_errors(yaml.safe_dump({"providers": {"x": {**provider, "kind": kind}}, "accounts": [account]}))
+
+
+def test_a_secret_id_in_place_of_the_secret_is_told_before_anybody_signs_in() -> None:
+    secret_id = "99999999-2222-3333-4444-555555555555"
+    office = edited(
+        ("kind: google", "kind: microsoft\n    tenant: contoso.com"), ("client_secret: text", "client_secret: ${S}")
+    )
+    (warning,) = load(office, S=secret_id).warnings
+    assert str(warning).startswith("config.yaml:6:5: providers.gmail.client_secret: this looks like the Secret ID")
+    assert secret_id not in str(warning)
+    assert not load(office, S="abc8Q~a-value").warnings
+    assert not load(edited(("client_secret: text", f"client_secret: {secret_id}"))).warnings, "Google's are its own"

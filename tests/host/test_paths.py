@@ -61,6 +61,13 @@ def test_the_configuration_is_looked_for_at_the_users_the_machines_and_here_last
     ]
 
 
+@linux
+def test_no_place_is_told_twice(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFIGURATION_DIRECTORY", "/etc/mail-bridge")
+    monkeypatch.chdir(home)
+    assert paths.config_candidates() == [Path("/etc/mail-bridge/config.yaml"), home / "config.yaml"]
+
+
 @posix
 def test_a_removed_current_directory_is_no_place_to_look_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = home / "gone"

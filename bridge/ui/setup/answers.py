@@ -18,7 +18,7 @@ from bridge.config.importers.yaml_text import Scalar, Value
 from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import AccountConfig
-from bridge.config.values import unseen
+from bridge.config.values import misquoted, unseen
 from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say
 
@@ -145,8 +145,8 @@ def _client_id_problem(kind: Value, client_id: str) -> str:
 
 def secret_problem(choice: Choice, secret: str) -> str:
     """What is wrong with a client secret; its text is in no sentence."""
-    if (hidden := unseen(secret)) is not None:
-        return hidden.told(say)
+    if (wrong := unseen(secret) or misquoted(secret)) is not None:
+        return wrong.told(say)
     if " " in secret:
         return say("a client secret is one word, without spaces")
     if choice.kind == "microsoft" and _GUID.fullmatch(secret):

@@ -15,7 +15,6 @@ from tests.e2e.bridge import Bridge, configuration, running
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
 
 ALICE = "alice@example.com"
-FOUND = "is running\nconfiguration: config.yaml\n"
 
 
 @pytest.fixture
@@ -30,6 +29,11 @@ def bridge(tmp_path: Path) -> Bridge:
         move(made, release)
         made.write_config()
     return made
+
+
+def found(bridge: Bridge) -> str:
+    """What `status` says of it: by the whole path that it was started with, wherever it is asked from."""
+    return f"is running\nconfiguration: {bridge.directory / 'config.yaml'}\n"
 
 
 def move(bridge: Bridge, release: str) -> None:
@@ -51,14 +55,14 @@ def test_it_is_found_by_the_path_that_it_was_given_wherever_that_leads_by_now(br
     (bridge.directory / "another.yaml").symlink_to(Path("first", "config.yaml"))
     with running(bridge):
         for written in ("config.yaml", "second/../config.yaml", "current/config.yaml", "another.yaml"):
-            assert FOUND in asked(bridge, written, "status"), written
+            assert found(bridge) in asked(bridge, written, "status"), written
         move(bridge, "second")
         bridge.wait_for_log("configuration.read")
         for written in ("config.yaml", "second/../config.yaml", str(bridge.directory / "config.yaml")):
-            assert FOUND in asked(bridge, written, "status"), written
+            assert found(bridge) in asked(bridge, written, "status"), written
         assert asked(bridge, "config.yaml", "check").count("holds it") == 4
         assert "is in use by another program" in asked(bridge, "config.yaml", "run")
-        assert FOUND in asked(bridge, "config.yaml", "status"), "who comes second does not take its place"
+        assert found(bridge) in asked(bridge, "config.yaml", "status"), "who comes second does not take its place"
     assert list(bridge.directory.rglob("control.json")) == []
 
 
@@ -69,8 +73,8 @@ def test_a_name_with_steps_upwards_is_no_other_files(bridge: Bridge) -> None:
     (bridge.directory / "config.yaml").unlink()
     bridge.write_config()
     with running(bridge):
-        assert FOUND in asked(bridge, "config.yaml", "status")
-        assert FOUND not in asked(bridge, "current/../config.yaml", "status")
+        assert found(bridge) in asked(bridge, "config.yaml", "status")
+        assert "is running\n" not in asked(bridge, "current/../config.yaml", "status")
 
 
 def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:

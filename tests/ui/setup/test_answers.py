@@ -87,6 +87,7 @@ def test_the_id_of_a_secret_is_not_its_value() -> None:
     assert secret_problem(Choice.GOOGLE, secret_id) == ""
     assert "one word" in secret_problem(Choice.GOOGLE, "CANARY two")
     assert "(U+200B ZERO WIDTH SPACE)" in secret_problem(Choice.GOOGLE, "CANARY\u200b")
+    assert "typographic quotes" in secret_problem(Choice.GOOGLE, "“CANARY”")
 
 
 @pytest.mark.parametrize(
