@@ -24,12 +24,12 @@ def client_machine(
             return SmtpClient(credentials, starttls=starttls, client_name=client_name)
 
 
-def server_machine(protocol: Protocol, *, starttls: bool) -> ServerMachine:
-    """Us as the server of a mail client. SMTP has none: relay.smtp_frontend is its server side."""
+def server_machine(protocol: Protocol, *, starttls: bool, is_tls: bool = False) -> ServerMachine:
+    """Us as the server of a mail client; see the machines. SMTP has none: relay.smtp_frontend is its server side."""
     match protocol:
         case Protocol.IMAP:
-            return ImapServer(starttls=starttls)
+            return ImapServer(starttls=starttls, is_tls=is_tls)
         case Protocol.POP3:
-            return Pop3Server(starttls=starttls)
+            return Pop3Server(starttls=starttls, is_tls=is_tls)
         case Protocol.SMTP:
             raise ValueError("the SMTP side of a mail client is relay.smtp_frontend")

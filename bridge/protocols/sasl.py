@@ -15,6 +15,10 @@ from bridge.secret import Secret
 MECHANISMS = ("PLAIN", "LOGIN")
 """What we take from mail clients."""
 
+IN_CLEAR = ("LOGIN",)
+"""What IMAP and POP3 announce without TLS. c-client, which PHP reads mail with, calls an announced PLAIN a security
+problem there; the login succeeds, but some programs take any warning of its for an error. Everybody knows LOGIN."""
+
 LOGIN_CHALLENGES = (b"Username:", b"Password:")
 """The only two that all clients understand (MS-XLOGIN); others decide by what the words are."""
 

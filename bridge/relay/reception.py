@@ -34,7 +34,8 @@ class Reception:
             context = starttls() if starttls is not None else None
             if protocol is Protocol.SMTP:
                 return SmtpFrontend(client, extensions=self._extensions, context=context)
-            return MachineFrontend(client, server_machine(protocol, starttls=context is not None), context)
+            machine = server_machine(protocol, starttls=context is not None, is_tls=client.tls is not None)
+            return MachineFrontend(client, machine, context)
 
         async def serve(conn: str, client: Channel) -> None:
             await Session(conn, protocol, client, frontend, self.upstreams[protocol], services).run()

@@ -45,9 +45,11 @@ def port(bridge: Bridge, protocol: str, which: int) -> int:
 def test_implicit_tls(secured: Bridge, authority: Authority) -> None:
     password, context = secured.password(ALICE), authority.client_context()
     with imaplib.IMAP4_SSL("localhost", port(secured, "imap", 0), ssl_context=context, timeout=30) as imap:
+        assert "AUTH=PLAIN" in imap.capabilities
         imap.login(ALICE, password)
         assert imap.select("INBOX")[0] == "OK"
     pop3 = poplib.POP3_SSL("localhost", port(secured, "pop3", 0), context=context, timeout=30)
+    assert pop3.capa()["SASL"] == ["PLAIN", "LOGIN"]
     pop3.user(ALICE)
     pop3.pass_(password)
     pop3.quit()

@@ -149,7 +149,7 @@ def test_commands_pipelined_behind_the_login_reach_the_upstream(bridge: Bridge) 
 def test_the_capabilities_after_the_login_are_the_upstreams(bridge: Bridge) -> None:
     login = bridge.login(BOB)
     with socket.create_connection(("localhost", login.imap), timeout=30) as sock, sock.makefile("rb") as lines:
-        assert b"AUTH=PLAIN" in lines.readline()
+        assert b"AUTH=LOGIN" in lines.readline()
         sock.sendall(f'1 LOGIN {BOB} "{login.password}"\r\n'.encode())
         answer = lines.readline()
         while not answer.startswith(b"1 "):

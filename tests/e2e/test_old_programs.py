@@ -1,15 +1,19 @@
-"""What programs say that follow no standard to the letter, from the greeting to a command behind the login."""
+"""What programs say that follow no standard to the letter, from the greeting to a command behind the login; and PHP."""
 
 from __future__ import annotations
 
 import base64
+import json
 import socket
 from typing import BinaryIO
 
 import pytest
 
+from tests.e2e import clients
 from tests.e2e.bridge import Bridge
-from tests.e2e.conftest import ALICE
+from tests.e2e.conftest import ALICE, World
+from tests.e2e.messages import awkward
+from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
 
@@ -148,3 +152,18 @@ def hear(answers: BinaryIO, answer: bytes) -> None:
         except TimeoutError:
             raise AssertionError(f"{heard} in place of {answer!r}") from None
         assert heard[-1], f"{heard} in place of {answer!r}"
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+def test_php_opens_a_mailbox_and_has_nothing_to_complain_of(bridge: Bridge, world: World, protocol: str) -> None:
+    """What its library warns of in a login that went well is a fatal error to some CRMs, and to others a failure."""
+    needs("php-cli", "php-imap")
+    world.dovecot.deliver(ALICE, awkward("for php"))  # an empty mailbox is a complaint, too
+    login = bridge.login(ALICE)
+    script = f"""<?php
+        $where = '{{localhost:{getattr(login, protocol)}/{protocol}}}INBOX';
+        $mailbox = imap_open($where, '{login.username}', '{login.password}');
+        echo json_encode([$mailbox !== false, imap_errors()]);
+        imap_close($mailbox);
+    """
+    assert json.loads(clients.run(["php"], stdin=script.encode())) == [True, False]

@@ -1,7 +1,7 @@
 """Plays the dialogues of tests/transcripts: whole, byte by byte, and cut at random.
 
 A file's comment lines name the machine: `# machine: imap server`, `# machine: imap client`, either with `starttls`;
-a client with `oauthbearer` shows its token so, else by XOAUTH2.
+a server with `tls` has TLS from the start; a client with `oauthbearer` shows its token so, else by XOAUTH2.
 `C:` is what the mail client (or we, towards an upstream) says, `S:` the server; each ends in CRLF, `C~`/`S~` do not.
 Escapes as in Python. The machine's side is what it must send; the other side is what it is fed. Besides:
 `=> …` is a fact that the machine must report, `<= …` a decision that it is given.
@@ -56,6 +56,7 @@ class Transcript:
     protocol: Protocol
     is_server: bool
     starttls: bool
+    is_tls: bool
     mechanism: Mechanism
     client_name: str
     steps: list[tuple[str, str, int]] = field(default_factory=list)
@@ -71,6 +72,7 @@ def read(path: Path) -> Transcript:
         Protocol(words[0]),
         words[1] == "server",
         "starttls" in words,
+        "tls" in words,
         Mechanism.OAUTHBEARER if "oauthbearer" in words else Mechanism.XOAUTH2,
         names[0] if names else "",
     )
@@ -105,7 +107,7 @@ class Player:
         self.server: ServerMachine | None = None
         self.client: ClientMachine | None = None
         if transcript.is_server:
-            self.server = server_machine(transcript.protocol, starttls=transcript.starttls)
+            self.server = server_machine(transcript.protocol, starttls=transcript.starttls, is_tls=transcript.is_tls)
             self.take(self.server.greet())
         else:
             self.client = client_machine(

@@ -40,7 +40,7 @@ Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 PROTOCOLS = [Protocol.IMAP, Protocol.POP3]
 GREETING = {
-    Protocol.IMAP: b"* OK [CAPABILITY IMAP4rev1 ID SASL-IR AUTH=PLAIN AUTH=LOGIN] mail-bridge ready",
+    Protocol.IMAP: b"* OK [CAPABILITY IMAP4rev1 ID SASL-IR AUTH=LOGIN] mail-bridge ready",
     Protocol.POP3: b"+OK mail-bridge ready",
 }
 LOGIN = {

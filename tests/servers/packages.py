@@ -27,6 +27,8 @@ _SIGNS: Final[dict[str, str]] = {
     "libnet-ssleay-perl": "/usr/lib/*/perl5/*/Net/SSLeay.pm",
     "fetchmail": "fetchmail",
     "curl": "curl",
+    "php-cli": "php",
+    "php-imap": "/usr/lib/php/*/imap.so",
     "passwd": "useradd",
     "haproxy": "haproxy",
     "openssl": "openssl",

@@ -40,10 +40,10 @@ AFTER_LOGIN = re.compile(
 class ImapServer:
     """The IMAP side of a mail client's connection, up to its login; see ServerMachine."""
 
-    def __init__(self, *, starttls: bool = False) -> None:
-        """`starttls`: TLS is offered, and demanded, before a password."""
+    def __init__(self, *, starttls: bool = False, is_tls: bool = False) -> None:
+        """`starttls`: TLS is offered, and demanded, before a password. `is_tls`: it is there from the start."""
         self._starttls = starttls
-        self._is_tls = False
+        self._is_tls = is_tls
         self._buffer = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._is_waiting = False
@@ -254,7 +254,8 @@ class ImapServer:
         """What we do ourselves, until login. LITERAL+ is taken, not offered: Gmail lacks it, and clients remember."""
         if self._needs_tls:
             return "IMAP4rev1 ID STARTTLS LOGINDISABLED"
-        return "IMAP4rev1 ID SASL-IR AUTH=PLAIN AUTH=LOGIN"
+        mechanisms = sasl.MECHANISMS if self._is_tls else sasl.IN_CLEAR
+        return " ".join(["IMAP4rev1 ID SASL-IR", *(f"AUTH={name}" for name in mechanisms)])
 
     def _challenge(self, exchange: sasl.Exchange) -> Send:
         return _line(f"+ {exchange.challenge.decode('ascii')}")

@@ -31,10 +31,10 @@ ELSEWHERE = frozenset(["STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "TOP", "U
 class Pop3Server:
     """The POP3 side of a mail client's connection, up to its login; see ServerMachine."""
 
-    def __init__(self, *, starttls: bool = False) -> None:
-        """`starttls`: TLS is offered (STLS), and demanded, before a password."""
+    def __init__(self, *, starttls: bool = False, is_tls: bool = False) -> None:
+        """`starttls`: TLS (STLS) is offered, and demanded, before a password. `is_tls`: it is there from the start."""
         self._starttls = starttls
-        self._is_tls = False
+        self._is_tls = is_tls
         self._buffer = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._is_waiting = False
@@ -146,7 +146,7 @@ class Pop3Server:
             return [_line("-ERR Start TLS first (STLS)")]
         words = argument.split()
         if not words:  # what clients did before there was CAPA
-            return [_line("\r\n".join(["+OK", *sasl.MECHANISMS, "."]))]
+            return [_line("\r\n".join(["+OK", *self._mechanisms, "."]))]
         mechanism = words[0].upper().decode("ascii", "replace")
         if mechanism not in sasl.MECHANISMS or len(words) > 2:
             return [_line("-ERR Use USER and PASS, or AUTH with PLAIN or LOGIN")]
@@ -187,9 +187,14 @@ class Pop3Server:
         return self._starttls and not self._is_tls
 
     @property
+    def _mechanisms(self) -> tuple[str, ...]:
+        """What is announced; all are taken."""
+        return sasl.MECHANISMS if self._is_tls else sasl.IN_CLEAR
+
+    @property
     def _capabilities(self) -> list[str]:
         """TOP and UIDL are the upstream's, but clients ask before login only; every provider has them."""
-        login = ["STLS"] if self._needs_tls else ["USER", f"SASL {' '.join(sasl.MECHANISMS)}"]
+        login = ["STLS"] if self._needs_tls else ["USER", f"SASL {' '.join(self._mechanisms)}"]
         return [*login, "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE"]
 
     def _challenge(self, exchange: sasl.Exchange) -> Send:
