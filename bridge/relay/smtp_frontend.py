@@ -142,6 +142,8 @@ class SmtpFrontend:
         self._login: Login | None = None
         self._verdict: asyncio.Future[str] | None = None
         self._error: Exception | None = None
+        self._no_mail = b"530 5.7.0 Authentication required\r\n"
+        """The answer to commands of a session that is logged in."""
         self._pipe, self._smtp = self._new_server()
 
     # --- Frontend -----------------------------------------------------------------------------------------------
@@ -174,7 +176,11 @@ class SmtpFrontend:
         assert self._verdict is not None  # noqa: S101  only after login()
         self._login = None
         self._pipe.moved.clear()
-        self._verdict.set_result(refusal_reply(problem))
+        reply = refusal_reply(problem)
+        # Not every program looks at this answer; some show the one to MAIL. It says the same, and "later" if this does.
+        told = f"530 5.7.0{reply.removeprefix('535 5.7.8')}" if reply.startswith("535") else reply
+        self._no_mail = told.encode("ascii") + b"\r\n"
+        self._verdict.set_result(reply)
         async with answering():
             await self._pass_on_reply()
         if isinstance(problem, LimitReached):
@@ -257,7 +263,7 @@ class SmtpFrontend:
         if len(line) > COMMAND_LIMIT and verb != b"AUTH":
             return b"500 5.5.2 Command line too long\r\n"
         if verb in AFTER_LOGIN and (self._context is None or self._is_tls):
-            return b"530 5.7.0 Authentication required\r\n"
+            return self._no_mail
         if verb == b"STARTTLS":
             return self._answer_to_starttls()
         if self._context is not None and not self._is_tls and verb not in IN_CLEAR:

@@ -222,6 +222,27 @@ async def test_each_refusal_has_its_reply_and_the_client_may_try_again(problem: 
         await talk.login(f"AUTH PLAIN {PLAIN}")
 
 
+@pytest.mark.parametrize(
+    ("problem", "reply"),
+    [
+        (errors.LoginRefused("x"), "530 5.7.0 User name or local password is wrong."),
+        (errors.AuthorizationRequired("a@b.c", "http://localhost:3017/sign-in/a@b.c"), "454 4.7.0 a@b.c must sign in"),
+    ],
+)
+async def test_a_program_that_goes_on_after_a_refused_auth_is_told_why_there(
+    problem: errors.BridgeError, reply: str
+) -> None:
+    """Nobody sees the answer that it did not look at; and "later" is not to become a "never" that loses the mail."""
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+        await talk.frontend.refuse(problem)
+        await talk.hear()
+        await talk.login("MAIL FROM:<a@b.c>", "RCPT TO:<a@b.c>", "DATA", f"AUTH PLAIN {PLAIN}")
+        assert [(await talk.hear())[-1].startswith(reply) for _ in range(3)] == [True, True, True]
+
+
 async def test_a_limit_ends_the_connection_with_421() -> None:
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
