@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +26,7 @@ from bridge.advice.said import Said, Translate
 from bridge.clock import Clock, SystemClock
 from bridge.config.console import console_url
 from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of, until_restart
-from bridge.config.endpoints import smtp_endpoints
+from bridge.config.endpoints import endpoints_of
 from bridge.config.in_force import not_in_force, refusal
 from bridge.config.load import LoadedConfig
 from bridge.config.schema import Config
@@ -38,7 +38,7 @@ from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.errors import BridgeError, ConfigError
 from bridge.hooks.delivery import RunProgram, no_programs
 from bridge.hooks.dispatch import Hooks
-from bridge.model import Account, Caller, Ends, TlsMode
+from bridge.model import Account, Caller, Endpoint, Ends, Protocol, TlsMode
 from bridge.notices import ListenerUp, Notice, NoticeBus, Reloaded
 from bridge.oauth.providers import Providers
 from bridge.observe.log_file import path_of
@@ -120,7 +120,8 @@ class App:
         self._bus = NoticeBus()
         self._directory = Directory(loaded.config)
         self._providers = Providers(loaded.config.providers, clock)
-        self._reception = Reception(lambda: smtp_endpoints(self._config))
+        self._found_endpoints: tuple[Config | None, Mapping[Protocol, tuple[Endpoint, ...]]] = None, {}
+        self._reception = Reception(lambda protocol: self._endpoints()[protocol])
 
         vault = Vault(surroundings.store)
         verify = partial(log_in, self._reception.upstreams)
@@ -328,7 +329,15 @@ class App:
     def _manner(self) -> Manner:
         level, style = current()
         file = self._config.log.file or path_of(current_stream())  # the latter where there is no standard error
-        return Manner(level, style, file, smtp_endpoints(self._config))
+        return Manner(level, style, file, self._endpoints())
+
+    def _endpoints(self) -> Mapping[Protocol, tuple[Endpoint, ...]]:
+        """Found once for each configuration: each mail client's greeting asks, and a thousand accounts cost 0.3 ms."""
+        config, found = self._found_endpoints
+        if config is not self._config:
+            found = {protocol: endpoints_of(self._config, protocol) for protocol in Protocol}
+            self._found_endpoints = self._config, found
+        return found
 
     def _serving(self, listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
         """How the mail clients of a port are served: in this process, or by a worker, which makes its own context."""

@@ -53,7 +53,7 @@ class Endpoint:
     ca_file: str | None = None
     """A PEM file to trust instead of the system's certificates."""
     extensions: frozenset[str] | None = None
-    """SMTP only: EHLO lines known of this server (`SIZE 35882577`); None while nothing is known."""
+    """Known of this server: SMTP's EHLO lines (`SIZE 35882577`), IMAP's capabilities behind a login; or None."""
     connections: int | None = None
     """The most that the provider allows at once for one mailbox; None where no limit is known."""
     mechanism: Mechanism = Mechanism.XOAUTH2

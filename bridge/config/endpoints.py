@@ -15,7 +15,7 @@ from bridge.model import Endpoint, Protocol, TlsMode
 def effective_endpoint(provider: ProviderConfig, protocol: Protocol) -> Endpoint | None:
     """The upstream server of this protocol; None where neither preset nor configuration names a host.
 
-    What the preset knows of its own server (EHLO extensions, the limit on connections) is not said of another host.
+    What the preset knows of its own server (what it offers, the limit on connections) is not said of another host.
     """
     preset = provider.servers.get(protocol)
     override = provider.override(protocol) or EndpointOverride()
@@ -43,10 +43,10 @@ def used_endpoints(config: Config, provider: ProviderConfig) -> Mapping[Protocol
     return {protocol: endpoint for protocol, endpoint in known.items() if config.listeners.of(protocol)} or known
 
 
-def smtp_endpoints(config: Config) -> tuple[Endpoint, ...]:
-    """Every SMTP server that some account uses."""
+def endpoints_of(config: Config, protocol: Protocol) -> tuple[Endpoint, ...]:
+    """Every server of this protocol that some account uses."""
     used = dict.fromkeys(account.provider for account in config.accounts)
-    endpoints = (effective_endpoint(config.providers[name], Protocol.SMTP) for name in used)
+    endpoints = (effective_endpoint(config.providers[name], protocol) for name in used)
     return tuple(endpoint for endpoint in endpoints if endpoint is not None)
 
 

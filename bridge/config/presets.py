@@ -17,11 +17,12 @@ GOOGLE_MAIL_SCOPE = "https://mail.google.com/"
 GOOGLE_SCOPES = (GOOGLE_MAIL_SCOPE, "openid", "https://www.googleapis.com/auth/userinfo.email")
 """openid and the address tell who signed in; full URIs, since oauthlib compares what was asked with what it got."""
 
+_IMAP = frozenset({"CHILDREN", "IDLE", "MOVE", "NAMESPACE", "UIDPLUS", "UNSELECT"})
 _COMMON = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "CHUNKING", "SMTPUTF8"})
 
 GOOGLE_SERVERS: Mapping[Protocol, Endpoint] = {
     # 15 for all clients of a mailbox together; the sixteenth is told that its login is wrong.
-    Protocol.IMAP: Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT, connections=15),
+    Protocol.IMAP: Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT, extensions=_IMAP | {"ENABLE"}, connections=15),
     Protocol.POP3: Endpoint("pop.gmail.com", 995, TlsMode.IMPLICIT),
     Protocol.SMTP: Endpoint("smtp.gmail.com", 465, TlsMode.IMPLICIT, extensions=_COMMON | {"SIZE 35882577"}),
 }
@@ -52,7 +53,7 @@ class CloudPreset:
 
 def _exchange(imap: str, pop3: str, smtp: str) -> Mapping[Protocol, Endpoint]:
     return {
-        Protocol.IMAP: Endpoint(imap, 993, TlsMode.IMPLICIT),
+        Protocol.IMAP: Endpoint(imap, 993, TlsMode.IMPLICIT, extensions=_IMAP),
         Protocol.POP3: Endpoint(pop3, 995, TlsMode.IMPLICIT),
         Protocol.SMTP: Endpoint(
             smtp,

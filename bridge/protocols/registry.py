@@ -24,11 +24,13 @@ def client_machine(
             return SmtpClient(credentials, starttls=starttls, client_name=client_name)
 
 
-def server_machine(protocol: Protocol, *, starttls: bool, is_tls: bool = False) -> ServerMachine:
+def server_machine(
+    protocol: Protocol, *, starttls: bool, is_tls: bool = False, promised: tuple[str, ...] = ()
+) -> ServerMachine:
     """Us as the server of a mail client; see the machines. SMTP has none: relay.smtp_frontend is its server side."""
     match protocol:
         case Protocol.IMAP:
-            return ImapServer(starttls=starttls, is_tls=is_tls)
+            return ImapServer(starttls=starttls, is_tls=is_tls, promised=promised)
         case Protocol.POP3:
             return Pop3Server(starttls=starttls, is_tls=is_tls)
         case Protocol.SMTP:

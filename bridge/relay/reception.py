@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from bridge.model import Endpoint, Protocol
+from bridge.protocols.imap.promises import promises
 from bridge.protocols.registry import server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
@@ -19,10 +20,10 @@ from bridge.relay.welcome import Context, Serve
 class Reception:
     """One for each process: its upstreams resume each other's TLS sessions."""
 
-    def __init__(self, smtp_endpoints: Callable[[], Iterable[Endpoint]]) -> None:
-        """`smtp_endpoints`: every SMTP server of the configuration, as it is at the moment."""
+    def __init__(self, endpoints: Callable[[Protocol], Iterable[Endpoint]]) -> None:
+        """`endpoints`: every mail server of a protocol in the configuration, as it is at the moment."""
         dialer, contexts = Dialer(), UpstreamContexts()
-        self._smtp_endpoints = smtp_endpoints
+        self._endpoints = endpoints
         self.upstreams: Mapping[Protocol, Upstream] = {
             protocol: Upstream(protocol, dialer, contexts) for protocol in Protocol
         }
@@ -34,7 +35,10 @@ class Reception:
             context = starttls() if starttls is not None else None
             if protocol is Protocol.SMTP:
                 return SmtpFrontend(client, extensions=self._extensions, context=context)
-            machine = server_machine(protocol, starttls=context is not None, is_tls=client.tls is not None)
+            promised = promises(self._known(protocol)) if protocol is Protocol.IMAP else ()
+            machine = server_machine(
+                protocol, starttls=context is not None, is_tls=client.tls is not None, promised=promised
+            )
             return MachineFrontend(client, machine, context)
 
         async def serve(conn: str, client: Channel) -> None:
@@ -44,4 +48,7 @@ class Reception:
 
     def _extensions(self) -> tuple[str, ...]:
         """The EHLO lines that each SMTP server is known to honour."""
-        return offered_extensions(map(self.upstreams[Protocol.SMTP].learned_extensions, self._smtp_endpoints()))
+        return offered_extensions(self._known(Protocol.SMTP))
+
+    def _known(self, protocol: Protocol) -> Iterable[frozenset[str] | None]:
+        return map(self.upstreams[protocol].learned_extensions, self._endpoints(protocol))

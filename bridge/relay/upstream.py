@@ -127,7 +127,7 @@ class Upstream:
         return endpoint
 
     def learned_extensions(self, endpoint: Endpoint) -> frozenset[str] | None:
-        """SMTP: what this server's last EHLO offered, else what the preset knows, else None."""
+        """SMTP, IMAP: what this server offered to the last login, else what the preset knows, else None."""
         return self._learned.get((endpoint.host, endpoint.port), endpoint.extensions)
 
     async def open(self, account: Account, token: AccessToken, client_name: str = "") -> Opened:

@@ -44,8 +44,8 @@ class Manner:
     log_format: str
     log_file: str
     """Empty for standard error."""
-    smtp: tuple[Endpoint, ...]
-    """Every SMTP server of the configuration: the EHLO reply offers what all of them honour."""
+    endpoints: Mapping[Protocol, tuple[Endpoint, ...]]
+    """Every mail server of the configuration: mail programs are offered what all of a protocol's honour."""
 
 
 class Misunderstood(BridgeError):

@@ -72,11 +72,11 @@ class _Worker:
         self._over: list[str] = []
         """Those that have gone since."""
         self._group = group
-        self._reception = Reception(lambda: self._manner.smtp)
+        self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, ListenerCertificate] = {}
         self._sessions: dict[str, asyncio.Task[None]] = {}
-        self._manner = Manner("info", "text", "", ())
+        self._manner = Manner("info", "text", "", {})
         self._numbers = itertools.count(1)
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._stopping = Stopping()

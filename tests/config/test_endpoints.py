@@ -48,7 +48,7 @@ def test_a_preset_knows_the_server_and_its_limit_on_connections(
     assert found is not None
     assert (found.host, found.port, found.tls) == where
     assert found.connections == connections
-    assert (found.extensions is not None) == (protocol is Protocol.SMTP)
+    assert (found.extensions is not None) == (protocol is not Protocol.POP3)
 
 
 @pytest.mark.parametrize(

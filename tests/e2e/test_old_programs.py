@@ -1,8 +1,9 @@
-"""What programs say that follow no standard to the letter, from the greeting to a command behind the login; and PHP."""
+"""What programs say that follow no standard to the letter, from the greeting to a command behind the login."""
 
 from __future__ import annotations
 
 import base64
+import imaplib
 import json
 import socket
 from typing import BinaryIO
@@ -11,7 +12,7 @@ import pytest
 
 from tests.e2e import clients
 from tests.e2e.bridge import Bridge
-from tests.e2e.conftest import ALICE, World
+from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.messages import awkward
 from tests.servers.packages import needs
 
@@ -167,3 +168,15 @@ def test_php_opens_a_mailbox_and_has_nothing_to_complain_of(bridge: Bridge, worl
         imap_close($mailbox);
     """
     assert json.loads(clients.run(["php"], stdin=script.encode())) == [True, False]
+
+
+def test_pythons_library_knows_before_the_login_what_every_server_has_behind_it(bridge: Bridge) -> None:
+    """It does not look again. Nothing is known of a server before somebody has logged in to it."""
+    for address in (ALICE, BOB):
+        login = bridge.login(address)
+        with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+            session.login(login.username, login.password)
+    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        assert "IDLE" in session.capabilities  # what idle() of Python 3.14 asks for
+        session.login(login.username, login.password)
+        assert session.enable("CONDSTORE")[0] == "OK"

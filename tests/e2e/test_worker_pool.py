@@ -125,7 +125,7 @@ async def serving(desk: Desk, turns: Turns) -> AsyncIterator[tuple[str, int]]:
         return process
 
     services = Services(desk.who, desk.token_for, turns, desk.cap, desk.caller_of, stopping=desk.stopping)
-    pool = Pool(2, start, services, lambda: Manner("info", "text", "", ()), desk.clock)
+    pool = Pool(2, start, services, lambda: Manner("info", "text", "", {}), desk.clock)
     desk.pool = pool
     sock = socket.create_server(("127.0.0.1", 0))
     sock.setblocking(False)

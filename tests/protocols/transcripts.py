@@ -1,7 +1,8 @@
 """Plays the dialogues of tests/transcripts: whole, byte by byte, and cut at random.
 
 A file's comment lines name the machine: `# machine: imap server`, `# machine: imap client`, either with `starttls`;
-a server with `tls` has TLS from the start; a client with `oauthbearer` shows its token so, else by XOAUTH2.
+a server with `tls` has TLS from the start, with `promises=IDLE,MOVE` it names those before a login; a client with
+`oauthbearer` shows its token so, else by XOAUTH2.
 `C:` is what the mail client (or we, towards an upstream) says, `S:` the server; each ends in CRLF, `C~`/`S~` do not.
 Escapes as in Python. The machine's side is what it must send; the other side is what it is fed. Besides:
 `=> …` is a fact that the machine must report, `<= …` a decision that it is given.
@@ -57,6 +58,7 @@ class Transcript:
     is_server: bool
     starttls: bool
     is_tls: bool
+    promised: tuple[str, ...]
     mechanism: Mechanism
     client_name: str
     steps: list[tuple[str, str, int]] = field(default_factory=list)
@@ -67,12 +69,14 @@ def read(path: Path) -> Transcript:
     lines = path.read_text("utf-8").splitlines()
     words = next(line for line in lines if line.startswith("# machine:")).split()[2:]
     names = [word.removeprefix("as=") for word in words if word.startswith("as=")]
+    promised = [word.removeprefix("promises=") for word in words if word.startswith("promises=")]
     transcript = Transcript(
         path.stem,
         Protocol(words[0]),
         words[1] == "server",
         "starttls" in words,
         "tls" in words,
+        tuple(promised[0].split(",")) if promised else (),
         Mechanism.OAUTHBEARER if "oauthbearer" in words else Mechanism.XOAUTH2,
         names[0] if names else "",
     )
@@ -107,7 +111,12 @@ class Player:
         self.server: ServerMachine | None = None
         self.client: ClientMachine | None = None
         if transcript.is_server:
-            self.server = server_machine(transcript.protocol, starttls=transcript.starttls, is_tls=transcript.is_tls)
+            self.server = server_machine(
+                transcript.protocol,
+                starttls=transcript.starttls,
+                is_tls=transcript.is_tls,
+                promised=transcript.promised,
+            )
             self.take(self.server.greet())
         else:
             self.client = client_machine(

@@ -102,7 +102,7 @@ async def never(*_: Any, **__: Any) -> Any:
 
 
 def manner() -> Manner:
-    return Manner("info", "text", "", ())
+    return Manner("info", "text", "", {})
 
 
 @asynccontextmanager

@@ -20,7 +20,10 @@ VALUES = [
     AccessToken(Secret("CANARY-token"), 1.5, 0),
     Port(7, Protocol.POP3, None, "", ""),
     Manner(
-        "debug", "json", "/var/log/mail-bridge.log", (ENDPOINT, Endpoint("smtp.example.com", 587, TlsMode.STARTTLS))
+        "debug",
+        "json",
+        "/var/log/mail-bridge.log",
+        {Protocol.IMAP: (), Protocol.SMTP: (ENDPOINT, Endpoint("smtp.example.com", 587, TlsMode.STARTTLS))},
     ),
 ]
 

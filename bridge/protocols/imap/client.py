@@ -43,6 +43,8 @@ class ImapClient:
     """See ClientMachine."""
 
     def __init__(self, credentials: Credentials, *, starttls: bool) -> None:
+        self.extensions: frozenset[str] = frozenset()
+        """Capabilities of a client that is logged in; complete once Ready was given."""
         self._credentials = credentials
         self._starttls = starttls
         self._is_tls = not starttls
@@ -207,6 +209,7 @@ class ImapClient:
 
     def _ready(self) -> list[Event]:
         self._wait = _Wait.NOTHING
+        self.extensions = frozenset(word.decode("ascii", "replace") for word in self._capabilities or ())
         return [Ready(self._buffer.leftover(), self._accepted, bytes(self._untagged))]
 
     def _refused(self, kind: RefusalKind, text: str, unless_token: RefusalKind | None = None) -> list[Event]:

@@ -40,10 +40,12 @@ AFTER_LOGIN = re.compile(
 class ImapServer:
     """The IMAP side of a mail client's connection, up to its login; see ServerMachine."""
 
-    def __init__(self, *, starttls: bool = False, is_tls: bool = False) -> None:
-        """`starttls`: TLS is offered, and demanded, before a password. `is_tls`: it is there from the start."""
+    def __init__(self, *, starttls: bool = False, is_tls: bool = False, promised: tuple[str, ...] = ()) -> None:
+        """`starttls`: TLS is offered, and demanded, before a password. `is_tls`: it is there from the start.
+        `promised`: capabilities that whoever logs in will find."""
         self._starttls = starttls
         self._is_tls = is_tls
+        self._promised = promised
         self._buffer = ClientLines(LINE_LIMIT)
         self._commands = 0
         self._is_waiting = False
@@ -251,11 +253,12 @@ class ImapServer:
 
     @property
     def _capabilities(self) -> str:
-        """What we do ourselves, until login. LITERAL+ is taken, not offered: Gmail lacks it, and clients remember."""
+        """What we do ourselves, until login, and what is promised. LITERAL+ is taken, not offered: Gmail lacks it, and
+        clients remember."""
         if self._needs_tls:
             return "IMAP4rev1 ID STARTTLS LOGINDISABLED"
         mechanisms = sasl.MECHANISMS if self._is_tls else sasl.IN_CLEAR
-        return " ".join(["IMAP4rev1 ID SASL-IR", *(f"AUTH={name}" for name in mechanisms)])
+        return " ".join(["IMAP4rev1 ID SASL-IR", *(f"AUTH={name}" for name in mechanisms), *self._promised])
 
     def _challenge(self, exchange: sasl.Exchange) -> Send:
         return _line(f"+ {exchange.challenge.decode('ascii')}")

@@ -1,0 +1,20 @@
+"""Which capabilities our greeting may name for the upstreams."""
+
+from __future__ import annotations
+
+from bridge.protocols.imap.promises import promises
+
+GMAIL = frozenset({"IMAP4REV1", "IDLE", "ENABLE", "MOVE", "X-GM-EXT-1", "LITERAL-"})
+EXCHANGE = frozenset({"IMAP4REV1", "IDLE", "MOVE", "LITERAL+", "LOGINDISABLED", "AUTH=XOAUTH2"})
+YAHOO = frozenset({"IMAP4REV1", "MOVE", "LITERAL+"})
+
+
+def test_what_every_upstream_has_and_programs_look_for() -> None:
+    assert promises([GMAIL]) == ("ENABLE", "IDLE", "MOVE")
+    assert promises([GMAIL, EXCHANGE]) == ("IDLE", "MOVE")
+    assert promises([GMAIL, YAHOO, EXCHANGE]) == ("MOVE",)
+
+
+def test_of_an_unknown_upstream_nothing_is_promised() -> None:
+    assert promises([GMAIL, None]) == ()
+    assert promises([]) == ()
