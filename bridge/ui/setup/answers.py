@@ -15,6 +15,7 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config import sentences
 from bridge.config.importers.yaml_text import Scalar, Value
+from bridge.config.microsoft import GUID
 from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import AccountConfig
@@ -118,7 +119,6 @@ class Answers:
 
 
 _GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
-_GUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def setting_problem(settings: Mapping[str, Value], key: str) -> str:
@@ -138,7 +138,7 @@ def _client_id_problem(kind: Value, client_id: str) -> str:
     """What both providers' ids look like, and what is copied in their place: a project's number, a secret's Value."""
     if kind == "google" and not _GOOGLE_ID.fullmatch(client_id):
         return say("a client ID of Google looks like 1234-abcd.apps.googleusercontent.com")
-    if kind == "microsoft" and not _GUID.fullmatch(client_id):
+    if kind == "microsoft" and not GUID.fullmatch(client_id):
         return say("the Application (client) ID is a GUID, such as 11111111-2222-3333-4444-555555555555")
     return ""
 
@@ -149,7 +149,7 @@ def secret_problem(choice: Choice, secret: str) -> str:
         return wrong.told(say)
     if " " in secret:
         return say("a client secret is one word, without spaces")
-    if choice.kind == "microsoft" and _GUID.fullmatch(secret):
+    if choice.kind == "microsoft" and GUID.fullmatch(secret):
         return say("this is the Secret ID; copy the Value of the secret, which Microsoft shows only when it is made")
     return ""
 
