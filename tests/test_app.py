@@ -209,9 +209,10 @@ async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
     async with running() as it:
         await it.sign_in(ALICE)
         password = await it.password(ALICE)
-        await it.app.control.forget(ALICE)
+        assert (await it.app.control.forget(ALICE)).was_signed_in
         with pytest.raises(imaplib.IMAP4.error, match="must sign in"):
             await it.imap(ALICE, password, lambda session: session.noop())
+        assert not (await it.app.control.forget(ALICE)).was_signed_in
 
 
 @pytest.mark.parametrize("address", ["nobody@example.com", "", "*@example.com", "alice@example.com\r\nX"])

@@ -93,6 +93,8 @@ class SignOut:
     """Of each grant that may still be good at its provider: why, and where a person can end it."""
     was_left: bool = False
     """It was a Leftover: all that was stored of the address is removed."""
+    was_signed_in: bool = True
+    """False if there was nothing to remove: a typing error, below a pattern, is an address without a sign-in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,9 @@ class Desk:
         account = self._account(address)
         self._authorizations.cancel(account.address)
         self._flights.forget(account)
-        return SignOut(await self._tokens.forget(account))
+        is_stored = account.address in await self._vault.addresses()
+        was_signed_in = is_stored or (await self._tokens.standing(account)).is_signed_in  # or waits to be saved
+        return SignOut(await self._tokens.forget(account), was_signed_in=was_signed_in)
 
     async def _left(self, address: str) -> str:
         """As it is stored, if it is a leftover's; an alias of somebody else's account may be one."""

@@ -15,9 +15,10 @@ def what_is_left(left: Leftover) -> str:
 
 def removed(address: str, done: SignOut) -> str:
     """One sentence; what may go on at the provider is told beside it."""
-    sentence = (
-        say("{address} is in no account of the configuration. All that was stored of it is removed.")
-        if done.was_left
-        else say("The sign-in of {address} is removed.")
-    )
+    if done.was_left:
+        sentence = say("{address} is in no account of the configuration. All that was stored of it is removed.")
+    elif done.was_signed_in:
+        sentence = say("The sign-in of {address} is removed.")
+    else:
+        sentence = say("Nobody was signed in for {address}: there was nothing to remove.")
     return sentence.format(address=address)
