@@ -90,6 +90,11 @@ async def test_an_answer_works_once(browser: Browser, control: FakeControl) -> N
     assert control.states[ALICE] is AccountState.READY
 
 
+async def test_who_comes_back_to_a_bridge_that_was_restarted_is_told_that_this_may_be_why(browser: Browser) -> None:
+    text = await browser.text("/?code=CANARY-c&state=of-the-bridge-before")
+    assert "was not started here, or mail-bridge was restarted meanwhile. Nothing has changed." in text
+
+
 async def test_a_page_that_is_reloaded_while_the_sign_in_is_completed_gets_its_result(
     browser: Browser, control: FakeControl
 ) -> None:
