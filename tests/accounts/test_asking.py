@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bridge.accounts import asking
 from bridge.accounts.asking import Asks
 from bridge.model import Caller
@@ -94,3 +96,25 @@ def test_of_callers_who_are_not_known_everybody_is_told() -> None:
     for number in range(asking.NEWS + 1):
         asks.note(made_up(number), Caller(unknown="not told"), PASSWORD)
         assert asks.is_news(made_up(number))
+
+
+def test_of_what_is_over_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other machines, and addresses below a pattern, are without number."""
+    monkeypatch.setattr(asking, "ADDRESSES", 3)
+    clock = ManualClock()
+    asks = Asks(clock)
+    for number in range(10):
+        asks.note(made_up(number), Caller(host=f"192.0.2.{number}"), PASSWORD)
+        assert asks.is_news(made_up(number))
+    assert [len(table) for table in (asks._asks, asks._told, asks._news)] == [3, 3, 3]
+    clock.advance(asking.LIFE)
+    assert asks.of(made_up(9)) == []
+    assert [len(table) for table in (asks._asks, asks._told)] == [2, 2]
+
+
+def test_whose_wish_was_answered_is_told_anew_of_the_next_one() -> None:
+    asks = Asks(ManualClock())
+    for _ in range(2):
+        asks.note(MINE, ALICE, PASSWORD)
+        assert asks.is_news(MINE)
+        asks.forget(MINE)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+import pytest
+
+from bridge.accounts import concerned as module
 from bridge.accounts.concerned import ADDRESSES, KEPT, USERS, Concerned
 from bridge.model import Account, Caller, Concern, Ends
 from tests.clocks import ManualClock
@@ -133,3 +136,18 @@ async def test_who_asks_again_while_we_look_is_not_forgotten() -> None:
         go_on.set()
     office.concerned.note(ONE, BOB, "crm")
     assert list(office.concerned._wanted[ONE]) == [ALICE, BOB]
+
+
+async def test_the_latest_users_are_remembered_and_those_who_wait_for_nothing_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "USERS", 2)
+    office = Office()
+    for user in (ONE, OTHER, ONE, "1002"):
+        office.concerned.note(user, ALICE, "crm")
+    assert [await office.addresses(user) for user in (ONE, OTHER, "1002")] == [[ALICE], [], [ALICE]]
+    office.states[ALICE] = None
+    assert await office.addresses("1002") == []
+    office.concerned.note(OTHER, BOB, "crm")
+    assert await office.addresses(OTHER) == [BOB]
+    assert list(office.concerned._wanted) == [ONE, OTHER]

@@ -104,6 +104,14 @@ def test_what_is_no_plain_address_of_the_domain_finds_nobody(username: str) -> N
     assert directory().find(username) is None
 
 
+def test_a_name_below_a_pattern_has_at_most_64_octets_and_no_user_name_more_than_320_characters() -> None:
+    assert directory().find("b" * 64 + "@contoso.com") is not None
+    assert directory().find("b" * 65 + "@contoso.com") is None
+    assert directory().find("é" * 33 + "@contoso.com") is None, "octets"
+    assert directory().find("bob@contoso.com".ljust(320)) is not None
+    assert directory().find("bob@contoso.com".ljust(321)) is None
+
+
 def test_a_shared_mailbox_is_opened_by_whoever_signs_in_for_it() -> None:
     shared, own = directory().find("sales@contoso.com"), directory().find("bob@contoso.com")
     alias = directory().find("boss@contoso.com")

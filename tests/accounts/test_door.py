@@ -133,6 +133,7 @@ async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_wh
 async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which happens for an account alone: the one of all names that mean none is in memory."""
     house, judge = House(), LocalPasswords.judge
+    house.clock.advance(BEAT / 3)  # it counts from the login on, not from some beat of the clock
 
     async def slow(passwords: LocalPasswords, address: str | None, password: Secret[bytes]) -> Verdict:
         house.clock.advance(0.0002 if address is None else 0.0015)
@@ -215,6 +216,8 @@ async def test_who_cannot_be_looked_up_just_now_is_told_later_and_is_counted_all
         ("alice", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
         ("office\\alice", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
         ("OTHER\\alice", Caller("OFFICE\\Alice", "S-1-5-21-1"), False),
+        ("OFFICE\\ALICE", Caller("office\\alice", "S-1-5-21-1"), True),
+        ("S-1-5-21-1", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
         ("s-1-5-21-1", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
         ("same", Caller("OFFICE\\Alice", "S-1-5-21-1"), True),
         ("alice", Caller("", "1000"), False),
@@ -291,6 +294,17 @@ async def test_a_colleague_who_came_first_is_named_and_is_not_let_in(open_house:
     for address in (ADDRESS, NOBODY):
         with pytest.raises(LoginRefused):
             await open_house.pages.keep(address, wishes[1].name)
+
+
+async def test_the_one_that_is_kept_is_the_one_that_was_named_and_not_the_latest(open_house: House) -> None:
+    await open_house.refused(OWN, caller=ALICE)
+    await open_house.refused(COLLEAGUES, caller=BOB)
+    (own,) = [wish for wish in await open_house.pages.wishes(ADDRESS, None) if wish.user == "alice"]
+    with pytest.raises(LoginRefused, match="too long ago"):
+        await open_house.pages.keep(ADDRESS, own.name + "x")
+    await open_house.pages.keep(ADDRESS, own.name)
+    assert await open_house.log_in(OWN, caller=ALICE) is open_house.account
+    assert isinstance(await open_house.refused(COLLEAGUES, caller=BOB), LoginRefused)
 
 
 async def test_a_kept_password_can_be_guessed_and_is_bounded_like_a_chosen_one(open_house: House) -> None:

@@ -228,6 +228,37 @@ async def test_made_up_names_make_no_second_record_of_a_name(names: int, monkeyp
     assert await guessed(guesses, ALICE, NAME) == 1
 
 
+async def test_names_that_are_forgotten_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever has once got many names wrong shared twenty guesses among all others, for ever."""
+    monkeypatch.setattr(module, "NAMES", 2)
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for number in range(3):
+        await tried(guesses, clock, ALICE, f"nobody-{number}@example.com", wrong(0))
+    clock.advance(GUESS_EVERY)
+    for name in (NAME, "bob@example.com"):
+        assert await guessed(guesses, ALICE, name) == GUESSES
+
+
+async def test_the_caller_who_is_forgotten_is_the_one_who_has_tried_nothing_for_longest(small: None) -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    assert await guessed(guesses, ALICE, NAME) == GUESSES
+    for number in range(2 * module.CALLERS):
+        await tried(guesses, clock, f"user {number}", NAME, wrong(0))
+        with pytest.raises(LimitReached):
+            await tried(guesses, clock, ALICE, NAME, wrong(100 + number))
+    assert not guesses.may_try(ALICE, NAME, RIGHT)
+
+
+def test_a_password_that_is_shown_again_is_not_the_next_to_be_forgotten(small: None) -> None:
+    guesses = Guesses(ManualClock())
+    for number in range(2 * module.SHOWN):
+        guesses.right(ALICE, NAME, RIGHT)
+        guesses.right(f"user {number}", NAME, RIGHT)
+    assert {caller for caller, _ in guesses._shown} == {ALICE, *(f"user {n}" for n in range(9, 16))}
+
+
 async def test_a_network_of_ipv6_addresses_is_one_caller() -> None:
     clock = ManualClock()
     guesses = Guesses(clock)

@@ -229,6 +229,31 @@ async def test_setting_the_same_password_again_changes_nothing(passwords: LocalP
     assert await passwords.check(ALICE, typed(CHOSEN))
 
 
+async def test_going_back_and_forth_between_two_passwords_ends_none_that_still_works(passwords: LocalPasswords) -> None:
+    first = await passwords.current(ALICE)
+    for _ in range(PREVIOUS_KEPT):
+        await passwords.set(ALICE, Secret(CHOSEN))
+        await passwords.set(ALICE, Secret(CHOSEN))
+        await passwords.set(ALICE, Secret(CHOSEN + "!"))
+    assert await passwords.check(ALICE, typed(first))
+    assert await passwords.check(ALICE, typed(CHOSEN))
+
+
+async def test_an_address_is_the_same_account_however_it_is_written(passwords: LocalPasswords) -> None:
+    mixed = "Alice@Example.COM"
+    await passwords.keep(mixed, Kept.of(typed(CHOSEN)))
+    assert await passwords.is_known(ALICE)
+    assert await passwords.is_known(mixed)
+    assert not await passwords.keep(ALICE, Kept.of(typed("CANARY of somebody else")))
+    new = await passwords.rotate(mixed)
+    assert await passwords.current(ALICE) == await passwords.current(mixed) == new
+    await passwords.set(mixed, Secret(CHOSEN + "!"))
+    assert await passwords.check(ALICE, typed(CHOSEN + "!"))
+    assert await passwords.addresses() == [ALICE]
+    await passwords.remove(mixed)
+    assert not await passwords.is_known(ALICE)
+
+
 async def test_an_old_password_can_become_the_current_one_again(passwords: LocalPasswords, clock: ManualClock) -> None:
     await passwords.set(ALICE, Secret(CHOSEN))
     other = await passwords.rotate(ALICE)
@@ -528,6 +553,20 @@ async def test_a_damaged_record_is_replaced_by_a_new_password_and_its_error_says
         else:
             with pytest.raises(StoreCorrupt):
                 await passwords.rotate(ALICE)
+
+
+async def test_a_damaged_record_can_be_removed_and_one_of_a_newer_mail_bridge_is_left(
+    store: Outage, clock: ManualClock
+) -> None:
+    passwords, key = LocalPasswords(SealedStore(store, Secret(bytes(KEY_BYTES))), clock), "password/" + ALICE
+    await passwords.current("bob@example.com")  # whose record tells that the store has this key
+    await store.put(key, b"\x01damaged", expected=NEW)
+    await passwords.remove(ALICE)
+    assert await store.get(key) is None
+    await store.put(key, b"\x02 of a newer one", expected=NEW)
+    with pytest.raises(StoreCorrupt):
+        await passwords.remove(ALICE)
+    assert await store.get(key) is not None
 
 
 async def test_an_older_mail_bridge_can_read_what_holds_no_hash(passwords: LocalPasswords, store: Outage) -> None:

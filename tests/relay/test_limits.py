@@ -26,6 +26,28 @@ def test_a_full_cap_refuses_and_a_freed_place_is_good_again() -> None:
     assert cap.count == 0
 
 
+def test_who_gives_one_place_back_still_has_the_others() -> None:
+    """And who has given all back is not remembered: other machines are without number."""
+    cap = ConnectionCap(most=20, share=3)
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(cap.place()).give_to("user 1000")
+        with cap.place() as other:
+            other.give_to("user 1001")
+        for _ in range(2):
+            with pytest.raises(LimitReached), cap.place() as fourth:
+                fourth.give_to("user 1000")
+    assert not cap._by_caller
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(cap.place()).give_to("user 1000")
+        with cap.place() as third:
+            third.give_to("user 1000")
+        stack.enter_context(cap.place()).give_to("user 1000")
+        with pytest.raises(LimitReached), cap.place() as fourth:
+            fourth.give_to("user 1000")
+
+
 @pytest.mark.parametrize(("descriptors", "places"), [(None, 1000), (1_000_000, 1000), (1024, 256)])
 def test_the_console_leaves_descriptors_for_mail(descriptors: int | None, places: int) -> None:
     cap = console_cap(descriptors)
