@@ -278,6 +278,44 @@ async def test_without_a_descriptor_a_name_cannot_be_asked_for_just_now(loopback
 
 
 @on_linux
+async def test_a_connection_that_nobody_holds_is_nobodys_at_once_too() -> None:
+    class Closed(Told):
+        def owner_now(self, ends: Ends) -> Owner | None:
+            return None
+
+    callers = Callers(Closed())
+    assert callers.at_once(ENDS) is None
+    assert (await callers.of(ENDS)).unknown == NOT_TOLD
+    assert await callers.program(ENDS) == ""
+
+
+async def test_the_program_of_another_machine_is_not_asked_for() -> None:
+    system = Told()
+    system.now = Owner("1000", 7)
+    assert await Callers(system).program(Ends(("192.0.2.1", 50000), ("192.0.2.2", 1143))) == ""
+    assert await Callers(None).program(ENDS) == ""
+
+
+async def test_so_many_names_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's containers may have 65,536 numbers."""
+    monkeypatch.setattr(callers, "NAMES", 2)
+    system, seconds = Told(), [0.0]
+    system.names = {"1000": "alice", "1001": "bob", "1002": "carol"}
+    asked = Callers(system, lambda: seconds[0])
+
+    async def ask(user_id: str) -> None:
+        system.now = Owner(user_id)
+        await asked.of(ENDS)
+
+    await ask("1000")
+    await ask("1001")
+    seconds[0] = NAME_SECONDS
+    for user_id in ("1000", "1002", "1000", "1002", "1001"):
+        await ask(user_id)
+    assert system.asked == ["1000", "1001", "1000", "1002", "1001"]
+    assert len(asked._names) == 2
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
 async def test_without_a_descriptor_another_address_of_this_machine_is_not_another_machines(
     family: socket.AddressFamily,
@@ -322,6 +360,26 @@ def test_a_kernel_that_knows_of_no_connection_is_not_asked_about_each(loopback: 
 def test_without_a_descriptor_whose_numbers_these_are_is_not_known_just_now() -> None:
     with out_of_descriptors(), pytest.raises(NotDone, match=os.strerror(errno.EMFILE)):
         Linux().main_user("100000")
+
+
+@on_linux
+def test_tables_that_this_kernel_does_not_have_are_no_want_of_anything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else nobody would be let in where IPv6 is off, or where no containers are set up: "later", for ever."""
+    monkeypatch.setattr(callers_linux, "PROC", tmp_path)
+    monkeypatch.setattr(callers_linux, "SUBORDINATES", tmp_path / "subuid")
+    assert Linux().owner(ENDS) is None
+    assert Linux().main_user("100007") == "100007"
+
+
+@pytest.mark.parametrize(("state", "owner"), [("01", Owner("1000", 4711)), ("08", Owner("1000", 4711)), ("02", None)])
+def test_an_attempt_to_connect_is_not_the_connection(state: str, owner: Owner | None) -> None:
+    """With the same ports, by another program."""
+    line = (
+        f"0: 0100007F:9C41 0100007F:0477 {state} 00000000:00000000 00:00000000 00000000  1000  0 4711 1 0 20 4 30 10 -1"
+    )
+    assert callers_linux.find_in_table(f"  sl  local_address\n   {line}\n".encode(), ENDS) == owner
 
 
 async def test_who_is_not_known_says_why() -> None:

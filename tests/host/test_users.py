@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.host import users
+from bridge.host.callers import own_user_id
 from bridge.host.machine import has_user
 from bridge.threads import NotDone
 from tests.host.limits import out_of_descriptors
@@ -121,3 +122,18 @@ def test_all_parts_of_the_directory_are_loaded_before_a_descriptor_may_be_missin
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
     assert there <= set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("effective", "sudo", "expected"),
+    [(0, "1000", "1000"), (0, "", "0"), (0, None, "0"), (1001, "1000", "1001"), (1001, None, "1001")],
+)
+def test_who_has_started_us_by_sudo_too(
+    monkeypatch: pytest.MonkeyPatch, effective: int, sudo: str | None, expected: str
+) -> None:
+    """Whose environment says so without being root is not believed."""
+    monkeypatch.setattr(os, "geteuid", lambda: effective)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    if sudo is not None:
+        monkeypatch.setenv("SUDO_UID", sudo)
+    assert own_user_id() == expected
