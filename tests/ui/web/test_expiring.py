@@ -63,3 +63,20 @@ def test_each_entry_ends_by_itself() -> None:
     assert (kept.get("one"), kept.get("two")) == ("again", "second")
     clock.advance(30)
     assert (kept.get("one"), kept.take("two")) == (None, None)
+
+
+def test_what_is_kept_anew_lets_nothing_older_live_longer() -> None:
+    clock = HandClock()
+    kept: Expiring[str] = Expiring(clock, limit=5, life=60.0)
+    for key in ("one", "two"):
+        kept.add(key, "first")
+    clock.advance(30)
+    kept.add("one", "again")
+    clock.advance(30)
+    assert (kept.get("two"), kept.get("one")) == (None, "again")
+
+
+def test_what_was_taken_is_gone() -> None:
+    kept: Expiring[str] = Expiring(HandClock(), limit=5, life=60.0)
+    kept.add("one", "first")
+    assert [kept.take("one"), kept.take("one"), kept.get("one")] == ["first", None, None]

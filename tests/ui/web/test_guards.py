@@ -1,0 +1,170 @@
+"""Whose browser it is: sessions, links and connections by OS user; forms and cookies of one console."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from yarl import URL
+
+from bridge.model import Ends
+from bridge.relay.limits import ConnectionCap
+from bridge.secret import Secret
+from bridge.ui.web import guards
+from bridge.ui.web.mine import NoUser
+from bridge.ui.web.server import Console
+from tests.fakes_control import FakeControl
+from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
+
+ALICE, BOB = "alice@example.com", "bob@example.com"
+ME, COLLEAGUE, ROOT, NOT_TOLD = "1000", "1001", "0", ""
+
+
+class Users(NoUser):
+    """Each connection is that of `user`, as of its beginning."""
+
+    user = ME
+
+    async def user_of(self, ends: Ends | None) -> str:
+        return self.user
+
+
+@pytest.fixture
+def users() -> Users:
+    return Users()
+
+
+@pytest.fixture
+async def browser(control: FakeControl, users: Users) -> AsyncIterator[Browser]:
+    async with serving(control, attendants=users) as browser:
+        yield browser
+
+
+async def sees_all(port: int, cookies: dict[str, str]) -> bool:
+    """Whether the list of accounts is for a new browser with these cookies."""
+    async with browsing(port) as browser:
+        browser.session.cookie_jar.update_cookies(cookies, URL(browser.base))
+        return BOB in await browser.text("/")
+
+
+def cookies_of(browser: Browser) -> dict[str, str]:
+    return {cookie.key: cookie.value for cookie in browser.session.cookie_jar}
+
+
+@pytest.mark.parametrize(
+    ("opener", "insiders"), [(ME, [ME, ROOT]), (ROOT, [ROOT]), (NOT_TOLD, [ME, COLLEAGUE, ROOT, NOT_TOLD])]
+)
+async def test_a_session_is_for_browsers_of_the_user_who_has_opened_it(
+    browser: Browser, users: Users, opener: str, insiders: list[str]
+) -> None:
+    users.user = opener
+    await browser.as_administrator()
+    (name,) = cookies = cookies_of(browser)
+    for users.user in (ME, COLLEAGUE, ROOT, NOT_TOLD):
+        assert await sees_all(browser.port, cookies) is (users.user in insiders)
+        assert not await sees_all(browser.port, {name: "x" * 43}), "there is no such session"
+        assert not await sees_all(browser.port, {})
+
+
+async def test_a_ticket_works_once_and_for_its_user(browser: Browser, users: Users) -> None:
+    async with browser.post("/api/console-ticket", json={}, headers={"Authorization": f"Bearer {TOKEN}"}) as response:
+        ticket = (await response.json())["ticket"]
+    for users.user, opens in ((COLLEAGUE, False), (NOT_TOLD, False), (ME, True), (ME, False)):
+        async with browsing(browser.port) as another:
+            await another.text(f"/admin/{ticket}")
+            assert (BOB in await another.text("/")) is opens
+
+
+async def test_a_form_is_compared_in_constant_time_and_is_for_its_user_and_browser(
+    browser: Browser, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, real = [], hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    path = f"/sign-in/{ALICE}"
+    async with browser.post(path, data={"form": "0" * 64}, headers={"Origin": "null"}) as response:
+        assert response.status == 403
+    assert compared == [b"0" * 64]
+    assert (await browser.press(path))[0] == 200
+    users.user = COLLEAGUE
+    async with browsing(browser.port) as another:
+        await another.text(path)
+        another.session.cookie_jar.update_cookies(cookies_of(browser), URL(another.base))
+        field = (await browser.text(path)).partition('name="form" value="')[2][:64]
+        async with another.post(path, data={"form": field}, headers={"Origin": "null"}) as response:
+            assert response.status == 403
+
+
+async def test_cookies_name_the_port_and_are_out_of_reach(browser: Browser) -> None:
+    """Of localhost they go to every port. A link in a mail may lead to the sign-in page, and to no administrator's."""
+    set_cookies = []
+    for path in (f"/sign-in/{ALICE}", f"/admin/{TOKEN}"):
+        async with browser.get(path, allow_redirects=False) as response:
+            set_cookies.append(response.headers["Set-Cookie"])
+    for kind, said, policy in zip(("form", "admin"), set_cookies, ("Lax", "Strict"), strict=True):
+        assert said.startswith(f"mail_bridge_{kind}_{browser.port}=")
+        assert f"SameSite={policy}" in said
+        assert "HttpOnly" in said
+
+
+async def test_a_form_that_does_not_arrive_is_waited_for_only_so_long(
+    browser: Browser, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert guards.BODY_SECONDS == 10
+    monkeypatch.setattr(guards, "BODY_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+    writer.write(
+        f"POST / HTTP/1.1\r\nHost: localhost:{browser.port}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        "Content-Length: 100\r\n\r\ncode=c&state=".encode()
+    )
+    assert (await reader.readline()).split()[1] == b"404"
+    writer.close()
+    await writer.wait_closed()
+    assert control.completions == []
+
+
+async def test_one_user_has_half_of_the_places_and_a_share(control: FakeControl, users: Users) -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    console = Console(
+        control,
+        admin_token=Secret(TOKEN),
+        places=ConnectionCap(6, share=1),
+        hosts=frozenset({f"127.0.0.1:{port}"}),
+        attendants=users,
+    )
+    async with console.serving([sock]), AsyncExitStack() as held:
+        for users.user, gets_in in (
+            *[(ME, True)] * 4,
+            *[(ME, False)] * 2,
+            (COLLEAGUE, True),
+            (COLLEAGUE, False),
+            (NOT_TOLD, True),
+            (NOT_TOLD, False),
+        ):
+            assert await held.enter_async_context(connected(port)) is gets_in
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[bool]:
+    """A connection that stays. Yields: whether it is answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        status = b""
+        with contextlib.suppress(ConnectionError):
+            writer.write(f"GET /style.css HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            status = await reader.readline()
+        yield status.endswith(b" 200 OK\r\n")
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
