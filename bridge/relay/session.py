@@ -12,7 +12,7 @@ from bridge.errors import AuthorizationRequired, BridgeError, BridgeStops, Limit
 from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
 from bridge.relay.channel import Channel
-from bridge.relay.frontend import Frontend
+from bridge.relay.frontend import Frontend, answering
 from bridge.relay.limits import Budget, Cap
 from bridge.relay.splice import splice
 from bridge.relay.stopping import Stopping
@@ -22,6 +22,12 @@ from bridge.relay.welcome import Serve, caller_at, nobody_knows
 
 LOGINS_PER_CONNECTION = 5
 """Refused logins before the client is sent away; a CRM with a wrong password reconnects by itself."""
+
+_TOO_MANY = {
+    Protocol.IMAP: b"* BYE Too many refused logins\r\n",
+    Protocol.SMTP: b"421 4.7.0 Too many refused logins\r\n",
+}
+"""Behind the last answer, before the end: RFC 9051 section 3.4, RFC 5321 section 3.8. POP3 knows answers only."""
 
 LAST_WORDS_SECONDS = 0.5
 """For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
@@ -148,6 +154,8 @@ class Session:
                 for _ in range(LOGINS_PER_CONNECTION):
                     if await self._serve_once(frontend, unauthenticated):
                         return
+                async with answering():
+                    await self._client.send(_TOO_MANY.get(self._protocol, b""))
                 raise PeerGone("too many refused logins")
         except PeerGone as gone:
             event("session.closed", conn=self._conn, reason=str(gone))
