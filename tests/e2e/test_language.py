@@ -135,8 +135,8 @@ def test_a_certificate_that_cannot_be_made_or_read_is_told_in_french(bridge: Bri
     place.write_text("")
     unusable = "où mail-bridge garde le certificat de ses ports, ne peut pas être utilisé"
     why = f"{place}, {unusable}\u00a0: un élément du chemin n’est pas un dossier"
-    for command in ("certificate", "run"):
-        assert bridge.run(command, code=1).startswith(f"mail-bridge: {why}")
+    assert bridge.run("certificate", code=1).startswith(f"mail-bridge: {why}")
+    assert bridge.run("run", code=2).startswith(f"mail-bridge ne peut pas démarrer\u00a0: {why}")
     place.unlink()
     bridge.run("certificate")
     (place / "made.pem").write_text("")
