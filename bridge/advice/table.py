@@ -121,8 +121,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "sign_out.unrevoked": (
                 "At its provider this sign-in may go on. The person can end it there, where the account lists the apps "
                 "with access (Google: https://myaccount.google.com/permissions, Microsoft: "
-                "https://myapps.microsoft.com), and so can the administrator of the organization. Why mail-bridge "
-                "cannot: {reason}"
+                "https://myapps.microsoft.com), and so can the administrator of the organization."
             ),
             "oauth.ended": "The provider has ended this sign-in. Sign in again, please.",
             "oauth.no_code": "The provider's answer holds no code. Start the sign-in again.",

@@ -411,4 +411,4 @@ class TokenService:
 
 
 def _unrevoked(reason: Said) -> Diagnosis:
-    return Diagnosis.of("sign_out.unrevoked", reason=reason)
+    return Diagnosis.of("sign_out.unrevoked", reason)

@@ -182,7 +182,7 @@ async def test_what_waits_to_be_saved_over_a_damaged_record_is_revoked_all_the_s
 
 def _reasons(unrevoked: tuple[Diagnosis, ...]) -> list[str]:
     assert {one.key for one in unrevoked} == {"sign_out.unrevoked"}
-    return [str(dict(one.arguments)["reason"]) for one in unrevoked]
+    return [str(one.words) for one in unrevoked]
 
 
 class Overtaken(FailingStore):

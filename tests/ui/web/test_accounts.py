@@ -240,7 +240,7 @@ async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out
     browser: Browser, control: FakeControl
 ) -> None:
     reason = said("the provider {provider} lets no program do that", provider="office365")
-    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason=reason),))
+    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason),))
     for address in (ALICE, CAROL):
         control.states[address] = AccountState.READY
         await browser.as_administrator()
@@ -248,7 +248,7 @@ async def test_a_sign_in_that_may_go_on_at_its_provider_is_told_when_signing_out
         assert (status, path) == (200, f"/accounts/{address}/forget")
         assert f"The sign-in of {address} is removed." in text
         assert "this sign-in may go on. The person can end it there" in text
-        assert "Why mail-bridge cannot: the provider office365 lets no program do that" in text
+        assert "organization. (the provider office365 lets no program do that)" in text
         assert (f'href="/accounts/{address}"' in text) is (address == ALICE), "a page that is there"
 
 
@@ -275,12 +275,12 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     assert "please open it again" in text
     assert len(control.leftovers) == 2
     await browser.as_administrator()
-    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason=said("timed out")),), was_left=True)
+    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", said("timed out")),), was_left=True)
     form = await form_of(browser, f"{page}/forget")
     status, _, text = await press(browser, "forget", page=page, form=form)
     assert status == 200
     assert f"{left} is in no account of the configuration. All that was stored of it is removed." in text
-    assert "Why mail-bridge cannot: timed out" in text
+    assert "organization. (timed out)" in text
     control.sign_out = SignOut(was_left=True)
     status, path, text = await press(browser, "forget", page=f"/accounts/{nobody}", form=form)
     assert (status, path) == (200, "/")

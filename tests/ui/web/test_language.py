@@ -202,7 +202,7 @@ async def page_of(browser: Browser, control: FakeControl, name: str) -> str:
         case "forgotten":
             path = await administration(browser, control, "forget")
             reason = said("the provider {provider} lets no program do that", provider="office365")
-            control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason=reason),))
+            control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", reason),))
             found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(path))
             assert found is not None
             async with browser.post(path, data={"form": found[1]}, headers=FRENCH | {"Origin": "null"}) as response:
