@@ -89,14 +89,26 @@ def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
-    [(held, "is locked by another program"), (full, "cannot be written: the disk is full")],
+    ("fault", "words", "has_all"),
+    [
+        (held, "is locked by another program", False),
+        (full, "cannot be written: the disk is full", False),
+        (full, "cannot be written: the disk is full", True),
+    ],
+    ids=["locked", "full", "full, with all other data"],
 )
 def test_a_store_that_is_away_for_a_moment_at_the_start_does_not_end_it(
-    world: World, disk: Path, tmp_path: Path, fault: Callable[[Path], AbstractContextManager[None]], words: str
+    world: World,
+    disk: Path,
+    tmp_path: Path,
+    fault: Callable[[Path], AbstractContextManager[None]],
+    words: str,
+    has_all: bool,
 ) -> None:
     """A service manager takes 2 for what somebody must change first, and would never start it again."""
     bridge = world.bridge(tmp_path)
+    if has_all:
+        bridge.environment["XDG_DATA_HOME"] = str(disk / "data")
     store = disk / "store.sqlite"
     bridge.config["store"]["path"] = str(store)
     with running(bridge):
@@ -109,7 +121,9 @@ def test_a_store_that_is_away_for_a_moment_at_the_start_does_not_end_it(
             assert set(replies(login)) == {"imap", "pop3", "smtp"}
             for protocol, text in replies(login).items():
                 assert "The bridge cannot open its token store just now" in text, protocol
+            assert ("other commands do not find the running bridge" in bridge.log) is has_all
         assert imap_says(login).startswith("1 OK"), bridge.log
+        bridge.wait_until(lambda: "configuration: " in bridge.run("status", code=None), "other commands find it")
 
 
 def test_a_store_on_a_read_only_disk_ends_the_start_and_stays_as_it_is(world: World, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from bridge.host.loop import new_event_loop
 from bridge.secret import Secret
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
-from bridge.ui.cli.starting import bind_or_stop, certificate_or_stop, publish_or_stop, refuse_if_incomplete
+from bridge.ui.cli.starting import bind_or_stop, certificate_or_stop, refuse_if_incomplete
 
 if TYPE_CHECKING:  # a command that only asks a running bridge does not import one
     from bridge.app import App
@@ -337,7 +337,7 @@ async def console(
     Args: known_as, the configuration file by which other commands find this bridge; None to stay unknown. token,
     administrators and doors, of the first set-up that ends with this console; else there are new ones.
     """
-    from bridge.control import rendezvous
+    from bridge.ui.cli.findable import findable
     from bridge.ui.web.doors import Doors, answering_once_asked
 
     served = Served(app.console_port, token or Secret(secrets.token_urlsafe(32)))
@@ -367,14 +367,8 @@ async def console(
         if known_as is None:
             yield served
             return
-        places = meeting_places(known_as)
-        try:
-            for directory in places:
-                publish_or_stop(directory, served.control_url, served.token)
+        async with findable(meeting_places(known_as), served.control_url, served.token):
             yield served
-        finally:
-            for directory in places:
-                rendezvous.withdraw(directory, os.getpid())
 
 
 def meeting_places(config: Path) -> tuple[Path, ...]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.advice.said import said
 from bridge.errors import BridgeError
-from bridge.secret import Secret
 from bridge.shortage import may_pass
 
 if TYPE_CHECKING:
@@ -45,7 +42,7 @@ def certificate_or_stop(made: Callable[[], MadeCertificate], names: Iterable[str
     try:
         return made().ensure(names)
     except CertificateTrouble as problem:
-        raise _ends_the_start(problem) from problem
+        raise ends_the_start(problem) from problem
 
 
 def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
@@ -55,20 +52,10 @@ def bind_or_stop(host: str, port: int, what: str) -> list[socket.socket]:
     try:
         return bind(host, port, what=what)
     except PortInUse as problem:
-        raise _ends_the_start(problem) from problem
+        raise ends_the_start(problem) from problem
 
 
-def publish_or_stop(directory: Path, url: str, token: Secret[str]) -> None:
-    """Leave word of this process, as rendezvous.publish() does. Raises: CannotStart."""
-    from bridge.control import rendezvous
-
-    try:
-        rendezvous.publish(directory, url, token, os.getpid())
-    except BridgeError as problem:
-        raise _ends_the_start(problem) from problem
-
-
-def _ends_the_start(problem: BridgeError) -> CannotStart:
+def ends_the_start(problem: BridgeError) -> CannotStart:
     """By its cause: for now, or until somebody has changed something."""
     kind = CannotStartNow if may_pass(problem.__cause__) else CannotStart
     return kind(problem.said or str(problem))
