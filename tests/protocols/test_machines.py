@@ -103,6 +103,7 @@ def test_a_command_has_eight_literals_of_4096_octets_and_no_more() -> None:
 def test_fifty_commands_without_a_login_are_enough(protocol: Protocol, command: bytes) -> None:
     machine = server_machine(protocol, starttls=False)
     events = machine.receive(command * 51)
+    assert len(events) == 51, "each is answered, and the last one is one too many"
     assert isinstance(events[-1], Hangup)
     assert b"Too many commands" in events[-1].farewell
     assert all(isinstance(event, Send) for event in events[:-1])

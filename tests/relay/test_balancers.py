@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.errors import PeerGone, ProtocolViolation
+from bridge.model import Ends
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from tests.relay.sockets import KINDS, receive_exactly, tcp_pair
@@ -45,6 +46,7 @@ async def test_the_peer_is_whom_the_header_names(accepted: tuple[Channel, socket
     balancer.sendall(HEADER + b"a1 CAPABILITY\r\n")
     await Balancers(["10.1.0.0/16"]).introduce("imap-1", channel)
     assert channel.peer == "192.0.2.7:50000"
+    assert channel.origin == Ends(("192.0.2.7", 50000), ("", 0)), "which counts its connections"
     assert not channel.is_direct
     assert await receive_exactly(channel, 15) == b"a1 CAPABILITY\r\n"
 

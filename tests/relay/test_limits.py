@@ -116,6 +116,20 @@ async def started(group: asyncio.TaskGroup, turns: Turns, most: int, stack: Asyn
     return task
 
 
+async def test_who_gives_a_turn_back_leaves_the_others_counted() -> None:
+    turns = Turns()
+    async with AsyncExitStack() as third, AsyncExitStack() as second, asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as first:
+            await holding(turns, 2, first)
+            await holding(turns, 2, second)
+        await holding(turns, 2, third)
+        fourth = await started(group, turns, 2, third)
+        assert not fourth.done(), "two are left, which are all that there may be"
+        await second.aclose()
+        await fourth
+    assert not turns._lines
+
+
 async def test_a_lower_limit_counts_the_sessions_that_began_under_the_old_one() -> None:
     turns = Turns()
     async with AsyncExitStack() as third, asyncio.TaskGroup() as group:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import io
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
@@ -143,6 +144,20 @@ async def test_a_state_works_once() -> None:
         await it.authorizations.complete({"state": pending.state, "code": "c"})
     assert caught.value.code == "unknown_state"
     assert len(it.kept) == 1
+
+
+async def test_a_state_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = World()
+    begun = [await it.authorizations.begin(account) for account in (ALICE, SALES)]
+    compared, real = [], hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    await it.authorizations.complete({"state": begun[0].state, "code": "c"})
+    assert compared == [pending.state.encode() for pending in begun]
 
 
 @pytest.mark.parametrize("parameters", [{}, {"state": ""}, {"state": "forged", "code": "c"}, {"state": "é\ud800"}])
@@ -524,6 +539,15 @@ async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed() -> N
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
     assert (notice.code, notice.attempt) == ("cancelled", changed.attempt)
+
+
+async def test_a_provider_that_has_become_another_one_ends_its_own_sign_ins() -> None:
+    it = World()
+    mine, other = await it.authorizations.begin(ALICE), await it.authorizations.begin(SALES)
+    it.authorizations.drop_provider("another")
+    assert [it.authorizations.find(account.address) for account in (ALICE, SALES)] == [mine, other]
+    it.authorizations.drop_provider(ALICE.provider)
+    assert it.authorizations.find(ALICE.address) is None
 
 
 async def test_leaving_ends_the_polls_under_way() -> None:

@@ -8,7 +8,7 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -19,11 +19,13 @@ from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
+from bridge.relay.balancers import Balancers
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.welcome import CallerOf, nobody_knows
 from bridge.secret import Secret
+from bridge.workers.clients import Client
 from bridge.workers.link import HANDED, Passage
 from bridge.workers.logins import CALLER_SECONDS
 from bridge.workers.pool import Pool
@@ -78,7 +80,11 @@ class Bench:
     """Two workers, and a port."""
 
     def __init__(
-        self, cap: ConnectionCap | None = None, services: Services | None = None, clock: Clock | None = None
+        self,
+        cap: ConnectionCap | None = None,
+        services: Services | None = None,
+        clock: Clock | None = None,
+        balancers: Balancers | None = None,
     ) -> None:
         self.cap = cap or ConnectionCap()
         self.started: list[Worker] = []
@@ -88,7 +94,7 @@ class Bench:
         sock.setblocking(False)
         self.where = sock.getsockname()
         configured = ConfiguredListener(Protocol.IMAP, ListenAddress(address="127.0.0.1:1143"))
-        self.listener = Listener(Protocol.IMAP, [sock], pool.serving(configured, None, None))
+        self.listener = Listener(Protocol.IMAP, [sock], pool.serving(configured, None, balancers))
         self.pool = pool
 
     async def _start(self) -> Process:
@@ -112,10 +118,11 @@ async def serving(
     *,
     services: Services | None = None,
     clock: Clock | None = None,
+    balancers: Balancers | None = None,
 ) -> AsyncIterator[Bench]:
     """`services` in place of the two before it."""
     cap = cap or ConnectionCap()
-    bench = Bench(cap, services or Services(never, never, Turns(), cap, caller_of), clock)
+    bench = Bench(cap, services or Services(never, never, Turns(), cap, caller_of), clock, balancers)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(bench.pool.run())
         group.create_task(bench.listener.run())
@@ -151,6 +158,46 @@ async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in()
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
             first.say("news", [one], [one, "imap-unknown"])
             await turns_until(lambda: bench.listener.sessions == 0)
+
+
+async def test_who_comes_when_all_workers_are_up_holds_a_place_too() -> None:
+    async with serving(ConnectionCap(most=20)) as bench:
+        with ExitStack() as crm:
+            for count in range(1, 9):
+                crm.enter_context(socket.create_connection(bench.where))
+                await bench.started[(count - 1) % 2].handed()
+                assert bench.cap.count == count
+
+
+async def test_behind_a_balancer_the_bridge_reads_the_header_and_takes_its_word_for_whose_it_is() -> None:
+    """The worker gets the connection behind it, and is not asked."""
+    asked = list[Ends | None]()
+
+    async def caller_of(ends: Ends | None) -> Caller:
+        asked.append(ends)
+        return Caller(host="192.0.2.7")
+
+    async def who(_: Login, caller: AskCaller) -> Account:
+        await caller()
+        raise BridgeError("enough")
+
+    services = Services(who, never, Turns(), ConnectionCap(), caller_of)
+    async with serving(services=services, balancers=Balancers(["127.0.0.1"])) as bench:
+        for worker in bench.started:
+            with socket.create_connection(bench.where) as crm:
+                crm.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 40001 143\r\na1 NOOP\r\n")
+                _, conn, _, peer, named, *_ = await worker.told(HANDED)
+                assert (peer, named) == (f"127.0.0.1:{crm.getsockname()[1]}", "192.0.2.7:40001")
+                worker.say("ask", 1, "login", conn, pack(LOGIN))
+                await worker.told("problem")
+        assert asked == [Ends(("192.0.2.7", 40001), ("", 0))] * 2
+        with socket.create_connection(bench.where) as stranger:
+            stranger.setblocking(False)
+            said = b""
+            with suppress(ConnectionError):  # what it has sent behind the first octets was not read
+                await asyncio.get_running_loop().sock_sendall(stranger, b"a1 LOGIN alice@example.com CANARY\r\n")
+                said = await asyncio.get_running_loop().sock_recv(stranger, 1000)
+            assert said == b""
 
 
 async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_there_are_places_are_asked_about() -> None:
@@ -235,6 +282,29 @@ async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_por
         system.answer.set()
         await turns_until(lambda: bool(found))
     assert found == [GONE]
+
+
+async def test_whom_no_worker_could_take_is_told_to_come_again_and_frees_its_place() -> None:
+    async with serving() as bench:
+        with socket.create_connection(bench.where) as crm:
+            crm.setblocking(False)
+            conn = await bench.started[0].handed()
+            bench.started[0].say("lost", conn)
+            said = await asyncio.get_running_loop().sock_recv(crm, 1000)
+            assert said == b"* BYE [UNAVAILABLE] Too many connections. Try again later.\r\n"
+            assert await asyncio.get_running_loop().sock_recv(crm, 1000) == b""
+            await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 0))
+
+
+@pytest.mark.parametrize("origin", [Ends(("192.0.2.7", 40001), ("", 0)), None])
+def test_behind_a_balancer_the_socket_tells_nothing_of_the_client(origin: Ends | None) -> None:
+    """Else it would be a program of whoever runs the balancer on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as crm:
+        accepted, peer = server.accept()
+        with accepted:
+            direct = Client("imap-1", 1, "", accepted)
+            assert direct.ends == Ends(peer, server.getsockname()) == Ends(crm.getsockname(), crm.getpeername())
+            assert Client("imap-1", 1, "", accepted, is_direct=False, origin=origin).ends == origin
 
 
 async def test_who_comes_in_the_moment_of_a_workers_end_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,14 +92,16 @@ class Bridge:
         while conn not in (await self.told("news"))[1]:
             pass
 
-    def hand_over(self, conn: str, *, peer: str = "", has_left: bool = False, whose: str = "") -> MailProgram:
-        """A mail client, by the worker's first port; `peer` if the bridge takes it for another one, `whose` if it knows
-        that."""
+    def hand_over(
+        self, conn: str, *, peer: str = "", has_left: bool = False, no_place: str = "", whose: str = ""
+    ) -> MailProgram:
+        """A mail client, by the worker's first port; `peer` if the bridge takes it for another one, `no_place` if it
+        has none for it, `whose` if it knows that."""
         program = MailProgram(self._listening.getsockname())
         accepted, address = self._listening.accept()
         if has_left:
             close_with_reset(program.socket)
-        self.link.hand_over(accepted, conn, "1", peer or f"127.0.0.1:{address[1]}", "", "", whose)
+        self.link.hand_over(accepted, conn, "1", peer or f"127.0.0.1:{address[1]}", "", no_place, whose)
         accepted.close()
         return program
 
@@ -140,6 +142,16 @@ async def test_another_clients_socket_is_not_served(log: io.StringIO) -> None:
         assert await program.hear() == b""
         program.socket.close()
         assert "worker.no_socket" in log.getvalue()
+
+
+async def test_who_has_no_place_is_sent_away_without_a_question() -> None:
+    async with working() as bridge:
+        program = bridge.hand_over("imap-1", no_place="500 connections wait for their login")
+        said = await program.hear_all()
+        assert said == b"* BYE [UNAVAILABLE] Too many connections wait for their login. Try again later.\r\n"
+        program.socket.close()
+        kind, *_ = await bridge.told_any("ask", "news")
+        assert kind == "news"
 
 
 async def test_a_login_that_the_bridge_ends_is_told_so_and_its_question_is_over() -> None:
