@@ -12,12 +12,15 @@ import click
 import pytest
 from babel.messages.pofile import read_po
 
+from bridge.accounts import asking, concerned, door, passwords
+from bridge.protocols import proxy_header
 from bridge.protocols.imap import server as imap
 from bridge.protocols.pop3 import server as pop3
 from bridge.relay import balancers, frontend, limits, session, smtp_frontend, welcome
 from bridge.tokens import authorizations
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
+from bridge.ui.web import doors, guards, mine, site
 from bridge.workers import logins
 from tests.servers.packages import needs
 
@@ -117,6 +120,28 @@ def test_the_layers_are_those_that_are_checked() -> None:
     line = next(line for line in text(ROOT / "docs" / "architecture.md").splitlines() if " › " in line)
     shown = [" | ".join(sorted(layer.split(" | "))) for layer in line.strip().split(" › ")]
     assert shown == [" | ".join(sorted(layer.split(" | "))) for layer in layers]
+
+
+def test_the_figures_in_sentences_of_the_threat_model_are_the_programs() -> None:
+    page = " ".join(text(ROOT / "docs" / "security.md").split())
+    in_words: dict[float, str] = {2: "two", 5: "five", 8: "eight"}
+    for sentence in (
+        f"second bridge on the same store follows within {in_words[passwords.RECHECK_AFTER]} seconds",
+        f'Every "no" takes a multiple of {door.BEAT * 1000:.0f} ms',
+        f"- At least {door.FIRST_USE_SHORTEST} characters",
+        f"it lives for {asking.LIFE / 60:.0f} minutes, {in_words[asking.PASSWORDS]} passwords for each OS user and "
+        f"{in_words[asking.CALLERS]} users for each address",
+        f"{concerned.ADDRESSES} addresses for each of {concerned.USERS:,} users, for a day",
+        f"{mine.SHARE} questions of one user wait for news, {mine.WAITING} in all",
+        f"| {doors.VISITORS}, of {doors.FIRST_WORDS // 1024} KiB |",
+        f" {site.HEAD_LIMIT // 1024} KiB for its line and headers together, {site.BODY_LIMIT // 1024} KiB for its body",
+        f"need the link opened within {guards.FRESH_SECONDS / 60:.0f} minutes",
+        f"v1) or {proxy_header.LONGEST_BODY + 16:,} (v2), within {balancers.HEADER_SECONDS:.0f} seconds",
+    ):
+        assert sentence in page
+    assert "works once, for a minute." in page
+    assert guards.TICKET_SECONDS == 60
+    assert concerned.KEPT == 24 * 3600
 
 
 def test_the_figures_of_the_threat_model_are_the_programs() -> None:
