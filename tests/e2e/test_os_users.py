@@ -6,6 +6,7 @@ import base64
 import contextlib
 import imaplib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -129,6 +130,16 @@ def test_a_mail_program_of_the_colleague_is_refused_too(shared: Bridge, colleagu
         assert done.returncode == 0, (url, done.stderr)
 
 
+@contextlib.contextmanager
+def standing_still(bridge: Bridge) -> Iterator[None]:
+    assert bridge.process is not None
+    bridge.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        bridge.process.send_signal(signal.SIGCONT)
+
+
 def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge, colleague: OsUser) -> None:
     """A closed socket counts as root's in the kernel's table, and SMTP takes a whole mail in one piece."""
     plain = base64.b64encode(f"\0{ALICE}\0{shared.password(ALICE)}".encode()).decode()
@@ -143,6 +154,15 @@ def test_who_says_the_password_and_hangs_up_is_not_taken_for_root(shared: Bridge
         lambda: {one["address"]: one["sessions"] for one in shared.json("status")["listeners"]}[smtp] == 0,
         "the end of those sessions",
     )
+    login = f"a1 LOGIN {ALICE} {shared.password(ALICE)}\r\n".encode()
+    sock = colleague.connect(port(shared, "imap"))
+    unknown = "os_user: it cannot be known whose program this is"
+    before_imap = shared.log.count(unknown)
+    sock.recv(1000)  # all of the greeting, and nothing precedes the login's answer: this end resets nothing
+    with standing_still(shared):  # or it might ask while the socket is still open
+        sock.sendall(login)
+        sock.close()
+    shared.wait_until(lambda: shared.log.count(unknown) > before_imap, "the refusal")
     log_in(colleague, shared, "smtp", ALICE, "CANARY-behind-them")
     with imaplib.IMAP4("127.0.0.1", port(shared, "imap"), timeout=60) as imap:
         imap.login(ALICE, shared.password(ALICE))
