@@ -254,17 +254,17 @@ class Refresher:
         try:
             await self.save_unsaved(account.address, memory)
             move = await self._look(account, memory, request, share)
-            if not isinstance(move, Ask):
-                return move
-            self._check_pause(account, memory)
-            async with self._leases.held(account.address):
-                move = await self._look(account, memory, request, share)  # another process may have done it
-                settled = await self._ask(account, memory) if isinstance(move, Ask) else move
+            if isinstance(move, Ask):
+                self._check_pause(account, memory)
+                async with self._leases.held(account.address):
+                    move = await self._look(account, memory, request, share)  # another process may have done it
+                    if isinstance(move, Ask):
+                        move = await self._ask(account, memory)
         except (ProviderUnavailable, StoreUnavailable) as problem:
             return self._fall_back(account, memory, request, share, problem)
         else:
             memory.store_problem = None
-            return settled
+            return move
 
     async def _look(self, account: Account, memory: Memory, request: Request, share: float) -> Use | Ask | SignIn:
         stored = await self._vault.load(account.address)

@@ -379,6 +379,19 @@ async def test_a_store_that_takes_nothing_is_the_accounts_trouble(store: Failing
         assert (await it.service.standing(ALICE)).detail == ""
 
 
+async def test_a_store_that_is_back_is_nobodys_trouble_any_more() -> None:
+    """Whose token is still good needs no refresh to see that it is."""
+    async with world() as before:
+        token = await before.sign_in()
+    async with world(before.store, before.clock) as it:
+        it.store.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        it.store.is_away = False
+        assert await it.service.access_token(ALICE) == token
+        assert (await it.service.standing(ALICE)).detail == ""
+
+
 class DamagedWhileHeld(FailingStore):
     """The disk breaks once the lease is held."""
 
@@ -419,6 +432,8 @@ async def test_another_process_that_refreshes_for_too_long_is_the_accounts_troub
             await it.service.access_token(ALICE)
         assert it.clock.monotonic() - before == pytest.approx(leases.LEASE_PATIENCE, abs=2 * leases.LEASE_POLL)
         assert it.provider.refreshes == 0
+        assert "for too long" in (await it.service.standing(ALICE)).detail
+        assert it.heard(RefreshFailed) == 1
 
 
 class KeepsLeases(FailingStore):
