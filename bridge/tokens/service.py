@@ -344,10 +344,8 @@ class TokenService:
         """A task must not raise, or its group would end with it: the outcome goes to those who wait."""
         try:
             return await self._refresher.fetch(account, memory, request, share)
-        except BridgeError as problem:
+        except Exception as problem:  # noqa: BLE001  raised again by each waiter; a bug is for its session's supervisor
             return problem
-        except Exception as bug:  # noqa: BLE001  raised again by each waiter; its session's supervisor logs it
-            return bug
         finally:
             del self._flights[account.address]
 

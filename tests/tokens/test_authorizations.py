@@ -186,6 +186,14 @@ async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock() -> None
     assert notice.code == "expired"
 
 
+async def test_a_sign_in_that_has_ended_by_time_is_no_longer_found() -> None:
+    it = World()
+    await it.authorizations.begin(ALICE)
+    it.clock.advance(module.LIFE)
+    assert it.authorizations.find(ALICE.address) is None
+    assert len(it.notices) == 1
+
+
 async def test_a_denial_ends_the_sign_in_and_says_so() -> None:
     it = World()
     pending = await it.authorizations.begin(ALICE)
@@ -218,6 +226,7 @@ async def test_a_code_that_has_not_gone_out_can_be_brought_again() -> None:
         with pytest.raises(ProviderNotAsked, match=r"reload the page in 120 seconds") as caught:
             await it.authorizations.complete({"state": pending.state, "code": "c"})
         assert "acme.example refuses the connection." in str(caught.value)
+        assert caught.value.wait == 120
         assert "Nobody has to act" not in str(caught.value)
         assert it.authorizations.find(ALICE.address) is pending
         it.clock.advance(120)
@@ -314,6 +323,8 @@ async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
         await it.authorizations.begin(account)
     with pytest.raises(LimitReached):
         await it.authorizations.begin(ALICE)
+    it.clock.advance(module.LIFE)
+    await it.authorizations.begin(ALICE)
 
 
 async def test_one_os_user_has_a_share_of_them() -> None:
@@ -479,6 +490,32 @@ async def test_a_code_that_nobody_types_expires_and_is_polled_no_more() -> None:
     assert len(it.device.polls) == 179  # every 5 s within 900 s
 
 
+class SlowToKeep(World):
+    """The store takes a moment."""
+
+    async def keep(self, account: Account, tokens: TokenSet) -> str:
+        await asyncio.sleep(0)
+        return await super().keep(account, tokens)
+
+
+async def test_what_a_code_has_brought_is_kept_though_nobody_polls_any_more() -> None:
+    it = SlowToKeep(None)
+    await device_ends(it)
+    assert [account for account, _ in it.kept] == [ALICE]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"state": ""}, {"state": "", "code": "c"}])
+async def test_a_browser_that_comes_back_without_a_state_belongs_to_no_sign_in_by_code(
+    parameters: dict[str, str],
+) -> None:
+    it = World(WAIT)
+    async with it.authorizations.running():
+        pending = await it.authorizations.begin(ALICE)
+        with pytest.raises(AuthorizationFailed, match="belongs to no sign-in"):
+            await it.authorizations.complete(parameters)
+        assert it.authorizations.find(ALICE.address) is pending
+
+
 async def test_a_cancelled_code_is_polled_no_more_and_a_new_one_may_follow() -> None:
     it = World(WAIT)
     async with it.authorizations.running():
@@ -529,10 +566,13 @@ async def test_what_was_cancelled_while_the_provider_answers_brings_nothing_and_
     assert it.kept == []
 
 
-async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed() -> None:
+@pytest.mark.parametrize("now", [replace(ALICE, subject="bob@example.com"), None])
+async def test_a_reload_ends_the_sign_ins_of_accounts_that_it_has_changed(now: Account | None) -> None:
     it = World()
     changed, other = await it.authorizations.begin(ALICE), await it.authorizations.begin(SALES)
-    it.accounts[ALICE.address] = replace(ALICE, subject="bob@example.com")
+    del it.accounts[ALICE.address]
+    if now is not None:
+        it.accounts[ALICE.address] = now
     it.authorizations.drop_changed()
     assert it.authorizations.find(ALICE.address) is None
     assert it.authorizations.find(SALES.address) is other
@@ -555,6 +595,9 @@ async def test_leaving_ends_the_polls_under_way() -> None:
     async with asyncio.timeout(60), it.authorizations.running():
         await it.authorizations.begin(ALICE)
     assert it.kept == []
+    assert it.notices == [], "by its own time nothing has ended"
+    with pytest.raises(StoreUnavailable, match="mail-bridge is stopping"):
+        await it.authorizations.begin(SALES)
 
 
 class Unattended:

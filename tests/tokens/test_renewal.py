@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.errors import AuthorizationRequired, ProviderUnavailable
+from bridge.errors import AuthorizationRequired, ProviderUnavailable, StoreUnavailable
 from bridge.model import Account, Subject
 from bridge.notices import Forgotten
 from bridge.tokens.renewal import BACKOFF_FIRST, EARLIEST, IN_USE, LOOK_EVERY, SPREAD, Renewal, share_of
@@ -67,6 +67,19 @@ async def test_a_sign_in_that_another_node_has_removed_gives_no_token_any_more()
         with pytest.raises(AuthorizationRequired):
             await other.service.access_token(ALICE)
         assert other.heard(Forgotten) == 1
+
+
+async def test_a_look_at_an_account_of_which_nothing_could_be_read_yet_changes_nothing() -> None:
+    async with world() as before:
+        token = await before.sign_in()
+    async with world(before.store, before.clock) as it:
+        it.store.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await it.service.access_token(ALICE)
+        it.store.is_away = False
+        await renewal(it).look()
+        assert it.heard(Forgotten) == 0
+        assert await it.service.access_token(ALICE) == token
 
 
 class Looking(FailingStore):

@@ -12,14 +12,15 @@ from bridge.errors import (
     AuthorizationFailed,
     AuthorizationRequired,
     BridgeError,
+    GrantRevoked,
     ProviderRefused,
     ProviderUnavailable,
     StoreUnavailable,
     UpstreamRefused,
 )
 from bridge.hooks.events import event_of
-from bridge.model import Subject
-from bridge.notices import AuthorizationNeeded, Authorized, RefreshFailed
+from bridge.model import Endpoint, Protocol, Subject, TlsMode
+from bridge.notices import AuthorizationNeeded, Authorized, Refreshed, RefreshFailed
 from bridge.secret import Secret
 from bridge.tokens import refresh
 from bridge.tokens import service as module
@@ -52,6 +53,26 @@ async def test_trap_15_peer_15_fifty_logins_on_an_expired_token_make_one_refresh
         assert len({task.result().value.reveal() for task in waiting}) == 1
 
 
+async def test_a_refresh_is_told_and_is_no_sign_in() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.notices.clear()
+        token = await it.service.access_token(ALICE)
+        assert it.notices == [Refreshed(ALICE.address, token.expires_at)]
+
+
+async def test_a_bug_in_a_refresh_is_told_to_who_waits_and_ends_nothing_else() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.problem = RuntimeError("of ours")
+        with pytest.raises(RuntimeError, match="of ours"):
+            await it.service.access_token(ALICE)
+        it.provider.problem = None
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-2"
+
+
 async def test_a_client_that_hangs_up_cancels_only_itself() -> None:
     async with world() as it:
         await it.sign_in()
@@ -66,6 +87,29 @@ async def test_a_client_that_hangs_up_cancels_only_itself() -> None:
         assert impatient.cancelled()
         assert patient.result().value.reveal() == "CANARY-access-2"
         assert it.provider.refreshes == 1
+
+
+@pytest.mark.parametrize("why", ["its token was refused", "it came behind a reload"])
+async def test_a_client_that_hangs_up_while_it_waits_for_a_refresh_before_its_own_cancels_only_itself(why: str) -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        reloaded = replace(ALICE, endpoints={Protocol.IMAP: Endpoint("imap.example.com", 993, TlsMode.IMPLICIT)})
+        async with asyncio.TaskGroup() as group:
+            patient = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            impatient = group.create_task(
+                it.service.access_token(ALICE, refused=token)
+                if why == "its token was refused"
+                else it.service.access_token(reloaded)
+            )
+            await asyncio.sleep(0)
+            impatient.cancel()
+            await asyncio.wait([impatient])
+            it.provider.gate.set()
+        assert impatient.cancelled()
+        assert patient.result().value.reveal() == "CANARY-access-2"
 
 
 async def test_the_rotated_grant_is_stored_before_the_token_is_handed_out() -> None:
@@ -147,6 +191,22 @@ async def test_what_waits_for_the_disk_outlives_another_nodes_news_that_its_pred
         assert (await other.service.access_token(ALICE)).value.reveal() == "CANARY-access-3"
 
 
+async def test_what_waits_for_the_disk_does_not_outlive_a_sign_in_elsewhere_that_has_ended_since() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        await it.refresh_onto_a_full_disk()
+        it.store.is_full = False
+        it.clock.advance(10)
+        await other.service.keep(ALICE, replace(other.provider.issue(), grant=Secret("CANARY-newest")))
+        it.clock.advance(4000)
+        with pytest.raises(AuthorizationRequired):  # "newest" is none of its provider's
+            await other.service.access_token(ALICE)
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.grant.reveal() == "CANARY-newest"
+
+
 async def test_a_sign_out_while_the_provider_is_asked_counts() -> None:
     async with world() as it:
         await it.sign_in()
@@ -204,6 +264,52 @@ async def test_a_grant_that_the_store_has_lost_again_is_brought_back_by_whoever_
         assert it.heard(AuthorizationNeeded) == 0
         it.clock.advance(4000)
         await it.service.access_token(ALICE)
+
+
+async def test_a_grant_that_the_store_has_lost_again_is_back_before_the_provider_is_asked() -> None:
+    """A process that ends before the answer comes would leave the grant of before, which is used up."""
+    async with world() as it:
+        await taken_back(it)
+        it.provider.problem = ProviderUnavailable("away")
+        with pytest.raises(ProviderUnavailable):
+            await it.service.access_token(ALICE)
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.grant.reveal() == "CANARY-grant-2"
+
+
+async def test_it_is_brought_back_by_who_knows_most_whatever_others_have_tried_before() -> None:
+    """Each try, and each node that brings back what it knew, counts the version up."""
+    async with world() as it, world(it.store, it.clock) as knows_less, world(it.store, it.clock) as knows_nothing:
+        await it.sign_in()
+        value, version = it.store.peek(f"grant/{ALICE.address}")
+        it.clock.advance(4000)
+        await it.service.access_token(ALICE)
+        await knows_less.service.access_token(ALICE)
+        it.clock.advance(4000)
+        await it.service.access_token(ALICE)
+        known = (await it.vault.load(ALICE.address)).version
+        it.clock.advance(4000)
+        it.store.poke(f"grant/{ALICE.address}", value, version)
+        for node in (knows_nothing, knows_less):
+            with pytest.raises(AuthorizationRequired):
+                await node.service.access_token(ALICE)
+        assert (await it.vault.load(ALICE.address)).version > known
+        assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-4"
+        assert it.heard(AuthorizationNeeded) == 0
+
+
+async def test_a_sign_in_at_a_node_whose_clock_is_behind_counts_all_the_same() -> None:
+    async with world() as it, world(it.store, HandClock(it.clock.now() - 600)) as other:
+        await it.sign_in()
+        newest = replace(other.provider.issue(), grant=Secret("CANARY-newest"))
+        await other.service.keep(ALICE, newest)
+        it.clock.advance(1900)
+        it.provider.problem = ProviderUnavailable("away")
+        assert await it.service.access_token(ALICE) == newest.access
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.grant.reveal() == "CANARY-newest"
 
 
 async def test_what_waits_for_the_disk_outlives_a_store_that_was_taken_back() -> None:
@@ -390,6 +496,25 @@ async def test_a_late_refresh_does_not_overwrite_a_new_sign_in() -> None:
         assert stored.entry.tokens.grant.reveal() == "CANARY-newest"
 
 
+async def test_a_late_refresh_does_not_overwrite_a_sign_in_elsewhere_though_its_token_is_the_younger_one() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            late = group.create_task(it.service.access_token(ALICE))
+            await it.provider.entered.wait()
+            newest = replace(it.provider.issue(), grant=Secret("CANARY-newest"))
+            await other.service.keep(ALICE, newest)
+            it.clock.advance(1)
+            it.provider._good = "CANARY-grant-1"
+            it.provider.gate.set()
+        assert late.result() == newest.access
+        stored = await it.vault.load(ALICE.address)
+        assert stored.entry is not None
+        assert stored.entry.tokens.grant.reveal() == "CANARY-newest"
+
+
 async def test_two_processes_on_one_store_refresh_once() -> None:
     clock, store = HandClock(), FailingStore()
     async with world(store, clock) as one, world(store, clock) as two:
@@ -538,9 +663,39 @@ async def test_scripts_hear_of_a_registration_that_is_refused_once_for_all_its_a
 
         first, other = accounts[0].address, elsewhere.address
         assert await told_in(10) == [first, other]
-        assert await told_in(60) == [first, other] * 2  # after 10 and 30 minutes; the next one after 70
+        assert await told_in(50) == [first, other] * 2  # after 10 and 30 minutes; the next one after 70
         it.providers["acme"] = it.provider = StrictProvider(it.clock)  # by a reload, and no better
         assert await told_in(10) == [first, other]
+
+
+async def test_scripts_hear_at_least_once_a_day_of_a_registration_that_stays_refused() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        for _ in range(12):
+            it.provider.problem = ProviderRefused("the secret has expired")
+            with pytest.raises(ProviderRefused):
+                await it.service.access_token(ALICE)
+            it.clock.advance(refresh.REMIND_LAST)
+        assert sum(event_of(notice) is not None for notice in it.notices) == 12
+
+
+async def test_a_refusal_that_comes_behind_a_success_is_another_one() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        for _ in range(71):  # told at once, and after 10, 30 and 70 minutes
+            it.provider.problem = ProviderRefused("the secret has expired")
+            with pytest.raises(ProviderRefused):
+                await it.service.access_token(ALICE)
+            it.clock.advance(60)
+        it.provider.problem = None
+        await it.service.access_token(ALICE)
+        it.clock.advance(1900)
+        it.notices.clear()
+        it.provider.problem = ProviderRefused("the new secret has been deleted")
+        await it.service.access_token(ALICE)
+        assert [found.account for found in map(event_of, it.notices) if found is not None] == [ALICE.address]
 
 
 async def test_scripts_hear_of_each_person_whom_a_policy_keeps_out() -> None:
@@ -568,16 +723,21 @@ async def test_a_corrected_configuration_has_no_trouble_yet() -> None:
         assert (await it.service.standing(ALICE)).detail == ""
 
 
-async def test_what_is_said_by_an_adapter_that_a_reload_has_replaced_meanwhile_is_not_the_new_ones_trouble() -> None:
+@pytest.mark.parametrize("is_unattended", [False, True])
+async def test_what_is_said_by_an_adapter_that_a_reload_has_replaced_meanwhile_is_not_the_new_ones_trouble(
+    is_unattended: bool,
+) -> None:
     async with world() as it:
         await it.sign_in()
+        it.provider.is_unattended = is_unattended
         it.clock.advance(1900)
         it.provider.gate.clear()
         async with asyncio.TaskGroup() as group:
             group.create_task(it.service.access_token(ALICE))
             await it.provider.entered.wait()
-            it.provider.problem = ProviderRefused("the secret has expired")
+            it.provider.problem = GrantRevoked("ask the admin") if is_unattended else ProviderRefused("an old secret")
             corrected = it.providers["acme"] = StrictProvider(it.clock)
+            corrected.is_unattended = is_unattended
             corrected.issue()  # it knows the grant that is stored
             it.provider.gate.set()
         assert (await it.service.standing(ALICE)).detail == ""
@@ -636,6 +796,17 @@ async def test_leaving_waits_for_an_answer_that_is_late() -> None:
         asyncio.get_running_loop().call_soon(it.provider.gate.set)
         stored = await it.vault.load(ALICE.address)
     assert (await it.vault.load(ALICE.address)).version > stored.version
+
+
+async def test_leaving_does_not_wait_for_ever_for_a_revocation_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.0)
+    async with asyncio.timeout(30), world() as it:
+        await it.sign_in()
+        it.provider.revoking.clear()
+        it.providers["other"] = elsewhere = StrictProvider(it.clock)
+        elsewhere.fingerprint = elsewhere.client = elsewhere.consent = "other"
+        await it.service.keep(replace(ALICE, provider="other"), elsewhere.issue())
+    assert it.provider.revoked == []
 
 
 async def test_leaving_does_not_wait_for_ever_and_then_no_refresh_begins(monkeypatch: pytest.MonkeyPatch) -> None:

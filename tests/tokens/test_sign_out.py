@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,14 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.errors import (
     AuthorizationRequired,
+    BridgeError,
+    GrantRevoked,
     ProviderUnavailable,
     StoreCorrupt,
     StoreUnavailable,
 )
-from bridge.notices import Authorized, Forgotten
+from bridge.notices import AuthorizationNeeded, Authorized, Forgotten
+from bridge.secret import Secret
 from bridge.stores.base import Record
 from bridge.tokens import service as module
 from tests.tokens.fakes import ALICE, FailingStore, HandClock, StrictProvider
@@ -32,12 +36,43 @@ async def test_forget_revokes_removes_and_tells() -> None:
             await it.service.access_token(ALICE)
 
 
+async def test_whoever_has_signed_out_is_called_again_at_once_by_a_mail_program() -> None:
+    async with world() as it:
+        for times in (1, 2):
+            with pytest.raises(AuthorizationRequired):
+                await it.service.access_token(ALICE)
+            assert it.heard(AuthorizationNeeded) == times
+            await it.sign_in()
+            await it.service.forget(ALICE)
+
+
+async def test_of_a_grant_that_has_ended_nothing_is_left_to_revoke() -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.end()
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+        assert await it.service.forget(ALICE) == ()
+        assert it.provider.revoked == []
+
+
 async def test_a_grant_is_revoked_where_it_was_given_and_shown_to_nobody_else() -> None:
     async with world() as it:
         other = it.providers["other"] = StrictProvider(it.clock)
         await it.sign_in()
         await it.service.forget(replace(ALICE, provider="other"))
         assert (it.provider.revoked, other.revoked) == (["CANARY-grant-1"], [])
+
+
+async def test_the_grant_that_is_revoked_is_the_one_that_another_process_has_stored_last() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        other.providers["acme"] = it.provider
+        await it.sign_in()
+        it.clock.advance(4000)
+        await other.service.access_token(ALICE)
+        await it.service.forget(ALICE)
+        assert it.provider.revoked == ["CANARY-grant-2"]
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
@@ -59,6 +94,54 @@ async def test_who_signs_out_during_a_refresh_has_its_fruit_revoked_too(is_elsew
             one.provider.gate.set()
         assert one.provider.revoked[-1] == "CANARY-grant-2"
         assert (await one.vault.load(ALICE.address)).entry is None
+
+
+@pytest.mark.parametrize("problem", [GrantRevoked("it has ended"), ProviderUnavailable("away")])
+async def test_who_signs_out_during_a_refresh_that_fails_is_signed_out(problem: BridgeError) -> None:
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+
+        async def wants_a_token() -> None:
+            with pytest.raises((AuthorizationRequired, ProviderUnavailable)):
+                await it.service.access_token(ALICE)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wants_a_token())
+            await it.provider.entered.wait()
+            await it.service.forget(ALICE)
+            it.provider.problem = problem
+            it.provider.gate.set()
+        with pytest.raises(AuthorizationRequired):
+            await it.service.access_token(ALICE)
+        assert (await it.vault.load(ALICE.address)).entry is None
+
+
+class Keeps(StrictProvider):
+    """Cannot be reached when a grant is to be revoked."""
+
+    async def revoke(self, grant: Secret[str]) -> bool:
+        raise ProviderUnavailable("away")
+
+
+async def test_whose_fruit_cannot_be_revoked_is_signed_out_all_the_same(log: io.StringIO) -> None:
+    async with world() as it:
+        it.provider = it.providers["acme"] = Keeps(it.clock)
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.gate.clear()
+
+        async def wants_a_token() -> None:
+            with pytest.raises(AuthorizationRequired):
+                await it.service.access_token(ALICE)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wants_a_token())
+            await it.provider.entered.wait()
+            await it.service.forget(ALICE)
+            it.provider.gate.set()
+        assert log.getvalue().count("revocation.failed") == 2, "the grant, and its successor"
 
 
 async def test_who_signs_out_and_in_again_elsewhere_during_a_refresh_stays_signed_in() -> None:
@@ -97,12 +180,29 @@ async def test_who_signs_out_elsewhere_while_the_disk_is_full_has_revoked_what_i
     async with world(store, clock) as one, world(store, clock) as two:
         await one.refresh_onto_a_full_disk()
         await two.service.forget(ALICE)
+        await one.service.notice_removals()
         store.is_full = False
         if is_signed_in_again:  # at Google, revoking one token ends all of that person's
             await two.sign_in()
         await one.service.save_unsaved()
         assert one.provider.revoked == ([] if is_signed_in_again else ["CANARY-grant-2"])
         assert two.provider.revoked == ["CANARY-grant-1"]
+
+
+@pytest.mark.parametrize("is_unattended", [False, True])
+async def test_what_the_disk_did_not_take_and_nobody_can_revoke_is_given_up(is_unattended: bool) -> None:
+    """The provider has left the configuration, or there is no grant to revoke."""
+    clock, store = HandClock(), FailingStore()
+    async with world(store, clock) as one, world(store, clock) as two:
+        one.provider.is_unattended = is_unattended
+        await one.refresh_onto_a_full_disk()
+        await two.service.forget(ALICE)
+        store.is_full = False
+        if not is_unattended:
+            one.providers.clear()
+        await one.service.save_unsaved()
+        assert one.provider.revoked == []
+        assert (await one.vault.load(ALICE.address)).entry is None
 
 
 async def test_another_provider_of_the_same_name_is_shown_no_grant() -> None:

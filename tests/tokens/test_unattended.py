@@ -66,8 +66,11 @@ async def test_a_configuration_with_other_rights_obtains_anew() -> None:
         await it.service.access_token(ALICE)
         it.provider.fingerprint = "two"
         await it.service.access_token(ALICE)
-        await it.service.access_token(replace(ALICE, subject="other@example.com"))
+        other = replace(ALICE, subject="other@example.com")
+        await it.service.access_token(other)
         assert it.provider.subjects == ["alice@example.com", "alice@example.com", "other@example.com"]
+        await it.service.access_token(other)
+        assert it.provider.refreshes == 3, "what was obtained fits the configuration of now"
 
 
 @pytest.mark.parametrize("problem", [GrantRevoked("not allowed: ask the admin"), ProviderRefused("ask the admin")])

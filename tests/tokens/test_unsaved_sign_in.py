@@ -9,7 +9,8 @@ import pytest
 
 from bridge.errors import AuthorizationRequired, SignInUnsaved, StoreUnavailable
 from bridge.notices import Authorized, Forgotten
-from tests.tokens.fakes import ALICE
+from bridge.stores.memory import MemoryStore
+from tests.tokens.fakes import ALICE, FailingStore
 from tests.tokens.world import world
 
 
@@ -150,6 +151,41 @@ async def test_the_answer_to_a_refresh_that_was_under_way_does_not_take_its_plac
         it.store.is_full = False
         assert await it.service.access_token(ALICE) == token
         assert isinstance(login.result(), StoreUnavailable) is not is_free_again
+
+
+class SlowDisk(FailingStore):
+    """One write takes as long as the test says, while later ones fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_slow = False
+        self.is_writing = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def put(self, key: str, value: bytes, *, expected: int) -> int:
+        if self.is_slow:
+            self.is_slow = False
+            self.is_writing.set()
+            await self.goes_on.wait()
+            return await MemoryStore.put(self, key, value, expected=expected)
+        return await super().put(key, value, expected=expected)
+
+
+async def test_one_that_comes_to_wait_while_a_refresh_of_before_is_saved_is_saved_next() -> None:
+    store = SlowDisk()
+    async with world(store) as it:
+        await it.refresh_onto_a_full_disk()
+        store.is_slow = True
+        async with asyncio.TaskGroup() as group:
+            group.create_task(it.service.save_unsaved())
+            await store.is_writing.wait()
+            it.clock.advance(1)
+            token = await it.sign_in_onto_a_full_disk()
+            store.goes_on.set()
+        store.is_full = False
+        assert it.heard(Authorized) == 1, "the first sign-in of all"
+        assert await it.service.access_token(ALICE) == token
+        assert it.heard(Authorized) == 2
 
 
 async def outcome(login: object) -> object:

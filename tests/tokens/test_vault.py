@@ -66,6 +66,14 @@ async def test_a_record_from_before_diagnoses_and_clients_is_read() -> None:
     assert found.ended == WHY.told()
 
 
+async def test_what_is_tried_out_is_taken_back() -> None:
+    """Else the next one who tries takes the lease of before for somebody else's write."""
+    store = MemoryStore()
+    await Vault(store).try_out(ALICE.address)
+    assert store._leases == {}
+    assert await store.keys("") == []
+
+
 # --- what cannot be read ---
 
 
@@ -128,6 +136,19 @@ async def test_what_a_newer_mail_bridge_has_sealed_is_not_given_up(store: Memory
         (b'"CANARY"', "TypeError"),
         (b'{"format": 1, "grant": "CANARY"}', "KeyError"),
         (json.dumps(SPOILED).encode(), "ValueError"),
+        (
+            json.dumps(
+                {
+                    **SPOILED,
+                    "grant": "CANARY",
+                    "scopes": [],
+                    "ended": "",
+                    "access": ["CANARY", 2.0, 1.0],
+                    "subject": ["CANARY"],
+                }
+            ).encode(),
+            "IndexError",
+        ),
     ],
 )
 async def test_a_record_that_makes_no_sense_is_named_and_not_quoted(
