@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import itertools
 import math
@@ -24,7 +25,7 @@ from bridge.errors import PeerGone
 from bridge.relay import readiness as readiness_module
 from bridge.relay import splice as splice_module
 from bridge.relay.channel import RECORD_SIZE, Channel
-from bridge.relay.readiness import PIECE
+from bridge.relay.readiness import PIECE, ReadinessChannel
 from bridge.relay.splice import Traffic, splice
 from tests.relay.later import Later
 from tests.relay.sockets import KINDS, close_with_reset, fill, receive_exactly, shake_hands, tcp_pair
@@ -213,6 +214,58 @@ async def test_a_client_that_is_reset_ends_the_session_at_once(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_has_gone_behind_its_last_word_ends_the_session(
+    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full close looks like a half-close, until what the upstream says is answered by a reset."""
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 3600.0)
+    scene = await Scene(kind).with_tls(contexts)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await scene.client.send(b"x")
+        scene.client._socket.close()
+        assert await receive_exactly(scene.upstream, 1) == b"x"
+        if isinstance(scene.client_side, ReadinessChannel):
+            await until(lambda: not scene.client_side._is_watched)  # type: ignore[attr-defined]
+        monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
+        with contextlib.suppress(PeerGone):
+            while not session.done():
+                await scene.upstream.send(b"*")
+                await asyncio.sleep(0)
+    assert session.result().ended_by in {"client", "client lost"}
+    scene.upstream.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_is_lost_while_the_upstream_takes_nothing_of_it_ends_the_session(
+    kind: Callable[..., Channel], contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is read from it meanwhile: it is found by what the upstream says."""
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
+    scene, sent = await Scene(kind).with_tls(contexts), 0
+
+    async def flood() -> None:
+        nonlocal sent
+        while True:
+            await scene.client.send(b"x" * 65536)
+            sent += 65536
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        flooding = group.create_task(flood())
+        await until_it_stands_still(lambda: sent)
+        flooding.cancel()
+        await asyncio.wait([flooding])
+        close_with_reset(scene.client._socket)
+        with contextlib.suppress(PeerGone):
+            while not session.done():
+                await scene.upstream.send(b"*")
+                await asyncio.sleep(0)
+    assert session.result().ended_by == "client lost"
+    scene.upstream.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_an_upstream_that_is_reset_ends_the_session_at_once(
     kind: Callable[..., Channel], contexts: Contexts
 ) -> None:
@@ -331,15 +384,17 @@ async def test_a_session_ends_when_nothing_passes_and_not_before(
     scene, later = await Scene(kind).with_tls(contexts), Later(monkeypatch)
     async with asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice(idle_seconds=600))
-        for _ in range(10):  # the server's "* OK Still here", which an IDLE sees every few minutes
+        for _ in range(10):  # the server's "* OK Still here", which an IDLE sees every few minutes, and as much back
             await scene.upstream.send(b"*")
             await receive_exactly(scene.client, 1)
+            await scene.client.send(b".")
+            await receive_exactly(scene.upstream, 1)
             assert not session.done()
             await later.by(500)
         for _ in range(2):
             await later.by(600)
         assert await scene.client.receive() == b""
-    assert session.result() == Traffic(10, 0, "idle")
+    assert session.result() == Traffic(10, 10, "idle")
     scene.close()
 
 
@@ -405,18 +460,27 @@ async def test_a_slow_reader_stops_its_writer(kind: Callable[..., Channel], cont
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks, whose errors end them")
+@pytest.mark.parametrize("problem", [MemoryError(), OSError(errno.ENOMEM, "epoll_ctl")])
 async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
-    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     """What was read and cannot be kept is lost: whatever came behind it would be taken for what follows."""
     scene = await Scene(KINDS[0]).with_tls(contexts)
     sent = random.Random(9).randbytes(20_000_000)
 
-    def no_memory(_: object) -> bytes:
+    def no_memory(*_: object) -> bytes:
         monkeypatch.undo()  # once: there is some a moment later
-        raise MemoryError
+        raise problem
 
-    monkeypatch.setattr(splice_module, "bytes", no_memory, raising=False)
+    if isinstance(problem, MemoryError):
+        monkeypatch.setattr(splice_module, "bytes", no_memory, raising=False)
+    else:
+        watch = ReadinessChannel.watch_writable
+        monkeypatch.setattr(
+            ReadinessChannel,
+            "watch_writable",
+            lambda channel, callback: (no_memory if channel is scene.upstream_side else watch)(channel, callback),
+        )
     async with asyncio.TaskGroup() as group:
         session = group.create_task(ended(scene.splice()))
         sending = group.create_task(ended(scene.client.send(sent)))
@@ -424,7 +488,7 @@ async def test_a_session_for_whose_bytes_there_is_no_memory_ends(
         received = await receive_to_the_end(scene.upstream) if session.done() else b""
         sending.cancel()
         session.cancel()
-    assert isinstance(session.result(), MemoryError)
+    assert session.result() is problem
     assert sent.startswith(received)
     scene.close()
 
@@ -433,7 +497,7 @@ async def ended(work: Coroutine[Any, Any, object]) -> BaseException | None:
     """How it did: by an error, or well."""
     try:
         await work
-    except (PeerGone, MemoryError) as problem:
+    except (PeerGone, MemoryError, OSError) as problem:
         return problem
     return None
 
@@ -481,6 +545,73 @@ async def test_a_busy_session_gives_way_to_others(kind: Callable[..., Channel]) 
     session.cancel()
     await asyncio.wait([session])
     scene.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there nobody tells of it again and again")
+async def test_whose_end_was_read_is_asked_no_more(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end stays readable: the loop would turn without rest until the session ends."""
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
+    reads = 0
+
+    class Counting(ReadinessChannel):
+        def try_receive(self) -> tuple[memoryview, bool]:
+            nonlocal reads
+            reads += 1
+            return super().try_receive()
+
+    scene = await Scene(Counting).with_tls(contexts)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        scene.client._shut_for_sending()
+    assert session.result().ended_by == "client"
+    assert reads <= 6, "the two of the handshake's tickets among them"
+    scene.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks")
+async def test_a_session_that_has_ended_leaves_nothing_to_timers_and_the_collector(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would hold both channels with their TLS, for half an hour or until the collector comes."""
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 3600.0)
+    scene = await Scene(ReadinessChannel).with_tls(contexts)
+    gc.disable()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(scene.splice())
+            await scene.client.send(b"QUIT\r\n")
+            await receive_exactly(scene.upstream, 6)
+            scene.client._shut_for_sending()
+            await until(lambda: not scene.client_side._is_watched)  # type: ignore[attr-defined]
+            scene.upstream.close()
+        assert not ways_from(scene.client_side, scene.upstream_side)
+    finally:
+        gc.enable()
+    scene.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the bytes are kept by tasks")
+async def test_what_a_slow_reader_has_taken_at_last_is_held_no_more(contexts: Contexts) -> None:
+    scene, sent = await Scene(ReadinessChannel).with_tls(contexts), b"x" * 100_000
+    fill(scene.client_side)
+    async with asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await scene.upstream.send(sent)
+        await until(lambda: not scene.upstream_side._is_watched)  # type: ignore[attr-defined]
+        reading = group.create_task(receive_to_the_end(scene.client))
+        await until(lambda: scene.upstream_side._is_watched)  # type: ignore[attr-defined]
+        held = [len(way._pending.obj) for way in ways_from(scene.upstream_side)]  # type: ignore[arg-type]  # bytes
+        scene.upstream.close()
+    assert reading.result().endswith(sent)
+    assert session.result().to_client == len(sent)
+    assert held == [0]
+    scene.close()
+
+
+def ways_from(*sources: Channel) -> list[splice_module._Direction]:
+    """Those in memory, whoever holds them."""
+    ways = [held for held in gc.get_objects() if isinstance(held, splice_module._Direction)]
+    return [way for way in ways if way.source in sources]
 
 
 async def test_nothing_is_left_after_a_cancelled_splice(contexts: Contexts) -> None:
