@@ -68,6 +68,7 @@ def test_sighup_reads_the_file_at_once(signed_in: Bridge) -> None:
     signed_in.process.send_signal(signal.SIGHUP)
     signed_in.wait_for_log("configuration.read")
     assert replies(signed_in.login(ALICE))["imap"] == "OK"
+    assert signed_in.log.count("configuration.read") == 1
 
 
 def test_a_changed_client_id_asks_exactly_its_own_people_again(signed_in: Bridge, world: World) -> None:
@@ -79,6 +80,7 @@ def test_a_changed_client_id_asks_exactly_its_own_people_again(signed_in: Bridge
     assert replies(signed_in.login(BOB))["imap"] == "OK"
     signed_in.sign_in(world.provider, ALICE)
     assert replies(signed_in.login(ALICE))["imap"] == "OK"
+    assert signed_in.log.count("configuration.read") == 1, "what has not changed since is not read"
 
 
 def test_a_port_that_is_taken_is_refused_and_the_rest_stays(signed_in: Bridge) -> None:

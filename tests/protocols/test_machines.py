@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.errors import ProtocolViolation
 from bridge.model import Mechanism, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Hangup, LoginRequested, Ready, RefusalKind, Refused, Send, StartTLS
@@ -75,6 +76,15 @@ def test_starttls_alone_is_carried_out(protocol: Protocol, command: bytes) -> No
     assert isinstance(machine.receive(command)[-1], StartTLS)
 
 
+def test_a_user_name_from_before_tls_is_none_behind_it() -> None:
+    machine = server_machine(Protocol.POP3, starttls=True)
+    machine.receive(b"USER somebody-else\r\nSTLS\r\n")
+    machine.tls_started()
+    (refusal,) = machine.receive(b"PASS secret\r\n")
+    assert isinstance(refusal, Send)
+    assert refusal.data.startswith(b"-ERR")
+
+
 @pytest.mark.parametrize("protocol", [Protocol.IMAP, Protocol.POP3])
 def test_an_endless_line_ends_the_connection(protocol: Protocol) -> None:
     machine = server_machine(protocol, starttls=False)
@@ -107,6 +117,7 @@ def test_fifty_commands_without_a_login_are_enough(protocol: Protocol, command: 
     assert isinstance(events[-1], Hangup)
     assert b"Too many commands" in events[-1].farewell
     assert all(isinstance(event, Send) for event in events[:-1])
+    assert len(events) == 51
 
 
 @pytest.mark.parametrize("greeting", [b"SASL-IR", b""])
@@ -135,6 +146,75 @@ def test_a_reply_that_does_not_end_is_a_violation(protocol: Protocol) -> None:
     with pytest.raises(Exception, match="octets"):
         for _ in range(40):
             machine.receive(b"x" * 1000)
+
+
+IMAP_PROMPT = [b"* OK [CAPABILITY AUTH=XOAUTH2] x\r\n"]
+IMAP_VERDICT = [b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stream", "what"),
+    [
+        (Protocol.IMAP, [b"* OK x\r\n", b"+ go on\r\n"], "nothing to say"),
+        (Protocol.IMAP, [b"* OK x\r\n", b"B1 OK done\r\n"], "capabilities"),
+        (Protocol.IMAP, [b"* OK x\r\n", b"* CAPABILITY AUTH=XOAUTH2\r\nB1 NO\r\n"], "capabilities"),
+        (Protocol.IMAP, [*IMAP_VERDICT, b"A1 OK in\r\n"], "foreign tag"),
+        (Protocol.IMAP, [*IMAP_PROMPT, b"B1 OK in\r\n"], "no sense"),
+        (Protocol.IMAP, [*IMAP_VERDICT, b"B1 YES\r\n"], "no sense"),
+        (Protocol.IMAP, [*IMAP_VERDICT, *[b"* OK %b\r\n" % (b"x" * 8000)] * 9], "does not stop talking"),
+        (Protocol.POP3, [b"+OK x\r\n", b"+OK in\r\n"], "no sense"),
+        (Protocol.POP3, [b"+OK x\r\n", b"go on\r\n"], "no sense"),
+        (Protocol.POP3, [b"+OK x\r\n", b"+\r\n", b"go on\r\n"], "no sense"),
+        (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n" * 101], "does not end"),
+        (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"235 in\r\n"], "no sense"),
+    ],
+)
+def test_an_answer_that_is_none_is_a_violation_and_no_login(protocol: Protocol, stream: list[bytes], what: str) -> None:
+    machine = client_machine(protocol, CREDENTIALS, starttls=False)
+    *before, last = stream
+    for part in before:
+        assert not any(isinstance(event, Ready) for event in machine.receive(part))
+    with pytest.raises(ProtocolViolation, match=what):
+        machine.receive(last)
+
+
+def test_what_a_server_offered_before_tls_is_not_believed_behind_it() -> None:
+    machine = client_machine(Protocol.IMAP, CREDENTIALS, starttls=True)
+    machine.receive(b"* OK [CAPABILITY STARTTLS AUTH=XOAUTH2] x\r\n")
+    machine.receive(b"B1 OK go\r\n")
+    machine.tls_started()
+    with pytest.raises(ProtocolViolation, match="capabilities"):
+        machine.receive(b"B2 OK none\r\n")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "stream"),
+    [
+        (Protocol.IMAP, [*IMAP_PROMPT, b"B1 NO [UNAVAILABLE] later\r\n"]),
+        (Protocol.POP3, [b"+OK x\r\n", b"-ERR [SYS/TEMP] later\r\n"]),
+        (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"454 4.7.0 later\r\n"]),
+        (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"550 5.2.0 Request is throttled.\r\n"]),
+    ],
+)
+def test_a_server_that_is_busy_before_it_has_seen_the_token_refuses_nobody(
+    protocol: Protocol, stream: list[bytes]
+) -> None:
+    machine = client_machine(protocol, CREDENTIALS, starttls=False)
+    *before, last = stream
+    for part in before:
+        machine.receive(part)
+    (refused,) = machine.receive(last)
+    assert isinstance(refused, Refused)
+    assert refused.kind is RefusalKind.BUSY
+
+
+def test_a_farewell_that_names_a_policy_is_no_busy_server() -> None:
+    machine = client_machine(Protocol.IMAP, CREDENTIALS, starttls=False)
+    machine.receive(IMAP_VERDICT[0])
+    machine.receive(b"* BYE [ALERT] Please log in via your web browser\r\n")
+    (refused,) = machine.closed()
+    assert isinstance(refused, Refused)
+    assert refused.kind is RefusalKind.POLICY
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,15 @@ async def test_a_reset_is_peer_gone(channels: tuple[Channel, Channel]) -> None:
         await right.receive()
 
 
+async def test_a_reset_behind_our_last_words_is_no_trouble(channels: tuple[Channel, Channel]) -> None:
+    left, right = channels
+    async with asyncio.TaskGroup() as group:
+        group.create_task(left.finish())
+        assert await right.receive() == b""
+        close_with_reset(right._socket)  # type: ignore[attr-defined]  # on purpose
+    assert left._socket.fileno() == -1  # type: ignore[attr-defined]  # released
+
+
 @pytest.mark.parametrize("with_tls", [False, True])
 async def test_who_has_left_is_seen_without_receiving(
     channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], with_tls: bool

@@ -145,3 +145,29 @@ async def test_while_the_answer_is_awaited_nobody_asks_whether_the_socket_takes_
         answer = None
         assert channel._hearing is None
         channel.close()
+
+
+@pytest.mark.skipif(len(KINDS) == 1, reason="a channel that waits for readiness")
+async def test_what_tls_has_to_answer_while_the_socket_is_full_ends_no_session() -> None:
+    """TLS 1.3's new keys, asked for in the middle of an upload; the loop tells of nothing more to read."""
+    left, right = tcp_pair()
+    answers: list[bytes | Exception] = [ssl.SSLWantWriteError(), b"* OK"]
+
+    def read(size: int, place: memoryview) -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        place[: len(answer)] = answer
+        return len(answer)
+
+    with right:
+        channel = ReadinessChannel(left, asyncio.get_running_loop(), "with new keys")
+        channel._read_record = read
+        received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        channel.watch_readable(lambda: received.set_result(bytes(channel.try_receive()[0])))
+        data, is_end = channel.try_receive()
+        assert not data
+        assert not is_end
+        async with asyncio.timeout(20):
+            assert await received == b"* OK"
+        channel.close()

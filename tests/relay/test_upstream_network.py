@@ -18,6 +18,7 @@ from bridge.dialing import AddressInfo, look_up
 from bridge.errors import BridgeError, UpstreamUnavailable
 from bridge.model import Protocol, TlsMode
 from bridge.relay.upstream import Dialer
+from bridge.threads import NotDone
 from bridge.ui.i18n import translation
 from tests.relay.dialling import BLOB, IMPLICIT, MODES, PROTOCOLS, TOKEN, account_at, failure, opened, upstream_of
 from tests.relay.later import Later
@@ -155,6 +156,54 @@ async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust
                 pass
     finally:
         answer.set()
+
+
+async def test_a_server_that_could_not_be_reached_is_looked_up_anew(trust: Trust) -> None:
+    """It may have moved."""
+    lookups = 0
+    with unused_port() as port:
+
+        def count(host: str, _: int) -> Sequence[AddressInfo]:
+            nonlocal lookups
+            lookups += 1
+            return addresses(("127.0.0.1", port))
+
+        with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=count)) as upstream:
+            for _ in range(2):
+                with pytest.raises(UpstreamUnavailable, match="cannot be reached"):
+                    async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+                        pass
+    assert lookups == 2
+
+
+@needs_black_hole
+async def test_a_server_that_does_not_answer_is_looked_up_anew(trust: Trust) -> None:
+    lookups = 0
+    with black_hole() as port:
+
+        def count(host: str, _: int) -> Sequence[AddressInfo]:
+            nonlocal lookups
+            lookups += 1
+            return addresses(("127.0.0.1", port))
+
+        with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=count, connect_seconds=0.05)) as upstream:
+            for _ in range(2):
+                with pytest.raises(UpstreamUnavailable, match="does not answer within"):
+                    async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+                        pass
+    assert lookups == 2
+
+
+async def test_a_machine_without_a_thread_for_a_lookup_is_temporary_trouble(trust: Trust) -> None:
+    def none_left(host: str, port: int) -> Sequence[AddressInfo]:
+        raise NotDone("no thread is left")
+
+    with (
+        upstream_of(Protocol.IMAP, dialer=Dialer(lookup=none_left)) as upstream,
+        pytest.raises(UpstreamUnavailable, match="no thread is left"),
+    ):
+        async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
+            pass
 
 
 def test_a_name_server_that_hangs_does_not_hold_up_the_end_of_the_program() -> None:
