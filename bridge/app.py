@@ -311,6 +311,11 @@ class App:
         """Of the configuration: en, fr or auto."""
         return self._config.language
 
+    @property
+    def knows_users(self) -> bool:
+        """True if some account is for certain users of this machine."""
+        return any(account.os_user for account in self._config.accounts)
+
     def sign_in_url(self, address: str) -> str:
         """The console's page that starts a sign-in; short enough to type."""
         return f"{console_url(self.console_port)}sign-in/{quote(address, safe='@')}"

@@ -26,7 +26,10 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from bridge.advice.said import Said, as_said, said
+from bridge.config.plugins import look_for_none
 from bridge.secret import Secret
+
+look_for_none()
 
 LONGEST_ADDRESS = 320
 """Characters: 64 before the @ and 255 after it (RFC 3696, erratum 1690, before the path limit)."""

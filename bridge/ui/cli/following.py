@@ -16,6 +16,7 @@ from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.service import service_manager
+from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
 from bridge.ui.cli.log_output import log_as, log_stream
@@ -108,6 +109,8 @@ class Followed:
         summary = app.apply(loaded)
         log_as(self.settings, loaded, stream)
         app.tell_workers()
+        if app.knows_users:
+            load_directory()
         logs.event("configuration.read", changes=summary or "none")
 
 

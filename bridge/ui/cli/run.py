@@ -196,7 +196,8 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
     """Serve until the order to stop; follow changes of the configuration if there is a file."""
     app.on_notice(_announce)
     spare_the_collector()
-    load_directory()
+    if app.knows_users:
+        load_directory()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
         following = [] if followed is None else [group.create_task(followed.follow(app, orders.reload))]

@@ -107,6 +107,42 @@ async def test_a_change_of_the_configuration_while_the_bridge_starts_is_applied_
     assert "closed" not in applied
 
 
+class Binder(Editor):
+    """Gives the new account to one user's programs."""
+
+    def changed(self, text: str) -> str:
+        return super().changed(text).replace(f"{CAROL}, ", f"{CAROL}, os_user: root, ")
+
+
+@dataclass
+class BoundFromTheStart(Editor):
+    """All accounts are for one user's programs before the bridge is started."""
+
+    def __post_init__(self) -> None:
+        text = self.file.read_text()
+        self.file.write_text(text.replace("- {address: ", "- {os_user: root, address: "))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
+@pytest.mark.parametrize(
+    ("editor", "expected"),
+    [(Editor, []), (Binder, ["by the change"]), (BoundFromTheStart, ["at the start", "by the change"])],
+)
+async def test_the_directory_of_users_is_loaded_where_some_account_needs_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    log: io.StringIO,
+    editor: type[Editor],
+    expected: list[str],
+) -> None:
+    """Half a MiB that others keep."""
+    loads: list[str] = []
+    monkeypatch.setattr(run, "load_directory", lambda: loads.append("at the start"))
+    monkeypatch.setattr(following, "load_directory", lambda: loads.append("by the change"))
+    await serve_until_changed(tmp_path, monkeypatch, editor)
+    assert loads == expected
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there the environment does not say where the store is")
 async def test_a_file_that_is_still_held_by_who_has_saved_it_is_read_a_moment_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, capsys: pytest.CaptureFixture[str]
