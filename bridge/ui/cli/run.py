@@ -247,17 +247,18 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
     from bridge.stores.memory import MemoryStore
 
     logs.configure(settings.log_level or "warning")
-    console_port, *ports = [_free_port(port) for port in (3017, 1143, 1110, 1587)]
-    places = (ports[0], ports[1], ports[2])
-    async with demo_world(console_port, places, translate=say, language=spoken()) as world:
-        loaded = parse_config(world.yaml, name="(demo)", directory=Path.cwd())
-        store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
-        async with opened(loaded, store, is_demo=True) as app:
-            app.bind()
-            async with console(app) as served:
-                passwords = {address: await app.control.local_password(address) for address in world.addresses}
-                guide = _demo_guide(app, passwords, ports, served.admin_url)
-                await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
+    with contextlib.closing(_Ports()) as taken:
+        console_port, *ports = [taken.choose(port) for port in (3017, 1143, 1110, 1587)]
+        places = (ports[0], ports[1], ports[2])
+        async with demo_world(console_port, places, translate=say, language=spoken()) as world:
+            loaded = parse_config(world.yaml, name="(demo)", directory=Path.cwd())
+            store = SealedStore(MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
+            async with opened(loaded, store, is_demo=True, bind=taken.bind) as app:
+                app.bind()
+                async with console(app) as served:
+                    passwords = {address: await app.control.local_password(address) for address in world.addresses}
+                    guide = _demo_guide(app, passwords, ports, served.admin_url)
+                    await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
     with contextlib.suppress(OSError):  # its terminal may have gone
         click.echo(say("The demo is over; nothing of it is left."))
     return DONE
@@ -322,12 +323,30 @@ def hello_bob(user: str, to_bob: str, *, is_windows: bool) -> str:
     return f"printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {user} \\\n       {to_bob}"
 
 
-def _free_port(preferred: int) -> int:
-    """The usual port, or any: other bridges like 1143 too, and a demo must start."""
-    with socket.socket() as sock, contextlib.suppress(OSError):
-        sock.bind(("127.0.0.1", preferred))
-        return preferred
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
+class _Ports:
+    """A demo's ports, each taken when it is chosen: who asks for a free one and listens later may find it gone."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, list[socket.socket]] = {}
+
+    def choose(self, preferred: int) -> int:
+        """The usual port, or any: other bridges like 1143 too, and a demo must start."""
+        from bridge.host.sockets import PortInUse, bind
+
+        try:
+            found = bind("127.0.0.1", preferred, what="demo")
+        except PortInUse:
+            found = bind("127.0.0.1", 0, what="demo")
+        port: int = found[0].getsockname()[1]
+        self._held[port] = found
         return port
+
+    def bind(self, _host: str, port: int, _what: str) -> list[socket.socket]:
+        """See app.Bind."""
+        return self._held.pop(port)
+
+    def close(self) -> None:
+        """What nobody has come for."""
+        for sockets in self._held.values():
+            for sock in sockets:
+                sock.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import io
 import os
@@ -199,6 +200,20 @@ async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(mo
     loaded: object = await following.loaded_once_open(Settings(None, None))
     assert loaded == "loaded"
     assert asked == [0.01, 0.02]
+
+
+def test_a_port_of_the_demo_is_its_own_from_the_moment_in_which_it_is_chosen() -> None:
+    """Its servers take a second to start, and others look for free ports meanwhile."""
+    with contextlib.closing(run._Ports()) as taken, socket.socket() as other:
+        port = taken.choose(0)
+        with pytest.raises(OSError) as refused:  # noqa: PT011  its number says it, in Windows' way too
+            other.bind(("127.0.0.1", port))
+        assert refused.value.errno in {errno.EADDRINUSE, errno.EACCES}
+        another = taken.choose(port)
+        (listening,) = taken.bind("127.0.0.1", another, "imap listener")
+        with listening:
+            assert listening.getsockname() == ("127.0.0.1", another) != ("127.0.0.1", port)
+    socket.create_server(("127.0.0.1", port)).close()  # nobody has come for it: it is free again
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wine's cmd pipes no group of commands")
