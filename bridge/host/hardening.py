@@ -16,7 +16,7 @@ WER_FAULT_REPORTING_FLAG_NOHEAP = 1
 
 
 def forbid_dumps() -> None:
-    """For this process, for good; programs that it starts decide for themselves. What a system lacks is left out."""
+    """For this process, for good; programs that it starts inherit the limit alone. What a system lacks is left out."""
     if sys.platform == "win32":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.windll.kernel32.WerSetFlags(WER_FAULT_REPORTING_FLAG_NOHEAP)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and
 def crash(directory: Path, first: str, number: int = signal.SIGABRT) -> list[str]:
     """A Python process that may write a core of any size and dies. Returns: the files that it left."""
     command = [sys.executable, "-c", DIE.format(first=first, number=int(number))]
-    limited = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh", *command]
+    limited = ["sh", "-c", 'ulimit -c unlimited && exec "$@"', "sh", *command]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(limited, cwd=directory, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == -number, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.host import paths
+from bridge.host import hardening, paths
 from bridge.ui.cli.main import run_command_line
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -133,6 +133,7 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsy
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr(hardening, "forbid_dumps", lambda: None)  # for good, and this process has other tests to run
     with pytest.raises(paths.NoHome, match="set HOME"):
         paths.data_dir()
     assert paths.config_candidates()[0] == Path("/etc/mail-bridge/config.yaml"), "the machine's is found all the same"
