@@ -132,6 +132,7 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsy
         raise KeyError(uid)
 
     monkeypatch.delenv("HOME")
+    monkeypatch.setenv("LANGUAGE", "en")
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.setattr(hardening, "forbid_dumps", lambda: None)  # for good, and this process has other tests to run
     with pytest.raises(paths.NoHome, match="set HOME"):
