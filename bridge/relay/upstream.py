@@ -238,10 +238,11 @@ class Upstream:
 
 def _unreached(problem: OSError) -> Said:
     """Why none of the addresses could be connected to."""
-    if problem.errno or isinstance(problem, ConnectionRefusedError):
+    # Of addresses that fail in different ways, as those of IPv6 do in an office without it, there is a text alone, and
+    # the number that all of them have: on Windows EINVAL, whatever it was.
+    reasons = told_reasons(problem.strerror or str(problem))
+    if not reasons and (problem.errno or isinstance(problem, ConnectionRefusedError)):
         return system_reason(problem)
-    # Of addresses that fail in different ways, as those of IPv6 do in an office without it, there is a text alone.
-    reasons = told_reasons(str(problem))
     if not reasons:
         return quoted(str(problem) or type(problem).__name__)
     names = [f"reason_{number}" for number in range(len(reasons))]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = str(Path(__file__).parents[2])
 SPY = """
 import sys
 
@@ -23,33 +22,33 @@ spy = Spy()
 
 
 @pytest.fixture
-def spied(tmp_path: Path) -> dict[str, str]:
-    """An environment with such a package."""
+def spied(tmp_path: Path) -> list[str]:
+    """Such a package. Returns: the places of modules, that one's and ours."""
     (tmp_path / "spying.py").write_text(SPY)
     about = tmp_path / "spying-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spying\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[pydantic]\nspying = spying:spy\n")
-    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    return [ROOT, str(tmp_path)]
 
 
-def told(environment: dict[str, str], program: str) -> str:
+def told(places: list[str], program: str) -> str:
     """What it prints."""
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    found = f"import sys; sys.path[:0] = {places!r}; "  # Windows' embeddable Python goes by no PYTHONPATH
+    done = subprocess.run([sys.executable, "-c", found + program], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def test_pydantic_asks_plugins_where_nobody_prevents_it(spied: dict[str, str]) -> None:
+def test_pydantic_asks_plugins_where_nobody_prevents_it(spied: list[str]) -> None:
     """Else the next test shows nothing."""
     assert told(spied, "import pydantic; pydantic.TypeAdapter(int)") == "a plugin is asked"
 
 
-def test_our_models_are_shown_to_no_plugin(spied: dict[str, str]) -> None:
+def test_our_models_are_shown_to_no_plugin(spied: list[str]) -> None:
     assert told(spied, "import bridge.config.load") == ""
 
 
 def test_what_looks_for_plugins_is_not_even_imported() -> None:
     """A MiB."""
     late = "print([name for name in ('importlib.metadata', 'zipfile', 'csv') if name in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    assert told(environment, f"import sys, bridge.config.load; {late}") == "[]"
+    assert told([ROOT], f"import bridge.config.load; {late}") == "[]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import socket
 import ssl
@@ -86,6 +87,25 @@ async def test_addresses_that_fail_in_different_ways_are_told_of_in_any_language
     french = caught.value.said.told(translation("fr"))
     assert french.startswith(f"localhost:{port} est injoignable\u00a0: connexion refusée, «\u00a0")
     assert "Errno" not in french
+
+
+async def test_so_they_are_where_windows_has_one_number_for_all_of_them(
+    trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overlapped calls say EINVAL of whatever it was, and then aiohappyeyeballs gives that to the whole."""
+
+    async def nowhere(*_: object, **__: object) -> socket.socket:
+        reasons = "[WinError 1225] Connection refused, [WinError 1231] Network unreachable, even here"
+        raise OSError(errno.EINVAL, f"Multiple exceptions: {reasons}")
+
+    monkeypatch.setattr("bridge.dialing.aiohappyeyeballs.start_connection", nowhere)
+    with unused_port() as port, upstream_of(Protocol.IMAP) as upstream:
+        with pytest.raises(UpstreamUnavailable) as caught:
+            async with opened(upstream, Protocol.IMAP, trust.endpoint(port, IMPLICIT)):
+                pass
+        assert (
+            str(caught.value.said) == f"localhost:{port} cannot be reached: Connection refused, Network is unreachable"
+        )
 
 
 @pytest.mark.parametrize("name", ["mail.nowhere.invalid", "mail..example.com", "x" * 64 + ".example.com"])
