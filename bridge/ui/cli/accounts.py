@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import click
 
+from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.control.contract import AccountState, ProtocolCheck, Status
+from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck, Status
 from bridge.errors import BridgeError
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
@@ -48,12 +49,24 @@ def list_accounts(settings: Settings, as_json: bool) -> int:
         async with reach(settings) as control:
             status = await control.status()
         if as_json:
-            click.echo(json.dumps([dataclasses.asdict(account) for account in status.accounts], indent=2))
+            click.echo(json.dumps(rows_of(status), indent=2))
             return DONE
         click.echo(table(status))
         return DONE
 
     return in_loop(work())
+
+
+def rows_of(status: Status) -> list[dict[str, object]]:
+    """The accounts for programs: what is wrong with each, and whose turn it is."""
+    return [{**dataclasses.asdict(account), "turn": _turn_of(account).value} for account in status.accounts]
+
+
+def _turn_of(account: AccountStatus) -> Turn:
+    if account.diagnosis is not None:
+        return account.diagnosis.advice.turn
+    # Without one all is well, or a provider's adapter had words of its own for a sign-in that has ended.
+    return Turn.USER if account.state is AccountState.SIGN_IN else Turn.NOBODY
 
 
 def table(status: Status) -> str:

@@ -8,7 +8,7 @@ import json
 import click
 
 from bridge.control.contract import AccountState, Status
-from bridge.ui.cli.accounts import DOTS, leftover_lines, state_word
+from bridge.ui.cli.accounts import DOTS, leftover_lines, rows_of, state_word
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, not_running, reach_running, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number, tell
@@ -58,4 +58,5 @@ def render(found: Status) -> str:
 
 def _row(found: Status) -> dict[str, object]:
     """For programs: warnings as sentences, in English."""
-    return {**dataclasses.asdict(found), "warnings": [warning.told() for warning in found.warnings]}
+    warnings = [warning.told() for warning in found.warnings]
+    return {**dataclasses.asdict(found), "accounts": rows_of(found), "warnings": warnings}

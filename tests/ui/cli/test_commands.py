@@ -370,7 +370,7 @@ def test_a_store_that_is_no_database_is_trouble_and_no_reason_to_sign_in(admin: 
     store = admin.directory / "store.sqlite"
     store.write_text("CANARY")
     (listed, *_) = admin.json("accounts", "list")
-    assert listed["state"] == "trouble"
+    assert (listed["state"], listed["turn"]) == ("trouble", "app-admin")
     assert "is not a database; move it away" in listed["detail"]
     for command in (["run"], ["check"]):
         assert "is not a database; move it away" in admin.run(*command, code=2)
@@ -496,8 +496,10 @@ def test_status_and_accounts_ask_the_running_bridge(admin: Bridge) -> None:
             sock.recv(100)
             assert "1 session\n" in admin.run("status")
         assert f"/sign-in/{ALICE}" in said
-        assert admin.json("status")["listeners"][0]["protocol"] == "imap"
-        assert len(admin.json("accounts", "list")) == 2
+        found = admin.json("status")
+        assert found["listeners"][0]["protocol"] == "imap"
+        assert [(one["diagnosis"]["key"], one["turn"]) for one in found["accounts"]] == [("sign_in.first", "user")] * 2
+        assert admin.json("accounts", "list") == found["accounts"]
         said_by_check = admin.run("check")
         assert said_by_check.count("holds it") == 4
         assert "FAILED" not in said_by_check
