@@ -34,7 +34,7 @@ class Authorized:
 
 @dataclass(frozen=True, slots=True)
 class FlightChecked:
-    """After a sign-in every mail server was tried; `failed` names the protocols that do not open."""
+    """After a sign-in, or on request, every mail server was tried; `failed` names the protocols that do not open."""
 
     address: str
     failed: str

@@ -1,8 +1,8 @@
 """Config and its parts: frozen pydantic models; the JSON Schema comes from here.
 
 Values arrive here as text, with `${…}` references already resolved (load.py). What a value, or one part, can say about
-itself is checked here, in values.py and in providers.py; what needs two parts (an account naming a provider) is in
-checks.py.
+itself is checked here, in values.py, in addresses.py and in a file for each kind of provider; what needs two parts (an
+account naming a provider) is in checks.py.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class NotifyConfig(Part):
 
 
 MOST_WORKERS = 64
-"""More than the bridge's own process, which each login asks, could keep busy."""
+"""More than the bridge's own process, which each login wakes, could keep busy."""
 
 
 class Config(Part):

@@ -31,7 +31,7 @@ class AccountState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProtocolCheck:
-    """How a log-in to one of the account's mail servers went after the last sign-in."""
+    """How the last log-in to one of the account's mail servers went that was tried on purpose."""
 
     protocol: str
     is_ok: bool
@@ -58,7 +58,7 @@ class AccountStatus:
     sign_in_url: str = ""
     """The local page that starts a sign-in."""
     checks: tuple[ProtocolCheck, ...] = ()
-    """Of the last sign-in, while the bridge remembers."""
+    """Of the last sign-in, or since somebody has asked for them; while the bridge remembers."""
     diagnosis: Diagnosis | None = None
     """`detail`, to be told in any language, where the table of advice has a row for it."""
 
@@ -107,7 +107,7 @@ class Status:
     accounts: tuple[AccountStatus, ...]
     listeners: tuple[ListenerStatus, ...]
     patterns: tuple[str, ...]
-    """Domain patterns of the configuration; an account appears once its first sign-in has begun."""
+    """Domain patterns of the configuration; an account below one appears once somebody has signed in for it."""
     warnings: tuple[Diagnosis, ...] = ()
     """What the administrator must see to before it becomes trouble."""
     leftovers: tuple[Leftover, ...] = ()

@@ -182,7 +182,7 @@ class DirectLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.watching = DirectSelector(self._tell_fault)
-        """For who knows of it (bridge.relay.readiness)."""
+        """For who knows of it (bridge.relay.watching)."""
         super().__init__(self.watching)
 
     def _tell_fault(self, problem: Exception) -> None:

@@ -68,7 +68,7 @@ class UnixPassage:
 
 
 class _Process:
-    """See pool.Process."""
+    """See process.Process."""
 
     def __init__(self, child: Child, sock: socket.socket) -> None:
         self._child = child
@@ -76,18 +76,18 @@ class _Process:
         self.pid = child.pid
 
     async def wait(self) -> str:
-        """See pool.Process."""
+        """See process.Process."""
         code = await self._child.wait()
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
     def kill(self) -> None:
-        """See pool.Process."""
+        """See process.Process."""
         with suppress(ProcessLookupError):
             self._child.kill()
 
 
 async def _start() -> Process:
-    """See pool.StartWorker. The worker inherits one end of a socket pair and nothing else."""
+    """See process.StartWorker. The worker inherits one end of a socket pair and nothing else."""
     try:
         ours, theirs = socket.socketpair()
     except OSError as problem:

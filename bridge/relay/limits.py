@@ -145,7 +145,7 @@ def console_cap(descriptors: int | None = None) -> ConnectionCap:
 class Turns:
     """At most so many upstream connections for each key; others wait for their turn.
 
-    Exchange takes 3 parallel SMTP sessions a mailbox and answers the fourth with 432 (provider facts 1.6): better that
+    Exchange takes 3 parallel SMTP sessions a mailbox and answers the fourth with 432 (docs/quirks.md): better that
     the fourth waits here for a moment than that the CRM reports an error.
     """
 

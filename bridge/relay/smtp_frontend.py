@@ -6,7 +6,7 @@ it writes; the next line follows when it has answered the last. So nothing a cli
 the channel's business. None of its private names is used.
 
 What its own AUTH does not do well is done here, by its `handle_AUTH` hook: mechanism names of any case, responses up to
-12,288 octets, challenges that Outlook accepts, one reply after a cancel, bytes that are no ASCII (provider facts 6).
+12,288 octets, challenges that Outlook accepts, one reply after a cancel, bytes that are no ASCII (docs/quirks.md).
 """
 
 from __future__ import annotations
