@@ -42,7 +42,7 @@ class FlightChecked:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationEnded:
-    """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed."""
+    """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed, or `bug`."""
 
     address: str
     code: str

@@ -31,7 +31,7 @@ class AccountState(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProtocolCheck:
-    """How the last log-in to one of the account's mail servers went that was tried on purpose."""
+    """How one of the account's mail servers took the last log-in on trial: after a sign-in, or on request."""
 
     protocol: str
     is_ok: bool
@@ -58,7 +58,7 @@ class AccountStatus:
     sign_in_url: str = ""
     """The local page that starts a sign-in."""
     checks: tuple[ProtocolCheck, ...] = ()
-    """Of the last sign-in, or since somebody has asked for them; while the bridge remembers."""
+    """While the bridge remembers; empty if nothing was tried since the start."""
     diagnosis: Diagnosis | None = None
     """`detail`, to be told in any language, where the table of advice has a row for it."""
 
