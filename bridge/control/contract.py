@@ -202,7 +202,7 @@ class Attendants(Protocol):
 
 
 class Control(Protocol):
-    """The running bridge, in this process or over loopback HTTP. All methods raise BridgeError only."""
+    """The running bridge, in this process or over loopback HTTP. Methods raise BridgeErrors, and what they name."""
 
     async def status(self) -> Status:
         """Everything at a glance; no secrets in it."""
@@ -215,7 +215,8 @@ class Control(Protocol):
         browser it begins, where that is known; empty for whoever holds the admin token.
 
         Raises: LoginRefused for an address the configuration does not know; StoreUnavailable, StoreCorrupt where it
-        could not be kept; ProviderUnavailable, ProviderRefused; AuthorizationFailed(unattended) where nobody signs in.
+        could not be kept; ProviderUnavailable, ProviderRefused; LimitReached after too many that came to nothing;
+        AuthorizationFailed(unattended) where nobody signs in.
         """
         ...
 
@@ -223,7 +224,8 @@ class Control(Protocol):
         """Finish the sign-in that these callback parameters belong to.
 
         Returns: the account's address, saved and ready.
-        Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused, StoreUnavailable.
+        Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused, StoreUnavailable; UpstreamRefused and
+        UpstreamUnavailable where only the mail server tells who has signed in.
         """
         ...
 

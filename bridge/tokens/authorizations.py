@@ -232,8 +232,8 @@ class Authorizations:
         """Finish the sign-in that these callback parameters belong to; a state works once.
 
         Returns: the account's address, saved. Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused,
-        StoreUnavailable; a state that is not ours changes nothing and tells nobody. ProviderNotAsked if nothing has
-        reached the provider: the sign-in goes on, and the same parameters can be brought again.
+        StoreUnavailable, what `keep` raises; a state that is not ours changes nothing and tells nobody.
+        ProviderNotAsked if nothing has reached the provider: the sign-in goes on, and may be completed once more.
         """
         pending, request = self._take(parameters.get("state", ""))
         account = pending.account
