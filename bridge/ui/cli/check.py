@@ -84,20 +84,25 @@ def schema() -> int:
 
 
 async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, tuple[Finding, ...]]:
+    loaded: LoadedConfig | None = None
     try:
         loaded = load(settings)
-    except ConfigError as problem:
-        return None, problem_findings(problem.sentences)
+        return loaded, await _found(settings, loaded, online)
+    except ConfigError as problem:  # of the file; or of a URL in it, which a library of the store's reads
+        return loaded, problem_findings(problem.sentences)
+
+
+async def _found(settings: Settings, loaded: LoadedConfig, online: bool) -> tuple[Finding, ...]:
     async with reach_running(settings) as control:
         if control is not None and online:
-            return loaded, await control.diagnose()
+            return await control.diagnose()
         running = None if control is None else await _running(control)
         async with opened(loaded) as app:
             if running is None:
                 first, examination = word_findings(*known_by(find_config(settings))), app.examination()
             else:
                 first, examination = running.findings, app.examination(held_ports=RUNNING, taken=running.ports)
-            return loaded, (*first, *await (examination.everything() if online else examination.basics()))
+            return (*first, *await (examination.everything() if online else examination.basics()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -378,6 +378,17 @@ def test_a_store_that_is_no_database_is_trouble_and_no_reason_to_sign_in(admin: 
     assert store.read_text() == "CANARY"
 
 
+def test_a_store_url_that_no_library_takes_is_one_of_the_checks_findings(admin: Bridge) -> None:
+    admin.config["store"] = {"url": "mysql://CANARY@host/database"}
+    (found,) = admin.json_of("check", code=2)
+    assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "failed", "app-admin")
+    assert "store.url: no store named 'mysql'; there are: postgresql, sqlite" in found["detail"]
+    report = admin.directory / "report.txt"
+    assert "FAILED" in admin.run("check", "--report", str(report), code=2)
+    assert "no store named 'mysql'" in report.read_text("utf-8")
+    assert "CANARY" not in report.read_text("utf-8")
+
+
 def test_a_log_file_that_would_end_the_start_fails_the_check_too(admin: Bridge) -> None:
     admin.config["log"]["file"] = "."
     admin.write_config()
