@@ -30,7 +30,7 @@ class Plan:
     """What has to happen so that the new configuration is in force; names are in the order of the file."""
 
     listeners_to_close: tuple[ConfiguredListener, ...] = ()
-    """First of all: one to open may want the same port with other TLS files."""
+    """Once the others are open; one at the same address, with other TLS files, takes over their sockets."""
     listeners_to_open: tuple[ConfiguredListener, ...] = ()
     console_changed: bool = False
     accounts_added: tuple[str, ...] = ()

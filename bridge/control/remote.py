@@ -26,7 +26,7 @@ HELLO_SECONDS = 20.0
 machine lets it: if it is taken for dead too soon, a second program opens its store."""
 
 CALL_SECONDS = 180.0
-"""For one call: completing a sign-in asks the token endpoint and logs in to a mail server, each with its own limit."""
+"""For one call: completing a sign-in asks the token endpoint and tries each mail server, each with its own limit."""
 
 SILENCE_SECONDS = 3 * wire.KEEP_ALIVE
 """Without even an empty line for this long, the stream of notices has died."""
