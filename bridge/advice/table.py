@@ -224,8 +224,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "mail-bridge must see to it."
             ),
             "configuration.restart": (
-                "The configuration file has changed, and {settings} takes effect after a restart: the administrator of "
-                "mail-bridge must restart it."
+                "The configuration file has changed, and what it says of {settings} takes effect after a restart: the "
+                "administrator of mail-bridge must restart it."
             ),
             "certificate.warning": (
                 "The certificate of {ports}: {problem}. The administrator of mail-bridge must see to it."

@@ -57,10 +57,15 @@ def not_signed_in(key: str, code: str) -> AuthorizationFailed:
     return AuthorizationFailed(found.told(), code=code, diagnosis=found)
 
 
+def ended(key: str) -> GrantRevoked:
+    """A grant of which nothing more will come, as the adapter itself can tell; the same."""
+    found = Diagnosis.of(key)
+    return GrantRevoked(found.told(), diagnosis=found)
+
+
 def unreadable() -> GrantRevoked:
     """What is stored leads to no token any more; only the next sign-in helps."""
-    found = Diagnosis.of("sign_in.unreadable")
-    return GrantRevoked(found.told(), diagnosis=found)
+    return ended("sign_in.unreadable")
 
 
 def refresh_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:

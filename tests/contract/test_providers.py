@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 import pytest
 from pydantic import TypeAdapter
 
+from bridge.advice.base import Turn
 from bridge.clock import SystemClock
 from bridge.config.providers import ProviderConfig
 from bridge.errors import (
@@ -496,6 +497,19 @@ async def test_adopt_tries_a_refresh_token_and_says_whose_it_is(
         await trial.provider.refresh(tokens.grant, subject=ALICE)
         with refusal(GrantRevoked, authorization_server):
             await trial.provider.adopt(Secret("CANARY-garbage"))
+
+
+@pytest.mark.parametrize("kind", MICROSOFT)
+async def test_a_token_from_elsewhere_that_brings_no_other_one_is_the_admins_turn(
+    authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization_server, "renews", False)
+    async with adapter(authorization_server, kind) as trial:
+        with refusal(GrantRevoked, authorization_server) as caught:
+            await trial.provider.adopt(Secret(authorization_server.issue_refresh_token(ALICE)))
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.advice.turn is Turn.APP_ADMIN
+    assert "offline_access" in str(caught.value)
 
 
 async def test_revoke_ends_the_grant_where_the_provider_can(

@@ -110,7 +110,7 @@ def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_loo
             assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "failed", "app-admin")
         signed_in.config["listeners"] = listeners
         reload(signed_in, "workers: takes effect after a restart")
-    told = "workers takes effect after a restart"
+    told = "what it says of workers takes effect after a restart"
     (warning,) = signed_in.json("status")["warnings"]
     assert told in warning
     (found,) = [one for one in signed_in.json_of("check", code=0) if told in one["detail"]]

@@ -330,7 +330,7 @@ class AuthorizationServer(Controls):
             del self.refresh[token]
         elif not _is_microsoft(request):
             return self._answer(grant, None, request, form)
-        return self._answer(grant, self._new_refresh(grant), request, form)
+        return self._answer(grant, self._new_refresh(grant) if self.renews else None, request, form)
 
     def _answer(
         self, grant: Grant, refresh: str | None, request: web.Request, form: Mapping[str, str], nonce: str = ""

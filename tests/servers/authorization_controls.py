@@ -109,6 +109,8 @@ class Controls:
     people: set[str] = field(default_factory=lambda: {"alice@example.com", "bob@example.com"})
     rotates: bool = True
     """Microsoft's personality: a refresh token works once. Google's never rotates."""
+    renews: bool = True
+    """A refresh at Microsoft comes with a new refresh token, unless the app lacks offline_access."""
     rotates_elsewhere: bool = False
     """The other personality: rotate there too, as servers that are not Google's do."""
     consented: set[tuple[str, str]] = field(default_factory=set)

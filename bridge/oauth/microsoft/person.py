@@ -7,11 +7,10 @@ from typing import Any
 
 from bridge.clock import Clock
 from bridge.config.microsoft import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
-from bridge.errors import GrantRevoked
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers
 from bridge.oauth.adapter import Adapter
-from bridge.oauth.failures import Failure, not_signed_in, refresh_problem, unreadable
+from bridge.oauth.failures import Failure, ended, not_signed_in, refresh_problem, unreadable
 from bridge.oauth.limits import Limits
 from bridge.oauth.microsoft.library import Library, new_cache, refresh_tokens
 from bridge.secret import Secret
@@ -77,7 +76,7 @@ class Person(Adapter):
         if "error" in answer:
             raise refresh_problem(Failure.of(answer), hide=(refresh_token, *self._library.own_secrets()))
         if not refresh_tokens(cache):
-            raise GrantRevoked("Microsoft gave no refresh token for this one. Sign in, please.")
+            raise ended("microsoft.no_grant")
         return self._token_set(answer, cache, asked_at)
 
     def _check_scopes(self, answer: Mapping[str, Any]) -> None:
