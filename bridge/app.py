@@ -157,7 +157,10 @@ class App:
         self._pool = _pool(loaded.config.workers, surroundings, self._services, self._manner)
         on_renewed = self._pool.renew_certificates if self._pool is not None else lambda: None
         gather = self._pool.gather if self._pool is not None else 0.0
-        self._ports = Ports(surroundings.bind, self._serving, surroundings.ensure_certificate, on_renewed, gather)
+        on_closed = self._pool.closed if self._pool is not None else lambda welcome: None
+        self._ports = Ports(
+            surroundings.bind, self._serving, surroundings.ensure_certificate, on_renewed, gather, on_closed
+        )
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); whoever serves the console takes them."""
 

@@ -42,6 +42,7 @@ LOOK_SECONDS = 10.0
 class _Port:
     configured: ConfiguredListener
     sockets: list[socket.socket]
+    welcome: Welcome
     listener: Listener
     certificate: ListenerCertificate | None
 
@@ -56,15 +57,19 @@ class Ports:
         ensure_certificate: EnsureCertificate,
         on_renewed: Callable[[], None] = lambda: None,
         gather: float = 0.0,
+        on_closed: Callable[[Welcome], object] = lambda welcome: None,
     ) -> None:
-        """`on_renewed`: some port has another certificate now. `gather`: seconds, see accepting.clients_of()."""
+        """`on_renewed`: some port has another certificate now. `gather`: seconds, see accepting.clients_of().
+        `on_closed`: what `serving` gave serves nobody any more."""
         self._bind = bind
         self._serving = serving
         self._ensure_certificate = ensure_certificate
         self._on_renewed = on_renewed
         self._gather = gather
+        self._on_closed = on_closed
         self._ports: list[_Port] = []
-        self._retired: list[Listener] = []
+        self._retired: list[_Port] = []
+        """Closed, with sessions that go on."""
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
 
@@ -87,23 +92,33 @@ class Ports:
         for port in self._ports:
             if port.configured in to_close:
                 port.listener.retire()
-                self._retired.append(port.listener)
+                self._retired.append(port)
         self._ports = [port for port in self._ports if port.configured not in to_close] + opened
-        if self._group is not None:
-            for port in opened:
-                self._group.create_task(port.listener.run())
+        self._begin(opened)
         return [port.listener for port in opened]
 
     async def run(self) -> None:
         """Serve until stop()."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for listener in self.listeners:
-                group.create_task(listener.run())
+            self._begin(self._ports)
             await self._stopping.wait()
             self._group = None
-            for listener in [*self.listeners, *self._retired]:
-                listener.stop()
+            for port in [*self._ports, *self._retired]:
+                port.listener.stop()
+
+    def _begin(self, ports: Iterable[_Port]) -> None:
+        """Serve them, if that is done by now."""
+        if self._group is not None:
+            for port in ports:
+                self._group.create_task(self._serve(port))
+
+    async def _serve(self, port: _Port) -> None:
+        """Until it is closed, and its last session is over."""
+        await port.listener.run()
+        if port in self._retired:
+            self._retired.remove(port)
+        self._on_closed(port.welcome)
 
     def stop(self) -> None:
         """Accept nothing more; run() returns once the sessions have ended, or have had their time."""
@@ -148,8 +163,9 @@ class Ports:
         for sock in sockets:
             undo.callback(sock.close)
         welcome = self._serving(configured, certificate)
+        undo.callback(self._on_closed, welcome)
         listener = Listener(protocol, sockets, welcome, tls=address.tls, gather=self._gather)
-        return _Port(configured, sockets, listener, certificate)
+        return _Port(configured, sockets, welcome, listener, certificate)
 
     def _bound(
         self, protocol: Protocol, address: ListenAddress, to_close: Sequence[ConfiguredListener]

@@ -8,6 +8,7 @@ gets a mail client's socket, and for its login the account and an access token; 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -59,7 +60,9 @@ class Pool:
         self._services = services
         self._manner = manner
         self._workers: list[RunningWorker] = []
-        self._ports: list[Port] = []
+        self._ports: dict[Welcome, Port] = {}
+        """Those that have mail clients, by what serves these."""
+        self._numbers = itertools.count()
         self._has_started = False
         self._whose_until = -1.0
         """So long, by the monotonic clock, each mail client's caller is told along with it: some login hung on that."""
@@ -127,7 +130,7 @@ class Pool:
             worker = RunningWorker(number, process, group)
             worker.link = Link(process.passage, lambda message, _: self._take(worker, message), worker.lose)
             self._workers.append(worker)
-            for port in self._ports:
+            for port in self._ports.values():
                 worker.link.send("port", pack(port))
             worker.link.send("manner", pack(self._manner()))
             if self._services.stopping.has_begun:
@@ -149,15 +152,13 @@ class Pool:
     def serving(
         self, listener: ConfiguredListener, certificate: ListenerCertificate | None, balancers: Balancers | None
     ) -> Welcome:
-        """How the mail clients of a port are served: by a worker, TLS included; `balancers` introduce them to us."""
+        """How the mail clients of a port are served: by a worker, TLS included; `balancers` introduce them to us.
+        Until closed()."""
         files = certificate.files if certificate is not None else ("", "")
-        port = Port(len(self._ports), listener.protocol, listener.address.tls, *files)
+        port = Port(next(self._numbers), listener.protocol, listener.address.tls, *files)
         context = certificate.context if certificate is not None and port.tls is TlsMode.IMPLICIT else None
         send_away = partial(Service, no_room(port.protocol, self._services.stopping), context=context)
         words = later(port.protocol, FULL) if context is None else b""
-        self._ports.append(port)
-        for worker in self._workers:
-            worker.link.send("port", pack(port))
 
         def welcome(conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | Served:
             visitor = Client(conn, port.number, peer, client, words)
@@ -169,7 +170,16 @@ class Pool:
                 return visitor
             return self._welcome(visitor, balancers, send_away)
 
+        self._ports[welcome] = port
+        for worker in self._workers:
+            worker.link.send("port", pack(port))
         return welcome
+
+    def closed(self, welcome: Welcome) -> None:
+        """What serving() has given serves nobody any more: its port was closed, and the last session is over."""
+        number = self._ports.pop(welcome).number
+        for worker in self._workers:
+            worker.link.send("closed", number)
 
     def _worker_at_once(self) -> RunningWorker | None:
         """One for the next mail client; None where somebody has to be waited for or asked, which takes a task."""

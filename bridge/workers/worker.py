@@ -110,6 +110,9 @@ class _Worker:
             case ["port", port]:
                 opened = unpack(Port, port)
                 self._ports[opened.number] = opened
+            case ["closed", int(number)]:
+                self._ports.pop(number, None)
+                self._certificates.pop(number, None)
             case ["here?"]:
                 self.link.send("here")
             case ["stopping"]:

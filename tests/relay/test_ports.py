@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import io
 import os
 import socket
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +27,8 @@ from bridge.relay.listener import socket_name
 from bridge.relay.ports import Ports, no_certificate
 from bridge.relay.session import no_room
 from bridge.relay.stopping import Stopping
-from bridge.relay.welcome import Service
+from bridge.relay.tls import ListenerCertificate
+from bridge.relay.welcome import Service, Welcome
 from tests.servers.daemons import free_ports
 
 
@@ -151,6 +154,47 @@ async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
             assert old.sessions == 1
             ports.stop()
             await until(lambda: old.sessions == new.sessions == 0)
+
+
+async def test_a_closed_port_is_forgotten_with_its_last_session(system: System) -> None:
+    """A bridge that runs for a year, and whose configuration is another one each day, is no larger for it."""
+    told, is_over = list[Welcome](), asyncio.Event()
+
+    async def welcome(conn: str, client: socket.socket, peer: str) -> None:
+        with client:
+            await is_over.wait()
+
+    ports = Ports(system.bind, lambda listener, certificate: welcome, no_certificate, on_closed=told.append)
+    old = [weakref.ref(listener) for listener in ports.change((), (configured(1143),))]
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(ports.run())
+        with socket.create_connection(system.bound[1143].getsockname()):
+            await until(lambda: [listener.sessions for listener in ports.listeners] == [1])
+            ports.change((configured(1143),), (configured(1144),))
+            await until(lambda: system.bound[1143].fileno() < 0)
+            assert told == []
+            is_over.set()
+            await until(lambda: told == [welcome])
+        for _ in range(3):  # the task that has served it goes with the next turns of the loop
+            await asyncio.sleep(0)
+        gc.collect()
+        assert [listener() for listener in old] == [None]
+        ports.stop()
+
+
+def test_a_port_that_was_not_kept_is_told_of_as_closed(system: System) -> None:
+    told, given = list[Welcome](), list[Welcome]()
+
+    def serving(listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
+        given.append(Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap()))
+        return given[-1]
+
+    ports = Ports(system.bind, serving, no_certificate, on_closed=told.append)
+    system.taken = 1145
+    with pytest.raises(BridgeError, match="1145 is taken"):
+        ports.change((), (configured(1144), configured(1145)))
+    assert len(told) == 1
+    assert told == given
 
 
 def test_a_port_that_is_taken_closes_what_was_opened_before_it_and_changes_nothing(system: System) -> None:

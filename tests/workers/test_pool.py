@@ -31,7 +31,7 @@ from bridge.workers.logins import CALLER_SECONDS
 from bridge.workers.pool import Pool
 from bridge.workers.process import Process
 from bridge.workers.running import RunningWorker
-from bridge.workers.wire import Manner, pack
+from bridge.workers.wire import Manner, Port, pack, unpack
 from tests.clocks import ManualClock
 from tests.relay.slow_system import GONE, SlowSystem
 from tests.relay.sockets import close_with_reset
@@ -53,6 +53,7 @@ class Worker:
         ours, self.theirs = socket.socketpair()
         self.theirs.setblocking(False)
         self.passage: Passage = UnixPassage(ours)
+        self._unread: list[bytes] = []
 
     async def wait(self) -> str:
         return "by the test"
@@ -74,6 +75,14 @@ class Worker:
             for line in lines.splitlines():
                 if (message := json.loads(line))[0] in kinds:
                     return list(message)
+
+    async def told_next(self, kind: str) -> list[Any]:
+        """As told(), where others may have come in the same moment, which are kept."""
+        while True:
+            while self._unread:
+                if (message := json.loads(self._unread.pop(0)))[0] == kind:
+                    return list(message)
+            self._unread += (await asyncio.get_running_loop().sock_recv(self.theirs, 65536)).splitlines()
 
 
 class Bench:
@@ -282,6 +291,28 @@ async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_por
         system.answer.set()
         await turns_until(lambda: bool(found))
     assert found == [GONE]
+
+
+async def test_workers_forget_a_port_that_is_closed_and_those_to_come_do_not_hear_of_it() -> None:
+    async with serving() as bench:
+        first, second = bench.started
+        its_own = unpack(Port, (await first.told_next("port"))[1]).number
+        ports = list[int]()
+        for number in (1144, 1145):
+            configured = ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"127.0.0.1:{number}"))
+            welcome = bench.pool.serving(configured, None, None)
+            bench.pool.closed(welcome)
+            opened, closed = await first.told_next("port"), await first.told_next("closed")
+            ports.append(unpack(Port, opened[1]).number)
+            assert closed[1:] == ports[-1:]
+        bench.pool.serving(configured, None, None)
+        ports.append(unpack(Port, (await first.told_next("port"))[1]).number)
+        assert len({its_own, *ports}) == 4, "no worker takes one for another"
+        second.theirs.close()
+        await turns_until(lambda: len(bench.started) == 3)
+        third = bench.started[2]
+        told = [unpack(Port, (await third.told_next("port"))[1]).number for _ in range(2)]
+        assert told == [its_own, ports[-1]]
 
 
 async def test_whom_no_worker_could_take_is_told_to_come_again_and_frees_its_place() -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from bridge.clock import SystemClock
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Login, Protocol, TlsMode
+from bridge.relay.tls import ListenerCertificate
 from bridge.secret import Secret
 from bridge.workers.link import Link
 from bridge.workers.wire import Port, pack, unpack
@@ -216,6 +218,26 @@ async def test_a_certificate_that_cannot_be_read_costs_one_client_and_not_the_wo
         assert "session.no_tls" in log.getvalue()
         bridge.link.send("here?")
         await bridge.told("here")
+
+
+async def test_the_certificate_of_a_port_that_is_closed_is_forgotten(tmp_path: Path) -> None:
+    file = str(tmp_path / "pair.pem")
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(file)
+
+    def held() -> list[str]:
+        gc.collect()
+        found = [each for each in gc.get_objects() if isinstance(each, ListenerCertificate)]
+        return [each.files[0] for each in found if each.files[0] == file]
+
+    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, file, file)) as bridge:
+        program = bridge.hand_over("imap-1")
+        program.socket.close()
+        await bridge.over("imap-1")
+        assert held() == [file]
+        bridge.link.send("closed", 1)
+        bridge.link.send("here?")
+        await bridge.told("here")
+        assert held() == []
 
 
 async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token_is_refused(tmp_path: Path) -> None:
