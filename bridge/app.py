@@ -244,6 +244,7 @@ class App:
         yield "hooks", self._hooks.run
         yield "client secrets", self._secrets.run
         yield "certificates", partial(self._ports.follow_certificates, self._clock.pause)
+        yield "replaced providers", partial(self._providers.close_retired, self._clock.pause)
         if self._pool is not None:
             yield "workers", self._pool.run
             yield "local passwords", self._passwords.follow

@@ -27,6 +27,7 @@ from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreU
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice
+from bridge.oauth.providers import Providers
 from bridge.relay.ports import Ports
 from bridge.secret import Secret
 from bridge.stores.base import Store
@@ -355,7 +356,7 @@ async def test_how_the_mail_servers_answered_is_not_told_of_others(before: str, 
         assert await checked() == []
 
 
-@pytest.mark.parametrize("helper", ["renewal", "hooks", "client secrets", "certificates"])
+@pytest.mark.parametrize("helper", ["renewal", "hooks", "client secrets", "certificates", "replaced providers"])
 async def test_a_helper_with_a_bug_ends_nobodys_mail(
     helper: str, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
 ) -> None:
@@ -367,6 +368,7 @@ async def test_a_helper_with_a_bug_ends_nobodys_mail(
         "hooks": (Hooks, "run"),
         "client secrets": (SecretWatch, "run"),
         "certificates": (Ports, "follow_certificates"),
+        "replaced providers": (Providers, "close_retired"),
     }
     monkeypatch.setattr(*owners[helper], bug)
     async with running() as it:

@@ -1,0 +1,64 @@
+"""The providers of a configuration that changes while the bridge runs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from bridge.config.generic import GenericProvider
+from bridge.oauth.providers import LINGER, Providers
+from tests.clocks import ManualClock
+
+
+def configured(client_id: str) -> GenericProvider:
+    return GenericProvider.model_validate(
+        {
+            "kind": "oauth2",
+            "client_id": client_id,
+            "authorization_url": "https://provider.example/authorize",
+            "token_url": "https://provider.example/token",
+            "redirect_uri": "http://localhost:3017/",
+            "scopes": ["mail"],
+            "imap": {"host": "imap.example", "port": 993, "tls": "implicit"},
+        }
+    )
+
+
+async def test_a_provider_that_was_replaced_is_closed_and_forgotten_once_nobody_can_be_waiting_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each holds a megabyte of authorities, and the connections that its provider keeps open."""
+    clock, closed = ManualClock(), list[str]()
+    providers = Providers({"acme": configured("one")}, clock)
+
+    def watched(name: str) -> weakref.ref[object]:
+        adapter = providers.adapters["acme"]
+
+        async def close() -> None:
+            closed.append(name)
+
+        monkeypatch.setattr(adapter, "close", close)
+        return weakref.ref(adapter)
+
+    old = watched("one")
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        closing = group.create_task(providers.close_retired(clock.pause))
+        await clock.until_asleep()
+        providers.change(["acme"], {"acme": configured("two")})
+        clock.advance(LINGER)  # it was in use until a moment ago, however long it has been there
+        await clock.until_asleep()
+        assert closed == []
+        clock.advance(LINGER)
+        await clock.until_asleep()
+        assert closed == ["one"]
+        monkeypatch.undo()
+        gc.collect()
+        assert old() is None
+        watched("two")
+        providers.change(["acme"], {})
+        closing.cancel()
+    await providers.close()
+    assert closed == ["one", "two"]
