@@ -54,6 +54,9 @@ REMIND_EVERY = 600.0
 """Seconds between two notices for one account: a CRM tries every minute, a person wants to hear it once."""
 REMIND_LAST = 86400.0
 """Seconds up to which the pause doubles from notice to notice, of a refusal: over a weekend nobody renews a secret."""
+REMINDER_LIFE = 7 * REMIND_LAST
+"""Seconds after which a refusal that was not told again is over: a bridge runs for years, and mailboxes come and go. If
+it does come back its pauses begin anew, so longer than an office is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +426,8 @@ class Refresher:
         key, now = (account.provider, whom, advice.key if advice is not None else ""), self._clock.monotonic()
         told = self._reminders.get(key)
         if told is None or told.provider is not provider:
+            kept = self._reminders.items()
+            self._reminders = {which: one for which, one in kept if now - one.at < REMINDER_LIFE}
             self._reminders[key] = Reminder(provider, now)
             return True
         if now - told.at < told.pause:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -696,6 +698,28 @@ async def test_a_refusal_that_comes_behind_a_success_is_another_one() -> None:
         it.provider.problem = ProviderRefused("the new secret has been deleted")
         await it.service.access_token(ALICE)
         assert [found.account for found in map(event_of, it.notices) if found is not None] == [ALICE.address]
+
+
+async def test_a_refusal_of_long_ago_keeps_no_provider_that_was_replaced() -> None:
+    """Else a bridge that runs for a year holds one for each mailbox and reason that it ever had trouble with."""
+    kept_out = Diagnosis.of("microsoft.conditional_access")
+    async with world() as it:
+        it.providers["acme"] = it.provider = StrictProvider(it.clock)  # the first one is the world's
+        await it.sign_in()
+        it.clock.advance(4000)
+        it.provider.problem = ProviderRefused(kept_out.told(), diagnosis=kept_out)
+        with pytest.raises(ProviderRefused):
+            await it.service.access_token(ALICE)
+        old = weakref.ref(it.provider)
+        it.providers["acme"] = it.provider = StrictProvider(it.clock)
+        for account in (ALICE, SALES):
+            await it.sign_in(account)
+        it.clock.advance(refresh.REMINDER_LIFE)
+        it.provider.problem = ProviderRefused(kept_out.told(), diagnosis=kept_out)
+        with pytest.raises(ProviderRefused):
+            await it.service.access_token(SALES)
+        gc.collect()
+        assert old() is None
 
 
 async def test_scripts_hear_of_each_person_whom_a_policy_keeps_out() -> None:
