@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from bridge.advice.said import Said, said
 from bridge.errors import StoreUnavailable
@@ -25,18 +25,53 @@ class Worker:
         self._place = place
         self._is_closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._lock = threading.Lock()
+        self._waiting: dict[Future[Any], Callable[[], Any]] = {}
+        """In their order; not in the executor's own queue, in which what is given up stays for as long as the database
+        hangs: 3 KiB for each login."""
+        self._is_busy = False
+        """The thread will look for the next one by itself."""
 
     async def run(self, operation: Callable[[], R]) -> R:
         """What the operation gives. Raises: StoreUnavailable once closed, or without an answer; what it raises."""
         if self._is_closed:
             raise StoreUnavailable(said("{store} has been closed", store=self._place))
-        done = asyncio.get_running_loop().run_in_executor(self._thread, operation)
+        done: Future[R] = Future()
         try:
-            return await asyncio.wait_for(done, ANSWER_LIMIT)
+            self._add(done, operation)
+            return await asyncio.wait_for(asyncio.wrap_future(done), ANSWER_LIMIT)
         except TimeoutError as error:
             raise StoreUnavailable(
                 said("{store} has not answered for {seconds} s", store=self._place, seconds=f"{ANSWER_LIMIT:g}")
             ) from error
+        finally:
+            with self._lock:
+                self._waiting.pop(done, None)
+
+    def _add(self, done: Future[R], operation: Callable[[], R]) -> None:
+        with self._lock:
+            self._waiting[done] = operation
+            if not self._is_busy:
+                self._thread.submit(self._work)
+                self._is_busy = True
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._lock:
+            done = next(iter(self._waiting), None)
+            if done is None:
+                self._is_busy = False
+                return None
+            return done, self._waiting.pop(done)
+
+    def _work(self) -> None:
+        """In the thread, until nobody waits."""
+        while (found := self._next()) is not None:
+            done, operation = found
+            if done.set_running_or_notify_cancel():
+                try:
+                    done.set_result(operation())
+                except BaseException as problem:  # noqa: BLE001  not swallowed: raised again where it is awaited
+                    done.set_exception(problem)
 
     async def close(self, release: Callable[[], object]) -> None:
         """Finish what is under way, then call `release` and end the thread. Idempotent."""

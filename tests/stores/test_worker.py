@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -22,3 +26,35 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytes
         await worker.close(lambda: None)
     finally:
         answer.set()
+
+
+async def test_what_nobody_waits_for_any_more_is_not_kept_for_a_database_that_hangs() -> None:
+    """For a week, say, in which a thousand mail programs try again each minute. Who still waits has his turn."""
+
+    def operation() -> Callable[[], str]:
+        return lambda: "done"
+
+    worker, answer = Worker(said("the store")), threading.Event()
+    given_up = list[weakref.ref[Callable[[], str]]]()
+    try:
+        async with asyncio.TaskGroup() as group:
+            hanging = group.create_task(worker.run(answer.wait))
+            await asyncio.sleep(0)
+            for _ in range(50):
+                asked = operation()
+                given_up.append(weakref.ref(asked))
+                waiting = group.create_task(worker.run(asked))
+                del asked
+                await asyncio.sleep(0)
+                waiting.cancel()
+            patient = group.create_task(worker.run(operation()))
+            await asyncio.wait([waiting])
+            del waiting  # its end has come by way of its operation
+            await asyncio.sleep(0)  # and the group has yet to hear of it
+            gc.collect()
+            assert [each() for each in given_up] == [None] * 50
+            answer.set()
+        assert (hanging.result(), patient.result()) == (True, "done")
+    finally:
+        answer.set()
+        await worker.close(lambda: None)
