@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import io
 import os
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bridge.control import rendezvous
+from bridge.secret import Secret
+from bridge.ui.cli import findable as module
+from bridge.ui.cli.findable import findable
 from bridge.ui.cli.session import Settings, known_by, own_config
+from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.cli.tray import only_icon
 from tests.e2e.bridge import Bridge, configuration, running
 
@@ -108,3 +117,78 @@ def test_one_icon_is_enough_and_what_is_started_at_login_names_the_link(
             assert not is_only, "the same name"
         with only_icon(known_by(bridge.directory / "another.yaml")) as is_only:
             assert is_only
+
+
+URL, TOKEN = "http://127.0.0.1:3017", Secret("CANARY-token")
+
+
+class Disk:
+    """Has these troubles, one for each attempt to write, and then room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, troubles: Iterable[int]) -> None:
+        self.attempts = 0
+        self._troubles: Iterator[int] = iter(troubles)
+        self._sync = os.fsync
+        monkeypatch.setattr(os, "fsync", self.sync)
+
+    def sync(self, handle: int) -> None:
+        self.attempts += 1
+        if trouble := next(self._troubles, 0):
+            raise OSError(trouble, os.strerror(trouble))
+        self._sync(handle)
+
+    async def until_tried(self, times: int) -> None:
+        async with asyncio.timeout(30):
+            while self.attempts < times:
+                await asyncio.sleep(0)
+
+    async def several_turns(self) -> None:
+        """In each of which it would be tried."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_on_a_full_disk_word_is_left_as_soon_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(module, "TRY_SECONDS", 0)
+    disk, places = Disk(monkeypatch, [0, *4 * [errno.ENOSPC]]), (tmp_path / "given", tmp_path / "file")
+    async with findable(places, URL, TOKEN):
+        assert [rendezvous.find(place) for place in places] == [(URL, TOKEN), None], "served meanwhile"
+        await disk.until_tried(6)
+        assert [rendezvous.find(place) for place in places] == 2 * [(URL, TOKEN)]
+        await disk.several_turns()
+        assert disk.attempts == 6, "and left alone from then on"
+    assert [rendezvous.find(place) for place in places] == [None, None]
+    assert log.getvalue().count("control.not_published") == 1
+
+
+async def test_a_bridge_that_ends_while_its_disk_is_full_does_not_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(module, "TRY_SECONDS", 3600)
+    disk = Disk(monkeypatch, [errno.ENOSPC])
+    async with asyncio.timeout(30), findable([tmp_path], URL, TOKEN):
+        pass
+    assert disk.attempts == 1
+
+
+async def test_word_that_somebody_must_make_room_for_is_told_of_once_and_not_tried_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(module, "TRY_SECONDS", 0)
+    disk = Disk(monkeypatch, [errno.ENOSPC, errno.EROFS])
+    async with findable([tmp_path], URL, TOKEN):
+        await disk.until_tried(2)
+        await disk.several_turns()
+        assert disk.attempts == 2
+    assert "Read-only file system" in log.getvalue()
+
+
+async def test_word_that_cannot_be_left_ends_the_start_and_takes_back_the_others(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CannotStart, match="do not find the running bridge") as caught:
+        async with findable([tmp_path / "given", tmp_path / "file"], URL, TOKEN):
+            pass
+    assert not isinstance(caught.value, CannotStartNow), "no service manager need try again"
+    assert rendezvous.find(tmp_path / "given") is None
