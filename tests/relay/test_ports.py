@@ -24,7 +24,7 @@ from bridge.host.sockets import bind
 from bridge.model import Protocol, TlsMode
 from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import socket_name
-from bridge.relay.ports import Ports, no_certificate
+from bridge.relay.ports import LOOK_SECONDS, Ports, no_certificate
 from bridge.relay.session import no_room
 from bridge.relay.stopping import Stopping
 from bridge.relay.tls import ListenerCertificate
@@ -222,14 +222,18 @@ def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none_can_b
             raise BridgeError("the disk is full")
         return str(file)
 
-    def issue() -> None:
+    def issue(file: Path = file) -> None:
         authority.issue_cert("crm.example.com").private_key_and_cert_chain_pem.write_to_path(str(file))
 
     issue()
+    issue(given := tmp_path / "given.pem")
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(system.bind, lambda listener, certificate: service, ensure, lambda: renewed.append(1))
     names = {1143: ("crm.example.com",), 1144: ("mail.example.com",)}
     addresses = [ListenAddress(address=f"localhost:{port}", tls=TlsMode.STARTTLS, names=names[port]) for port in names]
+    addresses.append(
+        ListenAddress(address="localhost:1145", tls=TlsMode.STARTTLS, certificate=str(given), key=str(given))
+    )
     ports.change((), [ConfiguredListener(Protocol.IMAP, address) for address in addresses])
     ports.look()
     assert renewed == []
@@ -240,5 +244,51 @@ def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none_can_b
     issue()
     ports.look()
     assert renewed == [1, 1]
+    issue(given)
+    ports.look()
+    assert renewed == [1, 1, 1]
     assert "the disk is full" in log.getvalue()
     ports.close()
+
+
+def test_the_certificate_that_is_made_has_the_names_of_all_ports_that_are_open_by_then(
+    system: System, tmp_path: Path
+) -> None:
+    """Also of those that a change leaves alone: their programs look for their names in the same file."""
+    file, asked = tmp_path / "made.pem", []
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+
+    def ensure(names: Iterable[str]) -> str:
+        asked.append(set(names))
+        return str(file)
+
+    def named(port: int, name: str) -> ConfiguredListener:
+        address = ListenAddress(address=f"localhost:{port}", tls=TlsMode.IMPLICIT, names=(name,))
+        return ConfiguredListener(Protocol.IMAP, address)
+
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+    ports = Ports(system.bind, lambda listener, certificate: service, ensure)
+    first, second = named(1143, "crm.example.com"), named(1144, "mail.example.com")
+    ports.change((), [configured(1145)])
+    assert asked == [], "nobody needs one"
+    (opened,) = ports.change((), [first])
+    assert opened.tls is TlsMode.IMPLICIT
+    ports.change((), [second])
+    ports.change([first], [])
+    assert asked == [{"crm.example.com"}, {"crm.example.com", "mail.example.com"}, {"mail.example.com"}]
+    ports.close()
+
+
+async def test_the_certificates_are_looked_at_after_each_pause(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    async def pause(seconds: float) -> None:
+        done.append(seconds)
+        if len(done) == 5:
+            raise asyncio.CancelledError
+
+    ports = ports_of(system)
+    monkeypatch.setattr(ports, "look", lambda: done.append("look"))
+    with pytest.raises(asyncio.CancelledError):
+        await ports.follow_certificates(pause)
+    assert done == [LOOK_SECONDS, "look", LOOK_SECONDS, "look", LOOK_SECONDS]
