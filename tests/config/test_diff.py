@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import SystemClock
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener, Plan, plan, summary_of, until_restart
+from bridge.config.in_force import not_in_force, refusal
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
+from bridge.errors import BridgeError, ConfigError
 from bridge.model import Protocol
 from bridge.oauth import registry
 
@@ -225,3 +228,27 @@ def test_the_plan_agrees_with_the_adapters_on_which_grants_are_still_good(before
         fingerprints = [registry.create(name, providers[name], SystemClock()).fingerprint for providers in (old, new)]
         identities = [providers[name].grant_identity for providers in (old, new)]
         assert (fingerprints[0] == fingerprints[1]) == (identities[0] == identities[1]), name
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "settings"),
+    [
+        ("store: {path: ", "store: {path: /srv", "store"),
+        ("store: {", "console: 127.0.0.1:3018\nstore: {", "console"),
+        ("store: {", "workers: 2\nstore: {", "workers"),
+        ("store: {path: ", "workers: 2\nconsole: 127.0.0.1:3018\nstore: {path: /srv", "console, store, workers"),
+    ],
+)
+def test_what_waits_for_a_restart_is_told_by_its_keys(before: str, after: str, settings: str) -> None:
+    (told,) = not_in_force(None, config(), config((before, after)))
+    assert told == Diagnosis.of("configuration.restart", settings=settings)
+
+
+def test_a_refused_file_is_told_by_the_first_thing_to_change_until_one_is_in_force() -> None:
+    refused = refusal(ConfigError(["accounts[1]: no provider", "log: no such level"]))
+    assert refused.key == "configuration.refused"
+    assert "accounts[1]: no provider" in refused.told()
+    assert "no such level" not in refused.told()
+    assert list(not_in_force(refused, config(), config())) == [refused]
+    assert list(not_in_force(None, config(), config())) == []
+    assert "1143 is taken" in refusal(BridgeError("1143 is taken")).told()
