@@ -83,10 +83,6 @@ class _Pipe(asyncio.Transport):
         """True once aiosmtpd wants to hang up."""
         return self._is_closing
 
-    def get_write_buffer_size(self) -> int:
-        """Never full: a reply is taken away before the next command comes."""
-        return 0
-
 
 class _Handler:
     """aiosmtpd's hooks."""
@@ -318,7 +314,6 @@ class SmtpFrontend:
         self._pipe, self._smtp = self._new_server()
         await self._pipe.moved.wait()
         self._pipe.written.clear()
-        self._pipe.moved.clear()
 
     async def _say_goodbye(self, reply: str) -> None:
         self._discard()

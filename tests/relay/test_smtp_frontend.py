@@ -160,8 +160,9 @@ async def test_auth_login_with_the_name_at_once() -> None:
         assert (await waiting).password.reveal() == b"s3cret"
 
 
-async def test_a_response_of_twelve_thousand_octets_is_taken() -> None:
-    word = b"x" * 8900
+async def test_a_response_of_12288_octets_is_taken() -> None:
+    """All that RFC 4954 section 4.3 lets a client say, in one line with the command."""
+    word = b"x" * (12288 // 4 * 3 - len(b"\0alice\0"))
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
         await talk.say("AUTH PLAIN " + base64.b64encode(b"\0alice\0" + word).decode())
@@ -177,7 +178,34 @@ async def test_a_cancelled_exchange_gets_one_reply_and_another_may_follow() -> N
         await waiting
 
 
-@pytest.mark.parametrize("response", ["!!!", base64.b64encode(b"no nul").decode()])
+@pytest.mark.parametrize("steps", [["AUTH LOGIN"], ["AUTH LOGIN", USER], [f"AUTH LOGIN {USER}"]])
+async def test_a_login_that_is_cancelled_half_way_gets_one_reply_too(steps: list[str]) -> None:
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        for step in steps:
+            assert (await talk.ask(step)).startswith("334 ")
+        assert (await talk.ask("*")).startswith("501")
+        assert (await talk.ask("NOOP")).startswith("250")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+
+
+async def test_auth_without_a_mechanism_is_501() -> None:
+    async with talking() as (talk, _):
+        await talk.ask("EHLO crm")
+        assert (await talk.ask("AUTH")).startswith("501")
+
+
+async def test_an_empty_name_is_said_by_its_sign() -> None:
+    """RFC 4954 section 4; nobody has it, and the password is asked for all the same."""
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        assert await talk.ask("AUTH LOGIN =") == "334 UGFzc3dvcmQ6"
+        await talk.say(WORD)
+        assert (await waiting).username == ""
+
+
+@pytest.mark.parametrize("response", ["!!!", "é", base64.b64encode(b"no nul").decode()])
 async def test_a_response_that_makes_no_sense_is_501(response: str) -> None:
     async with talking() as (talk, _):
         await talk.ask("EHLO crm")
@@ -185,19 +213,27 @@ async def test_a_response_that_makes_no_sense_is_501(response: str) -> None:
         assert (await talk.ask("NOOP")).startswith("250")
 
 
-@pytest.mark.parametrize(
-    "command", ["MAIL FROM:<alice@example.com>", "RCPT TO:<bob@example.com>", "DATA", "BDAT 3 LAST", "VRFY alice"]
-)
-async def test_nothing_but_a_login_is_done_before_the_login(command: str) -> None:
+async def test_what_is_for_after_the_login_is_530_before_it_however_often() -> None:
     async with talking() as (talk, _):
         await talk.ask("EHLO crm")
-        assert (await talk.ask(command))[0] == "5"
+        for command in (
+            "MAIL FROM:<alice@example.com>",
+            "RCPT TO:<bob@example.com>",
+            "DATA",
+            "BDAT 3 LAST",
+            "VRFY alice",
+            "EXPN all",
+            "ETRN example.com",
+            "BURL imap://example.com LAST",
+        ):
+            assert await talk.ask(command) == "530 5.7.0 Authentication required"
 
 
-async def test_mail_before_auth_is_530() -> None:
+async def test_what_changes_nothing_is_done_before_the_login() -> None:
+    """Programs ask for help, or begin with a reset."""
     async with talking() as (talk, _):
-        await talk.ask("EHLO crm")
-        assert (await talk.ask("MAIL FROM:<alice@example.com>")).startswith("530")
+        for command in ("HELP", "RSET", "NOOP"):
+            assert (await talk.ask(command)).startswith("250 ")
 
 
 @pytest.mark.parametrize(
@@ -241,6 +277,34 @@ async def test_a_program_that_goes_on_after_a_refused_auth_is_told_why_there(
         await talk.hear()
         await talk.login("MAIL FROM:<a@b.c>", "RCPT TO:<a@b.c>", "DATA", f"AUTH PLAIN {PLAIN}")
         assert [(await talk.hear())[-1].startswith(reply) for _ in range(3)] == [True, True, True]
+
+
+async def test_a_refused_login_is_not_taken_for_another_one_by_what_follows() -> None:
+    """Else any command would be a second wrong password, and count as one."""
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        await waiting
+        await talk.frontend.refuse(errors.LoginRefused("x"))
+        await talk.hear()
+        other = base64.b64encode(b"\0bob@example.com\0s3cret").decode()
+        assert (await talk.login("NOOP", f"AUTH PLAIN {other}")).username == "bob@example.com"
+        assert (await talk.hear())[-1].startswith("250 ")
+
+
+async def test_a_bug_of_ours_is_told_without_a_word_of_it_and_the_session_learns_what_it_was() -> None:
+    def extensions() -> tuple[str, ...]:
+        raise ZeroDivisionError("CANARY")
+
+    with mail_client() as client:
+        frontend = SmtpFrontend(client.bridge, extensions=extensions)
+        await client.say(b"EHLO crm")
+        async with asyncio.timeout(60):
+            with pytest.raises(ZeroDivisionError):
+                await frontend.login()
+        await client.hear()
+        assert await client.hear() == b"421 4.3.0 Internal trouble; see the log of mail-bridge"
+        frontend.close()
 
 
 async def test_a_limit_ends_the_connection_with_421() -> None:
@@ -308,9 +372,10 @@ async def test_an_endless_line_is_refused_and_the_connection_ends() -> None:
 
 
 async def test_a_long_command_that_is_not_auth_is_500_and_the_connection_goes_on() -> None:
+    longest = "EHLO " + "x" * (512 - len("EHLO \r\n"))  # RFC 5321 section 4.5.3.1.4
     async with talking() as (talk, _):
-        assert (await talk.ask("EHLO " + "x" * 600)).startswith("500")
-        assert (await talk.ask("EHLO crm")).startswith("250")
+        assert (await talk.ask(f"{longest}x")).startswith("500")
+        assert (await talk.ask(longest)).startswith("250")
 
 
 @pytest.mark.parametrize("refused", ["AUTH LOGIN", "AUTH CRAM-MD5", "AUTH LOGIN a b c"])
@@ -380,9 +445,13 @@ async def test_starttls_is_demanded_and_forgets_what_was_before(
         await talk.say("EHLO crm")
         assert await talk.hear() == ["250-localhost", "250-SIZE 1", "250 STARTTLS"]
         assert await talk.ask(f"AUTH PLAIN {PLAIN}") == "530 5.7.0 Must issue a STARTTLS command first"
+        assert await talk.ask("MAIL FROM:<a@b.c>") == "530 5.7.0 Must issue a STARTTLS command first"
+        for command in ("HELO crm", "NOOP", "RSET"):  # RFC 3207 section 4 lets them be
+            assert (await talk.ask(command)).startswith("250 ")
         assert (await talk.ask("STARTTLS")).startswith("220")
         await talk.client.start_tls(client, server_hostname="localhost")
         assert (await talk.ask(f"AUTH PLAIN {PLAIN}"))[0] == "5"  # EHLO is forgotten
+        assert await talk.ask("MAIL FROM:<a@b.c>") == "530 5.7.0 Authentication required"
         await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
         assert "250-AUTH PLAIN LOGIN" in await talk.hear()
         await waiting
@@ -396,6 +465,32 @@ async def test_trap_37_commands_behind_starttls_end_the_connection(
         with pytest.raises(errors.ProtocolViolation, match="plaintext behind STARTTLS"):
             await waiting
         assert await talk.hear() == ["500 5.5.2 plaintext behind STARTTLS"]
+
+
+async def test_over_starttls_the_last_words_are_heard_and_no_task_is_left_of_what_was_before(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    async with talking(context=contexts[0]) as (talk, waiting):
+        before = {task for task in asyncio.all_tasks() if "_handle_client" in repr(task)}
+        assert before
+        await talk.ask("STARTTLS")
+        await talk.client.start_tls(contexts[1], server_hostname="localhost")
+        for _ in range(5):
+            assert (await talk.ask("GET / HTTP/1.1")).startswith("500")
+        assert all(task.done() for task in before)
+        assert (await talk.ask("EHLO crm")).startswith("421")
+        with pytest.raises(errors.LimitReached):
+            await waiting
+
+
+async def test_a_client_that_speaks_in_clear_in_place_of_the_handshake_is_gone(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    async with talking(context=contexts[0]) as (talk, waiting):
+        await talk.ask("STARTTLS")
+        await talk.say("EHLO crm")
+        with pytest.raises(errors.PeerGone, match="TLS with the mail client failed"):
+            await waiting
 
 
 async def test_starttls_without_tls_configured_is_502() -> None:
