@@ -403,4 +403,5 @@ def test_a_secret_id_in_place_of_the_secret_is_told_before_anybody_signs_in() ->
     assert str(warning).startswith("config.yaml:6:5: providers.gmail.client_secret: this looks like the Secret ID")
     assert secret_id not in str(warning)
     assert not load(office, S="abc8Q~a-value").warnings
+    assert not load(office, S=f"{secret_id}~a").warnings, "which only begins like one"
     assert not load(edited(("client_secret: text", f"client_secret: {secret_id}"))).warnings, "Google's are its own"
