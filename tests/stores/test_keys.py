@@ -20,7 +20,7 @@ from keyring.backends import fail, null
 from keyring.errors import InitError, KeyringLocked, PasswordDeleteError
 
 from bridge.config.schema import StoreConfig
-from bridge.errors import StoreCorrupt, StoreUnavailable
+from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
 from bridge.stores import keys
 from bridge.stores.keys import (
@@ -377,6 +377,8 @@ async def test_trap_39_a_keyring_that_cannot_be_trusted_gets_no_key(backend: Key
     ) as caught:
         await open_key(IN_KEYRING, has_records=False)
     assert "CANARY" not in str(caught.value)
+    does_waiting_help = isinstance(backend, Failing | Undeletable)
+    assert type(caught.value) is (StoreUnavailable if does_waiting_help else KeyringMissing)
     assert (KEY_SERVICE, KEY_USER) not in getattr(backend, "entries", {})
 
 
@@ -461,6 +463,21 @@ async def test_a_home_is_tried_before_it_is_needed_and_nothing_stays_there(tmp_p
         await check_key_home(IN_KEYRING)
     with pytest.raises(StoreUnavailable, match=r"does not keep what is written to it$"):
         check_named_secrets()
+
+
+async def test_a_key_file_is_tried_before_it_is_needed_as_it_will_be_by_then(tmp_path: Path) -> None:
+    home = tmp_path / "made" / "later"
+    with pytest.raises(KeyFileUnusable, match="cannot be created"):
+        await check_key_home(in_file(home / "key"))
+    with pytest.raises(KeyFileUnusable, match="cannot be created"):
+        await check_key_home(in_file(home / "key"), made_first=tmp_path / "made" / "elsewhere")
+    for made_first in (home, home / "store"):  # with those above it
+        await check_key_home(in_file(home / "key"), made_first=made_first)
+    assert not home.exists()
+    (tmp_path / "key").write_text("no key")
+    (tmp_path / "key").chmod(0o600)
+    with pytest.raises(StoreCorrupt, match="holds 6 bytes"):
+        await check_key_home(in_file(tmp_path / "key"))
 
 
 def test_a_named_secret_has_its_own_remedy() -> None:
