@@ -36,13 +36,15 @@ def written(path: Path) -> list[str]:
 
 
 def test_lines_go_to_the_end_of_a_file_that_is_made_with_its_directory(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "mail-bridge.log"
+    path = tmp_path / "made" / "as well" / "mail-bridge.log"
+    lowest = _lowest_free()
     with log_file(path) as log:
         log.write("one é\n")
         assert path.read_text("utf-8") == "one é\n", "at once"
     with log_file(path) as log:
         log.write("two \udcff\n")
     assert written(path) == ["one é", "two \\udcff"]
+    assert _lowest_free() == lowest
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -79,6 +81,15 @@ def test_only_so_many_older_files_are_kept(tmp_path: Path, monkeypatch: pytest.M
         lowest = _lowest_free()
         log.writelines("more\n" for _ in range(5))
         assert _lowest_free() == lowest, "each one is closed"
+
+
+def test_who_is_not_to_rename_the_file_lets_it_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker: of several who rename it at once each would move away what the others have just begun."""
+    monkeypatch.setattr(module, "LARGEST", 1)
+    path = tmp_path / "log"
+    with log_file(path, renames=False) as log:
+        log.writelines(f"{number}\n" for number in range(3))
+    assert path.read_text().splitlines() == ["0", "1", "2"]
 
 
 def _lowest_free() -> int:
