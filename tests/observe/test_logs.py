@@ -235,6 +235,21 @@ def test_a_problem_is_as_loud_as_its_row_of_the_table(
     assert (line.get("advice"), line.get("turn")) == told
 
 
+def test_what_the_table_has_a_row_for_is_told_in_its_words(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    diagnosis = Diagnosis("oauth.ended")
+    logs.told("authorization.ended", diagnosis)
+    assert json.loads(stream.getvalue())["reason"] == diagnosis.told()
+
+
+def test_a_line_has_the_id_of_the_connection_until_that_ends(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    with logs.connection("imap-1"):
+        logs.event("session.open")
+    logs.event("listener.down")
+    assert [json.loads(line).get("conn") for line in stream.getvalue().splitlines()] == ["imap-1", None]
+
+
 def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.StringIO) -> None:
     logs.configure("info", "text", stream)
     logs.event("login.refused", username="OFFICE\\alice", reason="no such user\nbridge.up console=x", n=None)
