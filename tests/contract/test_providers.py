@@ -499,6 +499,21 @@ async def test_adopt_tries_a_refresh_token_and_says_whose_it_is(
             await trial.provider.adopt(Secret("CANARY-garbage"))
 
 
+async def test_what_a_provider_repeats_of_our_question_is_told_to_nobody(
+    authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        tokens = await trial.sign_in()
+        request = await trial.begin()
+        parameters = authorization_server.consent(request.url, ALICE)
+        monkeypatch.setattr(authorization_server, "is_repeating", True)
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await trial.provider.redeem(request, parameters)
+        assert parameters["code"] not in str(caught.value)
+        with refusal(GrantRevoked, authorization_server):
+            await trial.provider.refresh(tokens.grant, subject=ALICE)
+
+
 @pytest.mark.parametrize("kind", MICROSOFT)
 async def test_a_token_from_elsewhere_that_brings_no_other_one_is_the_admins_turn(
     authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import AuthorizationFailed
+from bridge.oauth import google
 from tests.contract.silence import no_secret_is_told  # noqa: F401  the fixture works by itself
 from tests.contract.test_providers import ALICE, KINDS, adapter
 from tests.servers.authorization import AuthorizationServer
@@ -63,3 +64,31 @@ async def test_what_was_said_to_another_client_is_not_for_us(
     with pytest.raises(AuthorizationFailed) as caught:
         await is_taken_for_alice(authorization_server, kind, {"aud": "the-client-of-somebody-else"})
     assert caught.value.code == "provider"
+
+
+@pytest.mark.parametrize(
+    ("issuer", "counts"),
+    [
+        ("https://accounts.google.com", True),
+        ("accounts.google.com", True),
+        ("https://accounts.google.com.elsewhere.example", False),
+        ("http://accounts.google.com", False),
+        (None, False),
+    ],
+)
+async def test_at_googles_own_address_google_alone_says_who_it_was(
+    authorization_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch, issuer: str | None, counts: bool
+) -> None:
+    """Either of its two ways to write its name."""
+    monkeypatch.setattr(google, "GOOGLE_TOKEN_URL", authorization_server.google_config()["token_url"])
+    assert await is_taken_for_alice(authorization_server, "google", {"email": ALICE, "iss": issuer}) is counts
+
+
+async def test_a_refresh_whose_id_token_is_for_another_client_names_nobody(
+    authorization_server: AuthorizationServer,
+) -> None:
+    async with adapter(authorization_server, "google") as trial:
+        tokens = await trial.sign_in()
+        assert (await trial.provider.refresh(tokens.grant, subject=ALICE)).subject is not None
+        authorization_server.claims = {"aud": "the-client-of-somebody-else"}
+        assert (await trial.provider.refresh(tokens.grant, subject=ALICE)).subject is None

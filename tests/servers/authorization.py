@@ -178,6 +178,8 @@ class AuthorizationServer(Controls):
         self._note("token", form)
         if (failed := await self._fault("token", request)) is not None:
             return failed
+        if self.is_repeating:
+            return _error("invalid_grant", 0, " ".join(form.values()))
         if refusal := self.refusals.get(form.get("grant_type", "")):
             return _error(*refusal, "refused on purpose", 401 if refusal[0] == "invalid_client" else 400)
         if not self._has_tenant(request):

@@ -111,6 +111,8 @@ class Controls:
     """Microsoft's personality: a refresh token works once. Google's never rotates."""
     renews: bool = True
     """A refresh at Microsoft comes with a new refresh token, unless the app lacks offline_access."""
+    is_repeating: bool = False
+    """It refuses what it is asked for, and repeats all of it, as a gateway's error page does."""
     rotates_elsewhere: bool = False
     """The other personality: rotate there too, as servers that are not Google's do."""
     consented: set[tuple[str, str]] = field(default_factory=set)
