@@ -316,7 +316,7 @@ class App:
         return self._config.language
 
     @property
-    def knows_users(self) -> bool:
+    def has_os_users(self) -> bool:
         """True if some account is for certain users of this machine."""
         return any(account.os_user for account in self._config.accounts)
 

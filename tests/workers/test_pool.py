@@ -71,16 +71,8 @@ class Worker:
     async def told(self, *kinds: str) -> list[Any]:
         """The next message of one of these kinds; the others before it are passed over."""
         while True:
-            lines = await asyncio.get_running_loop().sock_recv(self.theirs, 65536)
-            for line in lines.splitlines():
-                if (message := json.loads(line))[0] in kinds:
-                    return list(message)
-
-    async def told_next(self, kind: str) -> list[Any]:
-        """As told(), where others may have come in the same moment, which are kept."""
-        while True:
             while self._unread:
-                if (message := json.loads(self._unread.pop(0)))[0] == kind:
+                if (message := json.loads(self._unread.pop(0)))[0] in kinds:
                     return list(message)
             self._unread += (await asyncio.get_running_loop().sock_recv(self.theirs, 65536)).splitlines()
 
@@ -296,22 +288,22 @@ async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_por
 async def test_workers_forget_a_port_that_is_closed_and_those_to_come_do_not_hear_of_it() -> None:
     async with serving() as bench:
         first, second = bench.started
-        its_own = unpack(Port, (await first.told_next("port"))[1]).number
+        its_own = unpack(Port, (await first.told("port"))[1]).number
         ports = list[int]()
         for number in (1144, 1145):
             configured = ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"127.0.0.1:{number}"))
             welcome = bench.pool.serving(configured, None, None)
             bench.pool.closed(welcome)
-            opened, closed = await first.told_next("port"), await first.told_next("closed")
+            opened, closed = await first.told("port"), await first.told("closed")
             ports.append(unpack(Port, opened[1]).number)
             assert closed[1:] == ports[-1:]
         bench.pool.serving(configured, None, None)
-        ports.append(unpack(Port, (await first.told_next("port"))[1]).number)
+        ports.append(unpack(Port, (await first.told("port"))[1]).number)
         assert len({its_own, *ports}) == 4, "no worker takes one for another"
         second.theirs.close()
         await turns_until(lambda: len(bench.started) == 3)
         third = bench.started[2]
-        told = [unpack(Port, (await third.told_next("port"))[1]).number for _ in range(2)]
+        told = [unpack(Port, (await third.told("port"))[1]).number for _ in range(2)]
         assert told == [its_own, ports[-1]]
 
 

@@ -109,7 +109,7 @@ class Followed:
         summary = app.apply(loaded)
         log_as(self.settings, loaded, stream)
         app.tell_workers()
-        if app.knows_users:
+        if app.has_os_users:
             load_directory()
         logs.event("configuration.read", changes=summary or "none")
 

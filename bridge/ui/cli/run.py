@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
@@ -196,7 +194,7 @@ async def serve_until(app: App, orders: Orders, followed: Followed | None) -> No
     """Serve until the order to stop; follow changes of the configuration if there is a file."""
     app.on_notice(_announce)
     spare_the_collector()
-    if app.knows_users:
+    if app.has_os_users:
         load_directory()
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(app.serve())
@@ -245,9 +243,10 @@ def _log(name: str, reason: str, diagnosis: Diagnosis | None, **fields: str) -> 
 async def _serve_demo(settings: Settings, beside: Beside) -> int:
     from bridge.demo.world import demo_world
     from bridge.stores.memory import MemoryStore
+    from bridge.ui.cli.demo import DemoPorts, demo_guide
 
     logs.configure(settings.log_level or "warning")
-    with contextlib.closing(_Ports()) as taken:
+    with contextlib.closing(DemoPorts()) as taken:
         console_port, *ports = [taken.choose(port) for port in (3017, 1143, 1110, 1587)]
         places = (ports[0], ports[1], ports[2])
         async with demo_world(console_port, places, translate=say, language=spoken()) as world:
@@ -257,96 +256,8 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
                 app.bind()
                 async with console(app) as served:
                     passwords = {address: await app.control.local_password(address) for address in world.addresses}
-                    guide = _demo_guide(app, passwords, ports, served.admin_url)
+                    guide = demo_guide(app, passwords, ports, served.admin_url)
                     await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
     with contextlib.suppress(OSError):  # its terminal may have gone
         click.echo(say("The demo is over; nothing of it is left."))
     return DONE
-
-
-def _demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], admin_url: str) -> str:
-    imap, pop3, smtp = ports
-    (alice, alices), (bob, bobs) = passwords.items()
-    curl = "curl.exe" if os.name == "nt" else "curl"  # PowerShell's own `curl` is another program
-    user = f"{curl} -sS --user {alice}:{alices.reveal()}"
-    to_bob = f"smtp://localhost:{smtp} --mail-from {alice} --mail-rcpt {bob} --upload-file -"
-    write = hello_bob(user, to_bob, is_windows=os.name == "nt")
-    account, password = say("account"), say("local password")
-    first = say(
-        '1. A mail program logs in, and is told that somebody must sign in first (curl says "Login denied"; -v shows '
-        "the words):"
-    )
-    second = say("2. Sign in, once: open {url} and press Sign in, then Accept.").format(url=app.sign_in_url(alice))
-    third = say("3. The same line now lists the mailbox. Read a message, by IMAP and by POP3:")
-    fourth = say("4. Send one to Bob:")
-    title = say(
-        "mail-bridge demo: a play provider and play mail servers, all in this process's memory. Nothing here is real."
-    )
-    glance = say("All accounts at a glance: {url}").format(url=admin_url)
-    end = say("Ctrl-C ends the demo. For real mail: {command}").format(command="mail-bridge init")
-    reads = say("Bob reads it after his own sign-in, {url} :").format(url=app.sign_in_url(bob))
-    return f"""
-{title}
-
-  {account:<18}  {password}
-  {alice:<18}  {alices.reveal()}
-  {bob:<18}  {bobs.reveal()}
-
-{first}
-
-     {user} imap://localhost:{imap}/INBOX
-
-{second}
-
-{third}
-
-     {user} "imap://localhost:{imap}/INBOX;MAILINDEX=1"
-     {user} pop3://localhost:{pop3}/1
-
-{fourth}
-
-     {write}
-
-   {reads}
-
-     {curl} -sS --user {bob}:{bobs.reveal()} "imap://localhost:{imap}/INBOX;MAILINDEX=2"
-
-{glance}
-{end}
-"""
-
-
-def hello_bob(user: str, to_bob: str, *, is_windows: bool) -> str:
-    """A message into the command that sends it; for Windows a line that both of its shells take."""
-    if is_windows:
-        return f'cmd /c "(echo Subject: Hello& echo.& echo Hello Bob)| {user} {to_bob}"'
-    return f"printf 'Subject: Hello\\r\\n\\r\\nHello Bob\\r\\n' | {user} \\\n       {to_bob}"
-
-
-class _Ports:
-    """A demo's ports, each taken when it is chosen: who asks for a free one and listens later may find it gone."""
-
-    def __init__(self) -> None:
-        self._held: dict[int, list[socket.socket]] = {}
-
-    def choose(self, preferred: int) -> int:
-        """The usual port, or any: other bridges like 1143 too, and a demo must start."""
-        from bridge.host.sockets import PortInUse, bind
-
-        try:
-            found = bind("127.0.0.1", preferred, what="demo")
-        except PortInUse:
-            found = bind("127.0.0.1", 0, what="demo")
-        port: int = found[0].getsockname()[1]
-        self._held[port] = found
-        return port
-
-    def bind(self, _host: str, port: int, _what: str) -> list[socket.socket]:
-        """See app.Bind."""
-        return self._held.pop(port)
-
-    def close(self) -> None:
-        """What nobody has come for."""
-        for sockets in self._held.values():
-            for sock in sockets:
-                sock.close()

@@ -28,7 +28,7 @@ from bridge.host import collector
 from bridge.host.service import service_manager
 from bridge.host.signals import Order
 from bridge.observe import supervisor
-from bridge.ui.cli import following, run, session
+from bridge.ui.cli import demo, following, run, session
 from bridge.ui.cli.session import DONE, Served, Settings
 from tests.servers.daemons import free_ports
 
@@ -204,7 +204,7 @@ async def test_a_service_manager_is_told_that_a_locked_keyring_takes_its_time(mo
 
 def test_a_port_of_the_demo_is_its_own_from_the_moment_in_which_it_is_chosen() -> None:
     """Its servers take a second to start, and others look for free ports meanwhile."""
-    with contextlib.closing(run._Ports()) as taken, socket.socket() as other:
+    with contextlib.closing(demo.DemoPorts()) as taken, socket.socket() as other:
         port = taken.choose(0)
         with pytest.raises(OSError) as refused:  # noqa: PT011  its number says it, in Windows' way too
             other.bind(("127.0.0.1", port))
@@ -220,13 +220,13 @@ def test_a_port_of_the_demo_is_its_own_from_the_moment_in_which_it_is_chosen() -
 def test_the_demos_message_comes_whole_out_of_this_systems_shell(tmp_path: Path) -> None:
     script, arrived = tmp_path / "send.py", tmp_path / "arrived"
     script.write_text("import sys; open(sys.argv[1], 'wb').write(sys.stdin.buffer.read())")
-    line = run.hello_bob(f"{sys.executable} {script}", str(arrived), is_windows=sys.platform == "win32")
+    line = demo.hello_bob(f"{sys.executable} {script}", str(arrived), is_windows=sys.platform == "win32")
     subprocess.run(line, shell=True, check=True, timeout=60)
     assert arrived.read_bytes() == b"Subject: Hello\r\n\r\nHello Bob\r\n"
 
 
 def test_the_demos_message_needs_nothing_that_windows_has_not() -> None:
-    line = run.hello_bob("curl.exe --user alice:word", "smtp://localhost:1587 --upload-file -", is_windows=True)
+    line = demo.hello_bob("curl.exe --user alice:word", "smtp://localhost:1587 --upload-file -", is_windows=True)
     assert line.startswith('cmd /c "(echo ')
     assert not {"'", "\\", "\n", "$"} & set(line)
     assert line.endswith('| curl.exe --user alice:word smtp://localhost:1587 --upload-file -"')
