@@ -175,8 +175,8 @@ class FaultyRelay:
                 data = source.recv(PIECE if left is None else min(PIECE, left))
                 if not data:
                     return self._pass_the_end(source, sink)
+                link.passed[way] += len(data)  # first: who hears of them may count them at once
                 sink.sendall(data)
-                link.passed[way] += len(data)
         return None
 
     def _pass_the_end(self, source: socket.socket, sink: socket.socket) -> None:
@@ -222,8 +222,8 @@ class FaultyRelay:
                 data = source.recv(1)
                 if not data:
                     return
-                sink.sendall(data)
                 link.passed[way] += 1
+                sink.sendall(data)
             if not ready:
                 return
 
