@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 from bridge.advice.said import said
 from bridge.config.addresses import ConsoleAddress, ListenAddress
 from bridge.config.providers import ProviderConfig
+from bridge.config.store_url import StoreUrl
 from bridge.config.values import (
     BadValue,
     FilePath,
@@ -24,7 +25,6 @@ from bridge.config.values import (
     Part,
     PersonAddress,
     ProxyUrl,
-    SecretText,
     SecretUrl,
     Username,
     from_home,
@@ -142,14 +142,16 @@ class StoreConfig(Part):
     """Where sealed tokens live, and where their key lives."""
 
     path: FilePath | None = Field(None, description="SQLite file; default: in the user's data directory.")
-    url: SecretText | None = Field(None, description="SQLAlchemy URL of a shared database, for several nodes.")
+    url: StoreUrl | None = Field(None, description="SQLAlchemy URL of a shared database, for several nodes.")
     key_file: FilePath | None = Field(None, description="File with the 32-byte key; default: the OS keyring holds it.")
 
-    @model_validator(mode="after")
-    def _one_place(self) -> StoreConfig:
-        if self.path and self.url:
+    @model_validator(mode="before")
+    @classmethod
+    def _one_place(cls, values: Any) -> Any:
+        """First: what is wrong with the one that has to go would be of no use."""
+        if isinstance(values, dict) and values.get("path") and values.get("url"):
             raise BadValue(said("give `path` (one machine) or `url` (several), not both"))
-        return self
+        return values
 
 
 class LogConfig(Part):

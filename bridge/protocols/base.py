@@ -122,7 +122,8 @@ class ServerMachine(Protocol):
         ...
 
     def refuse(self, problem: BridgeError) -> list[Event]:
-        """Tell the client why not (style guide section 8), then go on: events of the bytes kept meanwhile follow."""
+        """Tell the client why not (the table of docs/architecture.md), then go on: events of the bytes kept meanwhile
+        follow."""
         ...
 
     def time_out(self) -> list[Event]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.advice.said import said
 from bridge.config.schema import StoreConfig
-from bridge.errors import ConfigError
+from bridge.config.store_url import POSTGRESQL, SQLITE, scheme_of
 from bridge.secret import Secret
 from bridge.stores.base import Store
 from bridge.stores.keys import open_key
@@ -15,21 +14,24 @@ from bridge.stores.sealed import SealedStore
 from bridge.stores.sqlite import SqliteStore
 
 
-def _by_sqlalchemy(url: Secret[str]) -> Store:
+def _sqlite(url: Secret[str]) -> Store:
+    from sqlalchemy import make_url  # late: see _postgresql
+
+    return SqliteStore(Path(make_url(url.reveal()).database or ""))
+
+
+def _postgresql(url: Secret[str]) -> Store:
     from bridge.stores.sql import SqlStore  # late: a fifth of the program's memory, and few have such a URL
 
     return SqlStore.at_url(url)
 
 
-STORES: dict[str, Callable[[Secret[str]], Store]] = {"sqlite": _by_sqlalchemy, "postgresql": _by_sqlalchemy}
-"""By the scheme of `store.url`, without its driver."""
+STORES: dict[str, Callable[[Secret[str]], Store]] = {SQLITE: _sqlite, POSTGRESQL: _postgresql}
+"""By the scheme of `store.url`; all that the configuration takes."""
 
 
 def open_store(config: StoreConfig, *, default_path: Path) -> SealedStore:
-    """The configured store, sealed. Touches neither disk, database nor keyring until the first operation or check().
-
-    Raises: ConfigError for a URL that cannot be used.
-    """
+    """The configured store, sealed. Touches neither disk, database nor keyring until the first operation or check()."""
 
     async def key(has_records: bool) -> Secret[bytes]:
         return await open_key(config, has_records=has_records)
@@ -38,13 +40,7 @@ def open_store(config: StoreConfig, *, default_path: Path) -> SealedStore:
 
 
 def plain_store(config: StoreConfig, *, default_path: Path) -> Store:
-    """The configured store without its seal. Raises: ConfigError."""
+    """The configured store without its seal."""
     if config.url is None:
         return SqliteStore(Path(config.path).expanduser() if config.path else default_path)
-    scheme = config.url.reveal().partition(":")[0].partition("+")[0]
-    if scheme not in STORES:
-        known = ", ".join(sorted(STORES))
-        raise ConfigError(
-            [said("store.url: no store named {scheme}; there are: {known}", scheme=repr(scheme), known=known)]
-        )
-    return STORES[scheme](config.url)
+    return STORES[scheme_of(config.url)](config.url)

@@ -12,22 +12,19 @@ depend on it.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bridge.advice.said import Said, said
-from bridge.errors import BridgeError, ConfigError, StoreCorrupt, StoreUnavailable, VersionConflict
+from bridge.errors import BridgeError, StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.secret import Secret
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, Store, newer_format
-from bridge.stores.sqlite import SqliteStore
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -78,33 +75,14 @@ class SqlStore:
 
     @classmethod
     def at_url(cls, url: Secret[str]) -> Store:
-        """Records behind a SQLAlchemy URL. Raises: ConfigError for one that cannot be used."""
-        try:
-            parsed = sa.make_url(url.reveal())
-        except (ArgumentError, ValueError):  # the latter with what stands for a port in its text: part of a password
-            raise ConfigError(
-                [said("store.url: is not a URL such as {example}", example="postgresql+psycopg://user@host/database")]
-            ) from None
-        backend = parsed.get_backend_name()
-        if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
-            return SqliteStore(_full_path(parsed.database))
-        if backend != "postgresql":
-            sentence = said(
-                "store.url: {backend} is not supported; use postgresql+psycopg, or `path` for a file", backend=backend
-            )
-            raise ConfigError([sentence])
+        """Records behind a SQLAlchemy URL of PostgreSQL's that the configuration has taken."""
+        parsed = sa.make_url(url.reveal()).set(drivername="postgresql+psycopg")
         place = (
             said("the database {name} at {host}", name=parsed.database, host=parsed.host)
             if parsed.host
             else said("the database {name} at this machine", name=parsed.database)
         )
-        try:
-            return cls(parsed.set(drivername="postgresql+psycopg"), place=place)
-        except ImportError as error:
-            # Not by the name of our extra: pip would look for mail-bridge itself where we have never published it.
-            python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
-            command = f'{python} -m pip install "psycopg[binary]"'
-            raise ConfigError([said("store.url: PostgreSQL needs `{command}`", command=command)]) from error
+        return cls(parsed, place=place)
 
     async def get(self, key: str) -> Record | None:
         """The record, or None."""
@@ -236,20 +214,6 @@ class SqlStore:
         return StoreUnavailable(
             known.get(state) or said("{store} does not work (SQLSTATE {state})", store=store, state=state)
         )
-
-
-def _full_path(file: str) -> Path:
-    """Of a SQLite URL. Raises: ConfigError for a relative one: a URL knows nothing of the configuration's directory, to
-    which all other paths are relative, and a command in another directory would begin a store of its own."""
-    path = Path(file)
-    if not path.is_absolute():
-        sentence = said(
-            "store.url: which file {file} is depends on the directory that mail-bridge is started in; name it under "
-            "`store.path` instead",
-            file=file,
-        )
-        raise ConfigError([sentence])
-    return path
 
 
 def _no_connection(store: Said, text: str) -> Said:

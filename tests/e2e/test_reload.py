@@ -60,6 +60,9 @@ def test_an_invalid_change_changes_nothing_and_says_why(signed_in: Bridge) -> No
     reload(signed_in, "accounts[1].provider")
     assert "config.yaml:" in signed_in.log
     signed_in.config["accounts"][1]["provider"] = good
+    signed_in.config["store"]["url"] = "mysql://host/database"
+    del signed_in.config["store"]["path"]
+    reload(signed_in, "store.url: no store named 'mysql'")  # and no restart is needed to find out
     assert replies(signed_in.login(ALICE))["imap"] == "OK"
 
 

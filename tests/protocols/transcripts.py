@@ -46,8 +46,10 @@ PROBLEMS: dict[str, errors.BridgeError] = {
     "UpstreamUnavailable": errors.UpstreamUnavailable("a reason"),
     "StoreUnavailable": errors.StoreUnavailable("a reason"),
     "UpstreamRefused": errors.UpstreamRefused("a reason", text="LogonDenied"),
+    "MailboxNotOpened": errors.MailboxNotOpened("a reason", text="User is authenticated but not connected."),
     "StoreCorrupt": errors.StoreCorrupt("a reason"),
     "LimitReached": errors.LimitReached("a reason"),
+    "BridgeStops": errors.BridgeStops(),
 }
 
 

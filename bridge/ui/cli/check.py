@@ -88,7 +88,7 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
     try:
         loaded = load(settings)
         return loaded, await _found(settings, loaded, online)
-    except ConfigError as problem:  # of the file; or of a URL in it, which a library of the store's reads
+    except ConfigError as problem:  # of the file, which may also go away meanwhile
         return loaded, problem_findings(problem.sentences)
 
 

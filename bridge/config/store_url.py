@@ -1,0 +1,82 @@
+"""`store.url`: which databases it may mean. What cannot be used is told with its line, at a reload as at a start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from bridge.advice.said import said
+from bridge.config.values import BadValue, SecretText
+from bridge.secret import Secret
+
+POSTGRESQL, SQLITE = SCHEMES = ("postgresql", "sqlite")
+"""The first word of a URL, without its driver."""
+
+
+def scheme_of(url: Secret[str]) -> str:
+    """`postgresql` of postgresql+psycopg://…"""
+    return url.reveal().partition("://")[0].partition("+")[0]
+
+
+def _store_url(value: Secret[str]) -> Secret[str]:
+    scheme = scheme_of(value)
+    if "://" not in value.reveal():
+        raise _no_url()
+    if scheme not in SCHEMES:
+        known = ", ".join(SCHEMES)
+        quoting = said("no store named {scheme}; there are: {known}", scheme=repr(scheme), known=known)
+        raise BadValue(quoting, said("no store has this name; there are: {known}", known=known))
+    _check_parts(value)
+    return value
+
+
+StoreUrl = Annotated[SecretText, AfterValidator(_store_url)]
+"""One that SQLAlchemy takes: it may hold a password, and this password any sign but @."""
+
+
+def _check_parts(value: Secret[str]) -> None:
+    """As the library reads them that opens the store. Raises: BadValue."""
+    import sqlalchemy as sa  # late: a fifth of the program's memory, and few have such a URL
+
+    try:
+        url = sa.make_url(value.reveal())
+    except (sa.exc.ArgumentError, ValueError):  # the latter with what stands for a port in its text: part of a password
+        raise _no_url() from None
+    if scheme_of(value) == SQLITE:
+        _check_file(url.database)
+        return
+    if url.port is not None and not 0 < url.port < 65536:
+        raise _no_url()
+    try:
+        import psycopg  # noqa: F401  with the C library that it needs
+    except ImportError:
+        # Not by the name of our extra: pip would look for mail-bridge itself where we have never published it.
+        python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+        command = f'{python} -m pip install "psycopg[binary]"'
+        raise BadValue(said("PostgreSQL needs `{command}`", command=command)) from None
+
+
+def _check_file(file: str | None) -> None:
+    """Raises: BadValue for a relative one: a URL knows nothing of the configuration's directory, to which all other
+    paths are relative, and a command in another directory would begin a store of its own."""
+    if not file or file == ":memory:":
+        raise BadValue(said("{backend} is not supported; use postgresql+psycopg, or `path` for a file", backend=SQLITE))
+    if not Path(file).is_absolute():
+        raise BadValue(
+            said(
+                "which file {file} is depends on the directory that mail-bridge is started in; name it under "
+                "`store.path` instead",
+                file=file,
+            ),
+            said(
+                "which file it is depends on the directory that mail-bridge is started in; name it under `store.path` "
+                "instead"
+            ),
+        )
+
+
+def _no_url() -> BadValue:
+    return BadValue(said("is not a URL such as {example}", example="postgresql+psycopg://user@host/database"))

@@ -1,0 +1,81 @@
+"""Which databases `store.url` may mean, and what is said of the others, with their line."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.config.bad_values import GOOD
+from tests.config.loading import CANARY, load, problems
+
+USER = f"user:{CANARY}@host"
+NO_URL = "is not a URL such as postgresql+psycopg://user@host/database"
+SQLITE = "sqlite is not supported; use postgresql+psycopg, or `path` for a file"
+RELATIVE = "is depends on the directory that mail-bridge is started in; name it under `store.path` instead"
+
+
+def text(url: str) -> str:
+    return f"{GOOD}store:\n  url: '{url}'\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redis://CANARY-s3cret@host/0", "no store named 'redis'; there are: postgresql, sqlite"),
+        (f"mysql+pymysql://{USER}/db", "no store named 'mysql'; there are: postgresql, sqlite"),
+        (f"POSTGRESQL://{USER}/db", "no store named 'POSTGRESQL'; there are: postgresql, sqlite"),
+        (f"://{USER}/db", "no store named ''; there are: postgresql, sqlite"),
+        (":", NO_URL),
+        (CANARY, NO_URL),
+        ("postgresql", NO_URL),
+        (f"postgresql:{USER}/db", NO_URL),
+        (f"postgresql://user:{CANARY}@host:port/db", NO_URL),
+        (f"postgresql://user:{CANARY}:5432/db", NO_URL),
+        (f"postgresql://{USER}:0/db", NO_URL),
+        (f"postgresql://{USER}:65536/db", NO_URL),
+        ("sqlite://", SQLITE),
+        ("sqlite:///:memory:", SQLITE),
+        ("sqlite:///store.sqlite", f"which file store.sqlite {RELATIVE}"),
+        ("sqlite:///../data/store.sqlite", f"which file ../data/store.sqlite {RELATIVE}"),
+        ("sqlite:///~/store.sqlite", f"which file ~/store.sqlite {RELATIVE}"),
+        ("sqlite:///file:store.sqlite?uri=true", f"which file file:store.sqlite {RELATIVE}"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_with_its_line(url: str, problem: str) -> None:
+    assert problems(text(url)) == [f"config.yaml:10:3: store.url: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        (f"{CANARY}://host/db", "no store has this name; there are: postgresql, sqlite"),
+        (CANARY, NO_URL),
+        (f"postgresql://user@host:{CANARY}/db", NO_URL),
+        (f"sqlite:///{CANARY}", f"which file it {RELATIVE}"),
+    ],
+)
+def test_of_what_comes_from_elsewhere_nothing_is_quoted(url: str, problem: str) -> None:
+    assert problems(text("${DATABASE}"), DATABASE=url) == [f"config.yaml:10:3: store.url: {problem}"]
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_every_spelling_of_postgresql_is_taken_and_every_password(scheme: str) -> None:
+    url = f"{scheme}://user:pa/ss#wo?rd[@db.invalid:5432/bridge?sslmode=require"
+    found = load(text(url)).config.store.url
+    assert found is not None
+    assert found.reveal() == url
+
+
+def test_without_psycopg_the_command_installs_it_where_mail_bridge_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip of the shell is not that of the virtual environment, and no index has a mail-bridge of ours."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    (told,) = problems(text(f"postgresql://{USER}/db"))
+    command = re.fullmatch(r"config\.yaml:10:3: store\.url: PostgreSQL needs `(.+) -m pip install \"(.+)\"`", told)
+    assert command is not None
+    assert command[1] == sys.executable
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert [needed.split(">")[0] for needed in project["optional-dependencies"]["postgresql"]] == [command[2]]
