@@ -83,12 +83,12 @@ _TOO_LARGE = said("the file is larger than 1 MiB; it is hardly a configuration")
 def _decoded(content: bytes, name: str) -> str:
     if len(content) > LARGEST:
         raise ConfigError([at(name, _TOO_LARGE)])
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:  # the latter without its mark
+        raise ConfigError([Problem(Place(1, 1), "", said("the file is UTF-16; save it as UTF-8")).told_of(name)])
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ConfigError([Problem(Place(1, 1), "", said("the file is UTF-16; save it as UTF-8")).told_of(name)])
     place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
     odd = Problem(place, "", said("here stands a byte that is not UTF-8; save the file as UTF-8"))
     raise ConfigError([odd.told_of(name)])

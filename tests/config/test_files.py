@@ -76,6 +76,8 @@ def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
         (b"a: caf\xe9", "config.yaml:1:7: here stands a byte that is not UTF-8; save the file as UTF-8"),
         (b"a: 1\nb: \xc3\xa9\xff", "config.yaml:2:5: here stands a byte that is not UTF-8; save the file as UTF-8"),
         ("a: b".encode("utf-16"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
+        ("a: b".encode("utf-16-le"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
+        ("a: b".encode("utf-16-be"), "config.yaml:1:1: the file is UTF-16; save it as UTF-8"),
         (b"#" * (1024 * 1024 + 1), "config.yaml: the file is larger than 1 MiB; it is hardly a configuration"),
     ],
 )
