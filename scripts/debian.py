@@ -27,11 +27,22 @@ def install(what: str, packages: Sequence[str], without: str) -> None:
         POLICY.chmod(0o755)
     try:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
-        for command in (["apt-get", "update", "-qq"], install):
-            if subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
-                print(f"{' '.join(command[:2])} failed; {without}", file=sys.stderr, flush=True)
-                return
+        if subprocess.run(["apt-get", "update", "-qq"], env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
+            print(f"apt-get update failed; {without}", file=sys.stderr, flush=True)
+            return
+        command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *_offered(packages)]
+        if subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
+            print(f"apt-get install failed; {without}", file=sys.stderr, flush=True)
     finally:
         if not may_start:
             POLICY.unlink(missing_ok=True)
+
+
+def _offered(packages: Sequence[str]) -> list[str]:
+    """Those that this Debian has: apt-get installs nothing at all where it does not know one, and each release leaves
+    some out."""
+    known = subprocess.run(["apt-cache", "show", *packages], capture_output=True, text=True).stdout
+    names = {line.removeprefix("Package: ") for line in known.splitlines() if line.startswith("Package: ")}
+    if lacking := [name for name in packages if name not in names]:
+        print(f"this release has none of: {', '.join(lacking)}", file=sys.stderr, flush=True)
+    return [name for name in packages if name in names]

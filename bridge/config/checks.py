@@ -27,6 +27,7 @@ from bridge.config.schema import Config, Listeners, NotifyConfig
 from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source
 from bridge.config.values import is_loopback, same_name
+from bridge.existing import is_file
 from bridge.model import Protocol
 
 LONGEST_FILE = 1024 * 1024
@@ -336,7 +337,7 @@ def _content(source: Source, keys: Keys, path: str) -> bytes | None:
         return None
     shown = _file(source, keys, path)
     try:
-        if not Path(path).is_file():
+        if not is_file(Path(path)):
             source.report(keys, said("there is no file {file}", file=shown))
             return None
         with Path(path).open("rb") as file:

@@ -55,7 +55,7 @@ def load_config(
     except FileNotFoundError:
         raise ConfigError([at(str(path), said("there is no such file"))]) from None
     except OSError as error:
-        if path.is_dir():  # which Windows calls "permission denied"
+        if os.path.isdir(path):  # which Windows calls "permission denied"
             raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
         problem = said("this file cannot be read: {reason}", reason=system_reason(error))
         raise ConfigError([at(str(path), problem)]) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, KeyringMissing
+from bridge.existing import is_directory, is_file
 
 LONGEST_FILE = 64 * 1024
 """Bytes of a file named by a reference; a secret has less than 4,096, and the path may name anything."""
@@ -116,9 +117,9 @@ class References:
     def _from_file(self, name: str) -> str:
         try:
             path = self._directory / Path(name).expanduser()
-            if path.is_dir():
+            if is_directory(path):
                 raise Unresolved(said("{path} is a directory; name a file", path=path))
-            if not path.is_file():
+            if not is_file(path):
                 raise Unresolved(
                     said("there is no file {path}; create it, or correct the path (relative to the YAML's)", path=path)
                 )

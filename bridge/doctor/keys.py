@@ -12,6 +12,7 @@ from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok, skipped
 from bridge.doctor.places import check_place
 from bridge.errors import BridgeError, StoreUnavailable
+from bridge.existing import exists
 from bridge.stores.keys import check_key_home
 
 KEPT = "{home}: an entry was written, read back and removed"
@@ -54,8 +55,8 @@ async def store_finding(config: StoreConfig, place: Path | None, check: Callable
 def has_store(place: Path | None) -> bool:
     """False while the first run is still to come. True where nobody lets us look: the opening will say so."""
     try:
-        return place is None or place.exists()
-    except PermissionError:
+        return place is None or exists(place)
+    except OSError:
         return True
 
 

@@ -11,6 +11,7 @@ import trustme
 from bridge.config.load import load_config, parse_config
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.errors import ConfigError
+from tests.closed import closed
 from tests.config.bad_values import GOOD, MICROSOFT
 from tests.config.loading import CANARY, edited, load, problems
 from tests.servers.ca import Authority
@@ -106,6 +107,21 @@ def test_a_directory_that_is_refused_as_windows_does_it_is_one_all_the_same(tmp_
     for directory, told in ((tmp_path, "this is a directory, not a file"), (tmp_path / "none", "this file cannot be")):
         with pytest.raises(ConfigError, match=told):
             load_config(Closed(directory))
+
+
+def test_a_file_in_a_directory_of_somebody_elses_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    text = with_tls(tmp_path).replace("client_secret: text", "client_secret: ${file:secret.txt}")
+    (tmp_path / "secret.txt").write_text(CANARY)
+    (tmp_path / "config.yaml").write_text(text)
+    why = "cannot be read (Permission denied); let mail-bridge's user read it"
+    with closed(tmp_path):
+        assert [problem.partition(": the file ")[2] for problem in problems(text, tmp_path)] == [
+            f"'secret.txt' {why}",
+            f"{tmp_path}/server.pem {why}",
+            f"{tmp_path}/server.key {why}",
+        ]
+        with pytest.raises(ConfigError, match=r"config\.yaml: this file cannot be read: Permission denied$"):
+            load_config(tmp_path / "config.yaml")
 
 
 def test_a_text_over_one_mebibyte_is_refused() -> None:

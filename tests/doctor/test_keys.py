@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -11,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from bridge.advice.said import said
-from bridge.config.schema import StoreConfig
+from bridge.config.schema import LogConfig, StoreConfig
 from bridge.control.contract import Outcome
 from bridge.doctor import keys, local_tls
 from bridge.doctor.keys import keyring_finding, store_finding
+from bridge.doctor.places import log_findings, word_findings
 from bridge.errors import StoreCorrupt, StoreUnavailable
+from tests.closed import closed
 from tests.stores.test_oskeyring_daemon import LOCKED, UNLOCKED, session
 
 ROUND_TRIP = """
@@ -118,12 +119,8 @@ async def test_the_directory_that_the_store_makes_is_there_for_its_key(tmp_path:
 @pytest.fixture
 def nobody(tmp_path: Path) -> Iterator[None]:
     """This process is a user to whom tmp_path is closed, and may come back."""
-    if sys.platform != "linux" or os.getuid() != 0:
-        pytest.skip("only root may become another user, and root again")
-    tmp_path.chmod(0o700)
-    os.setresuid(65534, 65534, 0)
-    yield
-    os.setresuid(0, 0, 0)
+    with closed(tmp_path):
+        yield
 
 
 @pytest.mark.usefixtures("nobody")
@@ -134,6 +131,15 @@ async def test_a_closed_directory_is_told_of_by_what_opens_the_store(tmp_path: P
     config = StoreConfig(path=None, url=None, key_file=str(tmp_path / "key"))
     finding = await store_finding(config, tmp_path / "store.sqlite", refused)
     assert (finding.outcome, finding.detail) == (Outcome.FAILED, "the store cannot be opened")
+
+
+@pytest.mark.usefixtures("nobody")
+async def test_a_closed_directory_is_no_place_for_a_first_run(tmp_path: Path) -> None:
+    """Nor one in it, which nobody can look for: what is above may well be open."""
+    (finding,) = log_findings(LogConfig(file=str(tmp_path / "logs" / "bridge.log")))
+    assert finding.detail == f"log.file: {tmp_path / 'logs' / 'bridge.log'} cannot be written: Permission denied"
+    (finding,) = word_findings(tmp_path / "run" / "control.json")
+    assert finding.detail.startswith(f"{tmp_path / 'run' / 'control.json'} cannot be written (Permission denied)")
 
 
 @pytest.mark.usefixtures("nobody")

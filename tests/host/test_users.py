@@ -98,6 +98,12 @@ def test_a_descriptor_that_comes_back_meanwhile_does_not_make_a_user_nobody(monk
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
     daemon = pwd.getpwnam("daemon")
+    try:
+        looked_up("getpwuid_r", ctypes.c_uint(daemon.pw_uid))
+    except NotDone as problem:
+        assert str(problem) == os.strerror(errno.EMFILE)
+        pytest.skip("this C library says itself that it could not look, as glibc 2.43 does")
+    limits.append(3)
     monkeypatch.setattr(users, "_looked_up", looked_up)
     assert users.name_of(str(daemon.pw_uid)) == "daemon"
     assert limits == []

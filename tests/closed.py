@@ -1,0 +1,26 @@
+"""A directory that is somebody else's, for this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+NOBODY = 65534
+
+
+@contextmanager
+def closed(directory: Path) -> Iterator[None]:
+    """Inside, this process is a user to whom it is closed; it is root before and behind."""
+    if sys.platform != "linux" or os.getuid() != 0:
+        pytest.skip("only root may become another user, and root again")
+    directory.chmod(0o700)
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

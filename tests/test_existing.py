@@ -1,0 +1,45 @@
+"""What is at a path; and that nobody says "nothing" who could not look."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.existing import exists, is_directory, is_file
+from tests.closed import closed
+
+LOOKS = (exists, is_file, is_directory)
+
+
+def seen(path: Path) -> tuple[bool, ...]:
+    return tuple(look(path) for look in LOOKS)
+
+
+def test_files_directories_links_and_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert seen(file) == (True, True, False)
+    assert seen(tmp_path) == (True, False, True)
+    assert seen(tmp_path / "none") == seen(tmp_path / "none" / "none") == seen(file / "none") == (False, False, False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and devices")
+def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "there").symlink_to(tmp_path)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "none")
+    assert seen(tmp_path / "there") == (True, False, True)
+    assert seen(tmp_path / "nowhere") == (False, False, False)
+    assert seen(Path(os.devnull)) == (True, False, False)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_where_nobody_lets_us_look_there_is_an_error(look: Callable[[Path], bool], tmp_path: Path) -> None:
+    """Python's own say "no" from 3.14 on."""
+    (tmp_path / "file").write_text("")
+    with closed(tmp_path):
+        for name in ("file", "none"):
+            with pytest.raises(PermissionError):
+                look(tmp_path / name)
