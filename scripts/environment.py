@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
-from words import say, tell
+from words import BUILT_FOR_64_BITS, TO_BE_COMPILED, say, tell
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
@@ -68,7 +70,17 @@ def _pip(*arguments: str) -> None:
     command = [python(), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
     # setuptools warns everybody that an editable installation is one.
     if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode != 0:
-        sys.exit(say("the installation failed; pip has said why, above"))
+        sys.exit("\n".join((say("the installation failed; pip has said why, above"), *_remedy())))
+
+
+def _remedy() -> tuple[str, ...]:
+    """For systems that a package of ours (cryptography) is not built for any more, so that pip was to compile it."""
+    system = sysconfig.get_platform()
+    if system in {"win32", "win-arm64"}:
+        return (say(BUILT_FOR_64_BITS, directory=ENVIRONMENT.name),)
+    if system.startswith("macosx") and platform.machine() == "x86_64":
+        return (say(TO_BE_COMPILED, script=Path(sys.argv[0]).name),)
+    return ()
 
 
 def _fingerprint(extras: tuple[str, ...]) -> str:

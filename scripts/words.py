@@ -9,6 +9,14 @@ from pathlib import Path
 
 _LANGUAGE = Path(__file__).resolve().parent.parent / "bridge" / "host" / "language.py"
 
+BUILT_FOR_64_BITS = (
+    "Not everything that mail-bridge needs is built for this Python. Install python.org's for 64 bits (x86-64), which "
+    "runs on ARM processors too; remove {directory}, and start this again with it."
+)
+TO_BE_COMPILED = (
+    "Not everything that mail-bridge needs is built for Macs with an Intel processor any more; it can be compiled: "
+    "brew install openssl@3 rust, then OPENSSL_DIR=$(brew --prefix openssl@3) python3 scripts/{script}"
+)
 FRENCH = {
     "mail-bridge needs Python {oldest} or newer; this is {this}": (
         "mail-bridge demande Python {oldest} ou plus récent ; celui-ci est {this}"
@@ -19,6 +27,14 @@ FRENCH = {
     ),
     "installing mail-bridge and what it needs …": "installation de mail-bridge et de ce dont il a besoin …",
     "the installation failed; pip has said why, above": "l’installation a échoué ; pip a dit pourquoi, ci-dessus",
+    BUILT_FOR_64_BITS: (
+        "Tout ce dont mail-bridge a besoin n’est pas fourni pour ce Python. Installez celui de python.org pour 64 bits "
+        "(x86-64), qui fonctionne aussi sur les processeurs ARM ; supprimez {directory}, et recommencez avec lui."
+    ),
+    TO_BE_COMPILED: (
+        "Tout ce dont mail-bridge a besoin n’est plus fourni pour les Mac à processeur Intel, mais peut être compilé : "
+        "brew install openssl@3 rust, puis OPENSSL_DIR=$(brew --prefix openssl@3) python3 scripts/{script}"
+    ),
     "There is no configuration yet, so this is the demo. For real mail: {command}": (
         "Il n’y a pas encore de configuration : voici donc la démonstration. Pour le vrai courrier : {command}"
     ),

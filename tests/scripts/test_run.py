@@ -71,6 +71,37 @@ def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
     assert said.endswith("pip says why\nl’installation a échoué ; pip a dit pourquoi, ci-dessus\n")
 
 
+@pytest.mark.parametrize(
+    ("system", "machine", "language", "remedy"),
+    [
+        ("win-arm64", "ARM64", "en", "for 64 bits (x86-64), which runs on ARM processors too; remove .venv, and start"),
+        (
+            "win32",
+            "AMD64",
+            "fr",
+            "pour 64 bits (x86-64), qui fonctionne aussi sur les processeurs ARM\u00a0;",
+        ),
+        ("macosx-10.13-universal2", "x86_64", "en", "OPENSSL_DIR=$(brew --prefix openssl@3) python3 scripts/run.py"),
+        ("macosx-10.13-x86_64", "x86_64", "fr", "puis OPENSSL_DIR=$(brew --prefix openssl@3) python3 scripts/run.py"),
+        ("macosx-11.0-universal2", "arm64", "en", ""),
+        ("win-amd64", "ARM64", "en", ""),
+    ],
+)
+def test_where_a_package_is_not_built_any_more_the_way_out_is_told(
+    copy: Path, tmp_path: Path, system: str, machine: str, language: str, remedy: str
+) -> None:
+    """cryptography has left Windows on ARM and in 32 bits, and Macs with Intel's processors."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import platform, sysconfig\n"
+        f"sysconfig.get_platform, platform.machine = (lambda: {system!r}), (lambda: {machine!r})\n"
+    )
+    code, said = run(copy, "echo pip says why; exit 1", LANG=f"{language}_XX.UTF-8", PYTHONPATH=str(tmp_path))
+    assert code == 1
+    behind = said.partition("pip says why\n")[2].splitlines()
+    assert len(behind) == (2 if remedy else 1)
+    assert remedy in behind[-1]
+
+
 def test_a_terminal_without_the_characters_is_no_reason_to_end(copy: Path) -> None:
     code, said = run(copy, LACKS_CONFIGURATION, LANG="fr_FR.ISO-8859-1", PYTHONIOENCODING="iso-8859-1")
     assert (code, "Traceback" in said) == (0, False), said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def before(server: Postgresql, directory: Path) -> Iterator[Path]:
             time.sleep(0.05)
         yield directory
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # SIGTERM waits for who is connected, from 1.23 on
         process.wait(START_LIMIT)
 
 

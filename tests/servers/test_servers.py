@@ -227,7 +227,7 @@ def test_imap_refuses_with_a_challenge(scene: Scene, token: str) -> None:
 
     with imap(scene) as client, pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
         client.authenticate("XOAUTH2", answer)
-    if version() >= (2, 4) and token in TOKEN_OF.values():
+    if (2, 4) <= version() < (2, 4, 5) and token in TOKEN_OF.values():
         assert len(said) == 1  # it refuses at once who shows another's
         return
     assert CHALLENGE.items() <= json.loads(said[1]).items()
