@@ -18,7 +18,6 @@ from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
-    LimitReached,
     ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
@@ -36,17 +35,13 @@ from bridge.oauth.base import (
 )
 from bridge.observe.logs import detail, event, fault, report
 from bridge.tasks import task_group
+from bridge.tokens.room import Room
 
 LIFE = 600.0
 """Seconds from begin to the browser's return; time for a second factor, not for yesterday's tab."""
 ENOUGH = 0.5
 """Share of a sign-in's life that must be left for whoever presses the button again: with half a minute nobody gets
 through a second factor."""
-PENDING_LIMIT = 1000
-"""Sign-ins under way; addresses below a `*@domain` pattern are without number, and anybody on this machine may ask."""
-SHARE = 50
-"""Of one OS user in ten minutes, under way or come to nothing: each may ask the provider, and its end is told to the
-administrator. More than a person presses the button for in vain."""
 SLOWER = 5.0
 """Seconds by which `slow_down` makes all further pauses between two polls longer (RFC 8628 section 3.5)."""
 SLOWEST = 60.0
@@ -121,8 +116,7 @@ class Authorizations:
         self._try_store = try_store
         self._pending: dict[str, Pending] = {}
         """By attempt, the oldest first."""
-        self._begun: dict[str, list[float]] = {}
-        """By asker: when those began that have come to no good end."""
+        self._room = Room(clock)
         self._deadlines: dict[str, float] = {}
         """By attempt, monotonic; the wall clock may jump between begin and complete."""
         self._redeeming: dict[str, tuple[float, str]] = {}
@@ -160,32 +154,12 @@ class Authorizations:
             known = next((one for one in reversed(self._pending.values()) if one.key == key), None)
             if known is not None and _is_same(known.account, account) and self._has_time(known):
                 return known
-            self._check_room(asker)  # first: who begins without end must not keep the disk busy
-            await self._try_store(account.address)
-            return await self._begin(account, asker)
+            with self._room.for_one_more(asker, len(self._pending)):  # else who begins without end keeps the disk busy
+                await self._try_store(account.address)
+                return await self._begin(account, asker)
 
     def _has_time(self, pending: Pending) -> bool:
         return self._deadlines[pending.attempt] - self._clock.monotonic() >= ENOUGH * pending.life
-
-    def _check_room(self, asker: str) -> None:
-        """Raises: LimitReached."""
-        if len(self._lately(asker)) >= SHARE:
-            raise LimitReached(
-                said(
-                    "you have begun {number} sign-ins within ten minutes that have come to nothing; try again later",
-                    number=SHARE,
-                )
-            )
-        if len(self._pending) >= PENDING_LIMIT:
-            raise LimitReached(said("{number} sign-ins are under way", number=PENDING_LIMIT))
-
-    def _lately(self, asker: str) -> list[float]:
-        """When this asker began; nothing of those who are not known, since they are one."""
-        since = self._clock.monotonic() - LIFE
-        begun = [at for at in self._begun.pop(asker, []) if at > since]
-        if begun:
-            self._begun[asker] = begun
-        return begun
 
     async def _begin(self, account: Account, asker: str) -> Pending:
         provider = self._provider(account)
@@ -217,8 +191,7 @@ class Authorizations:
     def _note(self, pending: Pending) -> Pending:
         self._pending[pending.attempt] = pending
         self._deadlines[pending.attempt] = self._clock.monotonic() + pending.life
-        if pending.asker:
-            self._begun.setdefault(pending.asker, []).append(self._clock.monotonic())
+        self._room.noted(pending.asker)
         event("sign_in.begun", account=pending.account.address, provider=pending.account.provider)
         return pending
 
@@ -271,8 +244,7 @@ class Authorizations:
         """Who else has begun a sign-in for this account need not go on."""
         account = self._check_still_configured(pending.account, pending.fingerprint)
         await self._keep(account, tokens)
-        if begun := self._lately(pending.asker):
-            begun.pop()
+        self._room.gone_well(pending.asker)
         for other in self._of(pending.account.address):
             self._forget(other)
         self._let_none_come_back(pending.account.address)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
-from bridge.tokens.authorizations import SHARE
+from bridge.tokens.room import SHARE
 from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_os_users import log_in

@@ -25,7 +25,8 @@ from bridge.model import Account, TokenSet
 from bridge.notices import AuthorizationEnded, Notice, NoticeBus
 from bridge.oauth.base import AuthorizationRequest, DevicePending, DeviceRequest
 from bridge.tokens import authorizations as module
-from bridge.tokens.authorizations import SHARE, Authorizations, Pending
+from bridge.tokens.authorizations import Authorizations, Pending
+from bridge.tokens.room import PENDING_LIMIT, SHARE
 from tests.tokens.fakes import ALICE, SALES, HandClock, ScriptedDevice, StrictProvider
 
 
@@ -317,7 +318,7 @@ async def test_cancel_ends_it() -> None:
 
 async def test_the_number_of_sign_ins_under_way_is_bounded() -> None:
     it = World()
-    for number in range(module.PENDING_LIMIT):
+    for number in range(PENDING_LIMIT):
         account = Account(f"u{number}@example.com", "acme", f"u{number}@example.com", {})
         it.accounts[account.address] = account
         await it.authorizations.begin(account)
@@ -337,6 +338,46 @@ async def test_one_os_user_has_a_share_of_them() -> None:
     await it.authorizations.begin(ALICE, "1002")
     await it.authorizations.begin(ALICE)
     it.clock.advance(600)
+    await it.authorizations.begin(ALICE, "1001")
+
+
+@pytest.mark.parametrize(("asker", "most"), [("1001", SHARE), ("", PENDING_LIMIT)])
+async def test_those_that_begin_at_the_same_time_are_counted_before_the_store_and_the_provider_answer(
+    asker: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, answered = World(), asyncio.Event()
+
+    async def slow_store(address: str) -> None:
+        await it.try_store(address)
+        await answered.wait()
+
+    monkeypatch.setattr(it.authorizations, "_try_store", slow_store)
+    addresses = [f"u{number}@example.com" for number in range(most + 2)]
+    it.accounts |= {address: Account(address, "acme", address, {}) for address in addresses}
+
+    async def begin_all() -> list[Pending | BaseException]:
+        all_of_them = (it.authorizations.begin(it.accounts[address], asker) for address in addresses)
+        return await asyncio.gather(*all_of_them, return_exceptions=True)
+
+    async with asyncio.TaskGroup() as group:
+        beginning = group.create_task(begin_all())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(it.tried) == most, "nobody beyond the limit keeps the disk busy"
+        answered.set()
+    outcomes = beginning.result()
+    assert [type(outcome) for outcome in outcomes] == [Pending] * most + [LimitReached] * 2
+    it.clock.advance(600)
+    await it.authorizations.begin(ALICE, asker)
+
+
+async def test_who_could_not_begin_has_not_begun() -> None:
+    it = World()
+    it.is_full = True
+    for _ in range(SHARE + 1):
+        with pytest.raises(StoreUnavailable):
+            await it.authorizations.begin(ALICE, "1001")
+    it.is_full = False
     await it.authorizations.begin(ALICE, "1001")
 
 
