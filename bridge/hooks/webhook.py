@@ -14,10 +14,8 @@ from bridge.errors import ProviderUnavailable
 from bridge.hooks.delivery import HookFailed
 from bridge.hooks.events import HookEvent
 from bridge.oauth.http import trust
+from bridge.oauth.retry_after import says_later
 from bridge.secret import Secret
-
-LATER = frozenset({408, 425, 429})
-"""Statuses below 500 that a second attempt may change."""
 
 
 async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], seconds: float) -> None:
@@ -42,7 +40,7 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
     except (aiohttp.ClientError, OSError, ValueError) as problem:
         raise HookFailed(f"{host} cannot be reached ({type(problem).__name__})", temporary=True) from None
     if not 200 <= status < 300:
-        raise HookFailed(f"{host} answers HTTP {status}", temporary=status >= 500 or status in LATER)
+        raise HookFailed(f"{host} answers HTTP {status}", temporary=says_later(status))
 
 
 async def _status(event: HookEvent, url: str, proxy: str | None, context: ssl.SSLContext) -> int:

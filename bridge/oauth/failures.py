@@ -14,6 +14,7 @@ from typing import Any
 from bridge.advice import provider
 from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused, ProviderUnavailable
+from bridge.oauth.retry_after import says_later
 from bridge.secret import Secret
 
 TEXT_LIMIT = 300
@@ -44,8 +45,7 @@ class Failure:
     def is_temporary(self) -> bool:
         """True if waiting is all there is to do; the status counts first, since a gateway may add any body."""
         return (
-            self.status >= 500
-            or self.status in {408, 425, 429}
+            says_later(self.status)
             or self.error in provider.TEMPORARY
             or not provider.TEMPORARY_CODES.isdisjoint(self.codes)
         )

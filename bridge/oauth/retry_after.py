@@ -1,4 +1,4 @@
-"""Retry-After (RFC 9110 section 10.2.3): hosts that asked to be left alone, and until when."""
+"""Hosts that say "later", by their status, and until when: Retry-After (RFC 9110 section 10.2.3)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from bridge.errors import ProviderNotAsked
 
 LONGEST = 900.0
 """Seconds. Whoever asks for more is asked again after these: a header that a gateway made up must not stop the mail."""
+
+_LATER = frozenset({408, 425, 429})
+"""Below 500: RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4."""
+
+
+def says_later(status: int) -> bool:
+    """True of an HTTP status that says nothing of what was asked: the same may be answered a while later."""
+    return status >= 500 or status in _LATER
 
 
 class RetryAfter:

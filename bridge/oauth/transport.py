@@ -38,7 +38,7 @@ from bridge.config.values import is_loopback
 from bridge.dialing import connected, look_up
 from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.limits import Limits
-from bridge.oauth.retry_after import RetryAfter
+from bridge.oauth.retry_after import RetryAfter, says_later
 from bridge.shortage import is_short
 
 BODY_LIMIT = 256 * 1024
@@ -49,9 +49,6 @@ CHUNK = 16 * 1024
 
 OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
 """OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
-
-BUSY = frozenset({408, 425, 429})
-"""Statuses below 500 that say `later` and nothing about the grant."""
 
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -202,8 +199,9 @@ class Transport(HTTPAdapter):
     ) -> requests.Response:
         """Send and read the whole answer; what the caller says about time, trust and proxies does not count.
 
-        Raises: ProviderUnavailable for trouble on the way, 5xx, 429, redirects that we do not follow; ProviderNotAsked
-        where no connection came about and, without any attempt, for as long as the host has asked for (Retry-After).
+        Raises: ProviderUnavailable for trouble on the way, "later" (says_later), redirects that we do not follow;
+        ProviderNotAsked where no connection came about and, without any attempt, for as long as the host has asked for
+        (Retry-After).
         """
         url = request.url or ""
         host = urlsplit(url).hostname or "the provider"
@@ -237,7 +235,7 @@ class Transport(HTTPAdapter):
         response.raw = io.BytesIO(body)
         # JSON is UTF-8 (RFC 8259 section 8.1), whatever is said beside it, and some servers put a mark before it.
         response.encoding = "utf-8-sig"
-        if response.status_code >= 500 or response.status_code in BUSY:
+        if says_later(response.status_code):
             wait = self._retry_after.note(host, response.headers)
             raise ProviderUnavailable(_busy(host, response.status_code, wait))
         _check_redirect(response, request.method or "", url, host)
