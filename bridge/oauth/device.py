@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import AuthorizationFailed
+from bridge.oauth.failures import not_signed_in
 
 LONGEST_LIFE = 900.0
 """Seconds. A user code that somebody was talked into typing signs a stranger in, so whatever an answer says, none is
@@ -15,8 +15,7 @@ SHORTEST_INTERVAL = 0.2
 
 def expired() -> AuthorizationFailed:
     """Nobody has typed the code in time: by our own clock, or by the provider's word (`expired_token`)."""
-    diagnosis = Diagnosis("device.expired")
-    return AuthorizationFailed(diagnosis.told(), code="expired", diagnosis=diagnosis)
+    return not_signed_in("device.expired", "expired")
 
 
 def is_link(url: object) -> bool:

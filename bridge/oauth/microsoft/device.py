@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
-from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth.base import DevicePending, DeviceRequest
 from bridge.oauth.device import LONGEST_LIFE, SHORTEST_INTERVAL, expired, is_link
-from bridge.oauth.failures import Failure, sign_in_problem, without_secrets
+from bridge.oauth.failures import Failure, not_signed_in, sign_in_problem, without_secrets
 from bridge.oauth.microsoft.library import new_cache
 from bridge.oauth.microsoft.person import Person
 from bridge.secret import Secret
@@ -77,8 +76,7 @@ def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
     """The error to raise for RFC 8628's errors (section 3.5) and Microsoft's name for one of them."""
     match failure.error:
         case "authorization_declined":
-            diagnosis = Diagnosis("oauth.declined")
-            return AuthorizationFailed(diagnosis.told(), code="denied", diagnosis=diagnosis)
+            return not_signed_in("oauth.declined", "denied")
         case "expired_token":
             return expired()
     if NOT_PUBLIC in failure.codes:
