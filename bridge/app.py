@@ -11,7 +11,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from bridge.accounts.asking import Asks
 from bridge.accounts.concerned import Concerned
@@ -24,7 +23,7 @@ from bridge.accounts.wishes import Wishes
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, Translate
 from bridge.clock import Clock, SystemClock
-from bridge.config.console import console_url
+from bridge.config.console import sign_in_url
 from bridge.config.diff import ConfiguredListener, configured_listeners, plan, summary_of, until_restart
 from bridge.config.endpoints import endpoints_of
 from bridge.config.in_force import not_in_force, refusal
@@ -321,8 +320,8 @@ class App:
         return any(account.os_user for account in self._config.accounts)
 
     def sign_in_url(self, address: str) -> str:
-        """The console's page that starts a sign-in; short enough to type."""
-        return f"{console_url(self.console_port)}sign-in/{quote(address, safe='@')}"
+        """The console's page that starts a sign-in."""
+        return sign_in_url(self.console_port, address)
 
     @property
     def _config(self) -> Config:

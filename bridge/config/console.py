@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 """Of this machine, as they stand in a URL."""
@@ -17,6 +18,16 @@ def console_url(port: int) -> str:
     Spelled as browsers do: nothing on the way to a provider's registration makes another text of it.
     """
     return f"http://localhost{_port(port)}/"
+
+
+def sign_in_url(port: int, address: str) -> str:
+    """The console's page that starts a sign-in for this address; short enough to type."""
+    return f"{console_url(port)}{sign_in_path(address)}"
+
+
+def sign_in_path(address: str) -> str:
+    """The same behind the console's last slash. `address`: also what a stranger has typed, which finds nothing."""
+    return f"sign-in/{quote(address, safe='@', errors='replace')}"
 
 
 def console_urls(port: int) -> frozenset[str]:

@@ -7,16 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 
-from bridge.advice.said import said
 from bridge.clock import Clock, SystemClock
-from bridge.config.console import DEFAULT_PORT, console_url
+from bridge.config.console import DEFAULT_PORT, sign_in_url
 from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountState, AccountStatus, Status
-from bridge.control.remote import CONNECT_SECONDS, HELLO_SECONDS, BridgeNotRunning, loopback_session, whole
+from bridge.control.remote import CONNECT_SECONDS, HELLO_SECONDS, loopback_session, not_running, whole
 from bridge.errors import BridgeError
 from bridge.model import Concern
 from bridge.notices import AuthorizationNeeded, Notice
@@ -80,12 +79,12 @@ class OwnView:
 
     def _status_of(self, concern: Concern) -> AccountStatus:
         state = AccountState.PENDING if concern.is_pending else AccountState.SIGN_IN
-        page = f"{console_url(urlsplit(self._url).port or DEFAULT_PORT)}sign-in/{quote(concern.address, safe='@')}"
+        page = sign_in_url(urlsplit(self._url).port or DEFAULT_PORT, concern.address)
         return AccountStatus(concern.address, "", "", state, sign_in_url=page)
 
     async def _ask(self, seen: str) -> Concerns:
         if self._is_over():
-            raise self._not_running()
+            raise not_running(self._url)
         timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS + (PATIENCE if seen else 0), sock_connect=CONNECT_SECONDS)
         try:
             async with self._session.get(
@@ -96,13 +95,10 @@ class OwnView:
                 allow_redirects=False,
             ) as response:
                 if response.status != 200:
-                    raise self._not_running()
+                    raise not_running(self._url)
                 return wire.decode(Concerns, wire.loads(await whole(response, ANSWER_LIMIT)))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._not_running() from error
-
-    def _not_running(self) -> BridgeNotRunning:
-        return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=self._url))
+            raise not_running(self._url) from error
 
 
 @asynccontextmanager

@@ -149,8 +149,8 @@ class RemoteControl:
                     if line.strip():
                         yield wire.decode_notice(line)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._not_running() from error
-        raise self._not_running()
+            raise not_running(self._url) from error
+        raise not_running(self._url)
 
     async def _call(self, method: str, path: str, **body: object) -> dict[str, Any]:
         content = wire.dumps(body).encode() if method == "POST" else None
@@ -161,7 +161,7 @@ class RemoteControl:
             ) as response:
                 status, answer = response.status, await whole(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._not_running() from error
+            raise not_running(self._url) from error
         if status != 200:
             raise self._refusal(status, answer)
         return wire.loads(answer)
@@ -184,8 +184,10 @@ class RemoteControl:
                 )
             )
 
-    def _not_running(self) -> BridgeNotRunning:
-        return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=self._url))
+
+def not_running(url: str) -> BridgeNotRunning:
+    """Nobody answers there, or not as a mail-bridge does."""
+    return BridgeNotRunning(said("the mail-bridge at {url} does not answer; is it running?", url=url))
 
 
 def loopback_session() -> aiohttp.ClientSession:

@@ -6,12 +6,13 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock
+from bridge.config import console
 from bridge.control.contract import Control, ProtocolCheck, SignInStarted, Visitors
 from bridge.control.redirect import accepted, fields_of
 from bridge.errors import (
@@ -225,7 +226,7 @@ class Callback:
 
 def sign_in_path(address: str) -> str:
     """The page that starts a sign-in; empty for an empty address."""
-    return f"/sign-in/{quote(address, safe='@', errors='replace')}" if address else ""
+    return f"/{console.sign_in_path(address)}" if address else ""
 
 
 def _kind(problem: BridgeError) -> str:
