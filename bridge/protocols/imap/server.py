@@ -10,7 +10,6 @@ from bridge.errors import (
     LimitReached,
     LoginRefused,
     ProtocolViolation,
-    StoreCorrupt,
     UpstreamRefused,
 )
 from bridge.model import Login, Protocol
@@ -288,8 +287,6 @@ def _code(problem: BridgeError) -> str:
             return "AUTHENTICATIONFAILED"
         case UpstreamRefused() if not problem.temporary:
             return "AUTHORIZATIONFAILED"
-        case StoreCorrupt():
-            return "CONTACTADMIN"
         case _:
             return "UNAVAILABLE" if problem.temporary else "CONTACTADMIN"
 

@@ -9,7 +9,6 @@ from bridge.errors import (
     LimitReached,
     LoginRefused,
     ProtocolViolation,
-    StoreCorrupt,
     UpstreamRefused,
 )
 from bridge.model import Login, Protocol
@@ -214,7 +213,5 @@ def _code(problem: BridgeError) -> str:
     match problem:
         case LoginRefused() | UpstreamRefused() if not problem.temporary:
             return "AUTH"
-        case StoreCorrupt():
-            return "SYS/PERM"
         case _:
             return "SYS/TEMP" if problem.temporary else "SYS/PERM"

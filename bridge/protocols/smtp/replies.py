@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.errors import BridgeError, BridgeStops, LimitReached, LoginRefused, StoreCorrupt, UpstreamRefused
+from bridge.errors import BridgeError, BridgeStops, LimitReached, StoreCorrupt
 from bridge.protocols.refusals import public_line
 
 
@@ -13,8 +13,6 @@ def refusal_reply(problem: BridgeError) -> str:
             code = "421 4.3.2"  # RFC 3463 section 3.4: a shutdown
         case LimitReached():
             code = "421 4.7.0"
-        case LoginRefused() | UpstreamRefused() if not problem.temporary:
-            code = "535 5.7.8"
         case StoreCorrupt():
             code = "454 4.7.0"  # for the admin to mend; the mail stays in the client's outbox meanwhile
         case _:
