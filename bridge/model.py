@@ -10,6 +10,8 @@ from typing import Final
 
 from bridge.secret import Secret
 
+SESSION_SHARE: Final = 0.5
+"""Of a token's life, that must be left where a mail session begins: providers end the session with the token."""
 PASSWORD_OVERLAP: Final = 7 * 24 * 3600.0
 """Seconds that an old local password goes on working: a week reaches the laptop that is in the office once a week."""
 
@@ -174,8 +176,8 @@ class AccessToken:
         """Seconds of life left; negative once expired."""
         return self.expires_at - now
 
-    def is_fresh(self, now: float, share: float = 0.5) -> bool:
-        """True with at least this share of its life left: providers end a mail session when its token ends."""
+    def is_fresh(self, now: float, share: float = SESSION_SHARE) -> bool:
+        """True with at least this share of its life left."""
         return self.remaining(now) >= (self.expires_at - self.obtained_at) * share and self.remaining(now) > 0
 
 

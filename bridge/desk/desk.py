@@ -96,7 +96,7 @@ class Desk:
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """See Control."""
         account = self._account(address)
-        await self._vault.version(account.address)  # a store that is away, or a key that does not fit, is told first
+        await self._vault.load_any(account.address)  # a store that is away, or a key that does not fit, is told first
         pending = await self._authorizations.begin(account, asker)
         match pending.request:
             case AuthorizationRequest(url=url):

@@ -7,7 +7,7 @@ from typing import assert_never, overload
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import GrantRevoked, ProviderRefused, ProviderUnavailable, StoreUnavailable
-from bridge.model import AccessToken, Account, TokenSet
+from bridge.model import SESSION_SHARE, AccessToken, Account, TokenSet
 from bridge.tokens.vault import Entry
 
 CLOCK_TOLERANCE = 300.0
@@ -16,9 +16,6 @@ CLOCK_TOLERANCE = 300.0
 FORCED_EVERY = 60.0
 """Seconds. A token that is refused although it is younger than this is not the trouble, and another one will not help:
 without the limit a mailbox with IMAP switched off would cost a refresh for every attempt of its mail client."""
-
-ENOUGH = 0.5
-"""Share of a token's life with which a session may start: it ends with the token."""
 
 SPARE = 60.0
 """Seconds of life that make a stale token worth using while the provider cannot give a new one."""
@@ -189,7 +186,7 @@ def state_of(
     fingerprint: str,
     now: float,
     *,
-    share: float = ENOUGH,
+    share: float = SESSION_SHARE,
     is_attended: bool = True,
 ) -> Settled:
     """What a record amounts to.

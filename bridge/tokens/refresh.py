@@ -16,14 +16,14 @@ from bridge.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from bridge.model import AccessToken, Account, TokenSet
+from bridge.model import SESSION_SHARE, AccessToken, Account, TokenSet
 from bridge.notices import AuthorizationNeeded, Authorized, NoticeBus, Refreshed, RefreshFailed
 from bridge.oauth.base import Provider
 from bridge.observe.logs import detail, event, report
 from bridge.secret import Secret
+from bridge.stores.base import NEW
 from bridge.tokens.leases import Leases
 from bridge.tokens.lifecycle import (
-    ENOUGH,
     Absent,
     Answered,
     Ask,
@@ -186,7 +186,7 @@ class Refresher:
             case Later(problem):
                 raise problem.with_traceback(None)
 
-    def state(self, account: Account, stored: Stored, share: float = ENOUGH) -> Settled:
+    def state(self, account: Account, stored: Stored, share: float = SESSION_SHARE) -> Settled:
         """What is stored amounts to this. Raises: ProviderUnavailable if the provider left the configuration."""
         provider = self.provider(account)
         return state_of(
@@ -290,7 +290,7 @@ class Refresher:
 
     async def _ask(self, account: Account, memory: Memory) -> Use | SignIn:
         """Ask, and do what the answer means for what is stored by then."""
-        before = memory.stored or Stored(None, 0)
+        before = memory.stored or Stored(None, NEW)
         provider = self.provider(account)
         answer: Answered | Ended
         try:
@@ -390,7 +390,7 @@ class Refresher:
         problem: ProviderUnavailable | StoreUnavailable,
     ) -> Use | Later:
         """No new token now: one that is only stale will do."""
-        stored = memory.stored or Stored(None, 0)
+        stored = memory.stored or Stored(None, NEW)
         due = next_move(self.state(account, stored, share), request)
         move = next_move(Pending(stored.version, due.fallback if isinstance(due, Ask) else None), Away(problem))
         if isinstance(move, Use):

@@ -16,18 +16,17 @@ from bridge.errors import (
     GrantRevoked,
     ProviderUnavailable,
     SignInUnsaved,
-    StoreCorrupt,
     StoreUnavailable,
     VersionConflict,
 )
-from bridge.model import AccessToken, Account, TokenSet
+from bridge.model import SESSION_SHARE, AccessToken, Account, TokenSet
 from bridge.notices import Forgotten, NoticeBus
 from bridge.oauth.base import Provider
 from bridge.observe.logs import detail, event, fault, report
 from bridge.secret import Secret
 from bridge.stores.base import NEW
 from bridge.tasks import task_group
-from bridge.tokens.lifecycle import ENOUGH, Absent, Later, Refused, Request, Revoked, Use, Wanted, next_move
+from bridge.tokens.lifecycle import Absent, Later, Refused, Request, Revoked, Use, Wanted, next_move
 from bridge.tokens.refresh import Memory, Refresher, Unsaved
 from bridge.tokens.vault import Entry, Stored, Vault
 
@@ -121,7 +120,7 @@ class TokenService:
         Raises: AuthorizationRequired, ProviderUnavailable, StoreUnavailable, StoreCorrupt.
         """
         self._known(account.address).used_at = self._clock.monotonic()
-        return await self._token(account, Wanted() if refused is None else Refused(refused), ENOUGH)
+        return await self._token(account, Wanted() if refused is None else Refused(refused), SESSION_SHARE)
 
     async def renew(self, account: Account, share: float) -> AccessToken:
         """As access_token(), for somebody who can wait: the token has at least `share` of its life left."""
@@ -174,7 +173,7 @@ class TokenService:
         memory, before = self._known(account.address), Stored(None, NEW)
         for _ in range(ROUNDS):
             try:
-                before = await self._found(account.address)
+                before = await self._vault.load_any(account.address)
                 version = await self._vault.save(account.address, entry, expected=before.version)
             except VersionConflict:
                 continue  # a refresh of the old grant went in between; the new sign-in counts
@@ -186,9 +185,7 @@ class TokenService:
             self._refresher.stored(account.address, memory, Stored(entry, version), who)
             self._give_up(account, (before.entry, unsaved), provider)
             return who
-        raise StoreUnavailable(
-            said("the sign-in of {address} is being changed by somebody else; try again", address=account.address)
-        )
+        raise _changing(account.address)
 
     async def adopt(self, account: Account, refresh_token: Secret[str]) -> str:
         """Try a refresh token obtained elsewhere and keep what it gives. Returns and raises: as keep().
@@ -241,7 +238,7 @@ class TokenService:
     async def _removed(self, address: str) -> Stored:
         """Remove the record, be it readable or not. Returns: what was there. Raises: StoreUnavailable, StoreCorrupt."""
         for _ in range(ROUNDS):
-            stored = await self._found(address)
+            stored = await self._vault.load_any(address)
             if stored.version == NEW:
                 return stored
             try:
@@ -249,21 +246,7 @@ class TokenService:
             except VersionConflict:
                 continue  # a refresh went in between: its grant is the one to revoke
             return stored
-        raise StoreUnavailable(
-            said("the sign-in of {address} is being changed by somebody else; try again", address=address)
-        )
-
-    async def _found(self, address: str) -> Stored:
-        """What is stored; of a damaged record, which may be replaced or removed, the version alone.
-
-        Raises: StoreUnavailable, StoreCorrupt.
-        """
-        try:
-            return await self._vault.load(address)
-        except StoreCorrupt as problem:
-            if problem.version is None:
-                raise
-            return Stored(None, problem.version)
+        raise _changing(address)
 
     async def standing(self, account: Account) -> Standing:
         """For people who look. Raises: nothing; the store's trouble is part of the answer."""
@@ -406,6 +389,12 @@ class TokenService:
         if provider is None:
             return _unrevoked(said("the provider {provider} is no longer configured", provider=entry.provider))
         return _unrevoked(said("the provider {provider} lets no program do that", provider=entry.provider))
+
+
+def _changing(address: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        said("the sign-in of {address} is being changed by somebody else; try again", address=address)
+    )
 
 
 def _unrevoked(reason: Said) -> Diagnosis:

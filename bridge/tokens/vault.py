@@ -78,14 +78,17 @@ class Vault:
             )
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
 
-    async def version(self, address: str) -> int:
-        """What to name when replacing the entry, which may be a damaged one. Raises: StoreUnavailable, StoreCorrupt."""
+    async def load_any(self, address: str) -> Stored:
+        """As load(); of a damaged record, which may be replaced or removed, the version alone.
+
+        Raises: StoreUnavailable; StoreCorrupt for what must stay as it is.
+        """
         try:
-            return (await self.load(address)).version
+            return await self.load(address)
         except StoreCorrupt as problem:
             if problem.version is None:
                 raise
-            return problem.version
+            return Stored(None, problem.version)
 
     async def try_out(self, address: str) -> None:
         """Write something and take it back: a store that is full or read-only can still be read.
