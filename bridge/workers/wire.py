@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from bridge.errors import BridgeError
 from bridge.model import Endpoint, Protocol, TlsMode
@@ -74,8 +74,6 @@ def _packer(kind: Any) -> Convert:
         return lambda value: _plain(value.reveal())
     if issubclass(kind, Enum):
         return lambda value: value.value
-    if issubclass(kind, bytes):
-        return _plain
     if issubclass(kind, tuple | frozenset):
         return lambda value: [pack(item) for item in value]
     if issubclass(kind, dict):
@@ -98,13 +96,12 @@ def _unpacker(kind: Any) -> Convert:
     if origin is Secret:
         inner = _unpacker(arguments[0])
         return lambda data: Secret(inner(data))
-    if origin in (tuple, frozenset):
-        return _collection(origin, arguments)
+    if origin in (tuple, frozenset):  # of any length: the model has no other tuple
+        inner = _unpacker(arguments[0])
+        return lambda data: origin(map(inner, data))
     if origin is not None and issubclass(origin, Mapping):
         key, item = map(_unpacker, arguments)
         return lambda data: {key(one): item(other) for one, other in data}
-    if origin is Literal:
-        return lambda data: arguments[arguments.index(data)]
     if dataclasses.is_dataclass(kind):
         return _fields(kind)
     if issubclass(kind, Enum):
@@ -112,14 +109,6 @@ def _unpacker(kind: Any) -> Convert:
     if kind is bytes:
         return lambda data: data.encode("latin-1")
     return lambda data: _exactly(kind, data)
-
-
-def _collection(kind: type[Any], arguments: tuple[Any, ...]) -> Convert:
-    if kind is tuple and arguments[-1] is not Ellipsis:
-        items = [_unpacker(argument) for argument in arguments]
-        return lambda data: tuple(item(one) for item, one in zip(items, data, strict=True))
-    inner = _unpacker(arguments[0])
-    return lambda data: kind(inner(one) for one in data)
 
 
 def _fields(kind: Any) -> Convert:
