@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -155,7 +155,7 @@ class NoticeBus:
         finally:
             self._queues.discard(queue)
 
-    async def stream(self) -> AsyncIterator[Notice]:
+    async def stream(self) -> AsyncGenerator[Notice, None]:
         """Every fact from the first `anext` on."""
         with self.subscription() as queue:
             while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from bridge.advice.base import Turn
@@ -183,7 +183,7 @@ class FakeControl:
             raise ValueError(f"a local password has at least {SHORTEST} characters")
         self.passwords[self._known(address)] = password
 
-    async def notices(self) -> AsyncIterator[Notice]:
+    async def notices(self) -> AsyncGenerator[Notice, None]:
         with self.bus.subscription() as queue:
             self.following.set()
             try:

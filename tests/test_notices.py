@@ -39,7 +39,7 @@ async def test_a_stream_yields_what_is_published_after_it_began() -> None:
         await asyncio.sleep(0)
         bus.publish(ListenerUp("smtp", "x"))
     assert waiting.result() == ListenerUp("smtp", "x")
-    await stream.aclose()  # type: ignore[attr-defined]  # an async generator behind its interface
+    await stream.aclose()
 
 
 async def _await(awaitable: object) -> object:

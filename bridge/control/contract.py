@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -277,6 +277,6 @@ class Control(Protocol):
         """Use this one; the old one as in rotate_local_password(). Raises: ValueError if it is too short."""
         ...
 
-    def notices(self) -> AsyncIterator[Notice]:
-        """Facts as they happen."""
+    def notices(self) -> AsyncGenerator[Notice, None]:
+        """Facts as they happen. Close it (contextlib.aclosing): what it holds lasts until then."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -67,7 +67,7 @@ class OwnView:
         found = await self._ask("")
         return Status("", "", False, tuple(self._status_of(one) for one in found.accounts), (), ())
 
-    async def notices(self) -> AsyncIterator[Notice]:
+    async def notices(self) -> AsyncGenerator[Notice, None]:
         """One whenever there is news. Raises: BridgeNotRunning once the bridge has stopped."""
         tag = (await self._ask("")).tag
         while True:

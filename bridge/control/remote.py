@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ class RemoteControl:
         ticket = wire.take_text(await self._call("POST", "console-ticket"), "ticket")
         return f"{console_url(self.port)}admin/{ticket}"
 
-    async def notices(self) -> AsyncIterator[Notice]:
+    async def notices(self) -> AsyncGenerator[Notice, None]:
         """See Control. Raises: BridgeNotRunning once the bridge has stopped; iterate anew to follow the next one."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
         try:

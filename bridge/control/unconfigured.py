@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from bridge import __version__
 from bridge.advice.diagnosis import Diagnosis
@@ -73,7 +73,7 @@ class Unconfigured:
         """Raises: LoginRefused."""
         raise _none()
 
-    async def notices(self) -> AsyncIterator[Notice]:
+    async def notices(self) -> AsyncGenerator[Notice, None]:
         """None, until whoever listens goes away."""
         await asyncio.Event().wait()
         raise AssertionError("unreachable")

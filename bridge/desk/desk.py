@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge import __version__
@@ -193,7 +193,7 @@ class Desk:
         await self._passwords.set(account.address, password, at_once=at_once)
         self._bus.publish(PasswordReplaced(account.address))
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice, None]:
         """See Control."""
         return self._bus.stream()
 

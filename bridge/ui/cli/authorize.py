@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import webbrowser
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import click
 
@@ -49,26 +51,14 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
     """With the account's own address: `address` may be an alias."""
 
     async def listen() -> None:
-        is_stored = False
+        ending: tuple[int, str] | None
         try:
-            async for notice in control.notices():
-                mine = await known
-                if getattr(notice, "address", "") != mine.address:
-                    continue
-                if isinstance(notice, Authorized):
-                    is_stored = True
-                    sentence = say("{address} is signed in as {subject}. Trying the mail servers …")
-                    click.echo(sentence.format(address=notice.address, subject=notice.subject))
-                elif isinstance(notice, FlightChecked) and not is_stored:
-                    continue  # somebody else has tried the mail servers
-                elif isinstance(notice, AuthorizationEnded) and notice.attempt != mine.attempt:
-                    continue  # somebody else's for the same account
-                elif (ending := _ending(notice)) is not None and not ended.done():
-                    ended.set_result(ending)
-                    return
+            async with aclosing(control.notices()) as notices:
+                ending = await _end_of(known, notices)
         except BridgeError as problem:  # the running bridge has gone away
-            if not ended.done():
-                ended.set_result((FAILED, f"mail-bridge: {tell_problem(problem)}"))
+            ending = FAILED, f"mail-bridge: {tell_problem(problem)}"
+        if ending is not None and not ended.done():
+            ended.set_result(ending)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(listen())]
@@ -94,6 +84,26 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
                 task.cancel()
     click.echo(sentence, err=code != DONE)
     return code
+
+
+async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[Notice]) -> tuple[int, str] | None:
+    """Exit code and sentence of this sign-in, whose steps are told meanwhile; None if the notices end before it."""
+    is_stored = False
+    async for notice in notices:
+        mine = await known
+        if getattr(notice, "address", "") != mine.address:
+            continue
+        if isinstance(notice, Authorized):
+            is_stored = True
+            sentence = say("{address} is signed in as {subject}. Trying the mail servers …")
+            click.echo(sentence.format(address=notice.address, subject=notice.subject))
+        elif isinstance(notice, FlightChecked) and not is_stored:
+            continue  # somebody else has tried the mail servers
+        elif isinstance(notice, AuthorizationEnded) and notice.attempt != mine.attempt:
+            continue  # somebody else's for the same account
+        elif (ending := _ending(notice)) is not None:
+            return ending
+    return None
 
 
 async def _outcome(control: Control, begun: SignInStarted, ended: asyncio.Future[tuple[int, str]]) -> tuple[int, str]:

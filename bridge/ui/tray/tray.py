@@ -7,7 +7,7 @@ import contextlib
 import threading
 import webbrowser
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -54,7 +54,7 @@ class Bridge(Protocol):
         """See Control."""
         ...
 
-    def notices(self) -> AsyncIterator[Notice]:
+    def notices(self) -> AsyncGenerator[Notice, None]:
         """See Control."""
         ...
 
@@ -187,14 +187,10 @@ class Tray:
             raise ended[0]
 
     async def _listen(self, bridge: Bridge, changed: asyncio.Event) -> None:
-        notices = bridge.notices()
-        try:
+        async with contextlib.aclosing(bridge.notices()) as notices:
             async for notice in notices:
                 if not isinstance(notice, ListenerUp):
                     changed.set()
-        finally:
-            if isinstance(notices, AsyncGenerator):  # else its connection lasts until the garbage is collected
-                await notices.aclose()
 
     async def _look(self, bridge: Bridge, changed: asyncio.Event) -> None:
         while True:

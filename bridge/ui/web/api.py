@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -192,14 +193,10 @@ class Api:
         return response
 
     async def _follow(self, lines: asyncio.Queue[str | None]) -> None:
-        notices = self._control.notices()
-        try:
+        async with contextlib.aclosing(self._control.notices()) as notices:
             async for notice in notices:
                 await lines.put(wire.encode_notice(notice))
             await lines.put(None)
-        finally:
-            if isinstance(notices, AsyncGenerator):  # else its subscription lasts until the garbage is collected
-                await notices.aclose()
 
     async def _end(self, lines: asyncio.Queue[str | None]) -> None:
         await self._closing.wait()

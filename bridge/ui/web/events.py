@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -95,16 +94,14 @@ class Events:
         return line if not reader.is_over and self._administrators.is_open(request) else None
 
     async def _follow(self, reader: _Reader) -> None:
-        notices = self._control.notices()
         try:
-            async for _ in notices:
-                reader.news.set()
+            async with contextlib.aclosing(self._control.notices()) as notices:
+                async for _ in notices:
+                    reader.news.set()
         except BridgeError as problem:
             trouble("console.notices_ended", reason=str(problem))
         finally:
             _end(reader)
-            if isinstance(notices, AsyncGenerator):  # else its subscription lasts until the garbage is collected
-                await notices.aclose()
 
 
 def _end(reader: _Reader) -> None:

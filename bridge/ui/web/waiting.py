@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -100,10 +100,11 @@ class Waiting:
     async def _follow(self) -> None:
         """Until nobody waits any more; a bridge that goes away ends the waiting, not the console."""
         try:
-            async for notice in self._control.notices():
-                await self._take(notice)
-                if not self._by_address:
-                    return
+            async with aclosing(self._control.notices()) as notices:
+                async for notice in notices:
+                    await self._take(notice)
+                    if not self._by_address:
+                        return
         except BridgeError as problem:
             trouble("console.notices_ended", reason=str(problem))
 
