@@ -24,7 +24,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import quote, unquote
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, said
@@ -32,7 +31,7 @@ from bridge.clock import Clock
 from bridge.errors import PasswordUnknown, StoreCorrupt, StoreTrouble, StoreUnavailable, VersionConflict
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
-from bridge.stores.base import NEW, Store
+from bridge.stores.base import NEW, Store, address_in, key_of
 
 PREFIX = "password/"
 """Of the keys in the store."""
@@ -241,7 +240,7 @@ class LocalPasswords:
         before, now = self._looked_at, self._clock.now()
         self._looked_at = now
         for address, cached in list(self._cache.items()):
-            stored = versions.get(_key(address), NEW)
+            stored = versions.get(key_of(PREFIX, address), NEW)
             if cached.version != stored:  # what was read goes on being valid if it cannot be read again
                 self._cache[address] = replace(cached, version=stored, read_at=-math.inf)
             if cached.version != stored or any(before < slot.until <= now for slot in cached.slots):
@@ -249,7 +248,7 @@ class LocalPasswords:
 
     async def addresses(self) -> list[str]:
         """All that have one, also those of no account. Raises: StoreUnavailable."""
-        return [unquote(key.removeprefix(PREFIX)) for key in await self._store.keys(PREFIX)]
+        return [address_in(PREFIX, key) for key in await self._store.keys(PREFIX)]
 
     async def remove(self, address: str) -> None:
         """It, and the older ones; nothing happens if there is none. Raises: StoreUnavailable, StoreCorrupt."""
@@ -263,7 +262,7 @@ class LocalPasswords:
                 version = problem.version
             try:
                 if version != NEW:
-                    await self._store.delete(_key(address), expected=version)
+                    await self._store.delete(key_of(PREFIX, address), expected=version)
             except VersionConflict:
                 continue
             self._drop(address)
@@ -320,7 +319,7 @@ class LocalPasswords:
             after = change(before)
             if after != before:
                 try:
-                    version = await self._store.put(_key(address), after.to_bytes(), expected=version)
+                    version = await self._store.put(key_of(PREFIX, address), after.to_bytes(), expected=version)
                 except VersionConflict:
                     continue
             self._remember(address, after, version)
@@ -345,7 +344,7 @@ class LocalPasswords:
     async def _stored(self, address: str) -> tuple[_Passwords | None, int]:
         """What is stored, and its version. Raises: StoreUnavailable, StoreCorrupt with the remedy."""
         try:
-            record = await self._store.get(_key(address))
+            record = await self._store.get(key_of(PREFIX, address))
             if record is None:
                 return None, NEW
             return _Passwords.from_bytes(record.value, address), record.version
@@ -404,11 +403,6 @@ def _read(written: object) -> Password:
     if isinstance(written, dict):
         return Kept(bytes.fromhex(written["salt"]), bytes.fromhex(written["digest"]))
     return Secret(str(written))
-
-
-def _key(address: str) -> str:
-    """Keys are ASCII; an address may not be (RFC 6531)."""
-    return PREFIX + quote(address, safe="@+")
 
 
 def _in_use(address: str) -> Said:

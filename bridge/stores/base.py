@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote, unquote
 
 from bridge.advice.said import Said, said
 from bridge.errors import StoreCorrupt
@@ -71,6 +72,16 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release files, connections and threads."""
         ...
+
+
+def key_of(prefix: str, address: str) -> str:
+    """Where what is kept of an account is. Keys are ASCII; an address may not be (RFC 6531)."""
+    return prefix + quote(address, safe="@+")
+
+
+def address_in(prefix: str, key: str) -> str:
+    """Whose it is: the address that key_of() was given."""
+    return unquote(key.removeprefix(prefix))
 
 
 def newer_format(place: Said, theirs: int) -> StoreCorrupt:

@@ -6,14 +6,13 @@ import json
 import secrets
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.errors import StoreCorrupt
 from bridge.model import AccessToken, Subject, TokenSet
 from bridge.secret import Secret
-from bridge.stores.base import NEW, Store
+from bridge.stores.base import NEW, Store, address_in, key_of
 
 PREFIX = "grant/"
 """Of the keys in the store."""
@@ -63,7 +62,7 @@ class Vault:
     async def load(self, address: str) -> Stored:
         """The newest entry. Raises: StoreUnavailable, StoreCorrupt."""
         try:
-            record = await self._store.get(_key(address))
+            record = await self._store.get(key_of(PREFIX, address))
             if record is None:
                 return Stored(None, NEW)
             return Stored(_decoded(record.value, address), record.version)
@@ -95,34 +94,29 @@ class Vault:
 
         Raises: StoreUnavailable.
         """
-        name, holder = TRIAL + _key(address), secrets.token_hex(8)
+        name, holder = TRIAL + key_of(PREFIX, address), secrets.token_hex(8)
         if await self._store.acquire_lease(name, holder, TRIAL_SECONDS):  # else somebody else's has just been written
             await self._store.release_lease(name, holder)
 
     async def save(self, address: str, entry: Entry, *, expected: int) -> int:
         """Durable when it returns. Returns: the new version. Raises: VersionConflict, StoreUnavailable."""
-        return await self._store.put(_key(address), _encoded(entry), expected=expected)
+        return await self._store.put(key_of(PREFIX, address), _encoded(entry), expected=expected)
 
     async def remove(self, address: str, *, expected: int) -> None:
         """Raises: VersionConflict, StoreUnavailable."""
-        await self._store.delete(_key(address), expected=expected)
+        await self._store.delete(key_of(PREFIX, address), expected=expected)
 
     async def addresses(self) -> list[str]:
         """All accounts with an entry. Raises: StoreUnavailable."""
-        return [unquote(key.removeprefix(PREFIX)) for key in await self._store.keys(PREFIX)]
+        return [address_in(PREFIX, key) for key in await self._store.keys(PREFIX)]
 
     async def acquire_lease(self, address: str, holder: str, seconds: float) -> bool:
         """The right to refresh this account, for processes that share the store."""
-        return await self._store.acquire_lease(_key(address), holder, seconds)
+        return await self._store.acquire_lease(key_of(PREFIX, address), holder, seconds)
 
     async def release_lease(self, address: str, holder: str) -> None:
         """Give it back."""
-        await self._store.release_lease(_key(address), holder)
-
-
-def _key(address: str) -> str:
-    """Keys are ASCII; an address may not be (RFC 6531)."""
-    return PREFIX + quote(address, safe="@+")
+        await self._store.release_lease(key_of(PREFIX, address), holder)
 
 
 def _encoded(entry: Entry) -> bytes:
