@@ -9,7 +9,7 @@ import poplib
 import secrets
 import smtplib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +23,16 @@ from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState, Leftover
 from bridge.demo.world import DemoWorld, demo_world
+from bridge.desk import flights
 from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
+from bridge.model import AccessToken, Account, Protocol
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice
 from bridge.oauth.providers import Providers
+from bridge.relay.flight import Leg, fly
 from bridge.relay.ports import Ports
+from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
 from bridge.stores.base import Store
 from bridge.stores.memory import MemoryStore
@@ -214,6 +218,45 @@ async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
         with pytest.raises(imaplib.IMAP4.error, match="must sign in"):
             await it.imap(ALICE, password, lambda session: session.noop())
         assert not (await it.app.control.forget(ALICE)).was_signed_in
+
+
+async def test_what_mail_servers_said_to_a_grant_that_was_given_up_meanwhile_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flown, signed_out = asyncio.Event(), asyncio.Event()
+
+    async def slow(upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken) -> tuple[Leg, ...]:
+        legs = await fly(upstreams, account, token)
+        flown.set()
+        await signed_out.wait()
+        return legs
+
+    async with running() as it:
+        await it.sign_in(ALICE)
+        monkeypatch.setattr(flights, "fly", slow)
+        async with asyncio.TaskGroup() as group:
+            checking = group.create_task(it.app.control.check_account(ALICE))
+            await flown.wait()
+            await it.app.control.forget(ALICE)
+            signed_out.set()
+        status = checking.result()
+        assert (status.state, status.checks) == (AccountState.SIGN_IN, ())
+        monkeypatch.undo()
+        await it.sign_in(ALICE)
+        assert [check.is_ok for check in (await it.app.control.check_account(ALICE)).checks] == [True] * 3
+
+
+async def test_what_mail_servers_said_goes_with_a_sign_in_that_another_process_has_removed() -> None:
+    store = MemoryStore()
+    async with demo_world() as world, bridging(world, store=store) as it:
+        await it.sign_in(ALICE)
+        record = await store.get(PREFIX + ALICE)
+        assert record is not None
+        await store.delete(PREFIX + ALICE, expected=record.version)
+        await it.app._tokens.notice_removals()
+        assert [account.checks for account in (await it.app.control.status()).accounts if account.address == ALICE] == [
+            ()
+        ]
 
 
 @pytest.mark.parametrize("address", ["nobody@example.com", "", "*@example.com", "alice@example.com\r\nX"])

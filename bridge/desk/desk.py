@@ -127,7 +127,6 @@ class Desk:
             return SignOut(unrevoked, was_left=True)
         account = self._account(address)
         self._authorizations.cancel(account.address)
-        self._flights.forget(account)
         is_stored = account.address in await self._vault.addresses()
         was_signed_in = is_stored or (await self._tokens.standing(account)).is_signed_in  # or waits to be saved
         return SignOut(await self._tokens.forget(account), was_signed_in=was_signed_in)

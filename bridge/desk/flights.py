@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bridge.control.contract import ProtocolCheck
 from bridge.errors import BridgeError
 from bridge.model import Account, Protocol, TokenSet
-from bridge.notices import FlightChecked, NoticeBus
+from bridge.notices import FlightChecked, Forgotten, Notice, NoticeBus
 from bridge.observe.logs import report
 from bridge.relay.flight import Leg, fly
 from bridge.relay.upstream import Upstream
 from bridge.tokens.service import TokenService
+
+
+@dataclass(frozen=True, slots=True)
+class _Flown:
+    number: int
+    """In the order in which they began."""
+    route: tuple[object, ...]
+    checks: tuple[ProtocolCheck, ...]
 
 
 class Flights:
@@ -21,16 +31,18 @@ class Flights:
         self._upstreams = upstreams
         self._tokens = tokens
         self._bus = bus
-        self._checks: dict[str, tuple[Account, tuple[ProtocolCheck, ...]]] = {}
+        self._numbers = itertools.count(1)
+        self._flown: dict[str, _Flown] = {}
+        bus.on_notice(self._hear)
 
     def checks_of(self, account: Account) -> tuple[ProtocolCheck, ...]:
         """How the last flight went; empty if there was none, or if it went elsewhere: a reload may have moved it."""
-        flown, checks = self._checks.get(account.address, (account, ()))
-        return checks if _route(flown) == _route(account) else ()
+        flown = self._flown.get(account.address)
+        return flown.checks if flown is not None and flown.route == _route(account) else ()
 
-    def forget(self, account: Account) -> None:
-        """The grant that it flew with is gone."""
-        self._checks.pop(account.address, None)
+    def _hear(self, notice: Notice) -> None:
+        if isinstance(notice, Forgotten):  # the grant that it flew with, also of a flight that is under way
+            self._flown[notice.address] = _Flown(next(self._numbers), (), ())
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         """A sign-in is over once its subject was checked, it is stored, and every mail server was tried.
@@ -52,8 +64,11 @@ class Flights:
     async def fly(self, account: Account) -> None:
         """Log in to each mail server. Raises: BridgeError where there is no token; what servers say is remembered."""
         token = await self._tokens.access_token(account)
+        number = next(self._numbers)
         legs = await fly(self._upstreams, account, token)
-        self._checks[account.address] = account, tuple(_check_of(leg) for leg in legs)
+        before = self._flown.get(account.address)
+        if before is None or before.number < number:  # else it has been forgotten, or flown anew, in the meantime
+            self._flown[account.address] = _Flown(number, _route(account), tuple(map(_check_of, legs)))
         failed = ", ".join(leg.protocol.value for leg in legs if not leg.is_ok)
         self._bus.publish(FlightChecked(account.address, failed))
 
