@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,8 @@ ADDRESS_LIMIT = 254
 """Characters (RFC 5321 section 4.5.3.1.3, without its brackets)."""
 
 GLANCE_SECONDS = 2.0
-"""How old the status behind the public start page may be: anybody may ask for that page, as often as they like."""
+"""How old the status behind the public start page may be: anybody may ask for that page, as often as they like, and as
+many at a time."""
 
 _URGENT_FIRST = (AccountState.TROUBLE, AccountState.SIGN_IN, AccountState.PENDING, AccountState.READY)
 
@@ -71,6 +73,7 @@ class Pages:
         self._forms = forms
         self._clock = clock
         self._glance: tuple[float, Status] | None = None
+        self._glancing = asyncio.Lock()
 
     async def root(self, request: web.Request) -> web.StreamResponse:
         """`/` is the redirect target, as registered; without an answer of a provider it is the start page."""
@@ -102,10 +105,11 @@ class Pages:
         )
 
     async def _public_status(self) -> Status:
-        now = self._clock.monotonic()
-        if self._glance is None or now - self._glance[0] >= GLANCE_SECONDS:
-            self._glance = now, await self._control.status()
-        return self._glance[1]
+        async with self._glancing:  # who comes while the bridge is asked waits for the same answer
+            if self._glance is None or self._clock.monotonic() - self._glance[0] >= GLANCE_SECONDS:
+                status = await self._control.status()
+                self._glance = self._clock.monotonic(), status
+            return self._glance[1]
 
     async def administrator(self, request: web.Request) -> web.StreamResponse:
         """The administrator's link, or one that works once: shows the list in this browser from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html.parser import HTMLParser
 from urllib.parse import quote
@@ -9,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountState, ListenerStatus
+from bridge.control.contract import AccountState, ListenerStatus, Status
 from bridge.control.remote import RemoteControl
 from bridge.errors import LimitReached, ProviderRefused, ProviderUnavailable, StoreUnavailable
 from bridge.secret import Secret
@@ -32,6 +33,33 @@ async def test_the_start_page_says_what_it_is_and_names_no_account(browser: Brow
     assert 'name="address"' in text
     for hidden in (ALICE, "bob@", "pattern.example", "config.yaml"):
         assert hidden not in text
+
+
+async def test_the_bridge_is_asked_once_for_all_who_open_the_start_page_meanwhile(
+    browser: Browser, control: FakeControl, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many accounts it has to look each up in its store, and logins wait for that."""
+    asked, may_answer = 0, asyncio.Event()
+    status = control.status
+
+    async def slow() -> Status:
+        nonlocal asked
+        asked += 1
+        await may_answer.wait()
+        clock.advance(5)  # longer than an answer is good for
+        return await status()
+
+    monkeypatch.setattr(control, "status", slow)
+    async with asyncio.TaskGroup() as group:
+        pages = [group.create_task(browser.text("/")) for _ in range(20)]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        may_answer.set()
+    assert all("mail-bridge" in page.result() for page in pages)
+    assert asked == 1
+    clock.advance(2)
+    await browser.text("/")
+    assert asked == 2
 
 
 async def test_the_form_of_the_start_page_leads_to_the_sign_in_page(browser: Browser) -> None:
