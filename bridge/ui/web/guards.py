@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
+from bridge.config.console import DEFAULT_PORT
 from bridge.control.redirect import fields_of
 from bridge.model import Ends
 from bridge.secret import Secret
@@ -109,7 +110,7 @@ async def form_fields(request: web.Request) -> list[tuple[str, str]] | None:
 
 def cookie_name(kind: str, request: web.Request) -> str:
     """Browsers give cookies of localhost to every port: the name keeps two bridges apart."""
-    port = urlsplit(f"//{request.headers['Host']}").port or 80  # which no browser names
+    port = urlsplit(f"//{request.headers['Host']}").port or DEFAULT_PORT
     return f"mail_bridge_{kind}_{port}"
 
 
