@@ -1,0 +1,445 @@
+"""When the configuration file is read again, and how often: the file is real, and so is what is read from it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import itertools
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from bridge.app import App
+from bridge.config.load import LoadedConfig
+from bridge.errors import BridgeError, ConfigError, UpstreamUnavailable
+from bridge.host.service import ServiceManager
+from bridge.observe import logs, supervisor
+from bridge.ui.cli import following
+from bridge.ui.cli.following import Followed
+from bridge.ui.cli.session import Settings, load
+from tests.servers.systemd import listening
+
+LOOK_SECONDS = 0.005
+TEXT = """\
+providers: {it: {kind: google, client_id: c, client_secret: CANARY}}
+accounts: [{address: alice@example.com, provider: it}]
+"""
+LOCKED = ConfigError(["secrets.client_secret: the keyring is locked"], may_pass=True)
+
+
+class Bridge:
+    """What the bridge is told. It takes a configuration, or has one of the `troubles` with it."""
+
+    def __init__(self, *, has_os_users: bool = False) -> None:
+        self.has_os_users = has_os_users
+        self.told: list[str] = []
+        self.troubles: list[Exception] = []
+
+    def apply(self, loaded: LoadedConfig) -> str:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.told.append(f"apply {len(loaded.config.accounts)}")
+        return "something"
+
+    def refused(self, problem: BridgeError) -> None:
+        self.told.append("refused")
+
+    def tell_workers(self) -> None:
+        self.told.append("tell workers")
+
+
+@asynccontextmanager
+async def followed(file: Path, bridge: Bridge) -> AsyncIterator[asyncio.Event]:
+    """Gives the event of an order."""
+    order = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(Followed.from_now_on(Settings(file, None)).follow(cast(App, bridge), order))
+        try:
+            yield order
+        finally:
+            task.cancel()
+
+
+class Looks:
+    """How often the file was looked at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        really = following._stamp
+
+        def stamp(path: Path) -> following.Stamp | None:
+            self.count += 1
+            return really(path)
+
+        monkeypatch.setattr(following, "_stamp", stamp)
+
+    async def some(self) -> None:
+        """More than anything takes that happens at a look."""
+        await until(lambda seen=self.count: self.count >= seen + 6)  # type: ignore[misc]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(LOOK_SECONDS / 5)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for seconds in ("LOOK_SECONDS", "REST_SECONDS", "RETRY_FIRST"):
+        monkeypatch.setattr(following, seconds, LOOK_SECONDS)
+    made = tmp_path / "mail-bridge" / "config.yaml"
+    made.parent.mkdir()
+    made.write_text(TEXT)
+    return made
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An entry for each time that the pauses begin with the shortest."""
+    found: list[str] = []
+    really = following.retry_pauses
+
+    def pauses() -> Iterator[float]:
+        found.append("begun")
+        return really()
+
+    monkeypatch.setattr(following, "retry_pauses", pauses)
+    return found
+
+
+async def test_a_file_that_nobody_touches_is_not_read(file: Path, looks: Looks, log: io.StringIO) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge):
+        await looks.some()
+    assert bridge.told == []
+
+
+def _away(file: Path) -> None:
+    """Some editors delete it first."""
+    file.unlink()
+
+
+def _out_of_reach(file: Path) -> None:
+    """A share is not there, and something else is in its place."""
+    aside = file.parent.rename(file.parent.with_name("aside"))
+    aside.with_name("mail-bridge").touch()
+
+
+def _back_in_reach(file: Path) -> None:
+    if file.parent.is_file():
+        file.parent.unlink()
+        file.parent.with_name("aside").rename(file.parent)
+
+
+@pytest.mark.parametrize("lose", [_away, _out_of_reach])
+async def test_a_file_that_is_gone_for_a_while_is_no_trouble(
+    file: Path, looks: Looks, log: io.StringIO, lose: Callable[[Path], None]
+) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge):
+        lose(file)
+        await looks.some()
+        assert (bridge.told, log.getvalue()) == ([], "")
+        _back_in_reach(file)
+        file.write_text(f"{TEXT}# saved\n")
+        await until(lambda: bridge.told != [])
+    assert bridge.told[0] == "apply 1"
+
+
+async def test_an_order_reads_the_file_once_though_nothing_has_changed(
+    file: Path, looks: Looks, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge) as order:
+        order.set()
+        await until(lambda: bridge.told != [])
+        await looks.some()
+    assert bridge.told == ["apply 1", "tell workers"]
+    assert capsys.readouterr().err.count("changes=something") == 1
+
+
+async def test_an_order_is_not_kept_waiting_by_a_file_that_does_not_come_to_rest(
+    file: Path, monkeypatch: pytest.MonkeyPatch, looks: Looks, log: io.StringIO
+) -> None:
+    """Without one what has just changed is let rest."""
+    monkeypatch.setattr(following, "REST_SECONDS", 3600.0)
+    bridge = Bridge()
+    async with followed(file, bridge) as order:
+        file.write_text(TEXT + "# half of what is to come\n")
+        await until(lambda: looks.count >= 2)  # before it is loaded, and the one that finds it changed
+        await asyncio.sleep(20 * LOOK_SECONDS)
+        assert bridge.told == []
+        order.set()
+        await until(lambda: bridge.told != [])
+
+
+def _in_place(file: Path) -> None:
+    """As long as it was."""
+    file.write_text(TEXT.replace("CANARY", "canary"))
+    _touch(file, 1)
+
+
+def _within_one_tick(file: Path) -> None:
+    """Of a file system that counts time in seconds."""
+    since = file.stat()
+    file.write_text(TEXT + "# longer\n")
+    os.utime(file, ns=(since.st_atime_ns, since.st_mtime_ns))
+
+
+def _by_another_as_old_and_as_long(file: Path) -> None:
+    """As `cp --preserve` and a rename have it."""
+    since, other = file.stat(), file.with_suffix(".new")
+    other.write_text(TEXT.replace("CANARY", "canary"))
+    os.utime(other, ns=(since.st_atime_ns, since.st_mtime_ns))
+    other.replace(file)
+
+
+def _touch(file: Path, seconds: int) -> None:
+    since = file.stat()
+    os.utime(file, ns=(since.st_atime_ns, since.st_mtime_ns + seconds * 10**9))
+
+
+@pytest.mark.parametrize("change", [_in_place, _within_one_tick, _by_another_as_old_and_as_long])
+async def test_a_change_is_seen_however_it_is_made(
+    file: Path, log: io.StringIO, change: Callable[[Path], None]
+) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge):
+        change(file)
+        await until(lambda: bridge.told != [])
+    assert bridge.told == ["apply 1", "tell workers"]
+
+
+async def test_how_much_is_logged_is_changed_with_the_file(file: Path, log: io.StringIO) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge):
+        file.write_text(TEXT + "log: {level: warning, format: json}\n")
+        await until(lambda: "tell workers" in bridge.told)
+    assert logs.current() == ("warning", "json")
+
+
+async def test_where_the_log_goes_is_changed_with_the_file(file: Path, log: io.StringIO) -> None:
+    bridge, found = Bridge(), file.with_name("bridge.log")
+    async with followed(file, bridge):
+        file.write_text(f"{TEXT}log: {{format: json, file: '{found}'}}\n")
+        await until(lambda: "tell workers" in bridge.told)
+    assert '"changes": "something"' in found.read_text()
+    assert '"log.goes_on"' in log.getvalue()
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+async def test_what_changes_while_it_is_read_is_taken_by_order_alone(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, *, is_ordered: bool
+) -> None:
+    """By itself it is read again: half of a file may be a configuration, too."""
+    halves = iter(["the first"])
+
+    def slow(settings: Settings) -> LoadedConfig:
+        loaded = load(settings)
+        if next(halves, None):
+            file.write_text(TEXT.replace("provider: it}", "provider: it}, {address: bob@example.com, provider: it}"))
+        return loaded
+
+    monkeypatch.setattr(following, "load", slow)
+    bridge = Bridge()
+    async with followed(file, bridge) as order:
+        if is_ordered:
+            order.set()
+        else:
+            file.write_text(f"{TEXT}# saved\n")
+        await until(lambda: "apply 2" in bridge.told)
+    assert ("apply 1" in bridge.told) is is_ordered
+
+
+async def test_what_somebody_must_correct_is_told_once(file: Path, looks: Looks, log: io.StringIO) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge):
+        file.write_text(TEXT.replace("google", "gogle") + "log: {level: loud}\n")
+        await until(lambda: bridge.told != [])
+        await looks.some()
+    assert bridge.told == ["refused"]
+    first, second = log.getvalue().splitlines()
+    assert "gogle" in first
+    assert "loud" in second
+
+
+async def test_a_log_file_that_cannot_be_written_leaves_all_as_it_was(file: Path, log: io.StringIO) -> None:
+    bridge = Bridge()
+    async with followed(file, bridge):
+        file.write_text(f"{TEXT}log: {{level: warning, file: '{file.parent}'}}\n")
+        await until(lambda: bridge.told != [])
+    assert bridge.told == ["refused"]
+    assert logs.current() == ("debug", "json")
+
+
+async def test_a_file_that_its_editor_still_holds_is_read_a_moment_later(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """Windows has that; and the file's stamp does not change when it is let go."""
+    holds = iter([PermissionError(errno.EACCES, os.strerror(errno.EACCES))] * 2)
+    really_open = Path.open
+
+    def held(path: Path, *arguments: Any, **options: Any) -> Any:
+        if hold := next(holds, None):
+            raise hold
+        return really_open(path, *arguments, **options)
+
+    bridge = Bridge()
+    async with followed(file, bridge):
+        _touch(file, 1)
+        monkeypatch.setattr(Path, "open", held)
+        await until(lambda: "tell workers" in bridge.told)
+    assert bridge.told == ["refused", "refused", "apply 1", "tell workers"]
+
+
+async def test_a_bug_in_a_reload_does_not_end_the_following(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    monkeypatch.setattr(supervisor, "PAUSE", LOOK_SECONDS)
+    bridge = Bridge()
+    bridge.troubles = [RuntimeError("can't start new thread")]
+    async with followed(file, bridge):
+        _touch(file, 1)
+        await until(lambda: "tell workers" in bridge.told)
+    assert log.getvalue().count('"helper.bug"') == 1
+
+
+@pytest.mark.parametrize("has_os_users", [True, False])
+async def test_the_directory_of_users_is_loaded_for_who_needs_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, *, has_os_users: bool
+) -> None:
+    bridge = Bridge(has_os_users=has_os_users)
+    monkeypatch.setattr(following, "load_directory", lambda: bridge.told.append("load the directory"))
+    async with followed(file, bridge) as order:
+        order.set()
+        await until(lambda: "tell workers" in bridge.told)
+    assert ("load the directory" in bridge.told) is has_os_users
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's protocol")
+@pytest.mark.parametrize("troubles", [[], [LOCKED], [UpstreamUnavailable("the port is taken")]])
+async def test_a_service_manager_hears_when_a_reload_begins_and_that_it_is_over(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, troubles: list[Exception]
+) -> None:
+    """`systemctl reload` waits for the second word."""
+    monkeypatch.setattr(following, "RETRY_FIRST", 3600.0)
+    bridge = Bridge()
+    bridge.troubles = troubles[:]
+    with listening(str(file.parent / "notify")) as systemd:
+        monkeypatch.setattr(following, "service_manager", ServiceManager({"NOTIFY_SOCKET": systemd.name}))
+        async with followed(file, bridge) as order:
+            order.set()
+            reloading, ready = await asyncio.to_thread(systemd.hears, "READY=1", 20)
+        assert reloading.startswith("RELOADING=1\n")
+        assert ready == "READY=1"
+        assert bridge.told != [], "before it is over"
+
+
+@pytest.mark.parametrize("trouble", [LOCKED, UpstreamUnavailable("the port is taken")])
+async def test_what_may_pass_is_tried_again_at_growing_pauses_and_is_told_until_it_has(
+    file: Path, looks: Looks, log: io.StringIO, begun: list[str], trouble: BridgeError
+) -> None:
+    bridge = Bridge()
+    bridge.troubles = [trouble] * 3
+    async with followed(file, bridge) as order:
+        order.set()
+        await until(lambda: "tell workers" in bridge.told)
+        await looks.some()
+    assert bridge.told == ["refused"] * 3 + ["apply 1", "tell workers"]
+    assert len(begun) == 1
+    assert log.getvalue().count('"configuration.refused"') == 3
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+async def test_the_pauses_begin_anew_with_the_next_change(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, begun: list[str], *, is_ordered: bool
+) -> None:
+    monkeypatch.setattr(following, "RETRY_FIRST", 3600.0)
+    bridge = Bridge()
+    bridge.troubles = [LOCKED, LOCKED]
+    async with followed(file, bridge) as order:
+        for times in (1, 2):
+            if is_ordered:
+                order.set()
+            else:
+                _touch(file, 1)
+            await until(lambda seen=times: len(begun) == seen)  # type: ignore[misc]
+    assert bridge.told == ["refused"] * 2
+
+
+async def test_a_keyring_that_asks_its_owner_holds_nobody_up(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """Neither the sessions of a reload, nor the signals of a start."""
+    threads: list[int] = []
+
+    def asking(settings: Settings) -> LoadedConfig:
+        threads.append(threading.get_ident())
+        return load(settings)
+
+    monkeypatch.setattr(following, "load", asking)
+    await following.loaded_once_open(Settings(file, None))
+    bridge = Bridge()
+    async with followed(file, bridge) as order:
+        order.set()
+        await until(lambda: bridge.told != [])
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
+
+
+async def test_a_start_waits_for_nothing_that_somebody_must_correct(file: Path, log: io.StringIO) -> None:
+    file.write_text(TEXT.replace("google", "gogle"))
+    async with asyncio.timeout(20):
+        with pytest.raises(ConfigError, match="gogle"):
+            await following.loaded_once_open(Settings(file, None))
+
+
+async def test_a_start_waits_for_a_locked_keyring_and_says_so(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    locks = iter([LOCKED] * 3)
+
+    def locked(settings: Settings) -> LoadedConfig:
+        if lock := next(locks, None):
+            raise lock
+        return load(settings)
+
+    monkeypatch.setattr(following, "load", locked)
+    async with asyncio.timeout(20):
+        loaded = await following.loaded_once_open(Settings(file, None))
+    assert len(loaded.config.accounts) == 1
+    assert log.getvalue().count("the keyring is locked") == 3
+
+
+async def test_a_start_does_not_ask_again_before_the_pause_is_over(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """Each time may be another prompt."""
+
+    def locked(settings: Settings) -> LoadedConfig:
+        raise LOCKED
+
+    monkeypatch.setattr(following, "load", locked)
+    monkeypatch.setattr(following, "RETRY_FIRST", 3600.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(20 * LOOK_SECONDS):
+            await following.loaded_once_open(Settings(file, None))
+    assert log.getvalue().count("the keyring is locked") <= 1
+
+
+def test_a_keyring_is_asked_for_ever_more_rarely() -> None:
+    """And never less often than each quarter of an hour."""
+    assert [*itertools.islice(following.retry_pauses(), 9)] == [10, 20, 40, 80, 160, 320, 640, 900, 900]
