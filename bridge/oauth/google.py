@@ -87,9 +87,11 @@ class Google(Adapter):
     def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         verifier = pkce.new_verifier()
         flow = self._flow(redirect_uri, verifier, scopes=list(self._config.effective_scopes))
-        options = {"login_hint": login_hint} if login_hint else {}
-        # Without prompt=consent a second sign-in of the same person brings no refresh token.
-        url, state = flow.authorization_url(state=pkce.new_state(), access_type="offline", prompt="consent", **options)
+        # Without prompt=consent a second sign-in of the same person brings no refresh token. The library leaves out
+        # what is empty.
+        url, state = flow.authorization_url(
+            state=pkce.new_state(), access_type="offline", prompt="consent", login_hint=login_hint
+        )
         kept = Secret(json.dumps({"verifier": verifier.reveal(), "redirect_uri": redirect_uri}))
         return AuthorizationRequest(url, state, kept)
 

@@ -33,3 +33,8 @@ def test_the_schema_knows_the_forms_of_a_listener() -> None:
     imap = definitions["Listeners"]["properties"]["imap"]
     assert imap["default"] == "localhost:1143"
     assert definitions["ListenAddress"]["anyOf"][0] == {"type": "string", "minLength": 1}
+
+
+def test_the_schema_wants_a_client_or_a_service_account_of_google() -> None:
+    google = json_schema()["$defs"]["GoogleProvider"]
+    assert google["anyOf"] == [{"required": ["client_id", "client_secret"]}, {"required": ["service_account_file"]}]

@@ -51,6 +51,23 @@ def test_a_new_client_secret_keeps_the_fingerprint_and_a_new_client_id_does_not(
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
+def test_the_order_in_which_scopes_are_written_asks_nobody_to_sign_in_again(kind: str) -> None:
+    def fingerprint(*scopes: str) -> str:
+        return registry.create("p", CONFIGS[kind].model_copy(update={"scopes": scopes}), SystemClock()).fingerprint
+
+    assert fingerprint("a", "b") == fingerprint("b", "a") != fingerprint("a")
+
+
+@pytest.mark.parametrize("kind", ["google", "oauth2"])
+@pytest.mark.parametrize("place", ["authorization_url", "token_url"])
+def test_at_another_address_it_is_another_client(kind: str, place: str) -> None:
+    def client(**changes: object) -> str:
+        return registry.create("p", CONFIGS[kind].model_copy(update=changes), SystemClock()).client
+
+    assert client() != client(**{place: "https://elsewhere.example/"})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_with_other_scopes_the_client_is_the_same_and_with_another_id_it_is_not(kind: str) -> None:
     def client(**changes: object) -> str:
         return registry.create("p", CONFIGS[kind].model_copy(update=changes), SystemClock()).client
