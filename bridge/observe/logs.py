@@ -301,7 +301,7 @@ _OURS = frozenset({"timestamp", "level", "conn", "protocol", "client", "upstream
 def scrub(fields: Fields) -> Fields:
     """Replace what looks like a secret, in every text of the event."""
     for key, value in fields.items():
-        if isinstance(value, str) and len(value) >= _SHORTEST and key not in _OURS and not key.startswith("_"):
+        if isinstance(value, str) and len(value) >= _SHORTEST and key not in _OURS:
             fields[key] = scrubbed(value)
     return fields
 

@@ -171,6 +171,27 @@ def _read_all(descriptor: int) -> str:
     return found.decode()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there the number of a file is another thing than a socket's")
+def test_a_stream_of_a_high_number_is_written_to() -> None:
+    """select(2) has no room for it: whoever started us had a thousand files open."""
+    import fcntl
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 1200), before[1]))
+    reading, writing = os.pipe()
+    high = fcntl.fcntl(writing, fcntl.F_DUPFD, 1100)
+    try:
+        with open(high, "w", encoding="utf-8") as stream, open(writing, "wb"):
+            ours = logs._Patient(stream)
+            ours.write("one\n")
+            ours.write("two\n")
+        assert os.read(reading, 100) == b"one\ntwo\n"
+    finally:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 @pytest.mark.parametrize("text", SUSPICIOUS)
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_what_looks_like_a_secret_is_replaced_whoever_logs_it(stream: io.StringIO, text: str, style: str) -> None:
@@ -250,6 +271,13 @@ def test_a_line_has_the_id_of_the_connection_until_that_ends(stream: io.StringIO
     assert [json.loads(line).get("conn") for line in stream.getvalue().splitlines()] == ["imap-1", None]
 
 
+def test_a_line_about_another_connection_has_the_id_of_that_one(stream: io.StringIO) -> None:
+    logs.configure("info", "json", stream)
+    with logs.connection("imap-1"):
+        logs.event("session.refused", conn="imap-2")
+    assert json.loads(stream.getvalue())["conn"] == "imap-2"
+
+
 def test_a_text_with_spaces_or_lines_stays_one_field_of_one_line(stream: io.StringIO) -> None:
     logs.configure("info", "text", stream)
     logs.event("login.refused", username="OFFICE\\alice", reason="no such user\nbridge.up console=x", n=None)
@@ -273,6 +301,24 @@ def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, 
     text, line = stream.getvalue().split("\n")[:-1]
     assert sign not in text + line
     assert json.loads(line)["username"] == name
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("POST access_token=CANARY-1234&x=1", "POST access_token=…&x=1"),
+        ("Authorization: Bearer CANARY-1234", "Authorization: Bearer …"),
+        ("got ya29.CANARY-1234 from it", "got … from it"),
+    ],
+)
+def test_what_was_replaced_can_be_told_by_its_name(text: str, left: str) -> None:
+    """Whoever reads the log has to find out what went wrong with what."""
+    assert logs.scrubbed(text) == left
+
+
+@pytest.mark.parametrize("field", ["reason", "_reason"])
+def test_every_text_that_is_not_of_our_making_is_looked_at(field: str) -> None:
+    assert logs.scrub({field: "access_token=CANARY-1234"}) == {field: "access_token=…"}
 
 
 @pytest.mark.parametrize("shortest", ["code=123456", "1//01234567"])
