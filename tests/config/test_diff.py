@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.clock import SystemClock
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener, Plan, plan, summary_of, until_restart
@@ -16,6 +17,7 @@ from bridge.config.schema import Config
 from bridge.errors import BridgeError, ConfigError
 from bridge.model import Protocol
 from bridge.oauth import registry
+from bridge.ui.i18n import translation
 
 TEXT = """\
 providers:
@@ -252,3 +254,8 @@ def test_a_refused_file_is_told_by_the_first_thing_to_change_until_one_is_in_for
     assert list(not_in_force(refused, config(), config())) == [refused]
     assert list(not_in_force(None, config(), config())) == []
     assert "1143 is taken" in refusal(BridgeError("1143 is taken")).told()
+
+
+def test_why_a_file_was_refused_is_told_in_the_readers_language() -> None:
+    refused = refusal(BridgeError(said("{host} refuses the connection.", host="idp.example")))
+    assert "idp.example refuse la connexion." in refused.told(translation("fr"))

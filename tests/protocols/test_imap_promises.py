@@ -15,6 +15,9 @@ def test_what_every_upstream_has_and_programs_look_for() -> None:
     assert promises([GMAIL]) == ("ENABLE", "IDLE", "MOVE")
     assert promises([GMAIL, EXCHANGE]) == ("IDLE", "MOVE")
     assert promises([GMAIL, YAHOO, EXCHANGE]) == ("MOVE",)
+    assert promises([YAHOO, EXCHANGE]) == ("MOVE",), (
+        "LITERAL+ is of use before the login, where it would be ours to keep"
+    )
 
 
 @pytest.mark.parametrize("name", ["CHILDREN", "ENABLE", "IDLE", "MOVE", "NAMESPACE", "UIDPLUS", "UNSELECT"])
