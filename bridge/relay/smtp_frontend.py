@@ -158,9 +158,6 @@ class SmtpFrontend:
         except ProtocolViolation as problem:
             await self._say_goodbye(f"500 5.5.2 {problem}")
             raise problem
-        except BaseException:
-            self._discard()
-            raise
 
     @property
     def has_more(self) -> bool:
@@ -180,7 +177,6 @@ class SmtpFrontend:
         async with answering():
             await self._pass_on_reply()
         if isinstance(problem, LimitReached):
-            self._discard()
             raise PeerGone("sent away")
 
     async def accept(self, ready: Ready) -> bytes:
@@ -316,7 +312,6 @@ class SmtpFrontend:
         self._pipe.written.clear()
 
     async def _say_goodbye(self, reply: str) -> None:
-        self._discard()
         if self._is_shaking_hands:
             return  # nothing can be said between the answer to STARTTLS and the end of the handshake
         async with answering():

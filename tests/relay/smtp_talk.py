@@ -80,5 +80,6 @@ async def talking(
             finally:
                 waiting.cancel()
     finally:
+        frontend.close()
         left.close()
         right.close()

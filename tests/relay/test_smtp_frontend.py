@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import socket
 
 import pytest
@@ -272,37 +271,6 @@ async def test_success_is_told_in_the_words_of_the_upstream(text: bytes, reply: 
         await waiting
         await talk.frontend.accept(Ready(text=text))
         assert await talk.hear() == [reply]
-
-
-async def test_trap_36_no_timer_and_no_task_of_the_library_outlives_the_hand_over() -> None:
-    async with talking() as (talk, waiting):
-        before = {task for task in asyncio.all_tasks() if "_handle_client" in repr(task)}
-        assert before
-        await talk.say("EHLO crm", f"AUTH PLAIN {PLAIN}")
-        await talk.hear()
-        await waiting
-        await talk.frontend.accept(Ready(text=b"ok"))
-        await asyncio.wait(before, timeout=60)
-        assert all(task.done() for task in before)
-
-
-async def test_a_session_that_ends_before_its_verdict_leaves_no_password_to_the_collector() -> None:
-    def passwords() -> int:
-        return sum(isinstance(each, Login) and each.password.reveal() == b"s3cret" for each in gc.get_objects())
-
-    gc.collect()
-    before = passwords()
-    gc.disable()
-    try:
-        with mail_client() as client:
-            frontend = SmtpFrontend(client.bridge, extensions=tuple)
-            await client.say(b"EHLO crm", f"AUTH PLAIN {PLAIN}".encode())
-            await frontend.login()
-            assert passwords() == before + 1
-            frontend.close()
-            assert passwords() == before
-    finally:
-        gc.enable()
 
 
 async def test_quit_ends_in_peace() -> None:
