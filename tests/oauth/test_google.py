@@ -55,10 +55,10 @@ def told(status: str = "200 OK", /, **changes: Any) -> bytes:
     return http(json.dumps(answer).encode(), status)
 
 
-async def redeemed(directory: Path, answer: bytes, **changes: Any) -> TokenSet:
+async def redeemed(directory: Path, answer: bytes, code: str = "CANARY-code", **changes: Any) -> TokenSet:
     async with asking(directory, answer, **changes) as provider:
         request = await provider.begin(login_hint="", redirect_uri="http://localhost:3017/")
-        return await provider.redeem(request, {"code": "CANARY-code", "state": request.state})
+        return await provider.redeem(request, {"code": code, "state": request.state})
 
 
 async def refreshed(directory: Path, answer: bytes) -> TokenSet:
@@ -89,10 +89,16 @@ async def test_nobody_in_particular_is_suggested_where_nobody_is_known(tmp_path:
 
 
 async def test_an_empty_code_is_not_sent(tmp_path: Path) -> None:
-    async with asking(tmp_path, told()) as provider:
-        request = await provider.begin(login_hint="", redirect_uri="http://localhost:3017/")
-        with refusal(AuthorizationFailed):
-            await provider.redeem(request, {"code": "", "state": request.state})
+    with refusal(AuthorizationFailed):
+        await redeemed(tmp_path, told(), code="")
+
+
+async def test_a_code_that_google_repeats_is_not_told(tmp_path: Path) -> None:
+    """A short one: what is long is left out of a text whatever it is."""
+    answer = http(b'{"error": "invalid_grant", "error_description": "CANARY-7 is spent"}', "400 Bad Request")
+    with refusal(AuthorizationFailed) as caught:
+        await redeemed(tmp_path, answer, code="CANARY-7")
+    assert "is spent" in str(caught.value)
 
 
 async def test_an_error_counts_whatever_else_the_answer_says(tmp_path: Path) -> None:

@@ -74,7 +74,13 @@ async def test_a_request_asks_for_a_plain_answer_on_a_connection_of_its_own(tls:
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [("500 Oops", "HTTP 500"), ("503 Later", "HTTP 503"), ("429 Slow", "asks to wait 7 seconds"), ("408 Late", "408")],
+    [
+        ("500 Oops", "HTTP 500"),
+        ("503 Later", "HTTP 503"),
+        ("429 Slow", "asks to wait 7 seconds"),
+        ("408 Late", "408"),
+        ("425 Early", "425"),
+    ],
 )
 async def test_a_provider_in_trouble_is_unavailable_whatever_the_body_says(tls: Tls, status: str, words: str) -> None:
     with (

@@ -1,0 +1,145 @@
+"""`kind: oauth2` where a person signs in by a browser, and answers that our own authorization server does not give."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.config.generic import GenericProvider
+from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.model import TokenSet
+from bridge.oauth import registry
+from bridge.oauth.base import BrowserProvider
+from bridge.secret import Secret
+from tests.oauth.raw import certificates, http, serving
+
+ALICE = "alice@example.com"
+GRANT = Secret("CANARY-grant")
+REDIRECT = "http://localhost:3017/"
+GOOD: dict[str, Any] = {"access_token": "CANARY-access", "refresh_token": "CANARY-refresh", "token_type": "Bearer"}
+
+
+def id_token(**claims: object) -> str:
+    body = base64.urlsafe_b64encode(json.dumps({"email": ALICE} | claims).encode()).rstrip(b"=").decode()
+    return f"e30.{body}.c2ln"
+
+
+def told(**changes: Any) -> bytes:
+    return http(json.dumps({name: value for name, value in (GOOD | changes).items() if value is not None}).encode())
+
+
+@asynccontextmanager
+async def asking(directory: Path, answer: bytes = b"", **changes: Any) -> AsyncIterator[BrowserProvider]:
+    """The adapter, before a server that gives one answer to everything."""
+    ca_file, context = certificates(directory)
+    with serving(answer, ca_file, context) as raw:
+        known = {"kind": "oauth2", "client_id": "it", "client_secret": "CANARY-secret", "scopes": ["mail"]}
+        urls = {"authorization_url": raw.url, "token_url": raw.url}
+        own = {"revocation_url": raw.url} if changes.pop("revokes", True) else {}
+        config = GenericProvider(**known | urls | own | {"ca_file": ca_file} | changes)
+        provider = registry.create("own", config, SystemClock())
+        assert isinstance(provider, BrowserProvider)
+        try:
+            yield provider
+        finally:
+            await provider.close()
+
+
+async def refreshed(directory: Path, answer: bytes) -> TokenSet:
+    async with asking(directory, answer) as provider:
+        return await provider.refresh(GRANT, subject=ALICE)
+
+
+async def redeemed(directory: Path, answer: bytes, code: str = "CANARY-code", **changes: Any) -> TokenSet:
+    async with asking(directory, answer, **changes) as provider:
+        request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
+        return await provider.redeem(request, {"code": code, "state": request.state})
+
+
+@pytest.mark.parametrize(("scope", "granted"), [(None, {"mail"}), ("calendar mail", {"calendar", "mail"})])
+async def test_a_refresh_grants_what_it_names_or_else_what_was_asked_for(
+    tmp_path: Path, scope: str | None, granted: set[str]
+) -> None:
+    """RFC 6749 section 5.1."""
+    assert (await refreshed(tmp_path, told(scope=scope))).scopes == granted
+
+
+@pytest.mark.parametrize(("client", "counts"), [("it", True), ("another", False)])
+async def test_at_a_refresh_only_an_id_token_for_us_says_who_it_is(tmp_path: Path, client: str, counts: bool) -> None:
+    subject = (await refreshed(tmp_path, told(id_token=id_token(aud=client)))).subject
+    assert (subject is not None and subject.is_named(ALICE)) is counts
+
+
+@pytest.mark.parametrize("grant", [None, "", 7, []])
+async def test_a_grant_is_text_or_none(tmp_path: Path, grant: object) -> None:
+    assert (await refreshed(tmp_path, told(refresh_token=grant))).grant.reveal() == GRANT.reveal()
+    with pytest.raises(AuthorizationFailed) as caught:
+        await redeemed(tmp_path, told(refresh_token=grant))
+    assert caught.value.code == "no_grant"
+
+
+async def test_an_empty_code_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(AuthorizationFailed):
+        await redeemed(tmp_path, told(), code="")
+
+
+async def test_a_server_that_repeats_the_code_does_not_make_us_tell_it(tmp_path: Path) -> None:
+    """A short one: what is long is left out of a text whatever it is."""
+    answer = http(b'{"error": "invalid_grant", "error_description": "CANARY-7 is spent"}', "400 Bad Request")
+    with pytest.raises(AuthorizationFailed) as caught:
+        await redeemed(tmp_path, answer, code="CANARY-7")
+    assert "is spent" in str(caught.value)
+    assert "CANARY" not in str(caught.value)
+
+
+async def test_of_scopes_that_only_say_who_it_is_none_has_to_be_granted(tmp_path: Path) -> None:
+    tokens = await redeemed(tmp_path, told(scope="mail"), scopes=["mail", "openid", "email", "offline_access"])
+    assert tokens.scopes == {"mail"}
+
+
+@pytest.mark.parametrize("error", ["invalid_token", "invalid_grant"])
+async def test_a_grant_that_the_provider_does_not_know_is_at_its_end(tmp_path: Path, error: str) -> None:
+    """RFC 7009 section 2.2 calls it no error; some servers do."""
+    async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
+        assert await provider.revoke(GRANT)
+
+
+async def test_a_revocation_that_is_refused_or_cannot_be_asked_for_has_not_been_one(tmp_path: Path) -> None:
+    async with asking(tmp_path, http(b'{"error": "invalid_request"}', "400 Bad Request")) as provider:
+        with pytest.raises(ProviderUnavailable, match="HTTP 400"):
+            await provider.revoke(GRANT)
+    async with asking(tmp_path, http(b"{}"), revokes=False) as provider:
+        assert not await provider.revoke(GRANT)
+
+
+@pytest.mark.parametrize(
+    ("configured", "begins"),
+    [
+        ("https://idp.example/a", "https://idp.example/a?response_type=code&"),
+        ("https://idp.example/a?tenant=7", "https://idp.example/a?tenant=7&response_type=code&"),
+        ("https://idp.example/a?tenant=7#top", "https://idp.example/a?tenant=7&response_type=code&"),
+    ],
+)
+async def test_a_query_of_the_configuration_stays_and_a_fragment_does_not(
+    tmp_path: Path, configured: str, begins: str
+) -> None:
+    """RFC 6749 section 3.1."""
+    async with asking(tmp_path, authorization_url=configured) as provider:
+        request = await provider.begin(login_hint="", redirect_uri=REDIRECT)
+    assert request.url.startswith(begins)
+    assert "#" not in request.url
+
+
+@pytest.mark.parametrize(("hint", "sent"), [("", None), (ALICE, [ALICE])])
+async def test_a_hint_is_sent_where_there_is_one(tmp_path: Path, hint: str, sent: list[str] | None) -> None:
+    async with asking(tmp_path) as provider:
+        request = await provider.begin(login_hint=hint, redirect_uri=REDIRECT)
+    assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("login_hint") == sent

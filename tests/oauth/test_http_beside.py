@@ -1,0 +1,56 @@
+"""The one HTTPS session: a POST beside a GET, and plain HTTP beside TLS."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from functools import partial
+
+import pytest
+
+from bridge.errors import ProviderUnavailable
+from bridge.oauth.http import Https
+from bridge.oauth.limits import Limits
+from tests.oauth.raw import certificates, http, serving
+from tests.oauth.test_http import OK, SHORT, Tls, dripping
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return certificates(tmp_path_factory.mktemp("ca"))
+
+
+async def test_an_answer_to_a_post_may_take_longer_than_one_to_a_get(tls: Tls) -> None:
+    """What a POST has brought about, a new grant, is lost with its answer."""
+
+    def late(channel: socket.socket) -> None:
+        threading.Event().wait(0.6)
+        channel.sendall(http(b"{}"))
+
+    with serving(late, *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file, limits=Limits(connect=10.0, read=0.2, overall=30.0, answer=30.0))
+        with pytest.raises(ProviderUnavailable, match=r"did not answer within 0\.2 seconds"):
+            await https.run(partial(https.get, raw.url))
+        assert (await https.run(partial(https.post, raw.url))).status_code == 200
+        https.close()
+
+
+async def test_drops_without_tls_end_with_the_overall_limit_too() -> None:
+    """http:// to this machine."""
+    with serving(dripping(OK + b"Content-Length: 1000000\r\n\r\n", b" "), "", None) as raw:
+        https = Https("test", limits=SHORT)
+        with pytest.raises(ProviderUnavailable, match="takes too long"):
+            await https.run(partial(https.get, f"http://localhost:{raw.port}/"))
+        https.close()
+
+
+async def test_a_get_follows_no_redirect_from_tls_to_plain_http_of_the_same_host(tls: Tls) -> None:
+    def moved(channel: socket.socket) -> None:
+        here = f"http://localhost:{channel.getsockname()[1]}/token"
+        channel.sendall(http(b"", "302 There", f"Location: {here}\r\n"))
+
+    with serving(moved, *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file)
+        with pytest.raises(ProviderUnavailable, match="captive portal"):
+            await https.run(partial(https.get, raw.url))
+        https.close()
