@@ -32,7 +32,7 @@ from bridge.relay.tls import client_reason
 from bridge.secret import Secret
 
 LINE_LIMIT = 12288 + 16
-"""Octets of one line: the longest AUTH response (RFC 4954 section 4.3) and its command."""
+"""Octets of one line: the longest AUTH response (RFC 4954 section 4) and its command."""
 COMMAND_LIMIT = 512
 """Octets of any other command (RFC 5321 section 4.5.3.1.4)."""
 COMMANDS_BEFORE_LOGIN = 50
@@ -349,8 +349,9 @@ class SmtpFrontend:
                 return None
             username, password = sasl.decode_plain(blob)
         else:
-            name = await _response(server, b"Username:", initial)
-            word = None if name is None else await _response(server, b"Password:", None)
+            asks_name, asks_password = sasl.LOGIN_CHALLENGES
+            name = await _response(server, asks_name, initial)
+            word = None if name is None else await _response(server, asks_password, None)
             if name is None or word is None:
                 return None
             username, password = sasl.decode_text(name), Secret(word)

@@ -90,7 +90,7 @@ async def test_auth_login_with_the_name_at_once() -> None:
 
 
 async def test_a_response_of_12288_octets_is_taken() -> None:
-    """All that RFC 4954 section 4.3 lets a client say, in one line with the command."""
+    """All that RFC 4954 section 4 lets a client say, in one line with the command."""
     word = b"x" * (12288 // 4 * 3 - len(b"\0alice\0"))
     async with talking() as (talk, waiting):
         await talk.ask("EHLO crm")
