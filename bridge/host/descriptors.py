@@ -1,8 +1,13 @@
-"""How many sockets and files this process may have open: as many as the system allows without asking anybody."""
+"""Sockets and files that this process has open: as many as the system allows without asking anybody, and none of them
+with a number that is taken for standard error.
+
+Without ctypes, whose libffi opens a file of its own when it is loaded.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 
 OPEN_MAX = 10_240
@@ -31,3 +36,15 @@ def descriptor_limit() -> int | None:
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
+
+
+def fill_standard_descriptors() -> None:
+    """0 to 2, where whoever started us has closed them. The next socket or file would get that number, and with it what
+    C libraries tell standard error, or ours and our workers': in a mail client's session, or in the store."""
+    if sys.platform == "win32":  # which gives these numbers to nothing else
+        return
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one

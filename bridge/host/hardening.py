@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import os
 import sys
 
 PR_SET_DUMPABLE = 4
@@ -35,15 +34,3 @@ def say_where_it_crashed() -> None:
     value, go to standard error."""
     with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is none, or it is no file
         faulthandler.enable()
-
-
-def fill_standard_descriptors() -> None:
-    """0 to 2, where whoever started us has closed them. The next socket or file would get that number, and with it what
-    C libraries tell standard error, or ours and our workers': in a mail client's session, or in the store."""
-    if sys.platform == "win32":  # which gives these numbers to nothing else
-        return
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free is this one

@@ -41,7 +41,8 @@ def test_the_console_opens_by_a_link_that_works_once(bridge: Bridge) -> None:
     assert CAROL in browser.open(link, timeout=60).read().decode()
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.build_opener(quiet).open(link, timeout=60)
-    assert "mail-bridge console" in refused.value.read().decode()
+    with refused.value as answer:
+        assert "mail-bridge console" in answer.read().decode()
 
 
 def test_check_finds_a_good_configuration_good_and_changes_nothing(world: World, tmp_path: Path) -> None:

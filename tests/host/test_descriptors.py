@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,23 @@ def test_where_unlimited_cannot_be_had_there_are_still_thousands(monkeypatch: py
     mac.limits = 20_000, mac.RLIM_INFINITY
     raise_descriptor_limit()
     assert mac.limits[0] == 20_000, "nothing is taken away"
+
+
+CLOSED = """
+import os, sys
+import bridge.ui.cli.main as command
+before = {"ctypes", "_ctypes"} & set(sys.modules)
+command._have_standard_streams()
+print(before, *map(os.readlink, ("/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2")), file=open(sys.argv[1], "w"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_the_standard_numbers_are_taken_before_ctypes_is_loaded(tmp_path: Path) -> None:
+    """libffi opens its own file then, with the lowest number that is free (seen with 3.5)."""
+    found, script = tmp_path / "found", tmp_path / "script.py"
+    script.write_text(CLOSED)
+    without = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, str(script), str(found)]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "XDG_STATE_HOME": str(tmp_path)}
+    subprocess.run(without, cwd=tmp_path, env=environ, check=True)
+    assert found.read_text().split() == ["set()", *[os.devnull] * 3]

@@ -119,7 +119,7 @@ def _have_standard_streams() -> None:
     """Numbers that nothing else gets; an empty standard input where it is closed; and a file for what is logged, and
     said at the end, where there is no standard error: a program without a window has none on Windows."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
-        from bridge.host.hardening import fill_standard_descriptors
+        from bridge.host.descriptors import fill_standard_descriptors
 
         fill_standard_descriptors()
     if sys.stdin is None:
