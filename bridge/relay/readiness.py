@@ -13,6 +13,7 @@ from collections.abc import Callable
 from bridge.advice.tls import tls_reason
 from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
+from bridge.openssl import forget_errors
 from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
 from bridge.relay.watching import watching_of
 
@@ -114,6 +115,7 @@ class ReadinessChannel(Channel):
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return buffer.whole[:filled], True
         except OSError as problem:
+            self._forget(problem)
             self._broken = PeerGone(f"{self.peer}: {problem}")
             if not filled:  # else what came before still counts; the kernel says it once only, so we say it again
                 raise self._broken from problem
@@ -138,6 +140,7 @@ class ReadinessChannel(Channel):
             self._has_to_hear = True
             return 0
         except OSError as problem:
+            self._forget(problem)
             raise PeerGone(f"{self.peer}: {problem}") from problem
 
     def watch_readable(self, callback: Callable[[], None]) -> None:
@@ -239,6 +242,7 @@ class ReadinessChannel(Channel):
             except ssl.SSLError as problem:
                 raise TlsFailed(tls_reason(problem)) from problem
             except OSError as problem:
+                self._forget(problem)
                 raise PeerGone(f"{self.peer}: {problem}") from problem
             else:
                 return
@@ -271,10 +275,17 @@ class ReadinessChannel(Channel):
     def _shut_for_sending(self) -> None:
         if isinstance(self._socket, ssl.SSLSocket):
             # unwrap() sends close_notify first; that it then waits for the peer's is of no interest.
-            with contextlib.suppress(OSError, ValueError):
+            try:
                 self._socket.unwrap()
+            except (OSError, ValueError) as problem:
+                self._forget(problem)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+
+    def _forget(self, problem: Exception) -> None:
+        """It must not be told to another session as its own."""
+        if self._read_record is not None and not isinstance(problem, ssl.SSLError):
+            forget_errors()
 
     def _read_again(self) -> None:
         if self._on_readable is not None and not self._closed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import select
@@ -121,6 +122,37 @@ async def test_a_reset_is_peer_gone(channels: tuple[Channel, Channel]) -> None:
     close_with_reset(left._socket)  # type: ignore[attr-defined]  # on purpose
     with pytest.raises(PeerGone):
         await right.receive()
+
+
+@pytest.mark.parametrize("end", ["a reset: we read", "a reset: we write", "a FIN: we write", "a reset: we close"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_ends_one_connection_is_no_error_of_another(
+    kind: Callable[..., Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext], end: str
+) -> None:
+    """OpenSSL has one queue of errors for all of a thread, and CPython leaves some in it (from OpenSSL 3.4 on)."""
+    ours, theirs = await shake_hands(pair(kind), contexts)
+    left, right = await shake_hands(pair(kind), contexts)
+    for here, there in ((ours, theirs), (left, right)):
+        await there.send(b"+OK\r\n")
+        assert await receive_exactly(here, 5) == b"+OK\r\n", "with the session tickets, which would empty the queue"
+    leave = close_with_reset if "reset" in end else socket.socket.close
+    leave(left._socket)  # type: ignore[attr-defined]  # rude on purpose
+    if "read" in end:
+        with contextlib.suppress(PeerGone):  # as the one Python says it, or end of file, as the other does
+            await right.receive()
+    if "write" in end:
+        with pytest.raises(PeerGone):
+            for _ in range(100):
+                await right.send(b"* BYE\r\n")
+    right.close()
+    for here, there in ((ours, theirs), (theirs, ours)):
+        async with asyncio.TaskGroup() as group:
+            received = group.create_task(receive_exactly(here, 5))
+            await asyncio.sleep(0)  # it has looked, and found nothing
+            await there.send(b"+OK\r\n")
+        assert received.result() == b"+OK\r\n"
+    for channel in (ours, theirs, left):
+        channel.close()
 
 
 async def test_a_reset_behind_our_last_words_is_no_trouble(channels: tuple[Channel, Channel]) -> None:
