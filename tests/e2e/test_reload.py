@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.e2e.bridge import Bridge, running
+from tests.e2e.bridge import PYTHON, Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.test_faults import replies
 from tests.servers.daemons import free_ports
@@ -72,6 +73,34 @@ def test_sighup_reads_the_file_at_once(signed_in: Bridge) -> None:
     signed_in.wait_for_log("configuration.read")
     assert replies(signed_in.login(ALICE))["imap"] == "OK"
     assert signed_in.log.count("configuration.read") == 1
+
+
+class Unnamed(Bridge):
+    """Started without --config, as most are: the program looks for its configuration itself."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [PYTHON, "-m", "bridge", *arguments]
+
+
+def test_the_file_that_was_found_at_the_start_is_read_again_and_no_other(world: World, tmp_path: Path) -> None:
+    """Not even the one that is found in the same places while that is being replaced."""
+    named, elsewhere = world.bridge(tmp_path / "mail-bridge"), tmp_path / "elsewhere"
+    named.directory.mkdir()
+    elsewhere.mkdir()
+    other = {**named.config, "accounts": [{"address": "mallory@example.com", "provider": "gmail"}]}
+    (elsewhere / "config.yaml").write_text(yaml.safe_dump(other))
+    environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+    with running(Unnamed(named.directory, named.config, environment, ["env", "-C", str(elsewhere)])) as bridge:
+        assert bridge.process is not None
+        file = bridge.directory / "config.yaml"
+        text = file.read_text()
+        file.unlink()
+        bridge.process.send_signal(signal.SIGHUP)
+        bridge.wait_until(lambda: "configuration.re" in bridge.log, "read or refused")
+        assert "config.yaml: there is no such file" in bridge.log
+        assert "mallory" not in bridge.log
+        file.write_text(text.replace(BOB, "dave@example.com"))
+        bridge.wait_for_log("account dave@example.com added")
 
 
 def test_a_changed_client_id_asks_exactly_its_own_people_again(signed_in: Bridge, world: World) -> None:

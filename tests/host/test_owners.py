@@ -70,6 +70,10 @@ def test_a_colleagues_in_a_directory_that_people_share_is_refused(
     os.chown(config, 4242, 4242)
     with pytest.raises(ConfigError, match="belongs to another user"):
         find_config(Settings(None, None))
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        find_config(Settings(None, None, found=config))  # put in its place while the bridge runs
+    with pytest.raises(ConfigError, match=r"other\.yaml: there is no such file"):
+        find_config(Settings(None, None, found=config.with_name("other.yaml")))
     assert find_config(Settings(config, None)) == config, "which the person has named"
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     assert find_config(Settings(None, None)) == config, "one's own"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import math
 import time
@@ -39,8 +40,8 @@ class Followed:
     """A configuration file whose changes are applied while the bridge serves."""
 
     settings: Settings
+    """With the file that was found: while an editor replaces it, another one would be, in another place."""
     path: Path
-    """Looked for once: in the moment in which an editor replaces it, it would not be found."""
     seen: Stamp | None
     """As it was before it was loaded: a start may take long, and what changes during it must not be overlooked."""
 
@@ -48,7 +49,7 @@ class Followed:
     def from_now_on(cls, settings: Settings) -> Followed:
         """Call before the file is loaded."""
         path = find_config(settings)
-        return cls(settings, path, _stamp(path))
+        return cls(dataclasses.replace(settings, found=path), path, _stamp(path))
 
     async def follow(self, app: App, reload: asyncio.Event) -> None:
         """Until it is cancelled. Whatever becomes of a reload (no thread to read in, a bug) costs nobody a session."""

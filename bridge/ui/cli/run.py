@@ -128,7 +128,7 @@ class Terminal:
 
 async def _serve(settings: Settings, beside: Beside) -> int:
     followed = Followed.from_now_on(settings)
-    loaded = await loaded_once_open(settings)
+    loaded = await loaded_once_open(followed.settings)
     warn(loaded)
     log_as(settings, loaded, log_stream(loaded))
     async with opened(loaded) as app:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -60,6 +60,8 @@ class Settings:
 
     config: Path | None
     log_level: Level | None
+    found: Path | None = None
+    """What find_config() has found where nobody has named a file: for who reads it again, and no other in its place."""
 
 
 config_option = click.option(
@@ -162,7 +164,7 @@ def drop_output() -> None:
 
 def find_config(settings: Settings) -> Path:
     """The file to use. Raises: ConfigError naming the places where it was looked for."""
-    from bridge.host.paths import CONFIG_NAME, config_candidates, is_there, machine_config_dir
+    from bridge.host.paths import config_candidates, is_there
 
     if settings.config is not None:
         _refuse_a_strangers(settings.config)
@@ -170,25 +172,28 @@ def find_config(settings: Settings) -> Path:
             if not settings.config.is_dir():  # which the loader tells
                 # Else `status --config tpyo.yaml` would say that no bridge is running.
                 settings.config.open("rb").close()
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            raise ConfigError([said("{file}: there is no such file", file=settings.config)]) from None
-        except OSError as problem:
-            reason = said("this file cannot be read: {reason}", reason=system_reason(problem))
-            told = Said("{file}: {reason}", (("file", str(settings.config)), ("reason", reason)))
-            raise ConfigError([told]) from problem
+        except (OSError, ValueError) as problem:
+            _tell_unreadable(settings.config, problem)
         return settings.config
     candidates = config_candidates()
-    for path in candidates:
-        if is_there(path):
-            _refuse_a_strangers(path)
-            if path not in {candidates[0], machine_config_dir() / CONFIG_NAME}:
-                _refuse_a_strangers_here(path)
-            return path
+    found = settings.found or next(filter(is_there, candidates), None)
+    if found is not None:
+        _refuse_a_strangers(found)
+        _refuse_a_strangers_here(found)
+        return found
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
     remedy = i18n.say("To make one, by answering a few questions: mail-bridge init, or in the browser: init --browser")
     other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
     raise ConfigError((f"{first}\n  {places}\n{remedy}\n{other}",))
+
+
+def _tell_unreadable(file: Path, problem: OSError | ValueError) -> NoReturn:
+    """Raises: ConfigError; where the file is there, with the system's reason as its cause."""
+    if not isinstance(problem, OSError) or isinstance(problem, (FileNotFoundError, NotADirectoryError)):
+        raise ConfigError([said("{file}: there is no such file", file=file)]) from None
+    reason = said("this file cannot be read: {reason}", reason=system_reason(problem))
+    raise ConfigError([Said("{file}: {reason}", (("file", str(file)), ("reason", reason)))]) from problem
 
 
 def _refuse_a_strangers(config: Path) -> None:
@@ -213,8 +218,15 @@ def _refuse_a_strangers_here(config: Path) -> None:
     """Of a configuration that nobody has named, in the current directory, which may be everybody's. Raises:
     ConfigError."""
     from bridge.host.owners import is_strangers
+    from bridge.host.paths import CONFIG_NAME, config_candidates, machine_config_dir
 
-    if is_strangers(config):
+    if config in {config_candidates()[0], machine_config_dir() / CONFIG_NAME}:
+        return
+    try:
+        is_theirs = is_strangers(config)
+    except OSError as problem:  # it was there a moment ago
+        _tell_unreadable(config, problem)
+    if is_theirs:
         told = said(
             "{file} was found in the current directory, belongs to another user of this machine, and is not used. If "
             "it is right all the same, name it: {command}",
