@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.bridge import STOP_SECONDS
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.first_run import FirstRun, answers, first_run, secret
@@ -280,6 +281,22 @@ def test_it_ends_with_its_terminal_also_after_a_configuration_that_cannot_be_use
     run.wait_for("setup.cannot_start")
     run.process.send_signal(signal.SIGHUP)
     assert run.process.wait(15) == 0
+
+
+def test_a_browser_that_is_waited_for_until_it_is_closed_holds_nothing_up(world: World, tmp_path: Path) -> None:
+    """As Python's webbrowser waits for one that it does not know, and for one in the terminal."""
+    browser, closed = tmp_path / "browser", tmp_path / "closed"
+    browser.write_text(f"#!/bin/sh\nread line < '{closed}'\n")
+    browser.chmod(0o755)
+    os.mkfifo(closed)
+    with first_run(tmp_path, browser=browser) as run, closed.open("r+b", buffering=0):  # its end closes the browser
+        assert run.process is not None
+        world.provider.allow_redirect(f"{run.base}/")
+        run.config.parent.mkdir()
+        put(wanted(world, run), run.config)
+        run.wait_for("bridge.up")
+        run.process.terminate()
+        assert run.process.wait(STOP_SECONDS) == 0
 
 
 def test_under_nohup_it_outlives_its_terminal_and_then_reads_the_file_again(world: World, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import secrets
 import socket
+import threading
 import webbrowser
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     if options.open_browser and await asyncio.to_thread(this_machine().browser) is not None:
         # Not the link itself: what a browser is started with can be read in the list of processes.
         ticket = administrators.issue_ticket(own_user_id()).reveal()
-        await asyncio.to_thread(webbrowser.open, f"{console_url(served.port)}admin/{ticket}")
+        open_it = partial(webbrowser.open, f"{console_url(served.port)}admin/{ticket}")
+        # Not waited for, and no thread of the loop's: some are only there again when they are closed.
+        threading.Thread(target=open_it, name="browser", daemon=True).start()
 
 
 class Keeper:
