@@ -86,11 +86,14 @@ class Section:
         return problems
 
     def offer_secret(self, text: str) -> str:
-        """A secret that was typed; kept only if nothing is wrong with it. Returns: what is wrong."""
+        """A secret that was typed; kept only if nothing is wrong with it. Returns: what is wrong.
+
+        Until take(), which comes once the new one has a place, the section is not answered: what is written names it.
+        """
         if text and (problem := secret_problem(self.choice, text) or _too_long(text)):
             return problem
         if text:
-            self.secret, self.reference = Secret(text), ""
+            self.secret, self.reference, self.is_good = Secret(text), "", False
         return ""
 
     @property

@@ -154,14 +154,14 @@ class SetupPages:
         refused = section.offer_secret(fields.get("client_secret", "").strip())
         if section.choice.secret is SecretNeed.MAYBE and "no_secret" in fields:
             section.secret, section.reference, refused = None, "", ""
-        problems = section.take(fields, draft.directory)
-        if refused:
-            problems["client_secret"], section.is_good = refused, False
         scheme = "file" if fields.get("home") == "file" or not draft.has_keyring else "keyring"
         try:
             await self._place(section, scheme, request.match_info["name"])
         except BridgeError as problem:
-            problems["client_secret"], section.is_good = tell_problem(problem), False
+            refused = tell_problem(problem)
+        problems = section.take(fields, draft.directory)
+        if refused:
+            problems["client_secret"], section.is_good = refused, False
         if problems:
             return self._settings_page(request, section, problems)
         return see_other("/setup/accounts")

@@ -46,6 +46,15 @@ class Machine(Keeper):
         super().__init__(FirstRunOptions(output), port, False, clock)
         self.started = 0
         self.trouble: BridgeError | None = None
+        self.is_free = asyncio.Event()
+        """Until then a keyring that wants to be opened first keeps whoever looks for a place in it."""
+        self.is_free.set()
+        self.looking = asyncio.Event()
+
+    async def place(self, scheme: str, name: str) -> str:
+        self.looking.set()
+        await self.is_free.wait()
+        return await super().place(scheme, name)
 
     async def start(self) -> None:
         self.started += 1
@@ -327,6 +336,26 @@ async def test_a_secret_that_is_there_from_earlier_is_left_alone(site: Site) -> 
     await site.write()
     assert earlier.read_text() == "of another configuration"
     assert (earlier.parent / "gmail-2.txt").read_text() == CANARY + "\n"
+
+
+async def test_a_secret_without_a_place_yet_is_not_left_out_of_what_is_written(site: Site) -> None:
+    """Another window may be at the summary while the keyring asks its owner for a password."""
+    await site.enter()
+    await site.send("/setup/provider", choice="MICROSOFT")
+    answers = {"client_id": GUID, "tenant": GUID, "client_secret": CANARY}
+    await site.send("/setup/provider/office365", **answers)
+    await site.upload(accounts="alice@example.com")
+    site.machine.is_free.clear()
+    site.machine.looking.clear()
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(site.send("/setup/provider/office365", **answers))
+        await site.machine.looking.wait()
+        async with site.browser.get("/setup/summary") as answer:
+            path = answer.url.path
+        site.machine.is_free.set()
+    assert path == "/setup/provider/office365"
+    assert sending.result()[:2] == (200, "/setup/accounts")
+    assert "client_secret: ${file:" in await site.browser.text("/setup/summary")
 
 
 async def test_two_secrets_never_share_a_place_whatever_is_there_from_earlier(site: Site) -> None:
