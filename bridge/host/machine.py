@@ -7,7 +7,7 @@ import socket
 import sys
 
 from bridge.doctor.machine import Machine, Telling
-from bridge.host import users
+from bridge.host import browser, users
 from bridge.host.callers import owner_of, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.holders import excluded_ports, holder_of
@@ -21,22 +21,11 @@ def this_machine() -> Machine:
         holder_of,
         excluded_ports,
         descriptor_limit,
-        browser,
+        browser.name,
         tells_users=tells_users,
         has_user=has_user,
         has_program=has_program,
     )
-
-
-def browser() -> str | None:
-    """The default browser's name; None if there is none to start, as in a service."""
-    import webbrowser  # for whoever checks; each start would hold it
-
-    try:
-        found = webbrowser.get()
-    except webbrowser.Error:
-        return None
-    return str(getattr(found, "name", "")) or type(found).__name__
 
 
 def tells_users() -> Telling:

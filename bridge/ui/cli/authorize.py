@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -13,6 +12,7 @@ from bridge.clock import SystemClock
 from bridge.control.contract import Control, SignInStarted
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderNotAsked
+from bridge.host import browser
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, read_line, with_settings
@@ -173,7 +173,7 @@ def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
         )
         label = say("Address:")
         click.echo(f"{sentence}\n{label} ", nl=False)
-    if open_browser and not webbrowser.open(begun.url):
+    if open_browser and not browser.show(begun.url):
         click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import webbrowser
 
 import click
 
 from bridge.control.remote import connect
+from bridge.host import browser
 from bridge.ui.cli.session import (
     DONE,
     FAILED,
@@ -39,7 +39,7 @@ def console(settings: Settings, no_browser: bool) -> int:
             link = await control.console_link()
         invitation = say("All accounts, for the administrator (this link works once, within a minute):")
         click.echo(f"{invitation}\n\n  {link}\n")
-        if not no_browser and not await asyncio.to_thread(webbrowser.open, link):
+        if not no_browser and not await asyncio.to_thread(browser.show, link):
             click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
         return DONE
 

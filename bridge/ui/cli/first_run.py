@@ -7,7 +7,6 @@ import dataclasses
 import secrets
 import socket
 import threading
-import webbrowser
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from bridge.control.contract import Finding
 from bridge.control.unconfigured import Unconfigured
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError, StoreUnavailable
+from bridge.host import browser
 from bridge.host.callers import Callers, own_user_id, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.environment import taken_environment
@@ -137,10 +137,10 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     click.echo(f"\n  {served.admin_url}\n")
     click.echo(say("Whoever has this link can do the set-up, so keep it to yourself. Ctrl-C ends this."))
     logs.event("setup.waiting", file=str(options.output), console=console_url(served.port))
-    if options.open_browser and await asyncio.to_thread(this_machine().browser) is not None:
+    if options.open_browser and await asyncio.to_thread(browser.name) is not None:
         # Not the link itself: what a browser is started with can be read in the list of processes.
         ticket = administrators.issue_ticket(own_user_id()).reveal()
-        open_it = partial(webbrowser.open, f"{console_url(served.port)}admin/{ticket}")
+        open_it = partial(browser.show, f"{console_url(served.port)}admin/{ticket}")
         # Not waited for, and no thread of the loop's: some are only there again when they are closed.
         threading.Thread(target=open_it, name="browser", daemon=True).start()
 

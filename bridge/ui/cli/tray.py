@@ -19,7 +19,7 @@ from bridge.control.own import connect_own
 from bridge.control.remote import RemoteControl, connect, connect_given
 from bridge.control.rendezvous import find, is_loopback_url
 from bridge.errors import ConfigError
-from bridge.host import clipboard
+from bridge.host import browser, clipboard
 from bridge.host.autostart import autostart
 from bridge.host.desktop import desktop_name
 from bridge.host.paths import is_machines, runtime_dir
@@ -172,7 +172,7 @@ class Companion:
             self._icon = Icon(words)
         except NoTray as problem:
             raise CannotStart(problem.said or str(problem)) from problem
-        desktop = Desktop(autostart(arguments), clipboard.copy)
+        desktop = Desktop(autostart(arguments), clipboard.copy, browser.show)
         self._tray = Tray(self._icon, desktop, words, is_alone=is_alone)
         self.outlives_terminal = outlives_terminal()
         self._relay = Relay()

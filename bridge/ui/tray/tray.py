@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import webbrowser
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -105,7 +104,7 @@ class Desktop:
 
     autostart: Autostart
     copy: Callable[[str], None]
-    browse: Callable[[str], bool] = field(default=webbrowser.open)
+    browse: Callable[[str], bool]
 
 
 class Tray:

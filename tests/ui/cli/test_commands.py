@@ -493,6 +493,15 @@ def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridg
     assert admin.json("accounts", "list")[0]["state"] == "sign-in"
 
 
+def test_a_browser_that_cannot_be_started_leaves_the_link(admin: Bridge) -> None:
+    """Named in a way that Python cannot take apart, too."""
+    admin.environment["BROWSER"] = "/home/o'brien/browser %s"
+    with running(admin):
+        said = admin.run("console")
+    assert f"http://localhost:{admin.console_port}/admin/" in said
+    assert "No browser could be started here" in said
+
+
 def test_status_and_accounts_ask_the_running_bridge(admin: Bridge) -> None:
     assert "is not running" in admin.run("status", code=1)
     assert "is not running" in admin.run("console", code=1)

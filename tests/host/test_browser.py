@@ -1,0 +1,35 @@
+"""The browser that the environment names: what it is called, and that it is started. Asked by a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ASK = "from bridge.host import browser; print(browser.name(), browser.show('http://localhost:3017/'))"
+
+
+def asked(named: str) -> str:
+    """What it is called, and whether it could be started."""
+    environ = {name: value for name, value in os.environ.items() if name not in {"DISPLAY", "WAYLAND_DISPLAY", "TERM"}}
+    command = [sys.executable, "-c", ASK]
+    return subprocess.check_output(command, text=True, env={**environ, "PATH": "", "BROWSER": named}).strip()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell's script, and Windows has a browser of its own")
+def test_it_is_started_with_the_page(tmp_path: Path) -> None:
+    program = tmp_path / "browser"
+    program.write_text(f"#!/bin/sh\necho \"$1\" > '{tmp_path}/page'\n")
+    program.chmod(0o755)
+    assert asked(f"{program} %s") == f"{program} True"
+    assert (tmp_path / "page").read_text() == "http://localhost:3017/\n"
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="these have a browser of their own")
+@pytest.mark.parametrize("named", ["", "/home/o'brien/browser %s"])
+def test_none_is_none_and_no_traceback(named: str) -> None:
+    """Python takes BROWSER apart as a shell does, and an apostrophe has no end."""
+    assert asked(named) == "None False"
