@@ -132,6 +132,13 @@ def _have_standard_streams() -> None:
             sys.stderr = log_file(log_dir() / "mail-bridge.log")
 
 
+def _read_anything() -> None:
+    """What standard input has that is no text in its encoding is kept as Python does in the locale C: no answer but a
+    path may hold it. Else it would end the command, or the thread that waits for a line, unheard."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+
+
 def _print_anything() -> None:
     """What standard output has no letter for is written in plain ones. On Windows a file or a pipe has 250 of them,
     and one of the others, such as the mark before an account, would end the command."""
@@ -163,6 +170,7 @@ def _is_of_output(problem: OSError) -> bool:
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
     _have_standard_streams()
+    _read_anything()
     _print_anything()
     speak_before_parsing(arguments)
     try:

@@ -57,6 +57,19 @@ def test_a_closed_standard_input_is_an_empty_one(admin: Bridge, arguments: str, 
     assert "Traceback" not in said
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell writes it")
+def test_an_answer_that_is_no_text_is_refused_and_asked_for_again(admin: Bridge) -> None:
+    """From a terminal, or a file, of another encoding: in most locales Python takes that for the end of the program."""
+    admin.environment["PYTHONIOENCODING"] = "utf-8:strict"
+    answers = admin.directory / "answers"
+    answers.write_bytes("été\n".encode("cp1252") * 2)
+    ended, said = redirected(admin, f"<{shlex.quote(str(answers))}", "init", "--output", f"{admin.directory}/new.yaml")
+    assert ended == 1, said
+    assert said.count("This cannot be used: a number from 1 to") == 2
+    assert "Nothing was written." in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk at hand")
 def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
     for arguments in ("accounts list", "check", "schema", "--help", "accounts --help"):
