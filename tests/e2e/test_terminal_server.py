@@ -16,7 +16,7 @@ import pytest
 
 from bridge.control.own import OwnView
 from bridge.errors import ConfigError
-from bridge.ui.cli.session import Settings
+from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.tray import _other_bridge
 from bridge.ui.tray.tray import Administered
 from tests.e2e.bridge import Bridge, configuration, running

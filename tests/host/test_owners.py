@@ -12,7 +12,7 @@ from bridge.errors import ConfigError
 from bridge.host import owners, paths
 from bridge.host.callers_windows import user_id
 from bridge.host.owners import ADMINISTRATORS, SYSTEM, is_trusted
-from bridge.ui.cli.session import Settings, find_config
+from bridge.ui.cli.configured import Settings, find_config
 
 COLLEAGUE = "S-1-5-21-1-2-3-1001"
 

@@ -18,7 +18,9 @@ from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck, 
 from bridge.errors import BridgeError
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, drop_output, in_loop, reach, with_settings
+from bridge.ui.cli.configured import Settings
+from bridge.ui.cli.reaching import reach
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, drop_output, in_loop, with_settings
 from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import forwarding, say, tell
 from bridge.ui.leftovers import removed, what_is_left

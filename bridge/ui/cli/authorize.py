@@ -15,7 +15,9 @@ from bridge.errors import AuthorizationFailed, BridgeError, ProviderNotAsked
 from bridge.host import browser
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
 from bridge.ui.cli.accounts import lines_of
-from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, reach_with_console, read_line, with_settings
+from bridge.ui.cli.configured import Settings
+from bridge.ui.cli.reaching import reach_with_console
+from bridge.ui.cli.session import DONE, FAILED, in_loop, read_line, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell, tell_problem
 

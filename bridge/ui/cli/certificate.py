@@ -13,7 +13,9 @@ from bridge.config.diff import configured_listeners
 from bridge.config.load import LoadedConfig
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
 from bridge.errors import BridgeError
-from bridge.ui.cli.session import DONE, FAILED, Settings, load, made_certificate, with_settings
+from bridge.ui.cli.configured import Settings, load
+from bridge.ui.cli.reaching import made_certificate
+from bridge.ui.cli.session import DONE, FAILED, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 

@@ -21,19 +21,9 @@ from bridge.doctor.report import Case, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
 from bridge.ui.checks import check_name
-from bridge.ui.cli.session import (
-    DONE,
-    FAILED,
-    UNUSABLE,
-    Settings,
-    find_config,
-    in_loop,
-    known_by,
-    load,
-    opened,
-    reach_running,
-    with_settings,
-)
+from bridge.ui.cli.configured import Settings, find_config, load
+from bridge.ui.cli.reaching import known_by, opened, reach_running
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 

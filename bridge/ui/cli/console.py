@@ -8,16 +8,9 @@ import click
 
 from bridge.control.remote import connect
 from bridge.host import browser
-from bridge.ui.cli.session import (
-    DONE,
-    FAILED,
-    Settings,
-    find_config,
-    in_loop,
-    meeting_places,
-    not_running,
-    with_settings,
-)
+from bridge.ui.cli.configured import Settings, find_config
+from bridge.ui.cli.reaching import meeting_places, not_running
+from bridge.ui.cli.session import DONE, FAILED, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 

@@ -36,20 +36,13 @@ from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.ui.cli.configured import Settings, find_config, load, warn
 from bridge.ui.cli.following import LOOK_SECONDS, Followed
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.questions import SECRETS
+from bridge.ui.cli.reaching import Served, console, opened
 from bridge.ui.cli.run import Beside, Orders, check_store, hang_up, run_beside, serve_until
-from bridge.ui.cli.session import (
-    DONE,
-    Served,
-    Settings,
-    console,
-    find_config,
-    load,
-    opened,
-    warn,
-)
+from bridge.ui.cli.session import DONE
 from bridge.ui.cli.starting import CannotStart, bind_or_stop
 from bridge.ui.i18n import say
 from bridge.ui.setup.draft import Draft

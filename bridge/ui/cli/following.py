@@ -20,8 +20,8 @@ from bridge.host.service import service_manager
 from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
+from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.log_output import log_as, log_stream
-from bridge.ui.cli.session import Settings, find_config, load
 
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""

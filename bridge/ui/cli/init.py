@@ -13,8 +13,9 @@ from bridge.host.paths import config_candidates, config_file
 from bridge.model import Protocol
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.asking import is_yes
+from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.questions import Interview
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, Settings, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document

@@ -11,7 +11,7 @@ from bridge.config.load import LoadedConfig
 from bridge.errors import ConfigError
 from bridge.observe import logs
 from bridge.observe.log_file import log_file
-from bridge.ui.cli.session import Settings
+from bridge.ui.cli.configured import Settings
 
 
 def log_stream(loaded: LoadedConfig) -> TextIO | None:

@@ -22,13 +22,7 @@ from bridge import __version__
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, ConfigError
-from bridge.ui.cli.session import (
-    FAILED,
-    UNUSABLE,
-    drop_output,
-    log_level_option,
-    speak_before_parsing,
-)
+from bridge.ui.cli.session import FAILED, UNUSABLE, drop_output, log_level_option, speak_before_parsing
 from bridge.ui.cli.speaking import Group
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.i18n import say, tell_problem

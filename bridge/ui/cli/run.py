@@ -32,21 +32,11 @@ from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, 
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
+from bridge.ui.cli.configured import Settings, find_config, own_config, warn
 from bridge.ui.cli.following import Followed, loaded_once_open
 from bridge.ui.cli.log_output import log_as, log_stream
-from bridge.ui.cli.session import (
-    DONE,
-    Served,
-    Settings,
-    console,
-    find_config,
-    in_loop,
-    known_by,
-    opened,
-    own_config,
-    warn,
-    with_settings,
-)
+from bridge.ui.cli.reaching import Served, console, known_by, opened
+from bridge.ui.cli.session import DONE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.starting import CannotStart
 from bridge.ui.i18n import say, spoken

@@ -9,7 +9,9 @@ import click
 
 from bridge.control.contract import AccountState, Status
 from bridge.ui.cli.accounts import DOTS, leftover_lines, rows_of, state_word
-from bridge.ui.cli.session import DONE, FAILED, Settings, in_loop, not_running, reach_running, with_settings
+from bridge.ui.cli.configured import Settings
+from bridge.ui.cli.reaching import not_running, reach_running
+from bridge.ui.cli.session import DONE, FAILED, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number, tell
 

@@ -25,17 +25,9 @@ from bridge.host.desktop import desktop_name
 from bridge.host.paths import is_machines, runtime_dir
 from bridge.host.signals import Order, Relay, outlives_terminal
 from bridge.host.sole import sole
-from bridge.ui.cli.session import (
-    DONE,
-    Served,
-    Settings,
-    find_config,
-    in_loop,
-    known_by,
-    meeting_places,
-    own_config,
-    with_settings,
-)
+from bridge.ui.cli.configured import Settings, find_config, own_config
+from bridge.ui.cli.reaching import Served, known_by, meeting_places
+from bridge.ui.cli.session import DONE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.starting import CannotStart
 from bridge.ui.i18n import say, say_number

@@ -15,8 +15,9 @@ import pytest
 from bridge.control import rendezvous
 from bridge.secret import Secret
 from bridge.ui.cli import findable as module
+from bridge.ui.cli.configured import Settings, own_config
 from bridge.ui.cli.findable import findable
-from bridge.ui.cli.session import Settings, known_by, own_config
+from bridge.ui.cli.reaching import known_by
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.cli.tray import only_icon
 from tests.e2e.bridge import Bridge, configuration, running

@@ -16,8 +16,9 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli import first_run
+from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start
-from bridge.ui.cli.session import Served, Settings
+from bridge.ui.cli.reaching import Served
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators

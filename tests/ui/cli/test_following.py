@@ -22,8 +22,8 @@ from bridge.errors import BridgeError, ConfigError, UpstreamUnavailable
 from bridge.host.service import ServiceManager
 from bridge.observe import logs, supervisor
 from bridge.ui.cli import following
+from bridge.ui.cli.configured import Settings, load
 from bridge.ui.cli.following import Followed
-from bridge.ui.cli.session import Settings, load
 from tests.servers.systemd import listening
 
 LOOK_SECONDS = 0.005

@@ -28,8 +28,10 @@ from bridge.host import collector
 from bridge.host.service import service_manager
 from bridge.host.signals import Order
 from bridge.observe import supervisor
-from bridge.ui.cli import demo, following, run, session
-from bridge.ui.cli.session import DONE, Served, Settings
+from bridge.ui.cli import configured, demo, following, run
+from bridge.ui.cli.configured import Settings
+from bridge.ui.cli.reaching import Served
+from bridge.ui.cli.session import DONE
 from tests.servers.daemons import free_ports
 
 CAROL = "carol@example.com"
@@ -173,7 +175,7 @@ async def test_a_reload_that_fails_in_a_way_that_nobody_thought_of_ends_no_sessi
     def load(settings: Settings) -> LoadedConfig:
         if CAROL in (tmp_path / "config.yaml").read_text() and (trouble := next(troubles, "")):
             raise RuntimeError(trouble)
-        return session.load(settings)
+        return configured.load(settings)
 
     monkeypatch.setattr(following, "load", load)
     await serve_until_changed(tmp_path, monkeypatch)

@@ -14,7 +14,7 @@ from bridge.control.contract import Attendants, Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
-from bridge.ui.cli.session import Served
+from bridge.ui.cli.reaching import Served
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock

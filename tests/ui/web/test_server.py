@@ -17,7 +17,7 @@ from bridge.control.contract import AccountState
 from bridge.model import Ends
 from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
-from bridge.ui.cli.session import Served
+from bridge.ui.cli.reaching import Served
 from bridge.ui.web import site
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl, state_of

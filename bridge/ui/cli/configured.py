@@ -1,0 +1,142 @@
+"""The configuration of a command: which file it is, named or found, whose that is, and what is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
+from bridge.errors import ConfigError
+from bridge.ui import i18n
+
+if TYPE_CHECKING:  # a command that only asks a running bridge does not import it
+    from bridge.config.load import LoadedConfig
+    from bridge.observe.logs import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options that all commands take."""
+
+    config: Path | None
+    log_level: Level | None
+    found: Path | None = None
+    """What find_config() has found where nobody has named a file: for who reads it again, and no other in its place."""
+
+
+def found_file(config: Path | None) -> Path | None:
+    """The configuration, if there is one."""
+    from bridge.host.paths import config_candidates, is_there
+
+    places = [config] if config is not None else config_candidates()
+    return next((path for path in places if is_there(path)), None)
+
+
+def find_config(settings: Settings) -> Path:
+    """The file to use. Raises: ConfigError naming the places where it was looked for."""
+    from bridge.host.paths import config_candidates, is_there
+
+    if settings.config is not None:
+        _refuse_a_strangers(settings.config)
+        try:
+            if not settings.config.is_dir():  # which the loader tells
+                # Else `status --config tpyo.yaml` would say that no bridge is running.
+                settings.config.open("rb").close()
+        except (OSError, ValueError) as problem:
+            _tell_unreadable(settings.config, problem)
+        return settings.config
+    candidates = config_candidates()
+    found = settings.found or next(filter(is_there, candidates), None)
+    if found is not None:
+        _refuse_a_strangers(found)
+        _refuse_a_strangers_here(found)
+        return found
+    places = "\n  ".join(map(str, candidates))
+    first = i18n.say("there is no configuration yet. Looked for:")
+    remedy = i18n.say("To make one, by answering a few questions: mail-bridge init, or in the browser: init --browser")
+    other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
+    raise ConfigError((f"{first}\n  {places}\n{remedy}\n{other}",))
+
+
+def _tell_unreadable(file: Path, problem: OSError | ValueError) -> NoReturn:
+    """Raises: ConfigError; where the file is there, with the system's reason as its cause."""
+    if not isinstance(problem, OSError) or isinstance(problem, (FileNotFoundError, NotADirectoryError)):
+        raise ConfigError([said("{file}: there is no such file", file=file)]) from None
+    reason = said("this file cannot be read: {reason}", reason=system_reason(problem))
+    raise ConfigError([Said("{file}: {reason}", (("file", str(file)), ("reason", reason)))]) from problem
+
+
+def _refuse_a_strangers(config: Path) -> None:
+    """Of the machine's configuration, which can name programs to be run. Raises: ConfigError."""
+    from bridge.host.paths import CONFIG_NAME, machine_config_dir
+
+    if config != machine_config_dir() / CONFIG_NAME:
+        return
+    from bridge.host.owners import ADMINISTRATORS, is_trusted  # late: 7 ms of each command's start
+
+    if not is_trusted(config):
+        told = said(
+            "{file} or its directory belongs to a user of this machine who is neither you nor the administrators, and "
+            "is not used. If it is right all the same, as an administrator: {command}",
+            file=config,
+            command=f'icacls "{config.parent}" /setowner *{ADMINISTRATORS} /T',
+        )
+        raise ConfigError([told])
+
+
+def _refuse_a_strangers_here(config: Path) -> None:
+    """Of a configuration that nobody has named, in the current directory, which may be everybody's. Raises:
+    ConfigError."""
+    from bridge.host.owners import is_strangers
+    from bridge.host.paths import CONFIG_NAME, config_candidates, machine_config_dir
+
+    if config in {config_candidates()[0], machine_config_dir() / CONFIG_NAME}:
+        return
+    try:
+        is_theirs = is_strangers(config)
+    except OSError as problem:  # it was there a moment ago
+        _tell_unreadable(config, problem)
+    if is_theirs:
+        told = said(
+            "{file} was found in the current directory, belongs to another user of this machine, and is not used. If "
+            "it is right all the same, name it: {command}",
+            file=config,
+            command=f'--config "{config}"',
+        )
+        raise ConfigError([told])
+
+
+def own_config(settings: Settings) -> list[str]:
+    """The option that names the same file from any directory; nothing where it is found by itself."""
+    return ["--config", str(as_named(settings.config))] if settings.config is not None else []
+
+
+def as_named(config: Path) -> Path:
+    """From the root, with the links in it, which may lead elsewhere tomorrow: the running bridge follows them.
+
+    Those before a `..` are what it goes up from, and are followed now.
+    """
+    whole = config.absolute()
+    if ".." not in whole.parts:
+        return whole
+    end = len(whole.parts) - whole.parts[::-1].index("..")
+    return Path(*whole.parts[:end]).resolve().joinpath(*whole.parts[end:])
+
+
+def load(settings: Settings) -> LoadedConfig:
+    """The configuration, checked. Raises: ConfigError with all its problems."""
+    from bridge.config.load import load_config
+    from bridge.host.environment import taken_environment
+    from bridge.stores.keys import read_named_secret
+
+    return load_config(find_config(settings), environ=taken_environment, read_keyring=read_named_secret)
+
+
+def warn(loaded: LoadedConfig) -> None:
+    """What works and should be changed all the same, on standard error; for the commands that are about the file."""
+    for warning in loaded.warnings:
+        click.echo(i18n.say("warning: {warning}").format(warning=warning.told(i18n.say)), err=True)
