@@ -211,7 +211,7 @@ class Keeper:
             self._own_entries.add(name)
         texts = {path: secret_text(secret) for path, secret in files.items()}
         try:
-            write_configuration({**texts, self.output: text}, overwrite=False)
+            write_configuration({**texts, self.output: text})
         except BridgeError:
             if self.output.exists():  # of two who wrote at the same time, we were the second
                 raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output)) from None

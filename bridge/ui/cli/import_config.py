@@ -51,7 +51,7 @@ def import_config(file: Path, output: Path | None, force: bool) -> int:
     if not force and (there := [str(path) for path in files if is_taken(path)]):
         sentence = say("there already: {files}; name another file, or add --force to overwrite")
         raise click.UsageError(sentence.format(files=", ".join(there)))
-    write_configuration(files, overwrite=force)
+    write_configuration(files, files if force else ())
     _report(imported, files)
     _check(output)
     return DONE

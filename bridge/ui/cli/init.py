@@ -140,7 +140,7 @@ def _write(interview: Interview, output: Path, text: str, replaced: frozenset[Pa
             )
     for name, secret in interview.entries.items():
         write_named_secret(name, secret)
-    write_configuration({**secrets, output: text}, overwrite=bool(replaced))
+    write_configuration({**secrets, output: text}, [one for one in replaced if isinstance(one, Path)])
 
 
 def _finish(output: Path) -> int:

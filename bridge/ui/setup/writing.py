@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bridge.advice.said import said
@@ -26,10 +26,11 @@ def is_taken(path: Path) -> bool:
     return True
 
 
-def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
+def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path] = ()) -> None:
     """Write each file; the last is the configuration, which so never names a file that is not there yet.
 
     All are on the disk, beside their places, before the first takes its own: a full disk or Ctrl-C changes nothing.
+    Args: replaceable, those whose places may be taken; what has come to any other meanwhile is left alone.
     Raises: BridgeError.
     """
     output = list(files)[-1]
@@ -46,7 +47,7 @@ def write_configuration(files: Mapping[Path, str], *, overwrite: bool) -> None:
             staged[path] = stage_private(path, text)
         for path, temporary in staged.items():
             is_new = not path.exists()
-            take_place(temporary, path, overwrite=overwrite)
+            take_place(temporary, path, overwrite=path in replaceable)
             made += [path] * is_new
         made.clear()
     except OSError as error:

@@ -211,6 +211,35 @@ def test_with_a_keyring_the_secret_goes_there_and_the_file_names_it(desk: Desk) 
     assert "has an entry mail-bridge/gmail already" in desk.init("y", *GOOGLE[:3], "1", "", *ALICE, "n", code=1)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
+def test_who_may_replace_an_entry_of_the_keyring_replaces_no_file_that_comes_while_that_is_opened(desk: Desk) -> None:
+    desk.keyring = "tests.servers.waiting_keyring.WaitingKeyring"
+    answers = (*GOOGLE[:3], "1", "", *ALICE)
+    desk.init(*answers, *WRITE)
+    desk.config.unlink()
+    pipe = desk.home / "opened"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        desk.command("init"),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=desk.environ | {"KEYRING_OPENED": str(pipe)},
+        cwd=desk.home,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{answer}\n" for answer in (*answers, "y", *WRITE)))  # "Replace it?": the entry
+        process.stdin.close()
+        process.stdin = None
+        with pipe.open("wb"):  # it waits for its owner
+            desk.config.write_text("theirs")
+        _, problems = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert 'config.yaml cannot be written: "File exists"' in problems
+    assert desk.config.read_text() == "theirs"
+
+
 def test_what_is_there_is_kept_unless_somebody_says_yes(desk: Desk) -> None:
     desk.config.parent.mkdir()
     desk.config.write_text("mine")

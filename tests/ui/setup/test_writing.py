@@ -19,16 +19,16 @@ def files(directory: Path) -> dict[Path, str]:
 
 
 def test_all_are_written_and_nothing_else(tmp_path: Path) -> None:
-    write_configuration(files(tmp_path / "bridge"), overwrite=False)
+    write_configuration(files(tmp_path / "bridge"))
     assert everything(tmp_path / "bridge") == {"secrets/a.txt": "CANARY-new", "config.yaml": "new"}
 
 
 def test_what_is_there_is_replaced_only_if_that_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("old")
     with pytest.raises(BridgeError, match=r"config\.yaml cannot be written"):
-        write_configuration(files(tmp_path), overwrite=False)
+        write_configuration(files(tmp_path))
     assert everything(tmp_path) == {"config.yaml": "old"}
-    write_configuration(files(tmp_path), overwrite=True)
+    write_configuration(files(tmp_path), files(tmp_path))
     assert everything(tmp_path) == {"secrets/a.txt": "CANARY-new", "config.yaml": "new"}
 
 
@@ -37,7 +37,7 @@ def test_a_configuration_that_cannot_be_written_leaves_the_old_secret_as_it_was(
     (tmp_path / "secrets" / "a.txt").write_text("CANARY-old")
     (tmp_path / "config.yaml").mkdir()
     with pytest.raises(BridgeError, match=r"config\.yaml cannot be written: Is a directory"):
-        write_configuration(files(tmp_path), overwrite=True)
+        write_configuration(files(tmp_path), files(tmp_path))
     assert everything(tmp_path) == {"secrets/a.txt": "CANARY-old"}
 
 
@@ -45,5 +45,5 @@ def test_a_text_that_no_file_can_hold_leaves_nothing(tmp_path: Path) -> None:
     """As an interruption would: whatever is raised, what was staged is taken back."""
     strange = {tmp_path / "a.txt": "CANARY", tmp_path / "config.yaml": "a lone surrogate: \ud800"}
     with pytest.raises(UnicodeEncodeError):
-        write_configuration(strange, overwrite=True)
+        write_configuration(strange, strange)
     assert everything(tmp_path) == {}
