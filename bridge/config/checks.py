@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from bridge.advice.said import said
+from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.config.addresses import ConsoleAddress, ListenAddress, LocalAddress
 from bridge.config.console import DEFAULT_PORT, console_url, console_urls
@@ -311,6 +312,9 @@ def _check_pair(source: Source, certificate_keys: Keys, certificate: str, key_ke
                 certificate=theirs,
             ),
         )
+    except OSError as error:  # it was there, and readable, a moment ago: whoever renews it puts another one there
+        keys, path = (certificate_keys, certificate) if os.path.exists(key) else (key_keys, key)
+        source.report(keys, _unreadable(source, keys, path, error), may_pass=True)
 
 
 def _pem(source: Source, keys: Keys, path: str, label: Literal["CERTIFICATE", "PRIVATE KEY"]) -> str | None:
@@ -343,13 +347,16 @@ def _content(source: Source, keys: Keys, path: str) -> bytes | None:
         with Path(path).open("rb") as file:
             return file.read(LONGEST_FILE)
     except OSError as error:
-        sentence = said(
-            "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
-            name=shown,
-            reason=system_reason(error),
-        )
-        source.report(keys, sentence)
+        source.report(keys, _unreadable(source, keys, path, error))
         return None
+
+
+def _unreadable(source: Source, keys: Keys, path: str, error: OSError) -> Said:
+    return said(
+        "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
+        name=_file(source, keys, path),
+        reason=system_reason(error),
+    )
 
 
 def _file(source: Source, keys: Keys, path: str) -> str:

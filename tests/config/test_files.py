@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -61,6 +62,27 @@ def test_a_certificate_that_cannot_be_used_is_found_before_the_start(
 ) -> None:
     (found,) = problems(with_tls(tmp_path, **files), tmp_path)
     assert found.partition("listeners.imap.")[2] == problem.format(f"{tmp_path}{os.sep}")
+
+
+@pytest.mark.parametrize("gone", ["server.pem", "server.key"])
+def test_a_pair_that_is_renewed_in_that_moment_is_looked_at_again_later(
+    gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL opens both by itself, behind our own look."""
+    text, really_open = with_tls(tmp_path), Path.open
+
+    def renewed(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        opened = really_open(path, mode, *arguments, **options)
+        if path.name == "server.key":  # the second of the two
+            (tmp_path / gone).unlink()
+        return opened
+
+    monkeypatch.setattr(Path, "open", renewed)
+    with pytest.raises(ConfigError) as caught:
+        load(text, tmp_path)
+    (found,) = caught.value.problems
+    assert f"the file {tmp_path / gone} cannot be read (No such file or directory)" in found
+    assert caught.value.may_pass
 
 
 def test_a_damaged_ca_file_is_found_before_the_start(tmp_path: Path) -> None:
