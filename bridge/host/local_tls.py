@@ -151,7 +151,11 @@ class MadeCertificate:
 
 def _write_changed(file: Path, text: str) -> None:
     """Only if it differs: whoever watches the file reloads it."""
-    if not file.exists() or file.read_text(encoding="ascii") != text:
+    try:
+        is_same = file.read_bytes() == text.encode("ascii")
+    except FileNotFoundError:
+        is_same = False
+    if not is_same:
         write_private(file, text, overwrite=True)
 
 

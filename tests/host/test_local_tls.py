@@ -268,10 +268,11 @@ def test_make_anew_changes_key_and_authority(made: MadeCertificate) -> None:
     assert leaf(made.ensure([])).public_key() != first.public_key()
 
 
-def test_what_was_lost_of_the_derived_files_comes_back(made: MadeCertificate) -> None:
+@pytest.mark.parametrize("left", [b"half of", b"\xffwhat a disk has lost"])
+def test_what_was_lost_of_the_derived_files_comes_back(made: MadeCertificate, left: bytes) -> None:
     file = made.ensure([])
     before = Path(file).read_bytes(), made.authority_file.read_bytes()
-    Path(file).write_text("half of")
+    Path(file).write_bytes(left)
     made.authority_file.unlink()
     made.ensure([])
     assert (Path(file).read_bytes(), made.authority_file.read_bytes()) == before
