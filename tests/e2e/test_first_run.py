@@ -347,6 +347,19 @@ def test_a_configuration_that_appears_meanwhile_is_used(run: FirstRun, world: Wo
     other.close()
 
 
+def test_what_a_colleague_puts_into_the_current_directory_meanwhile_is_not_used(run: FirstRun, world: World) -> None:
+    """As at a start: it can name a program to be run."""
+    here = run.home / "config.yaml"
+    put(wanted(world, run), here.with_name("theirs.yaml"))
+    os.chown(here.with_name("theirs.yaml"), 4242, 4242)
+    here.with_name("theirs.yaml").rename(here)
+    run.wait_for("setup.cannot_start")
+    assert "belongs to another user" in run.said
+    assert "bridge.up" not in run.said
+    put(wanted(world, run), here)  # one's own
+    run.wait_for("bridge.up")
+
+
 def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, world: World) -> None:
     """From when the bridge runs; a file that cannot be written is said where everything was until then."""
     logging = wanted(world, run) | {"log": {"file": str(run.home / "logs" / "mail-bridge.log")}}

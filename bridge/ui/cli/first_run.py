@@ -330,7 +330,7 @@ class Start:
             raise CannotStart(said("{file} is not there any more", file=self._keeper.output))
         self._shares_port = False
         async with AsyncExitStack() as attempt:
-            followed = Followed.from_now_on(dataclasses.replace(self._settings, config=found))
+            followed = Followed.from_now_on(self._naming(found))
             loaded = await asyncio.to_thread(_load, followed.settings)
             warn(loaded)
             stream = log_stream(loaded)
@@ -341,6 +341,12 @@ class Start:
         self.followed = followed
         log_as(self._settings, loaded, stream)
         return app
+
+    def _naming(self, found: Path) -> Settings:
+        """The file that was to be written is the one that was meant. Any other one is not, whosever it is."""
+        if found == self._keeper.output:
+            return dataclasses.replace(self._settings, config=found)
+        return dataclasses.replace(self._settings, config=None, found=found)
 
     async def _take_over(self, stack: AsyncExitStack, app: App) -> None:
         """Its console, by our doors. What goes wrong here ends the program, as it would end `run`."""
