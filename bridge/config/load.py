@@ -7,7 +7,7 @@ parts to be wrong. No error quotes what a reference resolved to.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,19 @@ class LoadedConfig:
 
 
 def load_config(
-    path: Path, *, environ: Mapping[str, str] = os.environ, read_keyring: ReadKeyring | None = None
+    path: Path,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    read_keyring: ReadKeyring | None = None,
+    refuse: Callable[[int], None] = lambda handle: None,
 ) -> LoadedConfig:
-    """Read and check a file. May wait for the keyring. Raises: ConfigError with all problems."""
+    """Read and check a file. May wait for the keyring. Raises: ConfigError with all problems.
+
+    Args: refuse, asked about the open file before it is read; raises a ConfigError where it is not to be.
+    """
     try:
         with path.open("rb") as file:
+            refuse(file.fileno())
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ConfigError([at(str(path), said("there is no such file"))]) from None

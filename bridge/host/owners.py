@@ -23,12 +23,15 @@ def is_trusted(file: Path) -> bool:
     return all(_owner(path) in {"", SYSTEM, ADMINISTRATORS, user_id(os.getpid())} for path in (file, file.parent))
 
 
-def is_strangers(file: Path) -> bool:
+def is_strangers(file: Path, handle: int | None = None) -> bool:
     """True if it belongs to another user than us and the administrators: whoever may write into a directory that people
-    share puts a file there for those who stand in it."""
+    share puts a file there for those who stand in it, and another one in its place the next moment.
+
+    Args: handle, of the open file; without, what has the name now. Windows tells by the name alone. Raises: OSError.
+    """
     if sys.platform == "win32":
         return not is_trusted(file)
-    return file.stat().st_uid not in {0, os.geteuid()}
+    return os.stat(file if handle is None else handle).st_uid not in {0, os.geteuid()}
 
 
 if sys.platform == "win32":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from bridge.errors import ConfigError
 from bridge.host import owners, paths
 from bridge.host.callers_windows import user_id
 from bridge.host.owners import ADMINISTRATORS, SYSTEM, is_trusted
-from bridge.ui.cli.configured import Settings, find_config
+from bridge.ui.cli.configured import Settings, find_config, load
 
 COLLEAGUE = "S-1-5-21-1-2-3-1001"
 
@@ -79,6 +80,30 @@ def test_a_colleagues_in_a_directory_that_people_share_is_refused(
     assert find_config(Settings(None, None)) == config, "one's own"
     os.chown(config, 0, 0)
     assert find_config(Settings(None, None)) == config, "root's"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system whose a file is")
+def test_it_is_the_file_that_is_read_whose_owner_counts(machines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may write into the directory exchanges the files, as often as they like."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    machines.unlink()
+    config, theirs = (machines.parents[2] / name for name in ("config.yaml", "theirs.yaml"))
+    config.write_text("ours: 1\n")
+    theirs.write_text("theirs: 1\n")
+    os.chown(theirs, 4242, 4242)
+    monkeypatch.chdir(config.parent)
+    really_open = Path.open
+
+    def exchanged(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == config and theirs.exists():
+            theirs.replace(config)
+        return really_open(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", exchanged)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        load(Settings(None, None))
+    assert not theirs.exists()
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")

@@ -88,16 +88,16 @@ def _refuse_a_strangers(config: Path) -> None:
         raise ConfigError([told])
 
 
-def _refuse_a_strangers_here(config: Path) -> None:
-    """Of a configuration that nobody has named, in the current directory, which may be everybody's. Raises:
-    ConfigError."""
+def _refuse_a_strangers_here(config: Path, handle: int | None = None) -> None:
+    """Of a configuration that nobody has named, in the current directory, which may be everybody's. Args: handle, once
+    it is open. Raises: ConfigError."""
     from bridge.host.owners import is_strangers
     from bridge.host.paths import CONFIG_NAME, config_candidates, machine_config_dir
 
     if config in {config_candidates()[0], machine_config_dir() / CONFIG_NAME}:
         return
     try:
-        is_theirs = is_strangers(config)
+        is_theirs = is_strangers(config, handle)
     except OSError as problem:  # it was there a moment ago
         _tell_unreadable(config, problem)
     if is_theirs:
@@ -133,7 +133,13 @@ def load(settings: Settings) -> LoadedConfig:
     from bridge.host.environment import taken_environment
     from bridge.stores.keys import read_named_secret
 
-    return load_config(find_config(settings), environ=taken_environment, read_keyring=read_named_secret)
+    path = find_config(settings)
+
+    def refuse(handle: int) -> None:
+        if settings.config is None:
+            _refuse_a_strangers_here(path, handle)
+
+    return load_config(path, environ=taken_environment, read_keyring=read_named_secret, refuse=refuse)
 
 
 def warn(loaded: LoadedConfig) -> None:
