@@ -284,8 +284,8 @@ class ReadinessChannel(Channel):
 
     def _forget(self, problem: Exception) -> None:
         """It must not be told to another session as its own."""
-        if self._read_record is not None and not isinstance(problem, ssl.SSLError):
-            forget_errors()
+        if isinstance(self._socket, ssl.SSLSocket) and not isinstance(problem, ssl.SSLError):
+            forget_errors(self._socket.context)
 
     def _read_again(self) -> None:
         if self._on_readable is not None and not self._closed:
