@@ -20,6 +20,7 @@ from bridge.host.service import service_manager
 from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
+from bridge.threads import Threads
 from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.log_output import log_as, log_stream
 
@@ -61,11 +62,12 @@ class Followed:
         seen = last = self.seen
         pauses: Iterator[float] | None = None
         again_at = math.inf
+        looks = Threads("configuration", at_once=1)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS if last == seen else REST_SECONDS):
                     await reload.wait()
-            found = _stamp(self.path)
+            found = await looks.run(self._look)
             is_at_rest, last = found == last, found
             is_changed = found not in (seen, None)  # None: an editor is replacing it
             is_due = is_changed or time.monotonic() >= again_at
@@ -76,11 +78,15 @@ class Followed:
                 pauses = None
             reload.clear()
             seen, again_at = found, math.inf
-            if await self._read(app, None if is_ordered else found):
+            if await self._read(app, looks, None if is_ordered else found):
                 pauses = pauses or retry_pauses()
                 again_at = time.monotonic() + next(pauses)
 
-    async def _read(self, app: App, at_rest: Stamp | None) -> bool:
+    def _look(self) -> Stamp | None:
+        """In a thread: on a network drive whose server is gone it takes minutes."""
+        return _stamp(self.path)
+
+    async def _read(self, app: App, looks: Threads, at_rest: Stamp | None) -> bool:
         """`at_rest`: what the file must still be once it is read; None by order, which takes it as it is.
 
         Returns: True if the same file may be usable a while later.
@@ -88,7 +94,7 @@ class Followed:
         service_manager.reloading()
         try:
             loaded = await asyncio.to_thread(load, self.settings)
-            if at_rest in (None, _stamp(self.path)):  # else it is being written; the next look finds it changed
+            if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
                 self._apply(app, loaded)
         except ConfigError as problem:
             tell(problem)

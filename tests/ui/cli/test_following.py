@@ -106,6 +106,23 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
     return Looks(monkeypatch)
 
 
+async def test_a_file_system_that_hangs_holds_up_nobody(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network drive whose server is gone: whoever asks for the file waits for minutes."""
+    asked, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def stamp(path: Path) -> following.Stamp | None:
+        asked.set()
+        goes_on.wait(5)
+        ended.set()
+        return None
+
+    async with followed(file, Bridge()):
+        monkeypatch.setattr(following, "_stamp", stamp)
+        await until(asked.is_set)
+        assert not ended.is_set(), "the loop has waited"
+        goes_on.set()
+
+
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """An entry for each time that the pauses begin with the shortest."""
