@@ -52,6 +52,7 @@ from bridge.relay.session import Services
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome
 from bridge.stores.sealed import SealedStore
+from bridge.threads import Threads
 from bridge.tokens.authorizations import Authorizations
 from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
@@ -63,6 +64,10 @@ from bridge.workers.wire import Manner
 if TYPE_CHECKING:
     from bridge.doctor.examination import Examination
     from bridge.workers.pool import Pool
+
+
+LOOK_SECONDS = 2.0
+"""For the files of certificates, when a status is asked for."""
 
 
 async def _not_told(ends: Ends | None) -> Caller:
@@ -176,6 +181,7 @@ class App:
             self._bus.on_notice(self._pool.take)
 
         self._diagnosing = asyncio.Lock()
+        self._looks = Threads("certificates", at_once=1, limit=LOOK_SECONDS)
         about = About(
             lambda: str(self._loaded.path.absolute()) if self._loaded.path is not None else self._loaded.name,
             surroundings.is_demo,
@@ -368,7 +374,7 @@ class App:
         taken = frozenset({*ports, ("console", self._started.console.port)})
         async with self._diagnosing:  # each one asks the providers for tokens: never two at a time
             found = await self.examination(held_ports=OURS if self.console_sockets else "", taken=taken).everything()
-        return (*running_findings(self._warnings()), *found)
+        return (*running_findings(await self._warnings()), *found)
 
     def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
         """What the doctor can look at; `held_ports` and `taken` as there."""
@@ -390,11 +396,12 @@ class App:
             taken,
         )
 
-    def _warnings(self) -> tuple[Diagnosis, ...]:
+    async def _warnings(self) -> tuple[Diagnosis, ...]:
         from bridge.doctor.local_tls import certificate_warnings  # late, as in examination()
 
         today = datetime.fromtimestamp(self._clock.now()).date()
-        of_certificates = certificate_warnings(self._config, self._surroundings.authority_file, today)
+        authority_file = self._surroundings.authority_file
+        of_certificates = await certificate_warnings(self._config, authority_file, today, self._looks)
         secrets = (one.diagnosis for one in self._secrets.expiring())
         return (*not_in_force(self._refused, self._started, self._config), *secrets, *of_certificates)
 

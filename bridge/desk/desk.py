@@ -34,7 +34,7 @@ class About:
     directory: Callable[[], Directory]
     """A reload brings another one."""
     listeners: Callable[[], Sequence[Listener]]
-    warnings: Callable[[], tuple[Diagnosis, ...]]
+    warnings: Callable[[], Awaitable[tuple[Diagnosis, ...]]]
     """What the administrator must see to before it becomes trouble."""
     diagnose: Callable[[], Awaitable[tuple[Finding, ...]]]
 
@@ -76,7 +76,7 @@ class Desk:
             accounts=tuple([await self._standings.of(account) for account in await self._known()]),
             listeners=tuple(map(_status_of, about.listeners())),
             patterns=about.directory().patterns,
-            warnings=about.warnings(),
+            warnings=await about.warnings(),
             leftovers=leftovers,
         )
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import Said
+from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
 from bridge.doctor.findings import failed, ok, skipped
+from bridge.threads import NotDone, Threads
 
 WARN_DAYS = 30
 """Some authorities issue for 90 days, and renew 30 days before the end: what is not renewed then may need somebody."""
@@ -37,6 +39,7 @@ ALONE = (
     "{issuer} behind it in the same file"
 )
 DISORDER = "the certificates in the file are not a chain: {issuer} must come second, behind the one that it has signed"
+UNANSWERED = "its file does not answer: is the drive that it is on away?"
 UNREADABLE = "the file cannot be read as a certificate"
 CLOSED = "{directory}, where mail-bridge keeps the certificate of its ports, cannot be used: {reason}"
 
@@ -46,9 +49,20 @@ def certificate_findings(config: Config, authority_file: Path | None, today: dat
     return tuple(_findings(config, authority_file, today))
 
 
-def certificate_warnings(config: Config, authority_file: Path | None, today: date) -> tuple[Diagnosis, ...]:
-    """What an administrator must see to."""
-    found = certificate_findings(config, authority_file, today)
+async def certificate_warnings(
+    config: Config, authority_file: Path | None, today: date, looks: Threads
+) -> tuple[Diagnosis, ...]:
+    """What an administrator must see to.
+
+    `looks`: where the files are read, since on a network drive whose server is gone that takes minutes.
+    """
+    ports = [one.name for one in configured_listeners(config) if one.address.tls is not None]
+    if not ports:
+        return ()
+    try:
+        found = await looks.run(partial(certificate_findings, config, authority_file, today))
+    except NotDone:
+        return (Diagnosis.of("certificate.warning", ports=", ".join(ports), problem=said(UNANSWERED)),)
     return tuple(
         Diagnosis.of("certificate.warning", ports=one.subject, problem=Said(one.sentence, one.arguments))
         for one in found

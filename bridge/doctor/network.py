@@ -24,10 +24,9 @@ from bridge.doctor.certificates import Certificate, no_verification, public_auth
 from bridge.doctor.clock import skew
 from bridge.doctor.findings import failed, ok, problem_text, skipped
 from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
-from bridge.errors import ProviderUnavailable, UpstreamUnavailable
-from bridge.model import Endpoint, TlsMode
+from bridge.errors import ProviderUnavailable
+from bridge.model import TlsMode
 from bridge.oauth.http import trust
-from bridge.relay.tls import UpstreamContexts
 from bridge.threads import NotDone, Threads
 
 SECONDS = 10.0
@@ -199,7 +198,7 @@ def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, flo
     """In a thread."""
     try:
         reached = probe(target, _trust(target), seconds)
-    except (ProviderUnavailable, UpstreamUnavailable) as problem:  # of the CA file
+    except ProviderUnavailable as problem:  # of the CA file
         return failed("connection", subject, VERBATIM, problem=problem_text(problem)), None
     except Stopped as stopped:
         return _stopped(target, subject, stopped, seconds), None
@@ -209,11 +208,7 @@ def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, flo
 
 def _trust(target: Target) -> ssl.SSLContext | None:
     """As sign-ins and sessions have it."""
-    if target.tls is None:
-        return None
-    if target.protocol is None:
-        return trust(target.ca_file)
-    return UpstreamContexts().context(Endpoint(target.host, target.port, target.tls, target.ca_file))
+    return trust(target.ca_file) if target.tls is not None else None
 
 
 def _reached(target: Target, subject: str, reached: Reached) -> Finding:

@@ -6,7 +6,6 @@ is imported with the first request, in that request's thread: a bridge whose tok
 
 from __future__ import annotations
 
-import contextlib
 import json
 import ssl
 import threading
@@ -31,6 +30,8 @@ T = TypeVar("T")
 AT_ONCE = 8
 """Calls to one provider at the same time: a morning's worth of refreshes goes through quickly, and a provider that
 hangs holds no more threads than this. Each provider has its own, so that one cannot starve another."""
+WAIT_SECONDS = 1.0
+"""For another request's look at the CA file, while there is something to go by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Https:
         self._proxy = proxy
         self._limits = limits or Limits()
         self._threads = Threads(name, limit=self._limits.call, wait=self._limits.overall, at_once=AT_ONCE)
+        self._looking = threading.Lock()
+        """Held by the thread that looks at the CA file."""
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._stamp: Stamp = None
@@ -109,35 +112,44 @@ class Https:
 
     def close(self) -> None:
         """Release the connections; threads that still wait for an answer end by themselves."""
-        with self._lock:
-            transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
+        self._replace(None)
 
     def _request(self, method: str, url: str, **arguments: Any) -> Reply:
         answer = self._ready().request(method, url, **arguments)
         return Reply(answer.status_code, answer.text, answer.headers)
 
     def _ready(self) -> Transport:
+        kept = self._transport
+        # On a network drive whose server is gone a look takes minutes: whoever began it waits, and nobody else.
+        if not self._looking.acquire(timeout=-1 if kept is None else WAIT_SECONDS) and kept is not None:
+            return kept
+        try:
+            return self._looked_at()
+        finally:
+            self._looking.release()
+
+    def _looked_at(self) -> Transport:
+        """As the CA file is now. One that is half-written is looked at again with the next request."""
         from bridge.oauth.transport import Transport  # late: requests and urllib3 are a tenth of start and memory
 
+        kept, now = self._transport, stamp(self._ca_file)
+        if kept is not None and now in (self._stamp, None):
+            return kept
+        try:  # reading the system's certificates takes tens of milliseconds: late, and once
+            made = Transport(trust(self._ca_file), self._proxy, self._limits)
+        except ProviderUnavailable:
+            if kept is None:
+                raise
+            return kept
+        self._stamp = now
+        self._replace(made)
+        return made
+
+    def _replace(self, transport: Transport | None) -> None:
         with self._lock:
-            now = stamp(self._ca_file)
-            if self._transport is None:  # reading the system's certificates takes tens of milliseconds: late, and once
-                self._transport, self._stamp = Transport(trust(self._ca_file), self._proxy, self._limits), now
-            elif now not in (self._stamp, None):
-                self._renew(now)
-            return self._transport
-
-    def _renew(self, now: Stamp) -> None:
-        """The file has been replaced. One that is half-written is looked at again with the next request."""
-        from bridge.oauth.transport import Transport
-
-        assert self._transport is not None  # noqa: S101  it was made before
-        with contextlib.suppress(ProviderUnavailable):
-            renewed = Transport(trust(self._ca_file), self._proxy, self._limits)
-            self._transport.close()  # idle connections; requests that are under way have theirs
-            self._transport, self._stamp = renewed, now
+            before, self._transport = self._transport, transport
+        if before is not None:
+            before.close()  # idle connections; requests that are under way have theirs
 
 
 def trust(ca_file: str | None) -> ssl.SSLContext:

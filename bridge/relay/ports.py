@@ -18,6 +18,7 @@ from bridge.observe.logs import report
 from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Welcome
+from bridge.threads import Threads
 
 Bind = Callable[[str, int, str], list[socket.socket]]
 """Host, port and what for, to listening sockets. Raises: BridgeError."""
@@ -132,20 +133,30 @@ class Ports:
         self._ports = []
 
     async def follow_certificates(self, pause: Callable[[float], Awaitable[None]]) -> None:
-        """Take up certificates that were renewed on the disk, until cancelled."""
+        """Take up certificates that were renewed on the disk, until cancelled.
+
+        In a thread: on a network drive whose server is gone a look takes minutes.
+        """
+        looks = Threads("certificates", at_once=1)
         while True:
             await pause(LOOK_SECONDS)
-            self.look()
+            if await looks.run(self._take_up):
+                self._on_renewed()
 
     def look(self) -> None:
         """Take up certificates that were renewed on the disk; the one that we make gets its turn."""
+        if self._take_up():
+            self._on_renewed()
+
+    def _take_up(self) -> bool:
+        """Returns: True if some port has another certificate now."""
+        ports = self._ports
         try:
-            self._made([port.configured for port in self._ports])
+            self._made([port.configured for port in ports])
         except BridgeError as problem:
             report("certificate.unusable", problem)
-        renewed = [port.certificate.look() for port in self._ports if port.certificate is not None]
-        if any(renewed):
-            self._on_renewed()
+        renewed = [port.certificate.look() for port in ports if port.certificate is not None]
+        return any(renewed)
 
     def _made(self, ports: Sequence[ConfiguredListener]) -> str:
         """The file of the certificate that we make; empty where no port uses one."""

@@ -8,11 +8,11 @@ from bridge.model import Endpoint, Protocol
 from bridge.protocols.imap.promises import promises
 from bridge.protocols.registry import server_machine
 from bridge.protocols.smtp.extensions import offered_extensions
+from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, MachineFrontend
 from bridge.relay.session import Services, Session
 from bridge.relay.smtp_frontend import SmtpFrontend
-from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.relay.welcome import Context, Serve
 

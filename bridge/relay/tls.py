@@ -1,24 +1,16 @@
-"""SSL contexts for listeners and upstreams."""
+"""The TLS of our own ports: certificates that are renewed while we run, and what a failed handshake means."""
 
 from __future__ import annotations
 
-import math
 import ssl
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.advice.tls import tls_reason
-from bridge.errors import ConfigError, TlsFailed, UpstreamUnavailable
-from bridge.model import Endpoint
+from bridge.errors import ConfigError, TlsFailed
 from bridge.observe.logs import event, trouble
-from bridge.trust import Stamp, client_context, stamp, unusable
+from bridge.trust import Stamp, stamp
 
-SESSION_SECONDS = 60.0
-"""From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
-3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day."""
 LONGEST_KEY = 64 * 1024
 """Octets to look through; a key of 4096 bits has 3,300."""
 
@@ -37,78 +29,6 @@ _SEEN_FROM_HERE = {
 
 _UNSAID_END_IS_ONE: int = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 """None in LibreSSL and before OpenSSL 3: there a FIN without close_notify breaks nothing but the reading."""
-
-
-@dataclass(slots=True)
-class _Kept:
-    """A context, and its CA file as it was last seen."""
-
-    context: ssl.SSLContext
-    stamp: Stamp
-    is_unread: bool = False
-    """The file has changed, and could not be read since; see ListenerCertificate."""
-
-
-class UpstreamContexts:
-    """One context for each CA file, until that changes: sessions can only be resumed within their context."""
-
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._contexts: dict[str | None, _Kept] = {}
-        self._sessions: dict[tuple[str, int, str | None], tuple[ssl.SSLSession, float]] = {}
-
-    def context(self, endpoint: Endpoint) -> ssl.SSLContext:
-        """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file.
-
-        A CA file that has changed, this machine's too, is read anew; if it cannot be used, the authorities of before
-        are believed on.
-        """
-        file = endpoint.ca_file
-        kept, now = self._contexts.get(file), stamp(file)
-        if kept is None:
-            try:
-                kept = self._contexts[file] = _Kept(client_context(file), now)
-            except (OSError, ssl.SSLError) as problem:
-                found = unusable(file, problem)
-                raise UpstreamUnavailable(found.told(), diagnosis=found) from problem
-        elif (kept.stamp != now or kept.is_unread) and (file or now):  # the system's are nowhere: only for a moment
-            is_told, kept.stamp = kept.stamp == now, now
-            self._renew(file, kept, is_told=is_told)
-        return kept.context
-
-    def _renew(self, file: str | None, kept: _Kept, *, is_told: bool) -> None:
-        try:
-            kept.context = client_context(file)
-        except (OSError, ssl.SSLError) as problem:
-            kept.is_unread = not isinstance(problem, ssl.SSLError)
-            if not (is_told and kept.is_unread):  # readable at last, and no good: that is new
-                trouble("authorities.unusable", ca_file=file, reason=f"{problem}; the old ones stay in use")
-            return
-        kept.is_unread = False
-        self._sessions = {key: value for key, value in self._sessions.items() if key[2] != file}
-        event("authorities.renewed", ca_file=file)
-
-    def session(self, endpoint: Endpoint) -> ssl.SSLSession | None:
-        """The last session with this server: resuming it halves the CPU of a login."""
-        session, _ = self._sessions.get(_session_key(endpoint), (None, 0.0))
-        return session
-
-    def keep_session(self, endpoint: Endpoint, tls: ssl.SSLSocket | ssl.SSLObject | None) -> None:
-        """Call after the first bytes have arrived: TLS 1.3 tickets come behind the handshake."""
-        if tls is None or tls.session_reused:
-            return  # what we have is still good
-        kept = self._contexts.get(endpoint.ca_file)
-        if kept is None or tls.context is not kept.context:
-            return  # of authorities that are no longer believed
-        key = _session_key(endpoint)
-        _, taken = self._sessions.get(key, (None, -math.inf))
-        if self._now() - taken >= SESSION_SECONDS and (session := tls.session) is not None:
-            self._sessions[key] = session, self._now()
-
-
-def _session_key(endpoint: Endpoint) -> tuple[str, int, str | None]:
-    """With the CA file: a session is not accepted in another context, and must not stand in for another CA's trust."""
-    return endpoint.host, endpoint.port, endpoint.ca_file
 
 
 def listener_context(certificate: str, key: str) -> ssl.SSLContext:

@@ -37,10 +37,10 @@ from bridge.protocols.base import (
 )
 from bridge.protocols.registry import client_machine
 from bridge.protocols.sasl import without_token
+from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.resolver import Lookup, Resolver
-from bridge.relay.tls import UpstreamContexts
 from bridge.threads import NotDone
 
 CONNECT_SECONDS = 10.0
@@ -172,7 +172,7 @@ class Upstream:
     async def _start_tls(self, channel: Channel, endpoint: Endpoint) -> None:
         try:
             await channel.start_tls(
-                self._contexts.context(endpoint),
+                await self._contexts.context(endpoint),
                 server_hostname=endpoint.host,
                 session=self._contexts.session(endpoint),
             )

@@ -14,11 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from bridge.advice.base import Turn
+from bridge.advice.diagnosis import Diagnosis
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor.local_tls import certificate_findings, certificate_warnings
 from bridge.host.local_tls import MadeCertificate
+from bridge.threads import Threads
+from tests.silent import fall_silent, release
 
 TODAY = date(2026, 6, 15)
 BASE = """
@@ -51,28 +54,43 @@ def with_pair(directory: Path, first: int, last: int, *, says_issuer: bool = Fal
     return config(directory, f"{{imap: {port.format(1993, 'implicit')}, smtp: {port.format(1587, 'starttls')}}}")
 
 
+async def warnings(found: Config, seconds: float = 10.0) -> tuple[Diagnosis, ...]:
+    return await certificate_warnings(found, None, TODAY, Threads("certificates", at_once=1, limit=seconds))
+
+
 def findings(found: Config) -> tuple[Finding, ...]:
     return certificate_findings(found, None, TODAY)
 
 
-def test_a_good_one_is_described_once_for_all_its_ports(tmp_path: Path) -> None:
+async def test_a_good_one_is_described_once_for_all_its_ports(tmp_path: Path) -> None:
     (one,) = findings(with_pair(tmp_path, -10, 31))
     assert (one.outcome, one.turn) == (Outcome.OK, Turn.NOBODY)
     assert one.subject == "imap 127.0.0.1:1993, smtp 127.0.0.1:1587"
     assert one.detail.startswith("valid until 2026-07-16, for bridge.example.com; SHA-256 ")
     assert len(one.detail.split()[-1]) == 32 * 3 - 1
-    assert certificate_warnings(with_pair(tmp_path, -10, 31), None, TODAY) == ()
+    assert await warnings(with_pair(tmp_path, -10, 31)) == ()
 
 
 @pytest.mark.parametrize("days", [30, 1, 0])
-def test_thirty_days_ahead_somebody_should_see_to_it(tmp_path: Path, days: int) -> None:
+async def test_thirty_days_ahead_somebody_should_see_to_it(tmp_path: Path, days: int) -> None:
     found = with_pair(tmp_path, -10, days)
     (one,) = findings(found)
     assert (one.outcome, one.turn) == (Outcome.OK, Turn.APP_ADMIN)
-    (warning,) = certificate_warnings(found, None, TODAY)
+    (warning,) = await warnings(found)
     assert warning.told().startswith(
         f"The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: ends on {TODAY + timedelta(days)};"
     )
+
+
+async def test_a_file_that_does_not_answer_is_a_warning_and_holds_up_nobody(tmp_path: Path) -> None:
+    found = with_pair(tmp_path, -10, 31)
+    file = fall_silent(tmp_path / "server.pem")
+    for _ in range(2):  # the second finds the first one's thread still waiting
+        (warning,) = await warnings(found, seconds=0.05)
+        assert warning.told().startswith(
+            "The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: its file does not answer:"
+        )
+    release(file)
 
 
 @pytest.mark.parametrize(("first", "last", "words"), [(-90, -1, "ended on 2026-06-14"), (1, 90, "is the clock")])

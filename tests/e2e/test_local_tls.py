@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import poplib
+import shutil
 import signal
 import smtplib
 import ssl
@@ -17,6 +18,7 @@ from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, World
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
+from tests.silent import fall_silent, release
 
 pytestmark = pytest.mark.servers
 
@@ -114,3 +116,37 @@ def test_a_renewed_certificate_is_used_at_a_reload_and_its_end_is_told_of(
         assert ssl.get_server_certificate(at) == certificate.read_text()
         (warning,) = bridge.json("status")["warnings"]
         assert warning.startswith(f"The certificate of imap {address}: ends on {last_day:%Y-%m-%d};")
+
+
+def test_files_on_a_drive_that_is_away_hold_up_nobody(world: World, authority: Authority, tmp_path: Path) -> None:
+    """A certificate and a CA file that do not answer any more: logins go on with what was read before; it is said."""
+    bridge = world.bridge(tmp_path)
+    certificate, key = authority.write_pair(tmp_path)
+    address = bridge.config["listeners"]["imap"]
+    bridge.config["listeners"]["imap"] = {
+        "address": address,
+        "tls": "implicit",
+        "certificate": str(certificate),
+        "key": str(key),
+    }
+    company = Path(shutil.copy(authority.ca_file, tmp_path / "company.pem"))
+    bridge.config["providers"]["gmail"]["ca_file"] = str(company)
+    number = int(address.rpartition(":")[2])
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        password, context = bridge.password(ALICE), authority.client_context()
+
+        def log_in() -> None:
+            with imaplib.IMAP4_SSL("localhost", number, ssl_context=context, timeout=30) as imap:
+                imap.login(ALICE, password)
+
+        log_in()
+        silent = [fall_silent(certificate), fall_silent(company)]
+        while "authorities.unusable" not in bridge.log:
+            log_in()
+        log_in()
+        (warning,) = bridge.json("status")["warnings"]
+        assert warning.startswith(f"The certificate of imap {address}: its file does not answer")
+        for file in silent:
+            release(file)
+    assert bridge.log.count("authorities.unusable") == 1

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.errors import TokenRefused
 from bridge.model import AccessToken, Account, Endpoint, Mechanism, Protocol, TlsMode
-from bridge.relay.tls import UpstreamContexts
+from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from tests.e2e.bridge import Bridge, Section, configuration, running

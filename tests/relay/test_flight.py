@@ -13,8 +13,8 @@ import pytest
 
 from bridge.advice.base import Turn
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
+from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.flight import Leg, fly
-from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from bridge.ui.i18n import translation

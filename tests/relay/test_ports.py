@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import socket
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ from bridge.relay.stopping import Stopping
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome
 from tests.servers.daemons import free_ports
+from tests.silent import fall_silent, release
 
 
 class Last(socket.socket):
@@ -288,7 +290,45 @@ async def test_the_certificates_are_looked_at_after_each_pause(system: System, m
             raise asyncio.CancelledError
 
     ports = ports_of(system)
-    monkeypatch.setattr(ports, "look", lambda: done.append("look"))
+    monkeypatch.setattr(ports, "_take_up", lambda: done.append("look"))
     with pytest.raises(asyncio.CancelledError):
         await ports.follow_certificates(pause)
     assert done == [LOOK_SECONDS, "look", LOOK_SECONDS, "look", LOOK_SECONDS]
+
+
+async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system: System, tmp_path: Path) -> None:
+    """It is on a network drive whose server is gone; once that is back, what was renewed there is taken up."""
+    file, threads, looks = tmp_path / "server.pem", list[object](), 0
+    renewed = asyncio.Event()
+
+    def issue() -> None:
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+
+    async def pause(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.01)
+
+    def tell() -> None:
+        threads.append(threading.current_thread())
+        renewed.set()
+
+    issue()
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+    ports = Ports(system.bind, lambda listener, certificate: service, no_certificate, tell)
+    address = ListenAddress(address="localhost:1143", tls=TlsMode.IMPLICIT, certificate=str(file), key=str(file))
+    ports.change((), [ConfiguredListener(Protocol.IMAP, address)])
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(ports.follow_certificates(pause))
+        fall_silent(file)
+        await asyncio.sleep(0.1)
+        assert not renewed.is_set()
+        before = looks
+        await asyncio.sleep(0.1)
+        assert looks == before  # one look, which is not over
+        release(file)
+        issue()
+        await renewed.wait()
+        following.cancel()
+    assert set(threads) == {threading.current_thread()}
+    ports.close()

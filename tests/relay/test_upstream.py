@@ -15,8 +15,8 @@ import trustme
 
 from bridge.errors import TlsFailed, TokenRefused, UpstreamRefused, UpstreamUnavailable
 from bridge.model import Endpoint, Mechanism, Protocol, TlsMode
+from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.channel import Channel
-from bridge.relay.tls import UpstreamContexts
 from bridge.relay.upstream import Dialer
 from tests.relay.dialling import (
     ADDRESS,

@@ -1,0 +1,241 @@
+"""Whom we believe to be a mail server: CA files that change, cannot be used, or do not answer while the bridge runs."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import os
+import ssl
+from itertools import count
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bridge.errors import UpstreamUnavailable
+from bridge.model import Endpoint, TlsMode
+from bridge.relay.authorities import LOOK_SECONDS, REST_SECONDS, UpstreamContexts
+from tests.relay.scripted import context_of
+from tests.relay.sockets import shaken_in_memory
+from tests.silent import fall_silent, release
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def looking() -> UpstreamContexts:
+    """By whose clock the time of the next look has come with each question."""
+    return UpstreamContexts(now=count(0.0, LOOK_SECONDS).__next__)
+
+
+def forbidden(*_: object) -> ssl.SSLContext:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.fixture
+def company(tmp_path: Path) -> Endpoint:
+    return Endpoint("mail.example", 993, TlsMode.IMPLICIT, str(tmp_path / "company.pem"))
+
+
+def trust(company: Endpoint, authority: trustme.CA) -> None:
+    assert company.ca_file is not None
+    authority.cert_pem.write_to_path(company.ca_file)
+
+
+async def is_believed(contexts: UpstreamContexts, company: Endpoint, authority: trustme.CA) -> bool:
+    """What a server that has its certificate from this authority would hear."""
+    try:
+        shaken_in_memory(await contexts.context(company), context_of(authority, "localhost"), "localhost")
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+async def test_a_ca_file_that_has_changed_is_read_anew(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO
+) -> None:
+    """The company's authority has come to its end, and the administrator has put the new one in its place."""
+    contexts, successor = looking(), trustme.CA()
+    trust(company, authority)
+    assert await is_believed(contexts, company, authority)
+    assert await contexts.context(company) is await contexts.context(company)
+    trust(company, successor)
+    assert await is_believed(contexts, company, successor)
+    assert not await is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.renewed") == 1
+
+
+async def test_a_session_under_the_authorities_of_before_is_not_resumed(
+    company: Endpoint, authority: trustme.CA
+) -> None:
+    contexts = looking()
+    trust(company, authority)
+    before = shaken_in_memory(await contexts.context(company), context_of(authority, "localhost"), "localhost")
+    contexts.keep_session(company, before)
+    trust(company, trustme.CA())
+    await contexts.context(company)
+    assert contexts.session(company) is None
+    contexts.keep_session(company, before)  # of a login that was under way meanwhile
+    assert contexts.session(company) is None
+
+
+async def test_a_ca_file_that_is_half_written_changes_nothing_and_is_spoken_of_once(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO
+) -> None:
+    contexts = looking()
+    trust(company, authority)
+    await contexts.context(company)
+    Path(company.ca_file or "").write_text("-----BEGIN CERTIFICATE-----\n")
+    for _ in range(3):
+        assert await is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 1
+    with pytest.raises(UpstreamUnavailable, match=r"company\.pem"):
+        await UpstreamContexts().context(company)
+
+
+async def test_a_ca_file_that_cannot_be_read_yet_is_read_once_it_can(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts, successor = looking(), trustme.CA()
+    trust(company, authority)
+    await contexts.context(company)
+    trust(company, successor)
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.authorities.client_context", forbidden)
+        for _ in range(3):
+            assert await is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 1
+    assert await is_believed(contexts, company, successor)
+    assert await contexts.context(company) is await contexts.context(company)
+
+
+async def test_a_ca_file_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = looking()
+    trust(company, authority)
+    await contexts.context(company)
+    Path(company.ca_file or "").write_text("-----BEGIN CERTIFICATE-----\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.authorities.client_context", forbidden)
+        await contexts.context(company)
+    for _ in range(3):
+        assert await is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 2
+
+
+async def test_this_machines_authorities_are_read_anew_when_their_file_has_changed(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A company has put its own among them, and the bridge runs."""
+    contexts, bundle, company = looking(), tmp_path / "bundle.pem", trustme.CA()
+    endpoint = Endpoint("mail.example", 993, TlsMode.IMPLICIT)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+    authority.cert_pem.write_to_path(bundle)
+    assert await is_believed(contexts, endpoint, authority)
+    assert not await is_believed(contexts, endpoint, company)
+    company.cert_pem.write_to_path(bundle, append=True)
+    assert await is_believed(contexts, endpoint, company)
+    bundle.unlink()  # as it may be for a moment
+    assert await is_believed(contexts, endpoint, authority)
+
+
+async def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Mac's Python; and Windows, which shows only those that have been used before."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    context = await UpstreamContexts().context(Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT))
+    assert context.cert_store_stats()["x509_ca"] > 50
+
+
+async def test_an_authority_without_a_key_usage_is_believed_by_every_python(
+    company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of programs that inspect TLS are often such; Python 3.13 refuses them unless it is told not to."""
+    as_before = ssl.create_default_context
+
+    def as_python_3_13_does(cafile: str | None = None) -> ssl.SSLContext:
+        context = as_before(cafile=cafile)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", as_python_3_13_does)
+    trust(company, authority)
+    assert not (await UpstreamContexts().context(company)).verify_flags & ssl.VERIFY_X509_STRICT
+
+
+async def test_a_file_is_not_asked_for_again_within_the_same_second(company: Endpoint, authority: trustme.CA) -> None:
+    clock, successor = [100.0], trustme.CA()
+    contexts = UpstreamContexts(now=lambda: clock[0])
+    trust(company, authority)
+    assert await is_believed(contexts, company, authority)
+    trust(company, successor)
+    clock[0] += LOOK_SECONDS / 2
+    assert await is_believed(contexts, company, authority)
+    clock[0] += LOOK_SECONDS / 2
+    assert await is_believed(contexts, company, successor)
+
+
+# --- a file that does not answer, as on a network drive whose server is gone ----------------------------------------
+
+
+async def test_a_ca_file_that_does_not_answer_costs_one_short_wait_and_its_authorities_stay(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", 0.05)
+    clock, successor = [100.0], trustme.CA()
+    contexts = UpstreamContexts(now=lambda: clock[0])
+    trust(company, authority)
+    assert await is_believed(contexts, company, authority)
+    pipe = fall_silent(Path(company.ca_file or ""))
+    clock[0] += LOOK_SECONDS
+    believed = await asyncio.gather(*(is_believed(contexts, company, authority) for _ in range(3)))
+    assert believed == [True] * 3
+    assert log.getvalue().count("no answer within 0.05 s") == 1
+    clock[0] += LOOK_SECONDS  # no reason to ask again so soon: that would be a wait for each login
+    assert await is_believed(contexts, company, authority)
+    clock[0] += REST_SECONDS  # the first thread still waits for it
+    assert await is_believed(contexts, company, authority)
+    assert log.getvalue().count("no answer within 0.05 s") == 2
+    release(pipe)
+    trust(company, successor)
+    clock[0] += REST_SECONDS
+    assert await is_believed(contexts, company, successor)
+
+
+async def test_nobody_stands_still_for_a_ca_file_that_does_not_answer(
+    company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", 0.2)
+    contexts = looking()
+    trust(company, authority)
+    await contexts.context(company)
+    pipe, turns = fall_silent(Path(company.ca_file or "")), 0
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(is_believed(contexts, company, authority))
+        while not asked.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+    assert asked.result()
+    assert turns > 3
+    release(pipe)
+
+
+async def test_a_first_login_is_told_of_the_ca_file_that_does_not_answer(
+    company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts = looking()
+    pipe = fall_silent(Path(company.ca_file or ""))
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.authorities.FIRST_SECONDS", 0.05)
+        with pytest.raises(UpstreamUnavailable, match=rf"company\.pem.*{os.strerror(errno.ETIMEDOUT)}"):
+            await contexts.context(company)
+    release(pipe)
+    trust(company, authority)
+    assert await is_believed(contexts, company, authority)
