@@ -28,6 +28,8 @@ SESSION_SECONDS = 60.0
 """From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
 3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day."""
 
+OLD_ONES = "the old ones stay in use"
+
 
 class Authorities:
     """Those of one CA file, and the TLS sessions that they have vouched for: a session is good in its context alone.
@@ -126,9 +128,6 @@ class Authorities:
         _, taken = self._sessions.get((host, port), (None, -math.inf))
         if self._now() - taken >= SESSION_SECONDS and (session := tls.session) is not None:
             self._sessions[host, port] = session, self._now()
-
-
-OLD_ONES = "the old ones stay in use"
 
 
 def _no_answer() -> OSError:
