@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.advice.said import Said, said
-from bridge.config.importers.ini import IniSection
+from bridge.config.importers.ini import DEFAULT, IniSection
 from bridge.config.values import MailAddress
 
 SAMPLE_TEXT = "*** your"
@@ -85,6 +85,8 @@ class Account:
     address: str
     """As we write it: `alice@example.com`, or `*@example.com`."""
     options: Mapping[str, str] = field(repr=False)
+    secret_section: str
+    """In which section its client_secret stands; its own, if there is none."""
 
     def get(self, option: str) -> str:
         """The option, inherited or its own; empty if there is none."""
@@ -112,8 +114,9 @@ def read_accounts(sections: Sequence[IniSection], switches: Globals) -> Accounts
         except NotCarried as problem:
             refused.append((section, problem.reason))
             continue
-        options = _inherited(section, by_name) if switches.catch_all else section.options
-        carried.append(Account(section.name, section.line, address, options))
+        templates = _templates(section, by_name) if switches.catch_all else []
+        options, secret_section = _inherited(section, templates), _holder("client_secret", [section, *templates])
+        carried.append(Account(section.name, section.line, address, options, secret_section))
     return Accounts(tuple(carried), tuple(refused))
 
 
@@ -134,12 +137,21 @@ def _address(name: str, switches: Globals) -> str:
     )
 
 
-def _inherited(section: IniSection, by_name: Mapping[str, IniSection]) -> Mapping[str, str]:
-    """What is missing comes from [@domain], then from [@]."""
-    templates = [by_name.get("@"), by_name.get("@" + section.name.rpartition("@")[2])]
+def _templates(section: IniSection, by_name: Mapping[str, IniSection]) -> list[IniSection]:
+    """From which comes what is missing: [@domain], then [@]."""
+    found = (by_name.get("@" + section.name.rpartition("@")[2]), by_name.get("@"))
+    return [template for template in found if template is not None and template is not section]
+
+
+def _inherited(section: IniSection, templates: Sequence[IniSection]) -> Mapping[str, str]:
     options: dict[str, str] = {}
-    for template in templates:
-        if template is not None and template is not section:
-            # A template's own sign-in is nobody else's; what its secret was encrypted with is not known here anyway.
-            options |= {name: value for name, value in template.options.items() if name not in TOKENS}
+    for template in reversed(templates):
+        # A template's own sign-in is nobody else's; what its secret was encrypted with is not known here anyway.
+        options |= {name: value for name, value in template.options.items() if name not in TOKENS}
     return options | dict(section.options)
+
+
+def _holder(option: str, sections: Sequence[IniSection]) -> str:
+    """The name of the section in which an option stands; that of the first one, if it is in none."""
+    found = next((section for section in sections if option in section.options), sections[0])
+    return DEFAULT if option in found.inherited else found.name

@@ -35,7 +35,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A provider as one account needs it. Accounts whose drafts have the same `identity` share one provider."""
+    """A provider as one account needs it. Accounts whose drafts have the same `identity` may share one provider."""
 
     title: str
     """What to call it, where there is no other of its kind."""
@@ -50,15 +50,17 @@ class Draft:
     """Why there is a secret that is not known; None if there is no such secret."""
     service_account: Secret[str] | None
     """The JSON key, where it stood in the file itself."""
+    secret_section: str
+    """In which section of the other file the secret or the key stands."""
     domains: tuple[str, ...]
     """Names by which its mail servers may be found."""
     remarks: tuple[Remark, ...] = ()
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """All that makes a provider another one, except for the client secret."""
+        """All that makes a provider another one, except for the client secret and where the browser comes back to."""
         key = self.service_account.reveal() if self.service_account is not None else ""
-        return self.family, tuple(self.settings.items()), self.redirect_uri, key
+        return self.family, tuple(self.settings.items()), key
 
 
 @dataclass(slots=True)
@@ -383,6 +385,7 @@ def _drafted(
         client_secret=secret,
         hidden_secret=hidden,
         service_account=service_account,
+        secret_section=options.account.secret_section,
         domains=tuple(filter(None, (*map(host_of, urls), options.account.address.rpartition("@")[2]))),
         remarks=tuple(dict.fromkeys(options.remarks)),
     )

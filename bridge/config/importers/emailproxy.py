@@ -57,7 +57,7 @@ def import_emailproxy(
     if not providers:
         raise ConfigError(_nothing(source, left_out))
     console = console_port(
-        ((provider.redirect_uri, provider.kind, len(provider.accounts)) for provider in providers),
+        ((uri, provider.kind, accounts) for provider in providers for uri, accounts in provider.redirect_uris.items()),
         {port.port for port in ports},
     )
     remarks = tuple(notes(sections, switches))
@@ -133,7 +133,7 @@ def _once_each(groups: Sequence[Group], left_out: list[tuple[str, int, Said]]) -
 
 
 def _with_redirect(provider: Provider, console: int) -> Provider:
-    found = redirect(provider.redirect_uri, provider.kind, console)
+    found = redirect(provider.redirect_uris, provider.kind, console)
     uri = found.uri or f"http://localhost:{console}/"
     provider = replace(provider, remarks=tuple(remark.with_redirect(uri) for remark in provider.remarks))
     remarks = () if found.remark is None else (found.remark,)

@@ -11,6 +11,9 @@ from bridge.advice.said import Said, said
 from bridge.config.nodes import at
 from bridge.errors import ConfigError
 
+DEFAULT = "DEFAULT"
+"""The section whose options are everybody's."""
+
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _HEADER = re.compile(r"\[(?P<name>.+)\]")
 
@@ -23,6 +26,8 @@ class IniSection:
     line: int
     options: Mapping[str, str] = field(repr=False)
     """They hold secrets."""
+    inherited: frozenset[str] = frozenset()
+    """Names of those that stand in [DEFAULT]."""
 
     def get(self, option: str) -> str:
         """The option without outer spaces; empty if it is not there."""
@@ -53,10 +58,13 @@ def read_ini(text: str, name: str) -> tuple[IniSection, ...]:
     if problem is not None:
         line, sentence = problem
         raise ConfigError([at(f"{name}:{line}", sentence)])
-    lines = _lines_of_headers(text)
-    return tuple(
-        IniSection(section, lines.get(section, 1), dict(parser.items(section))) for section in parser.sections()
-    )
+    lines, shared = _lines_of_headers(text), parser.defaults()
+    sections = []
+    for section in parser.sections():
+        options = dict(parser.items(section))
+        inherited = frozenset(option for option, value in options.items() if shared.get(option) == value)
+        sections.append(IniSection(section, lines.get(section, 1), options, inherited))
+    return tuple(sections)
 
 
 def _problem(parser: configparser.ConfigParser, text: str) -> tuple[int, Said] | None:

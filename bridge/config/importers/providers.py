@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,6 +18,7 @@ from bridge.config.endpoints import effective_endpoint
 from bridge.config.importers import servers
 from bridge.config.importers.accounts import Account, NotCarried
 from bridge.config.importers.drafts import Draft, Remark
+from bridge.config.importers.redirects import without_port
 from bridge.config.importers.servers import Server
 from bridge.config.importers.yaml_text import Reference, Scalar, Value
 from bridge.config.nodes import at
@@ -48,6 +50,8 @@ class Kept:
     """`secrets/office365.txt`, relative to the YAML's directory; or the name of an environment variable."""
     value: Secret[str] | None
     """None if only the admin has it."""
+    section: str
+    """Of the other program's file, in which it stands if it is known."""
     is_path: bool = False
     """True for a variable that must hold the path of a file with it."""
 
@@ -59,6 +63,8 @@ class Group:
     draft: Draft
     accounts: list[Account] = field(default_factory=list)
     domains: dict[str, None] = field(default_factory=dict)
+    redirect_uris: Counter[str] = field(default_factory=Counter)
+    """With the number of accounts that had each: they differ in the port of localhost at most."""
     remarks: dict[Remark, None] = field(default_factory=dict)
     name: str = ""
 
@@ -66,12 +72,14 @@ class Group:
         """One more account that needs the same."""
         self.accounts.append(account)
         self.domains |= dict.fromkeys(draft.domains)
+        self.redirect_uris[draft.redirect_uri] += 1
         self.remarks |= dict.fromkeys(draft.remarks)
 
     def take(self, other: Group) -> None:
         """All accounts of the other group, in the order of the file."""
         self.accounts = sorted([*self.accounts, *other.accounts], key=lambda account: account.line)
         self.domains |= other.domains
+        self.redirect_uris += other.redirect_uris
         self.remarks |= other.remarks
 
     @property
@@ -88,8 +96,8 @@ class Provider:
     kind: str
     settings: Mapping[str, Value]
     accounts: tuple[Account, ...]
-    redirect_uri: str
-    """As it was there."""
+    redirect_uris: Mapping[str, int]
+    """As they were there, with the number of accounts that had each."""
     remarks: tuple[Remark, ...]
     kept: Kept | None
     hidden_secret: Said | None = None
@@ -114,7 +122,8 @@ def grouped(drafts: Sequence[tuple[Account, Draft]]) -> list[Group]:
     for account, draft in drafts:
         secret = draft.client_secret.reveal() if draft.client_secret is not None else None
         key = None if draft.hidden_secret is not None else secret or ""
-        group = groups.setdefault(draft.identity, {}).setdefault(key, Group(draft))
+        identity = (*draft.identity, without_port(draft.redirect_uri))
+        group = groups.setdefault(identity, {}).setdefault(key, Group(draft))
         group.add(account, draft)
     for alike in groups.values():
         if None in alike and len(clear := [key for key in alike if key]) == 1:
@@ -173,7 +182,7 @@ def provider_of(group: Group, ports: Sequence[Server], home: SecretHome, *, is_o
         settings["kind"],
         settings,
         tuple(group.accounts),
-        draft.redirect_uri,
+        group.redirect_uris,
         tuple(remarks),
         kept,
         draft.hidden_secret,
@@ -205,17 +214,17 @@ def _servers(group: Group, ports: Sequence[Server], *, is_only: tuple[bool, bool
 
 
 def _kept(group: Group, home: SecretHome) -> Kept | None:
-    draft, title = group.draft, group.name
+    draft, title, section = group.draft, group.name, group.draft.secret_section
     variable = re.sub(r"[^A-Z0-9]", "_", title.upper())
     variable = variable if variable[0].isalpha() else f"_{variable}"
     if draft.service_account is not None:
         if home is SecretHome.FILES:
-            return Kept(f"{SECRETS}/{title}.json", draft.service_account)
-        return Kept(f"{variable}_KEY_FILE", draft.service_account, is_path=True)
+            return Kept(f"{SECRETS}/{title}.json", draft.service_account, section)
+        return Kept(f"{variable}_KEY_FILE", draft.service_account, section, is_path=True)
     if draft.client_secret is None and draft.hidden_secret is None:
         return None
     place = f"{SECRETS}/{title}.txt" if home is SecretHome.FILES else f"{variable}_CLIENT_SECRET"
-    return Kept(place, draft.client_secret)
+    return Kept(place, draft.client_secret, section)
 
 
 def _reference(kept: Kept, home: SecretHome, *, is_file: bool) -> Scalar:

@@ -50,11 +50,20 @@ def console_port(redirects: Iterable[tuple[str, str, int]], taken: Collection[in
     return next(port for port in range(DEFAULT_PORT, 65536) if port not in taken)
 
 
-def redirect(uri: str, kind: str, port: int) -> Redirect:
-    """What to write for a provider that had this redirect URI.
+def without_port(uri: str) -> str:
+    """What two redirect URIs have in common that the console can serve alike: it has one port for all of localhost's.
 
-    Args: uri, as registered, empty if there was none; kind, of the provider; port, of the console.
+    Where the other program was to listen by itself, its users were advised to take another port for each account.
     """
+    return uri if _localhost_port(uri) is None else "http://localhost" + urlsplit(uri).path
+
+
+def redirect(uris: Collection[str], kind: str, port: int) -> Redirect:
+    """What to write for a provider that had these redirect URIs, which are the same but for their ports.
+
+    Args: uris, as registered, an empty one if there was none; kind, of the provider; port, of the console.
+    """
+    uri = next((uri for uri in uris if _localhost_port(uri) == port), next(iter(uris)))
     if not uri:
         return Redirect(None)
     theirs = _localhost_port(uri)

@@ -8,7 +8,7 @@ from bridge.advice.said import Said, said
 from bridge.config.importers import accounts as accounts_of
 from bridge.config.importers import servers as servers_of
 from bridge.config.importers.accounts import Globals
-from bridge.config.importers.ini import IniSection
+from bridge.config.importers.ini import DEFAULT, IniSection
 from bridge.config.importers.providers import Kept, Provider, SecretHome
 from bridge.config.importers.servers import Server
 from bridge.config.nodes import at
@@ -28,6 +28,9 @@ _SWITCHES = {
     ),
 }
 
+_ALL_KNOWN = servers_of.KNOWN | accounts_of.KNOWN | frozenset(_SWITCHES)
+"""What stands in [DEFAULT] is meant for sections of any kind."""
+
 
 def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
     """On options that are not needed here, not possible, or that the program did not know."""
@@ -35,6 +38,7 @@ def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
         if option in switches.written:
             yield sentence
     strange: dict[str, str] = {}
+    in_default: frozenset[str] = frozenset()
     for section in sections:
         if servers_of.is_server(section):
             known: frozenset[str] = servers_of.KNOWN
@@ -50,7 +54,9 @@ def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
                     line=section.line,
                 )
             continue  # the sample configuration has sections that are headings only
-        strange |= {option: section.name for option in section.options if option not in known}
+        strange |= {option: section.name for option in section.options if option not in known | section.inherited}
+        in_default |= section.inherited
+    strange |= dict.fromkeys(sorted(in_default - _ALL_KNOWN), DEFAULT)
     for option, where in strange.items():
         yield said(
             "{option} (in [{section}], and perhaps elsewhere) was no option that the program knew; it is left out.",
@@ -82,7 +88,7 @@ def secret_to_do(provider: Provider, home: SecretHome, source: str) -> Iterator[
     if provider.hidden_secret is not None and kept.value is None:
         yield _unknown_secret(provider.name, provider.hidden_secret, kept.place, is_file=is_file)
     elif not is_file:
-        yield _known_secret(kept, provider.accounts[0].section, source)
+        yield _known_secret(kept, source)
 
 
 def _unknown_secret(provider: str, reason: Said, place: str, *, is_file: bool) -> Said:
@@ -103,13 +109,13 @@ def _unknown_secret(provider: str, reason: Said, place: str, *, is_file: bool) -
     )
 
 
-def _known_secret(kept: Kept, section: str, source: str) -> Said:
+def _known_secret(kept: Kept, source: str) -> Said:
     """For an environment variable."""
     if kept.is_path:
         return said(
             "Put the client_secret that [{section}] has in {source} into a file of its own, and set {variable} to its "
             "path where mail-bridge starts.",
-            section=section,
+            section=kept.section,
             source=source,
             variable=kept.place,
         )
@@ -117,6 +123,6 @@ def _known_secret(kept: Kept, section: str, source: str) -> Said:
         "Set {variable} to the client_secret that [{section}] has in {source} where mail-bridge starts, or write "
         "`${{file:path}}` or `${{keyring:name}}` instead.",
         variable=kept.place,
-        section=section,
+        section=kept.section,
         source=source,
     )

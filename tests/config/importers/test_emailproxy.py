@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,22 @@ def test_a_secret_that_is_only_encrypted_must_be_given_again(home: SecretHome) -
     assert "gAAAAAB" not in carried.yaml
 
 
+@pytest.mark.parametrize(
+    ("text", "section"),
+    [
+        (
+            office365("a@contoso.com", client_secret="", client_secret_encrypted="gAAAAAB") + office365(),
+            "bob@contoso.com",
+        ),
+        (CATCH_ALL + account("a@contoso.com", access_token=CANARY) + office365("@contoso.com"), "@contoso.com"),
+        ("[DEFAULT]\nclient_secret = shared\n" + office365(client_secret=""), "DEFAULT"),
+    ],
+)
+def test_who_must_set_a_secret_is_sent_to_the_section_that_has_it(text: str, section: str) -> None:
+    (sentence,) = carry(text, home=SecretHome.ENVIRONMENT).imported.to_do
+    assert f"the client_secret that [{section}] has in" in sentence
+
+
 def test_the_text_of_the_sample_configuration_is_left_out() -> None:
     carried = carry(gmail() + office365(client_id="*** your client id here ***"))
     assert addresses(carried) == ["alice@gmail.com"]
@@ -334,8 +351,12 @@ def test_of_names_that_differ_in_case_the_one_that_works_is_carried() -> None:
 
 
 def test_options_of_default_are_everybodys() -> None:
-    carried = carry("[DEFAULT]\nclient_id = shared\n" + office365(client_id=""))
+    carried = carry(
+        "[DEFAULT]\nclient_id = shared\nlocal_address = 127.0.0.1\n" + GMAIL_SERVERS + office365(client_id="")
+    )
     assert carried.provider.client_id == "shared"
+    assert "no option that the program knew" not in carried.said
+    assert "colour (in [DEFAULT]" in carry("[DEFAULT]\ncolour = red\n" + GMAIL_SERVERS + gmail()).said
 
 
 # --- ports ----------------------------------------------------------------------------------------------------------
@@ -435,6 +456,25 @@ def test_of_several_redirect_ports_the_one_that_must_be_exact_wins() -> None:
     carried = carry(text + yahoo())
     assert carried.config.console.port == 8080
     assert carried.config.providers["office365"].redirect_uri == "http://localhost:8080/"
+    assert not carried.imported.to_do
+
+
+@pytest.mark.parametrize("one", [office365, gmail, yahoo])
+def test_accounts_that_differ_in_the_port_of_localhost_alone_share_a_provider(one: Callable[..., str]) -> None:
+    """The other program's own sample advises a port for each account."""
+    text = "".join(one(f"{n}@example.com", redirect_uri=f"http://localhost:{8080 + n}/") for n in range(5))
+    carried = carry(text)
+    assert carried.provider.redirect_uri == "http://localhost:8080/"
+    assert len(carried.imported.kept) == 1
+    assert not carried.imported.to_do
+    assert "redirect_uri was" not in carried.said
+
+
+def test_a_provider_of_several_redirect_ports_has_nothing_to_register_where_the_console_is_at_one_of_them() -> None:
+    text = yahoo("a@yahoo.com", redirect_uri="http://localhost:8080/") + gmail(redirect_uri="http://localhost:8081/")
+    text += "".join(yahoo(f"{n}@yahoo.com", redirect_uri="http://localhost:8081/") for n in range(2))
+    carried = carry(text)
+    assert {provider.redirect_uri for provider in carried.config.providers.values()} == {"http://localhost:8081/"}
     assert not carried.imported.to_do
 
 
