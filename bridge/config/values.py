@@ -219,12 +219,16 @@ def is_host(text: str) -> bool:
     return True
 
 
+_SPECIALS = frozenset('()<>[]:;@\\,"')
+
+
 def _mail_address(value: str) -> str:
     address = unicodedata.normalize("NFC", value).strip().lower()
     _check_seen(address)
     local, at, domain = address.rpartition("@")
-    # A backslash is for quoted names only (RFC 5321 section 4.1.2): OFFICE\alice@office logs in, it gets no mail.
-    is_good = at and local and _DOMAIN.fullmatch(domain) and _is_plain(address) and not {"@", "\\"} & set(local)
+    # These are for quoted names only (RFC 5322 section 3.2.3): OFFICE\alice@office logs in, it gets no mail, and
+    # mailto:alice@example.com is a link that was copied.
+    is_good = at and local and _DOMAIN.fullmatch(domain) and _is_plain(address) and not _SPECIALS & set(local)
     if not is_good or len(address) > LONGEST_ADDRESS or ("*" in local and local != "*"):
         raise BadValue(said('must be an address such as alice@example.com, or "*@example.com" for a whole domain'))
     return address

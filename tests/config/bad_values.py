@@ -57,6 +57,8 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "address: alice@example.com", "address: a@b@c", "7:5: accounts[0].address: " + ADDRESS),
     (GOOD, "address: alice@example.com", "address: 'al*@b.c'", "7:5: accounts[0].address: " + ADDRESS),
     (GOOD, "address: alice@example.com", "address: 'OFFICE\\alice@b.c'", "7:5: accounts[0].address: " + ADDRESS),
+    (GOOD, "address: alice@example.com", "address: mailto:alice@b.c", "7:5: accounts[0].address: " + ADDRESS),
+    (GOOD, "address: alice@example.com", "address: '<alice@b.c'", "7:5: accounts[0].address: " + ADDRESS),
     (GOOD, "provider: gmail", "provider: gmial", "8:5: accounts[0].provider: no provider named 'gmial' (did you mean 'gmail'?)"),
     (GOOD, "provider: gmail", "provider: office365", "8:5: accounts[0].provider: no provider named 'office365'"),
     (GOOD, "provider: gmail", "provider: gmail\n    sign_in_as: '*@b.c'", "9:5: accounts[0].sign_in_as: must be the address of one person, such as alice@example.com, not a whole domain"),

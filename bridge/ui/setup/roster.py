@@ -27,12 +27,19 @@ _COLUMNS = {
     "e-mail": "address",
     "mail": "address",
     "courriel": "address",
+    "email_address": "address",
+    "email_address_[required]": "address",
+    "adresse_e-mail": "address",
+    "adresse_email": "address",
+    "adresse_de_messagerie": "address",
+    "primarysmtpaddress": "address",
     "provider": "provider",
     "fournisseur": "provider",
     "sign_in_as": "sign_in_as",
     "connexion": "sign_in_as",
 }
-"""Names of columns, in any case; without a header the order is that of the documentation."""
+"""Names of columns, in any case, Google's and Exchange's exports among them; without a header the order is that of the
+documentation."""
 
 _ORDER = ("address", "provider", "sign_in_as")
 
@@ -59,7 +66,7 @@ def read_roster(content: bytes, providers: Collection[str]) -> Roster:
     accounts: list[AccountAnswer] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
-    for line, found in _rows(text):
+    for line, found in _rows(text, providers):
         account = found if isinstance(found, str) else _account(found, providers)
         if isinstance(account, AccountAnswer):
             first = seen.setdefault(same_name(account.address), line)
@@ -90,7 +97,7 @@ def _decoded(content: bytes) -> str | None:
     return None
 
 
-def _rows(text: str) -> Iterator[tuple[int, Mapping[str, str] | str]]:
+def _rows(text: str, providers: Collection[str]) -> Iterator[tuple[int, Mapping[str, str] | str]]:
     """Line and cells by column, or line and what is wrong with it."""
     separator, text, skipped = _separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -101,6 +108,9 @@ def _rows(text: str) -> Iterator[tuple[int, Mapping[str, str] | str]]:
             cells = [cell.strip() for cell in cells]
             if any(cells):
                 header = _header(cells) if columns is None else None
+                if columns is None and header is None and _is_header_of_others(cells, providers):
+                    yield line, say("this line names the columns, and none of them is called address")
+                    return
                 columns = columns or header or _ORDER
                 if header is None:
                     yield line, _named(cells, columns)
@@ -124,6 +134,12 @@ def _header(cells: list[str]) -> tuple[str, ...] | None:
     return names if "address" in names and not any("@" in cell for cell in cells) else None
 
 
+def _is_header_of_others(cells: list[str], providers: Collection[str]) -> bool:
+    """True for names of columns among which ours is not: each line below would be told as a mistake of its own."""
+    has_provider = len(cells) > 1 and cells[1] in providers
+    return sum(map(bool, cells)) > 1 and not has_provider and not any("@" in cell for cell in cells)
+
+
 def _unused(text: str) -> tuple[str, ...]:
     separator, text, _ = _separator(text)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -136,9 +152,13 @@ def _unused(text: str) -> tuple[str, ...]:
 
 
 def _named(cells: list[str], columns: tuple[str, ...]) -> Mapping[str, str] | str:
+    named = {column: cell for column, cell in zip(columns, cells, strict=False) if column}
+    if "@" in named.get("provider", ""):  # as a mail program has its recipients
+        sentence = say("{address} stands where the provider belongs: write each mailbox on a line of its own")
+        return sentence.format(address=named["provider"])
     if any(cells[len(columns) :]):
         return say("there are more cells than columns: address, provider, sign_in_as")
-    return {column: cell for column, cell in zip(columns, cells, strict=False) if column}
+    return named
 
 
 def _account(cells: Mapping[str, str], providers: Collection[str]) -> AccountAnswer | str:
