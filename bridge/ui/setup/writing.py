@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 
 
 def is_taken(path: Path) -> bool:
-    """True if there is something. Raises: BridgeError where we may not even look: nothing can be written there either,
-    and who is told so at the end has answered all questions for nothing."""
+    """True if there is a file. Raises: BridgeError for a directory, and where we may not even look: nothing can be
+    written there either, and who is told so at the end has answered all questions for nothing."""
     try:
-        path.stat()
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise _is_a_directory(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -43,7 +46,7 @@ def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path]
             if path != output:
                 ensure_private(path.parent, directory=True)
             if path.is_dir():  # a rename would find this out too late
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+                raise _is_a_directory(path)
             staged[path] = stage_private(path, text)
         for path, temporary in staged.items():
             is_new = not path.exists()
@@ -58,6 +61,10 @@ def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path]
         for left in (*staged.values(), *made):
             left.unlink(missing_ok=True)
     raise problem
+
+
+def _is_a_directory(path: Path) -> IsADirectoryError:
+    return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def _unwritable(path: Path, error: OSError) -> BridgeError:

@@ -144,6 +144,11 @@ def test_a_directory_is_made_and_one_that_cannot_be_is_told(
     assert f"{output / 'config.yaml'} cannot be written" in capsys.readouterr().err
 
 
+def test_a_directory_is_no_file_to_overwrite(old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command_line(["import", str(old), "--output", str(tmp_path)]) == 1
+    assert f"{tmp_path} cannot be written: Is a directory" in capsys.readouterr().err
+
+
 def test_a_place_that_cannot_even_be_looked_at_is_told(
     old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

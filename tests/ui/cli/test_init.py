@@ -102,6 +102,16 @@ def test_a_place_that_cannot_even_be_looked_at_is_told_before_the_first_question
     assert f"{output} cannot be written" in said
 
 
+@pytest.mark.parametrize("options", [(), ("--browser", "--no-open")])
+def test_a_directory_in_the_place_of_the_file_is_told_before_the_first_question(
+    desk: Desk, options: tuple[str, ...]
+) -> None:
+    desk.config.mkdir(parents=True)
+    said = desk.init(code=1, options=(*options, "--output", str(desk.config)))
+    assert f"{desk.config} cannot be written: Is a directory" in said
+    assert "Replace it" not in said
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows has access lists of directories instead")
 def test_what_it_writes_is_for_its_owner_alone(desk: Desk) -> None:
     desk.init(*GOOGLE, *ALICE, *WRITE)
@@ -259,8 +269,9 @@ def test_the_end_of_input_at_any_question_leaves_nothing(desk: Desk, count: int)
 
 
 def test_a_place_that_cannot_be_written_leaves_no_secret_behind(desk: Desk) -> None:
-    desk.config.mkdir(parents=True)  # a directory where the file should be
-    assert "cannot be written" in desk.init("y", *GOOGLE, *ALICE, *WRITE, code=1)
+    output = desk.home / ("n" * 250)  # no room for what is written beside it first
+    said = desk.init(*GOOGLE, *ALICE, *WRITE, code=1, options=("--output", str(output)))
+    assert "cannot be written" in said
     assert desk.files() == []
 
 
