@@ -337,6 +337,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The app is registered as a public client, which takes no client_secret: the administrator of "
                 "mail-bridge must remove it, or register the redirect URI as type Web."
             ),
+            "microsoft.not_public": (
+                "Only a public client lets people sign in with a code: the administrator of mail-bridge must set Allow "
+                "public client flows to Yes in the app registration (Authentication)."
+            ),
             "microsoft.single_page": (
                 "The redirect URI is registered as a single-page application: the administrator of mail-bridge must "
                 "register it as type Web."

@@ -316,7 +316,28 @@ async def test_trap_45_an_app_that_is_not_public_is_the_admins_turn_and_the_swit
         authorization_server.approve_device(request.user_code, ALICE)
         with refusal(ProviderRefused, authorization_server) as caught:
             await trial.provider.poll(request)
+        assert caught.value.diagnosis is not None
+        assert caught.value.diagnosis.key == "microsoft.not_public"
         assert "Allow public client flows" in str(caught.value)
+        assert "invalid_client: " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["microsoft"])
+async def test_nobody_is_told_to_configure_a_secret_that_a_code_cannot_have(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """Once the switch is off again, refreshes end with what elsewhere means that a secret is missing."""
+    async with adapter(authorization_server, kind) as trial:
+        tokens = await trial.sign_in()
+        authorization_server.client_certificates[PUBLIC_CLIENT] = "any"
+        for asked in (
+            trial.provider.refresh(tokens.grant, subject=ALICE),
+            trial.provider.adopt(Secret(authorization_server.issue_refresh_token(ALICE))),
+        ):
+            with refusal(ProviderRefused, authorization_server) as caught:
+                await asked
+            assert caught.value.diagnosis is not None
+            assert caught.value.diagnosis.key == "microsoft.not_public"
 
 
 async def test_an_ended_grant_is_ended_and_one_from_elsewhere_can_be_adopted(

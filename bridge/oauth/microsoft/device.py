@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
@@ -71,6 +73,10 @@ class Device(Person):
                 return DevicePending(slow_down=True)
         raise _problem(Failure.of(answer), Secret(kept["device_code"]), Secret(kept["user_code"]))
 
+    def _refused(self, failure: Failure, hide: Iterable[Secret[str]]) -> BridgeError:
+        """Likewise once the switch is off again."""
+        return _not_public(failure, hide) if NOT_PUBLIC in failure.codes else super()._refused(failure, hide)
+
 
 def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
     """The error to raise for RFC 8628's errors (section 3.5) and Microsoft's name for one of them."""
@@ -79,10 +85,10 @@ def _problem(failure: Failure, *hide: Secret[str]) -> BridgeError:
             return not_signed_in("oauth.declined", "denied")
         case "expired_token":
             return expired()
-    if NOT_PUBLIC in failure.codes:
-        theirs = without_secrets(f"{failure.error}: {failure.description}", hide)
-        return ProviderRefused(
-            "The administrator must set “Allow public client flows” to Yes in the app registration (Authentication): "
-            f"without it nobody can sign in with a code. ({theirs})"
-        )
-    return sign_in_problem(failure, hide=hide)
+    return _not_public(failure, hide) if NOT_PUBLIC in failure.codes else sign_in_problem(failure, hide=hide)
+
+
+def _not_public(failure: Failure, hide: Iterable[Secret[str]]) -> ProviderRefused:
+    theirs = without_secrets(f"{failure.error}: {failure.description}", hide)
+    found = Diagnosis.of("microsoft.not_public", theirs)
+    return ProviderRefused(found.told(), diagnosis=found)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.clock import Clock
 from bridge.config.microsoft import MSAL_SCOPES, SHARED_TENANTS, MicrosoftProvider
+from bridge.errors import BridgeError
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers
 from bridge.oauth.adapter import Adapter
@@ -65,7 +66,7 @@ class Person(Adapter):
         if answer is None:  # the cache holds no refresh token for this account: msal has asked nobody
             raise unreadable()
         if "error" in answer:
-            raise refresh_problem(Failure.of(answer), hide=hide)
+            raise self._refused(Failure.of(answer), hide)
         return self._token_set(answer, cache, asked_at)
 
     def _adopt(self, refresh_token: Secret[str]) -> TokenSet:
@@ -74,10 +75,14 @@ class Person(Adapter):
         application = self._library.application(cache)
         answer = application.acquire_token_by_refresh_token(refresh_token.reveal(), self._scopes)
         if "error" in answer:
-            raise refresh_problem(Failure.of(answer), hide=(refresh_token, *self._library.own_secrets()))
+            raise self._refused(Failure.of(answer), (refresh_token, *self._library.own_secrets()))
         if not refresh_tokens(cache):
             raise ended("microsoft.no_grant")
         return self._token_set(answer, cache, asked_at)
+
+    def _refused(self, failure: Failure, hide: Iterable[Secret[str]]) -> BridgeError:
+        """The error to raise for a "no" to a refresh token."""
+        return refresh_problem(failure, hide=hide)
 
     def _check_scopes(self, answer: Mapping[str, Any]) -> None:
         needed = [scope for scope in self._scopes if scope != "email" and not scope.endswith("/.default")]
