@@ -74,6 +74,16 @@ class Section:
     """Where the secret goes: `${keyring:…}` or `${file:…}`."""
     is_good: bool = False
 
+    def mean(self, choice: str) -> None:
+        """The choice whose form was sent. In another window, or by the browser's Back, another one of the same name in
+        the file may have been made since the form was shown; whoever sends it has read this one."""
+        found = Choice.__members__.get(choice)
+        if found is None or found is self.choice or found.value[0] != self.choice.value[0]:
+            return
+        self.choice, self.is_good = found, False
+        if found.secret is SecretNeed.NONE:
+            self.secret, self.reference = None, ""
+
     def take(self, texts: Mapping[str, str], directory: Path) -> dict[str, str]:
         """The fields of the form. Returns: what is wrong, by field; "" for what belongs to none of them."""
         self.texts = {name: texts.get(name, "").strip()[:LONGEST] for name in fields_of(self.choice)}

@@ -151,6 +151,7 @@ class SetupPages:
         if section is None:  # removed, or forgotten, since the page was opened
             return see_other("/setup")
         draft = self._installer.draft
+        section.mean(fields.get("choice", ""))
         refused = section.offer_secret(fields.get("client_secret", "").strip())
         if section.choice.secret is SecretNeed.MAYBE and "no_secret" in fields:
             section.secret, section.reference, refused = None, "", ""
@@ -186,6 +187,7 @@ class SetupPages:
             preparation=at_console(preparation(choice), draft.console_port),
             guide=guide(choice),
             action=f"/setup/provider/{request.match_info['name']}",
+            choice=choice.name,
             fields=[_field(section, name, found) for name in fields_of(choice)],
             asks_secret=choice.secret is not SecretNeed.NONE,
             is_secret_optional=choice.secret is SecretNeed.MAYBE,

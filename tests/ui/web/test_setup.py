@@ -235,6 +235,30 @@ async def test_a_provider_is_changed_and_removed(site: Site) -> None:
     assert (status, path) == (200, "/setup/summary")
 
 
+@pytest.mark.parametrize(
+    ("seen", "chosen_since", "flow"),
+    [("MICROSOFT", "MICROSOFT_DEVICE", None), ("MICROSOFT_DEVICE", "MICROSOFT", "device")],
+)
+async def test_the_form_that_is_sent_counts_whatever_was_chosen_since(
+    site: Site, seen: str, chosen_since: str, flow: str | None
+) -> None:
+    """Another way to sign in at the same provider, in another window or before the browser's Back."""
+    await site.enter()
+    await site.send("/setup/provider", choice=seen)
+    form = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', site.seen[-1])
+    await site.send("/setup/provider", choice=chosen_since)
+    await site.send("/setup/provider/office365", client_id=GUID, tenant="contoso.com")
+    secret = {"client_secret": CANARY, "home": "file"} if flow is None else {}
+    answers = {**dict(form), "client_id": GUID, "tenant": "contoso.com", **secret}
+    async with site.browser.post("/setup/provider/office365", data=answers, headers={"Origin": "null"}) as answer:
+        assert answer.url.path == "/setup/accounts"
+    settings = site.machine.draft.sections["office365"].settings
+    assert settings.get("flow") == flow
+    assert bool(site.machine.draft.files) is (flow is None)
+    assert (await site.upload(accounts="alice@contoso.com"))[:2] == (200, "/setup/summary")
+    site.machine.draft.loaded()
+
+
 async def test_a_file_of_mailboxes_in_windows_letters(site: Site) -> None:
     await site.answer_all()
     status, _, page = await site.upload("Adresse;Connexion\nventes@example.com;élodie@\n".encode("cp1252"))
