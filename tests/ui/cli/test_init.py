@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import signal
 import stat
 import subprocess
 import sys
@@ -311,22 +310,35 @@ def test_it_speaks_french_and_takes_oui(desk: Desk) -> None:
 # --- at a terminal ------------------------------------------------------------------------------------------------
 
 
+TAKES_THE_TERMINAL = """\
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""What makes standard input the terminal that a program is controlled by: where passwords are asked for, and Ctrl-C is
+typed. Not pty.fork(), as a fork of a process with threads may stand still."""
+
+
 @contextlib.contextmanager
 def typing(desk: Desk) -> Iterator[Terminal]:
     import pty  # POSIX only
 
-    pid, master = pty.fork()
-    if pid == 0:
-        os.chdir(desk.home)
-        os.execve(sys.executable, desk.command("init"), desk.environ)
-    terminal = Terminal(pid, master)
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TAKES_THE_TERMINAL, *desk.command("init")],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=desk.home,
+        env=desk.environ,
+        start_new_session=True,
+    )
+    os.close(slave)
     try:
-        yield terminal
+        yield Terminal(process, master)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        if terminal.code is None:
-            os.waitpid(pid, 0)
+        process.kill()
+        process.wait()
         os.close(master)
 
 
@@ -334,10 +346,9 @@ def typing(desk: Desk) -> Iterator[Terminal]:
 class Terminal:
     """Somebody at a terminal: waits for a question before typing."""
 
-    pid: int
+    process: subprocess.Popen[bytes]
     master: int
     shown: str = ""
-    code: int | None = None
 
     def type(self, question: str, text: str) -> None:
         self._until(question)
@@ -355,9 +366,7 @@ class Terminal:
         """Until the program has ended. Returns: its exit code."""
         while self._read():
             pass
-        _, status = os.waitpid(self.pid, 0)
-        self.code = os.waitstatus_to_exitcode(status)
-        return self.code
+        return self.process.wait()
 
     def _until(self, words: str) -> None:
         begin = len(self.shown)
