@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import Said, said
+from bridge.advice.said import Said
 from bridge.advice.system import system_reason
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
@@ -62,7 +62,7 @@ async def certificate_warnings(
     try:
         found = await looks.run(partial(certificate_findings, config, authority_file, today))
     except NotDone:
-        return (Diagnosis.of("certificate.warning", ports=", ".join(ports), problem=said(UNANSWERED)),)
+        return (Diagnosis.of("certificate.warning", ports=", ".join(ports), problem=Said(UNANSWERED)),)
     return tuple(
         Diagnosis.of("certificate.warning", ports=one.subject, problem=Said(one.sentence, one.arguments))
         for one in found
