@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
@@ -18,9 +19,9 @@ from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.servers.packages import axe_core, needs, program
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import TOKEN, Browser
+from tests.ui.web.conftest import TOKEN, Browser, serving
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 try:
     from playwright.async_api import Browser as Chromium
@@ -55,13 +56,30 @@ FOCUSED = """() => { const one = document.activeElement;
         getComputedStyle(one).outlineStyle]; }"""
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Chromium]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_chromium() -> AsyncIterator[Chromium]:
+    """For all tests of a module: to start it takes longer than most of them."""
     needs("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def chromium(one_chromium: Chromium) -> AsyncIterator[Chromium]:
+    """As if just started: a context has cookies, cache and pages of its own, and none outlives its test."""
+    assert one_chromium.contexts == []
+    yield one_chromium
+    for context in one_chromium.contexts:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(control: FakeControl, clock: HandClock) -> AsyncIterator[Browser]:
+    """The console, on the loop of Chromium's pipes."""
+    async with serving(control, clock) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -34,7 +34,9 @@ from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.ui.web.conftest import TOKEN, Browser
 from tests.ui.web.test_accessibility import ALICE, LOOKS, PAGES, assert_accessible, visit
+from tests.ui.web.test_accessibility import browser as browser  # the fixture
 from tests.ui.web.test_accessibility import chromium as chromium  # the fixture
+from tests.ui.web.test_accessibility import one_chromium as one_chromium  # the fixture
 from tests.ui.web.test_accessibility import troubled as troubled  # the fixture
 
 try:
@@ -208,6 +210,7 @@ async def test_every_route_is_looked_at(control: FakeControl) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="module")
 async def test_each_name_shows_the_template_that_it_stands_for(
     chromium: Chromium, browser: Browser, troubled: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +232,7 @@ async def test_each_name_shows_the_template_that_it_stands_for(
 
 
 @pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("template", KINDS)
 async def test_each_kind_of_a_page_is_accessible(
     chromium: Chromium, browser: Browser, troubled: FakeControl, template: str
