@@ -24,7 +24,9 @@ from urllib.parse import urlencode
 
 import yaml
 
+from bridge.control import rendezvous
 from tests.conftest import COVERAGE
+from tests.e2e import asking
 from tests.e2e.clients import Login
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports
@@ -49,7 +51,7 @@ class Bridge:
     """Words before the command of `run`: the surroundings that it needs."""
     process: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
     _passwords: dict[str, str] = field(default_factory=dict)
-    """Asked once: each command costs half a second of the tests' time."""
+    """Asked once."""
     _said_before: str = ""
     """By the processes that are over."""
     _errors: IO[bytes] | None = None
@@ -193,7 +195,14 @@ class Bridge:
         return value
 
     def password(self, address: str) -> str:
+        self.write_config()
+        if (shown := asking.asked(self._meeting_places(), lambda it: asking.local_password(it, address))) is not None:
+            return shown
         return self.run("accounts", "password", address).strip()
+
+    def _meeting_places(self) -> list[Path]:
+        """Where a bridge that runs in these surroundings leaves word for others."""
+        return [found.parent for found in (self.directory / "data").glob(f"mail-bridge/run/*/{rendezvous.NAME}")]
 
     def login(self, address: str, password: str | None = None) -> Login:
         ports = {name: int(str(where).rsplit(":", 1)[1]) for name, where in self.config["listeners"].items()}
@@ -202,8 +211,18 @@ class Bridge:
             self._passwords[address] = password
         return Login(ports["imap"], ports["pop3"], ports["smtp"], address, password)
 
-    def sign_in(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:
-        """`authorize`, with a person who signs in. Returns: what the command printed."""
+    def sign_in(self, server: AuthorizationServer, address: str) -> None:
+        """With the person whose address it is; by the command where no bridge of this user runs."""
+        self.write_config()
+
+        def consent(url: str) -> None:
+            self.redirect(server.consent(url, address))
+
+        if asking.asked(self._meeting_places(), lambda it: asking.sign_in(it, address, consent)) is None:
+            self.authorize(server, address)
+
+    def authorize(self, server: AuthorizationServer, address: str, person: str | None = None, code: int = 0) -> str:
+        """The command, with a person who signs in. Returns: what it printed."""
 
         def act(line: str, command: subprocess.Popen[str]) -> None:
             if (match := re.match(r"\s+(https://\S+)", line)) is not None:

@@ -83,14 +83,14 @@ def test_schema_is_a_json_schema(bridge: Bridge) -> None:
 
 
 def test_a_password_is_shown_rotated_and_set_beside_a_running_bridge(bridge: Bridge) -> None:
-    first = bridge.password(BOB)
-    assert bridge.password(BOB) == first
+    first = bridge.run("accounts", "password", BOB).strip()
+    assert bridge.run("accounts", "password", BOB).strip() == first
     second = bridge.run("accounts", "password", BOB, "--rotate").strip()
     assert second != first
     assert replies(bridge.login(BOB, first))["imap"] == "OK"  # both work for a week
     assert replies(bridge.login(BOB, second))["imap"] == "OK"
     bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin="chosen by an admin\n")
-    assert bridge.password(BOB) == "chosen by an admin"
+    assert bridge.run("accounts", "password", BOB).strip() == "chosen by an admin"
     assert "at least" in bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin="short\n", code=2)
     assert replies(bridge.login(BOB, "chosen by an admin"))["imap"] == "OK"
 
@@ -102,7 +102,7 @@ def test_an_address_that_is_not_configured_is_an_error(bridge: Bridge) -> None:
 
 def test_authorize_works_without_a_running_bridge(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
-    assert "is signed in" in bridge.sign_in(world.provider, ALICE)
+    assert "is signed in" in bridge.authorize(world.provider, ALICE)
     assert bridge.json("accounts", "list")[0]["state"] == "ready"
     with running(bridge):
         assert replies(bridge.login(ALICE))["imap"] == "OK"
@@ -150,18 +150,18 @@ def _close(command: subprocess.Popen[str]) -> None:
 def test_every_mail_server_is_tried_after_the_consent(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     with running(bridge):
-        said = bridge.sign_in(world.provider, ALICE)
+        said = bridge.authorize(world.provider, ALICE)
         assert all(f"{protocol:<5} works" in said for protocol in ("IMAP", "POP3", "SMTP"))
     bridge.config["accounts"][0]["sign_in_as"] = BOB
     with running(bridge):
-        said = bridge.sign_in(world.provider, ALICE, person=BOB)
+        said = bridge.authorize(world.provider, ALICE, person=BOB)
         assert f"IMAP  does not work: {BOB} has signed in, but may not open the mailbox {ALICE}" in said
         (alice, *_) = bridge.json("accounts", "list")
         assert [check["turn"] for check in alice["checks"]] == ["tenant-admin"] * 3
 
 
 def test_authorize_names_the_wrong_person_and_stores_nothing(fresh: Bridge, world: World) -> None:
-    said = fresh.sign_in(world.provider, ALICE, person=BOB, code=1)
+    said = fresh.authorize(world.provider, ALICE, person=BOB, code=1)
     assert BOB in said
     assert ALICE in said
     assert fresh.json("accounts", "list")[0]["state"] == "sign-in"

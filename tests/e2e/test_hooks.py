@@ -75,7 +75,7 @@ def test_a_script_and_a_url_are_told_who_must_sign_in_and_nothing_else(world: Wo
             bridge.config["notify"] = {"command": ["./tell.sh", str(tmp_path / "later")]}
             bridge.write_config()
             bridge.wait_for_log("notify changed")
-            bridge.sign_in(world.provider, ALICE, person=CAROL, code=1)
+            bridge.authorize(world.provider, ALICE, person=CAROL, code=1)
             bridge.wait_for_log("event_name=authorization-ended")
             assert environment(tmp_path / "later")["MAIL_BRIDGE_EVENT"] == "authorization-ended"
         assert len(received) == 1

@@ -43,7 +43,7 @@ def test_a_person_is_told_in_french_what_has_happened(
 ) -> None:
     with running(bridge):
         assert "Personne ne s’est encore connecté." in bridge.run("accounts", "list")
-        said = bridge.sign_in(authorization_server, ALICE)
+        said = bridge.authorize(authorization_server, ALICE)
         assert f"{ALICE} est connecté sous le nom de {ALICE}." in said
         assert "IMAP  ne fonctionne pas\u00a0: Le serveur de messagerie est indisponible pour le moment." in said
         authorization_server.revoke_person(ALICE)
@@ -209,7 +209,7 @@ def test_check_speaks_french_and_its_json_stays_english(bridge: Bridge) -> None:
 
 def test_the_log_stays_english(bridge: Bridge, authorization_server: AuthorizationServer) -> None:
     with running(bridge):
-        bridge.sign_in(authorization_server, ALICE)
+        bridge.authorize(authorization_server, ALICE)
         authorization_server.revoke_person(ALICE)
         bridge.run("accounts", "check", ALICE, code=1)
     assert "Sign in again, please." in bridge.log

@@ -42,9 +42,9 @@ def life(bridge: Bridge, world: World) -> list[str]:
     """All that can happen to tokens and passwords. Returns: the secrets that only this bridge knows."""
     passwords = []
     for address in (ALICE, BOB):
-        bridge.sign_in(world.provider, address)
-        bridge.sign_in(world.provider, address, person=BOB if address == ALICE else ALICE, code=1)
-        passwords.append(bridge.password(address))
+        bridge.authorize(world.provider, address)
+        bridge.authorize(world.provider, address, person=BOB if address == ALICE else ALICE, code=1)
+        passwords.append(bridge.run("accounts", "password", address).strip())
         passwords.append(bridge.run("accounts", "password", address, "--rotate").strip())
         replies(bridge.login(address))
         replies(bridge.login(address, "wrong-CANARY-password"))
@@ -140,7 +140,7 @@ def test_nothing_that_is_written_to_any_file_holds_a_secret_in_clear(world: Worl
 def test_peer_16_files_are_for_the_owner_alone_and_hold_no_secret_in_clear(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     with running(bridge):
-        bridge.sign_in(world.provider, ALICE)
+        bridge.authorize(world.provider, ALICE)
         password = bridge.password(ALICE)
         for path in tmp_path.rglob("*"):
             if path.is_file() and path.name != "config.yaml":
@@ -168,7 +168,7 @@ def test_programs_that_are_started_get_no_secret_by_argument_or_environment(worl
     bridge.config["providers"]["office365"]["client_secret"] = "${OFFICE_SECRET}"
     bridge.config["notify"] = {"command": [str(tmp_path / "hook")]}
     with arguments_below(tmp_path) as seen, running(bridge):
-        bridge.sign_in(world.provider, BOB)
+        bridge.authorize(world.provider, BOB)
         sign_in_by_a_real_browser(bridge, world, BOB)
         replies(bridge.login(CAROL))
         bridge.wait_for_log("hook.")
@@ -239,7 +239,7 @@ def test_a_crash_leaves_no_core_of_the_running_program(world: World, tmp_path: P
     bridge = world.bridge(tmp_path)
     bridge.launcher = ["sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh"]
     bridge.start()
-    bridge.sign_in(world.provider, ALICE)
+    bridge.authorize(world.provider, ALICE)
     limits = Path(f"/proc/{bridge.pid}/limits").read_text()
     assert re.search(r"Max core file size +0 +0 ", limits), limits
     assert bridge.stop(signal.SIGABRT) == -signal.SIGABRT
