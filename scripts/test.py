@@ -20,6 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from debian import install
 from environment import DEVELOPMENT, ROOT, prepare
 
+SURROUNDINGS = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""Of every step: else each of pytest's processes, and each program that a test starts, would compile all of it anew."""
+COLLECTION = "collection"
 OTHER_PLATFORMS = tuple(name for name in ("linux", "win32", "darwin") if name != sys.platform)
 
 
@@ -48,6 +51,8 @@ def main() -> int:
         ("catalogues", [interpreter, str(ROOT / "scripts" / "translate.py"), *([] if fix else ["--check"])]),
         ("locks", [interpreter, str(ROOT / "scripts" / "lock.py"), "--check"]),
         ("tree", [interpreter, str(ROOT / "scripts" / "tree.py"), "--write" if fix else "--check"]),
+        # All workers look for the tests at the same moment: what has been compiled by then is there for each.
+        *([] if rest else [(COLLECTION, module("pytest", "--collect-only", "-qqq", "-rN"))]),
     ]
     failed = carry_out(steps, at_once=1 if fix else os.cpu_count() or 1)
     tests = module("pytest", *rest)
@@ -61,20 +66,21 @@ def main() -> int:
         print(f"\nFAILED before the tests: {', '.join(failed)}\n", flush=True)
     # Last, so that its closing line is the last line.
     print("--- tests", flush=True)
-    return subprocess.run(tests, cwd=ROOT).returncode or int(bool(failed))
+    return subprocess.run(tests, cwd=ROOT, env=SURROUNDINGS).returncode or int(bool(failed))
 
 
 def carry_out(steps: Sequence[tuple[str, list[str]]], at_once: int) -> list[str]:
     """Run them, and print what they say in their order. Returns: those that failed."""
 
     def run(step: tuple[str, list[str]]) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(step[1], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.run(step[1], cwd=ROOT, env=SURROUNDINGS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     failed = []
     with ThreadPoolExecutor(at_once) as threads:
         for (name, _), done in zip(steps, threads.map(run, steps), strict=True):
             print(f"--- {name}", flush=True)
-            sys.stdout.buffer.write(done.stdout)
+            if done.returncode or name != COLLECTION:  # which lists every file
+                sys.stdout.buffer.write(done.stdout)
             if done.returncode:
                 failed.append(name)
     return failed
