@@ -80,7 +80,10 @@ class Site:
 
     async def send(self, path: str, source: str = "", **fields: str) -> tuple[int, str, str]:
         """Press a button of the page `source`. Returns: status, where it ends, and the page."""
-        found = re.search(r'name="form" value="([0-9a-f]+)"', await self.browser.text(source or path))
+        return await self._press(await self.browser.text(source or path), path, **fields)
+
+    async def _press(self, page: str, path: str, **fields: str) -> tuple[int, str, str]:
+        found = re.search(r'name="form" value="([0-9a-f]+)"', page)
         data = {"form": found[1] if found else "", **fields}
         async with self.browser.post(path, data=data, headers={"Origin": "null"}) as answer:
             return answer.status, answer.url.path, await self._read(answer)
@@ -107,7 +110,7 @@ class Site:
         page = await self.browser.text("/setup/summary")
         found = re.search(r'name="seen" value="([0-9a-f]+)"', page)
         assert found is not None, page
-        return await self.send("/setup/write", "/setup/summary", seen=found[1])
+        return await self._press(page, "/setup/write", seen=found[1])
 
     async def _read(self, answer: object) -> str:
         text: str = await answer.text()  # type: ignore[attr-defined]  # aiohttp's
