@@ -173,7 +173,7 @@ class Google(Adapter):
                 return work()
             except InsecureTransportError:
                 raise ProviderRefused(
-                    "Google's URLs must begin with https://: the administrator must correct them."
+                    said("Google's URLs must begin with https://: the administrator must correct them.")
                 ) from None
 
         return guarded(securely, OAuth2Error)

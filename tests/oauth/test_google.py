@@ -19,6 +19,7 @@ from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
 from bridge.secret import Secret
+from bridge.ui.i18n import translation
 from tests.oauth.raw import certificates, http, serving
 
 GRANT = Secret("CANARY-grant")
@@ -188,6 +189,8 @@ async def test_googles_library_takes_no_url_in_clear_not_even_of_this_machine(tm
     with refusal(ProviderRefused) as caught:
         await redeemed(tmp_path, told(), **{place: "http://localhost:9/"})
     assert "https://" in str(caught.value)
+    assert caught.value.diagnosis is not None
+    assert "doivent commencer par https://" in caught.value.diagnosis.told(translation("fr"))
 
 
 def test_nobody_has_to_be_named_where_nobody_signs_in() -> None:

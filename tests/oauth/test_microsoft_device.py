@@ -1,19 +1,22 @@
-"""Answers to a request for a user code that no honest server gives."""
+"""`kind: microsoft` with a user code, and answers that our own authorization server does not give."""
 
 from __future__ import annotations
 
 import json
 import socket
 import ssl
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.microsoft import MicrosoftProvider
-from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.oauth import registry
 from bridge.oauth.base import DeviceProvider, DeviceRequest
+from bridge.ui.i18n import translation
 from tests.oauth.raw import certificates, http, serving
 
 Tls = tuple[str, ssl.SSLContext]
@@ -31,9 +34,10 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return certificates(tmp_path_factory.mktemp("ca"))
 
 
-async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> DeviceRequest:
-    """The discovery document, then this answer."""
-    replies = [http(json.dumps(answer).encode(), status)]
+@asynccontextmanager
+async def asking(tls: Tls, *answers: bytes) -> AsyncIterator[DeviceProvider]:
+    """The adapter, before a server that gives the discovery document and then these."""
+    replies = [*reversed(answers)]
 
     def speak(channel: socket.socket) -> None:
         channel.sendall(replies.pop())
@@ -48,11 +52,17 @@ async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> Dev
         }
         section = {"kind": "microsoft", "client_id": "id", "flow": "device", "discovery": False, "ca_file": tls[0]}
         config = MicrosoftProvider.model_validate(section | urls)
-        provider = cast(DeviceProvider, registry.create("trial", config, SystemClock()))
+        provider = registry.create("trial", config, SystemClock())
+        assert isinstance(provider, DeviceProvider)
         try:
-            return await provider.begin_device()
+            yield provider
         finally:
             await provider.close()
+
+
+async def begin(tls: Tls, answer: dict[str, Any], status: str = "200 OK") -> DeviceRequest:
+    async with asking(tls, http(json.dumps(answer).encode(), status)) as provider:
+        return await provider.begin_device()
 
 
 async def test_a_good_answer_is_taken_as_it_is(tls: Tls) -> None:
@@ -110,3 +120,23 @@ async def test_an_error_before_anybody_was_asked_is_nobodys_failed_sign_in(
     with pytest.raises(expected) as caught:
         await begin(tls, {"error": error, "error_description": "AADSTS1: no"}, "400 Bad")
     assert caught.type is expected
+    assert caught.value.diagnosis is not None, "whose turn it is"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [("AADSTS70000", AuthorizationFailed), ("AADSTS7000218", ProviderRefused)]
+)
+async def test_what_is_repeated_of_our_question_is_not_told(tls: Tls, number: str, expected: type[BridgeError]) -> None:
+    """Neither is long, and what is long is left out of a text whatever it is. The second number is of an app that is
+    not public: it has a sentence of its own, which speaks French."""
+    refused = {"error": "invalid_grant", "error_description": f"{number}: CANARY-device of ABCD1234 is bad"}
+    answers = http(json.dumps(GOOD).encode()), http(json.dumps(refused).encode(), "400 Bad Request")
+    async with asking(tls, *answers) as provider:
+        request = await provider.begin_device()
+        with pytest.raises(expected, match=f"{number}: … of … is bad") as caught:
+            await provider.poll(request)
+    if caught.type is ProviderRefused:
+        assert caught.value.diagnosis is not None
+        french = caught.value.diagnosis.told(translation("fr"))
+        assert "« Autoriser les flux clients publics »" in french.replace("\N{NO-BREAK SPACE}", " ")
+        assert "The administrator" not in french
