@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -112,16 +113,17 @@ async def test_what_the_person_is_told_is_short_lived_and_names_where(
         assert query == ({} if kind == "microsoft" else {"user_code": [request.user_code]})
 
 
+@pytest.mark.parametrize(("said", "lives"), [(86400, 900), (300, 300)])
 async def test_a_code_lives_no_longer_than_a_quarter_of_an_hour_whatever_the_server_says(
-    authorization_server: AuthorizationServer, kind: str
+    authorization_server: AuthorizationServer, kind: str, said: float, lives: float
 ) -> None:
     """Whoever talks a person into typing a code signs in as that person (RFC 8628 section 5.4)."""
-    authorization_server.device_lifetime = 86400
+    authorization_server.device_lifetime = said
     clock = ManualClock()
     async with adapter(authorization_server, kind, clock) as trial:
         request = await trial.provider.begin_device()
-        assert request.lifetime == 900
-        clock.advance(900)
+        assert request.lifetime == lives
+        clock.advance(lives)
         authorization_server.approve_device(request.user_code, ALICE)
         with refusal(AuthorizationFailed, authorization_server) as caught:
             await trial.provider.poll(request)
@@ -243,6 +245,19 @@ async def test_no_refresh_token_is_no_sign_in(authorization_server: Authorizatio
         with refusal(AuthorizationFailed, authorization_server) as caught:
             await trial.provider.poll(request)
         assert caught.value.code == "no_grant"
+
+
+async def test_a_slow_answer_makes_no_tokens_life_longer(authorization_server: AuthorizationServer, kind: str) -> None:
+    clock = ManualClock()
+    async with adapter(authorization_server, kind, clock) as trial, asyncio.TaskGroup() as group:
+        request = await trial.provider.begin_device()
+        authorization_server.approve_device(request.user_code, ALICE)
+        asked_at = clock.now()
+        with authorization_server.failing("token", Fault.SLOW):
+            asking = group.create_task(trial.provider.poll(request))
+            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
+            clock.advance(50)
+        assert tokens_of(await asking).access.obtained_at == asked_at
 
 
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.SLOW])

@@ -26,7 +26,7 @@ from tests.contract.test_providers import limits_for
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, Fault
 from tests.servers.ca import self_signed
-from tests.servers.service_accounts import add_service_account, service_account_config
+from tests.servers.service_accounts import MAIL_SCOPE, add_service_account, service_account_config
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 NOTHING = Secret("")
@@ -160,6 +160,33 @@ async def test_there_is_nothing_to_adopt_and_nothing_to_revoke(
         assert authorization_server.requests == []
 
 
+async def test_a_slow_answer_makes_no_tokens_life_longer(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial, asyncio.TaskGroup() as group:
+        asked_at = trial.clock.now()
+        with authorization_server.failing("token", Fault.SLOW):
+            asking = group.create_task(trial.token())
+            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
+            trial.clock.advance(50)
+        assert (await asking).access.obtained_at == asked_at
+
+
+async def test_a_token_says_what_it_is_good_for(authorization_server: AuthorizationServer, kind: str) -> None:
+    async with adapter(authorization_server, kind) as trial:
+        scopes = (await trial.token()).scopes
+        asked = authorization_server.requests[-1].get("scope")
+        assert scopes == set((asked or MAIL_SCOPE).split())  # a service account's are in what it signs
+
+
+async def test_what_a_provider_repeats_of_our_question_is_told_to_nobody(
+    authorization_server: AuthorizationServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authorization_server, "is_repeating", True)
+    async with adapter(authorization_server, kind) as trial:
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.token()
+        assert "invalid_grant" in str(caught.value)
+
+
 @pytest.mark.parametrize("fault", list(Fault))
 async def test_trap_11_trouble_on_the_way_is_over_when_it_is_over(
     authorization_server: AuthorizationServer, kind: str, fault: Fault
@@ -266,6 +293,19 @@ async def test_who_waits_for_somebody_that_gives_up_asks_itself(
 
 
 # --- certificates ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["microsoft secret", "microsoft certificate"])
+async def test_what_keeps_an_app_of_microsofts_out_is_told_with_its_permissions(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """The provider's text says that a person must do something, and there is none."""
+    async with adapter(authorization_server, kind) as trial:
+        authorization_server.refusals[trial.kind.grant_type] = ("invalid_grant", 50173)
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await trial.token()
+        for permission in ("IMAP.AccessAsApp", "POP.AccessAsApp", "SMTP.SendAsApp"):
+            assert permission in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["microsoft certificate"])

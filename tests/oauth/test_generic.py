@@ -50,6 +50,7 @@ async def asking(
             authorization_url=raw.url,
             device_url=raw.url,
             token_url=raw.url,
+            revocation_url=raw.url,
             scopes=("mail",),
             flow=flow,
             client_authentication=authentication,
@@ -228,3 +229,11 @@ async def test_a_server_that_repeats_what_it_was_sent_does_not_make_us_tell_it(
         assert b"client_id" not in raw.requests[0]
     else:
         assert b"client_secret=CANARY" in raw.requests[0]
+
+
+async def test_a_server_is_told_what_kind_of_token_it_is_to_revoke(tmp_path: Path) -> None:
+    """RFC 7009 section 2.1; and that JSON is understood here, as the few ask who speak something else by default."""
+    async with asking(tmp_path, http(b"{}"), Flow.BROWSER) as (provider, raw):
+        assert await provider.revoke(Secret("CANARY-refresh"))
+    assert b"\r\nAccept: application/json\r\n" in raw.requests[0]
+    assert b"token=CANARY-refresh&token_type_hint=refresh_token" in raw.requests[0]

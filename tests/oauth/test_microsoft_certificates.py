@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -16,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bridge.errors import ProviderRefused
-from bridge.oauth.microsoft.certificates import ClientCertificate
+from bridge.oauth.microsoft.certificates import LONGEST_FILE, ClientCertificate
 from bridge.ui.i18n import translation
 from tests.servers.ca import self_signed
 
@@ -78,6 +84,24 @@ def test_a_key_is_loaded_once_until_a_file_changes(pair: Pair, other: Pair, tmp_
     assert certificate.credential()["public_certificate"] == other[0]
 
 
+def test_a_certificate_that_is_renewed_for_the_same_key_is_used(pair: Pair, tmp_path: Path) -> None:
+    certificate = written(tmp_path, *pair)
+    certificate.credential()
+    loaded = load_pem_private_key(pair[1].encode(), None)
+    assert isinstance(loaded, RSAPrivateKey)
+    renewed, _ = self_signed(key=loaded)
+    (tmp_path / "app.pem").write_text(renewed)
+    assert certificate.credential()["public_certificate"] == renewed
+
+
+def test_a_key_is_missed_although_its_certificate_is_the_same(pair: Pair, other: Pair, tmp_path: Path) -> None:
+    certificate = written(tmp_path, *pair)
+    certificate.credential()
+    (tmp_path / "app.key").write_text(other[1])
+    with pytest.raises(ProviderRefused, match="belongs to no certificate"):
+        certificate.credential()
+
+
 def encrypted(key: str) -> str:
     loaded = load_pem_private_key(key.encode(), None)
     return loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"CANARY")).decode()
@@ -94,20 +118,51 @@ def elliptic(_: str) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
+P256, NO_CURVE = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
+"""A curve's number, and one that has no curve: nobody knows such a key."""
+
+
+def edwards(_: str) -> str:
+    key = ed25519.Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def unknown(_: str) -> str:
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    body = base64.encodebytes(key.replace(P256, NO_CURVE)).decode()
+    return f"-----BEGIN PRIVATE KEY-----\n{body}-----END PRIVATE KEY-----\n"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (encrypted, "has a password"),
         (encrypted_pkcs1, "has a password"),
         (elliptic, "RSA keys of 2048 bits"),
+        (edwards, "RSA keys of 2048 bits"),
+        (unknown, "damaged"),
         (lambda _: self_signed(1024)[1], "RSA keys of 2048 bits"),
         (lambda key: key[:200] + "!" + key[240:], "damaged"),
         (lambda key: key[:200], "holds no private key"),
         (lambda _: self_signed()[1], "belongs to no certificate"),
         (lambda _: "", "holds no private key"),
+        (lambda key: " " * LONGEST_FILE + key, "holds no private key"),
         (lambda _: self_signed()[0], "holds no private key"),
     ],
-    ids=["encrypted", "encrypted PKCS#1", "EC", "short", "damaged", "cut", "another's", "empty", "a certificate"],
+    ids=[
+        "encrypted",
+        "encrypted PKCS#1",
+        "EC",
+        "Ed25519",
+        "unknown",
+        "short",
+        "damaged",
+        "cut",
+        "another's",
+        "empty",
+        "behind a megabyte",
+        "a certificate",
+    ],
 )
 def test_a_key_that_cannot_be_used_is_named_with_its_file_and_nothing_of_it_is_shown(
     pair: Pair, tmp_path: Path, change: Callable[[str], str], words: str
@@ -121,6 +176,7 @@ def test_a_key_that_cannot_be_used_is_named_with_its_file_and_nothing_of_it_is_s
     assert "administrator" not in in_french(caught.value)
     assert str(tmp_path / "app.key") in in_french(caught.value)
     assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None, "a log would print what led to it"
     assert not any(line in text for line in key.splitlines() if line)
 
 
@@ -130,6 +186,16 @@ def test_a_certificate_that_is_none_is_named_with_its_file(pair: Pair, tmp_path:
         written(tmp_path, text, pair[1]).credential()
     assert str(tmp_path / "app.pem") in str(caught.value)
     assert f"{tmp_path / 'app.pem'} ne contient pas de certificat" in in_french(caught.value)
+
+
+def test_a_certificate_whose_kind_of_key_nobody_knows_is_none(pair: Pair, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail-bridge")])
+    since, until = datetime(2026, 1, 1, tzinfo=UTC), datetime(2036, 1, 1, tzinfo=UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, since, until).sign(key, hashes.SHA256())
+    odd = made.public_bytes(Encoding.DER).replace(P256, NO_CURVE)
+    with pytest.raises(ProviderRefused, match="holds no certificate"):
+        written(tmp_path, ssl.DER_cert_to_PEM_cert(odd), pair[1]).credential()
 
 
 def test_files_that_cannot_be_read_are_named(pair: Pair, tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ GENERIC = GenericProvider(
 CONFIGS: dict[str, registry.ProviderSettings] = {
     "google": GoogleProvider(kind="google", client_id="id", client_secret=Secret("s")),
     "microsoft": MicrosoftProvider(kind="microsoft", client_id="id", tenant="contoso.com"),
+    "microsoft device": MicrosoftProvider(kind="microsoft", client_id="id", tenant="contoso.com", flow=Flow.DEVICE),
+    "microsoft client_credentials": MicrosoftProvider(
+        kind="microsoft", client_id="id", client_secret=Secret("s"), tenant="contoso.com", flow=Flow.CLIENT_CREDENTIALS
+    ),
     "oauth2": GENERIC,
     "oauth2 device": GENERIC.model_copy(update={"flow": Flow.DEVICE}),
     "oauth2 client_credentials": GENERIC.model_copy(update={"flow": Flow.CLIENT_CREDENTIALS}),

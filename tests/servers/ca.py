@@ -54,9 +54,11 @@ class Authority:
         return certificate, key
 
 
-def self_signed(bits: int = 2048, encoding: PrivateFormat = PrivateFormat.PKCS8) -> tuple[str, str]:
-    """A certificate that nobody else has signed, and its RSA key."""
-    key = rsa.generate_private_key(65537, bits)
+def self_signed(
+    bits: int = 2048, encoding: PrivateFormat = PrivateFormat.PKCS8, key: rsa.RSAPrivateKey | None = None
+) -> tuple[str, str]:
+    """A certificate that nobody else has signed, and its RSA key: a new one, unless it is given."""
+    key = key or rsa.generate_private_key(65537, bits)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail-bridge")])
     now = datetime.now(UTC)
     certificate = (

@@ -1,0 +1,89 @@
+"""What msal is given of the network: documents that are kept for a day, and no answer that it would misread."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
+from bridge.oauth.http import Https
+from bridge.oauth.microsoft import wire
+from bridge.oauth.microsoft.wire import Wire
+from tests.oauth.raw import Answer, Raw, certificates, http, serving
+
+Tls = tuple[str, ssl.SSLContext]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    return certificates(tmp_path_factory.mktemp("ca"))
+
+
+@contextmanager
+def wired(tls: Tls, answer: Answer) -> Iterator[tuple[Wire, Raw]]:
+    with serving(answer, *tls) as raw:
+        https = Https("test", ca_file=raw.ca_file)
+        try:
+            yield Wire(https), raw
+        finally:
+            https.close()
+
+
+def test_a_document_is_asked_for_once_a_day(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    with wired(tls, http(b'{"a": 1}')) as (it, raw):
+        assert it.get(raw.url).json() == it.get(raw.url).json() == {"a": 1}
+        assert len(raw.requests) == 1
+        assert it.get(f"{raw.url}/another").json() == {"a": 1}
+        assert len(raw.requests) == 2, "each has its own"
+    monkeypatch.setattr(wire, "DISCOVERY_LIFE", 0.0)
+    with wired(tls, http(b"{}")) as (it, raw):
+        it.get(raw.url)
+        it.get(raw.url)
+        assert len(raw.requests) == 2
+
+
+def test_an_answer_to_a_question_is_not_kept_for_the_next_one(tls: Tls) -> None:
+    with wired(tls, http(b"{}")) as (it, raw):
+        for name in ("one", "two"):
+            it.get(raw.url, params={"name": name}, headers={"X-Of-Msal": name})
+    assert [request.splitlines()[0] for request in raw.requests] == [
+        b"GET /token?name=one HTTP/1.1",
+        b"GET /token?name=two HTTP/1.1",
+    ]
+    assert all(b"X-Of-Msal: " in request for request in raw.requests)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "words"),
+    [
+        ({"error": "invalid_tenant", "error_description": "AADSTS90002: no"}, ProviderRefused, "AADSTS90002"),
+        ({"error": "invalid_grant", "error_description": "AADSTS50173: no"}, ProviderUnavailable, "its endpoints"),
+        ({"error": "invalid_tenant", "error_description": "AADSTS90033: no"}, ProviderUnavailable, "AADSTS90033"),
+        ({}, ProviderUnavailable, "HTTP 404 to the question for its endpoints"),
+    ],
+)
+def test_a_document_that_is_refused_is_nobodys_grant_and_asked_for_again(
+    tls: Tls, said: dict[str, str], expected: type[BridgeError], words: str
+) -> None:
+    with wired(tls, http(json.dumps(said).encode(), "404 Not Found")) as (it, raw):
+        for times in (1, 2):
+            with pytest.raises(expected, match=words) as caught:
+                it.get(raw.url)
+            assert caught.type is expected
+            assert len(raw.requests) == times
+
+
+def test_a_form_is_answered_with_a_reason_or_not_at_all(tls: Tls) -> None:
+    with wired(tls, http(b'{"error": "authorization_pending"}', "400 Bad Request")) as (it, raw):
+        assert it.post(raw.url, data={"a": "b"}, headers={"X-Of-Msal": "c"}).status_code == 400
+    assert b"X-Of-Msal: c\r\n" in raw.requests[0]
+    assert raw.requests[0].endswith(b"\r\n\r\na=b")
+    with (
+        wired(tls, http(b'{"message": "CANARY"}', "404 Not Found")) as (it, raw),
+        pytest.raises(ProviderUnavailable, match=r"HTTP 404 and no reason\.$"),
+    ):
+        it.post(raw.url, data={"a": "b"})
