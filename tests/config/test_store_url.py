@@ -33,6 +33,7 @@ def text(url: str) -> str:
         (CANARY, NO_URL),
         ("postgresql", NO_URL),
         (f"postgresql:{USER}/db", NO_URL),
+        (f"postgresql+psycopg-2://{USER}/db", NO_URL),
         (f"postgresql://user:{CANARY}@host:port/db", NO_URL),
         (f"postgresql://user:{CANARY}:5432/db", NO_URL),
         (f"postgresql://{USER}:0/db", NO_URL),
@@ -79,3 +80,18 @@ def test_without_psycopg_the_command_installs_it_where_mail_bridge_runs(monkeypa
     assert command[1] == sys.executable
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert [needed.split(">")[0] for needed in project["optional-dependencies"]["postgresql"]] == [command[2]]
+
+
+def test_a_file_needs_no_psycopg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    url = f"sqlite:///{(tmp_path / 'store.sqlite').as_posix()}"
+    found = load(text(url)).config.store.url
+    assert found is not None
+    assert found.reveal() == url
+
+
+def test_a_directory_with_a_space_is_quoted_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setattr(sys, "executable", "/opt/mail bridge/python")
+    (told,) = problems(text(f"postgresql://{USER}/db"))
+    assert '`"/opt/mail bridge/python" -m pip install ' in told

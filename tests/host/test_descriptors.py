@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.host.descriptors import raise_descriptor_limit
+from bridge.host.descriptors import descriptor_limit, raise_descriptor_limit
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 
@@ -53,6 +53,40 @@ def test_where_unlimited_cannot_be_had_there_are_still_thousands(monkeypatch: py
     mac.limits = 20_000, mac.RLIM_INFINITY
     raise_descriptor_limit()
     assert mac.limits[0] == 20_000, "nothing is taken away"
+    mac.limits = 256, 100_000
+    raise_descriptor_limit()
+    assert mac.limits[0] == 100_000, "all that may be had"
+
+
+def test_unlimited_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = UnlimitedMac()
+    monkeypatch.setitem(sys.modules, "resource", mac)
+    assert descriptor_limit() == 256
+    mac.limits = mac.RLIM_INFINITY, mac.RLIM_INFINITY
+    assert descriptor_limit() is None
+
+
+FILLED = """
+import fcntl, os, sys
+from bridge.host.descriptors import fill_standard_descriptors
+fill_standard_descriptors()
+with open(sys.argv[1], "w") as found:
+    for number in range(3):
+        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        print(os.readlink(f"/proc/self/fd/{number}"), os.get_inheritable(number), mode == os.O_RDWR, file=found)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("closed", [(0, 1, 2), (0,), (2,)], ids=str)
+def test_each_number_that_was_closed_is_taken_and_no_other(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    found, kept = tmp_path / "found", tmp_path / "kept"
+    closing = " ".join(f"{number}<&-" if number in closed else f"{number}<>'{kept}'" for number in range(3))
+    started = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, "-c", FILLED, str(found)]
+    subprocess.run(started, cwd=Path(__file__).parents[2], check=True)
+    assert found.read_text().splitlines() == [
+        f"{os.devnull if number in closed else kept} True True" for number in range(3)
+    ]
 
 
 CLOSED = """

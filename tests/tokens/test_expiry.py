@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date, datetime, timedelta
+import json
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.notices import Notice, NoticeBus, SecretExpiring
 from bridge.tokens.expiry import LOOK_EVERY, SecretWatch
+from tests.captured import captured
 from tests.clocks import ManualClock
 from tests.tokens.fakes import HandClock
 
@@ -62,6 +66,32 @@ def test_a_bridge_that_starts_late_tells_at_once_and_a_new_day_silences_it() -> 
     it.watch.look()
     assert it.told() == [12]
     assert it.watch.expiring() == ()
+
+
+def test_the_log_has_it_too_with_whose_turn_it_is() -> None:
+    it = World(12)
+    with captured("info", "json") as log:
+        it.watch.look()
+        it.watch.look()
+    (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert (line["event"], line["provider"], line["day"]) == ("client_secret.expiring", "p0", str(it.day))
+    assert "The client secret of p0 ends in 12 days" in line["reason"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows takes its time zone from nobody's environment")
+def test_the_day_is_that_of_the_administrators_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = World(0)
+    noon = datetime(2027, 1, 31, 12, tzinfo=UTC).timestamp()
+    it.config = config("2027-02-01")
+    try:
+        for zone, days in (("UTC0", 1), ("FAR-13", 0)):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            it.clock.set_wall(noon - it.clock.now())
+            assert [one.days for one in it.watch.expiring()] == [days]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_the_watch_looks_again_by_itself() -> None:

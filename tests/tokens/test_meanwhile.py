@@ -436,6 +436,17 @@ async def test_another_process_that_refreshes_for_too_long_is_the_accounts_troub
         assert it.heard(RefreshFailed) == 1
 
 
+async def test_two_services_on_one_store_have_a_lease_one_after_the_other() -> None:
+    async with world() as it, world(it.store, it.clock) as other:
+        mine, theirs = (leases.Leases(each.vault, each.clock) for each in (it, other))
+        async with mine.held(ALICE.address):
+            with pytest.raises(ProviderUnavailable, match="another mail-bridge"):
+                async with theirs.held(ALICE.address):
+                    pass
+        async with theirs.held(ALICE.address):
+            pass
+
+
 class KeepsLeases(FailingStore):
     """It is away when the lease is given back."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -174,6 +175,12 @@ async def test_a_provider_that_hangs_holds_up_no_later_look() -> None:
                 clock.advance(LOOK_EVERY)
                 await asyncio.sleep(0)
             assert it.provider.refreshes == 1, "it hangs, and is not asked a second time"
+            waiting = len(asyncio.all_tasks())
+            for _ in range(3):
+                await clock.until_asleep()
+                clock.advance(LOOK_EVERY)
+            await clock.until_asleep()
+            assert len(asyncio.all_tasks()) == waiting, "nor waited for by one look more"
             it.provider.gate.set()
             looking.cancel()
 
@@ -194,6 +201,53 @@ async def test_a_provider_that_is_away_is_asked_less_and_less() -> None:
         it.clock.advance(900)
         await ahead.look()
         assert (await it.service.standing(ALICE)).detail == ""
+
+
+@pytest.mark.parametrize("lives", [True, False], ids=["a token that lives", "a token that has ended"])
+async def test_the_time_until_it_is_asked_again_is_doubled_up_to_a_quarter_of_an_hour(lives: bool) -> None:
+    async with world() as it:
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        it.clock.advance(2000 if lives else 3601)
+        ahead = renewal(it)
+
+        async def pauses(seconds: float) -> list[float]:
+            """Between the times at which it is asked, for so long."""
+            it.provider.problem = ProviderUnavailable("away")
+            asked = []
+            for _ in range(int(seconds / BACKOFF_FIRST)):
+                before = it.provider.refreshes
+                await ahead.look()
+                if it.provider.refreshes > before:
+                    asked.append(it.clock.monotonic())
+                it.clock.advance(BACKOFF_FIRST)
+                it.clock.set_wall(-BACKOFF_FIRST)  # the token stays as it is; only the waiting is looked at
+            return [later - earlier for earlier, later in pairwise(asked)]
+
+        assert await pauses(1860) == [30, 60, 120, 240, 480, 900]
+        it.provider.problem = None
+        it.clock.advance(900)
+        await ahead.look()
+        await it.service.access_token(ALICE)
+        it.clock.advance(2000 if lives else 3601)
+        assert (await pauses(100))[:1] == [30], "it was well in between"
+
+
+async def test_one_account_that_waits_holds_up_no_other_of_its_provider() -> None:
+    async with world() as it:
+        bob = Account("bob@example.com", ALICE.provider, ALICE.subject, {})
+        ahead = Renewal(it.service, {ALICE.address: ALICE, bob.address: bob}.get, it.clock)
+        await it.sign_in()
+        await it.service.access_token(ALICE)
+        it.clock.advance(2000)
+        it.provider.problem = ProviderUnavailable("away")
+        await ahead.look()
+        it.provider.problem = None
+        await it.service.keep(bob, it.provider.issue())
+        await it.service.access_token(bob)
+        it.clock.set_wall(2000)
+        await ahead.look()
+        assert it.provider.refreshes == 2
 
 
 async def test_a_look_saves_what_the_store_did_not_take() -> None:
@@ -219,3 +273,10 @@ async def test_an_account_that_left_the_configuration_is_not_renewed() -> None:
 def test_each_account_has_its_own_point_in_time(address: str) -> None:
     assert EARLIEST <= share_of(address) < EARLIEST + SPREAD
     assert share_of(address) == share_of(address)
+    assert EARLIEST > 0.5, "a login waits for a refresh from there on"
+
+
+def test_an_office_asks_at_many_times_and_not_at_one() -> None:
+    points = sorted(share_of(f"person{number}@example.com") for number in range(100))
+    assert points[-1] - points[0] > 0.8 * SPREAD
+    assert max(later - earlier for earlier, later in pairwise(points)) < 0.1 * SPREAD

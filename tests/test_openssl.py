@@ -1,0 +1,39 @@
+"""OpenSSL's queue of errors, looked into from outside: Python has no way to it."""
+
+from __future__ import annotations
+
+import _ssl
+import ctypes
+import ssl
+
+import pytest
+
+from bridge.openssl import forget_errors
+
+OPENSSL = ctypes.CDLL(getattr(_ssl, "__file__", None))
+"""The one that Python's own connections use: what a module was linked with is found by way of it."""
+
+pytestmark = pytest.mark.skipif(not hasattr(OPENSSL, "ERR_set_error"), reason="OpenSSL 3, where it can be found")
+
+
+def first_error() -> int:
+    OPENSSL.ERR_peek_error.restype = ctypes.c_ulong
+    return int(OPENSSL.ERR_peek_error())
+
+
+@pytest.mark.parametrize("kind", [ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT], ids=["server", "client"])
+def test_what_a_connection_has_left_there_is_gone(kind: int) -> None:
+    context = ssl.SSLContext(kind)
+    OPENSSL.ERR_new()
+    OPENSSL.ERR_set_error(2, 32, None)  # the system's (ERR_LIB_SYS): a broken pipe
+    assert first_error() != 0
+    forget_errors(context)
+    assert first_error() == 0
+
+
+def test_nothing_is_left_there_by_the_emptying_itself() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    for _ in range(3):
+        forget_errors(context)
+        assert first_error() == 0
