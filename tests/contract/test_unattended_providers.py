@@ -292,6 +292,20 @@ async def test_who_waits_for_somebody_that_gives_up_asks_itself(
         assert first.cancelled()
 
 
+@pytest.mark.parametrize("kind", ONE_FOR_ALL)
+async def test_who_no_longer_waits_takes_nobodys_answer_away(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    async with adapter(authorization_server, kind) as trial, asyncio.TaskGroup() as group:
+        with authorization_server.failing("token", Fault.SLOW):
+            first, gone, third = (group.create_task(trial.token()) for _ in range(3))
+            assert await asyncio.to_thread(authorization_server.waiting.wait, 10)
+            gone.cancel()
+            await asyncio.wait([gone])
+        assert (await first).access.value == (await third).access.value
+        assert trial.asked == 1
+
+
 # --- certificates ---------------------------------------------------------------------------------------------------
 
 

@@ -268,3 +268,39 @@ def test_given_secrets_and_token_like_runs_never_show() -> None:
     assert "x" * 30 not in problem
     assert "\r" not in problem
     assert len(problem) < TEXT_LIMIT + 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "codes"),
+    [
+        ({"error_codes": [50173, "65001", None, 7.5]}, (50173,)),
+        ({"error_codes": 50173}, ()),
+        ({"error_codes": "50173"}, ()),
+        ({"error_codes": {"50173": 1}}, ()),
+        ({"error_description": "AADSTS7000218: The request body must contain client_secret"}, (7000218,)),
+        ({"error_description": 7000218}, ()),
+    ],
+    ids=str,
+)
+def test_the_numbers_are_read_from_whatever_an_answer_has_in_their_place(
+    answer: dict[str, object], codes: tuple[int, ...]
+) -> None:
+    assert Failure.of(answer).codes == codes
+
+
+@pytest.mark.parametrize("piece", ["-", "_", ".", "~", "+", "="])
+def test_a_token_is_left_out_whatever_signs_are_in_it(piece: str) -> None:
+    """Of a JWT, base64 and base64url; none of its pieces is long."""
+    token = piece.join(["CANARY7"] * 8)
+    assert "CANARY" not in str(refresh_problem(Failure("invalid_grant", f"the token {token} is spent")))
+
+
+def test_a_text_is_one_line_that_a_terminal_can_show() -> None:
+    text = str(refresh_problem(Failure("invalid_grant", "one\r\ntwo\x1b[2J three\u202e")))
+    assert text.isprintable()
+    assert "one two [2J three" in text
+
+
+def test_a_secret_that_is_none_hides_nothing() -> None:
+    """A client has none, or a sign-in began without PKCE."""
+    assert "the code is spent" in str(sign_in_problem(Failure("invalid_grant", "the code is spent"), hide=[Secret("")]))

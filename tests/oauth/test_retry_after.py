@@ -20,6 +20,7 @@ DATE = "Wed, 25 Nov 2026 10:00:00 GMT"
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
+        ({"Retry-After": "1"}, 1),
         ({"Retry-After": "7"}, 7),
         ({"Retry-After": " 0120 "}, 120),
         ({"Retry-After": "86400"}, LONGEST),
