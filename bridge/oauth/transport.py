@@ -109,7 +109,7 @@ class _Connection(_Noted, HTTPSConnection):
         host = self._dns_host.strip("[]")
         try:
             sock = _InTime(fileno=connected(look_up(host, self.port or 443), self.timeout).detach())
-        except UnicodeError:
+        except UnicodeError:  # an empty or overlong label: it is no name, and nobody has been asked for it
             raise LocationParseError(host) from None
         except socket.gaierror as problem:
             raise NameResolutionError(self.host, self, problem) from problem
@@ -318,7 +318,7 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
                 "The proxy does not lead to {host}: the administrator must check the proxy's address and password.",
                 host=host,
             )
-        if isinstance(cause, (NameResolutionError, socket.gaierror)):
+        if isinstance(cause, (NameResolutionError, LocationParseError, socket.gaierror)):
             return said("{host} cannot be found (DNS): there is no network, or the name is wrong.", host=host)
         if isinstance(cause, ConnectionRefusedError):
             return said("{host} refuses the connection.", host=host)
