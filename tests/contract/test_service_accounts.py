@@ -115,6 +115,32 @@ async def test_a_missing_delegation_says_who_clicks_where_and_with_what(
     assert f"ajouter l’ID client {CLIENT_ID} avec le champ d’application OAuth {MAIL_SCOPE}." in french(caught.value)
 
 
+@pytest.mark.parametrize("error", ["unauthorized_client", "access_denied"])
+async def test_either_of_googles_words_for_a_missing_delegation_is_known(
+    authorization_server: AuthorizationServer, file: Path, error: str
+) -> None:
+    authorization_server.refusals["urn:ietf:params:oauth:grant-type:jwt-bearer"] = (error, 0)
+    async with adapter(authorization_server, file) as provider:
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await provider.refresh(NOTHING, subject=ALICE)
+    assert "Manage domain-wide delegation" in str(caught.value)
+    assert f"({error}: " in str(caught.value)
+
+
+async def test_a_key_file_that_does_not_say_its_number_is_known_by_the_accounts_name(
+    authorization_server: AuthorizationServer, file: Path
+) -> None:
+    file.write_text(made(client_id=None), "utf-8")
+    async with adapter(authorization_server, file) as provider:
+        await provider.refresh(NOTHING, subject=ALICE)
+        authorization_server.delegations[ACCOUNT].clear()
+        with refusal(ProviderRefused, authorization_server) as caught:
+            await provider.refresh(NOTHING, subject=ALICE)
+    assert f"add the client ID of {ACCOUNT} with the scope {MAIL_SCOPE}." in str(caught.value)
+    assert f"add the client ID of {ACCOUNT}" not in french(caught.value)
+    assert ACCOUNT in french(caught.value)
+
+
 @pytest.mark.parametrize("ahead", [2 * HOUR, -2 * HOUR])
 async def test_a_wrong_clock_is_named_and_is_over_when_it_is_set(
     authorization_server: AuthorizationServer, file: Path, ahead: float
@@ -236,7 +262,8 @@ async def test_a_key_file_that_is_not_there_yet_is_looked_for_again(
     async with adapter(authorization_server, late) as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
-        assert "No such file" in str(caught.value)
+        assert f"{late} cannot be read (No such file or directory): " in str(caught.value)
+        assert "No such file" not in french(caught.value)
         late.parent.mkdir()
         add_service_account(authorization_server, late)
         await provider.refresh(NOTHING, subject=ALICE)
@@ -257,11 +284,12 @@ async def test_a_replaced_key_file_counts_from_the_next_refresh_on_whatever_its_
 STRANGER = "https://oauth2.googleapis.com.attacker.example/token"
 
 
+@pytest.mark.parametrize("uri", [STRANGER, "https://oauth2.googleapis.com:8443/token"])
 async def test_what_is_signed_goes_to_google_whatever_a_key_file_says(
-    authorization_server: AuthorizationServer, file: Path
+    authorization_server: AuthorizationServer, file: Path, uri: str
 ) -> None:
     """Without token_url in the configuration a stranger's address is refused before anything is sent."""
-    file.write_text(made(token_uri=STRANGER), "utf-8")
+    file.write_text(made(token_uri=uri), "utf-8")
     async with adapter(authorization_server, file, token_url=None, proxy="http://127.0.0.1:9") as provider:
         with refusal(ProviderRefused, authorization_server) as caught:
             await provider.refresh(NOTHING, subject=ALICE)
