@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bridge.config.microsoft import MicrosoftProvider
-from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked
+from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
@@ -190,6 +190,30 @@ async def test_a_grant_that_leads_nowhere_is_at_its_end_and_asks_nobody(tls: Tls
                 await trial.provider.refresh(broken, subject=ALICE)
             assert tells_nothing(caught.value)
         assert len(trial.forms) == asked
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id_token": 5},
+        {"id_token": "CANARY"},
+        {"expires_in": ["CANARY"]},
+        {"expires_in": "CANARY"},
+        {"scope": {"CANARY": 1}},
+        {"client_info": "CANARY"},
+    ],
+    ids=str,
+)
+async def test_what_msal_can_make_nothing_of_is_trouble_of_the_provider(tls: Tls, changes: dict[str, Any]) -> None:
+    async with asking(tls) as trial:
+        grant = (await trial.redeem()).grant
+        trial.answer |= changes
+        with pytest.raises(ProviderUnavailable, match="makes no sense to the msal library") as caught:
+            await trial.redeem()
+        assert caught.type is ProviderUnavailable
+        assert tells_nothing(caught.value)
+        with pytest.raises(ProviderUnavailable, match="makes no sense to the msal library"):
+            await trial.provider.refresh(grant, subject=ALICE)
 
 
 async def test_a_scope_that_only_says_who_it_is_need_not_be_granted(tls: Tls) -> None:
