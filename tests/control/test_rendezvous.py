@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ def test_what_is_published_is_found_until_it_is_withdrawn(tmp_path: Path) -> Non
     rendezvous.withdraw(directory)
     assert rendezvous.find(directory) is None
     rendezvous.withdraw(directory)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_looking_holds_nothing_open(tmp_path: Path) -> None:
+    """A tray looks every few seconds, for weeks; at a file of somebody else's too."""
+    rendezvous.publish(tmp_path, URL, TOKEN, os.getpid())
+    before = os.listdir("/proc/self/fd")
+    assert rendezvous.find(tmp_path) is not None
+    (tmp_path / rendezvous.NAME).chmod(0o644)
+    assert rendezvous.find(tmp_path) is None
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_the_word_of_the_next_bridge_is_left_alone(tmp_path: Path) -> None:
