@@ -14,7 +14,7 @@ from bridge.desk.flights import Flights
 from bridge.errors import AuthorizationRequired
 from bridge.model import Account, Protocol, TlsMode
 from bridge.notices import FlightChecked, Forgotten, Notice, NoticeBus
-from bridge.relay.tls import UpstreamContexts
+from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from tests.relay.scripted import Hold, Script, Trust, accepts, refuses, scripted
 from tests.tokens.fakes import ALICE
