@@ -159,7 +159,7 @@ def _https_url(value: str) -> str:
         raise BadValue(said("is not a URL such as https://example.com/path")) from None
     if url.username is not None or url.password is not None:
         raise BadValue(said("must not hold a user name or a password"))
-    if not _is_plain(text) or not host:
+    if not _is_plain(text) or host is None or not _is_url_host(host):
         raise BadValue(said("is not a URL such as https://example.com/path"))
     if url.scheme == "https" or (url.scheme == "http" and is_loopback(host)):
         return text
@@ -181,7 +181,8 @@ def _proxy_url(value: str) -> str:
     text = value.strip()
     try:
         url = urlsplit(text)
-        is_good = url.scheme in {"http", "https"} and bool(url.hostname) and url.port is not None and _is_plain(text)
+        has_place = url.hostname is not None and _is_url_host(url.hostname) and url.port is not None
+        is_good = url.scheme in {"http", "https"} and has_place and _is_plain(text)
     except ValueError:
         is_good = False
     if not is_good:
@@ -192,6 +193,12 @@ def _proxy_url(value: str) -> str:
 
 
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+
+
+def _is_url_host(text: str) -> bool:
+    """As is_host(); with the dot of a name that is complete, which a URL may have (RFC 3986 section 3.2.2)."""
+    return is_host(text.removesuffix("."))
+
 
 _DOMAIN = re.compile(r"[\w](?:[\w-]*\w)?(?:\.\w(?:[\w-]*\w)?)*")
 

@@ -81,6 +81,7 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "client_secret: text", "client_secret: text\n    proxy: http://u:CANARY-s3cret@p:1", "6:5: providers.gmail.proxy: must not hold a user name or a password: a proxy that wants them is not supported"),
     (GOOD, "client_secret: text", "client_secret: text\n    token_url: http://example.com/", "6:5: providers.gmail.token_url: must begin with https:// (http:// is for localhost only)"),
     (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://[x/", "6:5: providers.gmail.token_url: is not a URL such as https://example.com/path"),
+    (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://login..example.com/token", "6:5: providers.gmail.token_url: is not a URL such as https://example.com/path"),
     (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://u:CANARY-s3cret@example.com/", "6:5: providers.gmail.token_url: must not hold a user name or a password"),
     (GOOD, "client_secret: text", "client_secret: text\n    redirect_uri: http://localhost:3018/", "6:5: providers.gmail.redirect_uri: the browser would come back to where no console listens: use http://localhost:3017/ here and at the provider, or `console: 127.0.0.1:3018`"),
     (GOOD, "client_secret: text", "client_secret: text\n    redirect_uri: http://localhost/", "6:5: providers.gmail.redirect_uri: the browser would come back to where no console listens: use http://localhost:3017/ here and at the provider, or `console: 127.0.0.1:80`"),
