@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,12 @@ def test_a_pair_that_is_renewed_in_that_moment_is_looked_at_again_later(
 
     def renewed(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
         opened = really_open(path, mode, *arguments, **options)
-        if path.name == "server.key":  # the second of the two
-            (tmp_path / gone).unlink()
-        return opened
+        if path.name != "server.key":  # the second of the two
+            return opened
+        with opened:  # Windows removes no file that is open
+            content = opened.read()
+        (tmp_path / gone).unlink()
+        return io.BytesIO(content)
 
     monkeypatch.setattr(Path, "open", renewed)
     with pytest.raises(ConfigError) as caught:
