@@ -130,9 +130,12 @@ async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_wh
     assert await house.log_in(CHOSEN, caller=ALICE) is house.account, "who has shown it before knows it"
 
 
-async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("caller", "answer"), [(ALICE, LoginRefused), (NOT_NOW, LimitReached)])
+async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(
+    caller: Caller, answer: type[BridgeError], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which happens for an account alone: the one of all names that mean none is in memory."""
-    house, judge = House(), LocalPasswords.judge
+    house, judge = House(caller=caller), LocalPasswords.judge
     house.clock.advance(BEAT / 3)  # it counts from the login on, not from some beat of the clock
 
     async def slow(passwords: LocalPasswords, address: str | None, password: Secret[bytes]) -> Verdict:
@@ -149,7 +152,7 @@ async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(monkeypatch
             while not work.done():
                 await asyncio.sleep(0)
                 house.clock.advance(0.0001)
-            with pytest.raises(LoginRefused):
+            with pytest.raises(answer):
                 work.result()
             took[name] = house.clock.monotonic() - before
         assert took[ADDRESS] == pytest.approx(took[NOBODY], abs=0.0005)
@@ -182,6 +185,17 @@ async def test_two_names_of_one_account_are_counted_apart() -> None:
         assert house.clock.monotonic() - before <= 0.5, "one step of the test's clock"
         assert await house.log_in(CHOSEN, other) is house.account
         assert isinstance(await house.refused(CHOSEN, tried), LimitReached)
+
+
+@pytest.mark.parametrize("username", [ADDRESS, NOBODY])
+async def test_other_spellings_of_a_name_give_no_more_guesses(house: House, username: str) -> None:
+    await house.passwords.set(ADDRESS, Secret(CHOSEN))
+    spellings = (username, username.upper(), username.title())
+    for number in range(GUESSES + 1):
+        await house.refused(f"CANARY-{number}", spellings[number % 3], BOB)
+    for spelling in spellings:
+        for password in (CHOSEN, "CANARY-more"):
+            assert isinstance(await house.refused(password, spelling, BOB), LimitReached)
 
 
 @pytest.mark.parametrize("username", [ADDRESS, NOBODY])
@@ -269,12 +283,20 @@ async def test_the_first_password_opens_nothing_before_somebody_has_said_whose_i
     (notice,) = open_house.told
     assert isinstance(notice, AuthorizationNeeded)
     assert (notice.address, notice.url, notice.diagnosis) == (ADDRESS, url, told[0].diagnosis)
+    assert notice.reason == told[0].diagnosis.told()
     (wish,) = await open_house.pages.wishes(ADDRESS, None)
     assert (wish.user, wish.is_own, wish.has_password) == ("alice", True, True)
     await open_house.pages.keep(ADDRESS, wish.name)
     assert await open_house.log_in(OWN) is open_house.account
     assert isinstance(await open_house.refused("CANARY-other"), LoginRefused)
     assert await open_house.pages.wishes(ADDRESS, None) == ()
+
+
+async def test_a_program_that_says_another_name_of_the_account_is_asked_about_and_kept_too(open_house: House) -> None:
+    await open_house.refused(OWN, ALIAS.upper())
+    (wish,) = await open_house.pages.wishes(ADDRESS, None)
+    await open_house.pages.keep(ADDRESS, wish.name)
+    assert await open_house.log_in(OWN, ALIAS.upper()) is open_house.account
 
 
 async def test_a_colleague_who_came_first_is_named_and_is_not_let_in(open_house: House) -> None:

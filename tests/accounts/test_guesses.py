@@ -139,8 +139,9 @@ async def test_it_is_forgotten_by_itself() -> None:
     assert not guesses.may_try(ALICE, NAME, RIGHT)
     clock.advance(GUESS_EVERY)
     assert guesses.may_try(ALICE, NAME, RIGHT)
-    clock.advance(GUESSES * GUESS_EVERY)
+    clock.advance(2 * GUESSES * GUESS_EVERY)
     assert await tried(guesses, clock, ALICE, NAME, wrong(99)) == 0.0
+    assert await guessed(guesses, ALICE, NAME) == GUESSES - 1, "who has waited for long has none to the good"
 
 
 async def test_the_same_wrong_password_all_night_is_one_guess() -> None:
@@ -149,6 +150,26 @@ async def test_the_same_wrong_password_all_night_is_one_guess() -> None:
     for _ in range(10 * GUESSES):
         await tried(guesses, clock, ALICE, NAME, wrong(0))
     assert guesses.may_try(ALICE, NAME, RIGHT)
+
+
+async def test_two_programs_with_a_wrong_password_each_make_two_guesses() -> None:
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for number in range(10 * GUESSES):
+        await tried(guesses, clock, ALICE, NAME, wrong(number % 2))
+    assert await guessed(guesses, ALICE, NAME) >= GUESSES - 2
+
+
+async def test_an_answer_whose_client_has_hung_up_waits_no_more() -> None:
+    """Else eight clients without patience would have everybody sent away with "later", for ever."""
+    clock = ManualClock()
+    guesses = Guesses(clock)
+    for _ in range(AT_ONCE + 2 * WAITING):
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(guesses.wrong(ALICE, NAME, wrong(0)))
+            await asyncio.sleep(0)
+            task.cancel()
+    assert await tried(guesses, clock, ALICE, NAME, wrong(0)) >= LONGEST_DELAY
 
 
 async def test_a_password_that_was_shown_before_is_no_guess() -> None:
