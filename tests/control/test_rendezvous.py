@@ -51,6 +51,27 @@ def test_the_word_of_the_next_bridge_is_left_alone(tmp_path: Path) -> None:
 
 
 @on_posix
+def test_a_word_that_cannot_be_taken_back_does_not_trouble_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left behind, for nobody to answer for."""
+    rendezvous.publish(tmp_path, URL, TOKEN, os.getpid())
+    monkeypatch.chdir(tmp_path)  # there is no way to it for the other user
+    user, here = os.geteuid(), Path()
+    if user == 0:  # who may delete everywhere
+        for path in (here, here / rendezvous.NAME):
+            os.chown(path, 12345, -1)
+        os.seteuid(12345)
+    try:
+        here.chmod(0o500)
+        rendezvous.withdraw(here)
+        assert rendezvous.find(here) == (URL, TOKEN)
+    finally:
+        here.chmod(0o700)
+        os.seteuid(user)
+
+
+@on_posix
 def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -141,7 +162,16 @@ def test_a_malformed_file_is_ignored(tmp_path: Path, change: dict[str, object]) 
     assert rendezvous.find(tmp_path) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 4000, b" " * 5000 + b"{}"])
+def test_a_file_larger_than_we_write_is_ignored(tmp_path: Path) -> None:
+    rendezvous.publish(tmp_path, URL, TOKEN, 1)
+    path = tmp_path / "control.json"
+    written = path.read_bytes()
+    for size, is_found in ((4096, True), (4098, False)):
+        path.write_bytes(written.rjust(size))
+        assert (rendezvous.find(tmp_path) is not None) is is_found
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 4000])
 def test_a_file_that_is_no_json_object_is_ignored(tmp_path: Path, content: bytes) -> None:
     rendezvous.publish(tmp_path, URL, TOKEN, 1)
     (tmp_path / "control.json").write_bytes(content)

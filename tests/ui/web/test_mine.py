@@ -205,6 +205,17 @@ async def test_news_arrive_when_they_happen(house: House, browser: Browser) -> N
         await notices.aclose()
 
 
+async def test_a_sign_in_that_begins_or_is_given_up_is_news(house: House, browser: Browser) -> None:
+    house.concerned.note(ME, ALICE, "crm")
+    async with view_of(browser) as view:
+        tags = []
+        for state in (AccountState.SIGN_IN, AccountState.PENDING, AccountState.SIGN_IN):
+            house.control.states[ALICE] = state
+            tags.append((await view._ask("")).tag)
+    assert tags[0] != tags[1]
+    assert tags[0] == tags[2]
+
+
 async def test_no_news_are_no_notice(house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mine, "PATIENCE", 0.0)
     clock = ManualClock()
@@ -321,6 +332,20 @@ async def test_a_bridge_that_has_gone_is_not_running(house: House) -> None:
     async with loopback_session() as session:
         with pytest.raises(BridgeNotRunning, match="is it running"):
             await OwnView(session, base, SystemClock(), lambda: False).status()
+
+
+async def test_whoever_takes_the_question_and_hangs_up_is_not_running() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(beginning)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server, loopback_session() as session:
+        url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        for beginning in (b"", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
+            with pytest.raises(BridgeNotRunning):
+                await OwnView(session, url, SystemClock(), lambda: False).status()
 
 
 async def test_it_asks_on_this_machine_only() -> None:
