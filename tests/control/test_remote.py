@@ -220,8 +220,20 @@ async def test_the_stream_ends_with_words_when_the_bridge_stops(
     assert control.abandoned.is_set()
 
 
-async def test_a_reader_that_goes_away_leaves_no_subscription(
-    url: str, remote: RemoteControl, control: FakeControl
+async def test_the_stream_is_open_before_there_is_anything_to_tell(
+    session: aiohttp.ClientSession, url: str, control: FakeControl
+) -> None:
+    """Who reads the status next misses nothing in between."""
+    headers = {"Authorization": f"Bearer {TOKEN.reveal()}"}
+    async with asyncio.timeout(wire.KEEP_ALIVE / 2), session.get(f"{url}/api/notices", headers=headers) as response:
+        assert response.status == 200
+        control.bus.publish(Forgotten(ALICE))
+        assert await response.content.readline() == b"\n"
+        assert wire.decode_notice(await response.content.readline()) == Forgotten(ALICE)
+
+
+async def test_a_reader_that_goes_away_leaves_no_subscription_and_is_no_fault(
+    url: str, remote: RemoteControl, control: FakeControl, log: io.StringIO
 ) -> None:
     stream = remote.notices()
     async with asyncio.TaskGroup() as group:
@@ -234,6 +246,8 @@ async def test_a_reader_that_goes_away_leaves_no_subscription(
         while not control.abandoned.is_set():  # the console notices at the latest with what it sends next
             control.bus.publish(Forgotten(ALICE))
             await remote.status()
+    await remote.status()
+    assert "failed" not in log.getvalue()
 
 
 async def test_a_stream_with_a_wrong_token_is_refused(url: str) -> None:
@@ -263,6 +277,7 @@ METHODS = [
     "cancel",
     "forget",
     "adopt",
+    "check",
     "local-password",
     "local-password/rotate",
     "local-password/set",
@@ -296,7 +311,7 @@ async def test_nobody_else_gets_an_answer(
     session: aiohttp.ClientSession, url: str, control: FakeControl, headers: dict[str, str]
 ) -> None:
     body = {"address": ALICE, "password": "CANARY-long-enough", "refresh_token": "CANARY-refresh", "parameters": {}}
-    calls = [("GET", "status"), ("GET", "notices"), *(("POST", name) for name in METHODS)]
+    calls = [("GET", "status"), ("GET", "notices"), *(("POST", name) for name in (*METHODS, "diagnose"))]
     for method, name in calls:
         async with session.request(method, f"{url}/api/{name}", json=body, headers=headers) as response:
             assert response.status in {401, 403, 404}
@@ -351,8 +366,11 @@ async def test_hello_proves_the_token_without_telling_it(session: aiohttp.Client
     nonce = "0123456789abcdef" * 4
     async with session.get(f"{url}/api/hello", params={"nonce": nonce}) as response:
         assert await response.json() == {"proof": wire.proof(TOKEN, nonce)}
-    for bad in ("", "x", nonce + "0", nonce.upper()):
+    for bad in ("", "x", nonce + "0", nonce.upper(), f"{nonce}\n"):
         async with session.get(f"{url}/api/hello", params={"nonce": bad}) as response:
+            assert response.status == 403
+    for page in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "same-site"}):
+        async with session.get(f"{url}/api/hello", params={"nonce": nonce}, headers=page) as response:
             assert response.status == 403
 
 

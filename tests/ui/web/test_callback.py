@@ -12,6 +12,7 @@ import pytest
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.control.contract import AccountState
+from bridge.control.remote import RemoteControl
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
@@ -24,9 +25,10 @@ from bridge.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from bridge.secret import Secret
 from tests.fakes_control import FakeControl, state_of
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import Browser
+from tests.ui.web.conftest import TOKEN, Browser
 
 ALICE = "alice@example.com"
 
@@ -148,6 +150,15 @@ async def test_an_answer_that_comes_too_late_changes_nothing_and_offers_a_new_st
     assert control.states[ALICE] is AccountState.PENDING
 
 
+async def test_a_sign_in_that_another_program_has_begun_is_known_by_its_address(
+    browser: Browser, control: FakeControl, clock: HandClock
+) -> None:
+    async with RemoteControl.opened(browser.base, Secret(TOKEN)) as remote:
+        state = state_of((await remote.begin_authorization(ALICE)).url)
+    clock.advance(601)
+    assert f'href="/sign-in/{ALICE}"' in await browser.text(f"/?code=CANARY-c&state={state}")
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -190,7 +201,15 @@ async def test_a_forged_state_changes_nothing(browser: Browser, control: FakeCon
 
 
 @pytest.mark.parametrize(
-    "header", [{"Sec-Purpose": "prefetch"}, {"Sec-Purpose": "prefetch;prerender"}, {"Purpose": "prefetch"}]
+    "header",
+    [
+        {"Sec-Purpose": "prefetch"},
+        {"Sec-Purpose": "prefetch;prerender"},
+        {"Sec-Purpose": "prerender"},
+        {"Purpose": "Prefetch"},
+        {"X-Moz": "prefetch"},
+        {"X-Purpose": "preview"},
+    ],
 )
 async def test_head_and_prefetch_change_nothing(browser: Browser, control: FakeControl, header: dict[str, str]) -> None:
     path = f"/?code=CANARY-c&state={await begun(control)}"
@@ -288,6 +307,7 @@ async def test_other_kinds_of_bodies_are_no_answer(browser: Browser, control: Fa
         (b'{"code":"CANARY-c"}', "application/json"),
         (f"code=CANARY-c&state={state}".encode(), "text/plain"),
         (b"--x\r\n", "multipart/form-data; boundary=x"),
+        (b"code=CANARY-\xff", "application/x-www-form-urlencoded"),
     ]
     for body, kind in bodies:
         async with browser.post("/", data=body, headers={"Content-Type": kind}) as response:

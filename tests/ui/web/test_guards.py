@@ -104,6 +104,36 @@ async def test_a_form_is_compared_in_constant_time_and_is_for_its_user_and_brows
             assert response.status == 403
 
 
+async def test_a_field_is_for_its_cookie_and_its_console_alone(
+    browser: Browser, control: FakeControl, users: Users
+) -> None:
+    """Else a program that was shown a form could have it sent by the browser of whoever opens the program's page."""
+    path, mark = f"/sign-in/{ALICE}", 'name="form" value="'
+    async with serving(control, attendants=users) as another, browsing(browser.port) as mine:
+        cookies = {f"mail_bridge_form_{port}": "x" * 43 for port in (browser.port, another.port)}
+        for one in (browser, another):
+            one.session.cookie_jar.update_cookies(cookies, URL(one.base))
+        shown = [(await one.text(path)).partition(mark)[2][:64] for one in (browser, another, mine)]
+        assert len(set(shown)) == 3
+        for field, status in ((shown[0], 403), (shown[1], 403), (shown[2], 200)):
+            async with mine.post(path, data={"form": field}, headers={"Origin": "null"}) as response:
+                assert response.status == status
+
+
+async def test_the_admin_token_is_compared_in_constant_time(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, real = [], hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for path, status in (("/api/status", 401), ("/admin/guess-2", 403)):
+        async with browser.get(path, headers={"Authorization": "Bearer guess-1"}) as response:
+            assert response.status == status
+    assert compared == [b"guess-1", b"guess-2"]
+
+
 async def test_cookies_name_the_port_and_are_out_of_reach(browser: Browser) -> None:
     """Of localhost they go to every port. A link in a mail may lead to the sign-in page, and to no administrator's."""
     set_cookies = []
@@ -121,14 +151,19 @@ async def test_a_form_that_does_not_arrive_is_waited_for_only_so_long(
 ) -> None:
     assert guards.BODY_SECONDS == 10
     monkeypatch.setattr(guards, "BODY_SECONDS", 0.05)
-    reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
-    writer.write(
-        f"POST / HTTP/1.1\r\nHost: localhost:{browser.port}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        "Content-Length: 100\r\n\r\ncode=c&state=".encode()
-    )
-    assert (await reader.readline()).split()[1] == b"404"
-    writer.close()
-    await writer.wait_closed()
+    for path, kind, begun, status in (
+        ("/", "application/x-www-form-urlencoded", "code=c&state=s", b"404"),
+        ("/api/complete", "application/json", '{"parameters":', b"400"),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: localhost:{browser.port}\r\nContent-Type: {kind}\r\n"
+            f"Authorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n{begun}".encode()
+        )
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).split()[1] == status
+        writer.close()
+        await writer.wait_closed()
     assert control.completions == []
 
 

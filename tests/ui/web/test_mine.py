@@ -335,15 +335,17 @@ async def test_a_bridge_that_has_gone_is_not_running(house: House) -> None:
 
 
 async def test_whoever_takes_the_question_and_hangs_up_is_not_running() -> None:
+    beginnings = [b"", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"]
+
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(beginning)
+        writer.write(beginnings.pop())
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with server, loopback_session() as session:
-        url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
-        for beginning in (b"", b"220 mail.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        while beginnings:
             with pytest.raises(BridgeNotRunning):
                 await OwnView(session, url, SystemClock(), lambda: False).status()
 
