@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config import console
 from bridge.control.contract import Control, ProtocolCheck, SignInStarted, Visitors
@@ -167,11 +168,21 @@ class Callback:
             return not_found()
         if not self._forms.accept(request, fields.get("form", "")):
             return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
-        wishes = await wishes_of(self._visitors, outcome.address, request)
-        chosen = next((wish for wish in wishes if wish.has_password and wish.name == fields.get("wish")), None)
-        if chosen is None:
-            return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
+        if outcome.kept:
+            return see_other(f"/done/{name}")  # pressed twice
         try:
+            wishes = await self._visitors.wishes(outcome.address, guards.ends_of(request.transport))
+            choice = [wish for wish in wishes if wish.has_password]
+            chosen = next((wish for wish in choice if wish.name == fields.get("wish")), None)
+            if chosen is None and choice:
+                return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
+            if chosen is None:
+                raise LoginRefused(
+                    said(
+                        "the login to {address} is too long ago; let the mail program try again",
+                        address=outcome.address,
+                    )
+                )
             self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
         except BridgeError as problem:
             return await self._result_page(request, outcome, 503, problem=tell_problem(problem))

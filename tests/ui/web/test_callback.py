@@ -150,6 +150,16 @@ async def test_an_answer_that_comes_too_late_changes_nothing_and_offers_a_new_st
     assert control.states[ALICE] is AccountState.PENDING
 
 
+async def test_a_sign_in_whose_time_is_over_while_it_is_completed_has_come_too_late(
+    browser: Browser, control: FakeControl
+) -> None:
+    state = await begun(control)
+    control.problem = AuthorizationFailed("It has taken too long.", code="expired")
+    async with browser.get(f"/?code=CANARY-c&state={state}") as response:
+        assert response.status == 404
+        assert "This sign-in is over" in await response.text()
+
+
 async def test_a_sign_in_that_another_program_has_begun_is_known_by_its_address(
     browser: Browser, control: FakeControl, clock: HandClock
 ) -> None:

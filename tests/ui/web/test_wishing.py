@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bridge.errors import AuthorizationFailed, LoginRefused
+from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, StoreUnavailable
 from bridge.model import Ends, Wish
 from bridge.ui import i18n
 from bridge.ui.web.wishing import only_own, sentence
@@ -27,10 +27,13 @@ class People:
         self.found = wishes
         self.kept: list[str] = []
         self.problem: LoginRefused | None = None
+        self.unknown: BridgeError | None = None
 
     async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
         assert browser is not None
         assert browser.client[0] == browser.ours[0] == "127.0.0.1"
+        if self.unknown is not None:
+            raise self.unknown
         return self.found
 
     async def keep(self, address: str, name: str) -> None:
@@ -117,6 +120,35 @@ async def test_the_one_that_is_chosen_is_kept_and_nothing_else() -> None:
     assert status == 200
     assert "password opens this mailbox from now on" in text
     assert people.kept == [OWN.name]
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [(None, "is too long ago; let the mail program try again"), (StoreUnavailable("locked keyring"), "locked keyring")],
+)
+async def test_an_answer_that_cannot_be_kept_any_more_is_not_taken_for_one(
+    problem: BridgeError | None, words: str
+) -> None:
+    people, control = People(COLLEAGUES), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        path, field = await question(browser, control)
+        people.found, people.unknown = (), problem
+        status, text = await answered(browser, path, {"form": field, "wish": COLLEAGUES.name})
+    assert status == 503
+    assert words in text
+    assert "works again with its next attempt" not in text
+    assert people.kept == []
+
+
+async def test_an_answer_that_is_sent_twice_is_kept_once() -> None:
+    people, control = People(COLLEAGUES), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        path, field = await question(browser, control)
+        for _ in range(2):
+            status, text = await answered(browser, path, {"form": field, "wish": COLLEAGUES.name})
+            assert status == 200
+            assert "password opens this mailbox from now on" in text
+    assert people.kept == [COLLEAGUES.name]
 
 
 async def test_only_the_browser_with_the_page_and_its_form_is_listened_to() -> None:
