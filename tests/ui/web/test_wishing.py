@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -67,9 +68,24 @@ async def returned(browser: Browser, control: FakeControl) -> str:
     return await browser.text(f"/?code=CANARY-c&state={await begun(control)}")
 
 
+def test_names_are_cut_and_only_so_many_programs_are_told() -> None:
+    assert (
+        sentence(Wish("n", "u" * 61, "p" * 61, 0.0, True, True)) == f"{'p' * 60}, run by the user {'u' * 60}, just now"
+    )
+    assert sentence(Wish("n", "", "crm", 0.0, True, True)) == "a program on this computer, just now"
+
+
+async def test_a_page_asks_about_so_many_and_about_none_while_the_store_does_not_say() -> None:
+    people, control = People(*(replace(COLLEAGUES, name=f"n{n}") for n in range(9))), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        assert (await returned(browser, control)).count('type="radio"') == 8
+        people.unknown = StoreUnavailable("locked keyring")
+        assert "is signed in" in await returned(browser, control)
+
+
 @pytest.mark.parametrize("wishes", [(COLLEAGUES,), (OWN, COLLEAGUES)])
 async def test_a_page_with_a_question_has_nothing_chosen(wishes: tuple[Wish, ...]) -> None:
-    people = People(*wishes)
+    people = People(*wishes, KNOWN)
     control = FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
         page = await returned(browser, control)
@@ -86,8 +102,12 @@ async def test_a_password_that_cannot_be_kept_does_not_undo_the_sign_in() -> Non
     control = FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
         page = await returned(browser, control)
+        path, field = await question(browser, control)
+        status, text = await answered(browser, path, {"form": field, "wish": OWN.name})
     assert "You are signed in" in page
     assert "Which mail program is yours?" in page
+    assert status == 503
+    assert "another one" in text
 
 
 # --- who may answer the question ------------------------------------------------------------------------------------
