@@ -382,7 +382,8 @@ async def test_a_ca_file_that_does_not_answer_holds_up_one_request_alone(
         fall_silent(named)
         async with asyncio.TaskGroup() as group:
             first = group.create_task(https.run(partial(https.get, raw.url)))
-            await asyncio.sleep(0.1)
+            while not https._looking.locked():
+                await asyncio.sleep(0.01)
             for _ in range(2):
                 assert (await https.run(partial(https.get, raw.url))).status_code == 200
             assert not first.done()
