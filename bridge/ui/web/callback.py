@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config import console
 from bridge.control.contract import Control, ProtocolCheck, SignInStarted, Visitors
@@ -35,7 +34,7 @@ from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
 from bridge.ui.web.rendering import form_page, not_found, page, see_other
-from bridge.ui.web.wishing import only_own, sentence, wishes_of
+from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of
 
 RESULTS = 100
 RESULT_SECONDS = 600.0
@@ -171,22 +170,18 @@ class Callback:
         if outcome.kept:
             return see_other(f"/done/{name}")  # pressed twice
         try:
-            wishes = await self._visitors.wishes(outcome.address, guards.ends_of(request.transport))
+            wishes = await shown_wishes(self._visitors, outcome.address, request)
             choice = [wish for wish in wishes if wish.has_password]
             chosen = next((wish for wish in choice if wish.name == fields.get("wish")), None)
-            if chosen is None and choice:
-                return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
-            if chosen is None:
-                raise LoginRefused(
-                    said(
-                        "the login to {address} is too long ago; let the mail program try again",
-                        address=outcome.address,
-                    )
-                )
-            self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
+            if chosen is not None:
+                self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
+                return see_other(f"/done/{name}")
         except BridgeError as problem:
             return await self._result_page(request, outcome, 503, problem=tell_problem(problem))
-        return see_other(f"/done/{name}")
+        if choice:
+            return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
+        forgotten = say("the login to {address} is too long ago; let the mail program try again")
+        return await self._result_page(request, outcome, 503, problem=forgotten.format(address=outcome.address))
 
     def result(self, outcome: Outcome, owner: str) -> str:
         """The path of a page that shows this for a while, under a name that only this browser, of `owner`, learns."""

@@ -30,10 +30,15 @@ class Nobody:
         """See Visitors: never asked, since there is no wish."""
 
 
+async def shown_wishes(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:
+    """What this browser may know. Raises: BridgeError while the store does not say."""
+    return (await visitors.wishes(address, guards.ends_of(request.transport)))[:SHOWN]
+
+
 async def wishes_of(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:
-    """What this browser may know; nothing while the store does not say: a sign-in works without."""
+    """The same; nothing while the store does not say: a sign-in works without."""
     try:
-        return (await visitors.wishes(address, guards.ends_of(request.transport)))[:SHOWN]
+        return await shown_wishes(visitors, address, request)
     except BridgeError as problem:
         report("console.wishes_unknown", problem, account=address)
         return ()
