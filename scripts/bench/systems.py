@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench.client import Closed, Identity, Session
+from tests.servers.daemons import free_ports
 from tests.servers.dovecot import version
 
 START_SECONDS = 30.0
@@ -26,12 +26,6 @@ SERVICES = {"imap": "imap", "pop3": "pop3", "submission": "smtp"}
 """Dovecot's names."""
 
 Ports = Mapping[str, int]
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 class System(ABC):
@@ -75,7 +69,7 @@ class System(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
         self.directory.chmod(0o755)
-        *ports, self.other_port = free_ports(4)  # at once, or one might be given twice
+        *ports, self.other_port = free_ports(4)
         self.ports = dict(zip(PROTOCOLS, ports, strict=True))
         self.launch()
         self.wait_until_up()

@@ -25,6 +25,7 @@ import yaml
 
 from tests.servers.authorization import authorization_server
 from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -256,15 +257,6 @@ def _seconds(thread: Path) -> float:
     with contextlib.suppress(OSError):  # it has just ended
         return int((thread / "schedstat").read_text().split()[0]) / 1e9
     return 0.0
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +36,7 @@ from tests.contract.silence import check_silence, no_secret_is_told, refusal  # 
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import PUBLIC_CLIENT, REDIRECT, TENANT, Fault
 from tests.servers.ca import Authority
+from tests.servers.daemons import free_ports
 
 ALICE = "alice@example.com"
 KINDS = ["google", "microsoft", "microsoft public", "microsoft certificate", "oauth2"]
@@ -423,9 +423,8 @@ async def test_a_tenant_that_does_not_exist_is_the_admins_turn(
 async def test_trap_14_a_provider_that_is_not_there_is_asked_again_the_next_time(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as dead:
-        port = dead.getsockname()[1]
-    elsewhere = f"https://localhost:{port}"
+    (dead,) = free_ports(1)
+    elsewhere = f"https://localhost:{dead}"
     real = section(authorization_server, kind)
     moved = {
         name: real[name].replace(authorization_server.url, elsewhere) for name in ("authorization_url", "token_url")

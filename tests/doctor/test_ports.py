@@ -20,6 +20,7 @@ from bridge.doctor.ports import port_findings
 from bridge.host.machine import this_machine
 from bridge.host.sockets import bind
 from bridge.ui.i18n import translation
+from tests.servers.daemons import free_ports
 
 LISTEN = """
 import socket
@@ -51,8 +52,7 @@ def found(port: int, machine: Machine = NOT_TOLD) -> Finding:
 
 
 def test_a_free_port_is_free_and_is_free_again_afterwards() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
-        port = sock.getsockname()[1]
+    (port,) = free_ports(1)
     assert found(port).sentence == ports.FREE
     with closing(socket.create_server(("127.0.0.1", port))):
         pass
