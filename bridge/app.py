@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 
 LOOK_SECONDS = 2.0
-"""For the files of certificates, when a status is asked for."""
+"""For the files of certificates, where a status or a reload waits for them."""
 
 
 async def _not_told(ends: Ends | None) -> Caller:
@@ -218,7 +218,7 @@ class App:
         self.console_sockets = self._surroundings.bind("localhost", self._config.console.port, "console")
         try:
             if not console_only:
-                self._ports.change((), configured_listeners(self._config))
+                self._ports.open(configured_listeners(self._config))
         except BridgeError:
             self._close_ports()
             raise
@@ -262,16 +262,19 @@ class App:
         self._services.stopping.begin()
         self._ports.stop()
 
-    def apply(self, loaded: LoadedConfig) -> str:
+    async def apply(self, loaded: LoadedConfig) -> str:
         """Put a changed configuration in force; no session is dropped, and sign-ins under way go on where they can.
+        One at a time.
 
         Returns: what has changed, in one sentence; empty if nothing has. Raises: BridgeError, ConfigError when a new
         port cannot be opened; then nothing has changed.
         """
         old, new = self._config, loaded.config
         change = plan(old, new)
-        self._ports.look()
-        for listener in self._ports.change(change.listeners_to_close, change.listeners_to_open):
+        with suppress(TimeoutError):  # what does not answer now is taken up by a later look
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._ports.look()
+        for listener in await self._ports.change(change.listeners_to_close, change.listeners_to_open):
             self._bus.publish(ListenerUp(listener.protocol.value, listener.address))
         self._loaded, self._refused = loaded, None
         self._directory = Directory(new)

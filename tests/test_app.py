@@ -6,6 +6,7 @@ import asyncio
 import imaplib
 import io
 import poplib
+import re
 import secrets
 import smtplib
 import socket
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+import trustme
 
 from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
@@ -42,6 +44,7 @@ from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
 from tests.servers.disks import full, small_disk
+from tests.silent import fall_silent, release
 from tests.tokens.fakes import FailingStore
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
@@ -349,7 +352,7 @@ async def test_the_sign_in_of_who_has_left_is_seen_and_can_be_ended() -> None:
         assert (await control.status()).leftovers == ()
         lines = [line for line in world.yaml.splitlines(keepends=True) if BOB not in line]
         text = "".join(lines).replace(f"address: {ALICE}", f"address: {ALICE}, aliases: [{BOB}]", 1)
-        it.app.apply(parse_config(text, name="test", directory=Path.cwd()))
+        await it.app.apply(parse_config(text, name="test", directory=Path.cwd()))
         status = await control.status()
         assert status.leftovers == (Leftover(BOB, is_signed_in=True, has_password=True),)
         assert BOB not in {account.address for account in status.accounts}
@@ -371,12 +374,34 @@ async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_res
     async with demo_world() as world, bridging(world) as it:
         moved = world.yaml.replace("localhost:3017/", "localhost:3999/").replace("127.0.0.1:3017", "127.0.0.1:3999")
         for _ in range(2):  # the second time nothing has changed, and it is no more there than before
-            summary = it.app.apply(parse_config(moved, name="test", directory=Path.cwd()))
+            summary = await it.app.apply(parse_config(moved, name="test", directory=Path.cwd()))
             begun = await it.app.control.begin_authorization(ALICE)
             (back,) = parse_qs(urlsplit(begun.url).query)["redirect_uri"]
             assert back == "http://localhost:3017/"
             await it.app.control.cancel_authorization(ALICE)
         assert summary == ""
+
+
+async def test_a_reload_does_not_wait_for_a_certificate_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on a network drive whose server is gone. The second one meets the look of the first, which is not over."""
+    monkeypatch.setattr("bridge.app.LOOK_SECONDS", 0.05)
+    file = tmp_path / "server.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+    given = f"imap: {{address: 127.0.0.1:1143, tls: implicit, certificate: {file}, key: {file}}}"
+    async with demo_world() as world:
+        world = replace(world, yaml=re.sub(r"imap: 127\.0\.0\.1:\d+", given, world.yaml))
+        changed = [
+            parse_config(f"{world.yaml}language: {language}\n", name="test", directory=tmp_path)
+            for language in ("fr", "en")
+        ]
+        async with bridging(world) as it:
+            fall_silent(file)
+            for loaded in changed:
+                assert await it.app.apply(loaded)
+                assert it.app.language == loaded.config.language
+            release(file)
 
 
 @pytest.mark.parametrize(
@@ -393,9 +418,9 @@ async def test_how_the_mail_servers_answered_is_not_told_of_others(before: str, 
 
     async with demo_world() as world, bridging(world) as it:
         await it.sign_in(ALICE)
-        it.app.apply(parse_config(world.yaml + "language: fr\n", name="test", directory=Path.cwd()))
+        await it.app.apply(parse_config(world.yaml + "language: fr\n", name="test", directory=Path.cwd()))
         assert await checked() == ["imap", "pop3", "smtp"]
-        it.app.apply(parse_config(world.yaml.replace(before, after), name="test", directory=Path.cwd()))
+        await it.app.apply(parse_config(world.yaml.replace(before, after), name="test", directory=Path.cwd()))
         assert await checked() == []
 
 

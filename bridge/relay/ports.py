@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
@@ -73,22 +74,46 @@ class Ports:
         """Closed, with sessions that go on."""
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
+        self._files = Threads("certificates", at_once=1)
+        """Where those of certificates are read and made, one after the other: on a network drive whose server is gone
+        that takes minutes, and two at once would make two authorities."""
+        self._has_renewed = False
+        """Some port has another certificate now, and nobody has been told."""
 
     @property
     def listeners(self) -> list[Listener]:
         """Those that accept mail clients."""
         return [port.listener for port in self._ports]
 
-    def change(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> list[Listener]:
-        """Open and close, all or nothing; sessions of a closed port go on until they end.
+    def open(self, listeners: Sequence[ConfiguredListener]) -> None:
+        """At the start: all or none. Raises: BridgeError naming port and remedy, ConfigError for a certificate."""
+        self._put_in_place((), listeners, self._certificates((), listeners))
 
-        Returns: the new listeners. Raises: BridgeError naming port and remedy, ConfigError for a certificate; then
-        everything is as it was.
+    async def change(
+        self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
+    ) -> list[Listener]:
+        """Open and close, all or nothing; sessions of a closed port go on until they end. One change at a time.
+
+        Returns: the new listeners. Raises: as open(); then everything is as it was.
         """
-        stay = [port.configured for port in self._ports if port.configured not in to_close]
-        made = self._made([*stay, *to_open])
+        read = partial(self._certificates, to_close, to_open)
+        # Who needs none does not wait for a look at the others that is not answered.
+        certificates = await self._files.run(read) if self._need_certificates(to_close, to_open) else read()
+        if self._stopping.is_set():
+            return []  # what was opened now would be left to itself
+        return self._put_in_place(to_close, to_open, certificates)
+
+    def _put_in_place(
+        self,
+        to_close: Sequence[ConfiguredListener],
+        to_open: Sequence[ConfiguredListener],
+        certificates: Sequence[ListenerCertificate | None],
+    ) -> list[Listener]:
         with ExitStack() as undo:
-            opened = [self._open(configured, made, to_close, undo) for configured in to_open]
+            opened = [
+                self._open(configured, certificate, to_close, undo)
+                for configured, certificate in zip(to_open, certificates, strict=True)
+            ]
             undo.pop_all()
         for port in self._ports:
             if port.configured in to_close:
@@ -133,43 +158,61 @@ class Ports:
         self._ports = []
 
     async def follow_certificates(self, pause: Callable[[float], Awaitable[None]]) -> None:
-        """Take up certificates that were renewed on the disk, until cancelled.
-
-        In a thread: on a network drive whose server is gone a look takes minutes.
-        """
-        looks = Threads("certificates", at_once=1)
+        """look() again and again, until cancelled."""
         while True:
             await pause(LOOK_SECONDS)
-            if await looks.run(self._take_up):
-                self._on_renewed()
+            await self.look()
 
-    def look(self) -> None:
-        """Take up certificates that were renewed on the disk; the one that we make gets its turn."""
-        if self._take_up():
+    async def look(self) -> None:
+        """Take up certificates that were renewed on the disk; the one that we make gets its turn.
+
+        One that is cancelled goes on in its thread; what it takes up is told of by the next one.
+        """
+        await self._files.run(self._take_up)
+        if self._has_renewed:
+            self._has_renewed = False
             self._on_renewed()
 
-    def _take_up(self) -> bool:
-        """Returns: True if some port has another certificate now."""
+    def _take_up(self) -> None:
+        """In a thread."""
         ports = self._ports
         try:
             self._made([port.configured for port in ports])
         except BridgeError as problem:
             report("certificate.unusable", problem)
-        renewed = [port.certificate.look() for port in ports if port.certificate is not None]
-        return any(renewed)
+        for port in ports:
+            if port.certificate is not None and port.certificate.look():
+                self._has_renewed = True
 
     def _made(self, ports: Sequence[ConfiguredListener]) -> str:
         """The file of the certificate that we make; empty where no port uses one."""
         users = [port.address for port in ports if port.address.is_certificate_made]
         return self._ensure_certificate(name for one in users for name in one.certificate_names) if users else ""
 
+    def _need_certificates(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> bool:
+        return any(one.address.tls for one in to_open) or any(
+            port.configured.address.is_certificate_made for port in self._ports if port.configured not in to_close
+        )
+
+    def _certificates(
+        self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
+    ) -> list[ListenerCertificate | None]:
+        """Those of the ports to open; the one that we make has the names of all that are open then. In a thread."""
+        stay = [port.configured for port in self._ports if port.configured not in to_close]
+        made = self._made([*stay, *to_open])
+        return [
+            ListenerCertificate(one.address.certificate or made, one.address.key or made) if one.address.tls else None
+            for one in to_open
+        ]
+
     def _open(
-        self, configured: ConfiguredListener, made: str, to_close: Sequence[ConfiguredListener], undo: ExitStack
+        self,
+        configured: ConfiguredListener,
+        certificate: ListenerCertificate | None,
+        to_close: Sequence[ConfiguredListener],
+        undo: ExitStack,
     ) -> _Port:
         protocol, address = configured.protocol, configured.address
-        certificate = None
-        if address.tls is not None:
-            certificate = ListenerCertificate(address.certificate or made, address.key or made)
         sockets = self._inherited(address, to_close) or self._bound(protocol, address, to_close)
         for sock in sockets:
             undo.callback(sock.close)

@@ -41,18 +41,19 @@ class Last(socket.socket):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
-def assert_refused(ports: Ports, before: ConfiguredListener, after: ConfiguredListener, words: str) -> None:
+async def assert_refused(ports: Ports, before: ConfiguredListener, after: ConfiguredListener, words: str) -> None:
     """The change from one to the other, in these words; and nothing has changed."""
-    (listener,) = ports.change((), (before,))
+    ports.open([before])
+    (listener,) = ports.listeners
     try:
         with pytest.raises(ConfigError, match=words):
-            ports.change((before,), (after,))
+            await ports.change((before,), (after,))
         assert ports.listeners == [listener]
     finally:
         ports.close()
 
 
-def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_restart() -> None:
+async def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_restart() -> None:
     """The kernel gives it to nobody, ourselves included, as long as the old one is open; that is no other program."""
     number = free_ports(1)[0]
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
@@ -63,10 +64,10 @@ def test_a_port_that_is_to_be_had_at_another_address_of_the_machine_needs_a_rest
         ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"{host}:{number}"))
         for host in ("127.0.0.1", "localhost")
     )
-    assert_refused(ports, before, after, rf"still has 127\.0\.0\.1:{number}: restart mail-bridge")
+    await assert_refused(ports, before, after, rf"still has 127\.0\.0\.1:{number}: restart mail-bridge")
 
 
-def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_is() -> None:
+async def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_is() -> None:
     """A reload that the system has no room for changes nothing, and says why; it used to end the bridge."""
     bound = [socket.create_server(("127.0.0.1", 0)), Last(fileno=socket.create_server(("127.0.0.1", 0)).detach())]
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
@@ -75,7 +76,7 @@ def test_a_port_that_cannot_be_opened_anew_for_want_of_descriptors_stays_as_it_i
         ConfiguredListener(Protocol.IMAP, ListenAddress(address="localhost:1143", proxy_protocol_from=balancers))
         for balancers in ((), ("192.0.2.1",))
     )
-    assert_refused(ports, before, after, r'^localhost:1143 cannot be listened on: "Too many open files"$')
+    await assert_refused(ports, before, after, r'^localhost:1143 cannot be listened on: "Too many open files"$')
 
 
 class System:
@@ -110,14 +111,14 @@ def configured(port: int, *balancers: str) -> ConfiguredListener:
     return ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"localhost:{port}", proxy_protocol_from=balancers))
 
 
-def test_of_a_change_only_a_port_in_the_same_place_keeps_its_socket(system: System) -> None:
+async def test_of_a_change_only_a_port_in_the_same_place_keeps_its_socket(system: System) -> None:
     """No mail program finds it shut in between; what is elsewhere is opened, and what stays is left alone."""
     ports = ports_of(system)
     stays, moves, changes = (configured(port) for port in (1143, 1144, 1145))
-    ports.change((), (stays, moves, changes))
+    await ports.change((), (stays, moves, changes))
     old = {port: sock.getsockname() for port, sock in system.bound.items()}
     changed, moved = configured(1145, "192.0.2.1"), configured(1146)
-    new = ports.change((moves, changes), (changed, moved))
+    new = await ports.change((moves, changes), (changed, moved))
     names = [socket_name(system.bound[port]) for port in (1143, 1145, 1146)]
     assert [listener.address for listener in ports.listeners] == names
     assert [listener.address for listener in new] == names[1:]
@@ -143,13 +144,13 @@ async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
             await asyncio.Event().wait()
 
     ports = Ports(system.bind, lambda listener, certificate: welcome, no_certificate)
-    (old,) = ports.change((), (configured(1143),))
+    (old,) = await ports.change((), (configured(1143),))
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(ports.run())
         with ExitStack() as clients:
             clients.enter_context(socket.create_connection(system.bound[1143].getsockname()))
             await until(lambda: old.sessions == 1)
-            (new,) = ports.change((configured(1143),), (configured(1144),))
+            (new,) = await ports.change((configured(1143),), (configured(1144),))
             clients.enter_context(socket.create_connection(system.bound[1144].getsockname()))
             await until(lambda: new.sessions == 1)
             await until(lambda: system.bound[1143].fileno() < 0)
@@ -167,12 +168,12 @@ async def test_a_closed_port_is_forgotten_with_its_last_session(system: System) 
             await is_over.wait()
 
     ports = Ports(system.bind, lambda listener, certificate: welcome, no_certificate, on_closed=told.append)
-    old = [weakref.ref(listener) for listener in ports.change((), (configured(1143),))]
+    old = [weakref.ref(listener) for listener in await ports.change((), (configured(1143),))]
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(ports.run())
         with socket.create_connection(system.bound[1143].getsockname()):
             await until(lambda: [listener.sessions for listener in ports.listeners] == [1])
-            ports.change((configured(1143),), (configured(1144),))
+            await ports.change((configured(1143),), (configured(1144),))
             await until(lambda: system.bound[1143].fileno() < 0)
             assert told == []
             is_over.set()
@@ -184,7 +185,7 @@ async def test_a_closed_port_is_forgotten_with_its_last_session(system: System) 
         ports.stop()
 
 
-def test_a_port_that_was_not_kept_is_told_of_as_closed(system: System) -> None:
+async def test_a_port_that_was_not_kept_is_told_of_as_closed(system: System) -> None:
     told, given = list[Welcome](), list[Welcome]()
 
     def serving(listener: ConfiguredListener, certificate: ListenerCertificate | None) -> Welcome:
@@ -194,25 +195,25 @@ def test_a_port_that_was_not_kept_is_told_of_as_closed(system: System) -> None:
     ports = Ports(system.bind, serving, no_certificate, on_closed=told.append)
     system.taken = 1145
     with pytest.raises(BridgeError, match="1145 is taken"):
-        ports.change((), (configured(1144), configured(1145)))
+        await ports.change((), (configured(1144), configured(1145)))
     assert len(told) == 1
     assert told == given
 
 
-def test_a_port_that_is_taken_closes_what_was_opened_before_it_and_changes_nothing(system: System) -> None:
+async def test_a_port_that_is_taken_closes_what_was_opened_before_it_and_changes_nothing(system: System) -> None:
     ports = ports_of(system)
     first = configured(1143)
-    (listener,) = ports.change((), (first,))
+    (listener,) = await ports.change((), (first,))
     system.taken = 1145
     with pytest.raises(BridgeError, match=r"listeners\.imap: 1145 is taken"):
-        ports.change((first,), (configured(1144), configured(1145)))
+        await ports.change((first,), (configured(1144), configured(1145)))
     assert ports.listeners == [listener]
     assert [sock.fileno() >= 0 for sock in system.bound.values()] == [True, False]
     ports.close()
     assert [sock.fileno() >= 0 for sock in system.bound.values()] == [False, False]
 
 
-def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none_can_be_made(
+async def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none_can_be_made(
     system: System, tmp_path: Path, log: io.StringIO
 ) -> None:
     authority, file = trustme.CA(), tmp_path / "made.pem"
@@ -236,24 +237,24 @@ def test_a_look_at_the_certificates_tells_of_new_ones_only_also_while_none_can_b
     addresses.append(
         ListenAddress(address="localhost:1145", tls=TlsMode.STARTTLS, certificate=str(given), key=str(given))
     )
-    ports.change((), [ConfiguredListener(Protocol.IMAP, address) for address in addresses])
-    ports.look()
+    await ports.change((), [ConfiguredListener(Protocol.IMAP, address) for address in addresses])
+    await ports.look()
     assert renewed == []
     issue()
-    ports.look()
+    await ports.look()
     assert renewed == [1]
     is_full = True
     issue()
-    ports.look()
+    await ports.look()
     assert renewed == [1, 1]
     issue(given)
-    ports.look()
+    await ports.look()
     assert renewed == [1, 1, 1]
     assert "the disk is full" in log.getvalue()
     ports.close()
 
 
-def test_the_certificate_that_is_made_has_the_names_of_all_ports_that_are_open_by_then(
+async def test_the_certificate_that_is_made_has_the_names_of_all_ports_that_are_open_by_then(
     system: System, tmp_path: Path
 ) -> None:
     """Also of those that a change leaves alone: their programs look for their names in the same file."""
@@ -271,12 +272,12 @@ def test_the_certificate_that_is_made_has_the_names_of_all_ports_that_are_open_b
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(system.bind, lambda listener, certificate: service, ensure)
     first, second = named(1143, "crm.example.com"), named(1144, "mail.example.com")
-    ports.change((), [configured(1145)])
+    await ports.change((), [configured(1145)])
     assert asked == [], "nobody needs one"
-    (opened,) = ports.change((), [first])
+    (opened,) = await ports.change((), [first])
     assert opened.tls is TlsMode.IMPLICIT
-    ports.change((), [second])
-    ports.change([first], [])
+    await ports.change((), [second])
+    await ports.change([first], [])
     assert asked == [{"crm.example.com"}, {"crm.example.com", "mail.example.com"}, {"mail.example.com"}]
     ports.close()
 
@@ -317,7 +318,7 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system
     service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
     ports = Ports(system.bind, lambda listener, certificate: service, no_certificate, tell)
     address = ListenAddress(address="localhost:1143", tls=TlsMode.IMPLICIT, certificate=str(file), key=str(file))
-    ports.change((), [ConfiguredListener(Protocol.IMAP, address)])
+    await ports.change((), [ConfiguredListener(Protocol.IMAP, address)])
     async with asyncio.TaskGroup() as group:
         following = group.create_task(ports.follow_certificates(pause))
         fall_silent(file)
@@ -332,3 +333,103 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system
         following.cancel()
     assert set(threads) == {threading.current_thread()}
     ports.close()
+
+
+class Workshop:
+    """Makes certificates, and takes its time."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "made.pem"
+        self.issue()
+        self.has_begun, self.goes_on = threading.Event(), threading.Event()
+        self.at_work = self.most_at_work = 0
+
+    def ensure(self, names: Iterable[str]) -> str:
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        self.has_begun.set()
+        self.goes_on.wait(30)
+        self.at_work -= 1
+        return str(self._file)
+
+    def issue(self) -> None:
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(self._file))
+
+    def ports(self, system: System, on_renewed: Callable[[], None] = lambda: None) -> Ports:
+        service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+        return Ports(system.bind, lambda listener, certificate: service, self.ensure, on_renewed)
+
+
+def with_made_certificate(port: int) -> ConfiguredListener:
+    return ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"localhost:{port}", tls=TlsMode.IMPLICIT))
+
+
+async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_path: Path) -> None:
+    """Each would make an authority, and one half of the files would be the other one's."""
+    workshop = Workshop(tmp_path)
+    ports = workshop.ports(system)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ports.change((), [with_made_certificate(1143)]))
+        await until(workshop.has_begun.is_set)
+        looking = group.create_task(ports.look())
+        changing = group.create_task(ports.change((), [with_made_certificate(1144)]))
+        await asyncio.sleep(0.1)
+        assert not looking.done()
+        assert not changing.done()
+        workshop.goes_on.set()
+    assert workshop.most_at_work == 1
+    assert len(ports.listeners) == 2
+    ports.close()
+
+
+async def test_what_has_nothing_to_read_waits_for_no_look(system: System, tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    ports = workshop.ports(system)
+    workshop.goes_on.set()
+    ports.open([with_made_certificate(1143)])
+    workshop.has_begun.clear()
+    workshop.goes_on.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ports.look())
+        await until(workshop.has_begun.is_set)
+        closing = group.create_task(ports.change([with_made_certificate(1143)], [configured(1144)]))
+        await until(closing.done)
+        assert workshop.at_work == 1
+        workshop.goes_on.set()
+    ports.close()
+
+
+async def test_a_certificate_that_is_taken_up_for_nobody_is_told_of_by_the_next_look(
+    system: System, tmp_path: Path
+) -> None:
+    """Who asked for the first has waited long enough, as a reload does; workers have to know all the same."""
+    told = list[str]()
+    workshop = Workshop(tmp_path)
+    ports = workshop.ports(system, lambda: told.append("renewed"))
+    workshop.goes_on.set()
+    ports.open([with_made_certificate(1143)])
+    workshop.has_begun.clear()
+    workshop.goes_on.clear()
+    workshop.issue()
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(ports.look())
+        await until(workshop.has_begun.is_set)
+        looking.cancel()
+    workshop.goes_on.set()
+    assert told == []
+    for _ in range(2):
+        await ports.look()
+        assert told == ["renewed"]
+    ports.close()
+
+
+async def test_a_port_whose_certificate_is_there_after_the_stop_is_not_opened(system: System, tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    ports = workshop.ports(system)
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(ports.change((), [with_made_certificate(1143)]))
+        await until(workshop.has_begun.is_set)
+        ports.stop()
+        workshop.goes_on.set()
+    assert changing.result() == []
+    assert system.bound == {}

@@ -95,7 +95,7 @@ class Followed:
         try:
             loaded = await asyncio.to_thread(load, self.settings)
             if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
-                self._apply(app, loaded)
+                await self._apply(app, loaded)
         except ConfigError as problem:
             tell(problem)
             app.refused(problem)
@@ -110,10 +110,10 @@ class Followed:
             service_manager.ready()
         return False
 
-    def _apply(self, app: App, loaded: LoadedConfig) -> None:
+    async def _apply(self, app: App, loaded: LoadedConfig) -> None:
         """Raises: BridgeError, ConfigError; then nothing has changed."""
         stream = log_stream(loaded)
-        summary = app.apply(loaded)
+        summary = await app.apply(loaded)
         log_as(self.settings, loaded, stream)
         app.tell_workers()
         if app.has_os_users:

@@ -42,7 +42,7 @@ class Bridge:
         self.told: list[str] = []
         self.troubles: list[Exception] = []
 
-    def apply(self, loaded: LoadedConfig) -> str:
+    async def apply(self, loaded: LoadedConfig) -> str:
         if self.troubles:
             raise self.troubles.pop(0)
         self.told.append(f"apply {len(loaded.config.accounts)}")
