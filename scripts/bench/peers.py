@@ -55,14 +55,16 @@ def mail_bridge() -> Path | None:
 
 def _environment(name: str, wanted: list[str]) -> Path | None:
     """An environment of its own; None where it cannot be made."""
-    python = _PLACE / name / "bin" / "python"
-    if not python.exists():
+    python, whole = _PLACE / name / "bin" / "python", _PLACE / name / "installed"
+    if not whole.exists():  # nor is one where somebody interrupted us
+        shutil.rmtree(_PLACE / name, ignore_errors=True)
         print(f"installing {name} in an environment of its own …", file=sys.stderr)
         make = [_builder(), "-m", "venv", str(_PLACE / name)]
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted]
         if subprocess.run(make).returncode or subprocess.run(pip).returncode:
             shutil.rmtree(_PLACE / name, ignore_errors=True)
             return None
+        whole.touch()
     return python
 
 
@@ -96,6 +98,6 @@ def versions() -> list[str]:
             told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             version = re.search(r"\d+(\.\d+)+", told)
             found.append(f"{name} {version[0] if version else '?'}")
-    if (_PLACE / "emailproxy").exists():
+    if (_PLACE / "emailproxy" / "installed").exists():
         found.append(EMAILPROXY.replace("==", " "))
     return found

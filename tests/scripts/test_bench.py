@@ -32,6 +32,14 @@ except client.WrongBytes:
     print("wrong")
 """
 RIGHT_CONTENT = "bytes(next(client.pieces(78)))"
+PEER = """
+import sys
+from pathlib import Path
+from bench import peers
+peers._PLACE = Path(sys.argv[1])
+python = peers._environment("peer", ["pip"])
+assert python.read_bytes()[:4] == b"\\x7fELF", "an interpreter"
+"""
 PAGE = """
 import json, sys
 from bench import chart, report, rows
@@ -68,6 +76,13 @@ def test_every_row_is_measured_and_every_byte_compared() -> None:
 )
 def test_a_byte_that_differs_is_found(content: str, told: str) -> None:
     assert bench("-c", WRONG.format(content=content)).strip() == told
+
+
+def test_a_peer_whose_installation_was_interrupted_is_installed_anew(tmp_path: Path) -> None:
+    half_made = tmp_path / "peer" / "bin" / "python"
+    half_made.parent.mkdir(parents=True)
+    half_made.touch()
+    bench("-c", PEER, str(tmp_path))
 
 
 def test_figures_become_a_table_with_goals_and_a_chart() -> None:
