@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +26,9 @@ from bridge.relay.limits import Place
 from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.stopping import Stopping
-from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service
+from bridge.threads import NotDone
+from bridge.workers.certificates import Certificates
 from bridge.workers.clients import Places
 from bridge.workers.link import Link, Passage
 from bridge.workers.logins import RecentLogins
@@ -74,7 +75,9 @@ class _Worker:
         self._group = group
         self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
-        self._certificates: dict[int, ListenerCertificate] = {}
+        self._certificates = Certificates()
+        self._looks: set[asyncio.Task[None]] = set()
+        """At certificates; one at most, unless some drive hangs."""
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._manner = Manner("info", "text", "", {})
         self._numbers = itertools.count(1)
@@ -86,6 +89,8 @@ class _Worker:
         for session in self._sessions.values():
             if not session.cancelling():  # else it is at its last words
                 session.cancel()
+        for look in self._looks:
+            look.cancel()
 
     # --- what the bridge says -----------------------------------------------------------------------------------
 
@@ -112,14 +117,15 @@ class _Worker:
                 self._ports[opened.number] = opened
             case ["closed", int(number)]:
                 self._ports.pop(number, None)
-                self._certificates.pop(number, None)
+                self._certificates.forget(number)
             case ["here?"]:
                 self.link.send("here")
             case ["stopping"]:
                 self._stopping.begin()
             case ["renewed"]:
-                for certificate in self._certificates.values():
-                    certificate.look()
+                look = self._group.create_task(self._certificates.look())
+                self._looks.add(look)
+                look.add_done_callback(self._looks.discard)
             case ["manner", manner]:
                 self._behave(unpack(Manner, manner))
             case _:
@@ -164,22 +170,19 @@ class _Worker:
         return news
 
     async def _serve(self, client: _Client, handed: socket.socket) -> None:
-        try:
-            service = self._service(client)
-        except ConfigError as problem:  # a file that was good when the bridge opened the port
-            logs.trouble("session.no_tls", conn=client.conn, reason=str(problem))
-            handed.close()
-            return
+        with ExitStack() as undo:
+            undo.callback(handed.close)
+            try:
+                service = await self._service(client)
+            except (ConfigError, NotDone) as problem:  # files that were good when the bridge opened the port
+                logs.trouble("session.no_tls", conn=client.conn, reason=str(problem))
+                return
+            undo.pop_all()
         await service(client.conn, handed, client.named)
 
-    def _service(self, client: _Client) -> Service:
+    async def _service(self, client: _Client) -> Service:
         port, questions = client.port, _Questions(self, client)
-        if port.tls is not None and port.number not in self._certificates:
-            self._certificates[port.number] = ListenerCertificate(port.certificate, port.key)
-        certificate = self._certificates.get(port.number)
-        if certificate is not None and certificate.is_unread:
-            certificate.look()  # the bridge says once that it is another one
-        context = certificate.context if certificate is not None else None
+        context = (await self._certificates.of(port)).context if port.tls is not None else None
         services = Services(questions.who, questions.token_for, questions, questions, stopping=self._stopping)
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)

@@ -26,6 +26,7 @@ from bridge.workers.wire import Port, pack, unpack
 from bridge.workers.worker import work
 from tests.relay.scripted import Close, Expect, Say, Step, Trust, accepts, refuses, scripted
 from tests.relay.sockets import close_with_reset
+from tests.silent import fall_silent, release
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
@@ -95,15 +96,15 @@ class Bridge:
             pass
 
     def hand_over(
-        self, conn: str, *, peer: str = "", has_left: bool = False, no_place: str = "", whose: str = ""
+        self, conn: str, *, port: int = 1, peer: str = "", has_left: bool = False, no_place: str = "", whose: str = ""
     ) -> MailProgram:
-        """A mail client, by the worker's first port; `peer` if the bridge takes it for another one, `no_place` if it
+        """A mail client, by the port of this number; `peer` if the bridge takes it for another one, `no_place` if it
         has none for it, `whose` if it knows that."""
         program = MailProgram(self._listening.getsockname())
         accepted, address = self._listening.accept()
         if has_left:
             close_with_reset(program.socket)
-        self.link.hand_over(accepted, conn, "1", peer or f"127.0.0.1:{address[1]}", "", no_place, whose)
+        self.link.hand_over(accepted, conn, str(port), peer or f"127.0.0.1:{address[1]}", "", no_place, whose)
         accepted.close()
         return program
 
@@ -218,6 +219,46 @@ async def test_a_certificate_that_cannot_be_read_costs_one_client_and_not_the_wo
         assert "session.no_tls" in log.getvalue()
         bridge.link.send("here?")
         await bridge.told("here")
+
+
+async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(tmp_path: Path) -> None:
+    """It is on a network drive whose server is gone. Others are served, and nothing waits for it at the end."""
+    pair = str(fall_silent(tmp_path / "pair.pem"))
+    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, pair, pair)) as bridge:
+        bridge.link.send("port", pack(replace(IN_CLEAR, number=2)))
+        waiting, ended = bridge.hand_over("imap-1"), bridge.hand_over("imap-2")
+        served = bridge.hand_over("imap-3", port=2)
+        assert b"mail-bridge ready" in await served.hear()
+        bridge.link.send("end", "imap-2")
+        assert await ended.hear() == b""
+        await bridge.over("imap-2")
+        bridge.close()
+        assert await waiting.hear() == b""
+        for program in (waiting, ended, served):
+            program.socket.close()
+    release(Path(pair))
+
+
+async def test_a_certificate_is_taken_up_once_it_answers(log: io.StringIO, tmp_path: Path) -> None:
+    file = tmp_path / "pair.pem"
+    certificate = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
+    certificate.write_to_path(str(file))
+    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, str(file), str(file))) as bridge:
+        bridge.hand_over("imap-1").socket.close()
+        await bridge.over("imap-1")
+        fall_silent(file)
+        for _ in range(2):
+            bridge.link.send("renewed")
+        bridge.link.send("here?")
+        await bridge.told("here")
+        assert "certificate.renewed" not in log.getvalue()
+        certificate.write_to_path(str(tmp_path / "new.pem"))
+        release(file)
+        (tmp_path / "new.pem").rename(file)
+        while "certificate.renewed" not in log.getvalue():
+            bridge.link.send("renewed")
+            bridge.link.send("here?")
+            await bridge.told("here")
 
 
 async def test_the_certificate_of_a_port_that_is_closed_is_forgotten(tmp_path: Path) -> None:
