@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -34,7 +34,7 @@ from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
 from bridge.ui.web.rendering import form_page, not_found, page, see_other
-from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of
+from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of, with_password
 
 RESULTS = 100
 RESULT_SECONDS = 600.0
@@ -61,6 +61,8 @@ class Outcome:
     may_keep: bool = False
     """This browser has brought the sign-in: whoever sits there says whose password is kept on first use. A device code
     may have been entered by somebody else than who had asked for it."""
+    is_asked: bool = False
+    """The page asks whose it is: until that is said, the mail program does not get in."""
     kept: str = ""
     """Whose it was."""
 
@@ -145,14 +147,14 @@ class Callback:
 
     async def _keep_own(self, request: web.Request, outcome: Outcome) -> Outcome:
         """The usual case of first-use: the person's own mail program has asked, and nobody else."""
-        wish = only_own(await wishes_of(self._visitors, outcome.address, request))
-        if wish is None:
-            return outcome
-        try:
-            return await self._kept(outcome, wish)
-        except BridgeError as problem:  # the sign-in is stored all the same; the page asks, if it still can
-            report("console.password_not_kept", problem, account=outcome.address)
-            return outcome
+        choice = with_password(await wishes_of(self._visitors, outcome.address, request))
+        own = only_own(choice)
+        if own is not None:
+            try:
+                return await self._kept(outcome, own)
+            except BridgeError as problem:  # the sign-in is stored all the same; the page asks, if it still can
+                report("console.password_not_kept", problem, account=outcome.address)
+        return replace(outcome, is_asked=bool(choice))
 
     async def _kept(self, outcome: Outcome, wish: Wish) -> Outcome:
         await self._visitors.keep(outcome.address, wish.name)
@@ -170,8 +172,7 @@ class Callback:
         if outcome.kept:
             return see_other(f"/done/{name}")  # pressed twice
         try:
-            wishes = await shown_wishes(self._visitors, outcome.address, request)
-            choice = [wish for wish in wishes if wish.has_password]
+            choice = with_password(await shown_wishes(self._visitors, outcome.address, request))
             chosen = next((wish for wish in choice if wish.name == fields.get("wish")), None)
             if chosen is not None:
                 self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
@@ -180,8 +181,7 @@ class Callback:
             return await self._result_page(request, outcome, 503, problem=tell_problem(problem))
         if choice:
             return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
-        forgotten = say("the login to {address} is too long ago; let the mail program try again")
-        return await self._result_page(request, outcome, 503, problem=forgotten.format(address=outcome.address))
+        return await self._result_page(request, replace(outcome, is_asked=True), 503)
 
     def result(self, outcome: Outcome, owner: str) -> str:
         """The path of a page that shows this for a while, under a name that only this browser, of `owner`, learns."""
@@ -205,15 +205,28 @@ class Callback:
             return not_found()
         return await self._result_page(request, outcome)
 
+    async def _choice(self, request: web.Request, outcome: Outcome) -> tuple[Sequence[Wish], str]:
+        """Whose password may be kept; and why there is none, where that was asked and nobody has answered."""
+        if not outcome.may_keep:
+            return (), ""
+        try:
+            choice = with_password(await shown_wishes(self._visitors, outcome.address, request))
+            forgotten = say("the login to {address} is too long ago; let the mail program try again")
+            missing = forgotten.format(address=outcome.address)
+        except BridgeError as problem:
+            report("console.wishes_unknown", problem, account=outcome.address)
+            choice, missing = (), tell_problem(problem)
+        return choice, missing if outcome.is_asked and not outcome.kept and not choice else ""
+
     async def _result_page(
         self, request: web.Request, outcome: Outcome, status: int = 200, problem: str = ""
     ) -> web.StreamResponse:
         retry = sign_in_path(outcome.address) if outcome.kind not in {"ready", "unsaved"} else ""
-        wishes = await wishes_of(self._visitors, outcome.address, request) if outcome.may_keep else ()
+        choice, missing = await self._choice(request, outcome)
         fields: dict[str, object] = {
-            "problem": problem,
+            "problem": problem or missing,
             "kept": outcome.kept,
-            "wishes": [(wish.name, sentence(wish), wish.is_own) for wish in wishes if wish.has_password],
+            "wishes": [(wish.name, sentence(wish), wish.is_own) for wish in choice],
             "action": request.path,
             "kind": outcome.kind,
             "address": outcome.address,
@@ -225,7 +238,7 @@ class Callback:
                 for check in outcome.checks
             ],
         }
-        if not wishes:
+        if not choice:
             return page("done.html", status, field="", **fields)
         return form_page(self._forms, request, "done.html", status, **fields)
 

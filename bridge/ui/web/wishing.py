@@ -49,10 +49,14 @@ async def wish_lines(visitors: Visitors, address: str, request: web.Request) -> 
     return [sentence(wish) for wish in await wishes_of(visitors, address, request)]
 
 
-def only_own(wishes: Sequence[Wish]) -> Wish | None:
+def with_password(wishes: Sequence[Wish]) -> Sequence[Wish]:
+    """Those that can be kept."""
+    return [wish for wish in wishes if wish.has_password]
+
+
+def only_own(choice: Sequence[Wish]) -> Wish | None:
     """The one whose password can be kept without asking: nobody else has come, and it runs as the browser's user."""
-    candidates = [wish for wish in wishes if wish.has_password]
-    return candidates[0] if len(candidates) == 1 and candidates[0].is_own else None
+    return choice[0] if len(choice) == 1 and choice[0].is_own else None
 
 
 def sentence(wish: Wish) -> str:
