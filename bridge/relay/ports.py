@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bridge.observe.logs import report
 from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Welcome
-from bridge.threads import Threads
+from bridge.threads import NotDone, Threads
 
 Bind = Callable[[str, int, str], list[socket.socket]]
 """Host, port and what for, to listening sockets. Raises: BridgeError."""
@@ -38,6 +39,10 @@ def no_certificate(names: Iterable[str]) -> str:
 
 LOOK_SECONDS = 10.0
 """Between two looks at the certificates' files."""
+CHANGE_SECONDS = 30.0
+"""For the certificates of the ports to open: one that has to be made takes some seconds on a slow machine."""
+CHANGES_AT_ONCE = 4
+"""A file that does not answer holds its thread until it does, and the change that comes next may be the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,11 @@ class Ports:
         """Closed, with sessions that go on."""
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
-        self._files = Threads("certificates", at_once=1)
-        """Where those of certificates are read and made, one after the other: on a network drive whose server is gone
-        that takes minutes, and two at once would make two authorities."""
+        # Files of certificates are read in threads: on a network drive whose server is gone that takes minutes.
+        self._looks = Threads("certificates", at_once=1)
+        self._changes = Threads("certificates", at_once=CHANGES_AT_ONCE, limit=CHANGE_SECONDS)
+        self._making = threading.Lock()
+        """Two at once would make two authorities."""
         self._has_renewed = False
         """Some port has another certificate now, and nobody has been told."""
 
@@ -96,9 +103,7 @@ class Ports:
 
         Returns: the new listeners. Raises: as open(); then everything is as it was.
         """
-        read = partial(self._certificates, to_close, to_open)
-        # Who needs none does not wait for a look at the others that is not answered.
-        certificates = await self._files.run(read) if self._need_certificates(to_close, to_open) else read()
+        certificates = await self._read(to_close, to_open)
         if self._stopping.is_set():
             return []  # what was opened now would be left to itself
         return self._put_in_place(to_close, to_open, certificates)
@@ -168,7 +173,7 @@ class Ports:
 
         One that is cancelled goes on in its thread; what it takes up is told of by the next one.
         """
-        await self._files.run(self._take_up)
+        await self._looks.run(self._take_up)
         if self._has_renewed:
             self._has_renewed = False
             self._on_renewed()
@@ -187,19 +192,36 @@ class Ports:
     def _made(self, ports: Sequence[ConfiguredListener]) -> str:
         """The file of the certificate that we make; empty where no port uses one."""
         users = [port.address for port in ports if port.address.is_certificate_made]
-        return self._ensure_certificate(name for one in users for name in one.certificate_names) if users else ""
+        if not users:
+            return ""
+        with self._making:
+            return self._ensure_certificate(name for one in users for name in one.certificate_names)
 
-    def _need_certificates(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> bool:
-        return any(one.address.tls for one in to_open) or any(
-            port.configured.address.is_certificate_made for port in self._ports if port.configured not in to_close
-        )
+    async def _read(
+        self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
+    ) -> Sequence[ListenerCertificate | None]:
+        """Those of the ports to open. Not behind a look: what holds that one up may be what this change does away with.
+
+        Raises: as open(); BridgeError where there is no answer.
+        """
+        encrypted = [one.name for one in to_open if one.address.tls is not None]
+        if not encrypted:
+            return [None] * len(to_open)
+        try:
+            return await self._changes.run(partial(self._certificates, to_close, to_open))
+        except NotDone as problem:
+            sentence = said(
+                "listeners: the certificate of {ports} does not answer: is the drive that it is on away?",
+                ports=", ".join(encrypted),
+            )
+            raise BridgeError(sentence) from problem
 
     def _certificates(
         self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
     ) -> list[ListenerCertificate | None]:
         """Those of the ports to open; the one that we make has the names of all that are open then. In a thread."""
         stay = [port.configured for port in self._ports if port.configured not in to_close]
-        made = self._made([*stay, *to_open])
+        made = self._made([*stay, *to_open]) if any(one.address.is_certificate_made for one in to_open) else ""
         return [
             ListenerCertificate(one.address.certificate or made, one.address.key or made) if one.address.tls else None
             for one in to_open

@@ -278,6 +278,8 @@ async def test_the_certificate_that_is_made_has_the_names_of_all_ports_that_are_
     assert opened.tls is TlsMode.IMPLICIT
     await ports.change((), [second])
     await ports.change([first], [])
+    assert asked == [{"crm.example.com"}, {"crm.example.com", "mail.example.com"}], "nobody needs another one"
+    await ports.look()
     assert asked == [{"crm.example.com"}, {"crm.example.com", "mail.example.com"}, {"mail.example.com"}]
     ports.close()
 
@@ -368,6 +370,10 @@ async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_
     """Each would make an authority, and one half of the files would be the other one's."""
     workshop = Workshop(tmp_path)
     ports = workshop.ports(system)
+    workshop.goes_on.set()
+    ports.open([with_made_certificate(1142)])
+    workshop.has_begun.clear()
+    workshop.goes_on.clear()
     async with asyncio.TaskGroup() as group:
         group.create_task(ports.change((), [with_made_certificate(1143)]))
         await until(workshop.has_begun.is_set)
@@ -378,7 +384,7 @@ async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_
         assert not changing.done()
         workshop.goes_on.set()
     assert workshop.most_at_work == 1
-    assert len(ports.listeners) == 2
+    assert len(ports.listeners) == 3
     ports.close()
 
 

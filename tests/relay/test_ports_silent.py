@@ -1,0 +1,94 @@
+"""The configured ports, where the file of a certificate does not answer: a network drive whose server is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bridge.config.addresses import ListenAddress
+from bridge.config.diff import ConfiguredListener
+from bridge.errors import BridgeError
+from bridge.model import Protocol, TlsMode
+from bridge.relay.ports import Ports
+from tests.relay.test_ports import System, Workshop, configured, system, with_made_certificate
+from tests.silent import fall_silent, release
+
+__all__ = ["system"]
+
+
+def issue(file: Path) -> Path:
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+    return file
+
+
+def with_given_certificate(port: int, file: Path) -> ConfiguredListener:
+    address = ListenAddress(address=f"localhost:{port}", tls=TlsMode.IMPLICIT, certificate=str(file), key=str(file))
+    return ConfiguredListener(Protocol.IMAP, address)
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    """A certificate that answers for now."""
+    return issue(tmp_path / "drive.pem")
+
+
+@pytest.fixture
+def ports(system: System, tmp_path: Path, drive: Path) -> Iterator[Ports]:
+    """One with the certificate on the drive, and one with the certificate that we make, which is on a disk."""
+    workshop = Workshop(tmp_path)
+    workshop.goes_on.set()
+    ports = workshop.ports(system)
+    ports.open([with_given_certificate(1143, drive), with_made_certificate(1144)])
+    yield ports
+    ports.close()
+
+
+@pytest.mark.parametrize("opened", ["nothing", "plain", "made", "given"])
+async def test_a_change_does_not_wait_for_the_certificate_of_another_port(
+    ports: Ports, drive: Path, tmp_path: Path, opened: str
+) -> None:
+    """Also of the one that it does away with: that is the remedy."""
+    new = {
+        "nothing": [],
+        "plain": [configured(1145)],
+        "made": [with_made_certificate(1145)],
+        "given": [with_given_certificate(1143, issue(tmp_path / "here.pem"))],
+    }[opened]
+    old = [with_given_certificate(1143, drive)] if opened == "given" else []
+    fall_silent(drive)
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(ports.look())
+        with ExitStack() as undo:
+            undo.callback(release, drive)
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(20):
+                assert len(await ports.change(old, new)) == len(new)
+            assert not looking.done()
+    assert len(ports.listeners) == 2 + len(new) - len(old)
+
+
+async def test_a_port_whose_certificate_does_not_answer_is_not_opened_and_holds_up_no_other_change(
+    system: System, tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.relay.ports.CHANGE_SECONDS", 0.5)
+    ports = Workshop(tmp_path).ports(system)
+    ports.open([configured(1143)])
+    (before,) = ports.listeners
+    fall_silent(drive)
+    with ExitStack() as undo:
+        undo.callback(release, drive)
+        async with asyncio.timeout(20):
+            with pytest.raises(
+                BridgeError, match=r"^listeners: the certificate of imap localhost:1144 does not answer"
+            ):
+                await ports.change([configured(1143)], [with_given_certificate(1144, drive), configured(1145)])
+            assert ports.listeners == [before]
+            await ports.look()
+            await ports.change([], [with_given_certificate(1144, issue(tmp_path / "here.pem"))])
+    assert len(ports.listeners) == 2
+    ports.close()
