@@ -65,10 +65,12 @@ class Examination:
             ports = group.create_task(self._ports())
             store = group.create_task(self._store())
             users = group.create_task(self._users())
+            certificates = group.create_task(self._certificates())
         of_store = store.result()
         # Not before the store was there: it is made by the first run.
         left = await bounded("store", self._leftovers()) if of_store.outcome is Outcome.OK else ()
-        return (*self._configuration(), *ports.result(), *users.result(), *left, of_store)
+        configuration = (*self._configuration(), *certificates.result())
+        return (*configuration, *ports.result(), *users.result(), *left, of_store)
 
     async def everything(self) -> Findings:
         """That, and what only the network and the providers can tell."""
@@ -96,10 +98,14 @@ class Examination:
         return first, await account_findings(self.accounts, self.clinic, unattended=unattended)
 
     def _configuration(self) -> Findings:
-        today = datetime.now().date()
-        certificates = certificate_findings(self.loaded.config, self.authority_file, today)
         log = log_findings(self.loaded.config.log)
-        return (*configuration_findings(self.loaded, today), *log, *certificates)
+        return (*configuration_findings(self.loaded, datetime.now().date()), *log)
+
+    async def _certificates(self) -> Findings:
+        def work() -> Findings:
+            return certificate_findings(self.loaded.config, self.authority_file, datetime.now().date())
+
+        return await in_thread("certificate", work)
 
     async def _store(self) -> Finding:
         config = self.loaded.config.store
