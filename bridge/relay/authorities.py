@@ -47,6 +47,8 @@ class Authorities:
         self._is_unread = False
         """The file has changed, and could not be read since; see ListenerCertificate."""
         self._next_look = -math.inf
+        self._unanswered = -math.inf
+        """When the last first reading was given up."""
         self._looks = Threads("authorities", at_once=1)
         self._turn = asyncio.Lock()
         self._sessions: dict[tuple[str, int], tuple[ssl.SSLSession, float]] = {}
@@ -57,8 +59,10 @@ class Authorities:
         A file that has changed, this machine's too, is read anew; if it cannot be used, or does not answer, the
         authorities of before are believed on.
         """
-        if self._now() >= self._next_look:
+        if (asked := self._now()) >= self._next_look:
             async with self._turn:
+                if self._unanswered > asked:  # one after the other would wait until its mail server is blamed for it
+                    raise self._unusable(_no_answer())
                 if self._now() >= self._next_look:  # else somebody has looked meanwhile
                     await self._look()
         assert self._context is not None  # noqa: S101  a first look that has found nothing raises
@@ -71,6 +75,7 @@ class Authorities:
                 now, found = await self._looks.run(self._read)
         except (TimeoutError, NotDone) as problem:
             if self._context is None:
+                self._unanswered = self._now()
                 raise self._unusable(_no_answer()) from problem
             self._next_look = self._now() + REST_SECONDS
             trouble("authorities.unusable", ca_file=self._file, reason=f"no answer within {seconds:g} s; {OLD_ONES}")

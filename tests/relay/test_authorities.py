@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import ssl
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
@@ -239,3 +240,18 @@ async def test_a_first_login_is_told_of_the_ca_file_that_does_not_answer(
     release(pipe)
     trust(company, authority)
     assert await is_believed(contexts, company, authority)
+
+
+async def test_who_waits_behind_the_first_look_is_told_with_it(
+    company: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A morning's worth of logins: one after the other, each would have its mail server blamed for the wait."""
+    monkeypatch.setattr("bridge.relay.authorities.FIRST_SECONDS", 0.2)
+    contexts = UpstreamContexts()
+    pipe = fall_silent(Path(company.ca_file or ""))
+    with ExitStack() as undo:
+        undo.callback(release, pipe)
+        async with asyncio.timeout(20):
+            told = await asyncio.gather(*(contexts.context(company) for _ in range(500)), return_exceptions=True)
+    assert {type(one) for one in told} == {UpstreamUnavailable}
+    assert all("company.pem" in str(one) for one in told)
