@@ -169,19 +169,25 @@ class Callback:
             return not_found()
         if not self._forms.accept(request, fields.get("form", "")):
             return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
-        if outcome.kept:
-            return see_other(f"/done/{name}")  # pressed twice
+        status, problem = 200, ""
+        if not outcome.kept:  # else it was pressed twice
+            status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
+        after = self._results.get(name) or outcome
+        if after.kept:  # by this answer, or by the same one that was sent a moment before
+            return see_other(f"/done/{name}")
+        return await self._result_page(request, replace(outcome, is_asked=True), status, problem=problem)
+
+    async def _keep_chosen(self, request: web.Request, name: str, outcome: Outcome, wish: str) -> tuple[int, str]:
+        """Returns: the page's status, and what to say on it if nothing was kept and there is a choice."""
         try:
             choice = with_password(await shown_wishes(self._visitors, outcome.address, request))
-            chosen = next((wish for wish in choice if wish.name == fields.get("wish")), None)
+            chosen = next((one for one in choice if one.name == wish), None)
             if chosen is not None:
                 self._results.add(name, await self._kept(outcome, chosen), guards.user_of(request))
-                return see_other(f"/done/{name}")
+                return 200, ""
         except BridgeError as problem:
-            return await self._result_page(request, outcome, 503, problem=tell_problem(problem))
-        if choice:
-            return await self._result_page(request, outcome, 400, problem=say("Please choose one of the programs."))
-        return await self._result_page(request, replace(outcome, is_asked=True), 503)
+            return 503, tell_problem(problem)
+        return (400, say("Please choose one of the programs.")) if choice else (503, "")
 
     def result(self, outcome: Outcome, owner: str) -> str:
         """The path of a page that shows this for a while, under a name that only this browser, of `owner`, learns."""

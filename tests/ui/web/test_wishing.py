@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 
@@ -42,6 +43,29 @@ class People:
             raise self.problem
         self.kept.append(name)
         self.found = ()
+
+
+class Busy(People):
+    """The second who asks is answered once what the first has chosen is kept."""
+
+    is_busy = False
+
+    def __init__(self, *wishes: Wish) -> None:
+        super().__init__(*wishes)
+        self.asked = 0
+        self.both_have_asked, self.first_is_kept = asyncio.Event(), asyncio.Event()
+
+    async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
+        self.asked += self.is_busy
+        if self.asked == 2:
+            self.both_have_asked.set()
+            await self.first_is_kept.wait()
+        return await super().wishes(address, browser)
+
+    async def keep(self, address: str, name: str) -> None:
+        await self.both_have_asked.wait()
+        await super().keep(address, name)
+        self.first_is_kept.set()
 
 
 def test_who_has_asked_in_both_languages() -> None:
@@ -170,6 +194,24 @@ async def test_an_answer_that_is_sent_twice_is_kept_once() -> None:
             status, text = await answered(browser, path, {"form": field, "wish": COLLEAGUES.name})
             assert status == 200
             assert "password opens this mailbox from now on" in text
+    assert people.kept == [COLLEAGUES.name]
+
+
+async def test_an_answer_that_overtakes_the_first_is_told_what_was_kept() -> None:
+    """A double click: the store answers the first while the second asks what there is to choose from."""
+    people, control = Busy(COLLEAGUES), FakeControl(ALICE)
+    async with serving(control, visitors=people) as browser:
+        path, field = await question(browser, control)
+        people.is_busy = True
+        async with asyncio.TaskGroup() as group:
+            form = {"form": field, "wish": COLLEAGUES.name}
+            answers = [group.create_task(answered(browser, path, form)) for _ in range(2)]
+            async with asyncio.timeout(20):
+                await people.both_have_asked.wait()
+    for answer in answers:
+        status, text = answer.result()
+        assert status == 200
+        assert "password opens this mailbox from now on" in text
     assert people.kept == [COLLEAGUES.name]
 
 
