@@ -32,6 +32,7 @@ ANCHOR, HEADING = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)"), re.compile(r"^#+ (
 FILE = re.compile(r"(?<![\w/.\\-])(?:bridge|tests|docs|scripts)/[\w/.-]*\w")
 COMMAND = re.compile(r"(?<![\w/.\\-])(?:mail-bridge|scripts[/\\]run\.py) ([^`\n|.:;()«»“”]+)")
 OPTION = re.compile(r"--[a-z][a-z-]+")
+RATIO = re.compile(r"\((\d\.\d\d) x\)")
 INVENTED = {"scripts/tell.sh"}
 """An administrator's own."""
 
@@ -114,6 +115,41 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     assert unknown("accounts passwd ADDRESS") == ["passwd"]
 
 
+def every_command(group: click.Group, *before: str) -> Iterator[tuple[str, click.Command]]:
+    """As it is typed, and itself; `worker` is none: the bridge starts that for itself."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        if isinstance(found, click.Group):
+            yield from every_command(found, *before, name)
+        elif found is not None:
+            yield " ".join((*before, name)), found
+
+
+def test_readme_has_each_command_with_its_options() -> None:
+    lines, missing = text(ROOT / "README.md").splitlines(), []
+    for name, command in every_command(main):
+        rows = "".join(line for line in lines if re.match(rf"\| `mail-bridge {name}\b", line))
+        own = {each for each in _options(command) - _options(main) - {"--json"} if each.startswith("--")}
+        missing += [(name, option) for option in own if option not in rows] if rows else [(name, "")]
+    assert missing == []
+
+
+def test_each_bound_of_the_threat_model_is_where_it_says() -> None:
+    rows = [line.split("|")[3] for line in text(ROOT / "docs" / "security.md").splitlines() if line.count("|") == 4]
+    named = [re.findall(r"`([^`]+)`", place) for place in rows if ".py`" in place]
+    assert len(named) >= 6
+    missing = []
+    for names in named:
+        content = ""
+        for name in names:
+            if name.endswith(".py"):
+                content = text(ROOT / "bridge" / name)
+            elif not re.search(rf"^{name}\b", content, re.MULTILINE):
+                missing.append(name)
+    assert missing == []
+
+
 def test_the_layers_are_those_that_are_checked() -> None:
     contracts = tomllib.loads(text(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
     layers = [layer.replace("bridge.", "") for layer in contracts[0]["layers"]]
@@ -166,3 +202,49 @@ def test_the_figures_of_the_threat_model_are_the_programs() -> None:
         f"it is remembered for {logins.CALLER_SECONDS / 60:.0f} minutes, for the programs of that OS user alone",
     ):
         assert sentence.replace(" 5 minutes", " five minutes").replace(" 10 minutes", " ten minutes") in page
+
+
+NAMED_TEST = re.compile(r"tests/[\w/]+|\btest_\w+")
+PYTHON = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+
+
+def said_of_tests() -> Iterator[tuple[str, list[str]]]:
+    """Of the threat model: what stands in quotes beside files of tests, and the names of these files."""
+    page = text(ROOT / "docs" / "security.md")
+    prose = re.findall(r"(?<!\*)\*([^*]*)\*(?!\*)", page)
+    cells = [line.split("|")[-2] for line in page.splitlines() if line.startswith("|")]
+    for part in (*prose, *cells):
+        files = [found.rpartition("/")[2] for found in NAMED_TEST.findall(part)]
+        for words in re.findall(r'"([^"]+)"', " ".join(part.split())):
+            if files:
+                yield words, files
+
+
+def names_in(files: list[str]) -> list[str]:
+    """What the tests in these files, or below these directories, are called."""
+    sources = (source for path, source in PYTHON.items() if {path.stem, *path.parts} & set(files))
+    return [name for source in sources for name in re.findall(r"def (test_\w+)", source)]
+
+
+def test_what_the_threat_model_quotes_of_its_tests_is_in_their_names() -> None:
+    claims = list(said_of_tests())
+    assert len(claims) > 50
+    missing = [
+        words
+        for words, files in claims
+        if not any(re.sub(r"\W+", "_", words.lower().replace("'", "")) in name for name in names_in(files))
+    ]
+    assert missing == []
+
+
+def test_the_ratios_of_the_benchmarks_last_run_are_those_of_its_table() -> None:
+    page = text(ROOT / "docs" / "performance.md")
+    figures, trust = page.split("<!-- end of figures -->")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in trust.splitlines() if line.startswith("| ")]
+    ratios = {row[0]: row[3] for row in rows[1:] if len(row) == 4 and re.fullmatch(r"\d\.\d\d", row[3])}
+    assert len(ratios) == 11
+    measured = {
+        name: next(RATIO.findall(line)[0] for line in figures.splitlines() if line.startswith(f"| {name}"))
+        for name in ratios
+    }
+    assert ratios == measured
