@@ -35,7 +35,7 @@ FOREIGN = {
     *("Sent", "SSL/TLS", "is", "est", "Send as", "Envoyer en tant que"),
     *("Task Scheduler", "Create Task", "At log on", "At startup", "Run whether user is logged on or not", "Settings"),
     *("Planificateur de tâches", "Créer une tâche", "À l’ouverture de session", "Au démarrage", "Paramètres"),
-    *("Exécuter même si l’utilisateur n’est pas connecté", "Cancel", "Annuler"),
+    *("Exécuter même si l’utilisateur n’est pas connecté", "Système", "Cancel", "Annuler"),
     *("Desktop apps", "applications de bureau", "loopback"),
     *("Recipients", "Mailboxes", "Delegation", "Manage email apps settings"),
     *("Destinataires", "Boîtes aux lettres", "Délégation", "Gérer les paramètres des applications de messagerie"),
