@@ -193,8 +193,8 @@ def not_running(settings: Settings) -> str:
     if answers("127.0.0.1", port):
         return i18n.say(
             "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "
-            "another user, such as a service's, run this command as that user, with the STATE_DIRECTORY that systemd "
-            "gives the service"
+            "another user, such as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux "
+            "as that user, with the service's STATE_DIRECTORY"
         ).format(console=f"localhost:{port}")
     return i18n.say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
 

@@ -97,7 +97,8 @@ def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
         asked_to_authorize = bridge.run("authorize", ALICE, "--no-browser", code=1)
         for said in (checked, asked_to_authorize):
             assert said.count("If that is the mail-bridge of another user, such as a service's, let it run") == 1
-            assert said.count("with the STATE_DIRECTORY that systemd gives the service") == 1
+            how = "docs/guides/en/terminal-server.md shows: on Linux as that user, with the service's STATE_DIRECTORY"
+            assert said.count(how) == 1
             assert said.lower().count("stop it") == said.lower().count("else stop it") == 1
 
 
