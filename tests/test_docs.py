@@ -12,16 +12,20 @@ import click
 import pytest
 from babel.messages.pofile import read_po
 
-from bridge.accounts import asking, concerned, door, passwords
+from bridge.accounts import asking, concerned, door, guesses, passwords
+from bridge.hooks import dispatch
+from bridge.host import local_tls
+from bridge.oauth import limits as limits_of_providers
+from bridge.oauth import retry_after
 from bridge.protocols import proxy_header
 from bridge.protocols.imap import server as imap
 from bridge.protocols.pop3 import server as pop3
-from bridge.relay import balancers, frontend, limits, session, smtp_frontend, welcome
-from bridge.tokens import room
+from bridge.relay import balancers, frontend, limits, listener, session, smtp_frontend, splice, welcome
+from bridge.tokens import authorizations, refresh, renewal, room, service
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
 from bridge.ui.web import doors, guards, mine, site
-from bridge.workers import logins
+from bridge.workers import link, logins, pool
 from tests.servers.packages import needs
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +34,8 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 ANCHOR, HEADING = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)"), re.compile(r"^#+ (.*)$", re.MULTILINE)
 FILE = re.compile(r"(?<![\w/.\\-])(?:bridge|tests|docs|scripts)/[\w/.-]*\w")
-COMMAND = re.compile(r"(?<![\w/.\\-])(?:mail-bridge|scripts[/\\]run\.py) ([^`\n|.:;()«»“”]+)")
+INSTALLED = r"\.venv/bin/|\.venv\\Scripts\\"
+COMMAND = re.compile(rf"(?:(?<![\w/.\\-])|{INSTALLED})(?:mail-bridge|scripts[/\\]run\.py) ([^`\n|.:;()«»“”]+)")
 OPTION = re.compile(r"--[a-z][a-z-]+")
 RATIO = re.compile(r"\((\d\.\d\d) x\)")
 INVENTED = {"scripts/tell.sh"}
@@ -248,3 +253,44 @@ def test_the_ratios_of_the_benchmarks_last_run_are_those_of_its_table() -> None:
         for name in ratios
     }
     assert ratios == measured
+
+
+def test_what_the_threat_model_says_of_guesses_and_certificates_is_what_the_program_does() -> None:
+    page = " ".join(text(ROOT / "docs" / "security.md").split())
+    in_words: dict[float, str] = {0.5: "half a second", 3: "three", 5: "five", 8: "eight", 10: "ten"}
+    first, last, overlap = guesses.FIRST_DELAY, guesses.LONGEST_DELAY, (local_tls.LIFE - local_tls.TURN).days
+    for sentence in (
+        f"not for the first {in_words[guesses.AT_ONCE]}, then {in_words[first]}, doubled up to {last:.0f} s; one is "
+        f"forgotten every {guesses.FORGET_EVERY:.0f} s. At most {in_words[guesses.WAITING]} answers wait",
+        f"only {guesses.GUESSES} *different* passwords for a name, then one more every "
+        f"{in_words[guesses.GUESS_EVERY / 60]} minutes ({24 * 3600 / guesses.GUESS_EVERY:.0f} a day)",
+        f"Memory is bounded: {guesses.CALLERS} callers, {guesses.NAMES} names each",
+        f"signs {in_words[local_tls.TURNS]} certificates of {local_tls.LIFE.days} days that follow each other (one key"
+        f", each begins {overlap} days before the one before it ends)",
+        f"RSA of {local_tls.KEY_BITS} bits",
+    ):
+        assert sentence in page
+
+
+def test_the_figures_of_the_architecture_are_the_programs() -> None:
+    page = " ".join(text(ROOT / "docs" / "architecture.md").split())
+    in_words: dict[float, str] = {5: "five", 8: "eight", 10: "ten"}
+    soonest, latest = (100 * share for share in (renewal.EARLIEST, renewal.EARLIEST + renewal.SPREAD))
+    for sentence in (
+        f"may end within the {in_words[listener.DRAIN_SECONDS]} seconds that all sessions have",
+        f"ends after {splice.IDLE_SECONDS / 60:.0f} to {2 * splice.IDLE_SECONDS / 60:.0f}.",
+        f"is saved first the next time, every {renewal.LOOK_EVERY:.0f} s,",
+        f"gave no answer is left alone for {refresh.RETRY_AFTER:.0f} s, one that refuses our registration for "
+        f"{refresh.REFUSED_RETRY_AFTER:.0f} s,",
+        f"by whatever account or library; at most {retry_after.LONGEST / 60:.0f} minutes",
+        f"with {soonest:.0f} to {latest:.0f} % of its life left",
+        f"told `later` after {service.PATIENCE:.0f} seconds, the refresh waits for its answer up to a minute",
+        f"verifier are made and kept for {in_words[authorizations.LIFE / 60]} minutes",
+        f"for {in_words[guards.SESSION_SECONDS / 3600]} hours the list",
+        f"| the same, within {guards.FRESH_SECONDS / 60:.0f} minutes |",
+        f"each within {in_words[dispatch.SECONDS]} seconds",
+        f"in lots (`workers.link`: {link.SOON_SECONDS} s or {link.SOON_MESSAGES} of them)",
+        f"another one starts (after {pool.FIRST_PAUSE} s; up to {pool.LONGEST_PAUSE:.0f} if it dies at once",
+    ):
+        assert sentence in page
+    assert limits_of_providers.Limits().answer == 60
