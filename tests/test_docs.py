@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -294,3 +295,43 @@ def test_the_figures_of_the_architecture_are_the_programs() -> None:
     ):
         assert sentence in page
     assert limits_of_providers.Limits().answer == 60
+
+
+IMPORTED = {
+    "google-auth": ("google", "google_auth_oauthlib", "oauthlib"),
+    "pillow": ("PIL",),
+    "pydantic": ("pydantic", "pydantic_core"),
+    "PyYAML": ("yaml",),
+    "requests": ("requests", "urllib3"),
+    "SQLAlchemy": ("sqlalchemy",),
+}
+"""By what the table of the first decision calls them; the others are called as they are imported."""
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Top-level packages, late imports too; not those for types alone."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import):
+        yield from (name.name.split(".")[0] for name in node.names)
+    if isinstance(node, ast.ImportFrom) and node.level == 0:
+        yield (node.module or "").split(".")[0]
+    for child in ast.iter_child_nodes(node):
+        yield from imports(child)
+
+
+def test_libraries_are_imported_where_their_table_says() -> None:
+    page = text(ROOT / "docs" / "decisions" / "0001-dependencies.md")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    said = {re.split(r"[ ,]", row[0])[0]: re.findall(r"[\w/]+(?:\.py)?", row[2]) for row in rows[1:]}
+    bridge = ROOT / "bridge"
+    by_file = {path.relative_to(bridge): set(imports(ast.parse(text(path)))) for path in bridge.rglob("*.py")}
+    assert len(said) > 15
+    unsaid = [
+        (library, file.as_posix())
+        for library, places in said.items()
+        for file, imported in by_file.items()
+        if imported & set(IMPORTED.get(library, (library,)))
+        and not {file.as_posix(), *(parent.as_posix() for parent in file.parents)} & set(places)
+    ]
+    assert unsaid == []
