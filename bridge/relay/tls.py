@@ -97,8 +97,14 @@ class ListenerCertificate:
 
 
 def _unusable(certificate: str, key: str, problem: OSError) -> Said:
-    # An SSLError is an OSError whose number is OpenSSL's, not the system's.
-    reason = _wrong_content(certificate, key, problem) if isinstance(problem, ssl.SSLError) else system_reason(problem)
+    try:
+        reason = (
+            _wrong_content(certificate, key, problem)
+            if isinstance(problem, ssl.SSLError)  # an OSError whose number is OpenSSL's, not the system's
+            else system_reason(problem)
+        )
+    except OSError as gone:  # they are looked into once more, and are being replaced just now
+        reason = system_reason(gone)
     return said(
         "listeners: the certificate {certificate} or its key cannot be used: {reason}",
         certificate=certificate,

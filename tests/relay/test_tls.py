@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import ssl
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -223,6 +224,24 @@ def test_a_pair_that_cannot_be_used_is_named_at_start_in_any_language(
     assert sentence.told(translation("fr")).endswith(
         f"{pair.certificate} ou sa clé ne peut pas être utilisé\u00a0: {words[1]}"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFO in a directory")
+def test_a_file_that_goes_before_it_is_known_what_was_wrong_with_it_is_no_fault_of_ours(pair: Pair) -> None:
+    """It was half written, and its successor is being put in its place."""
+    pair.certificate.unlink()
+    os.mkfifo(pair.certificate)
+
+    def say() -> None:
+        with pair.certificate.open("w") as writing:  # once it is read
+            writing.write("hello\n")
+            pair.certificate.unlink()
+
+    saying = threading.Thread(target=say)
+    saying.start()
+    with pytest.raises(ConfigError, match=r"server\.pem or its key cannot be used: .*No such file or directory"):
+        ListenerCertificate(str(pair.certificate), str(pair.key))
+    saying.join()
 
 
 def test_a_port_speaks_tls_1_2_or_better_without_renegotiation_or_alpn(pair: Pair) -> None:
