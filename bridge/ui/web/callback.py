@@ -169,11 +169,9 @@ class Callback:
             return not_found()
         if not self._forms.accept(request, fields.get("form", "")):
             return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
-        status, problem = 200, ""
-        if not outcome.kept:  # else it was pressed twice
-            status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
+        status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
         after = self._results.get(name) or outcome
-        if after.kept:  # by this answer, or by the same one that was sent a moment before
+        if after.kept:  # by this answer, or by the same one a moment before: pressed twice
             return see_other(f"/done/{name}")
         return await self._result_page(request, replace(outcome, is_asked=True), status, problem=problem)
 
