@@ -6,7 +6,6 @@ import asyncio
 import imaplib
 import io
 import poplib
-import re
 import secrets
 import smtplib
 import socket
@@ -19,7 +18,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
-import trustme
 
 from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
@@ -44,7 +42,6 @@ from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
 from tests.servers.disks import full, small_disk
-from tests.silent import fall_silent, release
 from tests.tokens.fakes import FailingStore
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
@@ -380,28 +377,6 @@ async def test_the_browser_comes_back_to_the_console_that_is_there_until_the_res
             assert back == "http://localhost:3017/"
             await it.app.control.cancel_authorization(ALICE)
         assert summary == ""
-
-
-async def test_a_reload_does_not_wait_for_a_certificate_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is on a network drive whose server is gone. The second one meets the look of the first, which is not over."""
-    monkeypatch.setattr("bridge.app.LOOK_SECONDS", 0.05)
-    file = tmp_path / "server.pem"
-    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
-    given = f"imap: {{address: 127.0.0.1:1143, tls: implicit, certificate: {file}, key: {file}}}"
-    async with demo_world() as world:
-        world = replace(world, yaml=re.sub(r"imap: 127\.0\.0\.1:\d+", given, world.yaml))
-        changed = [
-            parse_config(f"{world.yaml}language: {language}\n", name="test", directory=tmp_path)
-            for language in ("fr", "en")
-        ]
-        async with bridging(world) as it:
-            fall_silent(file)
-            for loaded in changed:
-                assert await it.app.apply(loaded)
-                assert it.app.language == loaded.config.language
-            release(file)
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,20 @@ def test_a_bad_value_has_its_place_and_one_sentence(text: str, before: str, afte
     assert problems(edited((before, after), text=text)) == [f"config.yaml:{expected}"]
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        "token_url: https://login.example.com./token",
+        "proxy: http://proxy.example.com.:3128",
+        "proxy: http://[::1]:3128",
+    ],
+)
+def test_the_host_of_a_url_may_end_with_the_dot_of_a_complete_name_or_be_an_address(after: str) -> None:
+    (provider,) = load(edited(("client_secret: text", f"client_secret: text\n    {after}"))).config.providers.values()
+    name, _, value = after.partition(": ")
+    assert getattr(provider, name) == value
+
+
 def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
     text = """\
 providers:

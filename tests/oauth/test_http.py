@@ -406,6 +406,8 @@ async def test_this_machines_certificates_are_read_anew_when_their_file_has_chan
             await https.run(partial(https.get, raw.url))
         bundle.write_bytes(Path(other).read_bytes() + Path(tls[0]).read_bytes())
         assert (await https.run(partial(https.get, raw.url))).status_code == 200
+        bundle.unlink()  # as it may be for a moment
+        assert (await https.run(partial(https.get, raw.url))).status_code == 200
     https.close()
 
 

@@ -326,6 +326,13 @@ def test_the_catch_all_for_every_domain_lends_its_options_and_is_left_out() -> N
     assert '"*@example.com"' in carried.said
 
 
+def test_of_two_catch_alls_that_of_the_domain_lends_first() -> None:
+    text = CATCH_ALL + office365("@") + account("@contoso.com", client_id="nearer")
+    carried = carry(text + account("bob@contoso.com", access_token=CANARY))
+    assert carried.provider.client_id == "nearer"
+    assert carried.secret("bob@contoso.com") == f"{CANARY}-microsoft"
+
+
 def test_a_catch_all_that_was_switched_off_stays_off() -> None:
     carried = carry(office365("@contoso.com") + office365())
     assert addresses(carried) == ["bob@contoso.com"]
@@ -468,6 +475,24 @@ def test_accounts_that_differ_in_the_port_of_localhost_alone_share_a_provider(on
     assert len(carried.imported.kept) == 1
     assert not carried.imported.to_do
     assert "redirect_uri was" not in carried.said
+
+
+@pytest.mark.parametrize("other", ["https://mail.example.com/", "http://localhost:8080"])
+def test_accounts_that_differ_in_more_of_the_redirect_uri_than_the_port_do_not(other: str) -> None:
+    """The slash at the end counts where it was registered with or without one."""
+    text = office365("a@contoso.com", redirect_uri="http://localhost:8080/")
+    carried = carry(text + office365("b@contoso.com", redirect_uri=other))
+    found = [provider.redirect_uri for provider in carried.config.providers.values()]
+    assert found == ["http://localhost:8080/", other]
+
+
+def test_the_ports_of_accounts_whose_secret_was_found_elsewhere_count_too() -> None:
+    hidden = {"client_secret": "", "client_secret_encrypted": "gAAAAAB"}
+    text = yahoo("a@yahoo.com", redirect_uri="http://localhost:8080/") + gmail(redirect_uri="http://localhost:8081/")
+    text += "".join(yahoo(f"{n}@yahoo.com", redirect_uri="http://localhost:8081/", **hidden) for n in range(2))
+    carried = carry(text)
+    assert {provider.redirect_uri for provider in carried.config.providers.values()} == {"http://localhost:8081/"}
+    assert not carried.imported.to_do
 
 
 def test_a_provider_of_several_redirect_ports_has_nothing_to_register_where_the_console_is_at_one_of_them() -> None:

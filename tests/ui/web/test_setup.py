@@ -250,8 +250,11 @@ async def test_the_form_that_is_sent_counts_whatever_was_chosen_since(
     await site.send("/setup/provider", choice=seen)
     form = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', site.seen[-1])
     await site.send("/setup/provider", choice=chosen_since)
-    await site.send("/setup/provider/office365", client_id=GUID, tenant="contoso.com")
-    secret = {"client_secret": CANARY, "home": "file"} if flow is None else {}
+    given = {"client_secret": CANARY, "home": "file"}
+    since = given if flow is not None else {}
+    await site.send("/setup/provider/office365", client_id=GUID, tenant="contoso.com", **since)
+    assert bool(site.machine.draft.files) is bool(since)
+    secret = given if flow is None else {}
     answers = {**dict(form), "client_id": GUID, "tenant": "contoso.com", **secret}
     async with site.browser.post("/setup/provider/office365", data=answers, headers={"Origin": "null"}) as answer:
         assert answer.url.path == "/setup/accounts"
