@@ -7,6 +7,8 @@ import errno
 import io
 import os
 import ssl
+import sys
+import threading
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -16,7 +18,7 @@ import trustme
 
 from bridge.errors import UpstreamUnavailable
 from bridge.model import Endpoint, TlsMode
-from bridge.relay.authorities import LOOK_SECONDS, REST_SECONDS, UpstreamContexts
+from bridge.relay.authorities import LOOK_SECONDS, REST_SECONDS, SESSION_SECONDS, UpstreamContexts
 from tests.relay.scripted import context_of
 from tests.relay.sockets import shaken_in_memory
 from tests.silent import fall_silent, release
@@ -64,9 +66,29 @@ async def test_a_ca_file_that_has_changed_is_read_anew(
     assert await is_believed(contexts, company, authority)
     assert await contexts.context(company) is await contexts.context(company)
     trust(company, successor)
+    os.utime(company.ca_file or "", (0, 0))  # made long before it was put here
     assert await is_believed(contexts, company, successor)
     assert not await is_believed(contexts, company, authority)
     assert log.getvalue().count("authorities.renewed") == 1
+
+
+async def test_each_server_is_judged_by_the_authorities_of_its_own_file(
+    company: Endpoint, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """Whoever is asked first: nobody of one company pretends to be the other one's server."""
+    contexts, other = looking(), trustme.CA()
+    partner = Endpoint(company.host, company.port, company.tls, str(tmp_path / "partner.pem"))
+    trust(company, authority)
+    trust(partner, other)
+    judged = [await is_believed(contexts, of, by) for of in (company, partner) for by in (authority, other)]
+    assert judged == [True, False, False, True]
+    public = Endpoint(company.host, company.port, company.tls)
+    assert not await is_believed(contexts, public, authority)
+    contexts.keep_session(
+        company, shaken_in_memory(await contexts.context(company), context_of(authority, "localhost"), "localhost")
+    )
+    beside = Endpoint(company.host, company.port + 1, company.tls, company.ca_file)
+    assert [contexts.session(of) is not None for of in (company, beside, partner, public)] == [True] + [False] * 3
 
 
 async def test_a_session_under_the_authorities_of_before_is_not_resumed(
@@ -81,6 +103,21 @@ async def test_a_session_under_the_authorities_of_before_is_not_resumed(
     assert contexts.session(company) is None
     contexts.keep_session(company, before)  # of a login that was under way meanwhile
     assert contexts.session(company) is None
+
+
+async def test_a_session_is_looked_at_once_in_a_minute(company: Endpoint, authority: trustme.CA) -> None:
+    """Some Pythons lose 7 KiB by each look."""
+    clock = [100.0]
+    contexts = UpstreamContexts(now=lambda: clock[0])
+    trust(company, authority)
+    ours, theirs = await contexts.context(company), context_of(authority, "localhost")
+    kept = []
+    for _ in range(3):
+        contexts.keep_session(company, shaken_in_memory(ours, theirs, "localhost"))
+        kept.append(contexts.session(company))
+        clock[0] += SESSION_SECONDS / 2
+    assert kept[0] is kept[1] is not None
+    assert kept[2] is not kept[1]
 
 
 async def test_a_ca_file_that_is_half_written_changes_nothing_and_is_spoken_of_once(
@@ -111,6 +148,20 @@ async def test_a_ca_file_that_cannot_be_read_yet_is_read_once_it_can(
     assert log.getvalue().count("authorities.unusable") == 1
     assert await is_believed(contexts, company, successor)
     assert await contexts.context(company) is await contexts.context(company)
+
+
+async def test_a_ca_file_that_is_gone_is_spoken_of_once_and_missed_until_it_is_there_again(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO
+) -> None:
+    contexts, successor = looking(), trustme.CA()
+    trust(company, authority)
+    await contexts.context(company)
+    Path(company.ca_file or "").unlink()
+    for _ in range(3):
+        assert await is_believed(contexts, company, authority)
+    assert log.getvalue().count("authorities.unusable") == 1
+    trust(company, successor)
+    assert await is_believed(contexts, company, successor)
 
 
 async def test_a_ca_file_that_can_be_read_at_last_and_is_no_good_is_told_of_too(
@@ -146,13 +197,30 @@ async def test_this_machines_authorities_are_read_anew_when_their_file_has_chang
 
 
 async def test_where_the_system_has_no_authorities_the_public_ones_count_for_mail_servers_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Mac's Python; and Windows, which shows only those that have been used before."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    context = await UpstreamContexts().context(Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "empty"))
+    contexts = UpstreamContexts()
+    context = await contexts.context(Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT))
     assert context.cert_store_stats()["x509_ca"] > 50
+    trust(company, authority)
+    context = await contexts.context(company)
+    assert context.cert_store_stats()["x509_ca"] == 1, "those of a file count alone"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shows no more of its own than have been used before")
+async def test_where_the_system_has_authorities_no_others_count(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator has taken some out of it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+    authority.cert_pem.write_to_path(tmp_path / "bundle.pem")
+    context = await UpstreamContexts().context(Endpoint("imap.gmail.com", 993, TlsMode.IMPLICIT))
+    assert context.cert_store_stats()["x509_ca"] == 1
 
 
 async def test_an_authority_without_a_key_usage_is_believed_by_every_python(
@@ -239,6 +307,7 @@ async def test_a_first_login_is_told_of_the_ca_file_that_does_not_answer(
             await contexts.context(company)
     release(pipe)
     trust(company, authority)
+    monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", 0.0)  # is for who has something to go by
     assert await is_believed(contexts, company, authority)
 
 
@@ -255,3 +324,22 @@ async def test_who_waits_behind_the_first_look_is_told_with_it(
             told = await asyncio.gather(*(contexts.context(company) for _ in range(500)), return_exceptions=True)
     assert {type(one) for one in told} == {UpstreamUnavailable}
     assert all("company.pem" in str(one) for one in told)
+
+
+async def test_without_a_thread_to_look_in_the_authorities_of_before_are_believed_on(
+    company: Endpoint, authority: trustme.CA, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system has no more of them just now: no reason to let nobody log in."""
+    contexts = looking()
+    trust(company, authority)
+    assert await is_believed(contexts, company, authority)
+
+    def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        assert await is_believed(contexts, company, authority)
+        with pytest.raises(UpstreamUnavailable, match=r"company\.pem"):
+            await UpstreamContexts().context(company)
+    assert log.getvalue().count("authorities.unusable") == 1

@@ -58,6 +58,18 @@ def test_the_console_leaves_descriptors_for_mail(descriptors: int | None, places
             stack.enter_context(cap.place())
 
 
+def test_of_the_consoles_second_half_too_one_user_has_no_more_than_a_share() -> None:
+    cap = console_cap(4 * 4 * limits.SHARE)
+    with ExitStack() as stack:
+        while not cap.is_busy:
+            stack.enter_context(cap.place())
+        for _ in range(limits.SHARE):
+            stack.enter_context(cap.place()).give_to("user 1001")
+        with pytest.raises(LimitReached, match="to the console are open"), cap.place() as place:
+            place.give_to("user 1001")
+        stack.enter_context(cap.place()).give_to("user 1000")
+
+
 async def test_trap_34_the_fourth_smtp_session_of_a_mailbox_waits_for_its_turn() -> None:
     turns, order = Turns(), []
     gates = [asyncio.Event() for _ in range(4)]
@@ -87,7 +99,7 @@ async def test_who_waits_too_long_is_told_why() -> None:
     limit, limits.TURN_SECONDS = limits.TURN_SECONDS, 0.01
     try:
         async with turns.turn(("smtp", "a@x"), 1):
-            with pytest.raises(UpstreamUnavailable, match="already has as many SMTP connections as") as caught:
+            with pytest.raises(UpstreamUnavailable, match=r"SMTP connections as its provider allows \(1\)") as caught:
                 async with turns.turn(("smtp", "a@x"), 1):
                     pass
     finally:

@@ -62,12 +62,19 @@ async def echo(conn: str, channel: Channel) -> None:
 
 
 async def test_connections_are_served_side_by_side() -> None:
-    async with listening(echo) as (listener, address):
+    names = set[str]()
+
+    async def serve(conn: str, channel: Channel) -> None:
+        names.add(conn)
+        await echo(conn, channel)
+
+    async with listening(serve) as (listener, address):
         streams = [await asyncio.open_connection(*address) for _ in range(20)]
         for reader, writer in streams:
             writer.write(b"hello\n")
             assert await reader.readline() == b"imap hello\n"
         assert listener.sessions == 20
+        assert len(names) == 20, "each has its own in the log"
         for _, writer in streams:
             writer.close()
     assert listener.sessions == 0
@@ -144,6 +151,12 @@ async def test_with_the_last_session_a_closed_port_is_over(
     listener = Listener(Protocol.IMAP, [sock], Service(echo, ConnectionCap()))
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         running = group.create_task(listener.run())
+        _, writer = await asyncio.open_connection(*sock.getsockname())
+        while not listener.sessions:
+            await asyncio.sleep(0)
+        writer.close()
+        while listener.sessions:  # once it had none already
+            await asyncio.sleep(0)
         streams = [await asyncio.open_connection(*sock.getsockname()) for _ in range(3)]
         for reader, writer in streams:
             writer.write(b"x\n")

@@ -138,22 +138,28 @@ async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.relay.listener.DRAIN_SECONDS", 0.0)
+    loop = asyncio.get_running_loop()
 
     async def welcome(conn: str, client: socket.socket, peer: str) -> None:
         with client:
-            await asyncio.Event().wait()
+            while said := await loop.sock_recv(client, 100):
+                await loop.sock_sendall(client, said)
 
     ports = Ports(system.bind, lambda listener, certificate: welcome, no_certificate)
     (old,) = await ports.change((), (configured(1143),))
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(ports.run())
         with ExitStack() as clients:
-            clients.enter_context(socket.create_connection(system.bound[1143].getsockname()))
+            client = clients.enter_context(socket.create_connection(system.bound[1143].getsockname()))
+            client.setblocking(False)
             await until(lambda: old.sessions == 1)
             (new,) = await ports.change((configured(1143),), (configured(1144),))
             clients.enter_context(socket.create_connection(system.bound[1144].getsockname()))
             await until(lambda: new.sessions == 1)
             await until(lambda: system.bound[1143].fileno() < 0)
+            for _ in range(10):
+                await loop.sock_sendall(client, b"still")
+                assert await loop.sock_recv(client, 100) == b"still"
             assert old.sessions == 1
             ports.stop()
             await until(lambda: old.sessions == new.sessions == 0)
@@ -335,6 +341,26 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(system
         following.cancel()
     assert set(threads) == {threading.current_thread()}
     ports.close()
+
+
+async def test_nobody_stands_still_for_the_certificate_of_a_port_that_is_to_be_opened(
+    system: System, tmp_path: Path
+) -> None:
+    """A reload names one on a network drive whose server is gone."""
+    file = fall_silent(tmp_path / "server.pem")
+    ports = ports_of(system)
+    address = ListenAddress(address="localhost:1143", tls=TlsMode.IMPLICIT, certificate=str(file), key=str(file))
+
+    async def change() -> None:
+        with pytest.raises(ConfigError, match=r"server\.pem or its key cannot be used"):
+            await ports.change((), [ConfiguredListener(Protocol.IMAP, address)])
+
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(change())
+        await asyncio.sleep(0.05)
+        assert not changing.done()
+        release(file)
+    assert ports.listeners == []
 
 
 class Workshop:
