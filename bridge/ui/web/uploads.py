@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http import HttpProcessingError
 
 PARTS = 20
 """Fields of a form."""
@@ -30,8 +31,8 @@ async def read_upload(request: web.Request, limit: int) -> Upload | None:
     try:
         async with asyncio.timeout(SECONDS):
             return await _read(request, limit)
-    except (TimeoutError, ValueError, AssertionError):  # what aiohttp raises for a broken one
-        return None
+    except (TimeoutError, ValueError, AssertionError, RuntimeError, HttpProcessingError):  # aiohttp's, for a broken one
+        return None  # some of them quote it
 
 
 async def _read(request: web.Request, limit: int) -> Upload | None:
