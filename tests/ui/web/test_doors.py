@@ -116,9 +116,9 @@ async def test_who_comes_while_it_is_loaded_is_answered_and_the_loop_goes_on(por
     assert [thread is threading.main_thread() for thread in porch.loaded_in] == [False]
 
 
-@pytest.mark.parametrize("is_over", [False, True])
+@pytest.mark.parametrize(("is_loaded", "is_over"), [(True, False), (False, True), (True, True)])
 async def test_who_was_taken_just_before_it_is_loaded_or_over_does_not_wait_for_ever(
-    porch: Porch, is_over: bool
+    porch: Porch, is_loaded: bool, is_over: bool
 ) -> None:
     """A loop asks who answers in one turn, and says that the connection is made in the next."""
     ours, accepted = tcp_pair()
@@ -126,8 +126,9 @@ async def test_who_was_taken_just_before_it_is_loaded_or_over_does_not_wait_for_
     writer.write(porch.request)
     async with opened(porch):
         late = porch.doors.greeted()
-        if not is_over:
+        if is_loaded:
             assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+        if not is_over:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: late, accepted)
             async with asyncio.timeout(20):
                 assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
@@ -183,6 +184,52 @@ async def test_who_says_more_than_any_browser_before_it_is_loaded_is_sent_away(
         writer.close()
         porch.may_load.set()
         assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_says_much_at_a_time_before_it_is_loaded_is_heard_out_afterwards(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a provider's form, say: until then no more than the first piece is taken."""
+    monkeypatch.setattr(doors, "FIRST_WORDS", 1024)
+    request = porch.request.removesuffix(b"\r\n") + b"X: " + b"x" * 2000 + b"\r\n\r\n"
+    porch.may_load.clear()
+    async with opened(porch):
+        reader, writer = await porch.come()
+        writer.write(request[:1024])
+        await until(porch.is_loading.is_set)
+        waiting = porch.doors._owner
+        assert isinstance(waiting, doors._Porch)
+        await until(lambda: [len(visitor._first) for visitor in waiting._visitors] == [1024])
+        writer.write(request[1024:])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        porch.may_load.set()
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_where_nobody_has_come_leaving_waits_for_nobody(porch: Porch) -> None:
+    async with asyncio.timeout(20), opened(porch):
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert porch.loaded_in == []
+
+
+async def test_who_has_led_the_doors_elsewhere_does_not_close_them(porch: Porch) -> None:
+    """The set-up ends a while after the bridge that it has made has begun."""
+    async with contextlib.AsyncExitStack() as second:
+        async with contextlib.AsyncExitStack() as first:
+            for stack in (first, second):
+                await stack.enter_async_context(porch.load())
+        assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+    with pytest.raises(ConnectionRefusedError):
+        await porch.come()
+
+
+async def test_doors_that_lead_nowhere_yet_are_closed_by_whoever_gives_up(porch: Porch) -> None:
+    porch.doors.close(object())
+    with pytest.raises(ConnectionRefusedError):
+        await porch.come()
 
 
 async def test_leaving_while_it_is_loaded_ends_those_who_wait(porch: Porch) -> None:

@@ -90,6 +90,8 @@ async def test_a_link_for_one_browser_works_once_and_not_for_long(control: FakeC
     async with serving(control, clock) as browser, RemoteControl.opened(browser.base, Secret(TOKEN)) as remote:
         used, late = await remote.console_link(), await remote.console_link()
         assert TOKEN not in used
+        async with browser.session.head(used) as response:  # of whatever looks at links
+            assert response.status == 404
         async with browser.session.get(used) as response:
             assert ALICE in await response.text()
         async with browser.session.get(used) as response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import io
 import re
 import socket
@@ -45,9 +46,12 @@ def assert_headers(headers: str) -> None:
         "referrer-policy: no-referrer",
         "cache-control: no-store",
         "x-content-type-options: nosniff",
+        "x-frame-options: deny",
+        "cross-origin-opener-policy: same-origin",
+        "cross-origin-resource-policy: same-origin",
         "server: mail-bridge",
     ):
-        assert line in headers.lower()
+        assert line in headers.lower().splitlines()
     assert "aiohttp" not in headers
     assert "Python" not in headers
 
@@ -177,6 +181,17 @@ async def test_a_fault_of_ours_gets_a_page_and_a_line_without_the_url(
     assert "mail-bridge" in await browser.text("/")
 
 
+async def test_what_is_packed_is_not_unpacked(browser: Browser, control: FakeControl) -> None:
+    """A small body would become a large one."""
+    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(f"/sign-in/{ALICE}"))
+    assert found is not None
+    body = gzip.compress(f"form={found[1]}".encode())
+    headers = {"Content-Type": _FORM, "Content-Encoding": "gzip"}
+    async with browser.post(f"/sign-in/{ALICE}", data=body, headers=headers) as response:
+        assert response.status == 403
+    assert control.states[ALICE] is AccountState.SIGN_IN
+
+
 async def test_a_large_body_is_refused(browser: Browser) -> None:
     async with browser.post("/", data=b"x" * (64 * 1024 + 1), headers={"Content-Type": _FORM}) as response:
         assert response.status == 413
@@ -193,6 +208,12 @@ async def test_the_console_of_several_sockets_closes_them_at_the_end(control: Fa
         for port in ports:
             async with browsing(port) as browser:
                 assert "mail-bridge" in await browser.text("/")
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.write(f"HEAD / HTTP/1.1\r\nHost: 127.0.0.1:{ports[0]}\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    async with asyncio.timeout(30):
+        assert await reader.read() == b"", "what a browser keeps open ends as well"
+    writer.close()
     for port in ports:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
