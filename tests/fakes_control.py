@@ -69,6 +69,8 @@ class FakeControl:
         self.gate = asyncio.Event()
         """A completion goes on when this is set, as it is unless a test clears it."""
         self.gate.set()
+        self.askers: list[str] = []
+        """For whom sign-ins were begun, as OS users are numbered."""
         self.completions: list[dict[str, str]] = []
         """The parameters of each attempt to complete, right or wrong."""
         self.notices_end: BridgeError | None = None
@@ -79,6 +81,8 @@ class FakeControl:
         """A reader of the notices has let go."""
         self.user_code = ""
         """Not empty: sign-ins go by device code, and completed_elsewhere() ends them."""
+        self.attempt = ""
+        """Which of them the next one is: somebody else's is another one."""
         self.authorization_url = "https://login.provider.example/authorize"
         self._clock = clock or SystemClock()
         self._pending: dict[str, tuple[str, float]] = {}
@@ -94,6 +98,7 @@ class FakeControl:
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         self._fail()
+        self.askers.append(asker)
         address = self._known(address)
         for state, (owner, expires_at) in self._pending.items():
             if owner == address and expires_at > self._clock.now():
@@ -199,7 +204,8 @@ class FakeControl:
         url = f"{self.authorization_url}?{urlencode({'client_id': 'a', 'state': state})}"
         if self.user_code:
             page = "https://login.provider.example/device"
-            return SignInStarted(address, page, expires_at, self.user_code, f"{page}?c={self.user_code}")
+            direct = f"{page}?c={self.user_code}"
+            return SignInStarted(address, page, expires_at, self.user_code, direct, attempt=self.attempt)
         return SignInStarted(address, url, expires_at)
 
     def completed_elsewhere(self, address: str, code: str = "") -> None:

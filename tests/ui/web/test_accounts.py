@@ -104,6 +104,16 @@ async def test_every_address_that_the_configuration_takes_has_its_pages(
             assert str(escape(address)) in await response.text()
 
 
+async def test_an_address_is_the_same_in_other_letters(browser: Browser, control: FakeControl) -> None:
+    """As a person types it."""
+    control.leftovers = (Leftover("dora@example.com", True, True),)
+    await browser.as_administrator()
+    for path, address in ((ALICE.upper(), ALICE), ("Dora@Example.com/forget", "dora@example.com")):
+        async with browser.get(f"/accounts/{path}") as response:
+            assert response.status == 200
+            assert address in await response.text()
+
+
 @pytest.mark.parametrize("path", [PAGE, f"{PAGE}/forget"])
 async def test_for_everybody_else_a_known_address_is_as_good_as_an_unknown_one(browser: Browser, path: str) -> None:
     async with browser.get(path) as known, browser.get(path.replace(ALICE, "nobody@example.com")) as unknown:
@@ -281,6 +291,7 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     assert status == 200
     assert f"{left} is in no account of the configuration. All that was stored of it is removed." in text
     assert "organization. (timed out)" in text
+    assert "<h1>Removed</h1>" in text
     control.sign_out = SignOut(was_left=True)
     status, path, text = await press(browser, "forget", page=f"/accounts/{nobody}", form=form)
     assert (status, path) == (200, "/")

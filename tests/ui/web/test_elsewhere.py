@@ -111,6 +111,19 @@ async def test_the_same_sign_in_has_one_page_however_often_the_button_is_pressed
     assert await begin_with_code(browser, control) == first
 
 
+async def test_a_sign_in_of_somebody_else_has_a_page_of_its_own(browser: Browser, control: FakeControl) -> None:
+    """Nobody else's code, nor its end; and nobody guesses where it is."""
+    own, _ = await begin_with_code(browser, control)
+    control.attempt = "another"
+    theirs, _ = await begin_with_code(browser, control)
+    assert own != theirs
+    assert min(map(len, (own, theirs))) >= len("/waiting/") + 22
+    await control.following.wait()
+    control.bus.publish(AuthorizationEnded(ALICE, "denied", "It ended.", None, "another"))
+    assert "The sign-in was declined" in await until_done(browser, theirs)
+    assert "ABCD-" in await browser.text(own)
+
+
 async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeControl) -> None:
     for _ in range(2):
         path, _ = await begin_with_code(browser, control)
@@ -169,6 +182,20 @@ async def test_what_is_no_such_address_is_explained_and_can_be_corrected(
     assert "CANARY" not in text
     assert 'action="/paste"' in text
     assert control.completions == []
+
+
+async def test_who_declines_elsewhere_is_told_for_which_address(browser: Browser) -> None:
+    link, field = await begin_elsewhere(browser)
+    _, text = await paste(browser, field, f"http://localhost:3017/?error=access_denied&{link.partition('?')[2]}")
+    assert f'href="/sign-in/{ALICE}"' in text
+
+
+async def test_a_code_can_be_typed_elsewhere_as_it_is(browser: Browser, control: FakeControl) -> None:
+    """There is no address to bring back."""
+    control.user_code = "ABCD"
+    form = {"form": await form_field(browser), "elsewhere": "1"}
+    async with browser.post(f"/sign-in/{ALICE}", data=form, headers=OWN) as response:
+        assert response.url.path.startswith("/waiting/")
 
 
 async def test_another_sites_form_finishes_nothing(browser: Browser, control: FakeControl) -> None:

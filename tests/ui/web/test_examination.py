@@ -75,6 +75,9 @@ async def test_there_is_one_check_at_a_time(browser: Browser, control: FakeContr
     assert "A check is under way already." in text
     assert first.result()[0] == 200
     assert control.diagnoses_made == 1
+    control.problem = BridgeError("the bridge has gone")
+    assert (await press(browser, field))[0] == 503
+    assert (await press(browser, field))[0] == 200, "and then the next one"
 
 
 async def test_a_bridge_that_has_gone_is_told(browser: Browser, control: FakeControl) -> None:

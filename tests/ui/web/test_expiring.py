@@ -76,7 +76,11 @@ def test_what_is_kept_anew_lets_nothing_older_live_longer() -> None:
     assert (kept.get("two"), kept.get("one")) == (None, "again")
 
 
-def test_what_was_taken_is_gone() -> None:
-    kept: Expiring[str] = Expiring(HandClock(), limit=5, life=60.0)
-    kept.add("one", "first")
+def test_what_was_taken_is_gone_and_what_has_ended_is_taken_by_nobody() -> None:
+    clock = HandClock()
+    kept: Expiring[str] = Expiring(clock, limit=5, life=60.0)
+    for key in ("one", "two"):
+        kept.add(key, "first")
     assert [kept.take("one"), kept.take("one"), kept.get("one")] == ["first", None, None]
+    clock.advance(60)
+    assert kept.take("two") is None

@@ -167,6 +167,17 @@ async def test_a_form_that_does_not_arrive_is_waited_for_only_so_long(
     assert control.completions == []
 
 
+async def test_a_sign_in_is_counted_for_the_user_who_has_begun_it(
+    browser: Browser, control: FakeControl, users: Users
+) -> None:
+    """A colleague who begins hundreds leaves room for others."""
+    for user in (ME, COLLEAGUE):
+        users.user = user
+        async with browsing(browser.port) as own:
+            await own.press(f"/sign-in/{ALICE}")
+    assert control.askers == [ME, COLLEAGUE]
+
+
 async def test_one_user_has_half_of_the_places_and_a_share(control: FakeControl, users: Users) -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]

@@ -141,19 +141,21 @@ async def test_a_made_up_cookie_opens_nothing(browser: Browser) -> None:
 
 async def test_the_list_shows_those_first_who_need_somebody(browser: Browser, control: FakeControl) -> None:
     control.states |= {ALICE: AccountState.READY, "zoe@example.com": AccountState.TROUBLE}
+    control.states["aaron@example.com"] = AccountState.SIGN_IN
     control.details["zoe@example.com"] = "The mail server cannot be reached."
     await browser.as_administrator()
     text = await browser.text("/")
     assert re.findall(r'<strong><a href="/accounts/[^"]*">(.*?)</a></strong>', text) == [
         "zoe@example.com",
+        "aaron@example.com",
         "bob@example.com",
         ALICE,
     ]
     assert "The mail server cannot be reached." in text
-    assert all(word in text for word in ("1 ready", "1 in trouble", "1 sign-in needed"))
+    assert all(word in text for word in ("1 ready", "1 in trouble", "2 sign-ins needed"))
     control.states[ALICE] = AccountState.SIGN_IN
     async with browser.get("/", headers={"Accept-Language": "fr"}) as response:
-        assert "2 connexions nécessaires" in await response.text()
+        assert "3 connexions nécessaires" in await response.text()
 
 
 async def test_each_page_is_small_also_with_many_accounts(browser: Browser, control: FakeControl) -> None:
@@ -192,8 +194,11 @@ async def test_an_account_is_found_by_some_of_its_letters(browser: Browser, cont
     text = await browser.text(f"/?find={quote(' SON.42@<B>& ')}")
     assert re.findall(r'<strong><a href="[^"]*">(.*?)</a>', text) == ["person.42@&lt;b&gt;&amp;.example"]
     assert "<b>" not in text
+    assert 'name="find"' in text, "to look for another one"
+    assert "sign-ins needed" not in text, "of those that were found"
     text = await browser.text(f"/?find={quote('@<b>&')}&page=2")
     assert "Page 2 of 3" in text
+    assert text.count('<strong><a href="') == 40
     assert 'href="/?find=%40%3Cb%3E%26&amp;page=3"' in text
     assert "No account has these letters in it." in await browser.text("/?find=nobody")
 
@@ -220,14 +225,27 @@ async def test_the_button_leads_to_the_provider(browser: Browser, control: FakeC
     links = _Links(text)
     assert links.refresh == f"0; url={started.url}"
     assert started.url in links.targets
+    assert "Continue to login.provider.example" in text
     assert "<b>" not in text
 
 
-async def test_a_sign_in_that_leads_to_no_web_page_is_not_followed(browser: Browser, control: FakeControl) -> None:
-    control.authorization_url = "javascript:alert(1)//"
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)//CANARY", "javascript://CANARY.example/%0Aalert(1)", "https:///CANARY", "CANARY"]
+)
+async def test_a_sign_in_that_leads_to_no_web_page_is_not_followed(
+    browser: Browser, control: FakeControl, url: str
+) -> None:
+    control.authorization_url = url
     status, text = await browser.press(f"/sign-in/{ALICE}")
     assert status == 503
-    assert "javascript:" not in text
+    assert "CANARY" not in text
+
+
+async def test_who_declines_is_told_for_which_address(browser: Browser, control: FakeControl) -> None:
+    await browser.press(f"/sign-in/{ALICE}")
+    state = state_of((await control.begin_authorization(ALICE)).url)
+    text = await browser.text(f"/?error=access_denied&state={state}")
+    assert f'href="/sign-in/{ALICE}"' in text
 
 
 async def test_opening_the_page_begins_nothing(browser: Browser, control: FakeControl) -> None:
@@ -301,6 +319,13 @@ async def test_peer_07_a_hostile_address_is_escaped_everywhere(browser: Browser,
     for text in ((await browser.text("/")).replace(SCRIPT, ""), leaving, await browser.text(f"/?code=c&state={state}")):
         assert "<script" not in text
         assert "&lt;script&gt;" in text
+
+
+async def test_a_providers_text_that_is_no_unicode_spoils_no_page(browser: Browser, control: FakeControl) -> None:
+    """JSON can have half of a character."""
+    control.states[ALICE], control.details[ALICE] = AccountState.TROUBLE, "half of one: \ud83d."
+    await browser.as_administrator()
+    assert "half of one: ?." in await browser.text("/")
 
 
 @pytest.mark.parametrize("address", ["Your bank: call 0900", "a" * 255, "a\x00b", "a\nb", "a‮b"])

@@ -269,6 +269,45 @@ async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_a
         assert done.result()[0].startswith(b"HTTP/1.1 200 ")
 
 
+async def test_who_has_gone_before_the_system_says_whose_he_was_is_nobody_and_no_fault(
+    control: FakeControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then somebody else may have the port that the system is asked about."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    asked, answer, problems = asyncio.Event(), asyncio.Event(), list[dict[str, Any]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    lost = asyncio.Event()
+    lose = site._Connection.connection_lost
+
+    def connection_lost(connection: site._Connection, exc: BaseException | None) -> None:
+        lose(connection, exc)
+        lost.set()
+
+    async def user_of(ends: Ends | None) -> str:
+        asked.set()
+        await answer.wait()
+        return "1000"
+
+    monkeypatch.setattr(site._Connection, "connection_lost", connection_lost)
+    places = ConnectionCap(2)
+    console = Console(control, admin_token=Secret(TOKEN), places=places, hosts=frozenset({f"127.0.0.1:{port}"}))
+    console._user_of = user_of
+    state = state_of((await control.begin_authorization(ALICE)).url)
+    async with console.serving([sock]), asyncio.timeout(30):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET /?code=c&state={state} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        await asked.wait()
+        writer.close()
+        await lost.wait()
+        answer.set()
+        while places.count:
+            await asyncio.sleep(0)
+    gc.collect()
+    assert problems == []
+    assert control.completions == []
+
+
 async def test_all_headers_together_are_limited_and_each_request_of_a_connection_anew(browser: Browser) -> None:
     """However the octets come: a head in pieces, two in one piece, behind a body."""
     host = f"Host: 127.0.0.1:{browser.port}\r\n".encode()

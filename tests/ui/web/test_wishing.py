@@ -107,6 +107,15 @@ async def test_a_page_asks_about_so_many_and_about_none_while_the_store_does_not
         assert "is signed in" in await returned(browser, control)
 
 
+async def test_the_sign_in_page_names_the_programs_that_its_browser_may_know_of() -> None:
+    people = People(KNOWN, COLLEAGUES)
+    async with serving(FakeControl(ALICE), visitors=people) as browser:
+        page = await browser.text(f"/sign-in/{ALICE}")
+        assert [sentence(wish) in page for wish in (KNOWN, COLLEAGUES)] == [True, True]
+        people.found = ()
+        assert "Asked for by" not in await browser.text(f"/sign-in/{ALICE}")
+
+
 @pytest.mark.parametrize("wishes", [(COLLEAGUES,), (OWN, COLLEAGUES)])
 async def test_a_page_with_a_question_has_nothing_chosen(wishes: tuple[Wish, ...]) -> None:
     people = People(*wishes, KNOWN)
