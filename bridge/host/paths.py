@@ -77,9 +77,14 @@ def machine_config_dir() -> Path:
     return Path(platformdirs.site_config_dir(APP_NAME, appauthor=False))
 
 
+def is_for_service(config: Path) -> bool:
+    """True for the whole machine's configuration: another user than the one who makes it is to read it."""
+    return config == machine_config_dir() / CONFIG_NAME
+
+
 def is_machines(config: Path) -> bool:
     """True for a configuration that is not this person's: the whole machine's, or one that is not for them to read."""
-    return config == machine_config_dir() / CONFIG_NAME or not os.access(config, os.R_OK)
+    return is_for_service(config) or not os.access(config, os.R_OK)
 
 
 def is_there(path: Path) -> bool:

@@ -30,7 +30,7 @@ from bridge.host.callers import Callers, own_user_id, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.environment import taken_environment
 from bridge.host.machine import this_machine
-from bridge.host.paths import config_candidates, is_there
+from bridge.host.paths import config_candidates, is_for_service, is_there
 from bridge.model import Ends
 from bridge.observe import logs
 from bridge.relay.limits import console_cap
@@ -75,7 +75,7 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
     port: int = sockets[0].getsockname()[1]
     served = Served(port, Secret(secrets.token_urlsafe(32)))
     administrators = Administrators(served.token, SystemClock())
-    keeper = Keeper(options, port, await asyncio.to_thread(_has_keyring), SystemClock())
+    keeper = Keeper(options, port, await asyncio.to_thread(_has_keyring, options.output), SystemClock())
     control = Unconfigured(str(options.output))
     page = FirstRun(
         keeper,
@@ -111,7 +111,9 @@ def _listen(port: int) -> list[socket.socket]:
         raise CannotStart(said("{problem}\n{hint}", problem=problem.said or str(problem), hint=hint)) from problem
 
 
-def _has_keyring() -> bool:
+def _has_keyring(output: Path) -> bool:
+    if is_for_service(output):
+        return False
     try:
         check_named_secrets()
     except StoreUnavailable:

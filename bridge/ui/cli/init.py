@@ -9,7 +9,7 @@ import click
 from bridge.advice.said import said
 from bridge.config.load import LoadedConfig, load_config, parse_config
 from bridge.errors import BridgeError, ConfigError, StoreUnavailable
-from bridge.host.paths import config_candidates, config_file
+from bridge.host.paths import config_candidates, config_file, is_for_service
 from bridge.model import Protocol
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.asking import is_yes
@@ -85,7 +85,7 @@ def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
             file=output
         )
     )
-    interview = Interview(output.parent, _has_keyring())
+    interview = Interview(output.parent, _has_keyring(output))
     replaced: list[Path | str] = [output] if is_taken(output) else []
     if replaced and not is_yes(say("There is one already. Replace it in the end?"), default=False):
         return interview, None, frozenset()
@@ -108,7 +108,12 @@ def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
     return interview, text if is_wanted else None, frozenset(replaced)
 
 
-def _has_keyring() -> bool:
+def _has_keyring(output: Path) -> bool:
+    if is_for_service(output):
+        click.echo(
+            say("Secrets will be in files beside the configuration: a service, which is to read it, has no keyring.")
+        )
+        return False
     try:
         check_named_secrets()
     except StoreUnavailable as problem:

@@ -7,7 +7,9 @@ import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.core import load_keyring
 
 from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig
@@ -84,3 +86,18 @@ async def test_no_file_is_followed_before_it_could_be_used(tmp_path: Path, monke
         stop.set()
         assert await waiting is None
     assert followed == [None, None]
+
+
+@pytest.mark.parametrize("is_for_service", [False, True])
+def test_the_secrets_of_the_machines_configuration_go_into_no_persons_keyring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_for_service: bool
+) -> None:
+    before = keyring.get_keyring()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("bridge.host.paths.machine_config_dir", lambda: tmp_path)
+    keyring.set_keyring(load_keyring("tests.servers.good_keyring.GoodKeyring"))
+    output = tmp_path / ("config.yaml" if is_for_service else "mine.yaml")
+    try:
+        assert first_run._has_keyring(output) is not is_for_service
+    finally:
+        keyring.set_keyring(before)

@@ -27,6 +27,14 @@ GOOGLE = ["1", "1234.apps.googleusercontent.com", CANARY, ""]
 ALICE = ["1", "alice@example.com", "", ""]
 WRITE = [""]
 SECONDS = 60
+AS_THE_MACHINES = """
+import pathlib, sys
+from bridge.host import paths
+paths.machine_config_dir = lambda: pathlib.Path(sys.argv[2]).parent
+from bridge.__main__ import main
+sys.exit(main())
+"""
+"""The command, of a machine whose configuration is the one that is named first."""
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Desk:
     home: Path
     language: str = "C"
     keyring: str = ""
+    is_machine: bool = False
+    """Its configuration is the whole machine's."""
 
     @property
     def config(self) -> Path:
@@ -49,7 +59,8 @@ class Desk:
         return {**COVERAGE, **kept, **home, **keyring, "PYTHONPATH": str(Path(__file__).parents[3])}
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "bridge", "--config", str(self.config), *arguments]
+        program = ["-c", AS_THE_MACHINES] if self.is_machine else ["-m", "bridge"]
+        return [sys.executable, *program, "--config", str(self.config), *arguments]
 
     def init(self, *answers: str, code: int = 0, options: Sequence[str] = ()) -> str:
         """Returns: all that it printed."""
@@ -221,6 +232,15 @@ def test_with_a_keyring_the_secret_goes_there_and_the_file_names_it(desk: Desk) 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
+def test_the_secret_of_the_machines_configuration_goes_into_no_persons_keyring(desk: Desk) -> None:
+    """Whoever makes it is not whom the service runs as, and the key of the store is for the service, too."""
+    desk.keyring, desk.is_machine = "tests.servers.good_keyring.GoodKeyring", True
+    said = desk.init(*GOOGLE, *ALICE, *WRITE)
+    assert "a service, which is to read it, has no keyring" in said
+    assert desk.files() == ["bridge/config.yaml", "bridge/secrets/gmail.txt"]
+    assert "key_file: store.key" in desk.config.read_text("utf-8")
+
+
 def test_who_may_replace_an_entry_of_the_keyring_replaces_no_file_that_comes_while_that_is_opened(desk: Desk) -> None:
     desk.keyring = "tests.servers.waiting_keyring.WaitingKeyring"
     answers = (*GOOGLE[:3], "1", "", *ALICE)
