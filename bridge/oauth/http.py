@@ -6,9 +6,12 @@ is imported with the first request, in that request's thread: a bridge whose tok
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +33,9 @@ T = TypeVar("T")
 AT_ONCE = 8
 """Calls to one provider at the same time: a morning's worth of refreshes goes through quickly, and a provider that
 hangs holds no more threads than this. Each provider has its own, so that one cannot starve another."""
+LOOK_SECONDS = 10.0
+"""For a look at the CA file. After a longer one nothing goes out: whoever asked may have been told that nothing came of
+it, and have sent the same refresh token again, which to a server that rotates them is a thief's."""
 WAIT_SECONDS = 1.0
 """For another request's look at the CA file, while there is something to go by."""
 
@@ -96,7 +102,7 @@ class Https:
     def equip(self, session: requests.Session) -> None:
         """Make a session (ours or a library's) use our transport and nothing of the environment by itself.
 
-        Raises: ProviderUnavailable if ca_file cannot be used.
+        Raises: ProviderUnavailable if ca_file cannot be used; ProviderNotAsked if it does not answer.
         """
         self._ready().equip(session)
 
@@ -119,14 +125,17 @@ class Https:
         return Reply(answer.status_code, answer.text, answer.headers)
 
     def _ready(self) -> Transport:
-        kept = self._transport
+        kept, began = self._transport, time.monotonic()
         # On a network drive whose server is gone a look takes minutes: whoever began it waits, and nobody else.
-        if not self._looking.acquire(timeout=-1 if kept is None else WAIT_SECONDS) and kept is not None:
-            return kept
-        try:
-            return self._looked_at()
-        finally:
-            self._looking.release()
+        if self._looking.acquire(timeout=LOOK_SECONDS if kept is None else WAIT_SECONDS):
+            try:
+                kept = self._looked_at()
+            finally:
+                self._looking.release()
+        if kept is None or time.monotonic() - began > LOOK_SECONDS:
+            found = unusable(self._ca_file, TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+            raise ProviderNotAsked(found.told(), diagnosis=found)
+        return kept
 
     def _looked_at(self) -> Transport:
         """As the CA file is now. One that is half-written is looked at again with the next request."""

@@ -27,7 +27,6 @@ from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
 from tests.relay.test_accepting import no_descriptor_left
-from tests.silent import fall_silent, release
 from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 Tls = tuple[str, ssl.SSLContext]
@@ -365,30 +364,6 @@ async def test_a_ca_file_that_has_changed_is_read_anew(tls: Tls, tmp_path: Path)
         assert (await https.run(partial(https.get, before.url))).status_code == 200
         named.write_bytes(Path(other).read_bytes())
         assert (await https.run(partial(https.get, after.url))).status_code == 200
-    https.close()
-
-
-async def test_a_ca_file_that_does_not_answer_holds_up_one_request_alone(
-    tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is on a network drive whose server is gone; what it said before goes on counting."""
-    monkeypatch.setattr("bridge.oauth.http.WAIT_SECONDS", 0.05)
-    named = tmp_path / "company.pem"
-    named.write_bytes(Path(tls[0]).read_bytes())
-    limits = Limits(connect=2, read=1, overall=5, answer=1)
-    https = Https("test", ca_file=str(named), limits=limits)
-    with serving(http(b"{}"), *tls) as raw:
-        assert (await https.run(partial(https.get, raw.url))).status_code == 200
-        fall_silent(named)
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(https.run(partial(https.get, raw.url)))
-            while not https._looking.locked():
-                await asyncio.sleep(0.01)
-            for _ in range(2):
-                assert (await https.run(partial(https.get, raw.url))).status_code == 200
-            assert not first.done()
-            release(named)
-            assert (await first).status_code == 200
     https.close()
 
 
