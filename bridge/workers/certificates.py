@@ -1,43 +1,61 @@
-"""A worker's certificates: those of the ports whose mail clients it has had, read beside its sessions."""
+"""The certificate of a worker's port: read beside the sessions, while only those who come by this port wait."""
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
 
-from bridge.observe.logs import trouble
+from bridge.errors import ConfigError
 from bridge.relay.tls import ListenerCertificate
 from bridge.threads import NotDone, Threads
 from bridge.workers.wire import Port
 
 READ_SECONDS = 10.0
-"""For the files of one, which wait for those of another."""
+"""For the first reading, without which nobody gets in by this port."""
+WAIT_SECONDS = 1.0
+"""For another look, while there is something to go by."""
 
 
-class Certificates:
-    """In a thread: on a network drive whose server is gone that takes minutes, and nobody's session may stand still."""
+class PortCertificate:
+    """One port's: read for its first mail client, and looked at again for the next one after renew().
 
-    def __init__(self) -> None:
-        self._files = Threads("certificates", at_once=1, limit=READ_SECONDS)
-        self._of_port: dict[int, ListenerCertificate] = {}
+    In a thread: on a network drive whose server is gone that takes minutes, and a worker that does not stir for so long
+    is ended, with all its sessions.
+    """
 
-    async def of(self, port: Port) -> ListenerCertificate:
-        """The port's, which has TLS. Raises: ConfigError for files that cannot be used; NotDone."""
-        found = self._of_port.get(port.number)
-        if found is None:
-            read = await self._files.run(partial(ListenerCertificate, port.certificate, port.key))
-            return self._of_port.setdefault(port.number, read)
-        if found.is_unread:
-            await self._files.run(found.look)  # the bridge says once that it is another one
-        return found
+    def __init__(self, port: Port) -> None:
+        self._files = port.certificate, port.key
+        self._kept: ListenerCertificate | None = None
+        self._is_due = False
+        self._looks = Threads("certificates", at_once=1, limit=READ_SECONDS)
 
-    async def look(self) -> None:
-        """The bridge has found that some are others now. What does not answer in time is taken up when it does."""
-        held = list(self._of_port.values())
-        try:
-            await self._files.run(lambda: [certificate.look() for certificate in held])
-        except NotDone as problem:
-            trouble("certificate.unusable", reason=f"{problem}; the old one stays in use")
+    def renew(self) -> None:
+        """It may be another one now."""
+        self._is_due = True
 
-    def forget(self, number: int) -> None:
-        """The port with this number is closed, and its last session over."""
-        self._of_port.pop(number, None)
+    async def context(self) -> Callable[[], ssl.SSLContext]:
+        """What gives the one of the moment. Raises: ConfigError for files that cannot be used, or do not answer."""
+        if self._kept is None:
+            try:
+                await self._looks.run(self._read)
+            except NotDone as problem:
+                raise ConfigError([f"listeners: the certificate {self._files[0]} does not answer"]) from problem
+        elif self._is_due or self._kept.is_unread:  # the bridge says once that it is another one
+            with suppress(NotDone, TimeoutError):
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self._looks.run(self._look)
+        assert self._kept is not None  # noqa: S101  a first reading that has found nothing raises
+        return self._kept.context
+
+    def _read(self) -> None:
+        """In a thread; others may have waited for the same."""
+        if self._kept is None:
+            self._kept = ListenerCertificate(*self._files)
+
+    def _look(self) -> None:
+        """In a thread."""
+        self._is_due = False  # now: who comes while there is no answer does not wait, too
+        if self._kept is not None:
+            self._kept.look()

@@ -27,8 +27,7 @@ from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
 from bridge.relay.stopping import Stopping
 from bridge.relay.welcome import Service
-from bridge.threads import NotDone
-from bridge.workers.certificates import Certificates
+from bridge.workers.certificates import PortCertificate
 from bridge.workers.clients import Places
 from bridge.workers.link import Link, Passage
 from bridge.workers.logins import RecentLogins
@@ -75,9 +74,7 @@ class _Worker:
         self._group = group
         self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
-        self._certificates = Certificates()
-        self._looks: set[asyncio.Task[None]] = set()
-        """At certificates; one at most, unless some drive hangs."""
+        self._certificates: dict[int, PortCertificate] = {}
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._manner = Manner("info", "text", "", {})
         self._numbers = itertools.count(1)
@@ -89,8 +86,6 @@ class _Worker:
         for session in self._sessions.values():
             if not session.cancelling():  # else it is at its last words
                 session.cancel()
-        for look in self._looks:
-            look.cancel()
 
     # --- what the bridge says -----------------------------------------------------------------------------------
 
@@ -117,15 +112,14 @@ class _Worker:
                 self._ports[opened.number] = opened
             case ["closed", int(number)]:
                 self._ports.pop(number, None)
-                self._certificates.forget(number)
+                self._certificates.pop(number, None)
             case ["here?"]:
                 self.link.send("here")
             case ["stopping"]:
                 self._stopping.begin()
             case ["renewed"]:
-                look = self._group.create_task(self._certificates.look())
-                self._looks.add(look)
-                look.add_done_callback(self._looks.discard)
+                for certificate in self._certificates.values():
+                    certificate.renew()
             case ["manner", manner]:
                 self._behave(unpack(Manner, manner))
             case _:
@@ -174,7 +168,7 @@ class _Worker:
             undo.callback(handed.close)
             try:
                 service = await self._service(client)
-            except (ConfigError, NotDone) as problem:  # files that were good when the bridge opened the port
+            except ConfigError as problem:  # files that were good when the bridge opened the port
                 logs.trouble("session.no_tls", conn=client.conn, reason=str(problem))
                 return
             undo.pop_all()
@@ -182,7 +176,9 @@ class _Worker:
 
     async def _service(self, client: _Client) -> Service:
         port, questions = client.port, _Questions(self, client)
-        context = (await self._certificates.of(port)).context if port.tls is not None else None
+        if port.tls is not None and port.number not in self._certificates:
+            self._certificates[port.number] = PortCertificate(port)
+        context = await self._certificates[port.number].context() if port.tls is not None else None
         services = Services(questions.who, questions.token_for, questions, questions, stopping=self._stopping)
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)

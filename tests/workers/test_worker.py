@@ -6,7 +6,9 @@ import asyncio
 import gc
 import io
 import socket
+import ssl
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -221,6 +223,50 @@ async def test_a_certificate_that_cannot_be_read_costs_one_client_and_not_the_wo
         await bridge.told("here")
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_certificate_that_does_not_answer_holds_up_nobody_who_can_do_without(
+    log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """It is on a network drive whose server is gone, and a worker that does not stir is ended, with its sessions."""
+    monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 0.5)
+    monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 0.5)
+    file, authority = tmp_path / "pair.pem", trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(trust)
+    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, str(file), str(file))) as bridge:
+
+        async def is_served(conn: str) -> bool:
+            program = bridge.hand_over(conn)
+            try:
+                reader, writer = await asyncio.open_connection(
+                    sock=program.socket, ssl=trust, server_hostname="localhost"
+                )
+                greeting = await reader.readline()
+            except OSError:
+                return False
+            finally:
+                program.socket.close()
+            writer.transport.abort()
+            return b"mail-bridge ready" in greeting
+
+        if is_known:
+            assert await is_served("imap-1")
+        help_at_last = threading.Timer(20, release, [fall_silent(file)])
+        help_at_last.start()
+        bridge.link.send("renewed")  # another port's may be, too
+        for conn in ("imap-2", "imap-3"):
+            assert await is_served(conn) is is_known
+        bridge.link.send("here?")
+        await bridge.told("here")
+        assert help_at_last.is_alive()
+        help_at_last.cancel()
+        release(file)
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+        assert await is_served("imap-4")
+    assert log.getvalue().count("session.no_tls") == (0 if is_known else 2)
+
+
 async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(tmp_path: Path) -> None:
     """It is on a network drive whose server is gone. Others are served, and nothing waits for it at the end."""
     pair = str(fall_silent(tmp_path / "pair.pem"))
@@ -237,28 +283,6 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(tmp_pa
         for program in (waiting, ended, served):
             program.socket.close()
     release(Path(pair))
-
-
-async def test_a_certificate_is_taken_up_once_it_answers(log: io.StringIO, tmp_path: Path) -> None:
-    file = tmp_path / "pair.pem"
-    certificate = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
-    certificate.write_to_path(str(file))
-    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, str(file), str(file))) as bridge:
-        bridge.hand_over("imap-1").socket.close()
-        await bridge.over("imap-1")
-        fall_silent(file)
-        for _ in range(2):
-            bridge.link.send("renewed")
-        bridge.link.send("here?")
-        await bridge.told("here")
-        assert "certificate.renewed" not in log.getvalue()
-        certificate.write_to_path(str(tmp_path / "new.pem"))
-        release(file)
-        (tmp_path / "new.pem").rename(file)
-        while "certificate.renewed" not in log.getvalue():
-            bridge.link.send("renewed")
-            bridge.link.send("here?")
-            await bridge.told("here")
 
 
 async def test_the_certificate_of_a_port_that_is_closed_is_forgotten(tmp_path: Path) -> None:

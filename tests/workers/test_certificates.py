@@ -1,0 +1,80 @@
+"""The certificate of a worker's port, which is read beside the sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from bridge.model import Protocol, TlsMode
+from bridge.workers.certificates import PortCertificate
+from bridge.workers.wire import Port
+from tests.silent import fall_silent, release
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return issue(tmp_path / "pair.pem")
+
+
+def issue(file: Path) -> Path:
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+    return file
+
+
+def port_certificate(file: Path) -> PortCertificate:
+    return PortCertificate(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, str(file), str(file)))
+
+
+async def now(certificate: PortCertificate) -> ssl.SSLContext:
+    return (await certificate.context())()
+
+
+async def test_it_is_read_once_and_again_when_the_bridge_says_so(file: Path) -> None:
+    certificate = port_certificate(file)
+    first, second = await asyncio.gather(now(certificate), now(certificate))
+    assert first is second
+    issue(file)
+    assert await now(certificate) is first
+    certificate.renew()
+    renewed = await now(certificate)
+    assert renewed is not first
+    certificate.renew()
+    assert await now(certificate) is renewed, "that of another port was meant"
+
+
+async def test_one_that_cannot_be_read_yet_is_read_once_it_can(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bridge could, and says so once."""
+
+    def forbidden(*_: object) -> ssl.SSLContext:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    certificate = port_certificate(file)
+    first = await now(certificate)
+    issue(file)
+    certificate.renew()
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+        assert await now(certificate) is first
+    assert await now(certificate) is not first
+
+
+async def test_one_that_does_not_answer_any_more_costs_one_short_wait(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 3600)
+    monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 0.2)
+    certificate = port_certificate(file)
+    first = await now(certificate)
+    fall_silent(file)
+    certificate.renew()
+    async with asyncio.timeout(20):
+        assert await now(certificate) is first
+        monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 3600)
+        assert await now(certificate) is first
+    release(file)
