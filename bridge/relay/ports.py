@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,6 +39,8 @@ def no_certificate(names: Iterable[str]) -> str:
 
 LOOK_SECONDS = 10.0
 """Between two looks at the certificates' files."""
+ANSWER_SECONDS = 5.0
+"""For one of them; the other ports' are looked at beside it."""
 CHANGE_SECONDS = 30.0
 """For the certificates of the ports to open: one that has to be made takes some seconds on a slow machine."""
 CHANGES_AT_ONCE = 4
@@ -52,6 +54,8 @@ class _Port:
     welcome: Welcome
     listener: Listener
     certificate: ListenerCertificate | None
+    looks: Threads
+    """Its certificate's."""
 
 
 class Ports:
@@ -80,7 +84,7 @@ class Ports:
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
         # Files of certificates are read in threads: on a network drive whose server is gone that takes minutes.
-        self._looks = Threads("certificates", at_once=1)
+        self._turns = _looks()
         self._changes = Threads("certificates", at_once=CHANGES_AT_ONCE, limit=CHANGE_SECONDS)
         self._making = threading.Lock()
         """Two at once would make two authorities."""
@@ -173,21 +177,30 @@ class Ports:
 
         One that is cancelled goes on in its thread; what it takes up is told of by the next one.
         """
-        await self._looks.run(self._take_up)
+        with suppress(NotDone):
+            await self._turns.run(self._take_turn)
+        async with asyncio.TaskGroup() as group:
+            for port in self._ports:
+                if port.certificate is not None:
+                    group.create_task(self._look_at(port, port.certificate))
         if self._has_renewed:
             self._has_renewed = False
             self._on_renewed()
 
-    def _take_up(self) -> None:
+    async def _look_at(self, port: _Port, certificate: ListenerCertificate) -> None:
+        def take_up() -> None:
+            if certificate.look():
+                self._has_renewed = True
+
+        with suppress(NotDone):  # what does not answer in time is taken up when it does
+            await port.looks.run(take_up)
+
+    def _take_turn(self) -> None:
         """In a thread."""
-        ports = self._ports
         try:
-            self._made([port.configured for port in ports])
+            self._made([port.configured for port in self._ports])
         except BridgeError as problem:
             report("certificate.unusable", problem)
-        for port in ports:
-            if port.certificate is not None and port.certificate.look():
-                self._has_renewed = True
 
     def _made(self, ports: Sequence[ConfiguredListener]) -> str:
         """The file of the certificate that we make; empty where no port uses one."""
@@ -241,7 +254,7 @@ class Ports:
         welcome = self._serving(configured, certificate)
         undo.callback(self._on_closed, welcome)
         listener = Listener(protocol, sockets, welcome, tls=address.tls, gather=self._gather)
-        return _Port(configured, sockets, welcome, listener, certificate)
+        return _Port(configured, sockets, welcome, listener, certificate, _looks())
 
     def _bound(
         self, protocol: Protocol, address: ListenAddress, to_close: Sequence[ConfiguredListener]
@@ -270,6 +283,10 @@ class Ports:
             if port.configured in to_close and (held.host, held.port) == (address.host, address.port):
                 return _copies(port)
         return []
+
+
+def _looks() -> Threads:
+    return Threads("certificates", at_once=1, limit=ANSWER_SECONDS)
 
 
 def _copies(port: _Port) -> list[socket.socket]:

@@ -298,8 +298,11 @@ async def test_the_certificates_are_looked_at_after_each_pause(system: System, m
         if len(done) == 5:
             raise asyncio.CancelledError
 
+    async def look() -> None:
+        done.append("look")
+
     ports = ports_of(system)
-    monkeypatch.setattr(ports, "_take_up", lambda: done.append("look"))
+    monkeypatch.setattr(ports, "look", look)
     with pytest.raises(asyncio.CancelledError):
         await ports.follow_certificates(pause)
     assert done == [LOOK_SECONDS, "look", LOOK_SECONDS, "look", LOOK_SECONDS]

@@ -92,3 +92,22 @@ async def test_a_port_whose_certificate_does_not_answer_is_not_opened_and_holds_
             await ports.change([], [with_given_certificate(1144, issue(tmp_path / "here.pem"))])
     assert len(ports.listeners) == 2
     ports.close()
+
+
+async def test_a_certificate_is_taken_up_while_another_ports_does_not_answer(
+    system: System, tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that lasts: the renewed one may end meanwhile."""
+    monkeypatch.setattr("bridge.relay.ports.ANSWER_SECONDS", 0.1)
+    told, here = list[str](), issue(tmp_path / "here.pem")
+    ports = Workshop(tmp_path).ports(system, lambda: told.append("renewed"))
+    ports.open([with_given_certificate(1143, drive), with_given_certificate(1144, here)])
+    fall_silent(drive)
+    with ExitStack() as undo:
+        undo.callback(release, drive)
+        for times in (1, 2):
+            issue(here)
+            async with asyncio.timeout(20):
+                await ports.look()
+            assert told == ["renewed"] * times
+    ports.close()
