@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from html.parser import HTMLParser
 
 import aiohttp
 import pytest
@@ -20,6 +21,29 @@ from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
 
 TOKEN = "CANARY-admin-token"
+
+
+class Buttons(HTMLParser):
+    """What a browser sends with each button of a page that sends a form, by where it leads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sent: dict[str, dict[str, str]] = {}
+        self.boxes: dict[str, str] = {}
+        self._action: str | None = None
+        self._fields: dict[str, str] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._action, self._fields = given["action"] if given["method"] == "post" else None, {}
+        elif tag == "input" and given["type"] == "checkbox":
+            self.boxes[given["name"]] = given["value"]
+        if tag == "input" and (given["type"] == "hidden" or "checked" in given):
+            self._fields[given["name"]] = given["value"]
+        elif tag == "button" and self._action is not None:
+            self.sent[given.get("formaction", self._action)] = self._fields
 
 
 class Browser:

@@ -21,7 +21,7 @@ from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import sign_in_path
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import Browser, browsing
+from tests.ui.web.conftest import Browser, Buttons, browsing
 
 ALICE = "alice@example.com"
 CAROL = "carol@pattern.example"
@@ -40,9 +40,10 @@ async def press(
     **headers: str,
 ) -> tuple[int, str, str]:
     """One of the page's buttons, and perhaps a box: status, path and text of where it leads."""
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text(page))
-    field = form if form is not None else found[1] if found else ""
-    data = {"form": field} | ({tick: "1"} if tick else {})
+    shown = Buttons(await browser.text(f"{page}/forget" if action == "forget" else page))
+    data = {**shown.sent.get(f"{page}/{action}", {})} if form is None else {"form": form}
+    if tick:
+        data[tick] = shown.boxes[tick]
     async with browser.post(f"{page}/{action}", data=data, headers={"Origin": "null", **headers}) as answer:
         return answer.status, answer.url.path, await answer.text()
 
@@ -285,8 +286,12 @@ async def test_who_has_left_is_in_the_list_and_can_be_removed_with_all_that_is_s
     assert "please open it again" in text
     assert len(control.leftovers) == 2
     await browser.as_administrator()
-    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", said("timed out")),), was_left=True)
     form = await form_of(browser, f"{page}/forget")
+    control.problem = StoreUnavailable("the disk is <full>")
+    async with browser.post(f"{page}/forget", data={"form": form}, headers={"Origin": "null"}) as response:
+        assert response.status == 503
+        assert "the disk is &lt;full&gt;" in await response.text()
+    control.sign_out = SignOut((Diagnosis.of("sign_out.unrevoked", said("timed out")),), was_left=True)
     status, _, text = await press(browser, "forget", page=page, form=form)
     assert status == 200
     assert f"{left} is in no account of the configuration. All that was stored of it is removed." in text

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from bridge.control.contract import AccountState
-from bridge.errors import AuthorizationFailed
-from bridge.notices import AuthorizationEnded, FlightChecked
+from bridge.errors import AuthorizationFailed, BridgeError
+from bridge.notices import AuthorizationEnded, FlightChecked, Forgotten
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import Browser
 
@@ -134,6 +134,22 @@ async def test_a_second_sign_in_waits_anew(browser: Browser, control: FakeContro
         async with asyncio.timeout(60):
             await control.abandoned.wait()  # nobody waits any more: the notices are let go
         control.abandoned.clear()
+
+
+async def test_a_bridge_that_goes_away_ends_the_wait_not_the_console(browser: Browser, control: FakeControl) -> None:
+    path, _ = await begin_with_code(browser, control)
+    await control.following.wait()
+    control.following.clear()
+    control.notices_end = BridgeError("the bridge has gone")
+    control.bus.publish(Forgotten(ALICE))
+    async with asyncio.timeout(60):
+        await control.abandoned.wait()
+    control.notices_end = None  # it is there again
+    assert (await begin_with_code(browser, control))[0] == path
+    async with asyncio.timeout(60):
+        await control.following.wait()
+    control.completed_elsewhere(ALICE)
+    assert "is signed in" in await until_done(browser, path)
 
 
 async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser) -> None:

@@ -11,15 +11,13 @@ from bridge.advice.base import Turn
 from bridge.control.contract import Finding, Outcome
 from bridge.errors import BridgeError
 from tests.fakes_control import FakeControl
-from tests.ui.web.conftest import Browser, browsing
+from tests.ui.web.conftest import Browser, Buttons, browsing
 
 FRENCH = {"Accept-Language": "fr"}
 
 
 async def field_of(browser: Browser) -> str:
-    found = re.search(r'name="form" value="([0-9a-f]+)"', await browser.text("/check"))
-    assert found is not None
-    return found[1]
+    return Buttons(await browser.text("/check")).sent["/check"]["form"]
 
 
 async def press(browser: Browser, field: str | None = None, **headers: str) -> tuple[int, str]:

@@ -29,7 +29,7 @@ from bridge.ui.web.guards import SESSION_SECONDS, Administrators
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import TOKEN, Browser, browsing
+from tests.ui.web.conftest import TOKEN, Browser, Buttons, browsing
 from tests.ui.web.test_server import assert_headers, raw
 
 CANARY = "CANARY-secret"
@@ -489,6 +489,10 @@ async def test_the_bridge_takes_the_doors_over_and_nobody_is_refused(site: Site)
             text = await answer.text()
             assert "alice@example.com" in text
             assert "more mailbox" not in text
+        button = "/accounts/alice@example.com/password"
+        async with site.browser.post(button, data=Buttons(text).sent[button]) as answer:
+            assert answer.status == 200
+            assert "It is shown on this page only." in await answer.text()
         async with site.browser.post("/setup/write", data={"form": "x"}) as answer:
             assert answer.status == 409
             assert "The set-up is finished" in await answer.text()
