@@ -208,7 +208,7 @@ def test_a_socket_is_named_as_a_person_writes_it() -> None:
 
 
 async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_more(
-    authority: Authority, tmp_path: Path
+    authority: Authority, tmp_path: Path, log: io.StringIO
 ) -> None:
     """The next one of the same user is sent away at once; another user's handshake goes on."""
     certificate, key = authority.write_pair(tmp_path)
@@ -239,6 +239,7 @@ async def test_who_never_ends_the_handshake_takes_his_share_of_places_and_no_mor
     assert asked[0] is not None
     assert asked[0].ours[:2] == address
     assert cap.count == 0
+    assert "session.bug" not in log.getvalue(), "nor a traceback for each"
 
 
 async def test_who_comes_faster_than_the_system_says_whose_he_is_holds_a_place_all_the_while(
@@ -391,3 +392,4 @@ async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.Stri
             writer.close()
     assert peers == [("192.0.2.7:50000", False, Ends(("192.0.2.7", 50000), ("", 0)))]
     assert "no PROXY protocol header" in log.getvalue()
+    assert "session.bug" not in log.getvalue()

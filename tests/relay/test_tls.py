@@ -244,6 +244,25 @@ def test_a_file_that_goes_before_it_is_known_what_was_wrong_with_it_is_no_fault_
     saying.join()
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFO in a directory")
+def test_what_is_replaced_while_it_is_read_is_read_once_more(pair: Pair) -> None:
+    text = pair.certificate.read_text()
+    pair.certificate.unlink()
+    os.mkfifo(pair.certificate)
+
+    def say() -> None:
+        with pair.certificate.open("w") as writing:  # once it is read
+            writing.write(text)
+            pair.certificate.unlink()
+            pair.certificate.write_text(text)
+
+    saying = threading.Thread(target=say)
+    saying.start()
+    listener = ListenerCertificate(str(pair.certificate), str(pair.key))
+    saying.join()
+    assert [listener.look(), listener.look()] == [True, False]
+
+
 def test_a_port_speaks_tls_1_2_or_better_without_renegotiation_or_alpn(pair: Pair) -> None:
     context = listener_context(str(pair.certificate), str(pair.key))
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
