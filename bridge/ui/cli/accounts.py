@@ -116,7 +116,7 @@ def state_word(state: AccountState) -> str:
 @accounts.command(short_help="Show or change the local password of an account.")
 @click.argument("address")
 @click.option("--rotate", is_flag=True, help="Make a new one; the old one works for a week longer.")
-@click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives.")
+@click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives: 12 characters or more.")
 @click.option("--at-once", is_flag=True, help="With either: the old one stops now, since somebody else knows it.")
 @with_settings
 def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import click
 import pytest
 
+from bridge.accounts.passwords import SHORTEST
 from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, AccountStatus, Status
-from bridge.ui.cli.accounts import rows_of
+from bridge.ui.cli.accounts import password, rows_of
+from bridge.ui.i18n import Language, translation
 
 
 @pytest.mark.parametrize(
@@ -23,3 +26,10 @@ def test_a_program_is_told_whose_turn_it_is(state: AccountState, diagnosis: Diag
     account = AccountStatus("alice@example.com", "gmail", "alice@example.com", state, diagnosis=diagnosis)
     (row,) = rows_of(Status("", "", False, (account,), (), ()))
     assert (row["state"], row["turn"]) == (state, turn)
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_how_long_a_password_must_be_is_said_before_it_is_typed(language: Language) -> None:
+    (option,) = (one for one in password.params if one.name == "set_from_stdin")
+    assert isinstance(option, click.Option)
+    assert f": {SHORTEST} " in translation(language)(option.help or "")
