@@ -15,11 +15,11 @@ from bridge.workers.wire import Port
 READ_SECONDS = 10.0
 """For the first reading, without which nobody gets in by this port."""
 WAIT_SECONDS = 1.0
-"""For another look, while there is something to go by."""
+"""Of a mail client, for another look, while there is something to go by."""
 
 
 class PortCertificate:
-    """One port's: read for its first mail client, and looked at again for the next one after renew().
+    """One port's: read for its first mail client, and looked at again when the bridge says that some are others now.
 
     In a thread: on a network drive whose server is gone that takes minutes, and a worker that does not stir for so long
     is ended, with all its sessions.
@@ -28,12 +28,12 @@ class PortCertificate:
     def __init__(self, port: Port) -> None:
         self._files = port.certificate, port.key
         self._kept: ListenerCertificate | None = None
-        self._is_due = False
         self._looks = Threads("certificates", at_once=1, limit=READ_SECONDS)
 
-    def renew(self) -> None:
-        """It may be another one now."""
-        self._is_due = True
+    async def look(self) -> None:
+        """It may be another one now. What does not answer in time is taken up when it does."""
+        with suppress(NotDone):
+            await self._looks.run(self._look)
 
     async def context(self) -> Callable[[], ssl.SSLContext]:
         """What gives the one of the moment. Raises: ConfigError for files that cannot be used, or do not answer."""
@@ -42,10 +42,10 @@ class PortCertificate:
                 await self._looks.run(self._read)
             except NotDone as problem:
                 raise ConfigError([f"listeners: the certificate {self._files[0]} does not answer"]) from problem
-        elif self._is_due or self._kept.is_unread:  # the bridge says once that it is another one
-            with suppress(NotDone, TimeoutError):
+        elif self._kept.is_unread:  # the bridge says once that it is another one
+            with suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_SECONDS):
-                    await self._looks.run(self._look)
+                    await self.look()
         assert self._kept is not None  # noqa: S101  a first reading that has found nothing raises
         return self._kept.context
 
@@ -55,7 +55,6 @@ class PortCertificate:
             self._kept = ListenerCertificate(*self._files)
 
     def _look(self) -> None:
-        """In a thread."""
-        self._is_due = False  # now: who comes while there is no answer does not wait, too
+        """In a thread; behind the first reading, which may have begun before there was another one."""
         if self._kept is not None:
             self._kept.look()

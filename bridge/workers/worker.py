@@ -75,6 +75,8 @@ class _Worker:
         self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, PortCertificate] = {}
+        self._looks: set[asyncio.Task[None]] = set()
+        """At certificates, under way."""
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._manner = Manner("info", "text", "", {})
         self._numbers = itertools.count(1)
@@ -86,6 +88,8 @@ class _Worker:
         for session in self._sessions.values():
             if not session.cancelling():  # else it is at its last words
                 session.cancel()
+        for look in self._looks:
+            look.cancel()
 
     # --- what the bridge says -----------------------------------------------------------------------------------
 
@@ -119,7 +123,9 @@ class _Worker:
                 self._stopping.begin()
             case ["renewed"]:
                 for certificate in self._certificates.values():
-                    certificate.renew()
+                    look = self._group.create_task(certificate.look())
+                    self._looks.add(look)
+                    look.add_done_callback(self._looks.discard)
             case ["manner", manner]:
                 self._behave(unpack(Manner, manner))
             case _:

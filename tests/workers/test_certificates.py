@@ -41,40 +41,55 @@ async def test_it_is_read_once_and_again_when_the_bridge_says_so(file: Path) -> 
     assert first is second
     issue(file)
     assert await now(certificate) is first
-    certificate.renew()
+    await certificate.look()
     renewed = await now(certificate)
     assert renewed is not first
-    certificate.renew()
+    await certificate.look()
     assert await now(certificate) is renewed, "that of another port was meant"
+
+
+def forbidden(*_: object) -> ssl.SSLContext:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 async def test_one_that_cannot_be_read_yet_is_read_once_it_can(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bridge could, and says so once."""
-
-    def forbidden(*_: object) -> ssl.SSLContext:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
     certificate = port_certificate(file)
     first = await now(certificate)
     issue(file)
-    certificate.renew()
     with monkeypatch.context() as patch:
         patch.setattr("bridge.relay.tls.listener_context", forbidden)
+        await certificate.look()
         assert await now(certificate) is first
     assert await now(certificate) is not first
 
 
-async def test_one_that_does_not_answer_any_more_costs_one_short_wait(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_that_does_not_answer_any_more_costs_no_wait(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 3600)
-    monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 0.2)
     certificate = port_certificate(file)
     first = await now(certificate)
     fall_silent(file)
-    certificate.renew()
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(certificate.look())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            assert await now(certificate) is first
+        assert not looking.done()
+        release(file)
+
+
+async def test_one_that_could_not_be_read_and_does_not_answer_either_costs_a_short_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 3600)
+    monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 0.1)
+    certificate = port_certificate(file)
+    first = await now(certificate)
+    issue(file)
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+        await certificate.look()
+    fall_silent(file)
     async with asyncio.timeout(20):
-        assert await now(certificate) is first
-        monkeypatch.setattr("bridge.workers.certificates.WAIT_SECONDS", 3600)
         assert await now(certificate) is first
     release(file)
