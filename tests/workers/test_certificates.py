@@ -6,6 +6,8 @@ import asyncio
 import errno
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,8 +50,16 @@ async def test_it_is_read_once_and_again_when_the_bridge_says_so(file: Path) -> 
     assert await now(certificate) is renewed, "that of another port was meant"
 
 
-def forbidden(*_: object) -> ssl.SSLContext:
-    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+@contextmanager
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever file it is."""
+
+    def forbidden(*_: object) -> ssl.SSLContext:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+        yield
 
 
 async def test_one_that_cannot_be_read_yet_is_read_once_it_can(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +67,7 @@ async def test_one_that_cannot_be_read_yet_is_read_once_it_can(file: Path, monke
     certificate = port_certificate(file)
     first = await now(certificate)
     issue(file)
-    with monkeypatch.context() as patch:
-        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+    with unreadable(monkeypatch):
         await certificate.look()
         assert await now(certificate) is first
     assert await now(certificate) is not first
@@ -86,8 +95,7 @@ async def test_one_that_could_not_be_read_and_does_not_answer_either_costs_a_sho
     certificate = port_certificate(file)
     first = await now(certificate)
     issue(file)
-    with monkeypatch.context() as patch:
-        patch.setattr("bridge.relay.tls.listener_context", forbidden)
+    with unreadable(monkeypatch):
         await certificate.look()
     fall_silent(file)
     async with asyncio.timeout(20):

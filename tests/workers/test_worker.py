@@ -285,6 +285,22 @@ async def test_nobody_stands_still_for_a_certificate_that_does_not_answer(tmp_pa
     release(Path(pair))
 
 
+async def test_a_worker_does_not_wait_at_its_end_for_a_look_that_is_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 3600)
+    file = tmp_path / "pair.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(file))
+    async with working(Port(1, Protocol.IMAP, TlsMode.IMPLICIT, str(file), str(file))) as bridge:
+        bridge.hand_over("imap-1").socket.close()
+        await bridge.over("imap-1")
+        fall_silent(file)
+        bridge.link.send("renewed")
+        bridge.link.send("here?")
+        await bridge.told("here")
+    release(file)
+
+
 async def test_the_certificate_of_a_port_that_is_closed_is_forgotten(tmp_path: Path) -> None:
     file = str(tmp_path / "pair.pem")
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(file)
