@@ -17,25 +17,39 @@ def install(what: str, packages: Sequence[str], without: str) -> None:
     """Install `packages`; say that this is done for `what`, or what follows (`without`) where it cannot be done."""
     if not packages:
         return
-    if shutil.which("apt-get") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
+    if not may_install():
         print(f"not installed here, {without}: {', '.join(packages)}", file=sys.stderr, flush=True)
         return
     print(f"installing {what}: {', '.join(packages)} …", file=sys.stderr, flush=True)
+    if failed := fetch(packages):
+        print(f"{failed} failed; {without}", file=sys.stderr, flush=True)
+
+
+def may_install() -> bool:
+    """True for root on Debian, or on what is made of it."""
+    return shutil.which("apt-get") is not None and hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def fetch(packages: Sequence[str]) -> str:
+    """Install `packages`; only apt says a word, of what goes wrong. Returns: the command that failed, or ""."""
     may_start = POLICY.exists()
     if not may_start:
         POLICY.write_text("#!/bin/sh\nexit 101\n")
         POLICY.chmod(0o755)
     try:
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        if subprocess.run(["apt-get", "update", "-qq"], env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
-            print(f"apt-get update failed; {without}", file=sys.stderr, flush=True)
-            return
-        command = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *_offered(packages)]
-        if subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL).returncode != 0:
-            print(f"apt-get install failed; {without}", file=sys.stderr, flush=True)
+        if _apt_get("update") != 0:
+            return "apt-get update"
+        if _apt_get("install", "-y", "--no-install-recommends", *_offered(packages)) != 0:
+            return "apt-get install"
     finally:
         if not may_start:
             POLICY.unlink(missing_ok=True)
+    return ""
+
+
+def _apt_get(command: str, *arguments: str) -> int:
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(["apt-get", command, "-qq", *arguments], env=quiet, stdout=subprocess.DEVNULL).returncode
 
 
 def _offered(packages: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -11,7 +12,8 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from words import BUILT_FOR_64_BITS, TO_BE_COMPILED, say, tell
+import debian
+from words import BUILT_FOR_64_BITS, INCOMPLETE, TO_BE_COMPILED, say, tell
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
@@ -46,13 +48,8 @@ def prepare(*extras: str) -> Path:
     stamp = ENVIRONMENT / f"mail-bridge-{'-'.join(extras) or 'run'}.stamp"
     if python().exists() and stamp.exists() and stamp.read_text() == wanted:
         return python()
-    if not python().exists():
-        tell("making a virtual environment in {directory}/ …", directory=ENVIRONMENT.name)
-        try:
-            venv.create(ENVIRONMENT, with_pip=True)
-        except (OSError, subprocess.CalledProcessError) as problem:
-            sentence = "no virtual environment could be made ({problem}). On Debian: apt install python3-venv"
-            sys.exit(say(sentence, problem=problem))
+    if not _can_install():
+        _make()
     tell("installing mail-bridge and what it needs …")
     # The project last, without its requirements and with the locked setuptools: nothing is fetched that has no hash.
     _pip(*AS_LOCKED, str(lock_file(extras)))
@@ -64,6 +61,34 @@ def prepare(*extras: str) -> Path:
 def lock_file(extras: tuple[str, ...]) -> Path:
     """The exact packages for these extras; scripts/lock.py writes it."""
     return ROOT / "scripts" / "locks" / f"{'-'.join(sorted(extras)) or 'run'}.txt"
+
+
+def _can_install() -> bool:
+    """False also for an environment that was left half made, or was made for a Python that the system has replaced by
+    its next one: it has an interpreter then, and nothing for it to run."""
+    try:
+        return subprocess.run([python(), "-m", "pip", "--version"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def _make() -> None:
+    tell("making a virtual environment in {directory}/ …", directory=ENVIRONMENT.name)
+    if not _is_complete():  # Debian has a part of Python's venv in a package of its own
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        if debian.may_install():
+            debian.fetch([package])
+        if not _is_complete():
+            sys.exit(say(INCOMPLETE, package=package))
+    try:
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        sys.exit(say("no virtual environment could be made: {problem}", problem=problem))
+
+
+def _is_complete() -> bool:
+    importlib.invalidate_caches()
+    return importlib.util.find_spec("ensurepip") is not None
 
 
 def _pip(*arguments: str) -> None:

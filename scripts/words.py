@@ -9,6 +9,10 @@ from pathlib import Path
 
 _LANGUAGE = Path(__file__).resolve().parent.parent / "bridge" / "host" / "language.py"
 
+INCOMPLETE = (
+    "no virtual environment could be made: a part of Python is missing. "
+    "On Debian and Ubuntu: sudo apt install {package}"
+)
 BUILT_FOR_64_BITS = (
     "Not everything that mail-bridge needs is built for this Python. Install python.org's for 64 bits (x86-64), which "
     "runs on ARM processors too; remove {directory}, and start this again with it."
@@ -22,8 +26,10 @@ FRENCH = {
         "mail-bridge demande Python {oldest} ou plus récent ; celui-ci est {this}"
     ),
     "making a virtual environment in {directory}/ …": "création d’un environnement virtuel dans {directory}/ …",
-    "no virtual environment could be made ({problem}). On Debian: apt install python3-venv": (
-        "l’environnement virtuel n’a pas pu être créé ({problem}). Sous Debian : apt install python3-venv"
+    "no virtual environment could be made: {problem}": "l’environnement virtuel n’a pas pu être créé : {problem}",
+    INCOMPLETE: (
+        "l’environnement virtuel n’a pas pu être créé : il manque une partie de Python. Sous Debian et Ubuntu : "
+        "sudo apt install {package}"
     ),
     "installing mail-bridge and what it needs …": "installation de mail-bridge et de ce dont il a besoin …",
     "the installation failed; pip has said why, above": "l’installation a échoué ; pip a dit pourquoi, ci-dessus",

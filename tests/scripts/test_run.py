@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import venv
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def run(copy: Path, stand_in: str, **environment: str) -> tuple[int, str]:
     interpreter.parent.mkdir(parents=True, exist_ok=True)
     interpreter.write_text(f"#!/bin/sh\n{stand_in}\n")
     interpreter.chmod(0o755)
+    return start(copy, **environment)
+
+
+def start(copy: Path, **environment: str) -> tuple[int, str]:
+    """The same with whatever environment there is."""
     done = subprocess.run(
         [sys.executable, str(copy / "scripts" / "run.py")],
         env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", **environment},
@@ -43,6 +49,7 @@ def run(copy: Path, stand_in: str, **environment: str) -> tuple[int, str]:
 
 
 LACKS_CONFIGURATION = 'case "$1$3" in -c*) exit 1;; -minstall) exit 0;; esac; echo "$@"'
+CANNOT_INSTALL = 'case "$3" in --version) exit 0;; esac; echo pip says why; exit 1'
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_the_first_command_speaks_the_systems_language(
 
 
 def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
-    code, said = run(copy, "echo pip says why; exit 1", LANG="fr_FR.UTF-8")
+    code, said = run(copy, CANNOT_INSTALL, LANG="fr_FR.UTF-8")
     assert code == 1
     assert said.endswith("pip says why\nl’installation a échoué ; pip a dit pourquoi, ci-dessus\n")
 
@@ -95,11 +102,45 @@ def test_where_a_package_is_not_built_any_more_the_way_out_is_told(
         "import platform, sysconfig\n"
         f"sysconfig.get_platform, platform.machine = (lambda: {system!r}), (lambda: {machine!r})\n"
     )
-    code, said = run(copy, "echo pip says why; exit 1", LANG=f"{language}_XX.UTF-8", PYTHONPATH=str(tmp_path))
+    code, said = run(copy, CANNOT_INSTALL, LANG=f"{language}_XX.UTF-8", PYTHONPATH=str(tmp_path))
     assert code == 1
     behind = said.partition("pip says why\n")[2].splitlines()
     assert len(behind) == (2 if remedy else 1)
     assert remedy in behind[-1]
+
+
+@pytest.mark.parametrize("what", ["pip", "interpreter"])
+def test_what_was_left_half_made_or_by_an_older_python_is_made_anew(copy: Path, what: str) -> None:
+    """Debian without python3-venv leaves it without pip; so does an upgrade of the system's Python."""
+    old = copy / ".venv"
+    venv.create(old, with_pip=False)
+    (old / "lib" / "python3.9").mkdir()
+    if what == "interpreter":
+        (old / "bin" / "python").unlink()
+        (old / "bin" / "python").symlink_to("/of/a/python/that/was/removed")
+    code, said = start(copy, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")  # there is a pip, and nothing for it
+    assert code == 1
+    assert said.startswith("making a virtual environment in .venv/ …\ninstalling mail-bridge and what it needs …\n")
+    assert "No matching distribution" in said
+    assert not (old / "lib" / "python3.9").exists()
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence"),
+    [
+        ("en", "a part of Python is missing. On Debian and Ubuntu: sudo apt install {package}\n"),
+        ("fr", "il manque une partie de Python. Sous Debian et Ubuntu\u00a0: sudo apt install {package}\n"),
+    ],
+)
+def test_a_python_that_cannot_make_an_environment_leaves_none(
+    copy: Path, tmp_path: Path, language: str, sentence: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['ensurepip'] = None\n")
+    # Without apt-get, which root would be served by.
+    code, said = start(copy, PATH="", LANG=f"{language}_XX.UTF-8", PYTHONPATH=str(tmp_path))
+    assert code == 1
+    assert said.endswith(sentence.format(package=f"python3.{sys.version_info.minor}-venv"))
+    assert not (copy / ".venv").exists()
 
 
 def test_a_terminal_without_the_characters_is_no_reason_to_end(copy: Path) -> None:
