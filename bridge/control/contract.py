@@ -136,6 +136,8 @@ class Outcome(str, Enum):
     """How one check went."""
 
     OK = "ok"
+    WARNING = "warning"
+    """It works today, and somebody should see to it."""
     FAILED = "failed"
     SKIPPED = "skipped"
     """Not tried; the sentence says why."""
@@ -155,7 +157,7 @@ class Finding:
     arguments: tuple[tuple[str, str | Said], ...] = ()
     """Name and value for each placeholder; no secrets."""
     turn: Turn = Turn.NOBODY
-    """Whose turn it is; also where all is well today and somebody should see to it."""
+    """Whose turn it is."""
 
     @property
     def detail(self) -> str:

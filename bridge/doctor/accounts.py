@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bridge.advice.base import Turn
 from bridge.advice.said import Said
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover
-from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped
+from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped, warning
 from bridge.errors import AuthorizationRequired, BridgeError
 from bridge.model import AccessToken, Account
 
@@ -66,7 +66,7 @@ def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
         return ()
     named = ", ".join(signed_in[:NAMED]) + (", …" if len(signed_in) > NAMED else "")
     command = "mail-bridge accounts forget ADDRESS" if len(signed_in) > 1 else f"mail-bridge accounts forget {named}"
-    return (ok("store", "", LEFT, turn=Turn.APP_ADMIN, addresses=named, command=command),)
+    return (warning("store", "", LEFT, addresses=named, command=command),)
 
 
 async def account_findings(

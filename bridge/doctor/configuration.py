@@ -12,7 +12,7 @@ from bridge.config.expiry import expiring
 from bridge.config.in_force import REFUSED, RESTART
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, ok
+from bridge.doctor.findings import failed, ok, warning
 
 RIGHT = "{name}: accounts: {accounts}, providers: {providers}"
 VERBATIM = "{sentence}"
@@ -30,9 +30,9 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
         accounts=len(config.accounts),
         providers=len(config.providers),
     )
-    warned = [ok("configuration", "", WARNED, turn=Turn.APP_ADMIN, warning=one) for one in loaded.warnings]
+    warned = [warning("configuration", "", WARNED, warning=one) for one in loaded.warnings]
     secrets = [
-        (failed if one.is_over else ok)(
+        (failed if one.is_over else warning)(
             "client secret",
             one.provider,
             one.diagnosis.advice.sentence,
@@ -46,7 +46,7 @@ def configuration_findings(loaded: LoadedConfig, today: date) -> tuple[Finding, 
 
 def running_findings(warnings: Iterable[Diagnosis]) -> tuple[Finding, ...]:
     """What the bridge that runs does not do although the file says so, of its warnings."""
-    of_file = {REFUSED: failed, RESTART: ok}
+    of_file = {REFUSED: failed, RESTART: warning}
     return tuple(
         of_file[one.key]("configuration", "", one.advice.sentence, turn=Turn.APP_ADMIN, **dict(one.arguments))
         for one in warnings

@@ -1,4 +1,4 @@
-"""Findings in the making: each of three outcomes has its function, so that no check says "ok" by default."""
+"""Findings in the making: each of four outcomes has its function, so that no check says "ok" by default."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from bridge.control.contract import Finding, Outcome
 from bridge.errors import BridgeError
 
 
-def ok(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.NOBODY, **arguments: object) -> Finding:
-    """It was tried, and it works; `turn` where somebody should see to it all the same."""
-    return Finding(check, subject, Outcome.OK, sentence, _texts(arguments), turn)
+def ok(check: str, subject: str, sentence: str, /, **arguments: object) -> Finding:
+    """It was tried, and it works."""
+    return Finding(check, subject, Outcome.OK, sentence, _texts(arguments))
+
+
+def warning(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.APP_ADMIN, **arguments: object) -> Finding:
+    """It was tried, and it works; somebody should see to it all the same, before it does not, or others can read it."""
+    return Finding(check, subject, Outcome.WARNING, sentence, _texts(arguments), turn)
 
 
 def failed(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.APP_ADMIN, **arguments: object) -> Finding:

@@ -15,7 +15,7 @@ from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
-from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.findings import failed, ok, skipped, warning
 from bridge.threads import NotDone, Threads
 
 WARN_DAYS = 30
@@ -90,14 +90,14 @@ def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterat
     elif first_day > today:
         yield failed("certificate", subject, EARLY, day=first_day)
     elif (last_day - today).days <= WARN_DAYS:
-        yield ok("certificate", subject, SOON, turn=Turn.APP_ADMIN, day=last_day)
+        yield warning("certificate", subject, SOON, day=last_day)
     else:
         names = ", ".join(found.certificate.names)
         yield ok("certificate", subject, VALID, day=last_day, names=names, fingerprint=found.sha256)
     if not found.is_in_order:
         yield failed("certificate", subject, DISORDER, issuer=found.certificate.issuer)
     elif found.lacks_chain:
-        yield ok("certificate", subject, ALONE, turn=Turn.APP_ADMIN, issuer=found.certificate.issuer)
+        yield warning("certificate", subject, ALONE, issuer=found.certificate.issuer)
 
 
 def _of_made(subject: str, authority_file: Path, today: date) -> Finding:
@@ -112,5 +112,5 @@ def _of_made(subject: str, authority_file: Path, today: date) -> Finding:
         return failed("certificate", subject, UNREADABLE)
     day = found.certificate.last_day
     if (day - today).days <= WARN_DAYS:
-        return ok("certificate", subject, MADE_SOON, turn=Turn.APP_ADMIN, day=day)
+        return warning("certificate", subject, MADE_SOON, day=day)
     return ok("certificate", subject, MADE, day=day, fingerprint=found.sha256)

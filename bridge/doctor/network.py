@@ -22,7 +22,7 @@ from bridge.config.values import is_loopback
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import Certificate, no_verification, public_authorities, read_certificate
 from bridge.doctor.clock import skew
-from bridge.doctor.findings import failed, ok, problem_text, skipped
+from bridge.doctor.findings import failed, ok, problem_text, skipped, warning
 from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable
 from bridge.model import TlsMode
@@ -220,7 +220,7 @@ def _reached(target: Target, subject: str, reached: Reached) -> Finding:
     if target.ca_file is None and certificate is not None and not _is_public(target):
         if certificate.interceptor:
             product = certificate.interceptor
-            return ok("connection", subject, OPENED_TRUSTED, turn=Turn.APP_ADMIN, product=product, issuer=issuer)
+            return warning("connection", subject, OPENED_TRUSTED, product=product, issuer=issuer)
         return ok("connection", subject, FOREIGN_TRUSTED, issuer=issuer)
     return ok(
         "connection",

@@ -29,7 +29,7 @@ def test_who_is_signed_in_without_an_account_is_named_and_how_that_ends() -> Non
     bob = Leftover("bob@example.com", is_signed_in=True, has_password=True)
     assert left_findings([Leftover("eve@example.com", is_signed_in=False, has_password=True)]) == ()
     (found,) = left_findings([bob])
-    assert (found.outcome, found.turn) == (Outcome.OK, Turn.APP_ADMIN)
+    assert (found.outcome, found.turn) == (Outcome.WARNING, Turn.APP_ADMIN)
     assert found.detail.endswith(
         "still signed in: bob@example.com. `mail-bridge accounts forget bob@example.com` removes "
         "what is stored, and revokes it where the provider can"

@@ -75,7 +75,7 @@ async def test_a_good_one_is_described_once_for_all_its_ports(tmp_path: Path) ->
 async def test_thirty_days_ahead_somebody_should_see_to_it(tmp_path: Path, days: int) -> None:
     found = with_pair(tmp_path, -10, days)
     (one,) = findings(found)
-    assert (one.outcome, one.turn) == (Outcome.OK, Turn.APP_ADMIN)
+    assert (one.outcome, one.turn) == (Outcome.WARNING, Turn.APP_ADMIN)
     (warning,) = await warnings(found)
     assert warning.told().startswith(
         f"The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: ends on {TODAY + timedelta(days)};"
@@ -103,7 +103,7 @@ def test_one_that_mail_programs_refuse_has_failed(tmp_path: Path, first: int, la
 def test_one_without_its_chain_is_told(tmp_path: Path) -> None:
     first, second = findings(with_pair(tmp_path, -10, 90, says_issuer=True))
     assert first.turn is Turn.NOBODY
-    assert (second.outcome, second.turn) == (Outcome.OK, Turn.APP_ADMIN)
+    assert (second.outcome, second.turn) == (Outcome.WARNING, Turn.APP_ADMIN)
     assert "put the certificate of Issuer X1 behind it" in second.detail
 
 

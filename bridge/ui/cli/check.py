@@ -123,6 +123,8 @@ def _word(outcome: Outcome) -> str:
     match outcome:
         case Outcome.OK:
             return say("ok")
+        case Outcome.WARNING:
+            return say("warning")
         case Outcome.FAILED:
             return say("FAILED")
         case Outcome.SKIPPED:

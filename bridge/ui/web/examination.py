@@ -14,7 +14,7 @@ from bridge.ui.i18n import say, tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.rendering import form_page, not_found
 
-_WORST_FIRST = (Outcome.FAILED, Outcome.OK, Outcome.SKIPPED)
+_WORST_FIRST = (Outcome.FAILED, Outcome.WARNING, Outcome.OK, Outcome.SKIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,11 @@ class CheckPage:
     def _page(
         self, request: web.Request, status: int = 200, *, problem: str = "", findings: tuple[Finding, ...] = ()
     ) -> web.StreamResponse:
-        failures = sum(finding.outcome is Outcome.FAILED for finding in findings)
-        rows = findings_of(findings)
-        return form_page(self._forms, request, "check.html", status, problem=problem, rows=rows, failures=failures)
+        return form_page(self._forms, request, "check.html", status, problem=problem, rows=findings_of(findings))
 
 
 def findings_of(findings: tuple[Finding, ...]) -> list[Row]:
-    """For the table, what has failed first."""
+    """For the table, the worst first."""
     return [_row(finding) for finding in sorted(findings, key=lambda one: _WORST_FIRST.index(one.outcome))]
 
 

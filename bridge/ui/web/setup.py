@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from bridge.control.contract import Finding, Outcome
+from bridge.control.contract import Finding
 from bridge.errors import BridgeError, ConfigError
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.answers import Choice, SecretNeed
@@ -346,7 +346,6 @@ class SetupPages:
             problems=problems,
             rows=findings_of(findings or ()),
             is_tested=findings is not None,
-            failures=sum(finding.outcome is Outcome.FAILED for finding in findings or ()),
         )
 
 

@@ -122,6 +122,8 @@ def outcome_word(outcome: Outcome) -> str:
     match outcome:
         case Outcome.OK:
             return say("ok")
+        case Outcome.WARNING:
+            return say("warning")
         case Outcome.FAILED:
             return say("failed")
         case Outcome.SKIPPED:

@@ -40,16 +40,30 @@ async def test_what_has_failed_comes_first_with_whose_turn_it_is(browser: Browse
         Finding("firewall", "", Outcome.SKIPPED, "all ports are on loopback, which firewalls leave alone"),
         Finding("port", "imap <1143>", Outcome.OK, "free"),
         Finding("clock", "", Outcome.FAILED, "off by {seconds} s", (("seconds", "<900>"),), Turn.APP_ADMIN),
-        Finding("client secret", "acme", Outcome.OK, "ends soon", turn=Turn.APP_ADMIN),
+        Finding("client secret", "acme", Outcome.WARNING, "ends soon", turn=Turn.APP_ADMIN),
     )
     await browser.as_administrator()
     status, text = await press(browser)
     assert status == 200
-    assert re.findall(r'<span class="dot (\w+)"', text) == ["failed", "ok", "ok", "skipped"]
+    assert re.findall(r'<span class="dot (\w+)"', text) == ["failed", "warning", "ok", "skipped"]
     assert "off by &lt;900&gt; s" in text
     assert "<strong>imap &lt;1143&gt;</strong>" in text
     assert text.count("Whose turn it is: the administrator of mail-bridge") == 2
     assert "1 check has failed" in text
+
+
+async def test_what_somebody_should_see_to_comes_first_where_nothing_has_failed(
+    browser: Browser, control: FakeControl
+) -> None:
+    right = Finding("port", "imap 1143", Outcome.OK, "free")
+    control.findings = (right, Finding("store", "", Outcome.WARNING, "read by all", turn=Turn.APP_ADMIN))
+    await browser.as_administrator()
+    _, text = await press(browser)
+    assert re.findall(r'<span class="dot (\w+)"[^>]*></span>(\w+)', text) == [("warning", "warning"), ("ok", "ok")]
+    assert "Whatever could be tried works. What somebody should see to comes first." in text
+    control.findings = (right,)
+    _, text = await press(browser)
+    assert "<p>Whatever could be tried works.</p>" in text
 
 
 async def test_the_findings_are_told_in_french(browser: Browser, control: FakeControl) -> None:
