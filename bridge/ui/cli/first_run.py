@@ -47,7 +47,7 @@ from bridge.ui.cli.starting import CannotStart, bind_or_stop
 from bridge.ui.i18n import say
 from bridge.ui.setup.draft import Draft
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text
-from bridge.ui.setup.writing import write_configuration
+from bridge.ui.setup.writing import check_writable, write_configuration
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
@@ -71,6 +71,7 @@ class FirstRunOptions:
 async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunOptions) -> int:
     """The set-up and then the bridge, until it is told to stop."""
     logs.configure(settings.log_level or "info")
+    await asyncio.to_thread(check_writable, options.output)
     sockets = _listen(options.port)
     port: int = sockets[0].getsockname()[1]
     served = Served(port, Secret(secrets.token_urlsafe(32)))

@@ -19,7 +19,7 @@ from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
-from bridge.ui.setup.writing import is_taken, write_configuration
+from bridge.ui.setup.writing import check_writable, is_taken, write_configuration
 
 
 @click.command(cls=Command)
@@ -51,6 +51,7 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
         return _init_in_browser(settings, output, port, opens=not no_open)
     if no_open or port is not None:
         raise click.UsageError(say("--port and --no-open belong to --browser"))
+    check_writable(output)
     try:
         interview, text, replaced = _ask(output)
     except (click.Abort, KeyboardInterrupt):

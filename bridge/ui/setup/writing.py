@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
+from bridge.existing import exists
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 
@@ -27,6 +29,17 @@ def is_taken(path: Path) -> bool:
     except OSError as error:
         raise _unwritable(path, error) from error
     return True
+
+
+def check_writable(path: Path) -> None:
+    """Whether a file can be made there, and the directories that lead to it; leaves nothing. To be asked before the
+    first question. Raises: BridgeError."""
+    try:
+        there = next(directory for directory in path.absolute().parents if exists(directory))
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path] = ()) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.ui.setup.writing import write_configuration
+from bridge.ui.setup.writing import check_writable, write_configuration
 
 
 def everything(directory: Path) -> dict[str, str]:
@@ -47,3 +47,11 @@ def test_a_text_that_no_file_can_hold_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_configuration(strange, strange)
     assert everything(tmp_path) == {}
+
+
+def test_to_ask_whether_a_place_can_be_written_makes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "of" / "the" / "bridge" / "config.yaml")
+    with pytest.raises(BridgeError, match=r"config\.yaml cannot be written: Not a directory"):
+        check_writable(tmp_path / "file" / "config.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
