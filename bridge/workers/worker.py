@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from bridge.clock import SystemClock
 from bridge.control.wire import decode_error
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, ProviderUnavailable
 from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
 from bridge.observe.log_file import log_file
@@ -58,6 +58,19 @@ class _Client:
     """The caller, as Caller.key has it; empty where the bridge has not asked."""
 
 
+Read = Callable[[Any], Any]
+"""An answer to what it stands for. Called when it comes: by the time that who has asked wakes up, the bridge may have
+said something else, which was not about this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """To the bridge, under way."""
+
+    answer: asyncio.Future[Any]
+    read: Read
+
+
 class _Worker:
     """This process."""
 
@@ -80,7 +93,7 @@ class _Worker:
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._manner = Manner("info", "text", "", {})
         self._numbers = itertools.count(1)
-        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._questions: dict[int, _Question] = {}
         self._stopping = Stopping()
 
     def end_sessions(self) -> None:
@@ -101,11 +114,11 @@ class _Worker:
                 if (session := self._sessions.get(conn)) is not None:
                     session.cancel()
             case ["answer", int(number), value]:
-                if (question := self._questions.get(number)) is not None and not question.done():
-                    question.set_result(value)
+                if (question := self._questions.get(number)) is not None and not question.answer.done():
+                    question.answer.set_result(question.read(value))
             case ["problem", int(number), dict(problem)]:
-                if (question := self._questions.get(number)) is not None and not question.done():
-                    question.set_exception(decode_error(problem))
+                if (question := self._questions.get(number)) is not None and not question.answer.done():
+                    question.answer.set_exception(decode_error(problem))
             case ["account", account]:
                 told = unpack(Account, account)
                 self.accounts[told.address] = told
@@ -193,20 +206,25 @@ class _Worker:
     # --- what this process asks ---------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def asking(self, what: str, *arguments: Any) -> AsyncIterator[Any]:
-        """The answer; leaving ends what was asked for. Raises: BridgeError as the bridge does."""
+    async def asking(self, what: str, *arguments: Any, read: Read = lambda said: said) -> AsyncIterator[Any]:
+        """The answer, as `read` has it; leaving ends what was asked for. Raises: BridgeError as the bridge does."""
         number = next(self._numbers)
-        question = self._questions[number] = asyncio.get_running_loop().create_future()
+        question = self._questions[number] = _Question(asyncio.get_running_loop().create_future(), read)
         self.link.send("ask", number, what, *arguments)
         is_answered = False
         try:
-            answer = await question
+            answer = await question.answer
             is_answered = what != "turn"  # that one is held until it is given back
             yield answer
         finally:
             del self._questions[number]
             if not is_answered:
                 self.link.send("cancel", number)
+
+    def granted(self, said: Any) -> tuple[Account, AccessToken, Any]:
+        """A login's answer: the account as the bridge has just told it, the token, and for whom that is good."""
+        address, token, whose = said
+        return self.accounts[address], unpack(AccessToken, token), whose
 
 
 class _Questions(Places):
@@ -236,18 +254,21 @@ class _Questions(Places):
             return self._token
         self._worker.logins.forget(account.address)
         if self._is_recent:  # the bridge gives a token only to where the local password was right
-            await self._ask(self._login)
+            asked_again, _ = await self._ask(self._login)
+            if asked_again.provider != account.provider:  # whose token is not for the server of this session
+                raise ProviderUnavailable(f"{account.address} has been given to another provider meanwhile")
         async with self._worker.asking("token", self._conn, pack(refused)) as token:
             return unpack(AccessToken, token)
 
     async def _ask(self, login: Login) -> tuple[Account, AccessToken]:
         logins = self._worker.logins
         generation = logins.generation
-        async with self._worker.asking("login", self._conn, pack(login)) as (address, token, whose):
-            found = self._worker.accounts[address], unpack(AccessToken, token)
+        read = self._worker.granted
+        async with self._worker.asking("login", self._conn, pack(login), read=read) as (account, token, whose):
+            pass
         if isinstance(whose, str):
-            logins.add(login, whose, *found, asked_in=generation)
-        return found
+            logins.add(login, whose, account, token, asked_in=generation)
+        return account, token
 
     @asynccontextmanager
     async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:

@@ -20,7 +20,7 @@ import trustme
 
 from bridge.clock import SystemClock
 from bridge.host.workers import UnixPassage
-from bridge.model import AccessToken, Account, Login, Protocol, TlsMode
+from bridge.model import AccessToken, Account, Endpoint, Login, Protocol, TlsMode
 from bridge.relay.tls import ListenerCertificate
 from bridge.secret import Secret
 from bridge.workers.link import Link
@@ -357,6 +357,51 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
             over = [each for each in ours if each.done() and not each.cancelled()]
             kept = [each for each in over if isinstance(each, asyncio.Task) or each.result()]
             assert kept == [], "neither sessions nor answers, which have tokens in them"
+
+
+async def test_a_refused_token_is_not_replaced_by_one_of_another_provider(tmp_path: Path) -> None:
+    """A reload has given the account to that one meanwhile: its token is not for this mail server."""
+    trust = Trust(tmp_path)
+    implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
+    bye: list[Step] = [Expect(b"a2 LOGOUT"), Say(b"a2 OK\r\n"), Close()]
+    no = b"[AUTHENTICATIONFAILED] Invalid credentials"
+    with scripted([*accepts(*implicit), *bye], refuses(*implicit, no)) as server:
+        account = Account(ADDRESS, "it", ADDRESS, {Protocol.IMAP: trust.endpoint(server.port, TlsMode.IMPLICIT)})
+        async with working() as bridge:
+            program = bridge.hand_over("imap-1")
+            await program.log_in()
+            await bridge.allow(account, OLD)
+            assert (await program.hear()).endswith(b"a1 OK Welcome\r\n")
+            await program.say(b"a2 LOGOUT")
+            await program.hear_all()
+            program.socket.close()
+            await bridge.over("imap-1")
+            program = bridge.hand_over("imap-2")
+            await program.log_in()
+            await bridge.allow(replace(account, provider="another"), NEW)
+            await program.say(b"a2 LOGOUT")
+            assert (await bridge.told_any("ask", "news"))[0] == "news", "no other token is asked for"
+            assert (await program.hear_all()).startswith(b"a1 NO [UNAVAILABLE] ")
+            program.socket.close()
+
+
+async def test_each_login_goes_by_the_account_that_its_own_answer_was_about() -> None:
+    """A reload has changed it between two answers that arrive together: a token is for no server but its own."""
+    account = Account(ADDRESS, "it", ADDRESS, {})
+    server = Endpoint("localhost", 1, TlsMode.IMPLICIT)
+    async with working() as bridge:
+        programs = [bridge.hand_over(conn) for conn in ("imap-1", "imap-2")]
+        for program in programs:
+            await program.log_in()
+        questions = [(await bridge.asked("login"))[0] for _ in programs]
+        for question, most in zip(questions, (3, 5), strict=True):  # the turn that is asked for tells which it went by
+            told = replace(account, endpoints={Protocol.IMAP: replace(server, connections=most)})
+            bridge.link.send("account", pack(told))
+            bridge.link.send("answer", question, [ADDRESS, pack(OLD), ""])
+        turns = [(await bridge.asked("turn"))[1] for _ in programs]
+        assert turns == [["imap", ADDRESS, 3], ["imap", ADDRESS, 5]]
+        for program in programs:
+            program.socket.close()
 
 
 async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another_comes_with_it() -> None:
