@@ -50,7 +50,14 @@ class _Flight:
 
     account: Account
     """As it was configured then."""
+    request: Request
     task: asyncio.Task[AccessToken | BaseException]
+
+    def serves(self, account: Account, request: Request) -> bool:
+        """False if what it brings may not do: begun before a reload, a token of another provider, whom this mail
+        server is not; or the very one that the upstream has just refused, where another one will do for who began it.
+        """
+        return self.account == account and (isinstance(request, Wanted) or self.request == request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,15 +289,8 @@ class TokenService:
                 return move.token
         try:
             async with asyncio.timeout(self._patience):
-                flight = self._flights.get(account.address)
-                if flight is not None and isinstance(request, Refused):
-                    # Begun before the upstream said no: it may bring the very same token.
+                while (flight := self._flights.get(account.address)) and not flight.serves(account, request):
                     await asyncio.shield(flight.task)
-                    flight = self._flights.get(account.address)
-                while flight is not None and flight.account != account:
-                    # Begun before a reload: its token may be another provider's, whom this mail server is not.
-                    await asyncio.shield(flight.task)
-                    flight = self._flights.get(account.address)
                 flight = flight or self._take_off(account, memory, request, share)
                 outcome = await asyncio.shield(flight.task)
         except TimeoutError:
@@ -318,7 +318,7 @@ class TokenService:
         if self._group is None:
             raise StoreUnavailable(said("mail-bridge is stopping"))
         task = self._group.create_task(self._flight(account, memory, request, share), name=f"token {account.address}")
-        flight = self._flights[account.address] = _Flight(account, task)
+        flight = self._flights[account.address] = _Flight(account, request, task)
         return flight
 
     async def _flight(

@@ -588,6 +588,29 @@ async def test_a_refused_token_does_not_come_back_by_a_refresh_that_was_under_wa
         assert first.result() == token
 
 
+async def test_nor_by_one_that_another_login_begins_as_that_ends() -> None:
+    async with world() as it:
+        token = await it.sign_in()
+        it.clock.advance(2000)
+        it.provider.gate.clear()
+
+        async def comes_twice() -> None:
+            for _ in range(2):
+                assert await it.service.access_token(ALICE) == token
+
+        async def refused() -> None:
+            with pytest.raises(ProviderUnavailable):
+                await it.service.access_token(ALICE, refused=token)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(comes_twice())
+            await it.provider.entered.wait()
+            group.create_task(refused())
+            await asyncio.sleep(0)
+            it.provider.problem = ProviderUnavailable("away")
+            it.provider.gate.set()
+
+
 async def test_adopt_tries_the_token_before_it_is_stored() -> None:
     async with world() as it:
         good = it.provider.issue().grant
