@@ -39,7 +39,7 @@ class Worker:
         done: Future[R] = Future()
         try:
             self._add(done, operation)
-            return await asyncio.wait_for(asyncio.wrap_future(done), ANSWER_LIMIT)
+            return await _in_time(asyncio.wrap_future(done))
         except TimeoutError as error:
             raise StoreUnavailable(
                 said("{store} has not answered for {seconds} s", store=self._place, seconds=f"{ANSWER_LIMIT:g}")
@@ -83,3 +83,15 @@ class Worker:
         waiter = threading.Thread(target=self._thread.shutdown, daemon=True)
         waiter.start()
         await asyncio.to_thread(waiter.join, ANSWER_LIMIT)
+
+
+async def _in_time(answer: asyncio.Future[R]) -> R:
+    """Raises: TimeoutError; what the operation raises."""
+    try:
+        # Not wait_for(): that of Python 3.11 loses a cancellation that comes as the answer does.
+        async with asyncio.timeout(ANSWER_LIMIT):
+            return await answer
+    except TimeoutError:
+        if answer.done() and not answer.cancelled():  # a loop that was held up learns of both in the same moment
+            return answer.result()
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -58,3 +59,28 @@ async def test_what_nobody_waits_for_any_more_is_not_kept_for_a_database_that_ha
     finally:
         answer.set()
         await worker.close(lambda: None)
+
+
+async def test_who_is_cancelled_as_the_answer_comes_is_cancelled() -> None:
+    """It is said once: a helper that the bridge stops in that moment would go on for ever, and the bridge with it."""
+    worker = Worker(said("the store"))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(worker.run(lambda: "done"))
+        await asyncio.sleep(0)
+        worker._thread.submit(int).result()  # behind it in the thread: the answer is on its way to the loop
+        asyncio.get_running_loop().call_soon(asking.cancel)
+    assert asking.cancelled()
+    await worker.close(lambda: None)
+
+
+async def test_an_answer_that_came_while_the_loop_was_held_up_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It learns of it in the same moment as of the time that is over: what was written is not to be called lost."""
+    monkeypatch.setattr(module, "ANSWER_LIMIT", 0.05)
+    worker = Worker(said("the store"))
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(worker.run(lambda: "done"))
+        await asyncio.sleep(0)
+        worker._thread.submit(int).result()
+        time.sleep(0.1)
+    assert asking.result() == "done"
+    await worker.close(lambda: None)
