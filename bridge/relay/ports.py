@@ -98,7 +98,7 @@ class Ports:
 
     def open(self, listeners: Sequence[ConfiguredListener]) -> None:
         """At the start: all or none. Raises: BridgeError naming port and remedy, ConfigError for a certificate."""
-        self._put_in_place((), listeners, self._certificates((), listeners))
+        self._put_in_place((), listeners, self._certificates(listeners))
 
     async def change(
         self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
@@ -107,7 +107,7 @@ class Ports:
 
         Returns: the new listeners. Raises: as open(); then everything is as it was.
         """
-        certificates = await self._read(to_close, to_open)
+        certificates = await self._read(to_open)
         if self._stopping.is_set():
             return []  # what was opened now would be left to itself
         return self._put_in_place(to_close, to_open, certificates)
@@ -210,9 +210,7 @@ class Ports:
         with self._making:
             return self._ensure_certificate(name for one in users for name in one.certificate_names)
 
-    async def _read(
-        self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
-    ) -> Sequence[ListenerCertificate | None]:
+    async def _read(self, to_open: Sequence[ConfiguredListener]) -> Sequence[ListenerCertificate | None]:
         """Those of the ports to open. Not behind a look: what holds that one up may be what this change does away with.
 
         Raises: as open(); BridgeError where there is no answer.
@@ -221,7 +219,7 @@ class Ports:
         if not encrypted:
             return [None] * len(to_open)
         try:
-            return await self._changes.run(partial(self._certificates, to_close, to_open))
+            return await self._changes.run(partial(self._certificates, to_open))
         except NotDone as problem:
             sentence = said(
                 "listeners: the certificate of {ports} does not answer: is the drive that it is on away?",
@@ -229,12 +227,11 @@ class Ports:
             )
             raise BridgeError(sentence) from problem
 
-    def _certificates(
-        self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]
-    ) -> list[ListenerCertificate | None]:
-        """Those of the ports to open; the one that we make has the names of all that are open then. In a thread."""
-        stay = [port.configured for port in self._ports if port.configured not in to_close]
-        made = self._made([*stay, *to_open]) if any(one.address.is_certificate_made for one in to_open) else ""
+    def _certificates(self, to_open: Sequence[ConfiguredListener]) -> list[ListenerCertificate | None]:
+        """Those of the ports to open; the one that we make has the names of all that are open before or after. In a
+        thread: a look beside it goes by those that are open still, and would make another authority for their names."""
+        before = [port.configured for port in self._ports]
+        made = self._made([*before, *to_open]) if any(one.address.is_certificate_made for one in to_open) else ""
         return [
             ListenerCertificate(one.address.certificate or made, one.address.key or made) if one.address.tls else None
             for one in to_open

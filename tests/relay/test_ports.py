@@ -417,6 +417,56 @@ async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_
     ports.close()
 
 
+class Turn:
+    """A lock that says when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.is_awaited = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.is_awaited.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+async def test_a_look_beside_a_change_of_names_makes_no_authority_of_its_own(
+    system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes by the ports that are still open. The one that people import would be another one in a moment."""
+    workshop, turn, made = Workshop(tmp_path), Turn(), [set[str]()]
+
+    def ensure(names: Iterable[str]) -> str:
+        if not (wanted := set(names)) <= made[-1]:  # as bridge.host.local_tls
+            made.append(wanted)
+        return workshop.ensure(wanted)
+
+    def named(name: str) -> ConfiguredListener:
+        address = ListenAddress(address="localhost:1143", tls=TlsMode.IMPLICIT, names=(name,))
+        return ConfiguredListener(Protocol.IMAP, address)
+
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+    ports = Ports(system.bind, lambda listener, certificate: service, ensure)
+    monkeypatch.setattr(ports, "_making", turn)
+    workshop.goes_on.set()
+    ports.open([named("old.example.com")])
+    workshop.has_begun.clear()
+    workshop.goes_on.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ports.change([named("old.example.com")], [named("new.example.com")]))
+        await until(workshop.has_begun.is_set)
+        group.create_task(ports.look())
+        await until(turn.is_awaited.is_set)
+        workshop.goes_on.set()
+    await ports.look()
+    assert len(made) == 3, "none, that of the start, and that of the change"
+    assert "new.example.com" in made[-1]
+    ports.close()
+
+
 async def test_what_has_nothing_to_read_waits_for_no_look(system: System, tmp_path: Path) -> None:
     workshop = Workshop(tmp_path)
     ports = workshop.ports(system)
