@@ -16,6 +16,10 @@ _PROXY = re.compile(rb"\0\r\n|PROXY (?:TCP[46]|UNKNOWN)\b")
 """A line that nobody else sends: the third of version 2's signature, or version 1's header."""
 
 
+class LineTooLong(ProtocolViolation):
+    """A line over the limit."""
+
+
 class LineBuffer:
     """Bytes that have arrived and not been understood yet; lines and counted blocks are taken from its front."""
 
@@ -37,13 +41,13 @@ class LineBuffer:
     def next_line(self) -> bytes | None:
         """The next line with its end, LF alone being one too; None while it is incomplete.
 
-        Raises: ProtocolViolation for a line over the limit, as soon as that is certain.
+        Raises: LineTooLong, as soon as that is certain.
         """
         end = self._bytes.find(b"\n", self._searched, self._limit)
         if end < 0:
             self._searched = min(len(self._bytes), self._limit)
             if len(self._bytes) >= self._limit:
-                raise ProtocolViolation(f"a line of more than {self._limit} octets")
+                raise LineTooLong(f"a line of more than {self._limit} octets")
             return None
         return self._take(end + 1)
 

@@ -24,7 +24,7 @@ from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, Prot
 from bridge.model import Login, Protocol
 from bridge.protocols import sasl
 from bridge.protocols.base import Ready
-from bridge.protocols.lines import ClientLines
+from bridge.protocols.lines import ClientLines, LineTooLong
 from bridge.protocols.smtp.replies import refusal_reply
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import LOGIN_SECONDS, Patience, answering
@@ -156,7 +156,9 @@ class SmtpFrontend:
             await self._say_goodbye("421 4.4.2 No login in time")
             raise LimitReached("no login in time") from None
         except ProtocolViolation as problem:
-            await self._say_goodbye(f"500 5.5.2 {problem}")
+            is_of_auth = isinstance(problem, LineTooLong) and self._is_authenticating
+            # RFC 4954 section 4 has a status of its own for what is too long for the login.
+            await self._say_goodbye(f"500 {'5.5.6' if is_of_auth else '5.5.2'} {problem}")
             raise problem
 
     @property
@@ -295,6 +297,11 @@ class SmtpFrontend:
                 raise PeerGone("the client has left")
             self._lines.append(data)
         return line
+
+    @property
+    def _is_authenticating(self) -> bool:
+        """True if what has arrived and is no whole line yet belongs to a login. It is not kept."""
+        return self._is_in_exchange or self._lines.leftover()[:5].upper() == b"AUTH "
 
     async def _start_tls(self) -> None:
         assert self._context is not None  # noqa: S101  STARTTLS was offered

@@ -288,6 +288,20 @@ async def test_an_endless_line_is_refused_and_the_connection_ends() -> None:
             await waiting
 
 
+@pytest.mark.parametrize("before", [[], ["AUTH PLAIN"], ["auth login"]])
+async def test_a_line_that_is_too_long_for_a_login_is_told_apart(before: list[str]) -> None:
+    # RFC 4954 section 4: 5.5.6, for the exchange and for the response that comes with the command
+    beginning = b"" if before else b"auth plain "
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        for line in before:
+            assert (await talk.ask(line)).startswith("334")
+        await talk.client.send(beginning + b"A" * LINE_LIMIT)
+        assert (await talk.hear())[-1].startswith("500 5.5.6")
+        with pytest.raises(errors.ProtocolViolation):
+            await waiting
+
+
 async def test_a_long_command_that_is_not_auth_is_500_and_the_connection_goes_on() -> None:
     longest = "EHLO " + "x" * (512 - len("EHLO \r\n"))  # RFC 5321 section 4.5.3.1.4
     async with talking() as (talk, _):
