@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
+OF_THE_TERMINAL = frozenset({"elinks", "links", "lynx", "w3m", "www-browser"})
+"""Those that webbrowser knows."""
+OS_HAS_ONE = sys.platform in {"win32", "darwin"}
+
 
 def name() -> str | None:
-    """The default browser's; None if there is none to start, as in a service."""
+    """The default browser's; None if there is none to start, as in a service. May take a moment, the first time."""
     import webbrowser  # for whoever asks; each start would hold it
 
     try:
         found = webbrowser.get()
-    except (webbrowser.Error, ValueError):
+    except (OSError, ValueError, webbrowser.Error):  # OSError: the desktop is asked by a program
         return None
     return str(getattr(found, "name", "")) or type(found).__name__
+
+
+def has_window() -> bool:
+    """False if it may be one of the terminal, which is its own until it ends: by its name, or for want of a display.
+    May take a moment, as name() does."""
+    has_display = OS_HAS_ONE or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    return has_display and os.path.basename(name() or "") not in OF_THE_TERMINAL
 
 
 def show(url: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
 
 import click
 
@@ -14,6 +15,7 @@ from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderNotAsked
 from bridge.host import browser
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
+from bridge.threads import NotDone, Threads
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach_with_console
@@ -68,7 +70,13 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
         try:
             begun = await control.begin_authorization(address)
             known.set_result(begun)
-            await asyncio.to_thread(_show, begun, open_browser, paste)
+            _invite(begun, paste)
+            if open_browser and not begun.user_code:
+                has_window = await asyncio.to_thread(browser.has_window)
+                opening = group.create_task(_open(begun.url))
+                tasks.append(opening)
+                if not has_window:
+                    await opening
             if paste and not begun.user_code:
                 tasks.append(group.create_task(_paste(control, ended)))
             code, sentence = await _outcome(control, begun, ended)
@@ -160,7 +168,17 @@ async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> No
         ended.set_result((FAILED, f"mail-bridge: {early}"))
 
 
-def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
+async def _open(url: str) -> None:
+    """The page. Where webbrowser does not know the program this lasts until that is closed, maybe tonight: hence a
+    thread that is waited for neither by the sign-in nor by the end of the command."""
+    is_shown = False
+    with suppress(NotDone):
+        is_shown = await Threads("browser", at_once=1).run(partial(browser.show, url))
+    if not is_shown:
+        click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
+
+
+def _invite(begun: SignInStarted, paste: bool) -> None:
     if begun.user_code:
         invitation = say("To sign in for {address}, open this page in a browser on any computer:")
         click.echo(f"{invitation.format(address=begun.address)}\n\n  {begun.url}\n")
@@ -175,8 +193,6 @@ def _show(begun: SignInStarted, open_browser: bool, paste: bool) -> None:
         )
         label = say("Address:")
         click.echo(f"{sentence}\n{label} ", nl=False)
-    if open_browser and not browser.show(begun.url):
-        click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
 
 
 def _ending(notice: Notice) -> tuple[int, str] | None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +87,31 @@ async def test_a_sign_in_that_nobody_comes_back_from_ends_with_its_time(
     async with running() as it, asyncio.timeout(30):
         assert await sign_in(it.app.control, ALICE, open_browser=False) == FAILED
     assert "Nobody signed in" in capsys.readouterr().err
+
+
+@contextmanager
+def lasting_browser(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As by `BROWSER="firefox %s"`, where none runs yet: the program is there until its windows are closed."""
+    closed, program = directory / "closed", directory / "browser"
+    os.mkfifo(closed)
+    program.write_text(f"#!/bin/sh\nread -r _ < '{closed}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(webbrowser, "_tryorder", [f"{program} %s"])
+    monkeypatch.setenv("DISPLAY", ":7")
+    try:
+        yield
+    finally:
+        closed.write_text("\n")
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="these have a browser of their own")
+async def test_a_browser_that_stays_open_does_not_keep_the_end_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running() as it, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        with lasting_browser(tmp_path, monkeypatch):
+            asked = group.create_task(sign_in(it.app.control, ALICE, open_browser=True))
+            await until_under_way(it)
+            await it.sign_in(ALICE)
+            assert await asked == DONE
+    assert f"{ALICE} is signed in as {ALICE}" in capsys.readouterr().out
