@@ -17,8 +17,26 @@ def run_worker(descriptor: str) -> int:
     forbid_dumps()
     say_where_it_crashed()
     logs.configure("info")  # until the bridge says how
-    passage, descriptors = prepare_worker(int(descriptor))
+    try:
+        passage, descriptors = prepare_worker(int(descriptor))
+    except (ValueError, OverflowError, OSError):  # no number, or not of a socket
+        return _called_by_hand()
     spare_the_collector()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(work(passage, descriptors))
     return 0
+
+
+def _called_by_hand() -> int:
+    """By somebody who has seen it in the list of processes."""
+    import click  # which a worker is spared
+
+    from bridge.ui.cli.session import UNUSABLE, speak_before_parsing
+    from bridge.ui.i18n import say
+
+    speak_before_parsing([])
+    sentence = say(
+        "`worker` is what mail-bridge starts for itself where `workers` is more than 1; the bridge: {command}"
+    )
+    click.echo(f"mail-bridge: {sentence.format(command='mail-bridge run')}", err=True)
+    return UNUSABLE

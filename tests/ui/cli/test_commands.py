@@ -115,6 +115,14 @@ def test_a_file_that_does_not_exist_is_said_to_be_missing(admin: Bridge, command
     assert "tpyo.yaml: there is no such file" in said
 
 
+@pytest.mark.parametrize("given", ["--help", "0", "77", "-1", "9" * 30])
+def test_what_a_worker_is_called_with_by_hand_is_a_sentence(admin: Bridge, given: str) -> None:
+    code, said = without_config(admin, "worker", given)
+    assert code == 2
+    assert said.endswith("the bridge: mail-bridge run\n")
+    assert "Traceback" not in said
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are terminals of this kind on POSIX only")
 def test_at_a_terminal_a_page_is_offered_and_ctrl_c_ends_it(admin: Bridge) -> None:
     """On the usual port, which another program may have just now: then the other way is named."""
