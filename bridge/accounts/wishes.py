@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from bridge.accounts.asking import Ask, Asks
 from bridge.accounts.passwords import LocalPasswords
-from bridge.advice.said import said
+from bridge.advice.said import Said, said
 from bridge.clock import Clock
 from bridge.errors import LoginRefused
 from bridge.model import Account, Caller, Ends, Wish
@@ -76,16 +76,24 @@ class Wishes:
         """
         account = self._find(address)
         if account is None or not account.is_first_use:
-            raise LoginRefused(said("{address} keeps no password on first use", address=address))
+            raise LoginRefused(await self.why_none(address))
         ask = next((ask for ask in self._asks.of(account.address) if ask.name == name), None)
-        if ask is None or ask.kept is None:
-            raise LoginRefused(
-                said("the login to {address} is too long ago; let the mail program try again", address=address)
-            )
-        if not await self._passwords.keep(account.address, ask.kept):
-            raise LoginRefused(said("{address} has got another local password in the meantime", address=address))
+        if ask is None or ask.kept is None or not await self._passwords.keep(account.address, ask.kept):
+            raise LoginRefused(await self.why_none(address))
         event("password.kept", account=account.address, user=ask.caller.named, program=ask.program)
         self._asks.forget(account.address)
+
+    async def why_none(self, address: str) -> Said:
+        """Why no password can be kept that was shown to choose from. Raises: StoreUnavailable, StoreCorrupt."""
+        account = self._find(address)
+        if account is None or not account.is_first_use:
+            return said("{address} keeps no password on first use", address=address)
+        if await self._passwords.is_known(account.address):
+            return said(
+                "{address} has got another local password in the meantime; the mail program needs that one",
+                address=address,
+            )
+        return said("the login to {address} is too long ago; let the mail program try again", address=address)
 
 
 def _wish(ask: Ask, is_own: bool, now: float, is_open: bool) -> Wish:

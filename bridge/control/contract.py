@@ -186,6 +186,10 @@ class Visitors(Protocol):
         """
         ...
 
+    async def why_none(self, address: str) -> Said:
+        """Why no wish is left to choose from, where there were some. Raises: StoreUnavailable, StoreCorrupt."""
+        ...
+
 
 class Attendants(Protocol):
     """What a person's tray may know without the administrator's token: in the bridge's own process, too."""

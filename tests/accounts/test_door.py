@@ -420,6 +420,7 @@ async def test_a_password_that_was_given_in_the_meantime_is_not_replaced(open_ho
     assert [wish.has_password for wish in await open_house.pages.wishes(ADDRESS, None)] == [False]
     open_house.caller = BOB
     assert await open_house.pages.wishes(ADDRESS, None) == (), "nobody has to say any more whose it is"
+    assert "another local password" in str(await open_house.pages.why_none(ADDRESS))
 
 
 async def test_an_account_that_keeps_its_first_password_no_more_keeps_none(open_house: House) -> None:

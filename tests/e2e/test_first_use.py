@@ -116,6 +116,18 @@ def test_nobody_else_answers_the_question(bridge: Bridge, world: World, colleagu
     assert not is_accepted(log_in(colleague, bridge, "imap", ALICE, TRAP))
 
 
+def test_a_password_that_the_administrator_sets_meanwhile_is_what_the_page_tells_of(
+    bridge: Bridge, world: World, colleague: OsUser
+) -> None:
+    log_in(colleague, bridge, "imap", ALICE, TRAP)
+    visitor, page = signed_in(bridge, world, ALICE)
+    assert "Which mail program is yours?" in page, page
+    bridge.run("accounts", "password", "--rotate", ALICE)
+    after = visitor.reload()
+    assert f"{ALICE} has got another local password in the meantime" in after, after
+    assert "too long ago" not in after
+
+
 def test_without_first_use_the_page_tells_only_whose_program_it_is(
     world: World, tmp_path: Path, colleague: OsUser
 ) -> None:

@@ -213,14 +213,15 @@ class Callback:
         """Whose password may be kept; and why there is none, where that was asked and nobody has answered."""
         if not outcome.may_keep:
             return (), ""
+        is_unanswered = outcome.is_asked and not outcome.kept
         try:
             choice = with_password(await shown_wishes(self._visitors, outcome.address, request))
-            forgotten = say("the login to {address} is too long ago; let the mail program try again")
-            missing = forgotten.format(address=outcome.address)
+            if choice or not is_unanswered:
+                return choice, ""
+            return (), (await self._visitors.why_none(outcome.address)).told(say)
         except BridgeError as problem:
             report("console.wishes_unknown", problem, account=outcome.address)
-            choice, missing = (), tell_problem(problem)
-        return choice, missing if outcome.is_asked and not outcome.kept and not choice else ""
+            return (), tell_problem(problem) if is_unanswered else ""
 
     async def _result_page(
         self, request: web.Request, outcome: Outcome, status: int = 200, problem: str = ""

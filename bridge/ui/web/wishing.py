@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from bridge.advice.said import Said, as_said
 from bridge.control.contract import Visitors
 from bridge.errors import BridgeError
 from bridge.model import Ends, Wish
@@ -28,6 +29,10 @@ class Nobody:
 
     async def keep(self, address: str, name: str) -> None:
         """See Visitors: never asked, since there is no wish."""
+
+    async def why_none(self, address: str) -> Said:
+        """See Visitors: the same."""
+        return as_said("")
 
 
 async def shown_wishes(visitors: Visitors, address: str, request: web.Request) -> tuple[Wish, ...]:

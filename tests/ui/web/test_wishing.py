@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.advice.said import Said, as_said, said
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, StoreUnavailable
 from bridge.model import Ends, Wish
 from bridge.ui import i18n
@@ -30,6 +31,7 @@ class People:
         self.kept: list[str] = []
         self.problem: LoginRefused | None = None
         self.unknown: BridgeError | None = None
+        self.reason = as_said("")
 
     async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
         assert browser is not None
@@ -43,6 +45,9 @@ class People:
             raise self.problem
         self.kept.append(name)
         self.found = ()
+
+    async def why_none(self, address: str) -> Said:
+        return self.reason
 
 
 class Busy(People):
@@ -175,17 +180,25 @@ async def test_the_one_that_is_chosen_is_kept_and_nothing_else() -> None:
     assert people.kept == [OWN.name]
 
 
+FORGOTTEN = said("the login to {address} is too long ago; let the mail program try again", address=ALICE)
+REPLACED = said("{address} has got another local password in the meantime", address=ALICE)
+
+
 @pytest.mark.parametrize(
-    ("problem", "words"),
-    [(None, "is too long ago; let the mail program try again"), (StoreUnavailable("locked keyring"), "locked keyring")],
+    ("reason", "problem", "words"),
+    [
+        (FORGOTTEN, None, "is too long ago; let the mail program try again"),
+        (REPLACED, None, "another local password"),
+        (FORGOTTEN, StoreUnavailable("locked keyring"), "locked keyring"),
+    ],
 )
 async def test_an_answer_that_cannot_be_kept_any_more_is_not_taken_for_one(
-    problem: BridgeError | None, words: str
+    reason: Said, problem: BridgeError | None, words: str
 ) -> None:
     people, control = People(COLLEAGUES), FakeControl(ALICE)
     async with serving(control, visitors=people) as browser:
         path, field = await question(browser, control)
-        people.found, people.unknown = (), problem
+        people.found, people.unknown, people.reason = (), problem, reason
         status, text = await answered(browser, path, {"form": field, "wish": COLLEAGUES.name})
         reloaded = await browser.text(path)
     assert status == 503
