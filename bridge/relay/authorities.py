@@ -74,11 +74,15 @@ class Authorities:
             async with asyncio.timeout(seconds):
                 now, found = await self._looks.run(self._read)
         except (TimeoutError, NotDone) as problem:
+            # Threads has no limit here: without a time-out there was no thread.
+            shortage = "" if isinstance(problem, TimeoutError) else str(problem.__cause__ or problem)
             if self._context is None:
                 self._unanswered = self._now()
-                raise self._unusable(_no_answer()) from problem
+                why = OSError(errno.EAGAIN, shortage) if shortage else _no_answer()
+                raise self._unusable(why) from problem
             self._next_look = self._now() + REST_SECONDS
-            trouble("authorities.unusable", ca_file=self._file, reason=f"no answer within {seconds:g} s; {OLD_ONES}")
+            reason = shortage or f"no answer within {seconds:g} s"
+            trouble("authorities.unusable", ca_file=self._file, reason=f"{reason}; {OLD_ONES}")
             return
         if isinstance(found, OSError):
             self._keep(now, found)

@@ -340,6 +340,7 @@ async def test_without_a_thread_to_look_in_the_authorities_of_before_are_believe
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", none_left)
         assert await is_believed(contexts, company, authority)
-        with pytest.raises(UpstreamUnavailable, match=r"company\.pem"):
+        with pytest.raises(UpstreamUnavailable, match=r"company\.pem\) cannot be used: .can't start"):
             await UpstreamContexts().context(company)
     assert log.getvalue().count("authorities.unusable") == 1
+    assert "start new thread" in log.getvalue(), "the drive is not what is to be looked at"
