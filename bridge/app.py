@@ -68,6 +68,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 2.0
 """For the files of certificates, where a status or a reload waits for them."""
+AGAIN_SECONDS = 0.5
+"""For one of them whose last look is not over yet, which without a drive that hangs is a matter of milliseconds."""
 
 
 async def _not_told(ends: Ends | None) -> Caller:
@@ -181,7 +183,8 @@ class App:
             self._bus.on_notice(self._pool.take)
 
         self._diagnosing = asyncio.Lock()
-        self._looks = Threads("certificates", at_once=1, limit=LOOK_SECONDS)
+        self._looks: dict[Path, Threads] = {}
+        """At the files of certificates, for the status."""
         about = About(
             lambda: str(self._loaded.path.absolute()) if self._loaded.path is not None else self._loaded.name,
             surroundings.is_demo,
@@ -404,9 +407,16 @@ class App:
 
         today = datetime.fromtimestamp(self._clock.now()).date()
         authority_file = self._surroundings.authority_file
-        of_certificates = await certificate_warnings(self._config, authority_file, today, self._looks)
+        of_certificates = await certificate_warnings(self._config, authority_file, today, self._looks_at)
         secrets = (one.diagnosis for one in self._secrets.expiring())
         return (*not_in_force(self._refused, self._started, self._config), *secrets, *of_certificates)
+
+    def _looks_at(self, file: Path) -> Threads:
+        """Each in its own: one that does not answer holds up no other."""
+        looks = self._looks.get(file)
+        if looks is None:
+            looks = self._looks[file] = Threads("certificates", at_once=1, limit=LOOK_SECONDS, wait=AGAIN_SECONDS)
+        return looks
 
 
 def _pool(count: int, surroundings: Surroundings, services: Services, manner: Callable[[], Manner]) -> Pool | None:

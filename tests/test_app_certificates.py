@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import threading
@@ -90,3 +91,35 @@ async def test_no_session_stands_still_for_it_while_the_administrator_looks_what
             assert help_at_last.is_alive()
     (found,) = (one for one in findings if one.check == "certificate")
     assert found.detail.startswith("nothing came of it within")
+
+
+async def test_the_status_tells_which_file_does_not_answer_and_of_the_others_what_there_is(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.app.LOOK_SECONDS", 0.5)
+    own = tmp_path / "own.pem"
+    issue(own)
+    async with demo_world() as world:
+        world = certified(world, file)
+        pop3 = f"pop3: {{address: 127.0.0.1:1110, tls: implicit, certificate: '{own}', key: '{own}'}}"
+        world = replace(world, yaml=world.yaml.replace("pop3: 127.0.0.1:1110", pop3))
+        async with bridging(world) as it:
+            assert (await it.app.control.status()).warnings == ()
+            with silent(file):
+                for _ in range(2):
+                    (warning,) = (await it.app.control.status()).warnings
+                    assert warning.told().startswith("The certificate of imap 127.0.0.1:1143: its file does not answer")
+
+
+async def test_the_next_status_does_not_wait_for_a_file_whose_last_look_is_not_over(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.app.LOOK_SECONDS", 60.0)
+    async with demo_world() as world, bridging(certified(world, file)) as it:
+        with silent(file) as help_at_last:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await it.app.control.status()
+            (warning,) = (await it.app.control.status()).warnings
+            assert help_at_last.is_alive()
+    assert "its file does not answer" in warning.told()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -14,7 +17,7 @@ from bridge.advice.system import system_reason
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.doctor.certificates import CertificateFile, read_certificate_file
+from bridge.doctor.certificates import read_certificate_file
 from bridge.doctor.findings import failed, ok, skipped, warning
 from bridge.threads import NotDone, Threads
 
@@ -44,43 +47,61 @@ UNREADABLE = "the file cannot be read as a certificate"
 CLOSED = "{directory}, where mail-bridge keeps the certificate of its ports, cannot be used: {reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One file, and whom mail programs meet with it."""
+
+    file: Path
+    ports: str
+    findings: Callable[[], Iterator[Finding]]
+    """Blocks while it is read."""
+
+
 def certificate_findings(config: Config, authority_file: Path | None, today: date) -> tuple[Finding, ...]:
     """For each certificate of our ports: what it is, and what somebody should see to."""
-    return tuple(_findings(config, authority_file, today))
+    return tuple(finding for one in _served(config, authority_file, today) for finding in one.findings())
 
 
 async def certificate_warnings(
-    config: Config, authority_file: Path | None, today: date, looks: Threads
+    config: Config, authority_file: Path | None, today: date, looks: Callable[[Path], Threads]
 ) -> tuple[Diagnosis, ...]:
     """What an administrator must see to.
 
-    `looks`: where the files are read, since on a network drive whose server is gone that takes minutes.
+    `looks`: where a file is read, since on a network drive whose server is gone that takes minutes; for each file
+    the same again.
     """
-    ports = [one.name for one in configured_listeners(config) if one.address.tls is not None]
-    if not ports:
-        return ()
+    async with asyncio.TaskGroup() as group:
+        served = _served(config, authority_file, today)
+        tasks = [group.create_task(_warnings(one, looks(one.file))) for one in served]
+    return tuple(itertools.chain.from_iterable(task.result() for task in tasks))
+
+
+async def _warnings(served: _Served, looks: Threads) -> Sequence[Diagnosis]:
     try:
-        found = await looks.run(partial(certificate_findings, config, authority_file, today))
+        found = await looks.run(lambda: tuple(served.findings()))
     except NotDone:
-        return (Diagnosis.of("certificate.warning", ports=", ".join(ports), problem=Said(UNANSWERED)),)
-    return tuple(
+        return [Diagnosis.of("certificate.warning", ports=served.ports, problem=Said(UNANSWERED))]
+    return [
         Diagnosis.of("certificate.warning", ports=one.subject, problem=Said(one.sentence, one.arguments))
         for one in found
         if one.turn is not Turn.NOBODY
-    )
+    ]
 
 
-def _findings(config: Config, authority_file: Path | None, today: date) -> Iterator[Finding]:
+def _served(config: Config, authority_file: Path | None, today: date) -> Sequence[_Served]:
     listeners = [one for one in configured_listeners(config) if one.address.tls is not None]
-    for file in dict.fromkeys(one.address.certificate for one in listeners):
-        subject = ", ".join(one.name for one in listeners if one.address.certificate == file)
-        if file is not None:
-            yield from _of_file(subject, read_certificate_file(Path(file)), today)
+    served = []
+    for named in dict.fromkeys(one.address.certificate for one in listeners):
+        ports = ", ".join(one.name for one in listeners if one.address.certificate == named)
+        if named is not None:
+            served.append(_Served(Path(named), ports, partial(_of_file, ports, Path(named), today)))
         elif authority_file is not None:
-            yield _of_made(subject, authority_file, today)
+            served.append(_Served(authority_file, ports, partial(_of_ours, ports, authority_file, today)))
+    return served
 
 
-def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterator[Finding]:
+def _of_file(subject: str, file: Path, today: date) -> Iterator[Finding]:
+    found = read_certificate_file(file)
     if found is None:
         yield failed("certificate", subject, UNREADABLE)
         return
@@ -98,6 +119,10 @@ def _of_file(subject: str, found: CertificateFile | None, today: date) -> Iterat
         yield failed("certificate", subject, DISORDER, issuer=found.certificate.issuer)
     elif found.lacks_chain:
         yield warning("certificate", subject, ALONE, issuer=found.certificate.issuer)
+
+
+def _of_ours(subject: str, authority_file: Path, today: date) -> Iterator[Finding]:
+    yield _of_made(subject, authority_file, today)
 
 
 def _of_made(subject: str, authority_file: Path, today: date) -> Finding:

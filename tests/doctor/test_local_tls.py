@@ -54,8 +54,9 @@ def with_pair(directory: Path, first: int, last: int, *, says_issuer: bool = Fal
     return config(directory, f"{{imap: {port.format(1993, 'implicit')}, smtp: {port.format(1587, 'starttls')}}}")
 
 
-async def warnings(found: Config, seconds: float = 10.0) -> tuple[Diagnosis, ...]:
-    return await certificate_warnings(found, None, TODAY, Threads("certificates", at_once=1, limit=seconds))
+async def warnings(found: Config, looks: Threads | None = None) -> tuple[Diagnosis, ...]:
+    looks = looks or Threads("certificates", at_once=1, limit=10.0)
+    return await certificate_warnings(found, None, TODAY, lambda _: looks)
 
 
 def findings(found: Config) -> tuple[Finding, ...]:
@@ -85,8 +86,9 @@ async def test_thirty_days_ahead_somebody_should_see_to_it(tmp_path: Path, days:
 async def test_a_file_that_does_not_answer_is_a_warning_and_holds_up_nobody(tmp_path: Path) -> None:
     found = with_pair(tmp_path, -10, 31)
     file = fall_silent(tmp_path / "server.pem")
+    looks = Threads("certificates", at_once=1, limit=0.05)
     for _ in range(2):  # the second finds the first one's thread still waiting
-        (warning,) = await warnings(found, seconds=0.05)
+        (warning,) = await warnings(found, looks)
         assert warning.told().startswith(
             "The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: its file does not answer:"
         )
