@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,9 @@ def configured_console_port(path: Path) -> int:
 
 
 def _text_of(path: Path) -> str:
-    """Empty if it cannot be read."""
+    """Empty if it cannot be read, or be read only once."""
+    if not os.path.isfile(path):
+        return ""
     try:
         return path.read_text("utf-8", "replace").removeprefix("\ufeff")
     except OSError:

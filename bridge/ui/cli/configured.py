@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -34,6 +35,19 @@ def found_file(config: Path | None) -> Path | None:
 
     places = [config] if config is not None else config_candidates()
     return next((path for path in places if is_there(path)), None)
+
+
+def refuse_a_pipe(config: Path) -> None:
+    """As by `--config <(…)`: to whoever reads it a second time it is empty. Raises: ConfigError."""
+    try:
+        mode = config.stat().st_mode
+    except OSError:
+        return  # told by whoever reads it, as a directory is
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        sentence = said(
+            "{file} is no file but a pipe or a device: mail-bridge reads its configuration more than once", file=config
+        )
+        raise ConfigError([sentence])
 
 
 def find_config(settings: Settings) -> Path:

@@ -21,7 +21,7 @@ from bridge.host.language import system_language
 from bridge.host.loop import new_event_loop
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
-from bridge.ui.cli.configured import Settings, found_file
+from bridge.ui.cli.configured import Settings, found_file, refuse_a_pipe
 from bridge.ui.cli.starting import refuse_if_incomplete
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
         logs.configure(settings.log_level or "warning")
         found = found_file(settings.config)
-        taken_environment.take(named_variables(found) if found else ())
         speaking.speak(_language(found))
+        if found is not None:
+            refuse_a_pipe(found)
+        taken_environment.take(named_variables(found) if found else ())
         refuse_if_incomplete()
         return command(settings, **options)
 

@@ -123,6 +123,17 @@ def test_what_a_worker_is_called_with_by_hand_is_a_sentence(admin: Bridge, given
     assert "Traceback" not in said
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no FIFO in a directory")
+@pytest.mark.parametrize("command", ["run", "check", "status", "accounts list"])
+def test_a_configuration_that_can_be_read_only_once_is_refused(admin: Bridge, command: str) -> None:
+    """`--config <(…)`; and one into which nobody writes."""
+    pipe = admin.directory / "pipe.yaml"
+    os.mkfifo(pipe)
+    code, said = without_config(admin, *command.split(), "--config", str(pipe))
+    assert code == 2
+    assert f"{pipe} is no file but a pipe" in said
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are terminals of this kind on POSIX only")
 def test_at_a_terminal_a_page_is_offered_and_ctrl_c_ends_it(admin: Bridge) -> None:
     """On the usual port, which another program may have just now: then the other way is named."""
