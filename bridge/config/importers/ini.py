@@ -37,6 +37,8 @@ class IniSection:
 def decoded(content: bytes, name: str) -> str:
     """The text of a file: UTF-8, UTF-16 with its mark, or what older Windows editors write. Raises: ConfigError."""
     encodings = ("utf-16",) if content.startswith(_UTF16) else ("utf-8-sig", "cp1252")
+    if b"\0" in content[:2]:  # in both of which it would be text
+        raise ConfigError([at(f"{name}:1", said("the file is UTF-16; save it as UTF-8"))])
     for encoding in encodings:
         try:
             return content.decode(encoding)

@@ -45,3 +45,9 @@ def test_bytes_that_are_no_text_are_named_by_their_line() -> None:
     with pytest.raises(ConfigError, match=r"^x:2: ") as caught:
         decoded(b"[a@b.c]\n\x81\x8d\n", "x")
     assert caught.value.__context__ is None  # it would hold the bytes
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_its_mark_is_called_by_its_name(encoding: str) -> None:
+    with pytest.raises(ConfigError, match=r"^x:1: the file is UTF-16; save it as UTF-8$"):
+        read_ini(decoded("[a@b.c]\nx = 1\n".encode(encoding), "x"), "x")
