@@ -38,5 +38,6 @@ def _called_by_hand() -> int:
     sentence = say(
         "`worker` is what mail-bridge starts for itself where `workers` is more than 1; the bridge: {command}"
     )
-    click.echo(f"mail-bridge: {sentence.format(command='mail-bridge run')}", err=True)
+    told = sentence.format(command="mail-bridge run")
+    click.echo(f"mail-bridge: {told}", err=True)
     return UNUSABLE
