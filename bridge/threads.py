@@ -28,6 +28,10 @@ class NotBegun(NotDone):
     """It was not even called."""
 
 
+class NoThread(NotBegun):
+    """The system has no more of them for us: that says nothing of what was to be called."""
+
+
 class Threads:
     """Runs blocking functions beside the event loop.
 
@@ -49,7 +53,7 @@ class Threads:
         A call that is given up (time limit, cancellation) goes on in its thread until its own time limits end it;
         nobody sees its outcome. So whoever must not lose a rotated token shields this call.
         The two waits have a limit each: a call that had to wait for its turn is not cut short for it.
-        Raises: NotDone after either, and where the system has no more threads; NotBegun if `work` was not called.
+        Raises: NotDone after either; NotBegun if `work` was not called; NoThread where the system has no more of them.
         """
         try:
             async with asyncio.timeout(self._wait):
@@ -77,7 +81,7 @@ class Threads:
             thread.start()
         except RuntimeError as problem:  # out of threads, or the interpreter is going down
             self._free.release()
-            raise NotBegun(said("{name}: {problem}", name=self._name, problem=quoted(str(problem)))) from problem
+            raise NoThread(said("{name}: {problem}", name=self._name, problem=quoted(str(problem)))) from problem
 
     def _work(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
         try:

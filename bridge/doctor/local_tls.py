@@ -19,7 +19,7 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import read_certificate_file
 from bridge.doctor.findings import failed, ok, skipped, warning
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads
 
 WARN_DAYS = 30
 """Some authorities issue for 90 days, and renew 30 days before the end: what is not renewed then may need somebody."""
@@ -79,8 +79,9 @@ async def certificate_warnings(
 async def _warnings(served: _Served, looks: Threads) -> Sequence[Diagnosis]:
     try:
         found = await looks.run(lambda: tuple(served.findings()))
-    except NotDone:
-        return [Diagnosis.of("certificate.warning", ports=served.ports, problem=Said(UNANSWERED))]
+    except NotDone as problem:
+        reason = problem.said if isinstance(problem, NoThread) else Said(UNANSWERED)
+        return [Diagnosis.of("certificate.warning", ports=served.ports, problem=reason)]
     return [
         Diagnosis.of("certificate.warning", ports=one.subject, problem=Said(one.sentence, one.arguments))
         for one in found

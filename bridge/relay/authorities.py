@@ -13,7 +13,7 @@ from collections.abc import Callable
 from bridge.errors import UpstreamUnavailable
 from bridge.model import Endpoint
 from bridge.observe.logs import event, trouble
-from bridge.threads import NotDone, Threads
+from bridge.threads import NoThread, Threads
 from bridge.trust import Stamp, client_context, stamp, unusable
 
 LOOK_SECONDS = 1.0
@@ -73,9 +73,8 @@ class Authorities:
         try:
             async with asyncio.timeout(seconds):
                 now, found = await self._looks.run(self._read)
-        except (TimeoutError, NotDone) as problem:
-            # Threads has no limit here: without a time-out there was no thread.
-            shortage = "" if isinstance(problem, TimeoutError) else str(problem.__cause__ or problem)
+        except (TimeoutError, NoThread) as problem:
+            shortage = str(problem.__cause__) if isinstance(problem, NoThread) else ""
             if self._context is None:
                 self._unanswered = self._now()
                 why = OSError(errno.EAGAIN, shortage) if shortage else _no_answer()

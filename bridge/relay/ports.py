@@ -20,7 +20,7 @@ from bridge.observe.logs import report
 from bridge.relay.listener import Listener
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Welcome
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads
 
 Bind = Callable[[str, int, str], list[socket.socket]]
 """Host, port and what for, to listening sockets. Raises: BridgeError."""
@@ -220,6 +220,8 @@ class Ports:
             return [None] * len(to_open)
         try:
             return await self._changes.run(partial(self._certificates, to_open))
+        except NoThread as problem:
+            raise BridgeError(problem.said) from problem
         except NotDone as problem:
             sentence = said(
                 "listeners: the certificate of {ports} does not answer: is the drive that it is on away?",

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from bridge.errors import ConfigError
 from bridge.relay.tls import ListenerCertificate
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads
 from bridge.workers.wire import Port
 
 READ_SECONDS = 10.0
@@ -40,6 +40,8 @@ class PortCertificate:
         if self._kept is None:
             try:
                 await self._looks.run(self._read)
+            except NoThread as problem:
+                raise ConfigError([problem.said]) from problem
             except NotDone as problem:
                 raise ConfigError([f"listeners: the certificate {self._files[0]} does not answer"]) from problem
         elif self._kept.is_unread:  # the bridge says once that it is another one

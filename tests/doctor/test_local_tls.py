@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bridge.control.contract import Finding, Outcome
 from bridge.doctor.local_tls import certificate_findings, certificate_warnings
 from bridge.host.local_tls import MadeCertificate
 from bridge.threads import Threads
-from tests.silent import fall_silent, release
+from tests.silent import fall_silent, no_thread, release
 
 TODAY = date(2026, 6, 15)
 BASE = """
@@ -93,6 +94,16 @@ async def test_a_file_that_does_not_answer_is_a_warning_and_holds_up_nobody(tmp_
             "The certificate of imap 127.0.0.1:1993, smtp 127.0.0.1:1587: its file does not answer:"
         )
     release(file)
+
+
+async def test_want_of_a_thread_is_no_file_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = with_pair(tmp_path, -10, 31)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    (warning,) = await warnings(found)
+    assert "start new thread" in warning.told()
+    assert "drive" not in warning.told()
 
 
 @pytest.mark.parametrize(("first", "last", "words"), [(-90, -1, "ended on 2026-06-14"), (1, 90, "is the clock")])

@@ -21,7 +21,7 @@ from bridge.model import Endpoint, TlsMode
 from bridge.relay.authorities import LOOK_SECONDS, REST_SECONDS, SESSION_SECONDS, UpstreamContexts
 from tests.relay.scripted import context_of
 from tests.relay.sockets import shaken_in_memory
-from tests.silent import fall_silent, release
+from tests.silent import fall_silent, no_thread, release
 
 
 @pytest.fixture(scope="module")
@@ -333,12 +333,8 @@ async def test_without_a_thread_to_look_in_the_authorities_of_before_are_believe
     contexts = looking()
     trust(company, authority)
     assert await is_believed(contexts, company, authority)
-
-    def none_left(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+        patch.setattr(threading.Thread, "start", no_thread)
         assert await is_believed(contexts, company, authority)
         with pytest.raises(UpstreamUnavailable, match=r"company\.pem\) cannot be used: .can't start"):
             await UpstreamContexts().context(company)

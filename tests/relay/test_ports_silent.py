@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ from bridge.errors import BridgeError
 from bridge.model import Protocol, TlsMode
 from bridge.relay.ports import Ports
 from tests.relay.test_ports import System, Workshop, configured, system, with_made_certificate
-from tests.silent import fall_silent, release
+from tests.silent import fall_silent, no_thread, release
 
 __all__ = ["system"]
 
@@ -91,6 +92,16 @@ async def test_a_port_whose_certificate_does_not_answer_is_not_opened_and_holds_
             await ports.look()
             await ports.change([], [with_given_certificate(1144, issue(tmp_path / "here.pem"))])
     assert len(ports.listeners) == 2
+    ports.close()
+
+
+async def test_want_of_a_thread_is_no_certificate_that_does_not_answer(
+    system: System, tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = Workshop(tmp_path).ports(system)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(BridgeError, match="start new thread"):
+        await ports.change([], [with_given_certificate(1144, drive)])
     ports.close()
 
 

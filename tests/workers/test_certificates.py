@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bridge.errors import ConfigError
 from bridge.model import Protocol, TlsMode
 from bridge.workers.certificates import PortCertificate
 from bridge.workers.wire import Port
-from tests.silent import fall_silent, release
+from tests.silent import fall_silent, no_thread, release
 
 
 @pytest.fixture
@@ -48,6 +50,12 @@ async def test_it_is_read_once_and_again_when_the_bridge_says_so(file: Path) -> 
     assert renewed is not first
     await certificate.look()
     assert await now(certificate) is renewed, "that of another port was meant"
+
+
+async def test_want_of_a_thread_is_no_file_that_does_not_answer(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(ConfigError, match="start new thread"):
+        await now(port_certificate(file))
 
 
 @contextmanager
