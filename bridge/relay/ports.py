@@ -233,10 +233,11 @@ class Ports:
         """Those of the ports to open; the one that we make has the names of all that are open before or after. In a
         thread: a look beside it goes by those that are open still, and would make another authority for their names."""
         before = [port.configured for port in self._ports]
+        given = [_given(one.address) for one in to_open]  # first: where one cannot be used, none is to be made
         made = self._made([*before, *to_open]) if any(one.address.is_certificate_made for one in to_open) else ""
         return [
-            ListenerCertificate(one.address.certificate or made, one.address.key or made) if one.address.tls else None
-            for one in to_open
+            ListenerCertificate(made, made) if one.address.is_certificate_made else certificate
+            for one, certificate in zip(to_open, given, strict=True)
         ]
 
     def _open(
@@ -282,6 +283,13 @@ class Ports:
             if port.configured in to_close and (held.host, held.port) == (address.host, address.port):
                 return _copies(port)
         return []
+
+
+def _given(address: ListenAddress) -> ListenerCertificate | None:
+    """The administrator's own. Raises: ConfigError."""
+    if address.certificate is None or address.key is None:
+        return None
+    return ListenerCertificate(address.certificate, address.key)
 
 
 def _looks() -> Threads:

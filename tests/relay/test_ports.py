@@ -467,6 +467,35 @@ async def test_a_look_beside_a_change_of_names_makes_no_authority_of_its_own(
     ports.close()
 
 
+async def test_a_change_with_a_certificate_that_cannot_be_used_makes_none_beside_it(
+    system: System, tmp_path: Path
+) -> None:
+    """It would be of another authority, and a look would give it to the ports that have stayed."""
+    workshop, asked, missing = Workshop(tmp_path), list[set[str]](), str(tmp_path / "missing.pem")
+
+    def ensure(names: Iterable[str]) -> str:
+        asked.append(set(names))
+        return workshop.ensure(names)
+
+    service = Service(no_room(Protocol.IMAP, Stopping()), ConnectionCap())
+    ports = Ports(system.bind, lambda listener, certificate: service, ensure)
+    workshop.goes_on.set()
+    old, new, given = (
+        ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"localhost:{port}", tls=TlsMode.IMPLICIT, **more))
+        for port, more in (
+            (1143, {"names": ("old.example.com",)}),
+            (1143, {"names": ("new.example.com",)}),
+            (1144, {"certificate": missing, "key": missing}),
+        )
+    )
+    ports.open([old])
+    with pytest.raises(ConfigError, match="cannot be used"):
+        await ports.change([old], [new, given])
+    await ports.look()
+    assert asked == [{"old.example.com"}] * 2, "at the start, and by the look"
+    ports.close()
+
+
 async def test_what_has_nothing_to_read_waits_for_no_look(system: System, tmp_path: Path) -> None:
     workshop = Workshop(tmp_path)
     ports = workshop.ports(system)
