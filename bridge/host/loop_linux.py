@@ -45,11 +45,15 @@ class DirectSelector(selectors.BaseSelector):
     # --- callbacks --------------------------------------------------------------------------------------------
 
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Run it each time there is something to read, or the end."""
+        """Run it each time there is something to read, or the end. Raises: OSError, as _tell_kernel() does."""
         is_known = descriptor in self._callbacks
         self._callbacks[descriptor] = callback
         if not is_known:
-            self._tell_kernel(descriptor)
+            try:
+                self._tell_kernel(descriptor)
+            except OSError:  # who has the number next would be taken for known, and hear nothing
+                del self._callbacks[descriptor]
+                raise
 
     def rest(self, descriptor: int) -> None:
         """Do not run it for now; most likely watch() follows. The kernel hears of it if something comes before."""
@@ -65,11 +69,15 @@ class DirectSelector(selectors.BaseSelector):
     # --- what asyncio wants -----------------------------------------------------------------------------------
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """See selectors. Raises: ValueError, KeyError."""
+        """See selectors. Raises: ValueError, KeyError, OSError."""
         descriptor = _number(fileobj)
         if descriptor in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
-        return self._keep(selectors.SelectorKey(fileobj, descriptor, events, data))
+        try:
+            return self._keep(selectors.SelectorKey(fileobj, descriptor, events, data))
+        except OSError:
+            del self._keys[descriptor]
+            raise
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """See selectors. Raises: KeyError."""
@@ -132,7 +140,10 @@ class DirectSelector(selectors.BaseSelector):
         return key
 
     def _tell_kernel(self, descriptor: int) -> None:
-        """What is wanted of this descriptor now. It may have been closed, and its number taken again, meanwhile."""
+        """What is wanted of this descriptor now. It may have been closed, and its number taken again, meanwhile.
+
+        Raises: OSError, where the kernel has no room for one more (ENOMEM; ENOSPC at fs.epoll.max_user_watches).
+        """
         key = self._keys.get(descriptor)
         wanted = _READ if descriptor in self._callbacks else 0
         if key is not None:

@@ -76,7 +76,11 @@ class _Watch:
 
     def _begin(self) -> None:
         self._pause = None
-        self._watching.watch(self._sock.fileno(), self._ready)
+        try:
+            self._watching.watch(self._sock.fileno(), self._ready)
+        except OSError as problem:  # the kernel has no room to watch one more, and may have it soon
+            self._tell(problem)
+            self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
 
     def _ready(self) -> None:
         """One for each turn of the loop: sessions that are under way have theirs between two."""

@@ -144,9 +144,13 @@ class ReadinessChannel(Channel):
             raise PeerGone(f"{self.peer}: {problem}") from problem
 
     def watch_readable(self, callback: Callable[[], None]) -> None:
-        """Call back each time there is something to read, until unwatched."""
+        """Call back each time there is something to read, until unwatched. Raises: PeerGone, where the kernel has no
+        room to watch one more: nothing would be heard of it."""
         if not self._closed:
-            self._watching.watch(self._descriptor, callback)
+            try:
+                self._watching.watch(self._descriptor, callback)
+            except OSError as problem:
+                raise PeerGone(f"{self.peer}: {problem}") from problem
             self._on_readable = callback
             self._is_watched = True
 
@@ -158,7 +162,7 @@ class ReadinessChannel(Channel):
             self._is_watched = False
 
     def watch_writable(self, callback: Callable[[], None]) -> None:
-        """Call back while the kernel takes bytes, until unwatched."""
+        """Call back while the kernel takes bytes, until unwatched. Raises: PeerGone, as watch_readable()."""
         if self._closed:
             return
         if self._has_to_hear:  # the peer renegotiates (TLS 1.2): the kernel would take bytes all the while
@@ -166,7 +170,10 @@ class ReadinessChannel(Channel):
             self.unwatch_writable()
             self._hearing = self._loop.call_later(SHORTLY_SECONDS, self.watch_writable, callback)
             return
-        self._loop.add_writer(self._descriptor, callback)
+        try:
+            self._loop.add_writer(self._descriptor, callback)
+        except OSError as problem:
+            raise PeerGone(f"{self.peer}: {problem}") from problem
         self._writing = True
 
     def unwatch_writable(self) -> None:

@@ -127,6 +127,8 @@ class _Direction:
         try:
             self._pending = memoryview(bytes(rest))
             self.sink.watch_writable(self.writable)
+        except PeerGone:
+            self._sink_lost()
         except (MemoryError, OSError) as problem:
             self._failed(problem)
 
@@ -142,7 +144,11 @@ class _Direction:
         except PeerGone:
             return self._sink_lost()
         self.sink.unwatch_writable()
-        self.source.watch_readable(self.readable)
+        try:
+            self.source.watch_readable(self.readable)
+        except PeerGone:
+            self.is_source_lost = True
+            return self._end()
         return self.readable() if self._is_last else None
 
     def _end(self) -> None:

@@ -247,6 +247,28 @@ async def test_a_number_that_was_closed_without_a_word_and_taken_again_is_watche
         left.close()
 
 
+async def test_what_the_kernel_refuses_is_not_taken_for_known(
+    watching: DirectSelector, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """As at fs.epoll.max_user_watches: a file can never be watched. Its number is somebody else's soon."""
+    left, right = pair
+    loop = asyncio.get_running_loop()
+    with open(__file__) as file:
+        number = file.fileno()
+        with pytest.raises(PermissionError):
+            watching.watch(number, lambda: None)
+        with pytest.raises(PermissionError):
+            loop.add_reader(number, lambda: None)
+        os.dup2(left.fileno(), number)
+        read = asyncio.Event()
+        watching.watch(number, read.set)
+        right.send(b"x")
+        async with asyncio.timeout(10):
+            await read.wait()
+        assert number not in watching.get_map()
+        watching.unwatch(number)
+
+
 async def test_more_descriptors_than_one_look_tells_of_all_have_their_turn(watching: DirectSelector) -> None:
     with contextlib.ExitStack() as stack:
         pairs = [socket.socketpair() for _ in range(300)]

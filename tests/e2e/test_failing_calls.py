@@ -1,0 +1,117 @@
+"""One system call fails, as it may on a bad day: no descriptor left, no memory, a disk or a network home in trouble.
+
+strace has it fail in the running program. Which one that is, is told by its name and by the file, not by how many there
+have been before: what else the program does changes with it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.clients import Login
+from tests.e2e.conftest import ALICE, World
+from tests.e2e.settled import LATER, PROTOCOLS, YES, Settled, answer, observed
+from tests.servers.packages import needs
+
+pytestmark = pytest.mark.servers
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Calls that fail."""
+
+    calls: tuple[str, ...]
+    """`connect EPERM 1..3`: the first three of each thread end so."""
+    file: str = ""
+    """Those alone that have to do with this one, of the bridge's directory."""
+
+    def __str__(self) -> str:
+        return ", ".join([*self.calls, self.file]).removesuffix(", ")
+
+    def strace(self, directory: Path) -> list[str]:
+        """In all threads where it is about a file, else in the loop's own alone. What they were is in a file there."""
+        words = ["-f", "-P", str(directory / self.file)] if self.file else []
+        parts = [call.split() for call in self.calls]
+        words += ["-e", "trace=" + ",".join(call for call, *_ in parts)]
+        for call, error, times in parts:
+            words += ["-e", f"inject={call}:error={error}:when={times}"]
+        return ["strace", *words, "-o", str(directory / "trace")]
+
+    def have_failed(self, directory: Path) -> bool:
+        """At least one of them, by now."""
+        return "(INJECTED)" in (directory / "trace").read_text()
+
+    @contextmanager
+    def inside(self, bridge: Bridge) -> Iterator[None]:
+        """Of the program that runs."""
+        command = [*self.strace(bridge.directory), "-p", str(bridge.pid)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
+            assert strace.stderr is not None
+            assert "attached" in strace.stderr.readline()
+            try:
+                yield
+            finally:
+                strace.send_signal(signal.SIGINT)
+        assert self.have_failed(bridge.directory), self
+
+
+def told(login: Login, protocol: str) -> str:
+    """What a login is told, soon; empty where its connection was ended."""
+    try:
+        return answer(login, protocol, 20)
+    except ConnectionError:
+        return ""
+
+
+def signed_in_at(world: World, directory: Path) -> Bridge:
+    """A bridge that does not run, and in which Alice has signed in; her provider's CA file is in its directory."""
+    needs("strace")
+    bridge = world.bridge(directory)
+    ca_file = directory / "ca.pem"
+    ca_file.write_bytes(world.authority.ca_file.read_bytes())
+    for provider in bridge.config["providers"].values():
+        provider["ca_file"] = str(ca_file)
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        bridge.login(ALICE)
+    return bridge
+
+
+@pytest.fixture(scope="module")
+def settled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settled]:
+    """A running one."""
+    bridge = signed_in_at(world, tmp_path_factory.mktemp("running"))
+    with observed(bridge), running(bridge):
+        yield Settled.of(bridge, bridge.login(ALICE))
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        Failing(("accept4 EMFILE 1",)),
+        Failing(("accept4 ECONNABORTED 1",)),
+        Failing(("accept4 EMFILE 1", "epoll_ctl ENOMEM 2..3")),  # a port that looks for clients again
+        Failing(("epoll_ctl ENOSPC 3",)),
+        Failing(("epoll_ctl ENOSPC 4",)),
+        Failing(("epoll_ctl ENOSPC 1..9",)),
+        Failing(("socket EMFILE 1",)),
+        Failing(("connect EPERM 1..3",)),
+    ],
+    ids=str,
+)
+def test_a_login_is_answered_and_nothing_is_left(settled: Settled, failing: Failing) -> None:
+    """Yes, later, or the end of its connection; and then the next one is as ever."""
+    (login,) = settled.logins
+    with failing.inside(settled.bridge):
+        said = {protocol: told(login, protocol) for protocol in PROTOCOLS}
+    for protocol, text in said.items():
+        assert not text or text.startswith((YES[protocol], LATER[protocol])), said
+    settled.check()
