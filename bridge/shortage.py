@@ -8,9 +8,10 @@ import socket
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """File descriptors and memory."""
 _COMES_OR_GOES = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EADDRINUSE, errno.EADDRNOTAVAIL, socket.EAI_AGAIN}
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EADDRINUSE, errno.EADDRNOTAVAIL, socket.EAI_AGAIN}
 )
-"""Room on a disk, the disk itself, another program at our port, a network that is not up yet, and its names."""
+"""Room on a disk, the disk itself, a network drive whose server was away, another program at our port, a network that
+is not up yet, and its names."""
 
 
 def is_short(problem: BaseException) -> bool:

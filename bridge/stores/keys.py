@@ -25,6 +25,7 @@ from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
+from bridge.shortage import may_pass
 from bridge.stores.sealed import KEY_BYTES
 
 KEY_SERVICE = "mail-bridge store key"
@@ -250,13 +251,18 @@ def _present(file: Path) -> Secret[bytes] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise KeyFileUnusable(
+        raise _unusable(error)(
             said("the key file {file} cannot be read: {reason}", file=file, reason=system_reason(error))
         ) from error
 
 
-def _not_created(file: Path, error: OSError) -> KeyFileUnusable:
-    return KeyFileUnusable(
+def _unusable(error: OSError) -> type[StoreUnavailable]:
+    """For what keeps us from the file: a full disk or a want of descriptors passes, and nobody has to act first."""
+    return StoreUnavailable if may_pass(error) else KeyFileUnusable
+
+
+def _not_created(file: Path, error: OSError) -> StoreUnavailable:
+    return _unusable(error)(
         said(
             "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
             file=file,

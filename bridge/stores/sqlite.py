@@ -36,6 +36,10 @@ WAL_PAUSE = 0.005
 ROOM = 32 * 1024
 """Octets that SQLite wants of a disk at once, for its -shm file; while they are free, no error is for want of room."""
 
+_OF_THE_CONNECTION = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN})
+"""What a new connection may not meet, and the old one always: SQLite opens a file for reading alone if there was no
+descriptor to open it for writing, and calls damaged what the disk has failed to give it once."""
+
 _WRITING = frozenset(
     {
         sqlite3.SQLITE_IOERR_WRITE,
@@ -144,15 +148,24 @@ class SqliteStore:
 
     def _attempt(self, operation: Callable[[], R]) -> R:
         try:
-            if self._connection is None:
-                self._open()
-            self._still_there()
-            if self._log_identity is not None and _identity(self._log) != self._log_identity:
-                self._disconnect()
-                self._open()
-            return operation()
+            return self._connected(operation)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF not in _OF_THE_CONNECTION:
+                raise self._problem(error) from error
+        self._disconnect()
+        try:
+            return self._connected(operation)
         except sqlite3.Error as error:
             raise self._problem(error) from error
+
+    def _connected(self, operation: Callable[[], R]) -> R:
+        if self._connection is None:
+            self._open()
+        self._still_there()
+        if self._log_identity is not None and _identity(self._log) != self._log_identity:
+            self._disconnect()
+            self._open()
+        return operation()
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         assert self._connection is not None  # noqa: S101  _attempt has opened it
@@ -221,19 +234,20 @@ class SqliteStore:
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = self._made_or_read(file)
+            try:
+                status = os.fstat(handle)
+                self._identity = (status.st_dev, status.st_ino)
+                if os.name == "posix" and status.st_mode & 0o077:
+                    with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
+                        os.chmod(file, 0o600)
+            finally:
+                os.close(handle)
         except OSError as error:
-            kind = StoreUnavailable if may_pass(error) else StoreFileUnusable
-            raise kind(
-                said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error))
-            ) from error
-        try:
-            status = os.fstat(handle)
-            self._identity = (status.st_dev, status.st_ino)
-            if os.name == "posix" and status.st_mode & 0o077:
-                with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
-                    os.chmod(file, 0o600)
-        finally:
-            os.close(handle)
+            raise self._not_opened(error) from error
+
+    def _not_opened(self, error: OSError) -> StoreUnavailable:
+        kind = StoreUnavailable if may_pass(error) else StoreFileUnusable
+        return kind(said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error)))
 
     def _made_or_read(self, file: Path) -> int:
         """A descriptor of the file, made if it is not there."""
@@ -250,10 +264,12 @@ class SqliteStore:
         """SQLite goes on writing into a deleted file without a word, and the records end with the process."""
         try:
             status = os.stat(self._file)
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreUnavailable(
                 said("{store} is gone; put it back, or restart to begin anew", store=self._place)
             ) from error
+        except OSError as error:
+            raise self._not_opened(error) from error
         if (status.st_dev, status.st_ino) != self._identity:
             raise StoreUnavailable(
                 said("{store} was replaced by another file; restart to use that one", store=self._place)
@@ -269,13 +285,13 @@ class SqliteStore:
                 return StoreCorrupt(
                     said("{store} is not a database; move it away or choose another `store.path`", store=store)
                 )
-            case sqlite3.SQLITE_CORRUPT:
+            case sqlite3.SQLITE_CORRUPT if self._can_be_read():
                 return StoreCorrupt(
                     said("{store} is damaged; bring back a copy, or move it away to begin anew", store=store)
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreUnavailable(said("{store} is locked by another program", store=store))
-            case sqlite3.SQLITE_IOERR:
+            case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CORRUPT:
                 return StoreUnavailable(
                     said("{store} cannot be read or written: the disk reports an error", store=store)
                 )
@@ -283,6 +299,8 @@ class SqliteStore:
                 return StoreUnavailable(said("{store} cannot be written: the disk is full", store=store))
             case sqlite3.SQLITE_READONLY:
                 reason = said("{store} cannot be written: it is read-only", store=store)
+            case sqlite3.SQLITE_CANTOPEN if (refused := self._refused()) is not None:
+                return self._not_opened(refused)
             case sqlite3.SQLITE_CANTOPEN:
                 reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
             case sqlite3.SQLITE_PROTOCOL:
@@ -290,6 +308,28 @@ class SqliteStore:
             case _:
                 reason = said("{store} does not work (SQLite error {code})", store=store, code=code)
         return StoreFileUnusable(reason)
+
+    def _can_be_read(self) -> bool:
+        """False where the disk gives no whole file: SQLite calls that damaged, too."""
+        self._disconnect()  # POSIX takes all of a process's locks with the first descriptor that it closes
+        try:
+            with self._file.open("rb") as file:
+                while file.read(1024 * 1024):
+                    pass
+        except OSError:
+            return False
+        return True
+
+    def _refused(self) -> OSError | None:
+        """Why one of the files is not opened just now, where that may pass: SQLite does not tell."""
+        self._disconnect()
+        for ending in ("", "-wal", "-shm"):
+            try:
+                os.close(os.open(f"{self._file}{ending}", os.O_RDWR))
+            except OSError as error:
+                if may_pass(error):
+                    return error
+        return None
 
     def _lacks_room(self, extended: int) -> bool:
         """True if a full disk is what SQLite calls an error of the disk, or a file that cannot be opened."""

@@ -93,6 +93,12 @@ def settled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield Settled.of(bridge, bridge.login(ALICE))
 
 
+@pytest.fixture(scope="module")
+def signed_in(world: World, tmp_path_factory: pytest.TempPathFactory) -> Bridge:
+    """One that is started again and again."""
+    return signed_in_at(world, tmp_path_factory.mktemp("starting"))
+
+
 @pytest.mark.parametrize(
     "failing",
     [
@@ -115,3 +121,28 @@ def test_a_login_is_answered_and_nothing_is_left(settled: Settled, failing: Fail
     for protocol, text in said.items():
         assert not text or text.startswith((YES[protocol], LATER[protocol])), said
     settled.check()
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        Failing(("openat EMFILE 1",), "key"),
+        Failing(("openat EMFILE 2",), "store.sqlite"),  # SQLite's own; it goes on reading
+        Failing(("openat EIO 1",), "store.sqlite-wal"),
+        Failing(("newfstatat ESTALE 1",), "store.sqlite"),
+        Failing(("pread64 EIO 4",), "store.sqlite"),  # behind the head, where it is taken for damage
+        Failing(("pread64 EIO 4..5", "read EIO 1..3"), "store.sqlite"),
+        Failing(("fcntl ENOLCK 1",), "store.sqlite"),
+    ],
+    ids=str,
+)
+def test_a_start_outlives_what_may_pass(signed_in: Bridge, failing: Failing) -> None:
+    """A service manager takes 2 for what somebody must change first, and who reads "damaged" begins anew."""
+    before = len(signed_in.log)
+    signed_in.launcher = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf"]
+    with running(signed_in):
+        assert failing.have_failed(signed_in.directory)
+        signed_in.wait_until(lambda: answer(signed_in.login(ALICE), "imap").startswith(YES["imap"]), "a login", 20)
+        signed_in.run("accounts", "password", ALICE, "--rotate")
+    assert "damaged" not in signed_in.log[before:]
+    assert "Traceback" not in signed_in.log[before:]
