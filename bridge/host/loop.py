@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+from typing import Any
+
+from bridge.shortage import is_short
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """For asyncio.Runner's `loop_factory`."""
+    loop = _of_this_system()
+    loop.set_exception_handler(_tell)
+    return loop
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As asyncio does, but for a server of its that cannot take a visitor just now, and tries again: no bug of ours, of
+    which a traceback each second would tell."""
+    problem = context.get("exception")
+    if "socket" in context and isinstance(problem, OSError) and is_short(problem):
+        logging.getLogger("asyncio").warning("%s: %s", context["message"], problem)
+    else:
+        loop.default_exception_handler(context)
+
+
+def _of_this_system() -> asyncio.AbstractEventLoop:
     if sys.platform == "linux":
         from bridge.host.loop_linux import DirectLoop
 

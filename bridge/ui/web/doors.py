@@ -31,8 +31,9 @@ class Doors:
         """Accept connections, if that has not begun yet."""
         loop = asyncio.get_running_loop()
         while self._sockets:
-            # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo.
-            self._servers.append(await loop.create_server(self.greeted, sock=self._sockets[0]))
+            # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo. One visitor
+            # at a time: where no descriptor is left asyncio tries a whole crowd, logs each, and sets a timer for each.
+            self._servers.append(await loop.create_server(self.greeted, sock=self._sockets[0], backlog=1))
             del self._sockets[0]
 
     def close(self, owner: object) -> None:

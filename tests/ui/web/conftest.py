@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 
@@ -13,12 +14,21 @@ import pytest
 
 from bridge.control.contract import Attendants, Visitors
 from bridge.control.wire import KEEP_ALIVE
+from bridge.host.loop import new_event_loop
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The program's own."""
+    return {"program": new_event_loop}
+
 
 TOKEN = "CANARY-admin-token"
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import io
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from bridge.host.sockets import bind
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web import doors
@@ -19,6 +21,7 @@ from bridge.ui.web.doors import Doors, answering_once_asked
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 from tests.relay.sockets import tcp_pair
+from tests.relay.test_accepting import no_descriptor_left
 from tests.ui.web.conftest import TOKEN
 
 Site = AbstractAsyncContextManager[None]
@@ -28,7 +31,7 @@ class Porch:
     """A port of this machine, and a console behind it that is loaded as slowly as a test wants."""
 
     def __init__(self, control: FakeControl) -> None:
-        sock = socket.create_server(("127.0.0.1", 0))
+        (sock,) = bind("127.0.0.1", 0, what="console")
         self.port: int = sock.getsockname()[1]
         self.doors = Doors([sock])
         self.may_load = threading.Event()
@@ -206,6 +209,27 @@ async def test_who_says_much_at_a_time_before_it_is_loaded_is_heard_out_afterwar
         porch.may_load.set()
         assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
         writer.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on descriptors")
+async def test_without_a_descriptor_a_visitor_waits_and_the_log_hears_of_it_once(
+    porch: Porch, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.2)
+    async with opened(porch):
+        with socket.socket() as visitor:
+            with no_descriptor_left():
+                visitor.connect(("127.0.0.1", porch.port))
+                await until(lambda: "Too many open files" in log.getvalue())
+                for _ in range(20):  # turns of the loop
+                    await asyncio.sleep(0)
+                assert log.getvalue().count("Too many open files") == 1
+                assert "Traceback" not in log.getvalue()
+            visitor.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(visitor, porch.request)
+            async with asyncio.timeout(10):
+                assert (await loop.sock_recv(visitor, 100)).startswith(b"HTTP/1.1 200")
 
 
 async def test_where_nobody_has_come_leaving_waits_for_nobody(porch: Porch) -> None:
