@@ -244,7 +244,7 @@ class ConfigError(BridgeError):
 
     def __init__(self, problems: Iterable[str | Said], *, may_pass: bool = False) -> None:
         """Args: problems, in the order of the file; a text that is not Said is told as it is. may_pass, True if nothing
-        but a keyring that is locked just now is in the way."""
+        but a keyring that is locked just now, or a file that the system does not give just now, is in the way."""
         self.may_pass = may_pass
         self.sentences = tuple(as_said(problem) for problem in problems)
         """The same, to be told in any language."""

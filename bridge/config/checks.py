@@ -30,6 +30,7 @@ from bridge.config.source import Source
 from bridge.config.values import is_loopback, same_name
 from bridge.existing import is_file
 from bridge.model import Protocol
+from bridge.shortage import may_pass
 
 LONGEST_FILE = 1024 * 1024
 """Bytes; the system's own bundle of all authorities has a quarter of it."""
@@ -347,7 +348,7 @@ def _content(source: Source, keys: Keys, path: str) -> bytes | None:
         with Path(path).open("rb") as file:
             return file.read(LONGEST_FILE)
     except OSError as error:
-        source.report(keys, _unreadable(source, keys, path, error))
+        source.report(keys, _unreadable(source, keys, path, error), may_pass=may_pass(error))
         return None
 
 

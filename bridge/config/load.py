@@ -25,6 +25,7 @@ from bridge.config.references import ReadKeyring, References
 from bridge.config.schema import Config
 from bridge.config.source import Source
 from bridge.errors import ConfigError
+from bridge.shortage import may_pass
 
 LARGEST = 1024 * 1024
 """Bytes of a file: some twenty thousand accounts, which take about four seconds; nothing we read takes over ten."""
@@ -66,7 +67,7 @@ def load_config(
         if os.path.isdir(path):  # which Windows calls "permission denied"
             raise ConfigError([at(str(path), said("this is a directory, not a file"))]) from None
         problem = said("this file cannot be read: {reason}", reason=system_reason(error))
-        raise ConfigError([at(str(path), problem)]) from error
+        raise ConfigError([at(str(path), problem)], may_pass=may_pass(error)) from error
     text = _decoded(content, path.name)
     return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring)
 
@@ -121,8 +122,8 @@ def _loaded(
         if config is not None and not problems:
             warnings = exposed_secrets(source, name, path, directory) + doubtful(source, config, name)
             return LoadedConfig(config, path, name, warnings)
-        may_pass = all(problem.may_pass for problem in problems)
-        raise ConfigError((problem.told_of(name) for problem in problems), may_pass=may_pass)
+        passes = all(problem.may_pass for problem in problems)
+        raise ConfigError((problem.told_of(name) for problem in problems), may_pass=passes)
     raise ConfigError([unreadable.told_of(name)])
 
 

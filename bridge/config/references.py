@@ -12,6 +12,7 @@ from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, KeyringMissing
 from bridge.existing import is_directory, is_file
+from bridge.shortage import may_pass
 
 LONGEST_FILE = 64 * 1024
 """Bytes of a file named by a reference; a secret has less than 4,096, and the path may name anything."""
@@ -133,7 +134,8 @@ class References:
                     "the file {name} cannot be read ({reason}); let mail-bridge's user read it",
                     name=repr(name),
                     reason=reason,
-                )
+                ),
+                may_pass=may_pass(error),
             )
         else:
             return _file_text(content, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bridge.errors import ConfigError
 from tests.closed import closed
 from tests.config.bad_values import GOOD, MICROSOFT
 from tests.config.loading import CANARY, edited, load, problems
+from tests.relay.test_accepting import no_descriptor_left
 from tests.servers.ca import Authority
 
 
@@ -86,6 +88,16 @@ def test_a_pair_that_is_renewed_in_that_moment_is_looked_at_again_later(
         load(text, tmp_path)
     (found,) = caught.value.problems
     assert f"the file {tmp_path / gone} cannot be read (No such file or directory)" in found
+    assert caught.value.may_pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on descriptors")
+@pytest.mark.parametrize("secret", ["client_secret: text\n    ca_file: file.pem", "client_secret: ${file:file.pem}"])
+def test_a_file_that_the_system_does_not_give_just_now_is_looked_at_again_later(secret: str, tmp_path: Path) -> None:
+    (tmp_path / "file.pem").write_text("text")
+    text = edited(("client_secret: text", secret))
+    with no_descriptor_left(), pytest.raises(ConfigError, match="Too many open files") as caught:
+        load(text, tmp_path)
     assert caught.value.may_pass
 
 

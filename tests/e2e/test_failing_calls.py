@@ -146,3 +146,13 @@ def test_a_start_outlives_what_may_pass(signed_in: Bridge, failing: Failing) -> 
         signed_in.run("accounts", "password", ALICE, "--rotate")
     assert "damaged" not in signed_in.log[before:]
     assert "Traceback" not in signed_in.log[before:]
+
+
+def test_a_configuration_that_is_not_read_just_now_is_nobodys_mistake(signed_in: Bridge) -> None:
+    """1: a service manager tries again."""
+    failing = Failing(("openat EMFILE 1+",), "config.yaml")
+    command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", *signed_in.command("run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(signed_in.directory)
+    sentence = f'{signed_in.directory / "config.yaml"}: this file cannot be read: "Too many open files"\n'
+    assert (done.returncode, done.stderr) == (1, sentence)

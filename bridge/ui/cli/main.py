@@ -22,6 +22,7 @@ from bridge import __version__
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, ConfigError
+from bridge.shortage import may_pass
 from bridge.ui.cli.session import FAILED, UNUSABLE, drop_output, log_level_option, speak_before_parsing
 from bridge.ui.cli.speaking import Group
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
@@ -179,7 +180,7 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED
     except ConfigError as problem:
         click.echo(tell_problem(problem), err=True)
-        return UNUSABLE
+        return FAILED if may_pass(problem.__cause__) else UNUSABLE
     except CannotStart as problem:
         click.echo(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)), err=True)
         return FAILED if isinstance(problem, CannotStartNow) else UNUSABLE
