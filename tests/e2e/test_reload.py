@@ -146,6 +146,6 @@ def test_a_change_that_is_not_in_force_is_told_of_wherever_the_administrator_loo
     (warning,) = signed_in.json("status")["warnings"]
     assert told in warning
     (found,) = [one for one in signed_in.json_of("check", code=0) if told in one["detail"]]
-    assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "ok", "app-admin")
+    assert (found["check"], found["outcome"], found["turn"]) == ("configuration", "warning", "app-admin")
     del signed_in.config["workers"]
     signed_in.wait_until(lambda: signed_in.json("status")["warnings"] == [], "no warning any more")

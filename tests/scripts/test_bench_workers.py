@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.packages import needs_root
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -32,6 +34,7 @@ def test_so_many_workers_hold_so_many_times_as_many_sessions() -> None:
 
 @pytest.mark.timeout(600)
 def test_every_row_is_measured_and_has_its_ratio() -> None:
+    needs_root()
     done = bench("--rounds", "1", "--logins", "20", "--mebibytes", "2", "--no-held")
     table = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| login") or "GB" in line]
     assert len(table) == 9, done.stderr

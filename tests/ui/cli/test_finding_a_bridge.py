@@ -21,6 +21,7 @@ from bridge.ui.cli.reaching import known_by
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.cli.tray import only_icon
 from tests.e2e.bridge import Bridge, configuration, running
+from tests.servers.packages import needs_root
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows lets not everybody make links")
 
@@ -89,6 +90,7 @@ def test_a_name_with_steps_upwards_is_no_other_files(bridge: Bridge) -> None:
 
 def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
     """An administrator beside a service, whose store is at a place that both know."""
+    needs_root()  # nobody else is told which process it is: the bridge lets no other program look into it
     with running(bridge):
         bridge.environment["XDG_DATA_HOME"] = str(bridge.directory / "of another user")
         checked = bridge.run("check", code=2)

@@ -339,7 +339,7 @@ async def test_whoever_takes_the_question_and_hangs_up_is_not_running() -> None:
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(beginnings.pop())
+        writer.write(beginnings.pop() if beginnings else b"")  # aiohttp may ask again where it hears nothing
         writer.close()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
