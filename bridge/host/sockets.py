@@ -31,14 +31,6 @@ class PortInUse(BridgeError):
     """An address cannot be listened on: taken, forbidden, or not of this machine. The text names the remedy."""
 
 
-class _Listening(socket.socket):
-    """Its queue stays as long as it is: asyncio's servers make it as short as the crowd that they take in one turn."""
-
-    def listen(self, backlog: int = BACKLOG, /) -> None:
-        """See socket."""
-        super().listen(max(backlog, BACKLOG))
-
-
 def bind(address_host: str, port: int, *, what: str) -> list[socket.socket]:
     """Listen at the address; `localhost` means 127.0.0.1 and, where the machine has IPv6, ::1 at the same port.
 
@@ -82,13 +74,13 @@ def answers(host: str, port: int) -> bool:
 def _listen(host: str, port: int, what: str) -> socket.socket:
     try:
         family, address = _resolved(host, port)
-        listening = _Listening(family, socket.SOCK_STREAM)
+        listening = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise PortInUse(explain(error, host, port, what=what)) from error
     try:
         _set_options(listening)
         listening.bind(address)
-        listening.listen()  # on Linux two sockets with SO_REUSEADDR may bind; only here the second one fails
+        listening.listen(BACKLOG)  # on Linux two sockets with SO_REUSEADDR may bind; only here the second one fails
         listening.setblocking(False)
     except OSError as error:
         listening.close()

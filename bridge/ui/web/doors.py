@@ -10,6 +10,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from bridge.observe.logs import fault
 from bridge.tasks import task_group
 
+QUEUE = 512
+"""Connections that the kernel holds for us; a browser opens several at once, and so does whoever looks for holes."""
+
 
 class Doors:
     """Listening sockets, and the site that they lead to; another one may take them over, and nobody is refused.
@@ -33,7 +36,9 @@ class Doors:
         while self._sockets:
             # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo. One visitor
             # at a time: where no descriptor is left asyncio tries a whole crowd, logs each, and sets a timer for each.
-            self._servers.append(await loop.create_server(self.greeted, sock=self._sockets[0], backlog=1))
+            sock = self._sockets[0]
+            self._servers.append(await loop.create_server(self.greeted, sock=sock, backlog=1))
+            sock.listen(QUEUE)  # asyncio has made it as short as the crowd; who finds it full comes again after seconds
             del self._sockets[0]
 
     def close(self, owner: object) -> None:
