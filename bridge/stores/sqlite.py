@@ -150,7 +150,7 @@ class SqliteStore:
         try:
             return self._connected(operation)
         except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF not in _OF_THE_CONNECTION:
+            if _code(error) & 0xFF not in _OF_THE_CONNECTION:
                 raise self._problem(error) from error
         self._disconnect()
         try:
@@ -277,7 +277,7 @@ class SqliteStore:
 
     def _problem(self, error: sqlite3.Error) -> BridgeError:
         """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
-        extended = getattr(error, "sqlite_errorcode", 0)
+        extended = _code(error)
         code = sqlite3.SQLITE_FULL if self._lacks_room(extended) else extended & 0xFF
         store = self._place
         match code:
@@ -339,6 +339,12 @@ class SqliteStore:
             return extended & 0xFF == sqlite3.SQLITE_CANTOPEN and _takes_no_file(self._file.parent)
         except OSError:
             return False
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's own, extended; 0 for what Python's module says by itself."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code
 
 
 def _takes_no_file(directory: Path) -> bool:

@@ -318,6 +318,19 @@ async def test_an_error_of_the_disk_is_no_full_disk(open_store: Open, filled: Pa
     assert first == f"{filled} cannot be read or written: the disk reports an error"
 
 
+async def test_what_pythons_own_module_says_is_no_bug(open_store: Open, filled: Path) -> None:
+    """It has no code of SQLite's."""
+    store = open_store(filled)
+    with closing(sqlite3.connect(filled)) as other:  # else a new connection would be made: the log goes with the last
+        other.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        await store.get("a")
+        connection = store._connection
+        assert connection is not None
+        await store._worker.run(connection.close)
+        with pytest.raises(StoreUnavailable, match=r"does not work \(SQLite error 0\)"):
+            await store.get("a")
+
+
 # --- what is not ours, or not whole ---
 
 
