@@ -180,6 +180,7 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED
     except ConfigError as problem:
         click.echo(tell_problem(problem), err=True)
+        # By the file itself alone: where a keyring is locked somebody must unlock it first, and `run` waits for that.
         return FAILED if may_pass(problem.__cause__) else UNUSABLE
     except CannotStart as problem:
         click.echo(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)), err=True)

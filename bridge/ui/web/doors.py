@@ -7,11 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+from bridge.host.sockets import BACKLOG
 from bridge.observe.logs import fault
 from bridge.tasks import task_group
-
-QUEUE = 512
-"""Connections that the kernel holds for us; a browser opens several at once, and so does whoever looks for holes."""
 
 
 class Doors:
@@ -38,7 +36,9 @@ class Doors:
             # at a time: where no descriptor is left asyncio tries a whole crowd, logs each, and sets a timer for each.
             sock = self._sockets[0]
             self._servers.append(await loop.create_server(self.greeted, sock=sock, backlog=1))
-            sock.listen(QUEUE)  # asyncio has made it as short as the crowd; who finds it full comes again after seconds
+            sock.listen(
+                BACKLOG
+            )  # asyncio has made it as short as the crowd; who finds it full comes again after seconds
             del self._sockets[0]
 
     def close(self, owner: object) -> None:
