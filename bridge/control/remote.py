@@ -131,9 +131,13 @@ class RemoteControl:
         fields = {"address": address, "password": password.reveal(), "at_once": at_once}
         await self._call("POST", "local-password/set", **fields)
 
-    async def console_link(self) -> str:
-        """The console's page with all accounts, for a browser on this machine; works once, within a minute."""
-        ticket = wire.take_text(await self._call("POST", "console-ticket"), "ticket")
+    async def console_link(self, user_id: str = "") -> str:
+        """The console's page with all accounts, for a browser on this machine; works once, within a minute.
+
+        Args: user_id, whose browser, as the system numbers users; else that of the user who asks.
+        """
+        whose = {"user": user_id} if user_id else {}
+        ticket = wire.take_text(await self._call("POST", "console-ticket", **whose), "ticket")
         return f"{console_url(self.port)}admin/{ticket}"
 
     async def notices(self) -> AsyncGenerator[Notice, None]:

@@ -77,6 +77,26 @@ def machine_config_dir() -> Path:
     return Path(platformdirs.site_config_dir(APP_NAME, appauthor=False))
 
 
+def service_data_dir() -> Path | None:
+    """Where the service of the whole machine keeps its records: systemd's StateDirectory=, SYSTEM's profile on Windows.
+
+    None on a system that we know no kind of service for.
+    """
+    if sys.platform == "linux":
+        return Path("/var/lib") / APP_NAME
+    if sys.platform == "win32":
+        system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "config", "systemprofile")
+        return system / "AppData" / "Local" / APP_NAME
+    return None
+
+
+def service_store() -> tuple[str, str]:
+    """How the service's configuration names its store and the key's file: beside it, or on Linux where systemd lets the
+    service write, which in /etc it does not."""
+    directory = f"{service_data_dir()}/" if sys.platform == "linux" else ""
+    return f"{directory}store.sqlite", f"{directory}store.key"
+
+
 def is_for_service(config: Path) -> bool:
     """True for the whole machine's configuration: another user than the one who makes it is to read it."""
     return config == machine_config_dir() / CONFIG_NAME

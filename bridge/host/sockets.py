@@ -114,8 +114,8 @@ def explain(error: OSError, host: str, port: int, *, what: str, is_windows: bool
     if error.errno == errno.EADDRINUSE and what == "console":  # maybe a service that everybody's mail goes through
         return said(
             "{place} is in use by another program. If that is the mail-bridge of another user, such as a service's, "
-            "let it run, and run mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux as that "
-            "user, with the service's STATE_DIRECTORY. Else stop it (a mail-bridge of your own?), or choose another "
+            "let it run, and run mail-bridge's commands as docs/guides/en/terminal-server.md shows: on Linux with "
+            "sudo. Else stop it (a mail-bridge of your own?), or choose another "
             "port under `console` in the configuration",
             place=place,
         )

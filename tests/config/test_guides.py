@@ -17,6 +17,7 @@ from babel.messages.pofile import read_po
 
 from bridge.advice.provider import REGISTRATION, explanations
 from bridge.config.load import load_config
+from bridge.host.systemd import Systemd
 from bridge.ui.i18n import LOCALE, Language, say, speak
 from bridge.ui.setup.answers import Choice
 from bridge.ui.setup.roster import read_roster
@@ -209,7 +210,16 @@ def test_the_list_of_mailboxes_in_the_first_steps_is_read(language: str) -> None
     assert [account.sign_in_as for account in roster.accounts] == ["", "bob@contoso.com"]
 
 
-@pytest.mark.parametrize(("name", "unit"), blocks("ini"))
+def units() -> list[tuple[str, str]]:
+    """Of the guides, and what `service install` writes, with a port that needs a right and without."""
+    program = ["/opt/mail-bridge/.venv/bin/mail-bridge", "run"]
+    made = [
+        (str(port), Systemd(program, Path("/etc/mail-bridge/config.yaml"), [port]).definition()) for port in (143, 1143)
+    ]
+    return [*blocks("ini"), *made]
+
+
+@pytest.mark.parametrize(("name", "unit"), units())
 def test_systemd_takes_every_unit(tmp_path: Path, name: str, unit: str) -> None:
     if shutil.which("systemd-analyze") is None:
         absent("systemd-analyze")
@@ -231,4 +241,4 @@ def test_systemd_takes_every_unit(tmp_path: Path, name: str, unit: str) -> None:
 
 
 def test_systemd_has_units_to_take() -> None:
-    assert len(blocks("ini")) == 4
+    assert len(units()) == 4

@@ -20,7 +20,7 @@ from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, drop_output, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, drop_output, in_loop, with_settings
 from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import forwarding, say, tell
 from bridge.ui.leftovers import removed, what_is_left
@@ -44,6 +44,7 @@ def accounts() -> None:
 @accounts.command("list", short_help="One line for each account and its state.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @with_settings
+@as_service
 def list_accounts(settings: Settings, as_json: bool) -> int:
     """One line for each account: its state, its address, what to do."""
 
@@ -119,6 +120,7 @@ def state_word(state: AccountState) -> str:
 @click.option("--set-from-stdin", is_flag=True, help="Use the line that standard input gives: 12 characters or more.")
 @click.option("--at-once", is_flag=True, help="With either: the old one stops now, since somebody else knows it.")
 @with_settings
+@as_service
 def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
     """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
     if rotate and set_from_stdin:
@@ -160,6 +162,7 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
 @click.argument("address")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can be asked.")
 @with_settings
+@as_service
 def forget(settings: Settings, address: str, yes: bool) -> int:
     """Remove the sign-in of ADDRESS, and revoke it where the provider can; the local password stays.
 
@@ -194,6 +197,7 @@ async def _question(settings: Settings, address: str) -> str:
 @accounts.command(short_help="Take over a refresh token from another program.")
 @click.argument("address")
 @with_settings
+@as_service
 def adopt(settings: Settings, address: str) -> int:
     """Take over a refresh token from standard input: try it, check whose it is, store it.
 
@@ -216,6 +220,7 @@ def adopt(settings: Settings, address: str) -> int:
 @click.argument("address")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @with_settings
+@as_service
 def check(settings: Settings, address: str, as_json: bool) -> int:
     """Log in to each mail server of ADDRESS with its token, and say who must do what about those that refuse.
 

@@ -19,7 +19,7 @@ from bridge.threads import NotDone, Threads
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach_with_console
-from bridge.ui.cli.session import DONE, FAILED, in_loop, read_line, with_settings
+from bridge.ui.cli.session import DONE, FAILED, as_service, in_loop, read_line, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell, tell_problem
 
@@ -34,6 +34,7 @@ LOOK_SECONDS = 2.0
 @click.option("--no-browser", is_flag=True, help="Only print the URL.")
 @click.option("--paste", is_flag=True, help="The browser is on another computer: ask for the address it ends at.")
 @with_settings
+@as_service
 def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -> int:
     """Sign in for ADDRESS: opens the browser, waits for the answer. Exit code 0 once it is checked and stored.
 

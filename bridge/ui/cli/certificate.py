@@ -15,7 +15,7 @@ from bridge.doctor.certificates import CertificateFile, read_certificate_file
 from bridge.errors import BridgeError
 from bridge.ui.cli.configured import Settings, load
 from bridge.ui.cli.reaching import made_certificate
-from bridge.ui.cli.session import DONE, FAILED, with_settings
+from bridge.ui.cli.session import DONE, FAILED, as_service, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
@@ -31,6 +31,7 @@ from bridge.ui.i18n import say
 @click.option("--new", is_flag=True, help="Make another one, with another key: to be imported again everywhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @with_settings
+@as_service
 def certificate(settings: Settings, export_file: Path | None, new: bool, as_json: bool) -> int:
     """Show the certificate that mail-bridge makes for ports with TLS; makes it, if there is none yet.
 

@@ -23,7 +23,7 @@ from bridge.host.files import write_private
 from bridge.ui.checks import check_name
 from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.reaching import known_by, opened, reach_running
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
@@ -46,6 +46,7 @@ ESSENTIAL = frozenset({"configuration", "client secret", "port", "workers", "sto
 )
 @click.option("--full", is_flag=True, help="With --report: leave mail addresses as they are.")
 @with_settings
+@as_service
 def check(settings: Settings, online: bool, as_json: bool, report_file: Path | None, full: bool) -> int:
     """Read the configuration, try the store and the ports; with --online everything that mail has to pass.
 

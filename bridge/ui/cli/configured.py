@@ -25,6 +25,8 @@ class Settings:
 
     config: Path | None
     log_level: Level | None
+    caller: str = ""
+    """Who has called, as the system numbers users, where the command is carried out as the service's user."""
     found: Path | None = None
     """What find_config() has found where nobody has named a file: for who reads it again, and no other in its place."""
 

@@ -160,7 +160,7 @@ class Keeper:
 
     def _new_draft(self) -> Draft:
         other_port = None if self._port == CONSOLE_PORT else self._port
-        return Draft(self.output.parent, self._has_keyring, other_port)
+        return Draft(self.output.parent, self._has_keyring, is_for_service(self.output), other_port)
 
     @property
     def draft(self) -> Draft:

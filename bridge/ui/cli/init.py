@@ -16,7 +16,7 @@ from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.questions import Interview
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
-from bridge.ui.cli.speaking import Command
+from bridge.ui.cli.speaking import Command, as_administrator
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
 from bridge.ui.setup.writing import check_writable, is_taken, write_configuration
@@ -86,7 +86,7 @@ def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
             file=output
         )
     )
-    interview = Interview(output.parent, _has_keyring(output))
+    interview = Interview(output.parent, _has_keyring(output), is_for_service(output))
     replaced: list[Path | str] = [output] if is_taken(output) else []
     if replaced and not is_yes(say("There is one already. Replace it in the end?"), default=False):
         return interview, None, frozenset()
@@ -160,19 +160,24 @@ def _finish(output: Path) -> int:
         return UNUSABLE
     click.echo(say("{file} is written, and loads.").format(file=output))
     click.echo("\n" + say("Next:"))
-    option = "" if output == config_candidates()[0].absolute() else f' --config "{output}"'
-    steps = {
-        f"mail-bridge{option} check --online": say("tries everything that mail has to pass"),
-        f"mail-bridge{option} run": say("serves mail programs until Ctrl-C; who must sign in finds the page there"),
-    }
+    if is_for_service(output):
+        program = as_administrator("mail-bridge")
+        steps = {f"{program} service install": say("starts it for all users, now and with the machine")}
+    else:
+        is_found = output == config_candidates()[0].absolute()
+        program = "mail-bridge" if is_found else f'mail-bridge --config "{output}"'
+        steps = {
+            f"{program} check --online": say("tries everything that mail has to pass"),
+            f"{program} run": say("serves mail programs until Ctrl-C; who must sign in finds the page there"),
+        }
     for command, purpose in steps.items():
         click.echo(f"  {command}\n      {purpose}")
     click.echo("\n" + say("In the mail program or CRM, for every mailbox alike:"))
-    click.echo(crm_settings(loaded, option))
+    click.echo(crm_settings(loaded, program))
     return DONE
 
 
-def crm_settings(loaded: LoadedConfig, option: str = "") -> str:
+def crm_settings(loaded: LoadedConfig, program: str = "mail-bridge") -> str:
     """The table that somebody copies into the mail program, by the ports of the configuration."""
     heads = (say("protocol"), say("server"), say("port"), say("encryption"))
     rows = [heads]
@@ -185,6 +190,6 @@ def crm_settings(loaded: LoadedConfig, option: str = "") -> str:
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     user = say("User name: the mailbox's address. Authentication: password, for SMTP too.")
-    command = f"mail-bridge{option} accounts password " + say("ADDRESS")
+    command = f"{program} accounts password " + say("ADDRESS")
     password = say("Password: the one that this command shows, not the mailbox's: {command}").format(command=command)
     return "\n".join([*lines, f"  {user}", f"  {password}"])

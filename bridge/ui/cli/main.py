@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "certificate",
         "Show the certificate that mail-bridge makes for ports with TLS.",
     ),
+    "service": ("bridge.ui.cli.service", "service", "Have the system start the bridge for all users of this machine."),
     "import": ("bridge.ui.cli.import_config", "import_config", "Carry over a configuration of email-oauth2-proxy."),
     "schema": ("bridge.ui.cli.check", "schema", "Print the JSON Schema of the configuration file."),
 }

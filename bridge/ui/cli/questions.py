@@ -24,6 +24,7 @@ from bridge.ui.setup.answers import (
     mail_server,
     secret_problem,
     setting_problem,
+    store_places,
 )
 from bridge.ui.setup.document import section_problem
 from bridge.ui.setup.roster import LARGEST, read_roster
@@ -40,6 +41,7 @@ class Interview:
     directory: Path
     """Of the file to write."""
     has_keyring: bool
+    is_for_service: bool = False
     providers: dict[str, ProviderAnswer] = field(default_factory=dict)
     files: dict[str, Secret[str]] = field(default_factory=dict)
     """Secrets that go into files: path relative to `directory`, and text."""
@@ -58,7 +60,8 @@ class Interview:
             self._accounts_from_file()
         else:
             self._accounts_one_by_one()
-        return Answers(self.providers, tuple(self.accounts), "" if self.has_keyring else "store.key")
+        path, key_file = store_places(has_keyring=self.has_keyring, is_for_service=self.is_for_service)
+        return Answers(self.providers, tuple(self.accounts), key_file, store_path=path)
 
     # --- a provider ---------------------------------------------------------------------------------------------
 

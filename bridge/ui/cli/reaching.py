@@ -160,8 +160,20 @@ def meeting_places(config: Path) -> tuple[Path, ...]:
     """
     from bridge.host.paths import data_dir
 
+    return _places_in(data_dir(), config)
+
+
+def places_to_ask(config: Path) -> tuple[Path, ...]:
+    """Where to look for it: there, and where the service of this machine leaves word, for whoever may read that."""
+    from bridge.host.paths import is_for_service, service_data_dir
+
+    directory = service_data_dir() if is_for_service(as_named(config)) else None
+    return (*meeting_places(config), *(_places_in(directory, config) if directory is not None else ()))
+
+
+def _places_in(directory: Path, config: Path) -> tuple[Path, ...]:
     names = dict.fromkeys([as_named(config), config.resolve()])
-    return tuple(data_dir() / "run" / _digest(str(name)) for name in names)
+    return tuple(directory / "run" / _digest(str(name)) for name in names)
 
 
 def _digest(name: str) -> str:
@@ -180,7 +192,7 @@ async def reach_running(settings: Settings) -> AsyncIterator[RemoteControl | Non
     """The bridge that runs with this configuration, or None."""
     from bridge.control.remote import connect
 
-    async with connect(*meeting_places(find_config(settings))) as control:
+    async with connect(*places_to_ask(find_config(settings))) as control:
         yield control
 
 
@@ -189,12 +201,16 @@ def not_running(settings: Settings) -> str:
     from bridge.config.language import configured_console_port
     from bridge.host.sockets import answers
 
+    if settings.caller:  # this command acts as the service's user, who has no other bridge
+        return i18n.say("the service is not running (start it with: {command})").format(
+            command="sudo systemctl start mail-bridge"
+        )
     port = configured_console_port(find_config(settings))
     if answers("127.0.0.1", port):
         return i18n.say(
             "no mail-bridge of this user is running, but a program listens at {console}. If it is the mail-bridge of "
             "another user, such as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux "
-            "as that user, with the service's STATE_DIRECTORY"
+            "with sudo"
         ).format(console=f"localhost:{port}")
     return i18n.say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
 

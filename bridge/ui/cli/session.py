@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -70,6 +71,22 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
             refuse_a_pipe(found)
         taken_environment.take(named_variables(found) if found else ())
         refuse_if_incomplete()
+        return command(settings, **options)
+
+    return wrapped
+
+
+def as_service(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For a command that asks a bridge: about the service of the machine root asks it as the service's own user."""
+
+    @functools.wraps(command)
+    def wrapped(settings: Settings, **options: Any) -> Any:
+        from bridge.host.callers import own_user_id
+        from bridge.host.service_user import become_service_user
+
+        caller, found = own_user_id(), found_file(settings.config)
+        if found is not None and become_service_user(found):
+            settings = dataclasses.replace(settings, caller=caller)
         return command(settings, **options)
 
     return wrapped

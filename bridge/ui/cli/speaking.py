@@ -148,3 +148,8 @@ def _metavar(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Argument):
         return parameter.metavar or str(parameter.name).upper()
     return parameter.metavar or ""
+
+
+def as_administrator(command: str) -> str:
+    """How it is called with an administrator's rights; on Windows the whole command prompt has them."""
+    return command if os.name == "nt" else f"sudo {command}"

@@ -11,7 +11,7 @@ from bridge.control.contract import AccountState, Status
 from bridge.ui.cli.accounts import DOTS, leftover_lines, rows_of, state_word
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import not_running, reach_running
-from bridge.ui.cli.session import DONE, FAILED, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, as_service, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number, tell
 
@@ -19,6 +19,7 @@ from bridge.ui.i18n import say, say_number, tell
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @with_settings
+@as_service
 def status(settings: Settings, as_json: bool) -> int:
     """Ask the running bridge how it is. Exit code 1 if none is running."""
 

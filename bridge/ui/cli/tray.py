@@ -26,7 +26,7 @@ from bridge.host.paths import is_machines, runtime_dir
 from bridge.host.signals import Order, Relay, outlives_terminal
 from bridge.host.sole import sole
 from bridge.ui.cli.configured import Settings, find_config, own_config
-from bridge.ui.cli.reaching import Served, known_by, meeting_places
+from bridge.ui.cli.reaching import Served, known_by, places_to_ask
 from bridge.ui.cli.session import DONE, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.starting import CannotStart
@@ -91,7 +91,7 @@ def _other_bridge(
         if settings.config is not None or not in_loop(_answers(usual)):
             raise
         return _service(usual)
-    directories, arguments, files = meeting_places(config), own_config(settings), known_by(config)
+    directories, arguments, files = places_to_ask(config), own_config(settings), known_by(config)
     if not is_machines(config):
         return (lambda: connect(*directories)), arguments, files
     url = f"http://127.0.0.1:{configured_console_port(config)}"

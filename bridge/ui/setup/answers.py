@@ -20,6 +20,7 @@ from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import AccountConfig
 from bridge.config.values import misquoted, unseen
+from bridge.host.paths import service_store
 from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say
 
@@ -116,6 +117,15 @@ class Answers:
     """For mail programs, at localhost, where they differ from the defaults."""
     console_port: int | None = None
     """Of the console, where it differs from the default."""
+    store_path: str = ""
+    """Where the store is; empty for the user's own directory."""
+
+
+def store_places(*, has_keyring: bool, is_for_service: bool) -> tuple[str, str]:
+    """`store.path` and `store.key_file`, each empty where its default will do."""
+    if is_for_service:
+        return service_store()
+    return "", "" if has_keyring else "store.key"
 
 
 _GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")

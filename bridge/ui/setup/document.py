@@ -89,6 +89,8 @@ def _lines(answers: Answers) -> Iterator[str]:
             ]
         )
         yield "store:"
+        if answers.store_path:
+            yield from entry("path", answers.store_path, 2)
         yield from entry("key_file", answers.key_file, 2)
 
 

@@ -28,6 +28,7 @@ from bridge.ui.setup.answers import (
     mail_server,
     secret_problem,
     setting_problem,
+    store_places,
 )
 from bridge.ui.setup.document import PORTS, document, section_problems
 from bridge.ui.setup.roster import read_roster
@@ -183,6 +184,7 @@ class Draft:
     directory: Path
     """Of the file to write."""
     has_keyring: bool
+    is_for_service: bool = False
     console_port: int | None = None
     """Where it is not the default."""
     sections: dict[str, Section] = field(default_factory=dict)
@@ -293,8 +295,8 @@ class Draft:
             for name, section in self.sections.items()
         }
         ports = {protocol: int(text) for protocol, text in self.ports.items()}
-        key_file = "" if self.has_keyring else "store.key"
-        return document(Answers(sections, self.accounts, key_file, ports, self.console_port))
+        path, key_file = store_places(has_keyring=self.has_keyring, is_for_service=self.is_for_service)
+        return document(Answers(sections, self.accounts, key_file, ports, self.console_port, path))
 
     def loaded(self) -> LoadedConfig:
         """The configuration as `run` would read it, the secrets elsewhere. Raises: ConfigError."""

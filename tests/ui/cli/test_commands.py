@@ -22,7 +22,7 @@ from tests.e2e.bridge import Bridge, configuration, running
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
-COMMANDS = ("init", "run", "check", "authorize", "accounts", "status", "console", "import", "schema")
+COMMANDS = ("init", "run", "check", "authorize", "accounts", "status", "console", "service", "import", "schema")
 
 
 @pytest.fixture

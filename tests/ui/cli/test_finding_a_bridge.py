@@ -99,7 +99,7 @@ def test_who_does_not_find_it_is_not_told_to_stop_it(bridge: Bridge) -> None:
         asked_to_authorize = bridge.run("authorize", ALICE, "--no-browser", code=1)
         for said in (checked, asked_to_authorize):
             assert said.count("If that is the mail-bridge of another user, such as a service's, let it run") == 1
-            how = "docs/guides/en/terminal-server.md shows: on Linux as that user, with the service's STATE_DIRECTORY"
+            how = "docs/guides/en/terminal-server.md shows: on Linux with sudo"
             assert said.count(how) == 1
             assert said.lower().count("stop it") == said.lower().count("else stop it") == 1
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bridge.config.load import load_config
+from bridge.host.paths import service_store
 from bridge.model import Protocol
 from tests.conftest import COVERAGE
 
@@ -249,7 +250,10 @@ def test_the_secret_of_the_machines_configuration_goes_into_no_persons_keyring(d
     said = desk.init(*GOOGLE, *ALICE, *WRITE)
     assert "a service, which is to read it, has no keyring" in said
     assert desk.files() == ["bridge/config.yaml", "bridge/secrets/gmail.txt"]
-    assert "key_file: store.key" in desk.config.read_text("utf-8")
+    assert "\nstore:\n  path: " in desk.config.read_text("utf-8")
+    assert f"\n  key_file: {service_store()[1]}\n" in desk.config.read_text("utf-8")
+    assert "mail-bridge service install" in said
+    assert " run\n" not in said, "the service does"
 
 
 def test_who_may_replace_an_entry_of_the_keyring_replaces_no_file_that_comes_while_that_is_opened(desk: Desk) -> None:

@@ -1,0 +1,75 @@
+"""An administrator's command about the service of this machine, carried out as the user whom that service runs as."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
+from bridge.errors import BridgeError
+from bridge.host.hardening import forbid_dumps
+from bridge.host.paths import is_for_service, service_data_dir
+
+
+def become_service_user(config: Path) -> bool:
+    """For good, where root asks about the whole machine's configuration; in all other cases nothing happens.
+
+    The user is the one to whom the service's directory belongs. As root a command would look for the running bridge in
+    root's own directory, and where none runs, make files of the store that the service cannot read.
+
+    Returns: whether this process is another user's now. Raises: BridgeError.
+    """
+    if sys.platform == "win32" or os.geteuid() != 0 or not is_for_service(config.absolute()):
+        return False
+    directory = service_data_dir()
+    owner = _owner_of(directory) if directory is not None else None
+    if directory is None or owner is None or owner.st_uid == 0:
+        return False
+    import pwd  # not on Windows
+
+    try:
+        entry = pwd.getpwuid(owner.st_uid)
+        os.initgroups(entry.pw_name, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except KeyError:
+        raise BridgeError(
+            said(
+                "{directory} belongs to user number {number}, whom nobody knows",
+                directory=directory,
+                number=owner.st_uid,
+            )
+        ) from None
+    except OSError as problem:
+        raise BridgeError(
+            said(
+                "the service's user {user} cannot be taken on: {reason}",
+                user=entry.pw_name,
+                reason=system_reason(problem),
+            )
+        ) from problem
+    forbid_dumps()  # what setuid(2) has undone
+    _have_its_directories(directory, config)
+    return True
+
+
+def _owner_of(directory: Path) -> os.stat_result | None:
+    try:
+        found = directory.lstat()
+    except OSError:
+        return None  # no service has ever run here
+    return found if stat.S_ISDIR(found.st_mode) else None
+
+
+def _have_its_directories(directory: Path, config: Path) -> None:
+    """As systemd gives them to it, and none of root's."""
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        del os.environ[name]
+    os.environ |= {
+        "HOME": str(directory),
+        "STATE_DIRECTORY": str(directory),
+        "CONFIGURATION_DIRECTORY": str(config.absolute().parent),
+    }

@@ -1,0 +1,108 @@
+"""The bridge as the service of the whole machine, in the hands of what the system starts its services by."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from bridge.advice.said import Said, quoted, said
+from bridge.advice.system import system_reason
+from bridge.errors import BridgeError
+from bridge.host.autostart import program
+
+NAME = "mail-bridge"
+SECONDS = 180.0
+"""For one program of the system's; a start is waited for."""
+
+Told = Callable[[Said], None]
+"""Hears of each step that has changed something."""
+
+
+class ServiceTrouble(BridgeError):
+    """There is no service now, or not as it was wanted; the text says who does what."""
+
+
+class SystemService(Protocol):
+    """What can be done about it. The last two need an administrator's rights, and raise ServiceTrouble."""
+
+    def definition(self) -> str:
+        """What the system is told of it."""
+        ...
+
+    def install(self, told: Told) -> None:
+        """It runs once this returns, and starts with the machine; what is there of an earlier time is replaced."""
+        ...
+
+    def remove(self, told: Told) -> None:
+        """It is stopped and does not start again; configuration and store stay."""
+        ...
+
+
+def system_service(config: Path, ports: Sequence[int] = ()) -> SystemService:
+    """Of this system, for this program and the machine's configuration, with these ports. Raises: ServiceTrouble."""
+    if sys.platform == "linux":
+        from bridge.host.systemd import Systemd
+
+        return Systemd(service_command(), config, ports)
+    if sys.platform == "win32":
+        from bridge.host.task_scheduler import TaskScheduler
+
+        return TaskScheduler(service_command(), ports)
+    raise ServiceTrouble(
+        said(
+            "services are made with systemd and on Windows only; docs/guides/en/terminal-server.md says what one must "
+            "run"
+        )
+    )
+
+
+def service_command() -> list[str]:
+    """What the system starts: the program by its own name, where it is installed with one."""
+    script = Path(sys.executable).with_name(f"{NAME}.exe" if sys.platform == "win32" else NAME)
+    return [str(script), "run"] if script.exists() else program(["run"])
+
+
+def parts_of_program() -> tuple[Path, ...]:
+    """Whoever may change one of them changes what the service does."""
+    import bridge
+
+    interpreter, library = Path(sys.executable).resolve(), Path(os.__file__).parent
+    return tuple(dict.fromkeys((interpreter, library, Path(sys.prefix), Path(bridge.__file__).parent)))
+
+
+def ask_system(*command: str) -> str:
+    """Run one of the system's programs. Returns: what it says. Raises: ServiceTrouble, in its words."""
+    try:
+        done = subprocess.run(  # noqa: S603  the system's own, by name; nothing secret is among its arguments
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ServiceTrouble(said("`{command}` does not end", command=" ".join(command))) from None
+    except OSError as problem:
+        raise ServiceTrouble(
+            said("`{command}` cannot be run: {reason}", command=command[0], reason=system_reason(problem))
+        ) from problem
+    if done.returncode != 0:
+        words = " ".join(done.stdout.split()) or f"{done.returncode}"
+        raise ServiceTrouble(said("`{command}` says: {words}", command=" ".join(command), words=quoted(words)))
+    return done.stdout
+
+
+def needs_administrator() -> ServiceTrouble:
+    """For whoever has not the rights."""
+    if os.name == "nt":
+        return ServiceTrouble(
+            said("this needs an administrator's rights: a command prompt that was opened as administrator")
+        )
+    return ServiceTrouble(said("this needs an administrator's rights: call it with sudo"))

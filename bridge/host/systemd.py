@@ -1,0 +1,235 @@
+"""The service of a machine that systemd runs: its unit, the user whom it runs as, and what belongs to that user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bridge.advice.said import quoted, said
+from bridge.advice.system import system_reason
+from bridge.host.files import stage_private, take_place
+from bridge.host.paths import service_data_dir
+from bridge.host.sockets import LOWEST_FREE_PORT
+from bridge.host.system_service import (
+    NAME,
+    ServiceTrouble,
+    Told,
+    ask_system,
+    needs_administrator,
+    parts_of_program,
+)
+
+UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"
+UNIT_MODE = 0o644
+RUNNING = Path("/run/systemd/system")
+"""There where systemd has started the machine (sd_booted(3))."""
+MARK = "# Made by `mail-bridge service install`, which replaces it; changes of your own: systemctl edit mail-bridge"
+UNSEEN = (Path("/home"), Path("/root"), Path("/run/user"))
+"""What ProtectHome= hides."""
+LINES = "15"
+"""Of the log, where a start has failed."""
+
+UNIT = """{mark}
+[Unit]
+Description=mail-bridge: plain IMAP, POP3 and SMTP logins for OAuth 2.0 mailboxes
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=notify
+WatchdogSec=60
+User={user}
+ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
+SyslogIdentifier=mail-bridge
+Restart=on-failure
+RestartSec=5
+RestartPreventExitStatus=2
+ConfigurationDirectory=mail-bridge
+StateDirectory=mail-bridge
+StateDirectoryMode=0700
+UMask=0077
+NoNewPrivileges=yes
+PrivateTmp=yes
+ProtectHome=yes
+ProtectSystem=strict
+{more}
+[Install]
+WantedBy=multi-user.target
+"""
+LOW_PORTS = "AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE\n"
+"""For a configuration with a port such as 143."""
+
+
+class Systemd:
+    """A SystemService."""
+
+    def __init__(self, command: Sequence[str], config: Path, ports: Sequence[int]) -> None:
+        self._command = command
+        self._config = config
+        self._ports = ports
+
+    def definition(self) -> str:
+        """See SystemService; systemd.service(5), systemd.exec(5)."""
+        more = LOW_PORTS if any(port < LOWEST_FREE_PORT for port in self._ports) else ""
+        command = " ".join(map(_quoted, self._command))
+        return UNIT.format(mark=MARK, user=NAME, command=command, more=more)
+
+    def install(self, told: Told) -> None:
+        """See SystemService."""
+        _check_rights()
+        _check_program()
+        _check_unit()
+        try:
+            number, group = _user(told)
+            if _give(self._config.parent, number, group):
+                told(said("{place} belongs to the user {user} now", place=self._config.parent, user=NAME))
+            _write(UNIT_FILE, self.definition())
+        except OSError as problem:
+            raise ServiceTrouble(
+                said("{file} cannot be changed: {reason}", file=problem.filename, reason=system_reason(problem))
+            ) from problem
+        told(said("{file} is written", file=UNIT_FILE))
+        ask_system("systemctl", "daemon-reload")
+        ask_system("systemctl", "enable", UNIT_FILE.name)
+        told(said("it starts with the machine"))
+        try:
+            ask_system("systemctl", "restart", UNIT_FILE.name)
+        except ServiceTrouble as problem:
+            raise ServiceTrouble(
+                said("the service does not start; its log says:\n{log}", log=quoted(_log() or str(problem)))
+            ) from problem
+
+    def remove(self, told: Told) -> None:
+        """See SystemService."""
+        _check_rights()
+        if not UNIT_FILE.exists():
+            raise ServiceTrouble(said("there is no {file}", file=UNIT_FILE))
+        _check_unit()
+        ask_system("systemctl", "disable", "--now", UNIT_FILE.name)
+        told(said("it is stopped, and does not start again"))
+        try:
+            UNIT_FILE.unlink()
+        except OSError as problem:
+            raise ServiceTrouble(
+                said("{file} cannot be changed: {reason}", file=UNIT_FILE, reason=system_reason(problem))
+            ) from problem
+        ask_system("systemctl", "daemon-reload")
+        told(said("{file} is removed", file=UNIT_FILE))
+        told(
+            said(
+                "left: {config}, {data} and the user {user}",
+                config=self._config.parent,
+                data=service_data_dir(),
+                user=NAME,
+            )
+        )
+
+
+def _quoted(word: str) -> str:
+    """As systemd.service(5) takes a command line apart: quotes, and %, $ and backslash twice."""
+    doubled = re.sub(r"[%$\\]", lambda found: found[0] * 2, word)
+    return doubled if re.fullmatch(r"[\w/.%$@:=+,-]+", doubled) else '"' + doubled.replace('"', r"\"") + '"'
+
+
+def _check_rights() -> None:
+    if sys.platform == "win32" or os.geteuid() != 0:
+        raise needs_administrator()
+    if not RUNNING.is_dir():
+        raise ServiceTrouble(said("systemd does not run this machine; see docs/guides/en/terminal-server.md"))
+
+
+def _check_program() -> None:
+    """That nobody but root decides what the service runs, and that it can see it at all."""
+    for part in parts_of_program():
+        if any(part.is_relative_to(place) for place in UNSEEN):
+            raise ServiceTrouble(
+                said(
+                    "The program is in {place}, where the service of a machine does not look. Install it in "
+                    "/opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
+                    place=part,
+                )
+            )
+        for place in (part, *part.parents):
+            found = place.stat()
+            if found.st_uid != 0 or found.st_mode & stat.S_IWOTH:
+                raise ServiceTrouble(
+                    said(
+                        "{place} is not root's alone: others could change what the service runs. Install mail-bridge "
+                        "as root in /opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
+                        place=place,
+                    )
+                )
+
+
+def _check_unit() -> None:
+    """That it is ours, or not there."""
+    try:
+        text = UNIT_FILE.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise ServiceTrouble(
+            said("{file} cannot be read: {reason}", file=UNIT_FILE, reason=system_reason(problem))
+        ) from problem
+    if not text.startswith(MARK[: MARK.index(",")]):
+        raise ServiceTrouble(
+            said(
+                "{file} is there, and not from this command: it is left alone. Move it away, or go on without this "
+                "command",
+                file=UNIT_FILE,
+            )
+        )
+
+
+def _user(told: Told) -> tuple[int, int]:
+    """Number and group of the service's user, who is made if need be."""
+    if sys.platform == "win32":
+        raise needs_administrator()
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        entry = pwd.getpwnam(NAME)
+        return entry.pw_uid, entry.pw_gid
+    ask_system("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", NAME)
+    told(said("the user {user} is made, who has no password and no rights", user=NAME))
+    entry = pwd.getpwnam(NAME)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _give(directory: Path, number: int, group: int) -> bool:
+    """What is root's there, to the user. Returns: whether anything was. Raises: OSError."""
+    roots = [path for path in _all_of(directory) if path.lstat().st_uid == 0]
+    if sys.platform != "win32":
+        for path in roots:
+            os.chown(path, number, group, follow_symlinks=False)
+    return bool(roots)
+
+
+def _all_of(directory: Path) -> Iterator[Path]:
+    for place, directories, files in os.walk(directory):
+        yield from (Path(place, name) for name in (*directories, *files))
+    yield directory
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = stage_private(file, text)
+    try:
+        temporary.chmod(UNIT_MODE)
+        take_place(temporary, file, overwrite=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _log() -> str:
+    """What was logged by the start that has failed."""
+    with contextlib.suppress(ServiceTrouble):
+        last = ask_system("systemctl", "show", "--property=InvocationID", "--value", UNIT_FILE.name).strip()
+        which = [f"_SYSTEMD_INVOCATION_ID={last}"] if last else [f"--unit={UNIT_FILE.name}"]
+        return ask_system("journalctl", "--no-pager", "--output=cat", f"--lines={LINES}", *which).strip()
+    return ""

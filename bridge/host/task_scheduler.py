@@ -1,0 +1,140 @@
+"""The service of a Windows machine: a task that starts with it, as SYSTEM, and is never over."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
+from bridge.host.sockets import answers
+from bridge.host.system_service import (
+    NAME,
+    ServiceTrouble,
+    Told,
+    ask_system,
+    needs_administrator,
+    parts_of_program,
+)
+
+START_SECONDS = 60.0
+"""Until the last of its ports must answer; the first start of a day may be slow."""
+
+TASK = """<?xml version="1.0" encoding="UTF-16"?>
+<Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
+  <RegistrationInfo>
+    <Description>mail-bridge: plain IMAP, POP3 and SMTP logins for OAuth 2.0 mailboxes</Description>
+  </RegistrationInfo>
+  <Triggers>
+    <BootTrigger><Enabled>true</Enabled></BootTrigger>
+    <TimeTrigger>
+      <Repetition><Interval>PT5M</Interval></Repetition>
+      <StartBoundary>2020-01-01T00:00:00</StartBoundary>
+      <Enabled>true</Enabled>
+    </TimeTrigger>
+  </Triggers>
+  <Principals>
+    <Principal id="Author"><UserId>S-1-5-18</UserId><RunLevel>HighestAvailable</RunLevel></Principal>
+  </Principals>
+  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <StartWhenAvailable>true</StartWhenAvailable>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <Priority>5</Priority>
+    <RestartOnFailure><Interval>PT1M</Interval><Count>255</Count></RestartOnFailure>
+    <Enabled>true</Enabled>
+  </Settings>
+  <Actions Context="Author">
+    <Exec>
+      <Command>{command}</Command>
+      <Arguments>{arguments}</Arguments>
+      <WorkingDirectory>{directory}</WorkingDirectory>
+    </Exec>
+  </Actions>
+</Task>
+"""
+"""[MS-TSCH] section 2.5. Started again every five minutes, which does nothing while it runs: a task that has ended is
+otherwise only started anew if Windows takes its end for a failure. Priority: a task's default is below normal."""
+
+
+class TaskScheduler:
+    """A SystemService."""
+
+    def __init__(self, command: Sequence[str], ports: Sequence[int]) -> None:
+        self._command = command
+        self._ports = ports
+
+    def definition(self) -> str:
+        """See SystemService."""
+        program, *arguments = self._command
+        return TASK.format(
+            command=escape(program),
+            arguments=escape(subprocess.list2cmdline(arguments)),
+            directory=escape(str(Path(program).parent)),
+        )
+
+    def install(self, told: Told) -> None:
+        """See SystemService."""
+        _check_rights()
+        _check_program()
+        try:
+            with tempfile.TemporaryDirectory(prefix=f"{NAME}.") as directory:
+                file = Path(directory, "task.xml")
+                file.write_text(self.definition(), "utf-16")
+                ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(file), "/F")
+        except OSError as problem:
+            raise ServiceTrouble(
+                said("{file} cannot be changed: {reason}", file=problem.filename, reason=system_reason(problem))
+            ) from problem
+        told(said("the task {name} is made; it starts with the machine, as SYSTEM", name=NAME))
+        ask_system("schtasks", "/Run", "/TN", NAME)
+        self._wait()
+
+    def remove(self, told: Told) -> None:
+        """See SystemService."""
+        _check_rights()
+        ask_system("schtasks", "/End", "/TN", NAME)
+        ask_system("schtasks", "/Delete", "/TN", NAME, "/F")
+        told(said("it is stopped, and does not start again"))
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        for port in self._ports:
+            while not answers("127.0.0.1", port):
+                if time.monotonic() > deadline:
+                    raise ServiceTrouble(
+                        said(
+                            "the service has been started, but nothing answers at port {port}. What it says is in the "
+                            "file that `log` of the configuration names, or shown by `mail-bridge run`",
+                            port=port,
+                        )
+                    )
+                time.sleep(0.2)
+
+
+def _check_rights() -> None:
+    if sys.platform == "win32" and not ctypes.windll.shell32.IsUserAnAdmin():
+        raise needs_administrator()
+
+
+def _check_program() -> None:
+    """Below "Program Files" nobody but administrators changes what the service runs; Python's own directory too."""
+    safe = [Path(os.environ[name]) for name in ("PROGRAMFILES", "PROGRAMFILES(X86)") if name in os.environ]
+    for part in parts_of_program():
+        if not any(part.is_relative_to(place) for place in safe):
+            raise ServiceTrouble(
+                said(
+                    "{place} is not in C:\\Program Files: others could change what the service runs. Install Python "
+                    "for all users, and mail-bridge as docs/guides/en/terminal-server.md shows",
+                    place=part,
+                )
+            )

@@ -1,0 +1,91 @@
+"""`mail-bridge service`: the bridge of the whole machine, started and kept by the system."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from bridge.advice.said import Said, said
+from bridge.config.diff import configured_listeners
+from bridge.errors import ConfigError
+from bridge.host.system_service import SystemService, system_service
+from bridge.ui.cli.configured import Settings, as_named, load
+from bridge.ui.cli.session import DONE, with_settings
+from bridge.ui.cli.speaking import Command, Group, as_administrator
+from bridge.ui.i18n import say
+
+
+@click.group(cls=Group)
+def service() -> None:
+    """Make the bridge a service of this machine, for all of its users: systemd's on Linux, a task on Windows."""
+
+
+@service.command(cls=Command, short_help="Install and start the service, as an administrator.")
+@with_settings
+def install(settings: Settings) -> int:
+    """Install the service and start it, as an administrator. It reads the whole machine's configuration.
+
+    On Linux it runs as the user mail-bridge, who is made and gets that configuration; on Windows as SYSTEM. Call it
+    again after mail-bridge has been moved, or a port below 1024 has been configured.
+    """
+    found = _of_the_machine(settings)
+    found.install(_tell)
+    click.echo(say("The bridge is a service of this machine now, and runs."))
+    click.echo("\n" + say("Next:"))
+    steps = {
+        "mail-bridge check --online": say("tries everything that mail has to pass"),
+        "mail-bridge accounts password " + say("ADDRESS"): say("shows what the mail program logs in with"),
+    }
+    for command, purpose in steps.items():
+        click.echo(f"  {as_administrator(command)}\n      {purpose}")
+    return DONE
+
+
+@service.command(cls=Command, short_help="Stop and remove the service; configuration and sign-ins stay.")
+@with_settings
+def remove(settings: Settings) -> int:
+    """Stop the service and remove it, as an administrator. Configuration, store and sign-ins stay."""
+    _about(settings).remove(_tell)
+    return DONE
+
+
+@service.command(cls=Command, short_help="Print what `install` would tell the system.")
+@with_settings
+def show(settings: Settings) -> int:
+    """Print what `install` would tell the system, for whoever does that in another way: a unit, or a task's XML."""
+    click.echo(_of_the_machine(settings).definition(), nl=False)
+    return DONE
+
+
+def _of_the_machine(settings: Settings) -> SystemService:
+    """For its configuration, which must load. Raises: ConfigError, ServiceTrouble."""
+    file = _file(settings)
+    try:
+        loaded = load(dataclasses.replace(settings, config=file))
+    except ConfigError:
+        if file.exists():
+            raise
+        command = as_administrator(f"mail-bridge init --output {file}")
+        raise ConfigError([said("a service needs {file} first: {command}", file=file, command=command)]) from None
+    ports = [one.address.port for one in configured_listeners(loaded.config)]
+    return system_service(file, [*ports, loaded.config.console.port])
+
+
+def _about(settings: Settings) -> SystemService:
+    """The same, whatever its configuration has become. Raises: ConfigError, ServiceTrouble."""
+    return system_service(_file(settings))
+
+
+def _file(settings: Settings) -> Path:
+    from bridge.host.paths import CONFIG_NAME, machine_config_dir
+
+    file = machine_config_dir() / CONFIG_NAME
+    if settings.config is not None and as_named(settings.config) != file:
+        raise ConfigError([said("a service reads {file}, and no other configuration", file=file)])
+    return file
+
+
+def _tell(step: Said) -> None:
+    click.echo(step.told(say))

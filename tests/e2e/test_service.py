@@ -1,0 +1,164 @@
+"""mail-bridge as the service of a machine that a real systemd runs: made, asked about and removed, as an administrator
+of a terminal server does it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.host.systemd import MARK, UNIT_FILE, Systemd
+from tests.servers.machine import PROGRAM, Machine, machine
+
+pytestmark = pytest.mark.servers
+
+ALICE = "alice@contoso.com"
+GOOGLE = ("1", "1234.apps.googleusercontent.com", "CANARY-secret", "")
+ANSWERS = (*GOOGLE, "1", "*@contoso.com", "", "")
+DIRECTORY, STORE = "/etc/mail-bridge", "/var/lib/mail-bridge"
+CONFIG = f"{DIRECTORY}/config.yaml"
+CALLER = "1000"
+"""Who calls sudo."""
+
+LOGIN = """
+import imaplib, sys
+server = imaplib.IMAP4("localhost", int(sys.argv[1]))
+try:
+    print(server.login(sys.argv[2], sys.argv[3]))
+except imaplib.IMAP4.error as refused:
+    print(refused)
+"""
+COME_UP = "until systemctl is-active mail-bridge; do sleep 0.1; done"
+
+
+@pytest.fixture
+def terminal_server(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as found:
+        yield found
+
+
+def sudo(machine: Machine, *command: str, code: int = 0) -> str:
+    """What a command says to an administrator who has an account of their own."""
+    return machine.run(PROGRAM, *command, code=code, SUDO_UID=CALLER)
+
+
+def as_user(machine: Machine, *command: str, code: int | None = 0) -> str:
+    return machine.run("setpriv", f"--reuid={CALLER}", f"--regid={CALLER}", "--clear-groups", *command, code=code)
+
+
+def owners(machine: Machine) -> set[str]:
+    """Of all that belongs to the service."""
+    return set(machine.run("sh", "-c", f"find {DIRECTORY} $(ls -d {STORE} 2> /dev/null) -printf '%u\n'").split())
+
+
+def seen(machine: Machine, link: str, user: str) -> str:
+    """What a browser of this user gets for a link of the console."""
+    browser = ("curl", "--silent", "--show-error", "--location", "--cookie-jar", "-", link)
+    return machine.run("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *browser)
+
+
+def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_server: Machine) -> None:
+    server = terminal_server
+    assert f"sudo mail-bridge init --output {CONFIG}" in sudo(server, "service", "install", code=2)
+    said = server.run(PROGRAM, "init", "--output", CONFIG, typed="\n".join(ANSWERS) + "\n")
+    assert "sudo mail-bridge service install" in said
+    assert "sudo mail-bridge accounts password ADDRESS" in said
+
+    said = sudo(server, "service", "install")
+    assert "the user mail-bridge is made" in said
+    assert said.count("The bridge is a service of this machine now, and runs.") == 1
+    assert sudo(server, "service", "show") == server.run("cat", str(UNIT_FILE))
+    assert owners(server) == {"mail-bridge"}
+    assert server.run("systemctl", "is-enabled", "mail-bridge") == "enabled\n"
+
+    assert sudo(server, "status").startswith("mail-bridge 0.1.0 is running")
+    assert sudo(server, "check").count("a bridge is running with this configuration and holds it") == 4
+    password = sudo(server, "accounts", "password", ALICE).strip()
+    assert "must sign in" in server.run("python3", "-c", LOGIN, "1143", ALICE, password), "the service's own password"
+
+    link, late = (
+        re.findall(r"http://localhost:3017/admin/\S+", sudo(server, "console", "--no-browser"))[0] for _ in "ab"
+    )
+    assert "@contoso.com" not in seen(server, link, "1001"), "a colleague who has seen it"
+    assert "@contoso.com" in seen(server, late, CALLER)
+
+    server.run("systemctl", "kill", "--signal=KILL", "mail-bridge")
+    server.run("sh", "-c", COME_UP)
+    assert password in sudo(server, "accounts", "password", ALICE)
+    assert owners(server) == {"mail-bridge"}
+
+    said = sudo(server, "service", "remove")
+    assert "it is stopped, and does not start again" in said
+    assert not (server.root / str(UNIT_FILE)[1:]).exists()
+    assert "there is no" in sudo(server, "service", "remove", code=1)
+    assert "sudo systemctl start mail-bridge" in sudo(server, "status", code=1)
+    assert password in sudo(server, "accounts", "password", ALICE), "nothing that was stored is gone"
+    assert owners(server) == {"mail-bridge"}, "and what was made without a service is the service's"
+
+
+YAML = """
+providers:
+  office365: {kind: microsoft, tenant: contoso.com, client_id: 11111111-2222-3333-4444-555555555555}
+accounts:
+  - {address: "*@contoso.com", provider: office365}
+store: {path: /var/lib/mail-bridge/store.sqlite, key_file: /var/lib/mail-bridge/store.key}
+"""
+
+
+def configure(machine: Machine, more: str = "") -> None:
+    machine.run("sh", "-c", f"umask 077; mkdir -p {DIRECTORY}; cat > {CONFIG}", typed=YAML + more)
+
+
+def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_server: Machine) -> None:
+    server = terminal_server
+    configure(server)
+    assert "this needs an administrator's rights: call it with sudo" in as_user(
+        server, PROGRAM, "service", "remove", code=1
+    )
+    server.run("chmod", "o+w", "/opt/mail-bridge/bridge")
+    assert "/opt/mail-bridge/bridge is not root's alone" in sudo(server, "service", "install", code=1)
+    server.run("chmod", "o-w", "/opt/mail-bridge/bridge")
+    server.run("cp", "-a", "/opt/mail-bridge/.venv", "/home/venv")
+    said = server.run("/home/venv/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
+    assert "The program is in /home/venv, where the service of a machine does not look" in said
+
+    server.run("sh", "-c", f"echo '[Service]' > {UNIT_FILE}")
+    for command in ("install", "remove"):
+        assert "is there, and not from this command: it is left alone" in sudo(server, "service", command, code=1)
+    server.run("rm", str(UNIT_FILE))
+    assert "a service reads /etc/mail-bridge/config.yaml" in sudo(
+        server, "--config", "/tmp/other.yaml", "service", "show", code=2
+    )
+    assert owners(server) == {"root"}, "nothing was given away"
+    assert server.run("getent", "passwd", "mail-bridge", code=2) == ""
+
+
+def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_server: Machine) -> None:
+    server = terminal_server
+    configure(server, "listeners: {imap: localhost:143, pop3: off}\n")
+    server.run("systemd-run", "--quiet", "--unit=other", "python3", "-m", "http.server", "--bind=127.0.0.1", "1587")
+    server.run("sh", "-c", "until curl --silent localhost:1587; do sleep 0.1; done")
+    said = sudo(server, "service", "install", code=1)
+    assert "the service does not start; its log says:\n" in said
+    assert re.search(r"cannot start: 127\.0\.0\.1:1587 \(.*\) is in use by another program", said)
+    server.run("systemctl", "stop", "other")
+    assert "and runs." in sudo(server, "service", "install")
+    assert "OK" in server.run("python3", "-c", "import imaplib; print(imaplib.IMAP4('localhost', 143).noop())")
+
+
+WORDS = ("/opt/mail bridge/run", "100%", "$HOME", r"a\b", 'a"b', "it's", "%n", "--a=b,c:d@e", "plain")
+
+
+def test_systemd_starts_the_program_by_the_very_words(terminal_server: Machine) -> None:
+    unit = Systemd(["/usr/bin/printf", r"<%s>\n", *WORDS], Path(CONFIG), []).definition()
+    (command,) = re.findall("^ExecStart=.*$", unit, re.MULTILINE)
+    lines = f"[Service]\nType=oneshot\nStandardOutput=file:/run/said\n{command}\n"
+    terminal_server.run("sh", "-c", "cat > /run/systemd/system/said.service", typed=lines)
+    terminal_server.run("systemctl", "start", "said")
+    assert terminal_server.run("cat", "/run/said") == "".join(f"<{word}>\n" for word in WORDS)
+
+
+def test_the_mark_by_which_a_unit_is_known_as_ours_is_its_first_line() -> None:
+    assert Systemd(["mail-bridge", "run"], Path(CONFIG), []).definition().startswith(MARK)
