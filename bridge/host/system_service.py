@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -77,16 +78,13 @@ def parts_of_program() -> tuple[Path, ...]:
 def ask_system(*command: str) -> str:
     """Run one of the system's programs. Returns: what it says. Raises: ServiceTrouble, in its words."""
     try:
-        done = subprocess.run(  # noqa: S603  the system's own, by name; nothing secret is among its arguments
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        # A file, not a pipe: what the program leaves running in the background may keep that open.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(  # noqa: S603  the system's own, by name; nothing secret is among its arguments
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=SECONDS, check=False
+            )
+            output.seek(0)
+            said_by_it = "\n".join(output.read().decode(errors="replace").splitlines())
     except subprocess.TimeoutExpired:
         raise ServiceTrouble(said("`{command}` does not end", command=" ".join(command))) from None
     except OSError as problem:
@@ -94,9 +92,9 @@ def ask_system(*command: str) -> str:
             said("`{command}` cannot be run: {reason}", command=command[0], reason=system_reason(problem))
         ) from problem
     if done.returncode != 0:
-        words = " ".join(done.stdout.split()) or f"{done.returncode}"
+        words = " ".join(said_by_it.split()) or f"{done.returncode}"
         raise ServiceTrouble(said("`{command}` says: {words}", command=" ".join(command), words=quoted(words)))
-    return done.stdout
+    return said_by_it
 
 
 def needs_administrator() -> ServiceTrouble:

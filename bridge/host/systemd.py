@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bridge.advice.said import quoted, said
+from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import service_data_dir
@@ -102,7 +102,7 @@ class Systemd:
             ask_system("systemctl", "restart", UNIT_FILE.name)
         except ServiceTrouble as problem:
             raise ServiceTrouble(
-                said("the service does not start; its log says:\n{log}", log=quoted(_log() or str(problem)))
+                said("the service does not start; its log says:\n{log}", log=_log() or str(problem))
             ) from problem
 
     def remove(self, told: Told) -> None:

@@ -1,0 +1,105 @@
+"""The bridge as a service: what the system is told of it, and what is told of the system. tests/e2e/test_service.py
+makes one on a machine with systemd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bridge.host import system_service
+from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
+from bridge.host.task_scheduler import TaskScheduler
+
+TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
+
+
+@pytest.mark.parametrize("directory", [r"C:\Program Files\mail-bridge", r"C:\Program Files\R&D <new>", "C:\\Büro ☺"])
+def test_a_task_of_windows_names_the_program_by_its_very_words(directory: str) -> None:
+    program = directory + r"\mail-bridge.exe"
+    written = TaskScheduler([program, "run", "two words"], []).definition().encode("utf-16")
+    task = ElementTree.fromstring(written)
+    told = {
+        name: task.findtext(f".//{TASK}{name}") for name in ("Command", "Arguments", "UserId", "ExecutionTimeLimit")
+    }
+    assert told == {
+        "Command": program,
+        "Arguments": 'run "two words"',
+        "UserId": "S-1-5-18",
+        "ExecutionTimeLimit": "PT0S",  # a task's default is three days
+    }
+    assert [child.tag.removeprefix(TASK) for child in task] == [
+        *("RegistrationInfo", "Triggers", "Principals", "Settings", "Actions")
+    ]
+
+
+def test_it_is_started_by_its_own_name_where_it_is_installed_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = tmp_path / ("python.exe" if os.name == "nt" else "python")
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    assert service_command()[-4:] == ["-P", "-m", "bridge", "run"]
+    script = tmp_path / ("mail-bridge.exe" if os.name == "nt" else "mail-bridge")
+    script.touch()
+    assert service_command() == [str(script), "run"]
+
+
+def test_its_parts_are_the_interpreter_its_library_and_ours() -> None:
+    """Of the interpreter the one that is run in the end: in a virtual environment it is mostly a link."""
+    parts = parts_of_program()
+    assert {Path(os.__file__).parent, Path(sys.executable).resolve(), Path(sys.prefix)} < set(parts)
+    assert all(part.exists() for part in parts)
+
+
+def test_what_the_system_says_is_passed_on_and_its_refusal_told() -> None:
+    assert ask_system(sys.executable, "-c", "print('done', 'whole', sep='\\n')") == "done\nwhole"
+    with pytest.raises(ServiceTrouble, match=r"says: \"not like this\"$"):
+        ask_system(sys.executable, "-c", "import sys; sys.exit('not like\\nthis')")
+    with pytest.raises(ServiceTrouble, match=r"says: \"?7\"?$"):
+        ask_system(sys.executable, "-c", "raise SystemExit(7)")
+    with pytest.raises(ServiceTrouble, match="`mb-no-such-program` cannot be run"):
+        ask_system("mb-no-such-program")
+
+
+STAYS = """
+import os, pathlib, subprocess, sys, time
+if len(sys.argv) == 2:
+    subprocess.Popen([sys.executable, "-c", os.environ["STAYS"], sys.argv[1], "stay"])
+else:
+    directory = pathlib.Path(sys.argv[1])
+    while not (directory / "over").exists():
+        time.sleep(0.01)
+    (directory / "ended").touch()
+"""
+
+
+def test_what_it_starts_in_the_background_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAYS", STAYS)
+    try:
+        ask_system(sys.executable, "-c", STAYS, str(tmp_path))
+        assert not (tmp_path / "ended").exists()
+    finally:
+        (tmp_path / "over").touch()
+
+
+def test_a_program_of_the_systems_that_does_not_end_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_service, "SECONDS", 0.01)
+    with pytest.raises(ServiceTrouble, match="does not end"):
+        ask_system(sys.executable, "-c", "import time; time.sleep(60)")
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="Windows' own program")
+def test_windows_takes_the_task(tmp_path: Path) -> None:
+    """Makes it, disabled by a program that is not there, and takes it away again."""
+    name, file = "mail-bridge of the tests", tmp_path / "task.xml"
+    file.write_text(TaskScheduler([str(tmp_path / "no program.exe"), "run"], []).definition(), "utf-16")
+    ask_system("schtasks", "/Create", "/TN", name, "/XML", str(file), "/F")
+    try:
+        with pytest.raises(ServiceTrouble):
+            ask_system("schtasks", "/Create", "/TN", name, "/XML", str(file))
+    finally:
+        subprocess.run(["schtasks", "/Delete", "/TN", name, "/F"], check=True)
