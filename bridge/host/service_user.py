@@ -12,6 +12,11 @@ from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.host.hardening import forbid_dumps
 from bridge.host.paths import is_for_service, service_data_dir
+from bridge.host.system_service import parts_of_program
+
+SYSTEMD = Path("/run/systemd/system")
+"""There where systemd has started the machine (sd_booted(3)). Elsewhere, such as in a container, it is root who runs a
+bridge whose directory belongs to a user of the host."""
 
 
 def become_service_user(config: Path) -> bool:
@@ -25,11 +30,12 @@ def become_service_user(config: Path) -> bool:
     if sys.platform == "win32" or os.geteuid() != 0 or not is_for_service(config.absolute()):
         return False
     directory = service_data_dir()
-    owner = _owner_of(directory) if directory is not None else None
+    owner = _owner_of(directory) if directory is not None and SYSTEMD.is_dir() else None
     if directory is None or owner is None or owner.st_uid == 0:
         return False
     import pwd  # not on Windows
 
+    _check_program()
     try:
         entry = pwd.getpwuid(owner.st_uid)
         os.initgroups(entry.pw_name, entry.pw_gid)
@@ -62,6 +68,16 @@ def _owner_of(directory: Path) -> os.stat_result | None:
     except OSError:
         return None  # no service has ever run here
     return found if stat.S_ISDIR(found.st_mode) else None
+
+
+def _check_program() -> None:
+    """That it can still be read afterwards: most of it is loaded late."""
+    for part in parts_of_program():
+        for place in (part, *part.parents):
+            if not place.stat().st_mode & (stat.S_IXOTH if place.is_dir() else stat.S_IROTH):
+                raise BridgeError(
+                    said("the service's user cannot read {place}: call the program that the service runs", place=place)
+                )
 
 
 def _have_its_directories(directory: Path, config: Path) -> None:

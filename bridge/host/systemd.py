@@ -7,13 +7,14 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import service_data_dir
+from bridge.host.service_user import SYSTEMD
 from bridge.host.sockets import LOWEST_FREE_PORT
 from bridge.host.system_service import (
     NAME,
@@ -26,8 +27,6 @@ from bridge.host.system_service import (
 
 UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"
 UNIT_MODE = 0o644
-RUNNING = Path("/run/systemd/system")
-"""There where systemd has started the machine (sd_booted(3))."""
 MARK = "# Made by `mail-bridge service install`, which replaces it; changes of your own: systemctl edit mail-bridge"
 UNSEEN = (Path("/home"), Path("/root"), Path("/run/user"))
 """What ProtectHome= hides."""
@@ -140,7 +139,7 @@ def _quoted(word: str) -> str:
 def _check_rights() -> None:
     if sys.platform == "win32" or os.geteuid() != 0:
         raise needs_administrator()
-    if not RUNNING.is_dir():
+    if not SYSTEMD.is_dir():
         raise ServiceTrouble(said("systemd does not run this machine; see docs/guides/en/terminal-server.md"))
 
 
@@ -203,18 +202,29 @@ def _user(told: Told) -> tuple[int, int]:
 
 
 def _give(directory: Path, number: int, group: int) -> bool:
-    """What is root's there, to the user. Returns: whether anything was. Raises: OSError."""
-    roots = [path for path in _all_of(directory) if path.lstat().st_uid == 0]
-    if sys.platform != "win32":
-        for path in roots:
-            os.chown(path, number, group, follow_symlinks=False)
-    return bool(roots)
+    """What is root's there, to the user. Returns: whether anything was. Raises: OSError.
 
-
-def _all_of(directory: Path) -> Iterator[Path]:
-    for place, directories, files in os.walk(directory):
-        yield from (Path(place, name) for name in (*directories, *files))
-    yield directory
+    A second time the directory is the user's, who could exchange what is in it while we look: so each file is opened by
+    its own directory's descriptor, no link is followed, and none that has another name elsewhere is given away.
+    """
+    if sys.platform == "win32":
+        return False
+    is_any = False
+    for _, directories, files, handle in os.fwalk(directory):
+        for name in (".", *directories, *files):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            try:
+                found = os.open(name, flags, dir_fd=handle)
+            except OSError:
+                continue  # a link, a socket, or gone by now
+            try:
+                status = os.fstat(found)
+                if status.st_uid == 0 and (stat.S_ISDIR(status.st_mode) or status.st_nlink == 1):
+                    os.fchown(found, number, group)
+                    is_any = True
+            finally:
+                os.close(found)
+    return is_any
 
 
 def _write(file: Path, text: str) -> None:

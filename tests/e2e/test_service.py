@@ -84,6 +84,15 @@ def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_
     assert "@contoso.com" not in seen(server, link, "1001"), "a colleague who has seen it"
     assert "@contoso.com" in seen(server, late, CALLER)
 
+    server.run(
+        "sh", "-c", f"touch {DIRECTORY}/made-by-root /root/a; ln /root/a {DIRECTORY}/hard; ln -s /root {DIRECTORY}/soft"
+    )
+    sudo(server, "service", "install")
+    assert server.run(
+        "stat", "--format=%U", f"{DIRECTORY}/made-by-root", f"{DIRECTORY}/hard", "/root/a", "/root"
+    ).split() == [*("mail-bridge", "root", "root", "root")]
+    server.run("rm", f"{DIRECTORY}/hard", f"{DIRECTORY}/soft")
+
     server.run("systemctl", "kill", "--signal=KILL", "mail-bridge")
     server.run("sh", "-c", COME_UP)
     assert password in sudo(server, "accounts", "password", ALICE)
@@ -133,6 +142,14 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
     )
     assert owners(server) == {"root"}, "nothing was given away"
     assert server.run("getent", "passwd", "mail-bridge", code=2) == ""
+
+
+def test_root_who_calls_another_copy_of_the_program_is_told_so(terminal_server: Machine) -> None:
+    server = terminal_server
+    configure(server)
+    sudo(server, "service", "install")
+    server.run("chmod", "o-rx", "/opt/mail-bridge/bridge")
+    assert "the service's user cannot read /opt/mail-bridge/bridge" in sudo(server, "status", code=1)
 
 
 def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_server: Machine) -> None:
