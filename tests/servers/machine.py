@@ -107,7 +107,7 @@ class Machine:
 def machine(directory: Path) -> Iterator[Machine]:
     """One that has started. Args: directory, an empty one of its own."""
     needs_root()
-    needs("systemd", "iproute2")
+    needs("systemd", "iproute2", "passwd", "curl")
     if shutil.which("unshare") is None or subprocess.run(["unshare", "--mount", "--pid", "true"]).returncode != 0:
         absent("the right to a mount namespace")
     outside = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", OUTSIDE, "sh"]
