@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -196,3 +197,22 @@ async def test_word_that_cannot_be_left_ends_the_start_and_takes_back_the_others
             pass
     assert not isinstance(caught.value, CannotStartNow), "no service manager need try again"
     assert rendezvous.find(tmp_path / "given") is None
+
+
+def test_where_no_bridge_runs_nothing_is_loaded_to_ask_it(bridge: Bridge) -> None:
+    program = (
+        "import sys\n"
+        "from bridge.ui.cli.main import run_command_line\n"
+        "code = run_command_line(['--config', 'config.yaml', 'status'])\n"
+        "print(code, 'aiohttp' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=bridge.environ,
+        cwd=bridge.directory,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.endswith("(start it with: mail-bridge run)\n1 False\n"), done.stdout + done.stderr
