@@ -25,7 +25,7 @@ from bridge.doctor.places import log_findings
 from bridge.doctor.ports import Bind, port_findings
 from bridge.errors import BridgeError
 from bridge.model import Account
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads
 
 SECONDS = 55.0
 """For any one check; all run side by side, so that this is the limit of the whole."""
@@ -33,6 +33,7 @@ MACHINE_SECONDS = 20.0
 """For what the operating system is asked: programs such as netsh or tasklist."""
 
 SLOW = "nothing came of it within {seconds} s"
+VERBATIM = "{problem}"
 
 Findings = tuple[Finding, ...]
 
@@ -143,6 +144,8 @@ async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:
     """In a daemon thread: one that hangs does not hold the process at its end."""
     try:
         return await Threads(check, limit=MACHINE_SECONDS, at_once=1).run(work)
+    except NoThread as problem:
+        return (failed(check, "", VERBATIM, problem=problem.said),)
     except NotDone:
         return (failed(check, "", SLOW, turn=Turn.APP_ADMIN, seconds=round(MACHINE_SECONDS)),)
 

@@ -27,7 +27,7 @@ from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable
 from bridge.model import TlsMode
 from bridge.oauth.http import trust
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads
 
 SECONDS = 10.0
 """For one connection, from the name to the answer; good ones take a tenth of one."""
@@ -190,6 +190,8 @@ async def _examined(threads: Threads, target: Target, what: str, seconds: float)
         return failed("connection", subject, SOCKS, host=target.host), None
     try:
         return await threads.run(lambda: _connect(target, subject, seconds))
+    except NoThread as problem:
+        return failed("connection", subject, VERBATIM, problem=problem.said), None
     except NotDone:  # a lookup is the one step without a limit of its own
         return failed("connection", subject, NAME_SLOW, seconds=round(2 * seconds)), None
 

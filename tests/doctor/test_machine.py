@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from bridge.advice.base import Turn
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor import machine as texts
+from bridge.doctor.examination import in_thread
 from bridge.doctor.machine import NOT_TOLD, Machine, Telling, machine_findings, user_findings
 from bridge.host.machine import this_machine
+from tests.silent import no_thread
 
 
 def config(*lines: str) -> Config:
@@ -32,6 +37,13 @@ def found(machine: Machine = NOT_TOLD, *lines: str) -> dict[str, Finding]:
 
 def test_nothing_that_is_not_told_is_ok() -> None:
     assert {finding.outcome for finding in found().values()} == {Outcome.SKIPPED}
+
+
+async def test_want_of_a_thread_is_no_system_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    (finding,) = await in_thread("machine", lambda: machine_findings(config(), NOT_TOLD))
+    assert (finding.outcome, finding.turn) == (Outcome.FAILED, Turn.APP_ADMIN)
+    assert "start new thread" in finding.detail
 
 
 def test_few_descriptors_are_told_with_what_they_are_good_for() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
 from bridge.ui.i18n import translation
 from tests.doctor.servers import https, imap_without_starttls, server_context, serving, silent, tunnel
+from tests.silent import no_thread
 from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 TEXT = """\
@@ -77,6 +79,13 @@ def with_authority(tmp_path: Path, authority: trustme.CA) -> str:
 def assert_failed(finding: Finding, sentence: str, turn: Turn = Turn.APP_ADMIN) -> None:
     assert finding.sentence == sentence, finding.detail
     assert (finding.outcome, finding.turn) == (Outcome.FAILED, turn)
+
+
+async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    for finding in (await network_report(config())).findings:
+        assert_failed(finding, network.VERBATIM)
+        assert "start new thread" in finding.detail
 
 
 async def test_one_place_is_asked_once_and_each_mail_server_for_itself(tmp_path: Path, stack: ExitStack) -> None:
