@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge.advice.said import Said, as_said, said
+from bridge.advice.said import Said, as_said, quoted, said
 from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
@@ -137,7 +137,8 @@ class _OneAtATime:
         self._last: Future[Any] | None = None
 
     def call(self, work: Callable[[], R], limit: float) -> R:
-        """Carry out `work`. Raises: TimeoutError beyond the limit, at once while an earlier call still hangs."""
+        """Carry out `work`. Raises: TimeoutError beyond the limit, at once while an earlier call still hangs;
+        StoreUnavailable without a thread for it."""
         if not self._lock.acquire(timeout=limit):
             raise TimeoutError
         try:
@@ -145,14 +146,23 @@ class _OneAtATime:
             if self._last is not None and not self._last.done():
                 raise TimeoutError
             answer: Future[R] = Future()
-            self._last = answer
-            threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True).start()
+            _start(work, answer)
+            self._last = answer  # only now: what was not begun would never be done
             return answer.result(limit)
         finally:
             self._lock.release()
 
 
 _keyring = _OneAtATime()  # of the process, as the keyring is
+
+
+def _start(work: Callable[[], R], answer: Future[R]) -> None:
+    """Raises: StoreUnavailable."""
+    try:
+        threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True).start()
+    except RuntimeError as problem:  # out of threads
+        reason = quoted(str(problem))
+        raise StoreUnavailable(said("the OS keyring fails: {reason}", reason=reason)) from problem
 
 
 def _answer(work: Callable[[], R], answer: Future[R]) -> None:

@@ -33,6 +33,7 @@ from bridge.stores.keys import (
     read_named_secret,
     write_named_secret,
 )
+from tests.silent import no_thread
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
 
@@ -409,6 +410,18 @@ async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unloc
     thread.join(10)  # the call that was given up ends behind our back
     found = await open_key(IN_KEYRING, has_records=False)
     assert base64.b64decode(backend.entries[KEY_SERVICE, KEY_USER]) == found.reveal()
+
+
+def test_a_keyring_that_could_not_be_asked_for_want_of_a_thread_is_asked_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use(Small())
+    write_named_secret("office365", Secret("CANARY"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(StoreUnavailable, match=r"the OS keyring fails: .can't start new thread"):
+            read_named_secret("office365")
+    assert read_named_secret("office365") == "CANARY"
 
 
 class Slow(Hanging):
