@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 
 from bridge.relay.limits import console_cap
-from bridge.ui.web import uploads
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.site import Site
 from bridge.ui.web.uploads import PARTS, Upload, read_upload
+from tests.relay.later import Later
 
 LIMIT = 20
 FORM = "multipart/form-data; boundary=x"
@@ -38,9 +38,11 @@ class Form:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.begun = asyncio.Event()
         self.taken: list[Upload | None] = []
 
     async def take(self, request: web.Request) -> web.Response:
+        self.begun.set()
         self.taken.append(await read_upload(request, LIMIT))
         return web.Response()
 
@@ -115,9 +117,12 @@ async def test_a_broken_form_is_none_and_what_is_in_it_is_in_no_log(
     assert log.getvalue() == ""
 
 
-async def test_a_form_that_does_not_arrive_is_waited_for_only_so_long(
-    form: Form, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploads, "SECONDS", 0.05)
-    sent = field("form", b"token")
-    assert await form.send(sent, length=len(sent) + len(END)) is None
+async def test_a_form_that_does_not_arrive_is_waited_for_a_minute(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    later, sent = Later(monkeypatch), field("form", b"token")
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(form.send(sent, length=len(sent) + len(END)))
+        await form.begun.wait()
+        await later.by(59)
+        assert form.taken == []
+        await later.by(1)
+        assert await sending is None
