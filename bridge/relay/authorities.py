@@ -50,6 +50,8 @@ class Authorities:
         self._unanswered = -math.inf
         """When the last first reading was given up."""
         self._looks = Threads("authorities", at_once=1)
+        self._first: tuple[Stamp, ssl.SSLContext] | None = None
+        """What the first reading has found: its login may not have waited for it, and the next one would begin anew."""
         self._turn = asyncio.Lock()
         self._sessions: dict[tuple[str, int], tuple[ssl.SSLSession, float]] = {}
 
@@ -94,10 +96,15 @@ class Authorities:
         now = stamp(self._file)
         if self._context is not None and not self._is_to_be_read(now):
             return now, None
+        if self._context is None and self._first is not None and self._first[0] == now:
+            return self._first
         try:
-            return now, client_context(self._file)
+            found = now, client_context(self._file)
         except OSError as problem:  # an SSLError is one
             return now, problem
+        if self._context is None:
+            self._first = found
+        return found
 
     def _is_to_be_read(self, now: Stamp) -> bool:
         if self._file is None and now is None:
@@ -106,7 +113,7 @@ class Authorities:
 
     def _take(self, now: Stamp, context: ssl.SSLContext) -> None:
         is_first = self._context is None
-        self._context, self._stamp, self._is_unread = context, now, False
+        self._context, self._stamp, self._is_unread, self._first = context, now, False, None
         self._sessions.clear()
         if not is_first:
             event("authorities.renewed", ca_file=self._file)

@@ -19,6 +19,7 @@ import trustme
 from bridge.errors import UpstreamUnavailable
 from bridge.model import Endpoint, TlsMode
 from bridge.relay.authorities import LOOK_SECONDS, REST_SECONDS, SESSION_SECONDS, UpstreamContexts
+from bridge.trust import client_context
 from tests.relay.scripted import context_of
 from tests.relay.sockets import shaken_in_memory
 from tests.silent import fall_silent, no_thread, release
@@ -309,6 +310,29 @@ async def test_a_first_login_is_told_of_the_ca_file_that_does_not_answer(
     trust(company, authority)
     monkeypatch.setattr("bridge.relay.authorities.WAIT_SECONDS", 0.0)  # is for who has something to go by
     assert await is_believed(contexts, company, authority)
+
+
+async def test_a_first_look_serves_the_next_login_where_its_own_has_not_waited(
+    company: Endpoint, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow drive in the morning: each of those that wait no longer than that would begin anew, and none get in."""
+    looks, there = list[object](), threading.Event()
+
+    def slowly(file: str | None) -> ssl.SSLContext:
+        looks.append(file)
+        assert there.wait(20)
+        return client_context(file)
+
+    monkeypatch.setattr("bridge.relay.authorities.client_context", slowly)
+    contexts = looking()
+    trust(company, authority)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await contexts.context(company)
+    there.set()
+    assert await is_believed(contexts, company, authority)
+    assert len(looks) == 1
 
 
 async def test_who_waits_behind_the_first_look_is_told_with_it(
