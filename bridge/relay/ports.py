@@ -107,10 +107,20 @@ class Ports:
 
         Returns: the new listeners. Raises: as open(); then everything is as it was.
         """
+        if _uses_made(to_open) and _uses_made(port.configured for port in self._ports):
+            self._try_out(to_close, to_open)
         certificates = await self._read(to_open)
         if self._stopping.is_set():
             return []  # what was opened now would be left to itself
         return self._put_in_place(to_close, to_open, certificates)
+
+    def _try_out(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> None:
+        """Whether they are to be had: a certificate that is made for other names has another authority, which is not to
+        take the place of the one that everybody trusts for a change that is refused. Raises: as open()."""
+        with ExitStack() as undo:
+            for one in to_open:
+                for sock in self._sockets(one, to_close):
+                    undo.callback(sock.close)
 
     def _put_in_place(
         self,
@@ -234,7 +244,7 @@ class Ports:
         thread: a look beside it goes by those that are open still, and would make another authority for their names."""
         before = [port.configured for port in self._ports]
         given = [_given(one.address) for one in to_open]  # first: where one cannot be used, none is to be made
-        made = self._made([*before, *to_open]) if any(one.address.is_certificate_made for one in to_open) else ""
+        made = self._made([*before, *to_open]) if _uses_made(to_open) else ""
         return [
             ListenerCertificate(made, made) if one.address.is_certificate_made else certificate
             for one, certificate in zip(to_open, given, strict=True)
@@ -247,14 +257,18 @@ class Ports:
         to_close: Sequence[ConfiguredListener],
         undo: ExitStack,
     ) -> _Port:
-        protocol, address = configured.protocol, configured.address
-        sockets = self._inherited(address, to_close) or self._bound(protocol, address, to_close)
+        sockets = self._sockets(configured, to_close)
         for sock in sockets:
             undo.callback(sock.close)
         welcome = self._serving(configured, certificate)
         undo.callback(self._on_closed, welcome)
-        listener = Listener(protocol, sockets, welcome, tls=address.tls, gather=self._gather)
+        tls = configured.address.tls
+        listener = Listener(configured.protocol, sockets, welcome, tls=tls, gather=self._gather)
         return _Port(configured, sockets, welcome, listener, certificate, _looks())
+
+    def _sockets(self, configured: ConfiguredListener, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:
+        protocol, address = configured.protocol, configured.address
+        return self._inherited(address, to_close) or self._bound(protocol, address, to_close)
 
     def _bound(
         self, protocol: Protocol, address: ListenAddress, to_close: Sequence[ConfiguredListener]
@@ -283,6 +297,10 @@ class Ports:
             if port.configured in to_close and (held.host, held.port) == (address.host, address.port):
                 return _copies(port)
         return []
+
+
+def _uses_made(listeners: Iterable[ConfiguredListener]) -> bool:
+    return any(one.address.is_certificate_made for one in listeners)
 
 
 def _given(address: ListenAddress) -> ListenerCertificate | None:

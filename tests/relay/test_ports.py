@@ -395,6 +395,21 @@ def with_made_certificate(port: int) -> ConfiguredListener:
     return ConfiguredListener(Protocol.IMAP, ListenAddress(address=f"localhost:{port}", tls=TlsMode.IMPLICIT))
 
 
+async def test_for_a_port_that_is_taken_no_certificate_is_made(system: System, tmp_path: Path) -> None:
+    """With other names it would come with another authority, and the ports that stay would be trusted by nobody."""
+    workshop = Workshop(tmp_path)
+    workshop.goes_on.set()
+    ports = workshop.ports(system)
+    ports.open([with_made_certificate(1143)])
+    workshop.has_begun.clear()
+    system.taken = 1145
+    with pytest.raises(BridgeError, match=r"listeners\.imap: 1145 is taken"):
+        await ports.change((), [with_made_certificate(1144), with_made_certificate(1145)])
+    assert not workshop.has_begun.is_set()
+    assert [port for port, sock in system.bound.items() if sock.fileno() >= 0] == [1143]
+    ports.close()
+
+
 async def test_the_certificate_is_never_made_by_two_at_once(system: System, tmp_path: Path) -> None:
     """Each would make an authority, and one half of the files would be the other one's."""
     workshop = Workshop(tmp_path)
