@@ -25,7 +25,12 @@ def has_window() -> bool:
     """False if it may be one of the terminal, which is its own until it ends: by its name, or for want of a display.
     May take a moment, as name() does."""
     has_display = OS_HAS_ONE or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    return has_display and os.path.basename(name() or "") not in OF_THE_TERMINAL
+    return has_display and not is_of_the_terminal()
+
+
+def is_of_the_terminal() -> bool:
+    """True if it is known for one. May take a moment, as name() does."""
+    return os.path.basename(name() or "") in OF_THE_TERMINAL
 
 
 def show(url: str) -> bool:

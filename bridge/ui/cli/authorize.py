@@ -76,7 +76,7 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
                 has_window = await asyncio.to_thread(browser.has_window)
                 opening = group.create_task(_open(begun.url))
                 tasks.append(opening)
-                if not has_window:
+                if not has_window:  # it may have the terminal for itself
                     await opening
             if paste and not begun.user_code:
                 tasks.append(group.create_task(_paste(control, ended)))
@@ -174,9 +174,14 @@ async def _open(url: str) -> None:
     thread that is waited for neither by the sign-in nor by the end of the command."""
     is_shown = False
     with suppress(NotDone):
-        is_shown = await Threads("browser", at_once=1).run(partial(browser.show, url))
+        is_shown = await Threads("browser", at_once=1).run(partial(_show, url))
     if not is_shown:
         click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
+
+
+def _show(url: str) -> bool:
+    """Not in one of the terminal: providers' pages are nothing without JavaScript, and it would hide the link."""
+    return not browser.is_of_the_terminal() and browser.show(url)
 
 
 def _invite(begun: SignInStarted, paste: bool) -> None:

@@ -115,3 +115,23 @@ async def test_a_browser_that_stays_open_does_not_keep_the_end_back(
             await it.sign_in(ALICE)
             assert await asked == DONE
     assert f"{ALICE} is signed in as {ALICE}" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform in {"win32", "darwin"}, reason="these have a browser of their own")
+@pytest.mark.parametrize("display", [":7", ""])
+async def test_a_browser_of_the_terminal_is_not_put_over_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], display: str
+) -> None:
+    program, shown = tmp_path / "w3m", tmp_path / "shown"
+    program.write_text(f"#!/bin/sh\necho \"$1\" > '{shown}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(webbrowser, "_tryorder", [f"{program} %s"])
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    async with running() as it, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        asked = group.create_task(sign_in(it.app.control, ALICE, open_browser=True))
+        await until_under_way(it)
+        await it.sign_in(ALICE)
+        assert await asked == DONE
+    assert not shown.exists()
+    assert "copy the link to one on this machine" in capsys.readouterr().err
