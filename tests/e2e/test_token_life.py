@@ -85,6 +85,16 @@ def test_an_ended_grant_is_one_prompt_and_the_old_session_lives_on(fresh: Bridge
         assert session.noop()[0] == "OK"
 
 
+def test_who_is_signed_out_logs_in_no_more_and_an_open_session_goes_on(fresh: Bridge, world: World) -> None:
+    fresh.sign_in(world.provider, BOB)
+    login = fresh.login(BOB)
+    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
+        session.login(login.username, login.password)
+        fresh.run("accounts", "forget", BOB, "--yes")
+        assert "must sign in" in imap_says(login)
+        assert session.select("INBOX")[0] == "OK"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pair(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[tuple[Bridge, Bridge]]:
     """Two running bridges on one store, in which Bob has signed in; his token has ended."""
