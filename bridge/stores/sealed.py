@@ -95,8 +95,11 @@ class SealedStore:
         self._seal: Seal | None = None
 
     async def check(self) -> None:
-        """Open the key and compare it with the store now, at start, rather than with the first login."""
-        await self._opened()
+        """Open the key and compare it with the store now, rather than with the first login, or the next start."""
+        if self._seal is None:
+            await self._opened()
+        else:
+            await self._checked_seal(await self._store.keys(""))  # what is open stays so
 
     async def get(self, key: str) -> Record | None:
         """The record, opened, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import sqlite3
@@ -166,6 +167,24 @@ def test_a_damaged_store_is_told_and_not_written_to(world: World, tmp_path: Path
     assert "Traceback" not in said
     assert store.read_bytes() == bad
     store.write_bytes(good)
+    with running(bridge):
+        assert imap_says(login).startswith("1 OK"), bridge.log
+
+
+def test_a_key_file_that_is_replaced_stops_nobody_and_is_told_before_the_next_start(
+    world: World, tmp_path: Path
+) -> None:
+    bridge = world.bridge(tmp_path)
+    key = tmp_path / "key"
+    with ever_expired(world), running(bridge):
+        bridge.sign_in(world.provider, BOB)
+        login, good = bridge.login(BOB), key.read_bytes()
+        key.write_bytes(base64.b64encode(os.urandom(32)))
+        assert imap_says(login).startswith("1 OK"), bridge.log
+        assert "FAILED  store: this key does not belong to this store" in bridge.run("check", "--online", code=2)
+        assert imap_says(login).startswith("1 OK"), bridge.log
+    assert "this key does not belong to this store" in bridge.run("run", code=2)
+    key.write_bytes(good)
     with running(bridge):
         assert imap_says(login).startswith("1 OK"), bridge.log
 

@@ -223,6 +223,20 @@ async def test_a_key_that_is_not_available_yet_is_asked_for_again() -> None:
     assert await store.get("a") == Record(b"value", 1)
 
 
+async def test_a_check_asks_for_the_key_anew_as_the_next_start_will() -> None:
+    """Somebody has put another one in its place; what is open goes on with the one that fits."""
+    keys = Keys(key(1), key(2), StoreUnavailable("the OS keyring is locked"), key(1))
+    store = SealedStore(MemoryStore(), keys)
+    version = await store.put("a", b"x", expected=NEW)
+    with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
+        await store.check()
+    with pytest.raises(StoreUnavailable, match="is locked"):
+        await store.check()
+    assert await store.get("a") == Record(b"x", version)
+    await store.check()
+    assert keys.asked == [False, True, True, True]
+
+
 async def test_a_store_with_records_says_so_when_it_asks_for_the_key() -> None:
     inner = MemoryStore()
     await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
