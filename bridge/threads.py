@@ -32,6 +32,33 @@ class NoThread(NotBegun):
     """The system has no more of them for us: that says nothing of what was to be called."""
 
 
+async def in_thread(work: Callable[[], T]) -> T:
+    """Call `work` in a thread of the loop's own pool: for what comes to an end by itself, and whose outcome is awaited.
+
+    Raises: NoThread, for which asyncio.to_thread() has no word of its own; what `work` raises.
+    """
+    context, is_given_up = contextvars.copy_context(), threading.Event()
+
+    def call() -> T:
+        if is_given_up.is_set():
+            raise NotBegun("given up")  # to nobody
+        return context.run(work)
+
+    try:
+        done = asyncio.get_running_loop().run_in_executor(None, call)
+    except RuntimeError as problem:
+        is_given_up.set()  # the pool has kept it all the same, and calls it once it gets a thread for something else
+        raise no_thread(problem) from problem
+    return await done
+
+
+def no_thread(problem: RuntimeError) -> NoThread:
+    """For what Python raises where it cannot start one."""
+    return NoThread(
+        said("the system has no more threads for mail-bridge just now: {problem}", problem=quoted(str(problem)))
+    )
+
+
 class Threads:
     """Runs blocking functions beside the event loop.
 

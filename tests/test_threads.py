@@ -10,8 +10,9 @@ from collections.abc import Awaitable
 
 import pytest
 
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads, in_thread
 from bridge.ui.i18n import translation
+from tests.silent import no_thread
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="")
 
@@ -109,3 +110,28 @@ def test_a_stuck_thread_does_not_hold_the_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "given up\n"
+
+
+async def test_without_a_thread_work_is_not_called_then_or_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's own pool keeps what it could not begin, and would call it with the next work, unasked."""
+    done: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(NoThread) as none:
+            await in_thread(lambda: done.append("the first"))
+    await in_thread(lambda: done.append("the second"))
+    assert done == ["the second"]
+    assert none.value.said.told(translation("fr")) == (
+        "le système n’a plus de threads pour mail-bridge en ce moment\u00a0: «\u00a0can't start new thread\u00a0»"
+    )
+
+
+async def test_in_a_thread_of_the_loops_own_all_is_as_in_one_of_ours() -> None:
+    def fail() -> None:
+        raise LookupError("so it is")
+
+    variable.set("conn-1")
+    assert await in_thread(threading.get_ident) != threading.get_ident()
+    assert await in_thread(variable.get) == "conn-1"
+    with pytest.raises(LookupError, match="so it is"):
+        await in_thread(fail)

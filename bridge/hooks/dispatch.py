@@ -13,6 +13,7 @@ from bridge.hooks.events import HookEvent, event_of
 from bridge.notices import Notice
 from bridge.observe.logs import detail, event, trouble
 from bridge.secret import Secret
+from bridge.threads import NoThread, in_thread
 
 AT_ONCE = 4
 """A company whose 500 people must all sign in starts no 500 programs at once."""
@@ -96,7 +97,11 @@ class Hooks:
         event("hook.done", hook="command", event_name=found.event, account=found.account or None)
 
     async def _webhook(self, found: HookEvent, config: NotifyConfig, webhook: Secret[str]) -> None:
-        post = await asyncio.to_thread(_post)
+        try:
+            post = await in_thread(_post)
+        except NoThread as problem:
+            _failed("webhook", found, str(problem))
+            return
         for is_last in (False, True):
             try:
                 await post(found, config, webhook, SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,6 +17,7 @@ from bridge.hooks.events import HookEvent
 from bridge.oauth.http import trust
 from bridge.oauth.retry_after import says_later
 from bridge.secret import Secret
+from bridge.threads import NoThread, in_thread
 
 
 async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], seconds: float) -> None:
@@ -27,10 +29,12 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
     host = urlsplit(url).hostname or "?"
     try:
         async with asyncio.timeout(seconds):
-            context = await asyncio.to_thread(trust, config.ca_file)  # reads files for tens of milliseconds
+            context = await in_thread(partial(trust, config.ca_file))  # reads files for tens of milliseconds
             status = await _status(event, url, config.proxy or environment_proxy(url), context)
     except TimeoutError:
         raise HookFailed(f"{host} did not answer within {seconds:g} s", temporary=True) from None
+    except NoThread as problem:
+        raise HookFailed(str(problem), temporary=True) from problem
     except ProviderUnavailable as problem:
         raise HookFailed(str(problem), temporary=False) from problem
     except aiohttp.ClientConnectorCertificateError:  # from None, here and below: the library's text may hold the URL

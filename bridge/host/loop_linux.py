@@ -192,9 +192,25 @@ class DirectLoop(asyncio.SelectorEventLoop):
     """asyncio's loop on a DirectSelector."""
 
     def __init__(self) -> None:
+        """Raises: OSError, without a descriptor for one of the three that it needs, or room to watch them."""
+        self._is_made = False
         self.watching = DirectSelector(self._tell_fault)
         """For who knows of it (bridge.relay.watching)."""
-        super().__init__(self.watching)
+        try:
+            super().__init__(self.watching)
+        except OSError:
+            self.watching.close()
+            raise
+        self._is_made = True
+
+    def is_closed(self) -> bool:
+        """Also if it could not be made: asyncio closes what is left open, and fails at what is not there."""
+        return not self._is_made or super().is_closed()
+
+    async def shutdown_default_executor(self, *arguments: Any) -> None:
+        """See asyncio, which waits for the threads in one more; without that the process's exit waits for them."""
+        with contextlib.suppress(RuntimeError):
+            await super().shutdown_default_executor(*arguments)
 
     def _tell_fault(self, problem: Exception) -> None:
         self.call_exception_handler({"message": "Exception in a callback", "exception": problem})

@@ -5,10 +5,10 @@ An empty store may be given a new key; a store with records never is, since that
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import errno
+import functools
 import os
 import secrets
 import stat
@@ -20,13 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge.advice.said import Said, as_said, quoted, said
+from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
 from bridge.shortage import may_pass
 from bridge.stores.sealed import KEY_BYTES
+from bridge.threads import NoThread, in_thread, no_thread
 
 KEY_SERVICE = "mail-bridge store key"
 """Not the service of named secrets: on Windows a second user name under one service rewrites the first entry."""
@@ -61,7 +62,7 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
     there is no key. The text names the remedy.
     """
     if config.key_file is not None:
-        return await asyncio.to_thread(_from_file, config.key_file, has_records)
+        return await _beside(functools.partial(_from_file, config.key_file, has_records))
 
     is_given_up = threading.Event()
 
@@ -69,7 +70,7 @@ async def open_key(config: StoreConfig, *, has_records: bool, limit: float = ANS
         return _from_keyring(has_records, is_given_up)
 
     try:
-        return await asyncio.to_thread(_answered, from_keyring, limit, _KEY_REMEDY)
+        return await _beside(functools.partial(_answered, from_keyring, limit, _KEY_REMEDY))
     finally:
         is_given_up.set()
 
@@ -81,7 +82,7 @@ async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, ma
     Returns: the place, in words. Raises: as open_key().
     """
     if config.key_file is not None:
-        await asyncio.to_thread(_check_file, config.key_file, made_first)
+        await _beside(functools.partial(_check_file, config.key_file, made_first))
         return said("the file {file}", file=config.key_file)
 
     def probe() -> Said:
@@ -91,7 +92,15 @@ async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, ma
         home.probe()
         return as_said(home.name)
 
-    return await asyncio.to_thread(_answered, probe, limit, _KEY_REMEDY)
+    return await _beside(functools.partial(_answered, probe, limit, _KEY_REMEDY))
+
+
+async def _beside(work: Callable[[], R]) -> R:
+    """In a thread. Raises: StoreUnavailable without one; what `work` raises."""
+    try:
+        return await in_thread(work)
+    except NoThread as problem:
+        raise StoreUnavailable(problem.said) from problem
 
 
 def read_named_secret(name: str, *, limit: float = ANSWER_LIMIT) -> str | None:
@@ -138,7 +147,7 @@ class _OneAtATime:
 
     def call(self, work: Callable[[], R], limit: float) -> R:
         """Carry out `work`. Raises: TimeoutError beyond the limit, at once while an earlier call still hangs;
-        StoreUnavailable without a thread for it."""
+        StoreUnavailable without a thread; what `work` raises."""
         if not self._lock.acquire(timeout=limit):
             raise TimeoutError
         try:
@@ -146,23 +155,17 @@ class _OneAtATime:
             if self._last is not None and not self._last.done():
                 raise TimeoutError
             answer: Future[R] = Future()
-            _start(work, answer)
-            self._last = answer  # only now: what was not begun would never be done
+            try:
+                threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True).start()
+            except RuntimeError as problem:
+                raise StoreUnavailable(no_thread(problem).said) from problem
+            self._last = answer
             return answer.result(limit)
         finally:
             self._lock.release()
 
 
 _keyring = _OneAtATime()  # of the process, as the keyring is
-
-
-def _start(work: Callable[[], R], answer: Future[R]) -> None:
-    """Raises: StoreUnavailable."""
-    try:
-        threading.Thread(target=_answer, args=(work, answer), name="keyring", daemon=True).start()
-    except RuntimeError as problem:  # out of threads
-        reason = quoted(str(problem))
-        raise StoreUnavailable(said("the OS keyring fails: {reason}", reason=reason)) from problem
 
 
 def _answer(work: Callable[[], R], answer: Future[R]) -> None:

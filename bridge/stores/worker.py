@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from bridge.advice.said import Said, said
 from bridge.errors import StoreUnavailable
+from bridge.threads import no_thread
 
 ANSWER_LIMIT = 15.0
 """Seconds until a store counts as gone (hung network drive, silent server); above every limit within the database."""
@@ -33,7 +35,8 @@ class Worker:
         """The thread will look for the next one by itself."""
 
     async def run(self, operation: Callable[[], R]) -> R:
-        """What the operation gives. Raises: StoreUnavailable once closed, or without an answer; what it raises."""
+        """What the operation gives. Raises: StoreUnavailable once closed, without an answer, or without a thread; what
+        it raises."""
         if self._is_closed:
             raise StoreUnavailable(said("{store} has been closed", store=self._place))
         done: Future[R] = Future()
@@ -52,7 +55,10 @@ class Worker:
         with self._lock:
             self._waiting[done] = operation
             if not self._is_busy:
-                self._thread.submit(self._work)
+                try:
+                    self._thread.submit(self._work)
+                except RuntimeError as problem:  # it has none yet; a later one is asked for with the next operation
+                    raise StoreUnavailable(no_thread(problem).said) from problem
                 self._is_busy = True
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
@@ -78,11 +84,17 @@ class Worker:
         if self._is_closed:
             return
         self._is_closed = True
-        self._thread.submit(release)
-        # Not this loop's executor: a database that hangs must not keep the loop from closing.
-        waiter = threading.Thread(target=self._thread.shutdown, daemon=True)
-        waiter.start()
-        await asyncio.to_thread(waiter.join, ANSWER_LIMIT)
+        try:
+            self._thread.submit(release)
+        except RuntimeError:  # the system has no thread for us, and nothing was opened without one
+            release()
+        else:
+            # Not shutdown()'s own way of waiting, which wants a thread of its own, too: a database that hangs must not
+            # keep the loop from closing.
+            behind_it = self._thread.submit(int)
+            with contextlib.suppress(TimeoutError):
+                await _in_time(asyncio.wrap_future(behind_it))
+        self._thread.shutdown(wait=False)
 
 
 async def _in_time(answer: asyncio.Future[R]) -> R:

@@ -156,3 +156,37 @@ def test_a_configuration_that_is_not_read_just_now_is_nobodys_mistake(signed_in:
     assert failing.have_failed(signed_in.directory)
     sentence = f'{signed_in.directory / "config.yaml"}: this file cannot be read: "Too many open files"\n'
     assert (done.returncode, done.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        Failing(("socketpair EMFILE 1",)),  # the loop's own
+        Failing(("epoll_ctl ENOSPC 1",)),
+        Failing(("epoll_ctl ENOSPC 2",)),  # the console's
+        Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")),
+    ],
+    ids=str,
+)
+def test_a_start_that_lacks_what_the_system_may_have_again_ends_in_a_sentence(
+    signed_in: Bridge, failing: Failing
+) -> None:
+    """With 1: a service manager tries again."""
+    command = [*failing.strace(signed_in.directory), "-D", "-f", "--seccomp-bpf", *signed_in.command("run")]
+    done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(signed_in.directory)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("mail-bridge")
+
+
+def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(signed_in: Bridge) -> None:
+    """At the limit of its service (TasksMax), or of the machine."""
+    failing, before = Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")), len(signed_in.log)
+    signed_in.launcher = []
+    with running(signed_in), failing.inside(signed_in):
+        assert signed_in.process is not None
+        signed_in.process.send_signal(signal.SIGHUP)
+        signed_in.wait_until(lambda: "configuration.refused" in signed_in.log[before:], "a word of the reload")
+        assert signed_in.stop() == 0
+    assert "Traceback" not in signed_in.log[before:]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
+import gc
 import os
 import selectors
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -18,7 +21,10 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("Linux alone has it", allow_module_level=True)
 
+from bridge.host.loop import new_event_loop
 from bridge.host.loop_linux import DirectLoop, DirectSelector
+from tests.host.limits import out_of_descriptors
+from tests.silent import no_thread
 
 
 @pytest.fixture
@@ -354,3 +360,25 @@ async def test_the_selector_answers_as_the_standard_one_does(
         assert selector.unregister(left) == changed
         assert left.fileno() not in list(selector.get_map())
     standard.close()
+
+
+def test_a_loop_that_cannot_be_made_is_one_error_and_leaves_nothing(
+    recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio closes what nobody has closed, and fails at what is not there, with a traceback of its own."""
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    at_rest = set(os.listdir("/proc/self/fd"))
+    with out_of_descriptors(), pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        DirectLoop()
+    gc.collect()
+    assert set(os.listdir("/proc/self/fd")) == at_rest
+    assert not unraisable
+    assert not [str(one.message) for one in recwarn if "event loop" in str(one.message)]
+
+
+def test_the_pools_end_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of a service (TasksMax) the program ends all the same, without a traceback."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(asyncio.to_thread(threading.get_ident))
+        monkeypatch.setattr(threading.Thread, "start", no_thread)

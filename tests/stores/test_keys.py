@@ -499,3 +499,26 @@ def test_a_named_secret_has_its_own_remedy() -> None:
         StoreUnavailable, match=r"is locked; unlock it\. Or use \$\{file:…\} or an environment variable"
     ):
         read_named_secret("office365")
+
+
+@pytest.mark.parametrize("has_key_file", [True, False])
+async def test_without_a_thread_a_key_is_unavailable_and_not_its_home_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_key_file: bool
+) -> None:
+    use(Small())
+    config = StoreConfig(key_file=str(tmp_path / "key")) if has_key_file else IN_KEYRING
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(StoreUnavailable, match="start new thread"):
+            await open_key(config, has_records=False)
+    assert len((await open_key(config, has_records=False)).reveal()) == len(KEY)
+
+
+def test_a_keyring_that_no_thread_has_asked_is_asked_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for one that hangs, as long as the process lived."""
+    use(Small())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(StoreUnavailable, match="start new thread"):
+            read_named_secret("office365")
+    assert read_named_secret("office365") is None

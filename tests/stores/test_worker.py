@@ -15,6 +15,7 @@ from bridge.advice.said import said
 from bridge.errors import StoreUnavailable
 from bridge.stores import worker as module
 from bridge.stores.worker import Worker
+from tests.silent import no_thread
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +85,35 @@ async def test_an_answer_that_came_while_the_loop_was_held_up_counts(monkeypatch
         time.sleep(0.1)
     assert asking.result() == "done"
     await worker.close(lambda: None)
+
+
+async def test_without_a_thread_it_is_unavailable_and_asks_for_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(said("the store"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(StoreUnavailable, match="start new thread"):
+            await worker.run(lambda: "done")
+    assert await worker.run(lambda: "done") == "done"
+    await worker.close(lambda: None)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+async def test_it_closes_without_one_more_thread(monkeypatch: pytest.MonkeyPatch, *, is_used: bool) -> None:
+    """At the limit of its service (TasksMax) the bridge stops all the same, and leaves the database in order."""
+    worker, released = Worker(said("the store")), list[str]()
+    if is_used:
+        await worker.run(lambda: "done")
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    await worker.close(lambda: released.append("released"))
+    assert released == ["released"]
+
+
+async def test_what_goes_wrong_as_it_closes_keeps_nothing_from_its_end() -> None:
+    def fail() -> None:
+        raise OSError("the disk is gone")
+
+    worker = Worker(said("the store"))
+    await worker.run(lambda: "done")
+    await worker.close(fail)
+    with pytest.raises(StoreUnavailable, match="has been closed"):
+        await worker.run(lambda: "done")

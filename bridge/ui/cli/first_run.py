@@ -36,6 +36,7 @@ from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.threads import in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, warn
 from bridge.ui.cli.following import LOOK_SECONDS, Followed
 from bridge.ui.cli.log_output import log_as, log_stream
@@ -199,7 +200,7 @@ class Keeper:
     async def install(self, draft: Draft) -> None:
         """See Installer."""
         draft.loaded()  # what `run` would refuse is not written
-        await asyncio.to_thread(self._write, draft.text, draft.files, draft.entries)
+        await in_thread(partial(self._write, draft.text, draft.files, draft.entries))
         logs.event("setup.written", file=str(self.output))
 
     def _write(self, text: str, files: dict[Path, Secret[str]], entries: dict[str, Secret[str]]) -> None:

@@ -20,9 +20,10 @@ from bridge.host.service import service_manager
 from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
-from bridge.threads import Threads
+from bridge.threads import NoThread, Threads, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.log_output import log_as, log_stream
+from bridge.ui.cli.starting import CannotStartNow
 
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
@@ -67,7 +68,14 @@ class Followed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS if last == seen else REST_SECONDS):
                     await reload.wait()
-            found = await looks.run(self._look)
+            try:
+                found = await looks.run(self._look)
+            except NoThread as problem:
+                if reload.is_set():  # who has given the order hears of it; else the next look is soon enough
+                    reload.clear()
+                    again_at = time.monotonic()
+                    _refuse(app, BridgeError(problem.said))
+                continue
             is_at_rest, last = found == last, found
             is_changed = found not in (seen, None)  # None: an editor is replacing it
             is_due = is_changed or time.monotonic() >= again_at
@@ -93,7 +101,7 @@ class Followed:
         """
         service_manager.reloading()
         try:
-            loaded = await asyncio.to_thread(load, self.settings)
+            loaded = await in_thread(functools.partial(load, self.settings))
             if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
                 await self._apply(app, loaded)
         except ConfigError as problem:
@@ -102,9 +110,11 @@ class Followed:
             # A locked keyring; or a file that the system does not give just now: on Windows who saves it, or looks for
             # viruses, may have it for a moment longer than its stamp tells.
             return problem.may_pass or isinstance(problem.__cause__, OSError)
+        except NoThread as problem:
+            _refuse(app, BridgeError(problem.said))
+            return True
         except BridgeError as problem:  # a port that another program has may be free a while later
-            logs.trouble("configuration.refused", reason=str(problem))
-            app.refused(problem)
+            _refuse(app, problem)
             return True
         finally:
             service_manager.ready()
@@ -124,12 +134,14 @@ class Followed:
 async def loaded_once_open(settings: Settings) -> LoadedConfig:
     """As load(); a keyring that is locked just now is waited for: at login its owner may be asked for a password.
 
-    Raises: ConfigError for all else.
+    Raises: ConfigError for all else; CannotStartNow without a thread to read it in.
     """
     pauses = retry_pauses()
     while True:
         try:
-            return await asyncio.to_thread(load, settings)
+            return await in_thread(functools.partial(load, settings))
+        except NoThread as problem:
+            raise CannotStartNow(problem.said) from problem
         except ConfigError as problem:
             if not problem.may_pass:
                 raise
@@ -146,6 +158,11 @@ def retry_pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(2 * pause, RETRY_LAST)
+
+
+def _refuse(app: App, problem: BridgeError) -> None:
+    logs.trouble("configuration.refused", reason=str(problem))
+    app.refused(problem)
 
 
 def tell(problem: ConfigError) -> None:

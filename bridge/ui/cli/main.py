@@ -23,6 +23,7 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, ConfigError
 from bridge.shortage import may_pass
+from bridge.threads import NoThread
 from bridge.ui.cli.session import FAILED, UNUSABLE, drop_output, log_level_option, speak_before_parsing
 from bridge.ui.cli.speaking import Group
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
@@ -188,6 +189,9 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED if isinstance(problem, CannotStartNow) else UNUSABLE
     except BridgeError as problem:
         click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)
+        return FAILED
+    except NoThread as problem:
+        click.echo(f"mail-bridge: {problem.said.told(say)}", err=True)
         return FAILED
     except OSError as problem:
         if not _wants_no_more(problem):

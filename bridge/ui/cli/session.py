@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
+from bridge.errors import BridgeError
 from bridge.host.language import system_language
 from bridge.host.loop import new_event_loop
 from bridge.ui import i18n
@@ -108,11 +111,19 @@ def _language(file: Path | None) -> i18n.Language:
 
 
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
-    """Run a command's coroutine."""
+    """Run a command's coroutine. Raises: what it raises; BridgeError if the system gives no loop."""
     from bridge.host.signals import run_until_interrupted
 
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with contextlib.closing(main), asyncio.Runner(loop_factory=_loop) as runner:
         return run_until_interrupted(runner, main)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    try:
+        return new_event_loop()
+    except OSError as problem:
+        reason = system_reason(problem)
+        raise BridgeError(said("the system has too little left for mail-bridge: {reason}", reason=reason)) from problem
 
 
 async def read_line() -> str:

@@ -7,9 +7,10 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from bridge.host.sockets import BACKLOG
-from bridge.observe.logs import fault
+from bridge.host.sockets import BACKLOG, PortInUse, explain
+from bridge.observe.logs import fault, trouble
 from bridge.tasks import task_group
+from bridge.threads import NoThread, in_thread
 
 
 class Doors:
@@ -29,13 +30,17 @@ class Doors:
         self._owner, self._greet = owner, greet
 
     async def open(self) -> None:
-        """Accept connections, if that has not begun yet."""
+        """Accept connections, if that has not begun yet. Raises: PortInUse."""
         loop = asyncio.get_running_loop()
         while self._sockets:
             # Not aiohttp's own site: only so can answers to what is no HTTP have our headers and no echo. One visitor
             # at a time: where no descriptor is left asyncio tries a whole crowd, logs each, and sets a timer for each.
             sock = self._sockets[0]
-            self._servers.append(await loop.create_server(self.greeted, sock=sock, backlog=1))
+            try:
+                self._servers.append(await loop.create_server(self.greeted, sock=sock, backlog=1))
+            except OSError as problem:  # the kernel has no room to watch one more
+                host, port, *_ = sock.getsockname()
+                raise PortInUse(explain(problem, host, port, what="console")) from problem
             sock.listen(
                 BACKLOG
             )  # asyncio has made it as short as the crowd; who finds it full comes again after seconds
@@ -118,7 +123,11 @@ class _Porch:
         """Until close(), unless it cannot be loaded."""
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(await asyncio.to_thread(self._load))
+                await stack.enter_async_context(await in_thread(self._load))
+            except NoThread as problem:
+                trouble("console.cannot_load", reason=str(problem))
+                self._send_away()
+                return
             except Exception as error:  # noqa: BLE001  as the console's supervisor: those who ask fail, not the bridge
                 fault("console.cannot_load", error=error)
                 self._send_away()

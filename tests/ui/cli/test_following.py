@@ -25,6 +25,7 @@ from bridge.ui.cli import following
 from bridge.ui.cli.configured import Settings, load
 from bridge.ui.cli.following import Followed
 from tests.servers.systemd import listening
+from tests.silent import no_thread
 
 LOOK_SECONDS = 0.005
 TEXT = """\
@@ -332,6 +333,29 @@ async def test_a_bug_in_a_reload_does_not_end_the_following(
         _touch(file, 1)
         await until(lambda: "tell workers" in bridge.told)
     assert log.getvalue().count('"helper.bug"') == 1
+
+
+@pytest.mark.parametrize("lacking", ["configuration", "asyncio"])
+async def test_an_order_that_finds_no_thread_is_refused_in_words_and_carried_out_later(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO, lacking: str
+) -> None:
+    """To look at the file, or to read it; at a service's limit (TasksMax), or at the machine's."""
+    bridge, really_start = Bridge(), threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith(lacking):
+            no_thread()
+        really_start(thread)
+
+    async with followed(file, bridge) as order:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            order.set()
+            await until(lambda: "refused" in bridge.told)
+        await until(lambda: "tell workers" in bridge.told)
+    assert bridge.told[-2:] == ["apply 1", "tell workers"]
+    assert "start new thread" in log.getvalue()
+    assert "bug" not in log.getvalue()
 
 
 @pytest.mark.parametrize("has_os_users", [True, False])

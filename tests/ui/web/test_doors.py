@@ -22,6 +22,7 @@ from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
 from tests.relay.sockets import tcp_pair
 from tests.relay.test_accepting import no_descriptor_left
+from tests.silent import no_thread
 from tests.ui.web.conftest import TOKEN
 
 Site = AbstractAsyncContextManager[None]
@@ -150,6 +151,19 @@ async def test_what_cannot_be_loaded_is_logged_and_tried_again_for_the_next(porc
         assert await porch.ask() == b""
         assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
     assert log.getvalue().count("console.cannot_load") == 2
+
+
+async def test_without_a_thread_to_load_it_in_that_is_logged_in_a_line(
+    porch: Porch, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(porch):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            assert await porch.ask() == b""
+        assert (await porch.ask()).startswith(b"HTTP/1.1 200 ")
+    assert log.getvalue().count("console.cannot_load") == 1
+    assert "start new thread" in log.getvalue()
+    assert "Traceback" not in log.getvalue()
 
 
 async def test_only_so_many_wait_until_it_is_loaded_and_who_leaves_makes_room(
