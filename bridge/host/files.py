@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from bridge.replacing import replace
@@ -18,7 +19,8 @@ def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
     try:
         take_place(temporary, path, overwrite=overwrite)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def stage_private(path: Path, text: str) -> Path:
@@ -34,7 +36,8 @@ def stage_private(path: Path, text: str) -> Path:
         is_whole = True
     finally:
         if not is_whole:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that fails is read-only from then on; why it has failed is what counts
+                temporary.unlink(missing_ok=True)
     return temporary
 
 

@@ -23,6 +23,21 @@ from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
 
+OTHER_BRIDGES = """\
+[Server setup]
+[IMAP-1993]
+server_address = imap.gmail.com
+server_port = 993
+[Account setup]
+[alice@example.com]
+permission_url = https://accounts.google.com/o/oauth2/auth
+token_url = https://oauth2.googleapis.com/token
+oauth2_scope = https://mail.google.com/
+redirect_uri = http://localhost
+client_id = CANARY.apps.googleusercontent.com
+client_secret = CANARY-secret
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Failing:
@@ -190,3 +205,18 @@ def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(sign
         signed_in.wait_until(lambda: "configuration.refused" in signed_in.log[before:], "a word of the reload")
         assert signed_in.stop() == 0
     assert "Traceback" not in signed_in.log[before:]
+
+
+def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge) -> None:
+    """As ext4 is, with errors=remount-ro: what cannot be removed either is not what is told."""
+    failing = Failing(("fsync EIO 1", "unlink EROFS 1+"))
+    (signed_in.directory / "emailproxy.config").write_text(OTHER_BRIDGES)
+    command = signed_in.command("import", "emailproxy.config", "--output", "imported.yaml")
+    command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", "-f", *command]
+    where = signed_in.directory
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=signed_in.environ, cwd=where, timeout=60, check=False
+    )
+    assert failing.have_failed(where)
+    (sentence,) = done.stderr.splitlines()
+    assert (done.returncode, sentence.endswith('cannot be written: "Input/output error"')) == (1, True), sentence

@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from bridge.advice.said import said
@@ -72,7 +73,8 @@ def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path]
         return
     finally:
         for left in (*staged.values(), *made):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that fails is read-only from then on; why it has failed is what counts
+                left.unlink(missing_ok=True)
     raise problem
 
 
