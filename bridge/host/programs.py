@@ -58,9 +58,14 @@ async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyn
             start_new_session=os.name == "posix",  # a group of its own, to be killed whole
             creationflags=_new_group(),
         )
-    except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else type(problem).__name__
-        raise HookFailed(f"{command[0]} cannot be started: {reason}", temporary=False) from problem
+    except (OSError, ValueError, RuntimeError) as problem:  # the last: no thread to wait for its end
+        raise HookFailed(f"{command[0]} cannot be started: {_reason(problem)}", temporary=False) from problem
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, RuntimeError):
+        return str(problem)
+    return problem.strerror if isinstance(problem, OSError) and problem.strerror else type(problem).__name__
 
 
 def _new_group() -> int:

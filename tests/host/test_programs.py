@@ -14,6 +14,7 @@ import pytest
 
 from bridge.hooks.delivery import HookFailed
 from bridge.host.programs import OUTPUT_LIMIT, run_program
+from tests.silent import no_thread
 
 SHOW = "import os; print(*sorted(os.environ)); print(os.environ['MAIL_BRIDGE_EVENT'])"
 HANG = 'sleep 600 & echo $!; echo $! > "$1"; sleep 600'
@@ -124,3 +125,12 @@ async def test_one_that_is_cancelled_before_we_know_that_it_runs_is_killed_too(
         await asyncio.sleep(0)
         is_known.set()
     assert await gone(int(file.read_text()))
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12) or sys.platform == "win32", reason="asyncio waits without a thread")
+async def test_without_a_thread_to_wait_for_its_end_it_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(HookFailed, match=r"cannot be started: .*start new thread"):
+            await run_program(python("pass"), {}, 60)
+    assert (await run_program(python("pass"), {}, 60)).code == 0
