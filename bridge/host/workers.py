@@ -57,7 +57,7 @@ class UnixPassage:
         if sys.platform == "win32":
             return self._socket.recv(READ_SIZE), []
         data, descriptors, flags, _ = socket.recv_fds(self._socket, READ_SIZE, SOCKETS_AT_ONCE)
-        sockets: list[socket.socket | None] = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        sockets = [_socket(descriptor) for descriptor in descriptors]
         if flags & socket.MSG_CTRUNC:
             sockets.append(None)
         return data, sockets
@@ -65,6 +65,15 @@ class UnixPassage:
     def close(self) -> None:
         """See Passage."""
         self._socket.close()
+
+
+def _socket(descriptor: int) -> socket.socket | None:
+    """None where the system does not say what it is, for one: that costs the client, and not all others of a worker."""
+    try:
+        return socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
 
 
 class _Process:

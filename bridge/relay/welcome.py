@@ -103,16 +103,17 @@ class Service:
 
     async def __call__(self, conn: str, client: socket.socket, peer: str) -> None:
         """See Welcome."""
-        channel = open_channel(client, asyncio.get_running_loop(), peer)
+        channel: Channel | None = None
         try:
-            with supervised(conn, lambda: channel.peer):
+            with supervised(conn, lambda: peer if channel is None else channel.peer):
+                channel = open_channel(client, asyncio.get_running_loop(), peer)
                 if self.balancers is not None:
                     await self.balancers.introduce(conn, channel)
                 if self.context is not None:
                     await self._start_tls(channel, self.context)
                 await self.serve(conn, channel)
         finally:
-            channel.close()
+            (client if channel is None else channel).close()
 
     async def _start_tls(self, channel: Channel, context: Context) -> None:
         with self.handshakes.place() as place:

@@ -377,6 +377,15 @@ async def test_a_handshake_that_the_mail_program_lets_fail_is_explained_in_the_l
     assert meaning in log.getvalue()
 
 
+async def test_a_client_whose_socket_is_no_good_ends_nobody_elses_session(log: io.StringIO) -> None:
+    """What its task raised would end the port, and with that the bridge."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.close()
+        await Service(echo, ConnectionCap())("imap-1", ours, "a scanner")
+    assert log.getvalue().count("session.bug") == 1
+
+
 async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.StringIO) -> None:
     peers = []
 

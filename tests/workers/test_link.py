@@ -9,7 +9,8 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -117,6 +118,18 @@ async def test_news_go_out_by_themselves_soon_and_once(monkeypatch: pytest.Monke
             assert (await other.heard.get())[0] == ["news", [number]]
         one.link.send("word")
         assert (await other.heard.get())[0] == ["word"]
+
+
+async def test_what_the_system_does_not_know_for_a_socket_costs_nobody_else_the_link(tmp_path: Path) -> None:
+    """A worker has thousands of sessions, and ends with its link."""
+    with peers() as (one, other), (tmp_path / "file").open("wb") as file:
+        one.link.hand_over(cast(socket.socket, file), "1")
+        one.link.send("behind")
+        assert [await other.heard.get() for _ in range(2)] == [([link.HANDED, "1"], None), (["behind"], None)]
+        at_rest = len(os.listdir("/dev/fd"))
+        one.link.hand_over(cast(socket.socket, file), "2")
+        assert await other.heard.get() == ([link.HANDED, "2"], None)
+        assert len(os.listdir("/dev/fd")) == at_rest
 
 
 class Short(UnixPassage):
