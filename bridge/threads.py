@@ -108,7 +108,7 @@ class Threads:
             thread.start()
         except RuntimeError as problem:  # out of threads, or the interpreter is going down
             self._free.release()
-            raise NoThread(said("{name}: {problem}", name=self._name, problem=quoted(str(problem)))) from problem
+            raise no_thread(problem) from problem
 
     def _work(self, work: Callable[[], T], answer: asyncio.Future[T]) -> None:
         try:

@@ -126,6 +126,13 @@ async def test_without_a_thread_work_is_not_called_then_or_later(monkeypatch: py
     )
 
 
+async def test_what_is_said_without_a_thread_is_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in `status`, in `check` and in the console; what our threads are called says nothing to anybody."""
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(NoThread, match=r"^the system has no more threads for mail-bridge just now: "):
+        await Threads("p", limit=60, at_once=8).run(lambda: None)
+
+
 async def test_in_a_thread_of_the_loops_own_all_is_as_in_one_of_ours() -> None:
     def fail() -> None:
         raise LookupError("so it is")
