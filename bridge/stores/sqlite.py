@@ -16,7 +16,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -321,14 +321,18 @@ class SqliteStore:
         return True
 
     def _refused(self) -> OSError | None:
-        """Why one of the files is not opened just now, where that may pass: SQLite does not tell."""
+        """Why one of the files is not opened just now, where that may pass: SQLite does not tell.
+
+        All at once, as SQLite has them: there may be a descriptor for one of them, and not for the next.
+        """
         self._disconnect()
-        for ending in ("", "-wal", "-shm"):
-            try:
-                os.close(os.open(f"{self._file}{ending}", os.O_RDWR))
-            except OSError as error:
-                if may_pass(error):
-                    return error
+        with ExitStack() as opened:
+            for ending in ("", "-wal", "-shm"):
+                try:
+                    opened.callback(os.close, _opened(f"{self._file}{ending}"))
+                except OSError as error:
+                    if may_pass(error):
+                        return error
         return None
 
     def _lacks_room(self, extended: int) -> bool:
@@ -339,6 +343,14 @@ class SqliteStore:
             return extended & 0xFF == sqlite3.SQLITE_CANTOPEN and _takes_no_file(self._file.parent)
         except OSError:
             return False
+
+
+def _opened(name: str) -> int:
+    """A descriptor; of nothing where the file is yet to be made."""
+    try:
+        return os.open(name, os.O_RDWR)
+    except FileNotFoundError:
+        return os.open(os.devnull, os.O_RDWR)
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,11 +10,14 @@ import pytest
 
 
 @contextmanager
-def out_of_descriptors() -> Iterator[None]:
-    """It can open nothing; what it has stays open."""
+def out_of_descriptors(left: int = 0) -> Iterator[None]:
+    """It can open nothing, or so many files at once; what it has stays open."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    lowest = [os.open(os.devnull, os.O_RDONLY) for _ in range(left)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(lowest, default=2) + 1, before[1]))
+    for number in lowest:
+        os.close(number)
     try:
         yield
     finally:

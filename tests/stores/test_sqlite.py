@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import re
@@ -24,6 +25,7 @@ from bridge.errors import StoreCorrupt, StoreFileUnusable, StoreUnavailable
 from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
+from tests.host.limits import out_of_descriptors
 from tests.servers.disks import full, small_disk, without_places
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
@@ -378,6 +380,21 @@ async def test_damage_is_reported_in_words_and_never_repaired_by_writing(
         await broken.put("a", b"other", expected=1)
     await broken.close()
     assert filled.read_bytes()[4096:] == bytes(content[4096:])
+
+
+@posix
+@pytest.mark.parametrize("is_new", [False, True])
+@pytest.mark.parametrize("left", [1, 2])
+async def test_descriptors_for_some_of_its_files_are_no_missing_directory(
+    open_store: Open, filled: Path, left: int, *, is_new: bool
+) -> None:
+    """SQLite has three; and what passes does not end a start for good."""
+    store = open_store(filled.with_name("another.sqlite") if is_new else filled)
+    await store._worker.run(int)  # its thread is there
+    with out_of_descriptors(left), pytest.raises(StoreUnavailable, match=os.strerror(errno.EMFILE)) as short:
+        await store.get("a")
+    assert type(short.value) is StoreUnavailable
+    assert (await store.get("a") is None) is is_new
 
 
 async def test_what_a_newer_mail_bridge_wrote_is_refused_and_left_alone(open_store: Open, filled: Path) -> None:
