@@ -23,6 +23,8 @@ from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
 
+PARTS = Path(__file__).parents[2] / "bridge"
+
 OTHER_BRIDGES = """\
 [Server setup]
 [IMAP-1993]
@@ -220,3 +222,13 @@ def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge
     assert failing.have_failed(where)
     (sentence,) = done.stderr.splitlines()
     assert (done.returncode, sentence.endswith('cannot be written: "Input/output error"')) == (1, True), sentence
+
+
+def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed_in: Bridge) -> None:
+    """Python looks for it in a directory, which it cannot open."""
+    failing = Failing(("openat EMFILE 1",), str(PARTS / "control"))
+    command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", *signed_in.command("status")]
+    done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(signed_in.directory)
+    sentence = 'mail-bridge: the system has too little left for mail-bridge: "Too many open files"\n'
+    assert (done.returncode, done.stderr) == (1, sentence)

@@ -22,9 +22,16 @@ from bridge import __version__
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, ConfigError
-from bridge.shortage import may_pass
+from bridge.shortage import is_short, may_pass
 from bridge.threads import NoThread
-from bridge.ui.cli.session import FAILED, UNUSABLE, drop_output, log_level_option, speak_before_parsing
+from bridge.ui.cli.session import (
+    FAILED,
+    UNUSABLE,
+    drop_output,
+    log_level_option,
+    speak_before_parsing,
+    too_little,
+)
 from bridge.ui.cli.speaking import Group
 from bridge.ui.cli.starting import CannotStart, CannotStartNow
 from bridge.ui.i18n import say, tell_problem
@@ -195,6 +202,9 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED
     except OSError as problem:
         if not _wants_no_more(problem):
+            if is_short(problem) and not _is_of_output(problem):  # as a part of ours that is loaded only now
+                click.echo(f"mail-bridge: {too_little(problem).told(say)}", err=True)
+                return FAILED
             if not _is_of_output(problem):
                 raise
             reason = system_reason(problem)

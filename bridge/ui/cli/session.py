@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bridge.advice.said import said
+from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
@@ -122,8 +122,12 @@ def _loop() -> asyncio.AbstractEventLoop:
     try:
         return new_event_loop()
     except OSError as problem:
-        reason = system_reason(problem)
-        raise BridgeError(said("the system has too little left for mail-bridge: {reason}", reason=reason)) from problem
+        raise BridgeError(too_little(problem)) from problem
+
+
+def too_little(problem: OSError) -> Said:
+    """Of what every command needs, such as descriptors."""
+    return said("the system has too little left for mail-bridge: {reason}", reason=system_reason(problem))
 
 
 async def read_line() -> str:
