@@ -21,7 +21,10 @@ def raise_descriptor_limit() -> None:
         return
     import resource  # not on Windows
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # of a sandbox that does not tell: then the limit stays as it is
+        return
     for wanted in (hard, OPEN_MAX) if soft < OPEN_MAX < hard else (hard,):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
@@ -29,12 +32,15 @@ def raise_descriptor_limit() -> None:
 
 
 def descriptor_limit() -> int | None:
-    """The limit; None where there is none, as for Windows' sockets."""
+    """The limit; None where there is none, as for Windows' sockets, or where the system does not tell."""
     if sys.platform == "win32":
         return None
     import resource  # not on Windows
 
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        return None
     return None if soft == resource.RLIM_INFINITY else soft
 
 
