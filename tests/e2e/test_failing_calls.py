@@ -210,6 +210,16 @@ def test_a_start_that_lacks_what_the_system_may_have_again_ends_in_a_sentence(
     assert sentence.startswith("mail-bridge")
 
 
+def test_without_a_thread_the_first_set_up_ends_in_a_sentence(signed_in: Bridge) -> None:
+    failing = Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+"))
+    options = ["--browser", "--no-open", "--output", str(signed_in.directory / "first.yaml")]
+    command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", "-f", *signed_in.command("init", *options)]
+    done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(signed_in.directory)
+    sentence = 'mail-bridge: the system has no more threads for mail-bridge just now: "can\'t start new thread"\n'
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+
+
 def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(signed_in: Bridge) -> None:
     """At the limit of its service (TasksMax), or of the machine."""
     failing, before = Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")), len(signed_in.log)

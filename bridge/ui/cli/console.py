@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
 import click
 
 from bridge.host import browser
+from bridge.threads import in_thread
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import not_running, reach_running
 from bridge.ui.cli.session import DONE, FAILED, as_service, in_loop, with_settings
@@ -32,7 +33,7 @@ def console(settings: Settings, no_browser: bool) -> int:
             link = await control.console_link(settings.caller)
         invitation = say("All accounts, for the administrator (this link works once, within a minute):")
         click.echo(f"{invitation}\n\n  {link}\n")
-        if not no_browser and not await asyncio.to_thread(browser.show, link):
+        if not no_browser and not await in_thread(partial(browser.show, link)):
             click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
         return DONE
 

@@ -72,12 +72,12 @@ class FirstRunOptions:
 async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunOptions) -> int:
     """The set-up and then the bridge, until it is told to stop."""
     logs.configure(settings.log_level or "info")
-    await asyncio.to_thread(check_writable, options.output)
+    await in_thread(partial(check_writable, options.output))
     sockets = _listen(options.port)
     port: int = sockets[0].getsockname()[1]
     served = Served(port, Secret(secrets.token_urlsafe(32)))
     administrators = Administrators(served.token, SystemClock())
-    keeper = Keeper(options, port, await asyncio.to_thread(_has_keyring, options.output), SystemClock())
+    keeper = Keeper(options, port, await in_thread(partial(_has_keyring, options.output)), SystemClock())
     control = Unconfigured(str(options.output))
     page = FirstRun(
         keeper,
