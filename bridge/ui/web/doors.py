@@ -133,7 +133,10 @@ class _Porch:
                 self._send_away()
                 return
             for visitor in self._taken():
-                visitor.let_in(self._doors.greeted())
+                try:
+                    visitor.let_in(self._doors.greeted())
+                except OSError:  # macOS sets no option for one that has gone; what is raised here ends the bridge
+                    visitor.send_away()
             self._is_answering = True
             await self._is_over.wait()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import io
+import os
 import socket
 import sys
 import threading
@@ -164,6 +166,34 @@ async def test_without_a_thread_to_load_it_in_that_is_logged_in_a_line(
     assert log.getvalue().count("console.cannot_load") == 1
     assert "start new thread" in log.getvalue()
     assert "Traceback" not in log.getvalue()
+
+
+class Refused(asyncio.Protocol):
+    """As aiohttp's where the system sets no keepalive for a visitor that has gone."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+async def test_a_visitor_that_cannot_be_let_in_ends_nothing_but_its_connection() -> None:
+    (sock,) = bind("127.0.0.1", 0, what="console")
+    place, led = sock.getsockname(), Doors([sock])
+
+    @asynccontextmanager
+    async def site() -> AsyncIterator[None]:
+        led.lead_to(site, Refused)
+        try:
+            yield
+        finally:
+            led.close(site)
+
+    async with answering_once_asked(led, site):
+        reader, writer = await asyncio.open_connection(*place)
+        writer.write(b"GET / HTTP/1.1\r\n")
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        writer.close()
 
 
 async def test_only_so_many_wait_until_it_is_loaded_and_who_leaves_makes_room(
