@@ -61,10 +61,10 @@ def seen(machine: Machine, link: str, user: str) -> str:
 
 def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_server: Machine) -> None:
     server = terminal_server
-    assert f"sudo mail-bridge init --output {CONFIG}" in sudo(server, "service", "install", code=2)
+    assert f"sudo {PROGRAM} init --output {CONFIG}" in sudo(server, "service", "install", code=2)
     said = server.run(PROGRAM, "init", "--output", CONFIG, typed="\n".join(ANSWERS) + "\n")
-    assert "sudo mail-bridge service install" in said
-    assert "sudo mail-bridge accounts password ADDRESS" in said
+    assert f"sudo {PROGRAM} service install" in said
+    assert f"sudo {PROGRAM} accounts password ADDRESS" in said
 
     said = sudo(server, "service", "install")
     assert "the user mail-bridge is made" in said

@@ -16,7 +16,7 @@ from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.questions import Interview
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
-from bridge.ui.cli.speaking import Command, as_administrator
+from bridge.ui.cli.speaking import Command, administrators_program
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
 from bridge.ui.setup.writing import check_writable, is_taken, write_configuration
@@ -161,7 +161,7 @@ def _finish(output: Path) -> int:
     click.echo(say("{file} is written, and loads.").format(file=output))
     click.echo("\n" + say("Next:"))
     if is_for_service(output):
-        program = as_administrator("mail-bridge")
+        program = administrators_program()
         steps = {f"{program} service install": say("starts it for all users, now and with the machine")}
     else:
         is_found = output == config_candidates()[0].absolute()

@@ -13,7 +13,7 @@ from bridge.errors import ConfigError
 from bridge.host.system_service import SystemService, system_service
 from bridge.ui.cli.configured import Settings, as_named, load
 from bridge.ui.cli.session import DONE, with_settings
-from bridge.ui.cli.speaking import Command, Group, as_administrator
+from bridge.ui.cli.speaking import Command, Group, administrators_program
 from bridge.ui.i18n import say
 
 
@@ -35,11 +35,11 @@ def install(settings: Settings) -> int:
     click.echo(say("The bridge is a service of this machine now, and runs."))
     click.echo("\n" + say("Next:"))
     steps = {
-        "mail-bridge check --online": say("tries everything that mail has to pass"),
-        "mail-bridge accounts password " + say("ADDRESS"): say("shows what the mail program logs in with"),
+        "check --online": say("tries everything that mail has to pass"),
+        "accounts password " + say("ADDRESS"): say("shows what the mail program logs in with"),
     }
     for command, purpose in steps.items():
-        click.echo(f"  {as_administrator(command)}\n      {purpose}")
+        click.echo(f"  {administrators_program()} {command}\n      {purpose}")
     return DONE
 
 
@@ -67,7 +67,7 @@ def _of_the_machine(settings: Settings) -> SystemService:
     except ConfigError:
         if file.exists():
             raise
-        command = as_administrator(f"mail-bridge init --output {file}")
+        command = f"{administrators_program()} init --output {file}"
         raise ConfigError([said("a service needs {file} first: {command}", file=file, command=command)]) from None
     ports = [one.address.port for one in configured_listeners(loaded.config)]
     return system_service(file, [*ports, loaded.config.console.port])

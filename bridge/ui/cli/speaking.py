@@ -11,7 +11,9 @@ import copy
 import gettext
 import inspect
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -150,6 +152,10 @@ def _metavar(parameter: click.Parameter) -> str:
     return parameter.metavar or ""
 
 
-def as_administrator(command: str) -> str:
-    """How it is called with an administrator's rights; on Windows the whole command prompt has them."""
-    return command if os.name == "nt" else f"sudo {command}"
+def administrators_program() -> str:
+    """How this program is called with an administrator's rights: by its whole path, since sudo looks in a PATH of its
+    own. On Windows the whole command prompt has them."""
+    if os.name == "nt":
+        return "mail-bridge"
+    script = Path(sys.executable).with_name("mail-bridge")
+    return f"sudo {script if script.exists() else script.name}"

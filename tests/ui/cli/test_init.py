@@ -252,7 +252,7 @@ def test_the_secret_of_the_machines_configuration_goes_into_no_persons_keyring(d
     assert desk.files() == ["bridge/config.yaml", "bridge/secrets/gmail.txt"]
     assert "\nstore:\n  path: " in desk.config.read_text("utf-8")
     assert f"\n  key_file: {service_store()[1]}\n" in desk.config.read_text("utf-8")
-    assert "mail-bridge service install" in said
+    assert "mail-bridge service install\n" in said
     assert " run\n" not in said, "the service does"
 
 
