@@ -512,13 +512,3 @@ async def test_without_a_thread_a_key_is_unavailable_and_not_its_home_silent(
         with pytest.raises(StoreUnavailable, match="start new thread"):
             await open_key(config, has_records=False)
     assert len((await open_key(config, has_records=False)).reveal()) == len(KEY)
-
-
-def test_a_keyring_that_no_thread_has_asked_is_asked_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was taken for one that hangs, as long as the process lived."""
-    use(Small())
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(StoreUnavailable, match="start new thread"):
-            read_named_secret("office365")
-    assert read_named_secret("office365") is None
