@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -102,7 +103,8 @@ class TaskScheduler:
     def remove(self, told: Told) -> None:
         """See SystemService."""
         _check_rights()
-        ask_system("schtasks", "/End", "/TN", NAME)
+        with contextlib.suppress(ServiceTrouble):  # it may have ended; where there is none, the next one says so
+            ask_system("schtasks", "/End", "/TN", NAME)
         ask_system("schtasks", "/Delete", "/TN", NAME, "/F")
         told(said("it is stopped, and does not start again"))
 
