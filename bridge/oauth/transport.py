@@ -56,8 +56,7 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 one piece may take and none how long all of them may."""
 
 _is_connected: ContextVar[bool] = ContextVar("is_connected")
-"""Of the request in this thread: True from the end of the handshake on, and on a connection that was kept. Until then
-nothing of it can have arrived."""
+"""Of the request in this thread: True from the end of the handshake on. Until then nothing of it can have arrived."""
 
 
 class _InTime(socket.socket):
@@ -93,12 +92,6 @@ class _Noted(HTTPConnection):
         super().connect()
         _is_connected.set(True)
 
-    def putrequest(self, *args: Any, **names: Any) -> None:
-        """As ever, maybe on one that a server has kept although it was asked to close it."""
-        if self.sock is not None:
-            _is_connected.set(True)
-        super().putrequest(*args, **names)
-
 
 class _Connection(_Noted, HTTPSConnection):
     """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
@@ -124,10 +117,18 @@ class _Connection(_Noted, HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
+    """Keeps no connection: a server, or a proxy, that minds nobody's `Connection: close` hangs up when it likes, maybe
+    just as the next refresh goes out, of which nobody then knows whether it has arrived."""
+
     ConnectionCls = _Noted
 
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.close()
+        super()._put_conn(None)
 
-class _Pool(HTTPSConnectionPool):
+
+class _Pool(_PlainPool, HTTPSConnectionPool):
     ConnectionCls = _Connection
 
 
