@@ -7,6 +7,7 @@ keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
 from __future__ import annotations
 
 import base64
+import codecs
 import io
 import socket
 import ssl
@@ -46,6 +47,10 @@ BODY_LIMIT = 256 * 1024
 
 CHUNK = 16 * 1024
 """Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
+
+UTF_8 = codecs.lookup("utf-8-sig").name
+"""Of JSON (RFC 8259 section 8.1), whatever is said beside it; some servers put a mark before it. Looked up with this
+module: a codec is a file, and one that cannot be opened behind an answer would cost the refresh token in it."""
 
 OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
 """OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
@@ -234,8 +239,7 @@ class Transport(HTTPAdapter):
                 raise kind(_slow(host)) from problem
             raise kind(_in_words(host, problem, silence)) from problem
         response.raw = io.BytesIO(body)
-        # JSON is UTF-8 (RFC 8259 section 8.1), whatever is said beside it, and some servers put a mark before it.
-        response.encoding = "utf-8-sig"
+        response.encoding = UTF_8
         if says_later(response.status_code):
             wait = self._retry_after.note(host, response.headers)
             raise ProviderUnavailable(_busy(host, response.status_code, wait))

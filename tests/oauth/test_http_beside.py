@@ -1,8 +1,11 @@
-"""The one HTTPS session: a POST beside a GET, and plain HTTP beside TLS."""
+"""The one HTTPS session: a POST beside a GET, plain HTTP beside TLS, and what is loaded beside an answer."""
 
 from __future__ import annotations
 
+import ast
 import socket
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -54,3 +57,33 @@ async def test_a_get_follows_no_redirect_from_tls_to_plain_http_of_the_same_host
         with pytest.raises(ProviderUnavailable, match="captive portal"):
             await https.run(partial(https.get, raw.url))
         https.close()
+
+
+OPENED = """\
+import sys
+
+from bridge.oauth.http import Https
+
+opened = None
+
+
+def note(event, arguments):
+    global opened
+    if event == "socket.connect":
+        opened = []
+    elif opened is not None and event in {"import", "open", "os.listdir", "os.scandir"}:
+        opened.append((event, str(arguments[0])))
+
+
+sys.addaudithook(note)
+Https("test", ca_file=sys.argv[1]).post(sys.argv[2], data={"refresh_token": "r"}).json()
+print(opened)
+"""
+
+
+def test_nothing_is_opened_once_a_request_is_on_its_way(tls: Tls) -> None:
+    """Without a descriptor for it the answer would be lost, and with it the next refresh token."""
+    with serving(http(b'{"refresh_token": "next"}'), *tls) as raw:
+        command = [sys.executable, "-c", OPENED, raw.ca_file, raw.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ast.literal_eval(done.stdout) == []
