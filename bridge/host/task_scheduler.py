@@ -91,6 +91,7 @@ class TaskScheduler:
             with tempfile.TemporaryDirectory(prefix=f"{NAME}.") as directory:
                 file = Path(directory, "task.xml")
                 file.write_text(self.definition(), "utf-16")
+                _end()  # else the old program runs on, and the new one is ignored beside it
                 ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(file), "/F")
         except OSError as problem:
             raise ServiceTrouble(
@@ -103,8 +104,7 @@ class TaskScheduler:
     def remove(self, told: Told) -> None:
         """See SystemService."""
         _check_rights()
-        with contextlib.suppress(ServiceTrouble):  # it may have ended; where there is none, the next one says so
-            ask_system("schtasks", "/End", "/TN", NAME)
+        _end()
         ask_system("schtasks", "/Delete", "/TN", NAME, "/F")
         told(said("it is stopped, and does not start again"))
 
@@ -121,6 +121,11 @@ class TaskScheduler:
                         )
                     )
                 time.sleep(0.2)
+
+
+def _end() -> None:
+    with contextlib.suppress(ServiceTrouble):  # it has ended, or there is none
+        ask_system("schtasks", "/End", "/TN", NAME)
 
 
 def _check_rights() -> None:

@@ -92,6 +92,20 @@ def test_a_program_of_the_systems_that_does_not_end_is_told_of(monkeypatch: pyte
         ask_system(sys.executable, "-c", "import time; time.sleep(60)")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a program of ours in the place of Windows' own")
+def test_an_update_ends_the_old_program_before_the_new_one_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside one that runs Windows starts no second one, and says so to nobody."""
+    schtasks, log = tmp_path / "schtasks", tmp_path / "log"
+    schtasks.write_text('#!/bin/sh\necho "$1" >> "$LOG"\n')
+    schtasks.chmod(0o700)
+    for name, value in (("PATH", f"{tmp_path}:{os.environ['PATH']}"), ("LOG", str(log)), ("PROGRAMFILES", "/")):
+        monkeypatch.setenv(name, value)
+    TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
+    assert log.read_text().split() == ["/End", "/Create", "/Run"]
+
+
 @pytest.mark.skipif(sys.platform != "win32", reason="Windows' own program")
 def test_windows_takes_the_task(tmp_path: Path) -> None:
     """Makes it, disabled by a program that is not there, and takes it away again."""
