@@ -32,6 +32,7 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.desk.desk import About, Desk
 from bridge.desk.flights import Flights
+from bridge.desk.late import loading
 from bridge.desk.standings import Standings
 from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.errors import BridgeError, ConfigError
@@ -373,8 +374,9 @@ class App:
     # --- what the doctor looks at -------------------------------------------------------------------------------
 
     async def _diagnose(self) -> tuple[Finding, ...]:
-        from bridge.doctor.configuration import running_findings
-        from bridge.doctor.ports import OURS
+        with loading():
+            from bridge.doctor.configuration import running_findings
+            from bridge.doctor.ports import OURS
 
         ports = {(listener.protocol.value, listener.address.port) for listener in configured_listeners(self._config)}
         taken = frozenset({*ports, ("console", self._started.console.port)})
@@ -384,8 +386,9 @@ class App:
 
     def examination(self, *, held_ports: str = "", taken: frozenset[tuple[str, int]] | None = None) -> Examination:
         """What the doctor can look at; `held_ports` and `taken` as there."""
-        from bridge.doctor.accounts import Clinic  # late: 3 MiB and 50 ms that a bridge which is well never needs
-        from bridge.doctor.examination import Examination
+        with loading():  # late: 3 MiB and 50 ms that a bridge which is well never needs
+            from bridge.doctor.accounts import Clinic
+            from bridge.doctor.examination import Examination
 
         renewed = partial(self._tokens.renew, share=1.0)  # no token has all of its life left: the provider is asked
         return Examination(
@@ -403,7 +406,8 @@ class App:
         )
 
     async def _warnings(self) -> tuple[Diagnosis, ...]:
-        from bridge.doctor.local_tls import certificate_warnings  # late, as in examination()
+        with loading():  # late, as in examination()
+            from bridge.doctor.local_tls import certificate_warnings
 
         today = datetime.fromtimestamp(self._clock.now()).date()
         authority_file = self._surroundings.authority_file

@@ -44,6 +44,13 @@ class BridgeError(Exception):
         return self.public_text
 
 
+class TooLittleLeft(BridgeError):
+    """The system has no descriptor or no memory for a part of ours that is loaded only when somebody wants it."""
+
+    temporary = True
+    public_text = "The mail bridge cannot do this just now. Try again later."
+
+
 class LoginRefused(BridgeError):
     """Wrong local password or unknown username; the two are deliberately the same to the client."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -16,6 +17,8 @@ is not up yet, and its names."""
 
 def is_short(problem: BaseException) -> bool:
     """True if what failed may work in a moment, and says nothing about whom it was tried with."""
+    if isinstance(problem, ImportError):  # a library that the system itself loads: of its errors Python has the words
+        return any(os.strerror(number) in str(problem) for number in SHORT)
     return isinstance(problem, OSError) and problem.errno in SHORT
 
 

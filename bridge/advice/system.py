@@ -72,6 +72,12 @@ def system_reason(error: BaseException, file: str | None = None) -> Said:
     return as_said(type(error).__name__)
 
 
+def too_little(error: BaseException) -> Said:
+    """Of what everything needs, such as descriptors (see bridge.shortage)."""
+    reason = quoted(str(error)) if isinstance(error, ImportError) else system_reason(error)
+    return said("the system has too little left for mail-bridge: {reason}", reason=reason)
+
+
 def told_reasons(text: str) -> tuple[Said, ...]:
     """Of several errors at once, which asyncio and its like put into one text, "[Errno 111] …, [WinError 1231] …": each
     reason once. Empty if there is none in it."""

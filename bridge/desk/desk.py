@@ -14,7 +14,7 @@ from bridge.config.values import same_name
 from bridge.control.contract import AccountStatus, Finding, Leftover, ListenerStatus, SignInStarted, SignOut, Status
 from bridge.desk.flights import Flights
 from bridge.desk.standings import Standings
-from bridge.errors import BridgeError, LoginRefused, PasswordUnknown
+from bridge.errors import BridgeError, LoginRefused, PasswordUnknown, TooLittleLeft
 from bridge.model import Account
 from bridge.notices import Notice, NoticeBus, PasswordReplaced
 from bridge.oauth.base import AuthorizationRequest, DeviceRequest
@@ -69,6 +69,10 @@ class Desk:
             leftovers = await self.leftovers()
         except BridgeError:
             leftovers = ()  # as in _known()
+        try:
+            warnings = await about.warnings()
+        except TooLittleLeft:
+            warnings = ()  # whoever looks again is warned; until then the rest is worth knowing
         return Status(
             version=__version__,
             config_file=about.config_file(),
@@ -76,7 +80,7 @@ class Desk:
             accounts=tuple([await self._standings.of(account) for account in await self._known()]),
             listeners=tuple(map(_status_of, about.listeners())),
             patterns=about.directory().patterns,
-            warnings=await about.warnings(),
+            warnings=warnings,
             leftovers=leftovers,
         )
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.advice.said import said
+from bridge.advice.system import too_little
 from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.limits import Limits
+from bridge.shortage import is_short
 from bridge.threads import NotBegun, NotDone, Threads
 from bridge.trust import Stamp, client_context, stamp, unusable
 
@@ -90,10 +92,15 @@ class Https:
     async def run(self, work: Callable[[], T]) -> T:
         """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
 
-        Raises: ProviderUnavailable if it does not come back in time; ProviderNotAsked if it was not called.
+        Raises: ProviderUnavailable if it does not come back in time; ProviderNotAsked if it was not called, or found
+        no descriptor for a library that is loaded only now: before the first request, whose troubles are Transport's.
         """
         try:
             return await self._threads.run(work)
+        except (OSError, ImportError) as problem:
+            if not is_short(problem):
+                raise
+            raise ProviderNotAsked(too_little(problem)) from problem
         except NotBegun as problem:
             raise ProviderNotAsked(problem.said) from problem
         except NotDone as problem:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
-from tests.e2e.conftest import ALICE, World
+from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.settled import LATER, PROTOCOLS, YES, Settled, answer, observed
 from tests.servers.packages import needs
 
@@ -49,13 +49,15 @@ class Failing:
     """`connect EPERM 1..3`: the first three of each thread end so."""
     file: str = ""
     """Those alone that have to do with this one, of the bridge's directory."""
+    in_all_threads: bool = False
+    """Without a file, too."""
 
     def __str__(self) -> str:
         return ", ".join([*self.calls, self.file]).removesuffix(", ")
 
     def strace(self, directory: Path) -> list[str]:
         """In all threads where it is about a file, else in the loop's own alone. What they were is in a file there."""
-        words = ["-f", "-P", str(directory / self.file)] if self.file else []
+        words = ["-f", "-P", str(directory / self.file)] if self.file else ["-f"] * self.in_all_threads
         parts = [call.split() for call in self.calls]
         words += ["-e", "trace=" + ",".join(call for call, *_ in parts)]
         for call, error, times in parts:
@@ -255,3 +257,24 @@ def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed
     assert failing.have_failed(signed_in.directory)
     sentence = 'mail-bridge: the system has too little left for mail-bridge: "Too many open files"\n'
     assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_what_is_loaded_with_the_first_who_wants_it_is_wanted_again(world: World, tmp_path: Path) -> None:
+    """Without a descriptor for a provider's library the mail program is told later, and `status` goes without
+    warnings."""
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        world.provider.lifetime = 0  # so that the next process asks for a token
+        try:
+            bridge.sign_in(world.provider, BOB)
+        finally:
+            world.provider.lifetime = 3600
+        login = bridge.login(BOB)
+    before = len(bridge.log)
+    with running(bridge):
+        bridge.get("/")
+        with Failing(("openat EMFILE 1+",), in_all_threads=True).inside(bridge):
+            assert told(login, "imap").startswith(LATER["imap"])
+            assert BOB in bridge.run("status")
+        bridge.wait_until(lambda: answer(login, "imap").startswith(YES["imap"]), "a login", 20)
+    assert "Traceback" not in bridge.log[before:]

@@ -20,7 +20,7 @@ import click
 
 from bridge import __version__
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
+from bridge.advice.system import system_reason, too_little
 from bridge.errors import BridgeError, ConfigError
 from bridge.shortage import is_short, may_pass
 from bridge.threads import NoThread
@@ -30,7 +30,6 @@ from bridge.ui.cli.session import (
     drop_output,
     log_level_option,
     speak_before_parsing,
-    too_little,
 )
 from bridge.ui.cli.speaking import Group
 from bridge.ui.cli.starting import CannotStart, CannotStartNow

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bridge.advice.said import Said, said
-from bridge.advice.system import system_reason
+from bridge.advice.system import too_little
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
 from bridge.errors import BridgeError
@@ -123,11 +122,6 @@ def _loop() -> asyncio.AbstractEventLoop:
         return new_event_loop()
     except OSError as problem:
         raise BridgeError(too_little(problem)) from problem
-
-
-def too_little(problem: OSError) -> Said:
-    """Of what every command needs, such as descriptors."""
-    return said("the system has too little left for mail-bridge: {reason}", reason=system_reason(problem))
 
 
 async def read_line() -> str:

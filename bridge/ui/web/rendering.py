@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from bridge import __version__
+from bridge.advice.system import too_little
+from bridge.observe.logs import trouble
+from bridge.shortage import is_short
 from bridge.ui import i18n
 from bridge.ui.web import guards
 
@@ -58,10 +61,26 @@ def _templates() -> jinja2.Environment:
 
 
 def page(template: str, status: int = 200, **fields: object) -> web.Response:
-    """An HTML answer; every field is escaped."""
-    text = _templates().get_template(template).render(fields)
+    """An HTML answer; every field is escaped. Without a descriptor for the templates the first page is a sentence."""
+    try:
+        text = _templates().get_template(template).render(fields)
+    except (OSError, ImportError) as problem:
+        if not is_short(problem):
+            raise
+        return _bare(problem)
     # A lone surrogate (from a URL, or a provider's text) has no UTF-8 form.
     return web.Response(status=status, body=text.encode("utf-8", "replace"), content_type="text/html", charset="utf-8")
+
+
+def _bare(problem: OSError | ImportError) -> web.Response:
+    """What happened and what to do, without a template; in English where the catalogue is not there either."""
+    trouble("console.cannot_load", reason=str(problem))
+    told = too_little(problem)
+    try:
+        text = f"{i18n.say('Please reload this page in a moment')}\n\n{told.told(i18n.say)}\n"
+    except OSError:
+        text = f"Please reload this page in a moment\n\n{told}\n"
+    return web.Response(status=503, text=text)
 
 
 def form_page(

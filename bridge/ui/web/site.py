@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
+from bridge.advice.system import too_little
 from bridge.errors import LimitReached
 from bridge.model import Ends
 from bridge.observe.logs import detail, fault, trouble
+from bridge.shortage import is_short
 from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.doors import Doors
@@ -155,7 +157,11 @@ class Site:
             raise  # the client has gone: aiohttp closes its side
         except Exception as error:  # noqa: BLE001  the supervisor of all handlers: one request fails, not the console
             resource = request.match_info.route.resource
-            fault("console.request_failed", error=error, route=resource.canonical if resource else "")
+            route = resource.canonical if resource else ""
+            if is_short(error):  # for something that is loaded with the first who wants it
+                trouble("console.request_failed", reason=str(error), route=route)
+                return page("problem.html", 503, kind="bridge", detail=too_little(error).told(i18n.say))
+            fault("console.request_failed", error=error, route=route)
             return page("problem.html", 500, kind="bug", detail="")
 
     @web.middleware

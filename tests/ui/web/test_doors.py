@@ -168,6 +168,18 @@ async def test_without_a_thread_to_load_it_in_that_is_logged_in_a_line(
     assert "Traceback" not in log.getvalue()
 
 
+async def test_without_a_descriptor_for_a_part_of_it_that_is_logged_in_a_line(porch: Porch, log: io.StringIO) -> None:
+    """Python's own files, and those that the system loads for it."""
+    words = os.strerror(errno.EMFILE)
+    porch.problems = [OSError(errno.EMFILE, words), ImportError(f"x.so: cannot open shared object file: {words}")]
+    async with opened(porch):
+        assert await porch.ask() == b""
+        assert await porch.ask() == b""
+    assert log.getvalue().count("console.cannot_load") == 2
+    assert log.getvalue().count(words) == 2
+    assert "Traceback" not in log.getvalue()
+
+
 class Refused(asyncio.Protocol):
     """As aiohttp's where the system sets no keepalive for a visitor that has gone."""
 

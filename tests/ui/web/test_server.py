@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import gzip
 import io
+import os
 import re
 import socket
+import sys
 import weakref
 from typing import Any
 
@@ -19,9 +22,10 @@ from bridge.model import Ends
 from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
-from bridge.ui.web import site
+from bridge.ui.web import rendering, site
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl, state_of
+from tests.relay.test_accepting import no_descriptor_left
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
@@ -178,6 +182,33 @@ async def test_a_fault_of_ours_gets_a_page_and_a_line_without_the_url(
     assert "console.request_failed" in log.getvalue()
     assert "CANARY" not in log.getvalue()
     control.bug = None
+    assert "mail-bridge" in await browser.text("/")
+
+
+async def test_want_of_a_descriptor_is_no_fault_of_ours(
+    browser: Browser, control: FakeControl, log: io.StringIO
+) -> None:
+    control.bug = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    async with browser.get("/?page=CANARY-page") as response:
+        assert response.status == 503
+        text = await response.text()
+    assert "Please try again later." in text
+    assert "too little left for mail-bridge" in text
+    assert "Traceback" not in log.getvalue()
+    assert "CANARY" not in log.getvalue()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on descriptors")
+async def test_the_first_page_without_a_descriptor_for_its_template_is_a_sentence(
+    browser: Browser, log: io.StringIO
+) -> None:
+    await browser.text("/")  # its connection is kept
+    rendering._templates.cache_clear()
+    with no_descriptor_left():
+        async with browser.get("/") as response:
+            assert response.status == 503
+            assert (await response.text()).startswith("Please reload this page in a moment\n")
+    assert "Traceback" not in log.getvalue()
     assert "mail-bridge" in await browser.text("/")
 
 

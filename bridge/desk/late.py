@@ -1,0 +1,21 @@
+"""What is loaded only when somebody asks for it: not to be loaded just now is an answer, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridge.advice.system import too_little
+from bridge.errors import TooLittleLeft
+from bridge.shortage import is_short
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around the imports. Raises: TooLittleLeft, without a descriptor or memory for them; what else goes wrong."""
+    try:
+        yield
+    except (OSError, ImportError) as problem:
+        if not is_short(problem):
+            raise
+        raise TooLittleLeft(too_little(problem)) from problem
