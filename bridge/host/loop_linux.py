@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import select
 import selectors
@@ -211,6 +212,21 @@ class DirectLoop(asyncio.SelectorEventLoop):
         """See asyncio, which waits for the threads in one more; without that the process's exit waits for them."""
         with contextlib.suppress(RuntimeError):
             await super().shutdown_default_executor(*arguments)
+
+    def _add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Any:
+        """See asyncio, whose transports ask for it from callbacks of theirs. Of a connection that the kernel has no
+        room to watch nothing would be heard, not even its end: so this is its end, here and for whoever waits for it.
+        """
+        watch = getattr(super(), "_add_reader")  # noqa: B009  asyncio's own, which its types do not know
+        try:
+            return watch(fd, callback, *args)
+        except OSError as problem:
+            transport = getattr(callback, "__self__", None)
+            if not isinstance(transport, asyncio.Transport):
+                raise
+            logging.getLogger("asyncio").warning("a connection cannot be watched: %s", problem)
+            transport.abort()
+            return None
 
     def _tell_fault(self, problem: Exception) -> None:
         self.call_exception_handler({"message": "Exception in a callback", "exception": problem})
