@@ -19,6 +19,7 @@ from bridge.control.contract import AccountState, Status
 from bridge.errors import BridgeError
 from bridge.notices import ListenerUp, Notice
 from bridge.secret import Secret
+from bridge.threads import NoThread, no_thread
 from bridge.ui.i18n import tell_problem
 from bridge.ui.tray.reminders import Memory, decide
 from bridge.ui.tray.view import (
@@ -265,6 +266,8 @@ class Tray:
                     pass  # run() has seen it
         except BridgeError as problem:
             self._shell.notify(self._words.failed(tell_problem(problem)))
+        except NoThread as problem:  # which would end the icon, and the bridge of this process with it
+            self._shell.notify(self._words.failed(problem.said.told(self._words.say)))
 
     async def _open(self, url: str) -> None:
         """Only ever a page of this machine: the URL may come from another process."""
@@ -299,13 +302,16 @@ class Tray:
         self._show()
 
     async def _is_autostart_on(self) -> bool:
-        with contextlib.suppress(OSError):  # unreadable: nothing of it will work at login either
+        with contextlib.suppress(OSError, NoThread):  # unreadable: nothing of it will work at login either
             return await _in_thread(self._desktop.autostart.is_on)
         return False
 
 
 async def _in_thread(call: Callable[[], R]) -> R:
-    """The result of a call that may block, for as long as a browser is open: the loop's own threads are waited for."""
+    """The result of a call that may block, for as long as a browser is open: the loop's own threads are waited for.
+
+    Raises: NoThread; OSError, as the call does.
+    """
     outcome: Future[R] = Future()
 
     def work() -> None:
@@ -315,5 +321,8 @@ async def _in_thread(call: Callable[[], R]) -> R:
         except OSError as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=work, name="tray", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="tray", daemon=True).start()
+    except RuntimeError as problem:
+        raise no_thread(problem) from problem
     return await asyncio.wrap_future(outcome)

@@ -28,6 +28,7 @@ from bridge.ui.tray.view import (
 from bridge.ui.tray.words import Notification, Words
 from tests.clocks import ManualClock
 from tests.fakes_control import FakeControl
+from tests.silent import no_thread
 
 ALICE, BOB = "alice@example.com", "bob@example.com"
 PAGE = "http://localhost:3017/sign-in/alice@example.com"
@@ -229,6 +230,22 @@ async def test_without_a_browser_the_page_is_told(world: World) -> None:
     world.person.has_browser = False
     await world.choose(OpenPage(PAGE))
     await world.person.until(lambda: PAGE in world.person.told[-1].text)
+
+
+async def test_without_a_thread_what_was_chosen_is_said_not_to_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The icon stays, and so does the bridge that it shares its process with."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        chosen: list[Action] = [OpenPage(PAGE), CopyPassword(ALICE), SetAutostart(True)]
+        for action in chosen:
+            before = len(world.person.told)
+            world.tray.choose(action)
+            await world.person.until(lambda before=before: len(world.person.told) > before)  # type: ignore[misc]
+            assert "has no more threads for mail-bridge" in world.person.told[-1].text
+    await world.choose(OpenPage(PAGE))
+    await world.person.until(lambda: world.person.visited == [PAGE])
 
 
 async def test_a_browser_that_does_not_return_holds_up_nothing(world: World) -> None:
