@@ -142,6 +142,20 @@ def test_a_login_is_answered_and_nothing_is_left(settled: Settled, failing: Fail
     settled.check()
 
 
+def test_a_visitor_of_the_console_whom_the_kernel_does_not_watch_is_sent_away(settled: Settled) -> None:
+    """At fs.epoll.max_user_watches: nothing of what he asks would ever be heard."""
+    bridge = settled.bridge
+    bridge.get("/")
+    settled = Settled.of(bridge, *settled.logins)  # with a console, which was not loaded yet
+    before = len(bridge.log)
+    with Failing(("epoll_ctl ENOSPC 1+",)).inside(bridge), pytest.raises(ConnectionError):
+        bridge.get("/")
+    assert bridge.get("/")[0] == 200
+    settled.check()
+    assert "No space left on device" in bridge.log[before:]
+    assert "Traceback" not in bridge.log[before:]
+
+
 @pytest.mark.parametrize(
     "failing",
     [
@@ -212,14 +226,25 @@ def test_a_start_that_lacks_what_the_system_may_have_again_ends_in_a_sentence(
     assert sentence.startswith("mail-bridge")
 
 
-def test_without_a_thread_the_first_set_up_ends_in_a_sentence(signed_in: Bridge) -> None:
-    failing = Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+"))
+@pytest.mark.parametrize(
+    ("failing", "sentence"),
+    [
+        (
+            Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")),
+            'the system has no more threads for mail-bridge just now: "can\'t start new thread"',
+        ),
+        (Failing(("epoll_ctl ENOSPC 2+",)), "127.0.0.1:3017 (console) cannot be listened on: No space left on device"),
+    ],
+    ids=["no thread", "no room to watch a socket"],
+)
+def test_the_first_set_up_that_lacks_something_ends_in_a_sentence(
+    signed_in: Bridge, failing: Failing, sentence: str
+) -> None:
     options = ["--browser", "--no-open", "--output", str(signed_in.directory / "first.yaml")]
     command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", "-f", *signed_in.command("init", *options)]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
     assert failing.have_failed(signed_in.directory)
-    sentence = 'mail-bridge: the system has no more threads for mail-bridge just now: "can\'t start new thread"\n'
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mail-bridge: {sentence}\n")
 
 
 def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(signed_in: Bridge) -> None:

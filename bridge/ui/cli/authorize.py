@@ -15,7 +15,7 @@ from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderNotAsked
 from bridge.host import browser
 from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
-from bridge.threads import NotDone, Threads
+from bridge.threads import NotDone, NoThread, Threads, in_thread
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach_with_console
@@ -73,7 +73,9 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
             known.set_result(begun)
             _invite(begun, paste)
             if open_browser and not begun.user_code:
-                has_window = await asyncio.to_thread(browser.has_window)
+                has_window = False
+                with suppress(NoThread):  # for the browser there is none either, which is told next
+                    has_window = await in_thread(browser.has_window)
                 opening = group.create_task(_open(begun.url))
                 tasks.append(opening)
                 if not has_window:  # it may have the terminal for itself
@@ -147,6 +149,15 @@ async def _servers(control: Control, address: str) -> str:
 
 async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> None:
     """Ask until it is the address at which this sign-in ends; how that goes comes as a notice."""
+    try:
+        await _ask_until(control, ended)
+    except NoThread as problem:
+        if not ended.done():
+            ended.set_result((FAILED, f"mail-bridge: {problem.said.told(say)}"))
+
+
+async def _ask_until(control: Control, ended: asyncio.Future[tuple[int, str]]) -> None:
+    """Raises: NoThread, without one to read a line in."""
     while line := await read_line():
         try:
             await control.complete_authorization(pasted(line))

@@ -7,7 +7,7 @@ import dataclasses
 import secrets
 import socket
 import threading
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,8 @@ from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
-from bridge.threads import in_thread
+from bridge.tasks import task_group
+from bridge.threads import NoThread, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, warn
 from bridge.ui.cli.following import LOOK_SECONDS, Followed
 from bridge.ui.cli.log_output import log_as, log_stream
@@ -92,16 +93,18 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
     start = Start(settings, keeper, sockets, doors, page, served, administrators)
     orders = Orders()
     with beside.orders(orders.stop.set, lambda: hang_up(orders, beside, start.followed)):
-        async with AsyncExitStack() as bridge, asyncio.TaskGroup() as group:
+        async with AsyncExitStack() as bridge, task_group() as group:
             companion = group.create_task(run_beside(beside, lambda: start.served, orders.stop))
-            async with page.serving(doors):
-                await _invite(options, served, administrators)
-                app = await start.wait(bridge, orders.stop)
-            for sock in sockets:
-                sock.close()
-            if app is not None:
-                await serve_until(app, orders, start.followed)
-            companion.cancel()
+            try:
+                async with page.serving(doors):
+                    await _invite(options, served, administrators)
+                    app = await start.wait(bridge, orders.stop)
+                for sock in sockets:
+                    sock.close()
+                if app is not None:
+                    await serve_until(app, orders, start.followed)
+            finally:
+                companion.cancel()
     return DONE
 
 
@@ -134,12 +137,17 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     click.echo(f"\n  {served.admin_url}\n")
     click.echo(say("Whoever has this link can do the set-up, so keep it to yourself. Ctrl-C ends this."))
     logs.event("setup.waiting", file=str(options.output), console=console_url(served.port))
-    if options.open_browser and await asyncio.to_thread(browser.name) is not None:
+    if not options.open_browser:
+        return
+    with suppress(NoThread):  # then without: the link has been printed
+        if await in_thread(browser.name) is None:
+            return
         # Not the link itself: what a browser is started with can be read in the list of processes.
         ticket = administrators.issue_ticket(own_user_id()).reveal()
         open_it = partial(browser.show, f"{console_url(served.port)}admin/{ticket}")
         # Not waited for, and no thread of the loop's: some are only there again when they are closed.
-        threading.Thread(target=open_it, name="browser", daemon=True).start()
+        with suppress(RuntimeError):
+            threading.Thread(target=open_it, name="browser", daemon=True).start()
 
 
 class Keeper:
@@ -175,7 +183,7 @@ class Keeper:
     async def place(self, scheme: str, name: str) -> str:
         """See Installer."""
         promised = {section.reference for section in self._draft.sections.values()}
-        return await asyncio.to_thread(self._free_place, scheme, name, promised)
+        return await in_thread(partial(self._free_place, scheme, name, promised))
 
     def _free_place(self, scheme: str, name: str, promised: set[str]) -> str:
         number, free = 1, name
@@ -306,10 +314,12 @@ class Start:
             order = await self._next_order()
             try:
                 app = await self._open(stack)
-            except BridgeError as problem:
+            except (BridgeError, NoThread) as problem:
                 logs.trouble("setup.cannot_start", reason=str(problem))
                 if order is not None:
-                    settle(order, problem)
+                    settle(order, problem if isinstance(problem, BridgeError) else CannotStart(problem.said))
+                elif isinstance(problem, NoThread):
+                    self._refused = None  # it was not even read
                 continue
             await self._take_over(stack, app)
             self._keeper.answer_all()
@@ -322,10 +332,11 @@ class Start:
                 async with asyncio.timeout(LOOK_SECONDS):
                     return await self._keeper.start_order.get()
             except TimeoutError:
-                found = await asyncio.to_thread(_stamp, self._keeper.output)
-                if found is not None and found != self._refused:
-                    self._refused = found
-                    return None
+                with suppress(NoThread):
+                    found = await in_thread(partial(_stamp, self._keeper.output))
+                    if found is not None and found != self._refused:
+                        self._refused = found
+                        return None
 
     async def _open(self, stack: AsyncExitStack) -> App:
         """Store and ports. Raises: BridgeError, ConfigError, with everything closed that was opened."""
@@ -335,7 +346,7 @@ class Start:
         self._shares_port = False
         async with AsyncExitStack() as attempt:
             followed = Followed.from_now_on(self._naming(found))
-            loaded = await asyncio.to_thread(_load, followed.settings)
+            loaded = await in_thread(partial(_load, followed.settings))
             warn(loaded)
             stream = log_stream(loaded)
             app = await attempt.enter_async_context(opened(loaded, bind=self._bind))

@@ -22,6 +22,7 @@ from bridge.config.references import named_variables
 from bridge.errors import BridgeError
 from bridge.host.language import system_language
 from bridge.host.loop import new_event_loop
+from bridge.threads import no_thread
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
 from bridge.ui.cli.configured import Settings, found_file, refuse_a_pipe
@@ -125,7 +126,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 async def read_line() -> str:
-    """A line of standard input; empty at its end.
+    """A line of standard input; empty at its end. Raises: NoThread.
 
     In a daemon thread: one of the loop's own would hold the process after Ctrl-C until somebody presses Enter.
     """
@@ -141,7 +142,10 @@ async def read_line() -> str:
         with contextlib.suppress(RuntimeError):  # the loop is over: nobody waits any more
             loop.call_soon_threadsafe(settle, text)
 
-    threading.Thread(target=read, name="standard input", daemon=True).start()
+    try:
+        threading.Thread(target=read, name="standard input", daemon=True).start()
+    except RuntimeError as problem:
+        raise no_thread(problem) from problem
     return await line
 
 

@@ -15,6 +15,7 @@ from bridge.errors import LimitReached
 from bridge.model import Ends
 from bridge.observe.logs import detail, fault, trouble
 from bridge.shortage import is_short
+from bridge.threads import NoThread
 from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.doors import Doors
@@ -158,9 +159,10 @@ class Site:
         except Exception as error:  # noqa: BLE001  the supervisor of all handlers: one request fails, not the console
             resource = request.match_info.route.resource
             route = resource.canonical if resource else ""
-            if is_short(error):  # for something that is loaded with the first who wants it
+            if is_short(error) or isinstance(error, NoThread):  # as for what is loaded with the first who wants it
                 trouble("console.request_failed", reason=str(error), route=route)
-                return page("problem.html", 503, kind="bridge", detail=too_little(error).told(i18n.say))
+                told = error.said if isinstance(error, NoThread) else too_little(error)
+                return page("problem.html", 503, kind="bridge", detail=told.told(i18n.say))
             fault("console.request_failed", error=error, route=route)
             return page("problem.html", 500, kind="bug", detail="")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from bridge.model import Account, TokenSet
 from bridge.tokens import authorizations
 from bridge.ui.cli.authorize import sign_in
 from bridge.ui.cli.session import DONE, FAILED
+from tests.silent import no_thread
 from tests.test_app import ALICE, BOB, Running, running
 
 
@@ -87,6 +89,26 @@ async def test_a_sign_in_that_nobody_comes_back_from_ends_with_its_time(
     async with running() as it, asyncio.timeout(30):
         assert await sign_in(it.app.control, ALICE, open_browser=False) == FAILED
     assert "Nobody signed in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("paste", [True, False])
+async def test_without_a_thread_for_a_line_or_a_browser_that_is_said(
+    paste: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without one for the browser the link will do; without one for the address that is pasted nothing will."""
+    async with running() as it, asyncio.timeout(20), asyncio.TaskGroup() as group:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        asked = group.create_task(sign_in(it.app.control, ALICE, open_browser=not paste, paste=paste))
+        await until_under_way(it)
+        if not paste:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not asked.done()
+            await it.app.control.cancel_authorization(ALICE)
+        assert await asked == FAILED
+        monkeypatch.undo()
+    said = "the system has no more threads for mail-bridge" if paste else "No browser could be started here"
+    assert said in capsys.readouterr().err
 
 
 @contextmanager
