@@ -112,6 +112,17 @@ def is_there(path: Path) -> bool:
     return os.path.exists(path)
 
 
+def may_look(path: Path) -> bool:
+    """False where nobody tells us whether something is there, as in a directory that is a service's user's alone."""
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except (OSError, ValueError):
+        pass
+    return True
+
+
 def config_candidates() -> list[Path]:
     """Where to look for the configuration, first match wins.
 

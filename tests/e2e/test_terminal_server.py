@@ -167,6 +167,28 @@ def test_a_configuration_in_a_closed_directory_is_none_of_ours() -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_where_nobody_may_look_is_not_told_as_nothing() -> None:
+    """As /etc/mail-bridge is where it is the service's user's alone: what helps is sudo, and no configuration of one's
+    own."""
+    with os_user(f"mb-erin-{os.getpid()}") as erin, short_directory("mb-closed-") as directory:
+        (directory / "config.yaml").touch(0o600)
+        directory.chmod(0o700)
+        command = [sys.executable, "-m", "bridge", "status"]
+        surroundings = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": "/nonexistent",
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "CONFIGURATION_DIRECTORY": str(directory),  # where systemd has its services look
+        }
+        done = subprocess.run(
+            [*erin.launcher(), *command], env=surroundings, cwd="/", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert f"{directory} is closed to this user" in done.stderr
+        assert "/ is closed" not in done.stderr, "where anybody may look, and nothing is"
+        assert "mail-bridge init" in done.stderr
+
+
 def test_without_a_configuration_a_service_is_found_where_it_usually_is(
     service: Bridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def refuse_a_pipe(config: Path) -> None:
 
 def find_config(settings: Settings) -> Path:
     """The file to use. Raises: ConfigError naming the places where it was looked for."""
-    from bridge.host.paths import config_candidates, is_there
+    from bridge.host.paths import config_candidates, is_there, may_look
 
     if settings.config is not None:
         _refuse_a_strangers(settings.config)
@@ -75,7 +76,16 @@ def find_config(settings: Settings) -> Path:
     first = i18n.say("there is no configuration yet. Looked for:")
     remedy = i18n.say("To make one, by answering a few questions: mail-bridge init, or in the browser: init --browser")
     other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
-    raise ConfigError((f"{first}\n  {places}\n{remedy}\n{other}",))
+    lines = [f"{first}\n  {places}", *map(_tell_closed, itertools.filterfalse(may_look, candidates)), remedy, other]
+    raise ConfigError(("\n".join(lines),))
+
+
+def _tell_closed(file: Path) -> str:
+    sentence = i18n.say(
+        "{directory} is closed to this user, so that nobody can say whether a configuration is in it. If the service "
+        "of this machine has its own there, run this command as an administrator: on Linux with sudo"
+    )
+    return sentence.format(directory=file.parent)
 
 
 def _tell_unreadable(file: Path, problem: OSError | ValueError) -> NoReturn:
