@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar, cast
 
+from bridge.threads import no_thread
+
 R = TypeVar("R")
 Order = Callable[[], None]
 
@@ -108,14 +110,18 @@ class Relay:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """In the main thread: around the toolkit's loop."""
+        """In the main thread: around the toolkit's loop. Raises: NoThread."""
         before = {number: signal.getsignal(number) for number in _numbers()}
         receiving, sending = socket.socketpair()
         with receiving, sending:
             sending.setblocking(False)
             old = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
             reader = threading.Thread(target=self._read, args=(receiving,), name="signals", daemon=True)
-            reader.start()
+            try:
+                reader.start()
+            except RuntimeError as problem:
+                signal.set_wakeup_fd(old)
+                raise no_thread(problem) from problem
             self.rearm()
             try:
                 yield

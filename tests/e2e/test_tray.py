@@ -373,6 +373,28 @@ async def test_bridge_and_icon_in_one_process_end_together(
     assert "Traceback" not in said
 
 
+async def test_where_what_shows_notifications_does_not_start_mail_is_served(
+    desktop: Session, authorization_server: AuthorizationServer, tmp_path: Path
+) -> None:
+    """Nobody shows an icon either. Before, the program stood still, without a word."""
+    bridge = configured(authorization_server, desktop, tmp_path)
+    bridge.write_config()
+    with program(desktop, "--config", config_of(bridge), "run", "--tray") as both:
+        deadline = asyncio.get_running_loop().time() + SECONDS
+        while True:
+            try:
+                assert (await asyncio.to_thread(bridge.get, "/"))[0] == 200
+                break
+            except OSError:
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.1)
+        both.send_signal(signal.SIGINT)
+        code, said = await ended(both)
+    assert code == 0, said
+    assert "bridge.stopping" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("port", [3017, 3018])
 async def test_without_a_configuration_the_icon_leads_to_the_set_up_and_stays_for_the_bridge(
     desktop: Session, shown: Panel, authorization_server: AuthorizationServer, tmp_path: Path, port: int

@@ -6,8 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from bridge.host.signals import Relay
+from bridge.threads import NoThread
+from tests.silent import no_thread
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
@@ -124,3 +129,13 @@ except KeyboardInterrupt:
 def test_ctrl_c_cancels_between_two_turns_of_the_loop_and_not_within_one() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["0", "1", "True"]
+
+
+def test_without_a_thread_that_is_told_and_signals_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(NoThread), Relay().caught():
+        pytest.fail("nothing would be heard of a signal")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    unset = signal.set_wakeup_fd(-1)
+    assert unset == -1

@@ -40,11 +40,18 @@ QUIET_SECONDS: Final = 0.3
 """Without a word from any program: its menu has settled."""
 
 BUS: Final = """<busconfig>
+  <servicedir>{services}</servicedir>
   <include>/usr/share/dbus-1/session.conf</include>
   <policy context="mandatory"><allow user="*"/></policy>
 </busconfig>
 """
 """A session's bus as usual; but the tests look at it, whosever it is."""
+
+NOT_STARTING: Final = """[D-BUS Service]
+Name=org.freedesktop.Notifications
+Exec=/bin/false
+"""
+"""What shows notifications is installed and does not start, as where its own desktop is not the one that runs."""
 
 BROWSER: Final = f"""#!/bin/sh
 exec dbus-send --session --type=method_call --dest={BROWSER_NAME} / {BROWSER_NAME}.Visit "string:$1"
@@ -126,7 +133,10 @@ def _binding(directory: Path) -> Path:
 def _bus(directory: Path, launcher: tuple[str, ...]) -> Iterator[str]:
     socket = directory / "bus"
     settings = directory / "bus.conf"
-    settings.write_text(BUS)
+    services = directory / "services"
+    services.mkdir()
+    (services / "org.freedesktop.Notifications.service").write_text(NOT_STARTING)
+    settings.write_text(BUS.format(services=services))
     command = ["dbus-daemon", f"--config-file={settings}", "--nofork", "--nopidfile", f"--address=unix:path={socket}"]
     daemon = Daemon([*launcher, *command], directory)
     daemon.wait_until(socket.exists, str)

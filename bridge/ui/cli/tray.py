@@ -25,6 +25,7 @@ from bridge.host.desktop import desktop_name
 from bridge.host.paths import is_machines, runtime_dir
 from bridge.host.signals import Order, Relay, outlives_terminal
 from bridge.host.sole import sole
+from bridge.threads import no_thread
 from bridge.ui.cli.configured import Settings, find_config, own_config
 from bridge.ui.cli.reaching import Served, known_by, places_to_ask
 from bridge.ui.cli.session import DONE, in_loop, with_settings
@@ -194,11 +195,25 @@ class Companion:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bridge") as pool, self._relay.caught():
 
             def begin() -> None:
-                begun.append(pool.submit(context.run, lambda: in_loop(work())))
+                begun.append(_submitted(pool, lambda: context.run(lambda: in_loop(work()))))
                 begun[0].add_done_callback(lambda done: self._icon.stop())
 
             try:
                 self._icon.run(self._tray.choose, begin, self._relay.rearm)
+            except RuntimeError as problem:
+                if begun or "thread" not in str(problem):
+                    raise
+                raise no_thread(problem) from problem  # for what calls `begin`
             finally:
                 self.quit()  # without an icon nothing could be chosen any more
             return begun[0].result() if begun else DONE
+
+
+def _submitted(pool: ThreadPoolExecutor, work: Callable[[], int]) -> Future[int]:
+    """Without a thread for it that is what it ends with."""
+    try:
+        return pool.submit(work)
+    except RuntimeError as problem:
+        ended: Future[int] = Future()
+        ended.set_exception(no_thread(problem))
+        return ended

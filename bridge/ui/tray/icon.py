@@ -217,8 +217,17 @@ def _linux_backend(words: Words) -> str:
 def _run_with_glib(icon: Any, shown: Callable[[Any], None], rearm: Callable[[], None]) -> None:
     glib: Any = importlib.import_module("gi.repository.GLib")
     glib.idle_add(lambda: rearm())  # once, since it returns nothing; pystray lets Ctrl-C end the process at once
-    with contextlib.suppress(glib.Error):  # at its end it takes back a notification, also where nobody shows any
-        icon.run(shown)
+    theirs: Any = importlib.import_module("pystray._util.notify_dbus")
+    theirs.Notifier = _NoNotifier
+    icon.run(shown)
+
+
+class _NoNotifier:
+    """In place of pystray's way to notifications, which ours do not take (see bubbles): to make one has the bus start
+    what shows them, and where that does not start the icon would end before its loop has begun."""
+
+    def hide(self) -> None:
+        """What pystray does at its end."""
 
 
 def _has_watcher() -> bool:
