@@ -8,6 +8,7 @@ import hmac
 import html
 import json
 import secrets
+import socket
 import time
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
@@ -54,8 +55,12 @@ class DemoProvider:
         )
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
+        sock = socket.create_server(("127.0.0.1", 0))  # without a descriptor aiohttp's own way is a site without a port
+        try:
+            await web.SockSite(self._runner, sock).start()
+        except OSError:
+            sock.close()
+            raise
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:

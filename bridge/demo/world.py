@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bridge.advice.said import Translate
+from bridge.advice.said import Translate, said
+from bridge.advice.system import system_reason
 from bridge.demo.imap import ImapConnection
 from bridge.demo.mailboxes import Mail
 from bridge.demo.pop3 import Pop3Connection
 from bridge.demo.provider import CLIENT_ID, DemoProvider
 from bridge.demo.smtp import SmtpConnection
+from bridge.errors import BridgeError
 
 ADDRESSES = ("alice@example.com", "bob@example.com")
 LINE_LIMIT = 1024 * 1024
@@ -48,23 +51,27 @@ async def demo_world(
     translate: Translate = str,
     language: str = "en",
 ) -> AsyncIterator[DemoWorld]:
-    """Everything that the bridge needs from outside, on free loopback ports, until the context ends."""
+    """Everything that the bridge needs from outside, on free loopback ports, until the context ends.
+
+    Raises: BridgeError for want of a descriptor, a disk's room and the like.
+    """
     provider = DemoProvider(ADDRESSES, translate, language)
     mail = Mail(ADDRESSES)
     await mail.welcome()
-    await provider.start()
-    with tempfile.TemporaryDirectory(prefix="mail-bridge-demo-") as directory:
-        ca_file, context = _certificates(Path(directory))
-        servers = [
-            await _serve(kind, provider, mail, context) for kind in (ImapConnection, Pop3Connection, SmtpConnection)
-        ]
+    async with AsyncExitStack() as stack:
         try:
-            upstream = [server.sockets[0].getsockname()[1] for server in servers]
-            yield DemoWorld(_yaml(provider.url, ca_file, upstream, console_port, ports), ADDRESSES)
-        finally:
-            for server in servers:
-                server.close()
-            await provider.stop()
+            stack.push_async_callback(provider.stop)
+            await provider.start()
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mail-bridge-demo-"))
+            ca_file, context = _certificates(Path(directory))
+            servers = []
+            for kind in (ImapConnection, Pop3Connection, SmtpConnection):
+                servers.append(await _serve(kind, provider, mail, context))
+                stack.callback(servers[-1].close)
+        except OSError as problem:
+            raise BridgeError(said("the demo cannot start: {reason}", reason=system_reason(problem))) from problem
+        upstream = [server.sockets[0].getsockname()[1] for server in servers]
+        yield DemoWorld(_yaml(provider.url, ca_file, upstream, console_port, ports), ADDRESSES)
 
 
 async def _serve(
@@ -79,7 +86,12 @@ async def _serve(
             with contextlib.suppress(ConnectionError, RuntimeError):
                 writer.close()
 
-    return await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context, limit=LINE_LIMIT)
+    sock = socket.create_server(("127.0.0.1", 0))  # without a descriptor asyncio's own way is a server without a port
+    try:
+        return await asyncio.start_server(connected, sock=sock, ssl=context, limit=LINE_LIMIT)
+    except OSError:
+        sock.close()
+        raise
 
 
 def _certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:

@@ -247,6 +247,21 @@ def test_the_first_set_up_that_lacks_something_ends_in_a_sentence(
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mail-bridge: {sentence}\n")
 
 
+@pytest.mark.parametrize(
+    "failing",
+    [Failing(("mkdir ENOSPC 1+",)), Failing(("socket EMFILE 6+",))],
+    ids=str,
+)
+def test_a_demo_that_lacks_something_ends_in_a_sentence(signed_in: Bridge, failing: Failing) -> None:
+    """Its certificates have no room on the disk, its servers no descriptor."""
+    command = [*failing.strace(signed_in.directory), "-D", "-f", "--seccomp-bpf", *signed_in.command("run", "--demo")]
+    done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(signed_in.directory)
+    (sentence,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence.startswith("mail-bridge: the demo cannot start: ")
+
+
 def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(signed_in: Bridge) -> None:
     """At the limit of its service (TasksMax), or of the machine."""
     failing, before = Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")), len(signed_in.log)
