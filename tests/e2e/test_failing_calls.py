@@ -233,18 +233,22 @@ def test_a_start_that_lacks_what_the_system_may_have_again_ends_in_a_sentence(
             Failing(("clone3 EAGAIN 1+", "clone EAGAIN 1+")),
             'the system has no more threads for mail-bridge just now: "can\'t start new thread"',
         ),
-        (Failing(("epoll_ctl ENOSPC 2+",)), "127.0.0.1:3017 (console) cannot be listened on: No space left on device"),
+        (
+            Failing(("epoll_ctl ENOSPC 2+",)),
+            "127.0.0.1:{port} (console) cannot be listened on: No space left on device",
+        ),
     ],
     ids=["no thread", "no room to watch a socket"],
 )
 def test_the_first_set_up_that_lacks_something_ends_in_a_sentence(
     signed_in: Bridge, failing: Failing, sentence: str
 ) -> None:
-    options = ["--browser", "--no-open", "--output", str(signed_in.directory / "first.yaml")]
+    port = signed_in.config["console"].partition(":")[2]
+    options = ["--browser", "--no-open", "--port", port, "--output", str(signed_in.directory / "first.yaml")]
     command = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", "-f", *signed_in.command("init", *options)]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
     assert failing.have_failed(signed_in.directory)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mail-bridge: {sentence}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mail-bridge: {sentence.format(port=port)}\n")
 
 
 @pytest.mark.parametrize(
