@@ -57,12 +57,12 @@ async def test_a_request_that_was_given_up_while_the_ca_file_did_not_answer_neve
     tls: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may hold a refresh token that has been sent again since: to a server that rotates them a thief's."""
-    monkeypatch.setattr("bridge.oauth.http.LOOK_SECONDS", 0.1)
     named = tmp_path / "company.pem"
     named.write_bytes(Path(tls[0]).read_bytes())
     with serving(http(b"{}"), *tls) as raw:
         https = Https("given up", ca_file=str(named), limits=_Hasty())
         assert (await asyncio.to_thread(https.get, raw.url)).status_code == 200
+        monkeypatch.setattr("bridge.oauth.http.LOOK_SECONDS", 0.0)  # however late its thread begins to look
         fall_silent(named)
         with pytest.raises(ProviderUnavailable, match="no answer within"):
             await https.run(partial(https.post, raw.url, data={"refresh_token": "CANARY-r"}))

@@ -178,8 +178,8 @@ async def test_a_name_server_that_hangs_costs_the_connect_time_and_no_more(trust
         answer.set()
 
 
-async def lookups_of_two_logins(trust: Trust, port: int, words: str) -> int:
-    """Both in vain, at a server there; its name is looked up so many times."""
+async def lookups_of_two_logins(trust: Trust, port: int, words: str, seconds: float) -> int:
+    """Both in vain, at a server there, within so much time; its name is looked up so many times."""
     lookups = 0
 
     def count(host: str, _: int) -> Sequence[AddressInfo]:
@@ -187,7 +187,7 @@ async def lookups_of_two_logins(trust: Trust, port: int, words: str) -> int:
         lookups += 1
         return addresses(("127.0.0.1", port))
 
-    with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=count, connect_seconds=0.05)) as upstream:
+    with upstream_of(Protocol.IMAP, dialer=Dialer(lookup=count, connect_seconds=seconds)) as upstream:
         for _ in range(2):
             with pytest.raises(UpstreamUnavailable, match=words):
                 async with opened(upstream, Protocol.IMAP, trust.endpoint(993, IMPLICIT)):
@@ -198,13 +198,13 @@ async def lookups_of_two_logins(trust: Trust, port: int, words: str) -> int:
 async def test_a_server_that_could_not_be_reached_is_looked_up_anew(trust: Trust) -> None:
     """It may have moved."""
     with unused_port() as port:
-        assert await lookups_of_two_logins(trust, port, "cannot be reached") == 2
+        assert await lookups_of_two_logins(trust, port, "cannot be reached", 20.0) == 2
 
 
 @needs_black_hole
 async def test_a_server_that_does_not_answer_is_looked_up_anew(trust: Trust) -> None:
     with black_hole() as port:
-        assert await lookups_of_two_logins(trust, port, "does not answer within") == 2
+        assert await lookups_of_two_logins(trust, port, "does not answer within", 1.0) == 2
 
 
 async def test_a_machine_without_a_thread_for_a_lookup_is_temporary_trouble(trust: Trust) -> None:
