@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import site
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,8 @@ def parts_of_program() -> tuple[Path, ...]:
     import bridge
 
     interpreter, library = Path(sys.executable).resolve(), Path(os.__file__).parent
-    return tuple(dict.fromkeys((interpreter, library, Path(sys.prefix), Path(bridge.__file__).parent)))
+    packages = filter(Path.exists, map(Path, site.getsitepackages()))
+    return tuple(dict.fromkeys((interpreter, library, Path(sys.prefix), Path(bridge.__file__).parent, *packages)))
 
 
 def ask_system(*command: str) -> str:

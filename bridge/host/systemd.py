@@ -145,7 +145,8 @@ def _check_rights() -> None:
 
 def _check_program() -> None:
     """That nobody but root decides what the service runs, and that it can see it at all."""
-    for part in parts_of_program():
+    parts = parts_of_program()
+    for part in dict.fromkeys((*parts, *(part.resolve() for part in parts))):  # a link, and what it leads to
         if any(part.is_relative_to(place) for place in UNSEEN):
             raise ServiceTrouble(
                 said(
@@ -155,8 +156,7 @@ def _check_program() -> None:
                 )
             )
         for place in (part, *part.parents):
-            found = place.stat()
-            if found.st_uid != 0 or found.st_mode & stat.S_IWOTH:
+            if not _is_roots_alone(place.stat()):
                 raise ServiceTrouble(
                     said(
                         "{place} is not root's alone: others could change what the service runs. Install mail-bridge "
@@ -164,6 +164,11 @@ def _check_program() -> None:
                         place=place,
                     )
                 )
+
+
+def _is_roots_alone(found: os.stat_result) -> bool:
+    others = stat.S_IWOTH if found.st_gid == 0 else stat.S_IWOTH | stat.S_IWGRP  # "staff", of Debian's /usr/local
+    return found.st_uid == 0 and not found.st_mode & others
 
 
 def _check_unit() -> None:
@@ -202,7 +207,7 @@ def _user(told: Told) -> tuple[int, int]:
 
 
 def _give(directory: Path, number: int, group: int) -> bool:
-    """What is root's there, to the user. Returns: whether anything was. Raises: OSError.
+    """What is root's there, to the user. Returns: whether anything was. Raises: OSError, with the file's name.
 
     A second time the directory is the user's, who could exchange what is in it while we look: so each file is opened by
     its own directory's descriptor, no link is followed, and none that has another name elsewhere is given away.
@@ -210,7 +215,7 @@ def _give(directory: Path, number: int, group: int) -> bool:
     if sys.platform == "win32":
         return False
     is_any = False
-    for _, directories, files, handle in os.fwalk(directory):
+    for root, directories, files, handle in os.fwalk(directory):
         for name in (".", *directories, *files):
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             try:
@@ -222,6 +227,8 @@ def _give(directory: Path, number: int, group: int) -> bool:
                 if status.st_uid == 0 and (stat.S_ISDIR(status.st_mode) or status.st_nlink == 1):
                     os.fchown(found, number, group)
                     is_any = True
+            except OSError as problem:
+                raise OSError(problem.errno, problem.strerror, os.path.normpath(os.path.join(root, name))) from problem
             finally:
                 os.close(found)
     return is_any

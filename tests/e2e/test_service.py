@@ -143,9 +143,17 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
     server.run("chmod", "o+w", "/opt/mail-bridge/bridge")
     assert "/opt/mail-bridge/bridge is not root's alone" in sudo(server, "service", "install", code=1)
     server.run("chmod", "o-w", "/opt/mail-bridge/bridge")
-    server.run("cp", "-a", "/opt/mail-bridge/.venv", "/home/venv")
-    said = server.run("/home/venv/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
-    assert "The program is in /home/venv, where the service of a machine does not look" in said
+    server.run("sh", "-c", "cd /opt/mail-bridge/.venv/lib/python*/site-packages; chgrp staff .; chmod g+w .")
+    assert "site-packages is not root's alone" in sudo(server, "service", "install", code=1), "those of the group"
+    server.run("sh", "-c", "chgrp root /opt/mail-bridge/.venv/lib/python*/site-packages")
+
+    server.run("sh", "-c", "cp -a /opt/mail-bridge/.venv /home/venv; ln -s /home/venv /opt/venv")
+    for place in ("/home/venv", "/opt/venv"):
+        said = server.run(f"{place}/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
+        assert "The program is in /home/venv, where the service of a machine does not look" in said
+    server.run("sh", "-c", "rm /opt/venv; mkdir -m 777 /srv/all; mv /home/venv /srv/all; ln -s /srv/all/venv /opt")
+    said = server.run("/opt/venv/bin/python", "-P", "-m", "bridge", "service", "install", code=1)
+    assert "/srv/all is not root's alone" in said, "who may exchange what the link leads to"
 
     server.run("sh", "-c", f"echo '[Service]' > {UNIT_FILE}")
     for command in ("install", "remove"):
@@ -170,6 +178,9 @@ def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_
     server = terminal_server
     configure(server, "listeners: {imap: localhost:143, pop3: off}\n")
     server.run("sh", "-c", f"mkdir -m 700 {STORE}; touch {STORE}/left-by-root")  # as by a bridge that root has tried
+    server.run("sh", "-c", f"mount --bind {DIRECTORY} {DIRECTORY}; mount -o remount,bind,ro {DIRECTORY}")
+    assert f"{DIRECTORY} cannot be changed: " in sudo(server, "service", "install", code=1)
+    server.run("umount", DIRECTORY)
     server.run("systemd-run", "--quiet", "--unit=other", "python3", "-m", "http.server", "--bind=127.0.0.1", "1587")
     server.run("sh", "-c", "until curl --silent localhost:1587; do sleep 0.1; done")
     said = sudo(server, "service", "install", code=1)
