@@ -406,14 +406,18 @@ class App:
         )
 
     async def _warnings(self) -> tuple[Diagnosis, ...]:
-        with loading():  # late, as in examination()
+        secrets = (one.diagnosis for one in self._secrets.expiring())
+        own = await self._certificate_warnings()
+        return (*not_in_force(self._refused, self._started, self._config), *secrets, *own)
+
+    async def _certificate_warnings(self) -> tuple[Diagnosis, ...]:
+        if all(listener.address.tls is None for listener in configured_listeners(self._config)):
+            return ()
+        with loading():  # late, as in examination(): 3 MiB and 40 ms
             from bridge.doctor.local_tls import certificate_warnings
 
         today = datetime.fromtimestamp(self._clock.now()).date()
-        authority_file = self._surroundings.authority_file
-        of_certificates = await certificate_warnings(self._config, authority_file, today, self._looks_at)
-        secrets = (one.diagnosis for one in self._secrets.expiring())
-        return (*not_in_force(self._refused, self._started, self._config), *secrets, *of_certificates)
+        return await certificate_warnings(self._config, self._surroundings.authority_file, today, self._looks_at)
 
     def _looks_at(self, file: Path) -> Threads:
         """Each in its own: one that does not answer holds up no other."""
