@@ -20,6 +20,9 @@ NAME = "mail-bridge"
 SECONDS = 180.0
 """For one program of the system's; a start is waited for."""
 
+Address = tuple[str, int]
+"""Host and port at which it listens, as configured."""
+
 Told = Callable[[Said], None]
 """Hears of each step that has changed something."""
 
@@ -44,16 +47,16 @@ class SystemService(Protocol):
         ...
 
 
-def system_service(config: Path, ports: Sequence[int] = ()) -> SystemService:
-    """Of this system, for this program and the machine's configuration, with these ports. Raises: ServiceTrouble."""
+def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemService:
+    """Of this system, for this program and the machine's configuration, which opens these. Raises: ServiceTrouble."""
     if sys.platform == "linux":
         from bridge.host.systemd import Systemd
 
-        return Systemd(service_command(), config, ports)
+        return Systemd(service_command(), config, addresses)
     if sys.platform == "win32":
         from bridge.host.task_scheduler import TaskScheduler
 
-        return TaskScheduler(service_command(), ports)
+        return TaskScheduler(service_command(), addresses)
     raise ServiceTrouble(
         said(
             "services are made with systemd and on Windows only; docs/guides/en/terminal-server.md says what one must "

@@ -18,6 +18,7 @@ from bridge.host.service_user import SYSTEMD
 from bridge.host.sockets import LOWEST_FREE_PORT
 from bridge.host.system_service import (
     NAME,
+    Address,
     ServiceTrouble,
     Told,
     ask_system,
@@ -68,14 +69,14 @@ LOW_PORTS = "AmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP
 class Systemd:
     """A SystemService."""
 
-    def __init__(self, command: Sequence[str], config: Path, ports: Sequence[int]) -> None:
+    def __init__(self, command: Sequence[str], config: Path, addresses: Sequence[Address]) -> None:
         self._command = command
         self._config = config
-        self._ports = ports
+        self._addresses = addresses
 
     def definition(self) -> str:
         """See SystemService; systemd.service(5), systemd.exec(5)."""
-        more = LOW_PORTS if any(port < LOWEST_FREE_PORT for port in self._ports) else ""
+        more = LOW_PORTS if any(port < LOWEST_FREE_PORT for _, port in self._addresses) else ""
         command = " ".join(map(_quoted, self._command))
         return UNIT.format(mark=MARK, user=NAME, command=command, more=more)
 

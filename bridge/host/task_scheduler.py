@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from bridge.advice.system import system_reason
 from bridge.host.sockets import answers
 from bridge.host.system_service import (
     NAME,
+    Address,
     ServiceTrouble,
     Told,
     ask_system,
@@ -70,9 +72,9 @@ otherwise only started anew if Windows takes its end for a failure. Priority: a 
 class TaskScheduler:
     """A SystemService."""
 
-    def __init__(self, command: Sequence[str], ports: Sequence[int]) -> None:
+    def __init__(self, command: Sequence[str], addresses: Sequence[Address]) -> None:
         self._command = command
-        self._ports = ports
+        self._addresses = addresses
 
     def definition(self) -> str:
         """See SystemService."""
@@ -110,8 +112,8 @@ class TaskScheduler:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        for port in self._ports:
-            while not answers("127.0.0.1", port):
+        for host, port in self._addresses:
+            while not answers(_seen_from_here(host), port):
                 if time.monotonic() > deadline:
                     raise ServiceTrouble(
                         said(
@@ -121,6 +123,17 @@ class TaskScheduler:
                         )
                     )
                 time.sleep(0.2)
+
+
+def _seen_from_here(host: str) -> str:
+    """Windows connects to no address that stands for all of them."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # localhost, where ::1 is an extra
+        return "127.0.0.1"
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
 
 
 def _end() -> None:

@@ -214,7 +214,8 @@ def units() -> list[tuple[str, str]]:
     """Of the guides, and what `service install` writes, with a port that needs a right and without."""
     program = ["/opt/mail-bridge/.venv/bin/mail-bridge", "run"]
     made = [
-        (str(port), Systemd(program, Path("/etc/mail-bridge/config.yaml"), [port]).definition()) for port in (143, 1143)
+        (str(port), Systemd(program, Path("/etc/mail-bridge/config.yaml"), [("localhost", port)]).definition())
+        for port in (143, 1143)
     ]
     return [*blocks("ini"), *made]
 

@@ -4,6 +4,7 @@ makes one on a machine with systemd."""
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bridge.host import system_service
+from bridge.host import system_service, task_scheduler
 from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
 from bridge.host.task_scheduler import TaskScheduler
 
@@ -92,18 +93,38 @@ def test_a_program_of_the_systems_that_does_not_end_is_told_of(monkeypatch: pyte
         ask_system(sys.executable, "-c", "import time; time.sleep(60)")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a program of ours in the place of Windows' own")
-def test_an_update_ends_the_old_program_before_the_new_one_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beside one that runs Windows starts no second one, and says so to nobody."""
+@pytest.fixture
+def schtasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program of ours in the place of Windows' own. Returns: where it writes what it was told to do."""
+    if os.name == "nt":
+        pytest.skip("Windows has its own")
     schtasks, log = tmp_path / "schtasks", tmp_path / "log"
     schtasks.write_text('#!/bin/sh\necho "$1" >> "$LOG"\n')
     schtasks.chmod(0o700)
     for name, value in (("PATH", f"{tmp_path}:{os.environ['PATH']}"), ("LOG", str(log)), ("PROGRAMFILES", "/")):
         monkeypatch.setenv(name, value)
+    return log
+
+
+def test_an_update_ends_the_old_program_before_the_new_one_is_started(schtasks: Path) -> None:
+    """Beside one that runs Windows starts no second one, and says so to nobody."""
     TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
-    assert log.read_text().split() == ["/End", "/Create", "/Run"]
+    assert schtasks.read_text().split() == ["/End", "/Create", "/Run"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.0/8 is this machine's on Linux alone")
+@pytest.mark.parametrize("host", ["127.0.0.3", "localhost", "0.0.0.0", "::1", "::"])
+def test_each_port_of_a_task_is_waited_for_at_its_own_address(
+    schtasks: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows knows no more of it than that it was started."""
+    monkeypatch.setattr(task_scheduler, "START_SECONDS", 0)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listening:
+        address = host, listening.getsockname()[1]
+        TaskScheduler(["mail-bridge.exe", "run"], [address]).install(lambda said: None)
+    with pytest.raises(ServiceTrouble, match=f"nothing answers at port {address[1]}"):
+        TaskScheduler(["mail-bridge.exe", "run"], [address]).install(lambda said: None)
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="Windows' own program")

@@ -69,8 +69,8 @@ def _of_the_machine(settings: Settings) -> SystemService:
             raise
         command = f"{administrators_program()} init --output {file}"
         raise ConfigError([said("a service needs {file} first: {command}", file=file, command=command)]) from None
-    ports = [one.address.port for one in configured_listeners(loaded.config)]
-    return system_service(file, [*ports, loaded.config.console.port])
+    opened = [*(one.address for one in configured_listeners(loaded.config)), loaded.config.console]
+    return system_service(file, [(address.host, address.port) for address in opened])
 
 
 def _about(settings: Settings) -> SystemService:
