@@ -96,8 +96,12 @@ class Linux:
 
     def _processes(self, user_id: str) -> Iterator[Path]:
         """That user's first: they hold it nearly always, and a machine has thousands of others."""
+        try:
+            processes = list(PROC.iterdir())
+        except OSError:  # without a descriptor, for one: whoever only wants a name goes on without it
+            return
         others = []
-        for path in PROC.iterdir():
+        for path in processes:
             if path.name.isdecimal():
                 with contextlib.suppress(OSError):
                     if str(path.stat().st_uid) == user_id:

@@ -278,6 +278,18 @@ def test_without_a_thread_a_reload_is_refused_in_words_and_a_stop_is_a_stop(sign
     assert "Traceback" not in signed_in.log[before:]
 
 
+def test_who_must_sign_in_is_told_so_without_a_descriptor(signed_in: Bridge) -> None:
+    """The program that asks has a name in the log and on the page, and here none."""
+    before = len(signed_in.log)
+    signed_in.launcher = []
+    with running(signed_in):
+        login = signed_in.login(BOB)
+        with Failing(("openat EMFILE 1+",), in_all_threads=True).inside(signed_in):
+            assert told(login, "imap").startswith(LATER["imap"])
+    assert "sign_in.needed" in signed_in.log[before:]
+    assert "Traceback" not in signed_in.log[before:]
+
+
 def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge) -> None:
     """As ext4 is, with errors=remount-ro: what cannot be removed either is not what is told."""
     failing = Failing(("fsync EIO 1", "unlink EROFS 1+"))

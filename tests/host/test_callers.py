@@ -136,6 +136,17 @@ def test_the_program_that_holds_a_socket(loopback: Loopback) -> None:
 
 
 @on_linux
+def test_without_a_descriptor_a_program_has_no_name(loopback: Loopback) -> None:
+    """It is for a sentence, which does without."""
+    loopback.connect()
+    _, ends = loopback.accept()
+    owner = Kernel().owner(ends)
+    assert owner is not None
+    with out_of_descriptors():
+        assert Linux().program(owner) == ""
+
+
+@on_linux
 async def test_a_program_that_calls_itself_something_odd_does_not_turn_the_sentence_around(loopback: Loopback) -> None:
     """Its user chooses the name: with line breaks, or with what makes a browser write from right to left."""
     ends, own = (loopback.connect(), loopback.accept()[1])[1], Path("/proc/self/comm")
