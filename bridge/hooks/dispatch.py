@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from bridge.advice.said import Translate
+from bridge.advice.system import too_little
 from bridge.clock import Clock
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import HookFailed, RunProgram
@@ -13,6 +14,7 @@ from bridge.hooks.events import HookEvent, event_of
 from bridge.notices import Notice
 from bridge.observe.logs import detail, event, trouble
 from bridge.secret import Secret
+from bridge.shortage import is_short
 from bridge.threads import NoThread, in_thread
 
 AT_ONCE = 4
@@ -23,6 +25,8 @@ SECONDS = 10.0
 """For a program, and for each attempt at the webhook."""
 RETRY_AFTER = 3.0
 """Seconds before the webhook's second and last attempt."""
+
+_Post = Callable[[HookEvent, NotifyConfig, Secret[str], float], Awaitable[None]]
 
 
 class Hooks:
@@ -97,13 +101,9 @@ class Hooks:
         event("hook.done", hook="command", event_name=found.event, account=found.account or None)
 
     async def _webhook(self, found: HookEvent, config: NotifyConfig, webhook: Secret[str]) -> None:
-        try:
-            post = await in_thread(_post)
-        except NoThread as problem:
-            _failed("webhook", found, str(problem))
-            return
         for is_last in (False, True):
             try:
+                post = await _loaded()
                 await post(found, config, webhook, SECONDS)
             except HookFailed as problem:
                 if is_last or not problem.is_worth_another_try:
@@ -115,7 +115,19 @@ class Hooks:
                 return
 
 
-def _post() -> Callable[[HookEvent, NotifyConfig, Secret[str], float], Awaitable[None]]:
+async def _loaded() -> _Post:
+    """Raises: HookFailed where the system has too little left just now."""
+    try:
+        return await in_thread(_post)
+    except NoThread as problem:
+        raise HookFailed(str(problem), temporary=True) from problem
+    except (OSError, ImportError) as problem:
+        if not is_short(problem):
+            raise
+        raise HookFailed(str(too_little(problem)), temporary=True) from problem
+
+
+def _post() -> _Post:
     from bridge.hooks.webhook import post  # late, in a thread: aiohttp is an eighth of start and memory, and few use it
 
     return post

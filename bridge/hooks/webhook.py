@@ -17,6 +17,7 @@ from bridge.hooks.events import HookEvent
 from bridge.oauth.http import trust
 from bridge.oauth.retry_after import says_later
 from bridge.secret import Secret
+from bridge.shortage import may_pass
 from bridge.threads import NoThread, in_thread
 
 
@@ -36,7 +37,7 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
     except NoThread as problem:
         raise HookFailed(str(problem), temporary=True) from problem
     except ProviderUnavailable as problem:
-        raise HookFailed(str(problem), temporary=False) from problem
+        raise HookFailed(str(problem), temporary=may_pass(problem.__cause__)) from problem
     except aiohttp.ClientConnectorCertificateError:  # from None, here and below: the library's text may hold the URL
         raise HookFailed(
             f"the certificate of {host} is not trusted; name its authority as ca_file", temporary=False

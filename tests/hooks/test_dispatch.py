@@ -25,6 +25,7 @@ from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
 from bridge.secret import Secret
 from tests.captured import captured
 from tests.clocks import ManualClock
+from tests.host.limits import out_of_descriptors
 
 URL = "http://localhost:3017/sign-in/alice@example.com"
 EVENT = HookEvent("authorization-needed", "alice@example.com", "", "ended", URL)
@@ -152,6 +153,26 @@ async def test_a_webhook_that_is_in_trouble_is_tried_once_more(log: io.StringIO)
     assert len(receiver.received) == 4
     assert said.count("hook.failed") == 1
     assert "CANARY" not in said
+
+
+async def test_a_webhook_that_finds_no_descriptor_is_tried_once_more(
+    log: io.StringIO, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first one for what it is made of, which is loaded only then; the next for the authorities it believes."""
+    clock, ca_file = ManualClock(), tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    async with receiving() as receiver:
+        hooks = Hooks(lambda: webhook(receiver.url, ca_file=str(ca_file)), run_program, clock)
+        async with running(hooks):
+            monkeypatch.delitem(sys.modules, "bridge.hooks.webhook")
+            for count in (1, 2):
+                with out_of_descriptors():
+                    hooks.take(needed())
+                    await clock.until_asleep()
+                clock.advance(RETRY_AFTER)
+                await receiver.until(count)
+            said = await until_logged(log, "hook.done")
+    assert "hook.failed" not in said
 
 
 @pytest.mark.parametrize("status", [400, 404, 302])
