@@ -26,6 +26,8 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
     Raises: OSError, ssl.SSLError if the file cannot be used; see unusable().
     """
     context = ssl.create_default_context(cafile=ca_file)
+    if ca_file is None:
+        _insist_on_the_systems(context)
     if ca_file is None and not _system_is_complete():
         import certifi  # late: where the system's are enough nobody needs it
 
@@ -79,6 +81,16 @@ def _systems_file() -> tuple[str, str]:
     """The variable that names it, and where it is without. Asked for once: each login asks, and OpenSSL takes 30 us."""
     paths = ssl.get_default_verify_paths()
     return paths.openssl_cafile_env, paths.openssl_cafile
+
+
+def _insist_on_the_systems(context: ssl.SSLContext) -> None:
+    """OpenSSL says nothing of this machine's file where it cannot be read just now, and the context would believe
+    nobody for as long as it is kept. Raises: OSError."""
+    file = ssl.get_default_verify_paths().cafile
+    if sys.platform != "win32" and file is not None and not context.cert_store_stats()["x509"]:
+        # None in it, or not for us: it stays so, and those of the directory are looked for with each connection.
+        with contextlib.suppress(ssl.SSLError, PermissionError):
+            context.load_verify_locations(file)
 
 
 def _system_is_complete() -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
+import sys
+from pathlib import Path
 
 import pytest
 import trustme
 
 from bridge.trust import client_context, take_windows_certificates_one_by_one
+from tests.host.limits import out_of_descriptors
 
 
 def test_a_certificate_in_windows_store_that_is_none_takes_nothing_from_the_others(
@@ -33,3 +38,20 @@ def test_a_certificate_in_windows_store_that_is_none_takes_nothing_from_the_othe
     assert {good, other, broken} & set(context.get_ca_certs(binary_form=True)) == {good}
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has its own store, not a file")
+def test_a_systems_file_that_cannot_be_read_just_now_is_not_taken_for_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """OpenSSL makes a context of it all the same, which would believe nobody until the next start."""
+    file, directory = tmp_path / "bundle.pem", tmp_path / "none"
+    directory.mkdir()
+    trustme.CA().cert_pem.write_to_path(file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setenv("SSL_CERT_DIR", str(directory))
+    with out_of_descriptors(), pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        client_context(None)
+    assert client_context(None).cert_store_stats()["x509"] == 1
+    file.write_text("")
+    client_context(None)  # as before: none in a file is no error where there may be some in a directory
