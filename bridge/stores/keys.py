@@ -18,16 +18,19 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bridge.advice.said import Said, as_said, said
-from bridge.advice.system import system_reason
+from bridge.advice.system import system_reason, too_little
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
 from bridge.shortage import may_pass
 from bridge.stores.sealed import KEY_BYTES
 from bridge.threads import NoThread, in_thread, no_thread
+
+if TYPE_CHECKING:
+    from bridge.stores.oskeyring import OsKeyring
 
 KEY_SERVICE = "mail-bridge store key"
 """Not the service of named secrets: on Windows a second user name under one service rewrites the first entry."""
@@ -40,6 +43,10 @@ NAMED_SERVICE = "mail-bridge"
 ANSWER_LIMIT = 10.0
 """Seconds for a keyring. It answers in 30 ms, or shows a prompt that waits for a person for ever; the call goes on
 behind our back, makes no key any more, and a later one finds the keyring unlocked."""
+
+DESCRIPTORS = 8
+"""That must be free before the keyring is asked; D-Bus needs two. The library looks for keyrings once, and takes one
+that it could not reach just then for missing until the process ends."""
 
 LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, and the path may name anything."""
@@ -86,9 +93,7 @@ async def check_key_home(config: StoreConfig, *, limit: float = ANSWER_LIMIT, ma
         return said("the file {file}", file=config.key_file)
 
     def probe() -> Said:
-        from bridge.stores import oskeyring
-
-        home = oskeyring.open_keyring()
+        home = _open_keyring()
         home.probe()
         return as_said(home.name)
 
@@ -107,9 +112,7 @@ def read_named_secret(name: str, *, limit: float = ANSWER_LIMIT) -> str | None:
     """The keyring's entry for `${keyring:name}`, or None. Blocks up to `limit` seconds. Raises: StoreUnavailable."""
 
     def read() -> str | None:
-        from bridge.stores import oskeyring  # a second of imports, of no use to whoever has a key file
-
-        return oskeyring.open_keyring().read(NAMED_SERVICE, name)
+        return _open_keyring().read(NAMED_SERVICE, name)
 
     return _answered(read, limit, _NAMED_REMEDY)
 
@@ -118,9 +121,7 @@ def check_named_secrets(*, limit: float = ANSWER_LIMIT) -> str:
     """Try whether the keyring takes and gives back what it is given. Returns: its name. Raises: StoreUnavailable."""
 
     def probe() -> str:
-        from bridge.stores import oskeyring
-
-        home = oskeyring.open_keyring()
+        home = _open_keyring()
         home.probe()
         return home.name
 
@@ -131,9 +132,7 @@ def write_named_secret(name: str, value: Secret[str], *, limit: float = ANSWER_L
     """Store the entry that `${keyring:name}` reads, in place of one that is there. Raises: StoreUnavailable."""
 
     def write() -> None:
-        from bridge.stores import oskeyring
-
-        oskeyring.open_keyring().write(NAMED_SERVICE, name, value.reveal())
+        _open_keyring().write(NAMED_SERVICE, name, value.reveal())
 
     _answered(write, limit, _NAMED_REMEDY)
 
@@ -191,10 +190,24 @@ def _with(problem: Said, remedy: Said | None) -> Said:
     return Said("{problem}. {remedy}", (("problem", problem), ("remedy", remedy)))
 
 
-def _from_keyring(has_records: bool, is_given_up: threading.Event) -> Secret[bytes]:
+def _open_keyring() -> OsKeyring:
+    """Raises: StoreUnavailable, see oskeyring; also without descriptors for it."""
+    opened: list[int] = []
+    try:
+        for _ in range(DESCRIPTORS):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as problem:
+        raise StoreUnavailable(too_little(problem)) from problem
+    finally:
+        for number in opened:
+            os.close(number)
     from bridge.stores import oskeyring  # a second of imports, of no use to whoever has a key file
 
-    home = oskeyring.open_keyring()
+    return oskeyring.open_keyring()
+
+
+def _from_keyring(has_records: bool, is_given_up: threading.Event) -> Secret[bytes]:
+    home = _open_keyring()
     text = home.read(KEY_SERVICE, KEY_USER)
     if text is None:
         if has_records:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import os
 import re
 import stat
@@ -33,6 +34,7 @@ from bridge.stores.keys import (
     read_named_secret,
     write_named_secret,
 )
+from tests.host.limits import out_of_descriptors
 from tests.silent import no_thread
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -421,6 +423,15 @@ def test_a_keyring_that_could_not_be_asked_for_want_of_a_thread_is_asked_the_nex
         patch.setattr(threading.Thread, "start", no_thread)
         with pytest.raises(StoreUnavailable, match=r"no more threads .* now: .can't start new thread"):
             read_named_secret("office365")
+    assert read_named_secret("office365") == "CANARY"
+
+
+def test_a_keyring_that_could_not_be_asked_for_want_of_a_descriptor_is_asked_the_next_time() -> None:
+    use(Small())
+    write_named_secret("office365", Secret("CANARY"))
+    with out_of_descriptors(1), pytest.raises(StoreUnavailable, match=f"{os.strerror(errno.EMFILE)}.*Or use") as short:
+        read_named_secret("office365")
+    assert not isinstance(short.value, KeyringMissing)
     assert read_named_secret("office365") == "CANARY"
 
 

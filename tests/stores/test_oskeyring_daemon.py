@@ -52,6 +52,26 @@ except BridgeError as error:
     print(f"{type(error).__name__}: {error}")
 """
 
+SHORT = """
+import os
+from bridge.errors import KeyringMissing, StoreUnavailable
+from bridge.stores.keys import DESCRIPTORS, read_named_secret
+from tests.host.limits import out_of_descriptors
+
+for left in range(DESCRIPTORS):
+    if os.fork() == 0:  # what was missing is remembered by a process, if at all
+        try:
+            with out_of_descriptors(left):
+                read_named_secret("office365", limit=5.0)
+        except KeyringMissing:
+            print(left, "missing", flush=True)
+        except StoreUnavailable as problem:
+            assert "Too many open files" in str(problem), problem
+        assert read_named_secret("office365", limit=5.0) is None
+        os._exit(0)
+    assert os.wait()[1] == 0
+"""
+
 UNLOCKED = 'printf "CANARY-login\\n" | gnome-keyring-daemon --unlock --components=secrets >/dev/null; exec "$0" -c "$1"'
 LOCKED = 'gnome-keyring-daemon --start --components=secrets >/dev/null; exec "$0" -c "$1"'
 
@@ -116,3 +136,8 @@ def test_where_none_was_ever_set_up_no_client_secret_is_offered_a_place_in_it(tm
     (said,) = session(tmp_path, LOCKED, NAMED_SECRET)
     assert said.startswith("StoreUnavailable: ")
     assert "CANARY" not in said
+
+
+def test_a_keyring_that_was_asked_without_descriptors_is_asked_the_next_time(tmp_path: Path) -> None:
+    """KeyringMissing ends a start with 2."""
+    assert session(tmp_path, UNLOCKED, SHORT) == []
