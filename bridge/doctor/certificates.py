@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
 
 INTERCEPTORS: tuple[tuple[str, str], ...] = (
     ("adguard", "AdGuard"),
@@ -102,7 +105,10 @@ def read_certificate_file(path: Path) -> CertificateFile | None:
     try:
         chain = x509.load_pem_x509_certificates(path.read_bytes())
         first = read_certificate(chain[0].public_bytes(Encoding.DER))
-    except (OSError, ValueError):
+        # Here too: what is within a certificate is parsed once it is asked for.
+        is_in_order = all(one.issuer == signer.subject for one, signer in pairwise(chain))
+        lacks_chain = len(chain) == 1 and chain[0].issuer != chain[0].subject and _names_issuer(chain[0])
+    except (OSError, ValueError, x509.InvalidVersion):
         return None
     if first is None:
         return None
@@ -110,17 +116,14 @@ def read_certificate_file(path: Path) -> CertificateFile | None:
         first,
         chain[0].fingerprint(hashes.SHA256()).hex(":").upper(),
         chain[0].fingerprint(hashes.SHA1()).hex(":").upper(),  # noqa: S303  to be compared by eye, not trusted
-        all(one.issuer == signer.subject for one, signer in pairwise(chain)),
-        len(chain) == 1 and chain[0].issuer != chain[0].subject and _names_issuer(chain[0]),
+        is_in_order,
+        lacks_chain,
     )
 
 
 def _names_issuer(found: x509.Certificate) -> bool:
-    try:
-        extension = found.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except x509.ExtensionNotFound:
-        return False
-    return any(one.access_method == AuthorityInformationAccessOID.CA_ISSUERS for one in extension)
+    extension = _extension(found, x509.AuthorityInformationAccess)
+    return any(one.access_method == AuthorityInformationAccessOID.CA_ISSUERS for one in extension or ())
 
 
 def read_certificate(der: bytes) -> Certificate | None:
@@ -129,7 +132,7 @@ def read_certificate(der: bytes) -> Certificate | None:
         found = x509.load_der_x509_certificate(der)
         issuer = _name(found.issuer)
         return Certificate(issuer, _names(found), found.not_valid_before_utc.date(), found.not_valid_after_utc.date())
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return None
 
 
@@ -155,10 +158,18 @@ def _name(name: x509.Name) -> str:
     return "".join(c for c in text if c.isprintable())[:120] or "?"
 
 
-def _names(found: x509.Certificate) -> tuple[str, ...]:
+def _extension(found: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """None too where one of them is of a kind that the library does not read, is there twice, or is damaged: OpenSSL
+    serves such a certificate, and the rest of it is worth knowing."""
     try:
-        extension = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+        return found.extensions.get_extension_for_class(kind).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+
+
+def _names(found: x509.Certificate) -> tuple[str, ...]:
+    extension = _extension(found, x509.SubjectAlternativeName)
+    if extension is None:
         return ()
     names = [*extension.get_values_for_type(x509.DNSName)]
     names += [str(address) for address in extension.get_values_for_type(x509.IPAddress)]

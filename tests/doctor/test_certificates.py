@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
 
-from bridge.doctor.certificates import INTERCEPTORS, Certificate, read_certificate
+from bridge.doctor.certificates import INTERCEPTORS, Certificate, read_certificate, read_certificate_file
 
 
 def certificate(organization: str, *names: str) -> Certificate:
@@ -27,6 +35,44 @@ def test_issuer_names_and_days_are_read() -> None:
 
 def test_what_is_no_certificate_is_none() -> None:
     assert read_certificate(b"\x30\x03abc") is None
+    assert read_certificate(odd().replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")) is None, "version 6"
+
+
+def odd(identifier: ObjectIdentifier = ExtensionOID.CRL_NUMBER, content: bytes = b"\x05\x00") -> bytes:
+    """A certificate with an extension that holds whatever somebody has put there."""
+    key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Old Box")])
+    extension, other = (x509.UnrecognizedExtension(one, content) for one in (identifier, ObjectIdentifier("1.2.3.4.6")))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=99))
+    made = builder.add_extension(extension, critical=False).add_extension(other, critical=False)
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        odd(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x06\xa3\x04\x30\x02\x05\x00"),  # a name of X.400
+        odd(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x7f"),
+        odd(ExtensionOID.AUTHORITY_INFORMATION_ACCESS, b"\x30\x7f"),
+        odd(ObjectIdentifier("1.2.3.4.5")).replace(b"\x2a\x03\x04\x06", b"\x2a\x03\x04\x05"),  # the same one twice
+    ],
+)
+def test_what_an_odd_certificate_says_can_be_read_all_the_same(tmp_path: Path, der: bytes) -> None:
+    """OpenSSL serves such a one, and an old appliance makes it."""
+    (tmp_path / "server.pem").write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
+    found = read_certificate_file(tmp_path / "server.pem")
+    assert found is not None
+    assert found.certificate == read_certificate(der)
+    assert (found.certificate.issuer, found.certificate.names) == ("Old Box", ())
+    assert (found.is_in_order, found.lacks_chain) == (True, False)
+
+
+def test_a_chain_that_holds_no_certificate_is_none(tmp_path: Path) -> None:
+    """What is within a certificate is only parsed once somebody asks for it."""
+    damaged = odd().replace(b"Old Box", b"Old \xff\xff\xff")
+    good, bad = (ssl.DER_cert_to_PEM_cert(der) for der in (odd(), damaged))
+    (tmp_path / "server.pem").write_text(good + bad)
+    assert read_certificate_file(tmp_path / "server.pem") is None
 
 
 def test_makers_are_told_apart() -> None:
