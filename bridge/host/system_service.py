@@ -77,7 +77,9 @@ def parts_of_program() -> tuple[Path, ...]:
 
     interpreter, library = Path(sys.executable).resolve(), Path(os.__file__).parent
     packages = filter(Path.exists, map(Path, site.getsitepackages()))
-    return tuple(dict.fromkeys((interpreter, library, Path(sys.prefix), Path(bridge.__file__).parent, *packages)))
+    started = Path(service_command()[0]), Path(sys.executable)  # the latter by its script, too
+    parts = (interpreter, library, Path(sys.prefix), Path(bridge.__file__).parent, *packages, *started)
+    return tuple(dict.fromkeys(parts))
 
 
 def ask_system(*command: str) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bridge.advice.said import said
@@ -91,8 +91,9 @@ class Systemd:
                 told(said("{place} belongs to the user {user} now", place=self._config.parent, user=NAME))
             _write(UNIT_FILE, self.definition())
         except OSError as problem:
+            file = problem.filename or UNIT_FILE  # a full disk names none, and nothing else is written
             raise ServiceTrouble(
-                said("{file} cannot be changed: {reason}", file=problem.filename, reason=system_reason(problem))
+                said("{file} cannot be changed: {reason}", file=file, reason=system_reason(problem))
             ) from problem
         told(said("{file} is written", file=UNIT_FILE))
         ask_system("systemctl", "daemon-reload")
@@ -146,8 +147,7 @@ def _check_rights() -> None:
 
 def _check_program() -> None:
     """That nobody but root decides what the service runs, and that it can see it at all."""
-    parts = parts_of_program()
-    for part in dict.fromkeys((*parts, *(part.resolve() for part in parts))):  # a link, and what it leads to
+    for part in dict.fromkeys(led_to for named in parts_of_program() for led_to in _led_to(named)):
         if any(part.is_relative_to(place) for place in UNSEEN):
             raise ServiceTrouble(
                 said(
@@ -157,7 +157,7 @@ def _check_program() -> None:
                 )
             )
         for place in (part, *part.parents):
-            if not _is_roots_alone(place.stat()):
+            if not _is_roots_alone(place):
                 raise ServiceTrouble(
                     said(
                         "{place} is not root's alone: others could change what the service runs. Install mail-bridge "
@@ -167,9 +167,31 @@ def _check_program() -> None:
                 )
 
 
-def _is_roots_alone(found: os.stat_result) -> bool:
-    others = stat.S_IWOTH if found.st_gid == 0 else stat.S_IWOTH | stat.S_IWGRP  # "staff", of Debian's /usr/local
+def _led_to(place: Path) -> Iterator[Path]:
+    """It, and what each link on the way leads to, one after the other: where one of them is, another can be put."""
+    while True:
+        yield place
+        link = next((above for above in (*reversed(place.parents), place) if above.is_symlink()), None)
+        if link is None:
+            return
+        place = Path(os.path.normpath(link.parent / os.readlink(link))) / place.relative_to(link)
+
+
+def _is_roots_alone(place: Path) -> bool:
+    found = place.stat()
+    is_groups_root = found.st_gid == 0 and not _has_access_list(place)
+    others = stat.S_IWOTH if is_groups_root else stat.S_IWOTH | stat.S_IWGRP  # "staff", of Debian's /usr/local
     return found.st_uid == 0 and not found.st_mode & others
+
+
+def _has_access_list(place: Path) -> bool:
+    """Then what stands for the group is the most that anybody in the list may do (acl(5), Correspondence)."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return bool(os.getxattr(place, "system.posix_acl_access"))
+    except OSError:  # none there, or a file system without
+        return False
 
 
 def _check_unit() -> None:

@@ -27,6 +27,7 @@ from bridge.host.system_service import (
     parts_of_program,
 )
 
+TASK_FILE = "task.xml"
 START_SECONDS = 60.0
 """Until the last of its ports must answer; the first start of a day may be slow."""
 
@@ -91,13 +92,14 @@ class TaskScheduler:
         _check_program()
         try:
             with tempfile.TemporaryDirectory(prefix=f"{NAME}.") as directory:
-                file = Path(directory, "task.xml")
-                file.write_text(self.definition(), "utf-16")
+                written = Path(directory, TASK_FILE)
+                written.write_text(self.definition(), "utf-16")
                 _end()  # else the old program runs on, and the new one is ignored beside it
-                ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(file), "/F")
+                ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(written), "/F")
         except OSError as problem:
+            file = problem.filename or TASK_FILE  # a full disk names none
             raise ServiceTrouble(
-                said("{file} cannot be changed: {reason}", file=problem.filename, reason=system_reason(problem))
+                said("{file} cannot be changed: {reason}", file=file, reason=system_reason(problem))
             ) from problem
         told(said("the task {name} is made; it starts with the machine, as SYSTEM", name=NAME))
         ask_system("schtasks", "/Run", "/TN", NAME)

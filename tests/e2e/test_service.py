@@ -134,6 +134,17 @@ def configure(machine: Machine, more: str = "") -> None:
     machine.run("sh", "-c", f"umask 077; mkdir -p {DIRECTORY}; cat > {CONFIG}", typed=YAML + more)
 
 
+LINKED = "mkdir -m 757 /srv/shared; mv {interpreter} /srv/shared/python; ln -s /srv/shared/python {interpreter}"
+
+LIST_A_COLLEAGUE = """
+import os, struct, sys
+entries = [(1, 7, -1), (2, 7, 1001), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
+content = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+os.setxattr(sys.argv[1], "system.posix_acl_access", content)
+"""
+"""setfacl --modify user:1001:rwx, which not each machine has (linux/posix_acl_xattr.h)."""
+
+
 def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_server: Machine) -> None:
     server = terminal_server
     configure(server)
@@ -146,6 +157,15 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
     server.run("sh", "-c", "cd /opt/mail-bridge/.venv/lib/python*/site-packages; chgrp staff .; chmod g+w .")
     assert "site-packages is not root's alone" in sudo(server, "service", "install", code=1), "those of the group"
     server.run("sh", "-c", "chgrp root /opt/mail-bridge/.venv/lib/python*/site-packages")
+    server.run("chmod", "o+w", "/opt/mail-bridge/.venv/bin")
+    assert "/opt/mail-bridge/.venv/bin is not root's alone" in sudo(server, "service", "install", code=1)
+    server.run("chmod", "o-w", "/opt/mail-bridge/.venv/bin")
+    server.run("sh", "-c", LINKED.format(interpreter="/opt/mail-bridge/.venv/bin/python"))
+    assert "/srv/shared is not root's alone" in sudo(server, "service", "install", code=1), "a link on the way"
+    server.run("chmod", "o-w", "/srv/shared")
+    server.run("python3", "-c", LIST_A_COLLEAGUE, "/opt/mail-bridge")
+    assert "/opt/mail-bridge is not root's alone" in sudo(server, "service", "install", code=1), "by an access list"
+    server.run("chmod", "g-w", "/opt/mail-bridge")
 
     server.run("sh", "-c", "cp -a /opt/mail-bridge/.venv /home/venv; ln -s /home/venv /opt/venv")
     for place in ("/home/venv", "/opt/venv"):
@@ -181,6 +201,9 @@ def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_
     server.run("sh", "-c", f"mount --bind {DIRECTORY} {DIRECTORY}; mount -o remount,bind,ro {DIRECTORY}")
     assert f"{DIRECTORY} cannot be changed: " in sudo(server, "service", "install", code=1)
     server.run("umount", DIRECTORY)
+    server.run("sh", "-c", f"mount -t tmpfs -o size=4k tmpfs {UNIT_FILE.parent}; echo > {UNIT_FILE.parent}/full")
+    assert f"{UNIT_FILE} cannot be changed: No space left" in sudo(server, "service", "install", code=1)
+    server.run("umount", str(UNIT_FILE.parent))
     server.run("systemd-run", "--quiet", "--unit=other", "python3", "-m", "http.server", "--bind=127.0.0.1", "1587")
     server.run("sh", "-c", "until curl --silent localhost:1587; do sleep 0.1; done")
     said = sudo(server, "service", "install", code=1)

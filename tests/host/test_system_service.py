@@ -127,6 +127,19 @@ def test_each_port_of_a_task_is_waited_for_at_its_own_address(
         TaskScheduler(["mail-bridge.exe", "run"], [address]).install(lambda said: None)
 
 
+def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a write the system does not say which file it was."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setenv("PROGRAMFILES", "/")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(ServiceTrouble, match=r"^task\.xml cannot be changed: "):
+            TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.skipif(sys.platform != "win32", reason="Windows' own program")
 def test_windows_takes_the_task(tmp_path: Path) -> None:
     """Makes it, disabled by a program that is not there, and takes it away again."""
