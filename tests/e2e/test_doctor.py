@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import socket
 import ssl
 import time
@@ -191,6 +192,22 @@ def test_the_report_can_be_forwarded(fresh: Bridge, world: World, tmp_path: Path
     assert ALICE in file.read_text()
     assert "--report" in fresh.run("check", "--full", code=2)
     assert "cannot be written" in fresh.run("check", "--report", str(tmp_path / "none" / "x"), code=1)
+
+
+def test_a_report_takes_no_devices_place(tmp_path: Path) -> None:
+    """As /dev/stdout is one, or a link to one: called by root, it was a file from then on, to all programs."""
+    if os.name == "nt":
+        pytest.skip("devices have no names in Windows' directories")
+    bridge = Bridge(tmp_path, {"providers": {"it": {"kind": "google", "client_secret": "CANARY"}}})
+    pipe, output, there = (tmp_path / name for name in ("pipe", "output", "there.txt"))
+    os.mkfifo(pipe)
+    there.touch()
+    output.symlink_to(there)
+    for file in (pipe, output):
+        assert "name a file" in bridge.run("check", "--report", str(file), code=2)
+    assert pipe.is_fifo()
+    assert output.is_symlink()
+    assert there.read_text() == ""
 
 
 def test_a_configuration_that_is_wrong_has_a_report_too(tmp_path: Path) -> None:

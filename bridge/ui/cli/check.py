@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,9 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     """
     if full and report_file is None:
         raise click.UsageError(say("--full goes with --report FILE"))
+    if report_file is not None and _is_no_file(report_file):
+        told = say("{file} is a link, a pipe or a device, whose place no report takes: name a file")
+        raise click.UsageError(told.format(file=report_file))
     loaded, findings = in_loop(_look(settings, online))
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
@@ -159,6 +163,14 @@ def _exit_code(findings: tuple[Finding, ...]) -> int:
     if failed & ESSENTIAL:
         return UNUSABLE
     return FAILED if failed else DONE
+
+
+def _is_no_file(path: Path) -> bool:
+    """True for what is there and is none, such as /dev/stdout."""
+    try:
+        return not stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False  # told by whoever writes it
 
 
 def _write_report(
