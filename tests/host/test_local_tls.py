@@ -252,6 +252,15 @@ def test_the_same_and_fewer_names_change_no_file(made: MadeCertificate, tmp_path
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "tls").iterdir()} == before
 
 
+def test_an_address_of_a_link_stands_in_it_without_the_name_of_the_link(tmp_path: Path) -> None:
+    """That name is this machine's own (RFC 4007 section 6), and there is no place for it."""
+    made = MadeCertificate(tmp_path / "tls", lambda: datetime.now(UTC).timestamp())
+    file, first = made.ensure(["fe80::1%eth0"]), authority(made)
+    assert handshake(file, made.authority_file, "fe80::1")
+    made.ensure(["fe80::1%eth0"])
+    assert authority(made) == first
+
+
 def test_another_name_makes_another_authority(made: MadeCertificate) -> None:
     made.ensure(["a.example"])
     root = made.authority_file.read_bytes()
