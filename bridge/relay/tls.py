@@ -45,10 +45,14 @@ def listener_context(certificate: str, key: str) -> ssl.SSLContext:
 
 def client_reason(problem: TlsFailed) -> str:
     """Why a mail client's handshake failed, for the log; with what that means where it happens often."""
-    cause = problem.__cause__
-    has_hung_up = isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-    meaning = HUNG_UP if has_hung_up else _SEEN_FROM_HERE.get(getattr(cause, "reason", None) or "")
+    reason = getattr(problem.__cause__, "reason", None) or ""
+    meaning = HUNG_UP if has_hung_up(problem) else _SEEN_FROM_HERE.get(reason)
     return f"{problem}; {meaning}" if meaning else str(problem)
+
+
+def has_hung_up(problem: TlsFailed) -> bool:
+    """True if the handshake failed by its end alone."""
+    return isinstance(problem.__cause__, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
 
 
 class ListenerCertificate:

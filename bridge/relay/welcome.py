@@ -18,7 +18,7 @@ from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.limits import Cap
-from bridge.relay.tls import client_reason
+from bridge.relay.tls import client_reason, has_hung_up
 
 HANDSHAKE_SECONDS = 20.0
 """Implicit TLS with a mail client."""
@@ -131,4 +131,11 @@ async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
     except TlsFailed as problem:
         if getattr(problem.__cause__, "reason", None) in PLAIN_REASONS:
             raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
+        if has_hung_up(problem) and not _has_said_hello(channel):
+            raise TlsFailed(f"the mail program hung up before TLS began; {SPEAKS_PLAIN}") from problem
         raise TlsFailed(client_reason(problem)) from problem
+
+
+def _has_said_hello(channel: Channel) -> bool:
+    """False for who waited for a greeting, and has seen no certificate: a ClientHello names ciphers."""
+    return channel.tls is not None and channel.tls.shared_ciphers() is not None

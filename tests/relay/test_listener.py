@@ -19,10 +19,13 @@ from bridge.relay import tls as tls_module
 from bridge.relay import welcome as welcome_module
 from bridge.relay.balancers import Balancers
 from bridge.relay.channel import Channel
+from bridge.relay.completion import CompletionChannel
 from bridge.relay.limits import ConnectionCap
 from bridge.relay.listener import Listener, socket_name
+from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.welcome import CallerOf, Service, nobody_knows
 from tests.relay.later import Later
+from tests.relay.sockets import KINDS
 from tests.servers.ca import Authority
 
 Serve = Callable[[str, Channel], Awaitable[None]]
@@ -313,6 +316,24 @@ async def test_a_client_that_waits_for_a_greeting_on_an_implicit_port_is_told_of
         assert await reader.read() == b""
         writer.close()
     assert "is SSL/TLS switched on in the mail program?" in log.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_client_that_gives_up_waiting_for_a_greeting_is_not_told_of_the_certificate(
+    port_contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    log: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[ReadinessChannel | CompletionChannel],
+) -> None:
+    """It has waited less long than we do, as a scanner does, and has not seen the certificate at all."""
+    monkeypatch.setattr(welcome_module, "open_channel", kind)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        theirs.shutdown(socket.SHUT_WR)
+        await Service(echo, ConnectionCap(), lambda: port_contexts[0])("imap-1", ours, "a scanner")
+    assert "before TLS began; is SSL/TLS switched on in the mail program?" in log.getvalue()
+    assert tls_module.HUNG_UP not in log.getvalue()
 
 
 def shake_hands(client: socket.socket, context: ssl.SSLContext) -> None:
