@@ -25,13 +25,15 @@ def is_trusted(file: Path) -> bool:
 
 def is_strangers(file: Path, handle: int | None = None) -> bool:
     """True if it belongs to another user than us and the administrators: whoever may write into a directory that people
-    share puts a file there for those who stand in it, and another one in its place the next moment.
+    share puts a file there for those who stand in it, and another one in its place the next moment. Or a link to a file
+    of theirs: what that one names is then looked for beside the link.
 
     Args: handle, of the open file; without, what has the name now. Windows tells by the name alone. Raises: OSError.
     """
     if sys.platform == "win32":
         return not is_trusted(file)
-    return os.stat(file if handle is None else handle).st_uid not in {0, os.geteuid()}
+    found = os.stat(file if handle is None else handle), os.lstat(file)
+    return any(one.st_uid not in {0, os.geteuid()} for one in found)
 
 
 if sys.platform == "win32":

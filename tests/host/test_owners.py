@@ -83,6 +83,25 @@ def test_a_colleagues_in_a_directory_that_people_share_is_refused(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system whose a file is")
+def test_a_link_of_a_colleagues_to_ones_own_is_refused(machines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it names is looked for beside the link: the colleague's program, his authorities."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives links away")
+    machines.unlink()
+    config, own = machines.parents[2] / "config.yaml", machines.parent / "own.yaml"
+    own.write_text("notify:\n  command: [./told]\n")
+    config.symlink_to(own)
+    monkeypatch.chdir(config.parent)
+    assert find_config(Settings(None, None)) == config, "one's own"
+    os.lchown(config, 4242, 4242)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        find_config(Settings(None, None))
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        load(Settings(None, None))
+    assert find_config(Settings(config, None)) == config, "which the person has named"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asks the system whose a file is")
 def test_it_is_the_file_that_is_read_whose_owner_counts(machines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may write into the directory exchanges the files, as often as they like."""
     if os.geteuid() != 0:
