@@ -6,6 +6,8 @@ administrator would be told to make a file that is there already.
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -23,6 +25,14 @@ def is_file(path: Path) -> bool:
 def is_directory(path: Path) -> bool:
     """Raises: OSError."""
     return stat.S_ISDIR(_mode(path))
+
+
+def above(place: Path) -> Path:
+    """The nearest thing above it that is there: where a file would be made. Raises: OSError."""
+    found = next((directory for directory in place.parents if exists(directory)), None)
+    if found is None:  # a drive of Windows that is not there
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+    return found
 
 
 def _mode(path: Path) -> int:

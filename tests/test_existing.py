@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.existing import exists, is_directory, is_file
+from bridge.existing import above, exists, is_directory, is_file
 from tests.closed import closed
 
 LOOKS = (exists, is_file, is_directory)
@@ -33,6 +33,19 @@ def test_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
     assert seen(tmp_path / "there") == (True, False, True)
     assert seen(tmp_path / "nowhere") == (False, False, False)
     assert seen(Path(os.devnull)) == (True, False, False)
+
+
+def test_the_nearest_above_is_where_a_file_would_be_made(tmp_path: Path) -> None:
+    assert above(tmp_path / "none" / "none") == above(tmp_path / "none") == tmp_path
+
+
+LOST = Path(r"Q:\mail-bridge\store.sqlite") if os.name == "nt" else Path()
+"""A drive that is not there, as a user's is not to a service; elsewhere something is above whatever has a name."""
+
+
+def test_a_drive_that_is_not_there_is_an_error_of_the_systems() -> None:
+    with pytest.raises(FileNotFoundError):
+        above(LOST)
 
 
 @pytest.mark.parametrize("look", LOOKS)

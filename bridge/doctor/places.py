@@ -10,7 +10,7 @@ from bridge.advice.system import system_reason
 from bridge.config.schema import LogConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
-from bridge.existing import exists, is_directory
+from bridge.existing import above, exists, is_directory
 
 LOG = "log.file: {file} cannot be written: {reason}"
 WORD = "{file} cannot be written ({reason}); without it the other commands do not find the running bridge"
@@ -18,10 +18,10 @@ WORD = "{file} cannot be written ({reason}); without it the other commands do no
 
 def check_place(place: Path) -> None:
     """This file can be made, and the directories above it; nothing is. Raises: OSError."""
-    above = next(directory for directory in place.parents if exists(directory))
-    if not is_directory(above):
+    there = above(place)
+    if not is_directory(there):
         raise NotADirectoryError(errno.ENOTDIR, "")
-    if not os.access(above, os.W_OK | os.X_OK):
+    if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "")
 
 

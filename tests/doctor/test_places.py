@@ -9,6 +9,7 @@ import pytest
 from bridge.config.schema import LogConfig
 from bridge.control.contract import Outcome
 from bridge.doctor.places import WORD, log_findings, word_findings
+from tests.test_existing import LOST
 
 
 @pytest.mark.parametrize("file", ["directory", "file/log"])
@@ -35,3 +36,10 @@ def test_a_word_that_cannot_be_left_for_other_commands_is_told_of_before_the_sta
     assert (finding.check, finding.outcome, finding.sentence) == ("configuration", Outcome.FAILED, WORD)
     assert word_findings(tmp_path / "run" / "control.json") == ()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_above_a_place_is_told_like_any_other_trouble() -> None:
+    """A drive of Windows that is not there, as a user's is not to a service."""
+    (finding,) = word_findings(LOST)
+    assert (finding.outcome, finding.sentence) == (Outcome.FAILED, WORD)
+    assert "No such file" in finding.detail

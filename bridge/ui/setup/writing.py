@@ -13,7 +13,7 @@ from pathlib import Path
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
-from bridge.existing import exists
+from bridge.existing import above
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 
@@ -36,8 +36,7 @@ def check_writable(path: Path) -> None:
     """Whether a file can be made there, and the directories that lead to it; leaves nothing. To be asked before the
     first question. Raises: BridgeError."""
     try:
-        there = next(directory for directory in path.absolute().parents if exists(directory))
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=above(path.absolute())):
             pass
     except OSError as error:
         raise _unwritable(path, error) from error
