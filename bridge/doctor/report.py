@@ -68,7 +68,8 @@ def report(case: Case, *, is_full: bool = False) -> str:
         *("", f"== configuration ({case.config_name})", *_configuration(case.config)),
         *("", "== log", *_log(case.log_file)),
     ]
-    return redacted("\n".join(lines) + "\n", _secrets(case.config), is_full=is_full)
+    text = redacted("\n".join(lines) + "\n", _secrets(case.config), is_full=is_full)
+    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may be none that UTF-8 can write
 
 
 def line_of(finding: Finding) -> str:

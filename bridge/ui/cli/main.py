@@ -144,8 +144,11 @@ def _read_anything() -> None:
 
 def _print_anything() -> None:
     """What standard output has no letter for is written in plain ones. On Windows a file or a pipe has 250 of them,
-    and one of the others, such as the mark before an account, would end the command."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and codecs.lookup(sys.stdout.encoding).name != "utf-8":
+    and one of the others, such as the mark before an account, would end the command. UTF-8 has none for a file's name
+    in Latin-1, and in most locales Python is strict about that."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    if sys.stdout.errors == "strict" or codecs.lookup(sys.stdout.encoding).name != "utf-8":
         codecs.register_error("plain", _in_plain_letters)
         sys.stdout.reconfigure(errors="plain")
 

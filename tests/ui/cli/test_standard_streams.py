@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -68,6 +69,18 @@ def test_an_answer_that_is_no_text_is_refused_and_asked_for_again(admin: Bridge)
     assert said.count("This cannot be used: a number from 1 to") == 2
     assert "Nothing was written." in said
     assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_name_that_is_no_utf8_is_written_as_well_as_it_can_be(admin: Bridge) -> None:
+    """A directory of the days when names were Latin-1; Python is strict in most locales."""
+    admin.environment |= {"PYTHONIOENCODING": "utf-8:strict", "HOME": str(admin.directory)}
+    admin.config["store"] = {"path": "store.sqlite", "key_file": "key"}
+    directory = admin.directory / os.fsdecode(b"andr\xe9")
+    directory.mkdir()
+    old = Bridge(directory, admin.config, admin.environment)
+    assert r"andr\udce9/store.sqlite" in old.run("check", "--report", str(directory / "report.txt"))
+    assert r"andr\udce9/store.sqlite" in (directory / "report.txt").read_text("utf-8")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk at hand")
