@@ -36,6 +36,11 @@ MADE_SOON = (
     "made by mail-bridge, and ends on {day}: run `mail-bridge certificate --new` and import the new one on the "
     "machines whose mail programs connect"
 )
+MADE_EARLY = (
+    "made by mail-bridge, and begins on {day} only: mail programs refuse it until then. If the clock of this machine "
+    "is right by now, run `mail-bridge certificate --new` and import the new one on the machines whose mail programs "
+    "connect"
+)
 NOT_YET = "mail-bridge makes one when it starts, or with `mail-bridge certificate`"
 ALONE = (
     "the file holds the certificate alone: unless mail programs know {issuer} themselves, put the certificate of "
@@ -137,6 +142,8 @@ def _of_made(subject: str, authority_file: Path, today: date) -> Finding:
     if found is None:
         return failed("certificate", subject, UNREADABLE)
     day = found.certificate.last_day
+    if found.certificate.first_day > today:
+        return failed("certificate", subject, MADE_EARLY, day=found.certificate.first_day)
     if (day - today).days <= WARN_DAYS:
         return warning("certificate", subject, MADE_SOON, day=day)
     return ok("certificate", subject, MADE, day=day, fingerprint=found.sha256)

@@ -106,6 +106,19 @@ async def test_want_of_a_thread_is_no_file_that_does_not_answer(
     assert "drive" not in warning.told()
 
 
+def test_one_of_ours_that_was_made_while_the_clock_was_ahead_has_failed(tmp_path: Path) -> None:
+    """It is kept all the same, since the clock may be wrong now."""
+    found = config(tmp_path, "{imap: {address: '127.0.0.1:1993', tls: implicit}}")
+    made = MadeCertificate(tmp_path / "tls", lambda: datetime(2031, 1, 2, 12, tzinfo=UTC).timestamp())
+    made.ensure([])
+    (one,) = certificate_findings(found, made.authority_file, TODAY)
+    assert (one.outcome, one.turn) == (Outcome.FAILED, Turn.APP_ADMIN)
+    assert "2031-01-01" in one.detail
+    assert "`mail-bridge certificate --new`" in one.detail
+    (one,) = certificate_findings(found, made.authority_file, date(2031, 1, 2))
+    assert one.outcome is Outcome.OK
+
+
 @pytest.mark.parametrize(("first", "last", "words"), [(-90, -1, "ended on 2026-06-14"), (1, 90, "is the clock")])
 def test_one_that_mail_programs_refuse_has_failed(tmp_path: Path, first: int, last: int, words: str) -> None:
     (one,) = findings(with_pair(tmp_path, first, last))
