@@ -11,6 +11,7 @@ from bridge.config.schema import LogConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
 from bridge.existing import above, exists, is_directory
+from bridge.observe.log_file import opened
 
 LOG = "log.file: {file} cannot be written: {reason}"
 WORD = "{file} cannot be written ({reason}); without it the other commands do not find the running bridge"
@@ -32,7 +33,7 @@ def log_findings(config: LogConfig) -> tuple[Finding, ...]:
     file = Path(config.file)
     try:
         if exists(file):
-            file.open("ab").close()
+            os.close(opened(file))
         else:
             check_place(file)
     except OSError as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,16 @@ def path_of(stream: TextIO | None) -> str:
     return next((path for path, known in _streams.items() if known is stream), "")
 
 
+def opened(path: Path) -> int:
+    """A descriptor of the end of the file, which is made. Raises: OSError, at once for a pipe that nobody reads: who
+    waits for a reader holds up everybody's mail."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o600)
+    if sys.platform != "win32":
+        os.set_blocking(descriptor, True)  # else a line that finds the pipe full would be lost
+    return descriptor
+
+
 class _Appended(io.RawIOBase):
     """The end of the file that has this name now."""
 
@@ -70,12 +81,11 @@ class _Appended(io.RawIOBase):
             self._leave()
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         try:
-            self._descriptor = os.open(self._path, flags, 0o600)
+            self._descriptor = opened(self._path)
         except FileNotFoundError:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, flags, 0o600)
+            self._descriptor = opened(self._path)
 
     def _leave(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

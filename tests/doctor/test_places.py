@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,10 @@ def test_nothing_above_a_place_is_told_like_any_other_trouble() -> None:
     (finding,) = word_findings(LOST)
     assert (finding.outcome, finding.sentence) == (Outcome.FAILED, WORD)
     assert "No such file" in finding.detail
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names in Windows' directories")
+def test_a_pipe_that_nobody_reads_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (finding,) = log_findings(LogConfig(file=str(tmp_path / "pipe")))
+    assert "cannot be written" in finding.detail

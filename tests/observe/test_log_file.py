@@ -228,3 +228,19 @@ def test_it_is_a_text_stream_like_any_other(tmp_path: Path) -> None:
         assert not log.isatty()
         print("a line", file=log)
     assert written(tmp_path / "log") == ["a line"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names in Windows' directories")
+def test_a_pipe_that_nobody_reads_is_an_error_and_one_that_is_read_gets_all(tmp_path: Path) -> None:
+    """To wait for a reader would hold up everybody's mail."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="No such device"):
+        log_file(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with log_file(pipe) as stream:
+            stream.write("one\n")
+        assert os.read(reading, 100) == b"one\n"
+    finally:
+        os.close(reading)
