@@ -51,9 +51,11 @@ def take_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 def _take_place(temporary: Path, path: Path) -> None:
     """Rename to a name that is free; of two who try, one gets FileExistsError, and nobody's file is lost."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))  # rename alone would overwrite
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # rename alone would overwrite
     try:
+        os.close(handle)
         replace(temporary, path)
     except OSError:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # as above
+            path.unlink(missing_ok=True)
         raise

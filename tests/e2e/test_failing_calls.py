@@ -305,6 +305,21 @@ def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge
     assert (done.returncode, sentence.endswith('cannot be written: "Input/output error"')) == (1, True), sentence
 
 
+def test_a_place_that_could_not_be_taken_is_free_the_next_time(signed_in: Bridge) -> None:
+    """A network home may have its say only when a file is closed."""
+    failing, where = Failing(("close EIO 1",), "taken.yaml"), signed_in.directory
+    (where / "emailproxy.config").write_text(OTHER_BRIDGES)
+    arguments = ("import", "emailproxy.config", "--output", "taken.yaml")
+    command = [*failing.strace(where), "-D", "--seccomp-bpf", "-f", *signed_in.command(*arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=signed_in.environ, cwd=where, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith('taken.yaml cannot be written: "Input/output error"\n')
+    assert not (where / "taken.yaml").exists()
+    signed_in.run(*arguments)
+
+
 def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed_in: Bridge) -> None:
     """Python looks for it in a directory, which it cannot open."""
     failing = Failing(("openat EMFILE 1",), str(PARTS / "control"))
