@@ -24,7 +24,7 @@ OWN = frozenset(
         *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"),  # requests, aiohttp
         *("PYTHON_KEYRING_BACKEND", "KEYCHAIN_PATH", "DBUS_SYSTEM_BUS_ADDRESS"),  # keyring
         *("HOMEDRIVE", "HOMEPATH", "ALLUSERSPROFILE"),  # where Python and platformdirs find directories on Windows
-        *("LANGUAGE", "TZDIR", "TERM", "COLUMNS", "LINES", "NO_COLOR", "BROWSER", "PYSTRAY_BACKEND"),
+        *("LANGUAGE", "TZDIR", "TERM", "COLUMNS", "LINES", "NO_COLOR", "JOURNAL_STREAM", "BROWSER", "PYSTRAY_BACKEND"),
         *("RES_OPTIONS", "LOCALDOMAIN", "HOSTALIASES"),  # resolver(5), hostname(7)
         *("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE"),
         *("PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL", "PGOPTIONS"),  # libpq

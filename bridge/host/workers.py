@@ -24,8 +24,20 @@ SOCKETS_AT_ONCE = 16
 UNLIMITED = 1 << 20
 """Descriptors, where the system has no limit."""
 
-KEPT_BEGINNINGS = ("PYTHON", "COVERAGE", "COV_", "SSL_", "OPENSSL_", "LC_", "LD_", "DYLD_", "MALLOC_", "RES_")
-"""What the interpreter, OpenSSL and the resolver go by. The rest stays with the bridge: client secrets come by
+KEPT_BEGINNINGS = (
+    "PYTHON",
+    "COVERAGE",
+    "COV_",
+    "SSL_",
+    "OPENSSL_",
+    "LC_",
+    "LD_",
+    "DYLD_",
+    "MALLOC_",
+    "RES_",
+    "JOURNAL_STREAM",
+)
+"""What the interpreter, OpenSSL, the resolver and the log go by. The rest stays with the bridge: client secrets come by
 environment variables, and a worker has no use for them."""
 
 

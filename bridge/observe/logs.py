@@ -47,6 +47,9 @@ LOUD_LIBRARIES = (
 _NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "error"}
 _LEVELS: Mapping[AdviceLevel, int] = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
+_PRIORITIES: Mapping[str, int] = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""As syslog numbers them (RFC 5424 section 6.2.1): what `journalctl -p warning` goes by."""
+
 _current: tuple[Level, Style] = "info", "text"
 
 _conn: ContextVar[str] = ContextVar("conn")
@@ -119,6 +122,8 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     _current = level, style
     out = _Patient(stream if stream is not None else sys.stderr)
     render: Render = _as_json if style == "json" else _AsText(out.is_terminal)
+    if out.is_journal:
+        render = _with_priority(render)
     root = logging.getLogger()
     root.setLevel(level.upper())
     _ours = _Ours(root.level, out, render)
@@ -190,6 +195,16 @@ def _as_json(fields: Fields) -> str:
     return _UNREADABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
 
 
+def _with_priority(render: Render) -> Render:
+    """The same with a number before each line, which a journal takes off and keeps (sd-daemon(3))."""
+
+    def rendered(fields: Fields) -> str:
+        mark = f"<{_PRIORITIES.get(fields['level'], _PRIORITIES['info'])}>"
+        return mark + render(fields).replace("\n", f"\n{mark}")
+
+    return rendered
+
+
 class _Patient:
     """A stream that may be gone, a closed terminal or pipe, a full disk, pythonw without any, or that nobody reads: a
     terminal held with Ctrl-S, a pager, a journal that hangs. That costs lines, and no session.
@@ -223,6 +238,14 @@ class _Patient:
         with suppress(OSError, ValueError):
             return self.stream is not None and self.stream.isatty()
         return False
+
+    @property
+    def is_journal(self) -> bool:
+        """True where systemd's journal reads it: JOURNAL_STREAM says which stream that is (systemd.exec(5))."""
+        if self._descriptor is None:
+            return False
+        found = os.fstat(self._descriptor)
+        return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
     def write(self, text: str) -> None:
         """At once, as far as that goes."""

@@ -85,6 +85,16 @@ def test_a_terminal_servers_service_from_its_first_question_to_its_end(terminal_
     password = sudo(server, "accounts", "password", ALICE).strip()
     assert "must sign in" in server.run("python3", "-c", LOGIN, "1143", ALICE, password), "the service's own password"
 
+    assert "AUTHENTICATIONFAILED" in server.run("python3", "-c", LOGIN, "1143", ALICE, "wrong")
+    server.run("journalctl", "--sync")
+    journal = ("journalctl", "--unit=mail-bridge", "--output=cat")
+    assert {"login.refused", "listener.up"} <= set(re.findall(r"\] ([a-z._]+)", server.run(*journal)))
+    assert set(re.findall(r"\] ([a-z._]+)", server.run(*journal, "--priority=warning"))) == {
+        "login.refused",
+        "sign_in.needed",
+    }
+    assert "<4>" not in server.run(*journal)
+
     link, late = (
         re.findall(r"http://localhost:3017/admin/\S+", sudo(server, "console", "--no-browser"))[0] for _ in "ab"
     )

@@ -142,6 +142,33 @@ def test_a_terminal_that_nobody_reads_costs_lines_too(letter: str, step: int) ->
 
 
 @pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize(("style", "first"), [("text", "2"), ("json", "{")])
+def test_a_journal_is_told_how_loud_each_line_is(
+    stream: io.StringIO, style: logs.Style, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody else, though a desktop's programs all inherit the name of some stream of a journal's."""
+    read, write = os.pipe()
+    with open(read) as reader, open(write, "w", buffering=1) as writer:
+        found = os.fstat(write)
+        for named in (f"{found.st_dev}:{found.st_ino}", "1:1", ""):
+            monkeypatch.setenv("JOURNAL_STREAM", named)
+            logs.configure("debug", style, writer)
+            logs.detail("a detail")
+            logs.event("an event")
+            logs.trouble("trouble")
+            logging.getLogger("some library").critical("the end")
+            try:
+                raise ValueError
+            except ValueError as error:
+                logs.fault("a fault", error=error)
+        writer.close()
+        lines = reader.read().splitlines()
+    each = len(lines) // 3
+    assert [line[:4] for line in lines[:4]] == [f"<{number}>{first}" for number in (7, 6, 4, 2)]
+    assert {line[:3] for line in lines[4:each]} == {"<3>"}, "a traceback's lines too"
+    assert not any(line.startswith("<") for line in lines[each:])
+
+
 def test_a_long_text_of_a_library_is_not_mixed_with_lines_of_ours() -> None:
     ours: list[threading.Thread] = []
 
