@@ -81,6 +81,16 @@ def test_help_and_mistakes_at_the_command_line_are_told_in_french(bridge: Bridge
     assert "--full va avec --report FICHIER" in bridge.run("check", "--full", code=2)
 
 
+@pytest.mark.parametrize("group", [(), ("accounts",), ("service",)])
+def test_what_commands_do_is_told_in_one_form(bridge: Bridge, group: tuple[str, ...]) -> None:
+    """In French by infinitives, as it is where one list stands beside the other."""
+    listed = bridge.run(*group, "--help").partition("\nCommandes\u00a0:\n")[2]
+    words = re.findall(r"^  [a-z]+ {2,}(?:Se )?(\w+)", listed, re.MULTILINE)
+    verbs = [word for word in words if word != "Une"]  # "one line for each account"
+    assert len(verbs) > 2
+    assert all(verb.endswith(("er", "ir", "re")) for verb in verbs), verbs
+
+
 def test_the_configured_language_wins_before_the_arguments_are_read(bridge: Bridge) -> None:
     assert "Afficher la version et quitter." in bridge.run("--help")
     bridge.config["language"] = "en"

@@ -253,6 +253,18 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     assert "..." not in said.partition("Options:")[2]  # no sentence is cut
 
 
+def test_a_command_in_the_help_is_whole_to_be_copied(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our name has a hyphen, and lines are not broken there."""
+    for width in range(50, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert run_command_line(["--help"]) == 0
+        said = capsys.readouterr().out
+        assert "mail-bridge init" in " ".join(said.split()), said
+        assert "mail-\n" not in said
+
+
 def test_output_into_a_pipe_that_closes_ends_quietly(admin: Bridge) -> None:
     with subprocess.Popen(
         admin.command("schema"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=admin.environ
