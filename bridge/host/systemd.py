@@ -25,6 +25,7 @@ from bridge.host.system_service import (
     needs_administrator,
     parts_of_program,
 )
+from bridge.shortage import may_pass
 
 UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"
 UNIT_MODE = 0o644
@@ -91,9 +92,8 @@ class Systemd:
                 told(said("{place} belongs to the user {user} now", place=self._config.parent, user=NAME))
             _write(UNIT_FILE, self.definition())
         except OSError as problem:
-            file = problem.filename or UNIT_FILE  # a full disk names none, and nothing else is written
             raise ServiceTrouble(
-                said("{file} cannot be changed: {reason}", file=file, reason=system_reason(problem))
+                said("{file} cannot be changed: {reason}", file=self._named(problem), reason=system_reason(problem))
             ) from problem
         told(said("{file} is written", file=UNIT_FILE))
         ask_system("systemctl", "daemon-reload")
@@ -105,6 +105,10 @@ class Systemd:
             raise ServiceTrouble(
                 said("the service does not start; its log says:\n{log}", log=_log() or str(problem))
             ) from problem
+
+    def _named(self, problem: OSError) -> str:
+        """What it is about; of a descriptor Python gives the number, or nothing."""
+        return problem.filename if isinstance(problem.filename, str) else str(self._config.parent)
 
     def remove(self, told: Told) -> None:
         """See SystemService."""
@@ -238,13 +242,14 @@ def _give(directory: Path, number: int, group: int) -> bool:
     if sys.platform == "win32":
         return False
     is_any = False
-    for root, directories, files, handle in os.fwalk(directory):
+    for root, directories, files, handle in os.fwalk(directory, onerror=_is_passed_over):
         for name in (".", *directories, *files):
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             try:
                 found = os.open(name, flags, dir_fd=handle)
-            except OSError:
-                continue  # a link, a socket, or gone by now
+            except OSError as problem:
+                _is_passed_over(problem, os.path.normpath(os.path.join(root, name)))
+                continue
             try:
                 status = os.fstat(found)
                 if status.st_uid == 0 and (stat.S_ISDIR(status.st_mode) or status.st_nlink == 1):
@@ -257,13 +262,25 @@ def _give(directory: Path, number: int, group: int) -> bool:
     return is_any
 
 
+def _is_passed_over(problem: OSError, name: str = "") -> None:
+    """A link, a socket, or gone by now. Raises: OSError for what only cannot be opened just now, and would be root's
+    for good, where the service must read it."""
+    if may_pass(problem):
+        raise OSError(problem.errno, problem.strerror, name or problem.filename) from problem
+
+
 def _write(file: Path, text: str) -> None:
-    temporary = stage_private(file, text)
+    """Raises: OSError, with the file's name."""
     try:
-        temporary.chmod(UNIT_MODE)
-        take_place(temporary, file, overwrite=True)
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary = stage_private(file, text)
+        try:
+            temporary.chmod(UNIT_MODE)
+            take_place(temporary, file, overwrite=True)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(file)) from problem
 
 
 def _log() -> str:

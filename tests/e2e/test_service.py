@@ -13,6 +13,7 @@ import pytest
 from bridge import __version__
 from bridge.host.systemd import MARK, UNIT_FILE, Systemd
 from tests.servers.machine import PROGRAM, Machine, machine
+from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
 
@@ -196,6 +197,19 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
     assert server.run("getent", "passwd", "mail-bridge", code=2) == ""
 
 
+def test_a_secret_that_cannot_be_given_to_the_service_just_now_is_told(terminal_server: Machine) -> None:
+    """Passed over, it would stay root's, and the service could not read it."""
+    needs("strace")
+    server = terminal_server
+    configure(server)
+    server.run("sh", "-c", f"mkdir -m 700 {DIRECTORY}/secrets; echo CANARY > {DIRECTORY}/secrets/gmail.txt")
+    failing = ("strace", "-P", "gmail.txt", "-e", "trace=openat", "-e", "inject=openat:error=EIO", "-o", "/dev/null")
+    said = server.run(*failing, PROGRAM, "service", "install", code=1)
+    assert f'{DIRECTORY}/secrets/gmail.txt cannot be changed: "Input/output error"' in said
+    assert "and runs." in sudo(server, "service", "install")
+    assert owners(server) == {"mail-bridge"}
+
+
 def test_root_who_calls_another_copy_of_the_program_is_told_so(terminal_server: Machine) -> None:
     server = terminal_server
     configure(server)
@@ -211,9 +225,11 @@ def test_a_service_that_does_not_start_says_why_and_starts_once_it_can(terminal_
     server.run("sh", "-c", f"mount --bind {DIRECTORY} {DIRECTORY}; mount -o remount,bind,ro {DIRECTORY}")
     assert f"{DIRECTORY} cannot be changed: " in sudo(server, "service", "install", code=1)
     server.run("umount", DIRECTORY)
-    server.run("sh", "-c", f"mount -t tmpfs -o size=4k tmpfs {UNIT_FILE.parent}; echo > {UNIT_FILE.parent}/full")
-    assert f"{UNIT_FILE} cannot be changed: No space left" in sudo(server, "service", "install", code=1)
-    server.run("umount", str(UNIT_FILE.parent))
+    units = UNIT_FILE.parent
+    server.run("sh", "-c", f"mount -t tmpfs -o size=4k tmpfs {units}; yes > {units}/other || true")
+    assert f"{UNIT_FILE} cannot be changed: No space left on device" in sudo(server, "service", "install", code=1)
+    assert server.run("ls", "-A", str(units)) == "other\n"
+    server.run("umount", str(units))
     server.run("systemd-run", "--quiet", "--unit=other", "python3", "-m", "http.server", "--bind=127.0.0.1", "1587")
     server.run("sh", "-c", "until curl --silent localhost:1587; do sleep 0.1; done")
     said = sudo(server, "service", "install", code=1)
