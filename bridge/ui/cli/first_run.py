@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from bridge.advice.said import said
+from bridge.advice.system import system_reason
 from bridge.app import App
 from bridge.clock import Clock, SystemClock
 from bridge.config.console import console_url
@@ -25,6 +26,7 @@ from bridge.control.contract import Finding
 from bridge.control.unconfigured import Unconfigured
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError, StoreUnavailable
+from bridge.existing import exists
 from bridge.host import browser
 from bridge.host.callers import Callers, own_user_id, this_system
 from bridge.host.descriptors import descriptor_limit
@@ -194,7 +196,12 @@ class Keeper:
 
     def _is_taken(self, scheme: str, name: str) -> bool:
         if scheme == "file":
-            return (self.output.parent / SECRETS / f"{name}.txt").exists()
+            file = self.output.parent / SECRETS / f"{name}.txt"
+            try:
+                return exists(file)
+            except OSError as problem:
+                sentence = said("{file} cannot be written: {reason}", file=file, reason=system_reason(problem))
+                raise BridgeError(sentence) from problem
         return name not in self._own_entries and read_named_secret(name) is not None
 
     async def rehearse(self, draft: Draft) -> tuple[Finding, ...]:

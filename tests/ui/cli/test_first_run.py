@@ -101,3 +101,11 @@ def test_the_secrets_of_the_machines_configuration_go_into_no_persons_keyring(
         assert first_run._has_keyring(output) is not is_for_service
     finally:
         keyring.set_keyring(before)
+
+
+async def test_a_place_that_cannot_be_looked_at_is_the_disks_trouble_and_not_ours(tmp_path: Path) -> None:
+    """Such as with a network home that is away; here the system has no such long names."""
+    keeper = Keeper(FirstRunOptions(tmp_path / "config.yaml"), 3017, False, SystemClock())
+    with pytest.raises(BridgeError, match="cannot be written: "):
+        await keeper.place("file", "x" * 5000)
+    assert await keeper.place("file", "gmail") == "${file:secrets/gmail.txt}"
