@@ -59,10 +59,10 @@ async def test_who_waits_for_the_start_is_told_when_the_program_stops(tmp_path: 
         orders = [group.create_task(told(keeper)) for _ in range(2)]  # one is tried, and one waits for its turn
         waiting = group.create_task(started(keeper).wait(stack, stop))
         with await asyncio.to_thread(config.open, "w"):
-            config.unlink()  # it is opened once: nobody would write a second time
             stop.set()
             assert await waiting is None
             assert [await order for order in orders] == ["mail-bridge is stopping"] * 2
+            config.unlink()  # it is opened more than once, and nobody would write again
         assert await told(keeper) == "mail-bridge is stopping"
 
 
