@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 import threading
@@ -375,6 +377,30 @@ def test_the_log_goes_to_the_file_that_the_configuration_names(run: FirstRun, wo
         threading.Event().wait(0.02)
     assert run.ask(f"/sign-in/{ALICE}")[0] == 200
     assert "bridge.up" not in run.said
+
+
+SERVER = Path(__file__).parents[2] / "bridge" / "ui" / "web" / "server.py"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [(str(Path(sqlite3.__file__).parent),), (str(SERVER), importlib.util.cache_from_source(str(SERVER)))],
+    ids=["the store", "the console"],
+)
+def test_what_is_not_loaded_for_want_of_a_descriptor_is_loaded_the_next_time(
+    world: World, tmp_path: Path, files: tuple[str, ...]
+) -> None:
+    """What the bridge is made of is loaded with the configuration; who had written it on the pages had no answer."""
+    needs("strace")
+    failing = ["--trace=openat", f"--inject=openat:error=EMFILE:when=1..{len(files)}", "-o", str(tmp_path / "trace")]
+    paths = [word for file in files for word in ("-P", file)]
+    with first_run(tmp_path, starter=("strace", "-D", "-f", "--seccomp-bpf", *failing, *paths)) as run:
+        run.config.parent.mkdir()
+        put(wanted(world, run), run.config)
+        run.wait_for("setup.cannot_start")
+        run.wait_for("bridge.up")
+    assert "Too many open files" in run.said
+    assert "Traceback" not in run.said
 
 
 def test_an_order_to_start_while_it_starts_by_itself_is_answered(

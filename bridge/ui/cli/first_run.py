@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import importlib
 import secrets
 import socket
 import threading
@@ -16,7 +17,7 @@ from typing import Final
 import click
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
+from bridge.advice.system import system_reason, too_little
 from bridge.app import App
 from bridge.clock import Clock, SystemClock
 from bridge.config.console import console_url
@@ -37,6 +38,7 @@ from bridge.model import Ends
 from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
+from bridge.shortage import is_short
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.tasks import task_group
 from bridge.threads import NoThread, in_thread
@@ -47,7 +49,7 @@ from bridge.ui.cli.questions import SECRETS
 from bridge.ui.cli.reaching import Served, console, opened
 from bridge.ui.cli.run import Beside, Orders, check_store, hang_up, run_beside, serve_until
 from bridge.ui.cli.session import DONE
-from bridge.ui.cli.starting import CannotStart, bind_or_stop
+from bridge.ui.cli.starting import CannotStart, CannotStartNow, bind_or_stop
 from bridge.ui.i18n import say
 from bridge.ui.setup.draft import Draft
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text
@@ -61,6 +63,10 @@ CONSOLE_PORT: Final = 3017
 
 FORGET_SECONDS: Final = 8 * 3600.0
 """For answers that nobody has touched: as long as an administrator's session."""
+
+CONSOLE_PARTS: Final = ("bridge.host.collector", "bridge.ui.cli.findable", "bridge.ui.web.server")
+"""What the bridge's console loads when it begins. Too late to find that there is no descriptor left for them: the pages
+of the set-up, with somebody who waits for an answer, are gone by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,13 +326,13 @@ class Start:
         while True:
             order = await self._next_order()
             try:
-                app = await self._open(stack)
-            except (BridgeError, NoThread) as problem:
+                app = await self._open_or_tell(stack)
+            except BridgeError as problem:
                 logs.trouble("setup.cannot_start", reason=str(problem))
                 if order is not None:
-                    settle(order, problem if isinstance(problem, BridgeError) else CannotStart(problem.said))
-                elif isinstance(problem, NoThread):
-                    self._refused = None  # it was not even read
+                    settle(order, problem)
+                elif isinstance(why := problem.__cause__, NoThread) or (why is not None and is_short(why)):
+                    self._refused = None  # it was not even read, or nothing that it says was the reason
                 continue
             await self._take_over(stack, app)
             self._keeper.answer_all()
@@ -345,12 +351,25 @@ class Start:
                         self._refused = found
                         return None
 
+    async def _open_or_tell(self, stack: AsyncExitStack) -> App:
+        """As _open(). Raises: BridgeError, also where the system has too little left for a part that is loaded now."""
+        try:
+            return await self._open(stack)
+        except NoThread as problem:
+            raise CannotStartNow(problem.said) from problem
+        except (OSError, ImportError) as problem:
+            if not is_short(problem):
+                raise
+            raise CannotStartNow(too_little(problem)) from problem
+
     async def _open(self, stack: AsyncExitStack) -> App:
         """Store and ports. Raises: BridgeError, ConfigError, with everything closed that was opened."""
         found = found_config(self._keeper.output)
         if found is None:
             raise CannotStart(said("{file} is not there any more", file=self._keeper.output))
         self._shares_port = False
+        for part in CONSOLE_PARTS:
+            importlib.import_module(part)
         async with AsyncExitStack() as attempt:
             followed = Followed.from_now_on(self._naming(found))
             loaded = await in_thread(partial(_load, followed.settings))
