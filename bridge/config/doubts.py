@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
 from bridge.advice.said import Said, said
+from bridge.config.google import GoogleProvider
 from bridge.config.microsoft import GUID, MicrosoftProvider
 from bridge.config.nodes import Keys, Problem, path_of
-from bridge.config.schema import Config
+from bridge.config.presets import CLOUDS, GOOGLE_AUTHORIZATION_URL
+from bridge.config.provider import Provider
+from bridge.config.schema import Config, Listeners
 from bridge.config.source import Source
+
+_GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
+_MICROSOFT_HOSTS: Final = frozenset(preset.authority_host for preset in CLOUDS.values())
 
 
 def doubtful(source: Source, config: Config, name: str) -> tuple[Said, ...]:
     """A sentence for each. No error: old versions of Microsoft's tools made secrets that look like a Secret ID."""
-    found: list[Said] = []
+    found = [*_of_ports(config.listeners)]
     for provider_name, provider in config.providers.items():
-        secret = provider.client_secret
-        if isinstance(provider, MicrosoftProvider) and secret is not None and GUID.fullmatch(secret.reveal()):
-            keys: Keys = ("providers", provider_name, "client_secret")
-            sentence = said(
+        found += [(("providers", provider_name, key), sentence) for key, sentence in _of_provider(provider)]
+    return tuple(Problem(source.place(keys), path_of(keys), sentence).told_of(name) for keys, sentence in found)
+
+
+def client_id_doubt(kind: str, client_id: str) -> Said | None:
+    """What both providers' ids look like, and what is copied in their place: a project's number, a secret's Value."""
+    if kind == "google" and not _GOOGLE_ID.fullmatch(client_id):
+        return said("a client ID of Google looks like 1234-abcd.apps.googleusercontent.com")
+    if kind == "microsoft" and not GUID.fullmatch(client_id):
+        return said("the Application (client) ID is a GUID, such as 11111111-2222-3333-4444-555555555555")
+    return None
+
+
+def _of_ports(listeners: Listeners) -> Iterator[tuple[Keys, Said]]:
+    if not (listeners.imap or listeners.pop3 or listeners.smtp):
+        yield ("listeners",), said("imap, pop3 and smtp are all off: no mail program can log in")
+
+
+def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:
+    """Each key, with what is odd about its value."""
+    if (doubt := _of_client_id(provider)) is not None:
+        yield "client_id", doubt
+    secret = provider.client_secret
+    if isinstance(provider, MicrosoftProvider) and secret is not None and GUID.fullmatch(secret.reveal()):
+        yield (
+            "client_secret",
+            said(
                 "this looks like the Secret ID, of no use here; the Value of the secret is wanted, which Microsoft "
                 "shows only when it is made"
-            )
-            found.append(Problem(source.place(keys), path_of(keys), sentence).told_of(name))
-    return tuple(found)
+            ),
+        )
+
+
+def _of_client_id(provider: Provider) -> Said | None:
+    """Where the provider itself gives out the ids: another server at its URLs may have any."""
+    if isinstance(provider, GoogleProvider):
+        is_theirs = bool(provider.client_id) and provider.authorization_url == GOOGLE_AUTHORIZATION_URL
+    elif isinstance(provider, MicrosoftProvider):
+        is_theirs = urlsplit(provider.authority).netloc in _MICROSOFT_HOSTS
+    else:
+        return None
+    return client_id_doubt(provider.kind, provider.client_id) if is_theirs else None

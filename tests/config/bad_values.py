@@ -18,7 +18,7 @@ MICROSOFT = """\
 providers:
   office365:
     kind: microsoft
-    client_id: id
+    client_id: 11111111-2222-3333-4444-555555555555
     tenant: contoso.com
 accounts: [{address: a@contoso.com, provider: office365}]
 """
@@ -132,7 +132,7 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (MICROSOFT, "tenant: contoso.com", URLS.replace("contoso.com/oauth2/v2.0/t", "<tenant>/oauth2/v2.0/t"), "6:5: providers.office365.token_url: put your tenant's id in place of <tenant>"),
     (MICROSOFT, "tenant: contoso.com", URLS.replace("contoso.com/oauth2/v2.0/t", "other.com/oauth2/v2.0/t"), "2:3: providers.office365: authorization_url and token_url name different hosts or tenants"),
     (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    scopes: [Mail.Read]", "6:5: providers.office365.scopes: Mail.Read: one token is for one service, and mail servers refuse one that is for another; use https://outlook.office.com/IMAP.AccessAsUser.All and the like only"),
-    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    authorization_url: https://a.b/\n    token_url: https://a.b/\n    scopes: [mail]\n    imap: {port: 993}", "2:3: providers.office365: no mail server: give `host` to at least one of imap, pop3 and smtp"),
+    (MICROSOFT, "kind: microsoft\n    client_id: 11111111-2222-3333-4444-555555555555\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    authorization_url: https://a.b/\n    token_url: https://a.b/\n    scopes: [mail]\n    imap: {port: 993}", "2:3: providers.office365: no mail server: give `host` to at least one of imap, pop3 and smtp"),
     (GOOD, "client_secret: text", "client_secret: text\n    client_secret_expires: soon", "6:5: providers.gmail.client_secret_expires: must be a day such as 2027-01-31"),
     (GOOD, "client_secret: text", "client_secret: text\n    flow: devise", "6:5: providers.gmail.flow: must be browser, device, client_credentials or service_account, not 'devise' (did you mean 'device'?)"),
     (GOOD, "client_secret: text", "client_secret: text\n    flow: device", "2:3: providers.gmail: `flow` must be browser or service_account here: Google allows no other for mail"),
@@ -148,9 +148,9 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    client_certificate_key: a.pem", "2:3: providers.office365: remove `client_certificate_key`: it belongs to `client_certificate`"),
     (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    client_certificate: none.pem", "6:5: providers.office365.client_certificate: there is no file /nowhere/none.pem"),
     (MICROSOFT, "tenant: contoso.com", "tenant: contoso.com\n    cloud: us", "6:5: providers.office365.cloud: must be public, us-gov, us-dod or china, not 'us'"),
-    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: fastmial", "5:5: providers.office365.preset: must be aol, fastmail, yahoo or yandex, not 'fastmial' (did you mean 'fastmail'?)"),
-    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: fastmail\n    flow: device", "2:3: providers.office365.device_url: is missing"),
-    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: yandex\n    flow: client_credentials", "2:3: providers.office365.client_secret: is missing"),
-    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: yandex\n    sasl: plain", "6:5: providers.office365.sasl: must be xoauth2 or oauthbearer, not 'plain'"),
-    (MICROSOFT, "kind: microsoft\n    client_id: id\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    token_url: https://a.b/\n    scopes: [mail]\n    imap: {host: a.b}", "2:3: providers.office365.authorization_url: is missing"),
+    (MICROSOFT, "kind: microsoft\n    client_id: 11111111-2222-3333-4444-555555555555\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: fastmial", "5:5: providers.office365.preset: must be aol, fastmail, yahoo or yandex, not 'fastmial' (did you mean 'fastmail'?)"),
+    (MICROSOFT, "kind: microsoft\n    client_id: 11111111-2222-3333-4444-555555555555\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: fastmail\n    flow: device", "2:3: providers.office365.device_url: is missing"),
+    (MICROSOFT, "kind: microsoft\n    client_id: 11111111-2222-3333-4444-555555555555\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: yandex\n    flow: client_credentials", "2:3: providers.office365.client_secret: is missing"),
+    (MICROSOFT, "kind: microsoft\n    client_id: 11111111-2222-3333-4444-555555555555\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    preset: yandex\n    sasl: plain", "6:5: providers.office365.sasl: must be xoauth2 or oauthbearer, not 'plain'"),
+    (MICROSOFT, "kind: microsoft\n    client_id: 11111111-2222-3333-4444-555555555555\n    tenant: contoso.com", "kind: oauth2\n    client_id: id\n    token_url: https://a.b/\n    scopes: [mail]\n    imap: {host: a.b}", "2:3: providers.office365.authorization_url: is missing"),
 ]  # fmt: skip

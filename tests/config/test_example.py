@@ -14,7 +14,11 @@ import trustme
 from bridge.config.load import LoadedConfig, json_schema, load_config
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
-ENVIRON = {"GMAIL_CLIENT_ID": "1234.apps", "GMAIL_CLIENT_SECRET": "CANARY-1", "DATABASE_PASSWORD": "CANARY-2"}
+ENVIRON = {
+    "GMAIL_CLIENT_ID": "1234.apps.googleusercontent.com",
+    "GMAIL_CLIENT_SECRET": "CANARY-1",
+    "DATABASE_PASSWORD": "CANARY-2",
+}
 KEYRING = {"company": "CANARY-4", "exchange": "CANARY-5", "chat": "https://chat.example/CANARY-7"}
 SETTING = re.compile(r"^( *)#([:|]) (.*)$")
 

@@ -411,7 +411,9 @@ def test_any_provider_raises_only_config_errors(provider: Mapping[str, Any], kin
 def test_a_secret_id_in_place_of_the_secret_is_told_before_anybody_signs_in() -> None:
     secret_id = "99999999-2222-3333-4444-555555555555"
     office = edited(
-        ("kind: google", "kind: microsoft\n    tenant: contoso.com"), ("client_secret: text", "client_secret: ${S}")
+        ("kind: google", "kind: microsoft\n    tenant: contoso.com"),
+        ("1234.apps.googleusercontent.com", "11111111-2222-3333-4444-555555555555"),
+        ("client_secret: text", "client_secret: ${S}"),
     )
     (warning,) = load(office, S=secret_id).warnings
     assert str(warning).startswith("config.yaml:6:5: providers.gmail.client_secret: this looks like the Secret ID")
@@ -419,3 +421,42 @@ def test_a_secret_id_in_place_of_the_secret_is_told_before_anybody_signs_in() ->
     assert not load(office, S="abc8Q~a-value").warnings
     assert not load(office, S=f"{secret_id}~a").warnings, "which only begins like one"
     assert not load(edited(("client_secret: text", f"client_secret: {secret_id}"))).warnings, "Google's are its own"
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "told"),
+    [
+        (GOOD, "1234", "config.yaml:4:5: providers.gmail.client_id: a client ID of Google looks like 1234-abcd.apps."),
+        (MICROSOFT, "mail-bridge", "config.yaml:4:5: providers.office365.client_id: the Application (client) ID is a"),
+    ],
+)
+def test_what_was_copied_in_place_of_a_client_id_is_told_before_anybody_signs_in(
+    text: str, written: str, told: str
+) -> None:
+    (own,) = (line for line in text.splitlines() if "client_id" in line)
+    assert not load(text).warnings
+    (warning,) = load(edited((own, f"    client_id: {written}"), text=text)).warnings
+    assert str(warning).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "urls"),
+    [
+        (GOOD, "client_id: 1234.apps.googleusercontent.com", "https://id.example"),
+        (
+            edited(("    tenant: contoso.com\n", ""), text=MICROSOFT),
+            "client_id: 11111111-2222-3333-4444-555555555555",
+            "https://id.example/contoso.com/oauth2/v2.0",
+        ),
+    ],
+)
+def test_another_server_gives_out_what_ids_it_likes(text: str, own: str, urls: str) -> None:
+    theirs = f"client_id: mine\n    authorization_url: {urls}/authorize\n    token_url: {urls}/token"
+    assert not load(edited((own, theirs), text=text)).warnings
+
+
+def test_a_bridge_without_a_port_is_told_of() -> None:
+    closed = GOOD + "listeners: {imap: off, pop3: off, smtp: off}\n"
+    (warning,) = load(closed).warnings
+    assert str(warning) == "config.yaml:9:1: listeners: imap, pop3 and smtp are all off: no mail program can log in"
+    assert not load(edited(("smtp: off", "smtp: localhost:1587"), text=closed)).warnings

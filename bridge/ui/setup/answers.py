@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config import sentences
+from bridge.config.doubts import client_id_doubt
 from bridge.config.importers.yaml_text import Scalar, Value
 from bridge.config.microsoft import GUID
 from bridge.config.provider import Flow
@@ -128,9 +129,6 @@ def store_places(*, has_keyring: bool, is_for_service: bool) -> tuple[str, str]:
     return "", "" if has_keyring else "store.key"
 
 
-_GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
-
-
 def setting_problem(settings: Mapping[str, Value], key: str) -> str:
     """What is wrong with one of a provider's settings, the others as they are so far; empty if nothing is."""
     try:
@@ -141,16 +139,8 @@ def setting_problem(settings: Mapping[str, Value], key: str) -> str:
                 value = settings[key]
                 typed = value if isinstance(value, str) else None
                 return sentences.sentence(detail, typed, has_references=False).told(say)
-    return _client_id_problem(settings["kind"], str(settings[key]).strip()) if key == "client_id" else ""
-
-
-def _client_id_problem(kind: Value, client_id: str) -> str:
-    """What both providers' ids look like, and what is copied in their place: a project's number, a secret's Value."""
-    if kind == "google" and not _GOOGLE_ID.fullmatch(client_id):
-        return say("a client ID of Google looks like 1234-abcd.apps.googleusercontent.com")
-    if kind == "microsoft" and not GUID.fullmatch(client_id):
-        return say("the Application (client) ID is a GUID, such as 11111111-2222-3333-4444-555555555555")
-    return ""
+    doubt = client_id_doubt(str(settings["kind"]), str(settings[key]).strip()) if key == "client_id" else None
+    return doubt.told(say) if doubt is not None else ""
 
 
 def secret_problem(choice: Choice, secret: str) -> str:
