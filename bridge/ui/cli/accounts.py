@@ -20,7 +20,16 @@ from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, drop_output, in_loop, with_settings
+from bridge.ui.cli.session import (
+    DONE,
+    FAILED,
+    UNUSABLE,
+    as_service,
+    drop_output,
+    in_loop,
+    passing_settings,
+    with_settings,
+)
 from bridge.ui.cli.speaking import Group
 from bridge.ui.i18n import forwarding, say, tell
 from bridge.ui.leftovers import removed, what_is_left
@@ -37,6 +46,7 @@ DOTS = {
 
 
 @click.group(cls=Group)
+@passing_settings
 def accounts() -> None:
     """List accounts; show passwords; try the mail servers; forget or adopt a sign-in."""
 
@@ -272,21 +282,25 @@ def _show(password: Secret[str], address: str, *, is_new: bool) -> None:
 
 
 def _line(what: str, missing: str) -> str:
-    """One line without its end, not echoed on a terminal. Args: what, to ask for it; missing, said if there is none."""
+    """One line without its end, and without what an editor or PowerShell puts before it; not echoed on a terminal.
+
+    Args: what, to ask for it; missing, said if there is none.
+    """
     if sys.stdin.isatty():
         text: str = click.prompt(what, hide_input=True, prompt_suffix=say(": "))
     else:
         # Whatever letters the system would read it in: what is no UTF-8 has a sentence of its own where it is used.
         text = sys.stdin.buffer.readline(SECRET_LIMIT).decode("utf-8", "surrogateescape")
+    text = text.removeprefix("\ufeff").rstrip("\r\n")
     if not text.strip():
         raise click.UsageError(missing)
-    return text.rstrip("\r\n")
+    return text
 
 
 def _token(line: str) -> Secret[str]:
-    """Without what an editor puts before it, or a person has copied around it. Raises: click.UsageError for characters
-    that are in no token (RFC 6749 appendix A.17)."""
-    token = line.removeprefix("\ufeff").strip()
+    """Without what a person has copied around it. Raises: click.UsageError for characters that are in no token
+    (RFC 6749 appendix A.17)."""
+    token = line.strip()
     if not (token.isascii() and token.isprintable() and " " not in token):
         raise click.UsageError(say("standard input gives no refresh token: it has characters that are in none"))
     return Secret(token)

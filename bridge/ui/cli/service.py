@@ -12,12 +12,13 @@ from bridge.config.diff import configured_listeners
 from bridge.errors import ConfigError
 from bridge.host.system_service import SystemService, system_service
 from bridge.ui.cli.configured import Settings, as_named, load
-from bridge.ui.cli.session import DONE, with_settings
+from bridge.ui.cli.session import DONE, passing_settings, with_settings
 from bridge.ui.cli.speaking import Command, Group, administrators_program
 from bridge.ui.i18n import say
 
 
 @click.group(cls=Group)
+@passing_settings
 def service() -> None:
     """Make the bridge a service of this machine, for all of its users: systemd's on Linux, a task on Windows."""
 

@@ -47,6 +47,20 @@ log_level_option = click.option(
 )
 
 
+def passing_settings(group: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a group --config and --log-level, which hold for its commands as those before its own name do."""
+
+    @config_option
+    @log_level_option
+    @click.pass_context
+    @functools.wraps(group)
+    def wrapped(ctx: click.Context, /, **options: Any) -> Any:
+        ctx.obj = {**(ctx.obj or {}), **{name: value for name, value in options.items() if value is not None}}
+        return group()
+
+    return wrapped
+
+
 def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --config and --log-level, also where they stand before its name; it gets Settings first.
 
@@ -65,7 +79,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
         forbid_dumps()
         raise_descriptor_limit()  # for every command: `check` says what `run` will have
-        before = ctx.find_root().obj or {}
+        before = ctx.obj or {}
         settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
         logs.configure(settings.log_level or "warning")
         found = found_file(settings.config)

@@ -206,6 +206,25 @@ def test_all_errors_of_a_configuration_are_printed_by_every_command(admin: Bridg
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    ("group", "command", "words"),
+    [
+        ("accounts", "list", "tpyo.yaml: there is no such file"),
+        ("service", "show", "and no other configuration"),
+    ],
+)
+def test_the_file_is_named_in_any_place_of_a_command(admin: Bridge, group: str, command: str, words: str) -> None:
+    mine, other = ("--config", "tpyo.yaml"), ("--config", "other.yaml")
+    for once in [(*mine, group, command), (group, *mine, command), (group, command, *mine)]:
+        code, said = without_config(admin, *once)
+        assert (code, words in said) == (2, True), said
+    for twice in [(*other, group, *mine, command), (group, *other, command, *mine)]:
+        said = without_config(admin, *twice)[1]
+        assert words in said, "the nearest wins"
+        assert "other.yaml" not in said
+    assert "is not one of 'debug'" in without_config(admin, group, "--log-level", "loud", command)[1]
+
+
 # --- usage --------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +352,14 @@ def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Br
     assert "at least 12" in admin.run("accounts", "password", ALICE, "--set-from-stdin", stdin="short\n", code=2)
     assert admin.password(ALICE) == "chosen by an admin"
     assert admin.run("accounts", "password", ALICE, "--rotate").strip() != "chosen by an admin"
+
+
+def test_what_powershell_puts_before_a_password_is_none_of_its_characters(admin: Bridge) -> None:
+    """`$OutputEncoding = [Text.Encoding]::UTF8` sends the mark of UTF-8 ahead of a pipe's first line."""
+    command = ("accounts", "password", ALICE, "--set-from-stdin")
+    admin.run(*command, stdin="\ufeffchosen by an admin\r\n")
+    assert admin.password(ALICE) == "chosen by an admin"
+    assert "must give the new local password" in admin.run(*command, stdin="\ufeff\r\n", code=2)
 
 
 def test_what_is_stored_of_somebody_who_has_left_is_shown_and_can_be_removed(admin: Bridge) -> None:
