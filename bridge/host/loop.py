@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bridge.shortage import is_short
@@ -14,6 +16,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     """For asyncio.Runner's `loop_factory`."""
     loop = _of_this_system()
     loop.set_exception_handler(_tell)
+    # As many as asyncio would take, but without asking which processors are ours: since Python 3.13 it does, and has
+    # no pool where a sandbox refuses that.
+    loop.set_default_executor(ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), "asyncio"))
     return loop
 
 
