@@ -108,6 +108,20 @@ def test_the_printed_lines_work_as_printed(demo: Demo) -> None:
     assert shlex.split(bobs)[0] == "curl"
 
 
+def test_what_it_names_for_real_mail_can_be_called_as_it_stands(demo: Demo, tmp_path: Path) -> None:
+    """Whoever has only run the README's first command has no `mail-bridge` in PATH."""
+    (command,) = re.findall(r"For real mail: (.*) init$", demo.guide, re.MULTILINE)
+    done = subprocess.run(
+        ["sh", "-c", f"{command} --version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(tmp_path),
+        check=False,
+    )
+    assert done.stdout.startswith("mail-bridge, version "), done.stderr
+
+
 def test_it_ends_with_its_terminal_and_leaves_nothing(tmp_path: Path) -> None:
     """Whoever closes the window has ended it, and the next one finds its ports free."""
     needs("setsid")

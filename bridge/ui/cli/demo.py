@@ -8,6 +8,7 @@ import socket
 from bridge.app import App
 from bridge.host.sockets import PortInUse, bind
 from bridge.secret import Secret
+from bridge.ui.cli.speaking import own_program
 from bridge.ui.i18n import say
 
 
@@ -58,7 +59,7 @@ def demo_guide(app: App, passwords: dict[str, Secret[str]], ports: list[int], ad
         "mail-bridge demo: a play provider and play mail servers, all in this process's memory. Nothing here is real."
     )
     glance = say("All accounts at a glance: {url}").format(url=admin_url)
-    end = say("Ctrl-C ends the demo. For real mail: {command}").format(command="mail-bridge init")
+    end = say("Ctrl-C ends the demo. For real mail: {command}").format(command=f"{own_program()} init")
     reads = say("Bob reads it after his own sign-in, {url} :").format(url=app.sign_in_url(bob))
     return f"""
 {title}

@@ -11,6 +11,7 @@ import copy
 import gettext
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -168,10 +169,18 @@ def _metavar(parameter: click.Parameter) -> str:
     return parameter.metavar or ""
 
 
+def own_program() -> str:
+    """How this program is called: by its name where a shell finds it so, else by its whole path."""
+    script = Path(sys.executable).with_name("mail-bridge.exe" if os.name == "nt" else "mail-bridge")
+    if shutil.which(script.stem) is not None or not script.exists():
+        return script.stem
+    return f'"{script}"' if " " in str(script) else str(script)
+
+
 def administrators_program() -> str:
-    """How this program is called with an administrator's rights: by its whole path, since sudo looks in a PATH of its
-    own. On Windows the whole command prompt has them."""
+    """The same with an administrator's rights: by its whole path, since sudo looks in a PATH of its own. On Windows the
+    whole command prompt has them."""
     if os.name == "nt":
-        return "mail-bridge"
+        return own_program()
     script = Path(sys.executable).with_name("mail-bridge")
     return f"sudo {script if script.exists() else script.name}"
