@@ -71,9 +71,10 @@ UPDATE = (
     "UPDATE bridge_records SET value = ?, version = version + 1 WHERE key = ? AND version = ? AND value IS NOT NULL "
     "RETURNING version"
 )
-# Not LIKE, which ignores case and knows wildcards; `>=` is for the index.
+# Not LIKE, which ignores case and knows wildcards; `>=` is for the index. Not ?1: Python 3.12 before 3.12.4 takes it for a
+# name, and warns (gh-117995).
 VERSIONS = (
-    "SELECT key, version FROM bridge_records WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 AND value IS NOT NULL "
+    "SELECT key, version FROM bridge_records WHERE key >= ? AND substr(key, 1, length(?)) = ? AND value IS NOT NULL "
     "ORDER BY key"
 )
 # julianday: seconds since the epoch, at this instant.
@@ -127,7 +128,7 @@ class SqliteStore:
 
     async def versions(self, prefix: str) -> dict[str, int]:
         """The same keys, with the version of each record."""
-        return dict(await self._rows(VERSIONS, prefix))
+        return dict(await self._rows(VERSIONS, prefix, prefix, prefix))
 
     async def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take or extend the named lease for `holder`; False while another holder's is running."""
