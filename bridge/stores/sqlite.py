@@ -71,8 +71,8 @@ UPDATE = (
     "UPDATE bridge_records SET value = ?, version = version + 1 WHERE key = ? AND version = ? AND value IS NOT NULL "
     "RETURNING version"
 )
-# Not LIKE, which ignores case and knows wildcards; `>=` is for the index. Not ?1: Python 3.12 before 3.12.4 takes it for a
-# name, and warns (gh-117995).
+# Not LIKE, which ignores case and knows wildcards; `>=` is for the index. Not ?1, which Python 3.12 before 3.12.4 takes
+# for a name, and warns of (gh-117995).
 VERSIONS = (
     "SELECT key, version FROM bridge_records WHERE key >= ? AND substr(key, 1, length(?)) = ? AND value IS NOT NULL "
     "ORDER BY key"
