@@ -252,6 +252,32 @@ def test_the_first_set_up_that_lacks_something_ends_in_a_sentence(
 
 
 @pytest.mark.parametrize(
+    "failing", [Failing(("read EIO 1",), "list.csv"), Failing(("openat EMFILE 2",), "list.csv")], ids=str
+)
+def test_a_list_of_mailboxes_that_is_not_read_just_now_is_asked_for_again(
+    signed_in: Bridge, tmp_path: Path, failing: Failing
+) -> None:
+    """Behind all the other answers, a secret among them."""
+    where = signed_in.directory
+    (where / "list.csv").write_text("address\nalice@example.com\n")
+    provider = ["1", "1234.apps.googleusercontent.com", "CANARY-secret", "no"]
+    answers = [*provider, "2", str(where / "list.csv"), str(where / "list.csv"), "yes"]
+    command = [*failing.strace(where), "-D", *signed_in.command("init", "--output", str(tmp_path / "first.yaml"))]
+    done = subprocess.run(
+        command,
+        input="\n".join(answers),
+        capture_output=True,
+        text=True,
+        env=signed_in.environ,
+        timeout=60,
+        check=False,
+    )
+    assert failing.have_failed(where)
+    assert (done.returncode, done.stdout.count("This cannot be used: this file cannot be read: ")) == (0, 1), done
+    assert "Mailboxes found: 1" in done.stdout
+
+
+@pytest.mark.parametrize(
     "failing",
     [Failing(("mkdir ENOSPC 1+",)), Failing(("socket EMFILE 6+",))],
     ids=str,

@@ -25,6 +25,7 @@ from bridge.ui.setup.answers import (
     secret_problem,
     setting_problem,
     store_places,
+    unreadable,
 )
 from bridge.ui.setup.document import section_problem
 from bridge.ui.setup.roster import LARGEST, read_roster
@@ -178,8 +179,12 @@ class Interview:
     def _accounts_from_file(self) -> None:
         while True:
             path = Path(ask(say("Path of the CSV file"), file_problem)).expanduser()
-            with path.open("rb") as file:
-                content = file.read(LARGEST + 1)
+            try:
+                with path.open("rb") as file:
+                    content = file.read(LARGEST + 1)
+            except OSError as error:  # of a disk or a network drive: it could be opened a moment ago
+                refuse(unreadable(error))
+                continue
             if len(content) > LARGEST:
                 refuse(say("the file is larger than {size} MiB").format(size=LARGEST // 1024 // 1024))
                 continue

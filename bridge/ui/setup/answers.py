@@ -160,7 +160,12 @@ def file_problem(text: str) -> str:
         with Path(text).expanduser().open("rb"):
             return ""
     except (OSError, RuntimeError, ValueError) as error:  # no such home directory; a character that no path may have
-        return said("this file cannot be read: {reason}", reason=system_reason(error)).told(say)
+        return unreadable(error)
+
+
+def unreadable(error: Exception) -> str:
+    """Of a file that somebody has named."""
+    return said("this file cannot be read: {reason}", reason=system_reason(error)).told(say)
 
 
 _STARTTLS_PORTS: Final = frozenset({25, 110, 143, 587})
