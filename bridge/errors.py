@@ -249,10 +249,12 @@ class PeerGone(BridgeError):
 class ConfigError(BridgeError):
     """The configuration cannot be used; never reaches a client. One or more problems, each with its place."""
 
-    def __init__(self, problems: Iterable[str | Said], *, may_pass: bool = False) -> None:
+    def __init__(self, problems: Iterable[str | Said], *, may_pass: bool = False, is_locked: bool = False) -> None:
         """Args: problems, in the order of the file; a text that is not Said is told as it is. may_pass, True if nothing
-        but a keyring that is locked just now, or a file that the system does not give just now, is in the way."""
+        but a keyring that is locked just now, or a file that the system does not give just now, is in the way;
+        is_locked, if such a keyring is."""
         self.may_pass = may_pass
+        self.is_locked = is_locked
         self.sentences = tuple(as_said(problem) for problem in problems)
         """The same, to be told in any language."""
         self.problems = tuple(str(sentence) for sentence in self.sentences)

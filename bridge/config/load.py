@@ -123,7 +123,8 @@ def _loaded(
             warnings = exposed_secrets(source, name, path, directory) + doubtful(source, config, name)
             return LoadedConfig(config, path, name, warnings)
         passes = all(problem.may_pass for problem in problems)
-        raise ConfigError((problem.told_of(name) for problem in problems), may_pass=passes)
+        is_locked = any(problem.is_locked for problem in problems)
+        raise ConfigError((problem.told_of(name) for problem in problems), may_pass=passes, is_locked=is_locked)
     raise ConfigError([unreadable.told_of(name)])
 
 

@@ -90,6 +90,8 @@ class Problem:
     sentence: Said
     may_pass: bool = False
     """By itself, such as a keyring that is locked just now."""
+    is_locked: bool = False
+    """It is such a keyring: somebody must unlock it first."""
 
     def told_of(self, name: str) -> Said:
         """With its place in the file of this name: `config.yaml:14:5: accounts[1].provider: …`"""

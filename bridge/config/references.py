@@ -38,11 +38,13 @@ def named_variables(path: Path) -> set[str]:
 class Unresolved(Exception):
     """A reference leads nowhere; the text names it and the remedy, and never what another one resolved to."""
 
-    def __init__(self, sentence: Said, *, may_pass: bool = False) -> None:
-        """Args: may_pass, True if the same reference may lead somewhere in a moment, and nobody has to correct it."""
+    def __init__(self, sentence: Said, *, may_pass: bool = False, is_locked: bool = False) -> None:
+        """Args: may_pass, True if the same reference may lead somewhere in a moment, and nobody has to correct it;
+        is_locked, if somebody must unlock the keyring first."""
         super().__init__(str(sentence))
         self.said = sentence
         self.may_pass = may_pass
+        self.is_locked = is_locked
 
 
 class References:
@@ -150,7 +152,7 @@ class References:
             value = self._read_keyring(name)
         except BridgeError as error:
             is_locked = error.temporary and not isinstance(error, KeyringMissing)
-            problem = Unresolved(error.said or as_said(str(error)), may_pass=is_locked)
+            problem = Unresolved(error.said or as_said(str(error)), may_pass=is_locked, is_locked=is_locked)
         else:
             if value:
                 return value

@@ -51,7 +51,7 @@ class Source:
         try:
             self._texts[keys] = references.resolve(node.written)
         except Unresolved as problem:
-            self.report(keys, problem.said, may_pass=problem.may_pass)
+            self.report(keys, problem.said, may_pass=problem.may_pass, is_locked=problem.is_locked)
             self._settle(keys)
 
     def _settle(self, keys: Keys) -> None:
@@ -95,9 +95,9 @@ class Source:
             keys = keys[:-1]
         return self._nodes[keys].place
 
-    def report(self, keys: Keys, sentence: Said, *, may_pass: bool = False) -> None:
+    def report(self, keys: Keys, sentence: Said, *, may_pass: bool = False, is_locked: bool = False) -> None:
         """Say this of the value at `keys`, once."""
-        self._problems[Problem(self.place(keys), path_of(keys), sentence, may_pass)] = None
+        self._problems[Problem(self.place(keys), path_of(keys), sentence, may_pass, is_locked)] = None
 
     @property
     def problems(self) -> list[Problem]:

@@ -148,19 +148,19 @@ def test_a_reference_in_a_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "besides", "may_pass"),
+    ("trouble", "besides", "may_pass", "is_locked"),
     [
-        (StoreUnavailable("it is locked"), "", True),
-        (StoreUnavailable("it is locked"), "\nnonsense: 1\n", False),
-        (KeyringMissing("there is none"), "", False),
+        (StoreUnavailable("it is locked"), "", True, True),
+        (StoreUnavailable("it is locked"), "\nnonsense: 1\n", False, True),
+        (KeyringMissing("there is none"), "", False, False),
     ],
 )
 def test_only_a_keyring_that_may_be_unlocked_is_worth_waiting_for(
-    trouble: StoreUnavailable, besides: str, may_pass: bool
+    trouble: StoreUnavailable, besides: str, may_pass: bool, is_locked: bool
 ) -> None:
     def read(name: str) -> str | None:
         raise trouble
 
     with pytest.raises(ConfigError) as caught:
         parse_config(edited(("text", "'${keyring:a}'")) + besides, directory=HERE, environ={}, read_keyring=read)
-    assert caught.value.may_pass is may_pass
+    assert (caught.value.may_pass, caught.value.is_locked) == (may_pass, is_locked)

@@ -251,6 +251,37 @@ def test_the_first_set_up_that_lacks_something_ends_in_a_sentence(
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mail-bridge: {sentence.format(port=port)}\n")
 
 
+@pytest.mark.parametrize("command", ["check", f"accounts password {ALICE}"])
+def test_what_a_configuration_names_and_is_not_read_just_now_is_nobodys_mistake_either(
+    signed_in: Bridge, command: str
+) -> None:
+    """1: nothing has to be corrected, though the file is told with its line."""
+    failing, where = Failing(("openat EMFILE 1+",), "ca.pem"), signed_in.directory
+    asked = [*failing.strace(where), "-D", "--seccomp-bpf", *signed_in.command(*command.split())]
+    done = subprocess.run(asked, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(where)
+    assert f'the file {where / "ca.pem"} cannot be read ("Too many open files")' in done.stdout + done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("written", ["first.yaml", "secrets/gmail.txt"])
+def test_a_first_configuration_that_is_not_read_just_now_is_told_as_written(
+    signed_in: Bridge, tmp_path: Path, written: str
+) -> None:
+    """Who heard of the want alone would answer all questions again."""
+    failing = Failing(("openat EMFILE 2",), str(tmp_path / written))  # with the first it takes its place
+    answers = ["1", "1234.apps.googleusercontent.com", "CANARY-secret", "no", "1", ALICE, "", "", "yes"]
+    output = tmp_path / "first.yaml"
+    command = [*failing.strace(signed_in.directory), "-D", *signed_in.command("init", "--output", str(output))]
+    environ = signed_in.environ | {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    done = subprocess.run(
+        command, input="\n".join(answers), capture_output=True, text=True, env=environ, timeout=60, check=False
+    )
+    assert failing.have_failed(signed_in.directory)
+    assert (done.returncode, f"{output} is written\n" in done.stdout) == (1, True), done
+    assert "Too many open files" in done.stderr
+
+
 @pytest.mark.parametrize(
     "failing", [Failing(("read EIO 1",), "list.csv"), Failing(("openat EMFILE 2",), "list.csv")], ids=str
 )

@@ -24,7 +24,7 @@ from bridge.host.files import write_private
 from bridge.ui.checks import check_name
 from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.reaching import known_by, opened, reach_running
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, code_of, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 
@@ -60,7 +60,7 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     if report_file is not None and _is_no_file(report_file):
         told = say("{file} is a link, a pipe or a device, whose place no report takes: name a file")
         raise click.UsageError(told.format(file=report_file))
-    loaded, findings = in_loop(_look(settings, online))
+    loaded, findings, code = in_loop(_look(settings, online))
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
     else:
@@ -68,7 +68,7 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
             click.echo(_line(finding))
     if report_file is not None:
         _write_report(report_file, settings, loaded, findings, is_full=full)
-    return _exit_code(findings)
+    return code
 
 
 @click.command(cls=Command)
@@ -78,13 +78,15 @@ def schema() -> int:
     return DONE
 
 
-async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, tuple[Finding, ...]]:
+async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, tuple[Finding, ...], int]:
+    """Returns: the exit code, too."""
     loaded: LoadedConfig | None = None
     try:
         loaded = load(settings)
-        return loaded, await _found(settings, loaded, online)
+        findings = await _found(settings, loaded, online)
     except ConfigError as problem:  # of the file, which may also go away meanwhile
-        return loaded, problem_findings(problem.sentences)
+        return loaded, problem_findings(problem.sentences), code_of(problem)
+    return loaded, findings, _exit_code(findings)
 
 
 async def _found(settings: Settings, loaded: LoadedConfig, online: bool) -> tuple[Finding, ...]:

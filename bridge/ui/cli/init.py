@@ -15,7 +15,7 @@ from bridge.stores.keys import check_named_secrets, read_named_secret, write_nam
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.questions import Interview
-from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, code_of, in_loop, with_settings
 from bridge.ui.cli.speaking import Command, administrators_program
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
@@ -154,10 +154,11 @@ def _finish(output: Path) -> int:
     try:
         loaded = load_config(output, read_keyring=read_named_secret)
     except ConfigError as problem:
+        click.echo(say("{file} is written").format(file=output))
         click.echo(say("Before the bridge can start:"), err=True)
         for sentence in problem.sentences:
             click.echo(f"  {sentence.told(say)}", err=True)
-        return UNUSABLE
+        return code_of(problem)
     click.echo(say("{file} is written, and loads.").format(file=output))
     click.echo("\n" + say("Next:"))
     if is_for_service(output):

@@ -22,11 +22,12 @@ from bridge import __version__
 from bridge.advice.said import said
 from bridge.advice.system import system_reason, too_little
 from bridge.errors import BridgeError, ConfigError
-from bridge.shortage import is_short, may_pass
+from bridge.shortage import is_short
 from bridge.threads import NoThread
 from bridge.ui.cli.session import (
     FAILED,
     UNUSABLE,
+    code_of,
     drop_output,
     log_level_option,
     speak_before_parsing,
@@ -191,8 +192,7 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED
     except ConfigError as problem:
         click.echo(tell_problem(problem), err=True)
-        # By the file itself alone: where a keyring is locked somebody must unlock it first, and `run` waits for that.
-        return FAILED if may_pass(problem.__cause__) else UNUSABLE
+        return code_of(problem)
     except CannotStart as problem:
         click.echo(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)), err=True)
         return FAILED if isinstance(problem, CannotStartNow) else UNUSABLE

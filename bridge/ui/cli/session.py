@@ -19,9 +19,10 @@ import click
 from bridge.advice.system import too_little
 from bridge.config.language import configured_language
 from bridge.config.references import named_variables
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError
 from bridge.host.language import system_language
 from bridge.host.loop import new_event_loop
+from bridge.shortage import may_pass
 from bridge.threads import no_thread
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
@@ -35,6 +36,14 @@ DONE, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes: done; it did not work; usage or configuration must change first."""
 
 R = TypeVar("R")
+
+
+def code_of(problem: ConfigError) -> int:
+    """Nobody has to change a file that the system does not give just now. Where a keyring is locked, somebody must
+    unlock it first, and `run` waits for that."""
+    is_systems = may_pass(problem.__cause__) or (problem.may_pass and not problem.is_locked)
+    return FAILED if is_systems else UNUSABLE
+
 
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="The YAML file."
