@@ -6,12 +6,14 @@ import base64
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.config.provider import GrantIdentity
+from bridge.config.values import LONGEST_ADDRESS
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
 from bridge.model import AccessToken, Subject
 from bridge.secret import Secret
@@ -92,10 +94,22 @@ def subject_by_email(found: Mapping[str, Any], *, unsaid: bool) -> Subject | Non
 
     Args: unsaid, what to believe where the provider says nothing about email_verified.
     """
-    email = found.get("email")
-    if not isinstance(email, str) or "@" not in email or found.get("email_verified", unsaid) not in (True, "true"):
+    email = named(found.get("email"))
+    if not email or found.get("email_verified", unsaid) not in (True, "true"):
         return None
-    return Subject(email.lower(), identifier=str(found.get("sub", "")))
+    return Subject(email, identifier=str(found.get("sub", "")))
+
+
+def named(claim: object) -> str:
+    """The address in a claim, spelt as the configuration spells its own; empty if there is none.
+
+    It may be of somebody's own choice, and is told to the wrong person's administrator: in a terminal too, so it is
+    none if it holds a control character, a line break or a sign that turns the direction of writing.
+    """
+    if not isinstance(claim, str) or len(claim) > LONGEST_ADDRESS:
+        return ""
+    address = unicodedata.normalize("NFC", claim).strip().lower()
+    return address if "@" in address and " " not in address and address.isprintable() else ""
 
 
 def fingerprint(identity: GrantIdentity) -> str:

@@ -57,6 +57,18 @@ async def test_an_address_that_another_tenants_administrator_has_entered_proves_
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_name_that_would_take_a_terminal_over_names_nobody(
+    authorization_server: AuthorizationServer, kind: str
+) -> None:
+    """The mail server decides then, and what is told names whom the configuration asks for."""
+    odd = f"{MALLORY}\x1b[2K\r{ALICE}"
+    authorization_server.people.add(MALLORY)
+    authorization_server.claims = dict.fromkeys(("email", "preferred_username", "upn"), odd) | {"email_verified": True}
+    async with adapter(authorization_server, kind) as trial:
+        assert (await trial.sign_in(MALLORY)).subject is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_what_was_said_to_another_client_is_not_for_us(
     authorization_server: AuthorizationServer, kind: str
 ) -> None:

@@ -107,6 +107,24 @@ def test_only_a_verified_address_is_a_subject(found: dict[str, Any], unsaid: boo
     assert (subject is not None and subject.is_named("a@B.example")) is known
 
 
+@pytest.mark.parametrize(
+    "claim",
+    ["mallory@b.example\x1b]0;done\x07", "a@b.example\nfor alice@b.example", "a@b.example\u202eelpmaxe"]
+    + ["a b@c.example", "\ud800@b.example", "a" * 1_000_000 + "@b.example", "no address", "", None, 5, ["a@b.example"]],
+)
+def test_what_nobody_should_print_is_nobodys_address(claim: object) -> None:
+    """Whoever signs in may have chosen it, and it comes into a terminal, a log and a notification."""
+    assert answers.named(claim) == ""
+    assert answers.subject_by_email({"email": claim}, unsaid=True) is None
+
+
+@pytest.mark.parametrize("claim", ["Rene\u0301@B.example", "REN\u00c9@b.example", " ren\u00e9@b.example"])
+def test_an_address_is_spelt_as_the_configuration_spells_it(claim: str) -> None:
+    subject = answers.subject_by_email({"email": claim}, unsaid=True)
+    assert subject is not None
+    assert subject.address == "ren\u00e9@b.example"
+
+
 def test_the_fingerprint_is_of_everything_that_a_grant_depends_on() -> None:
     first = answers.fingerprint(("google", "id", "a", "x"))
     assert first == answers.fingerprint(("google", "id", "a", "x"))

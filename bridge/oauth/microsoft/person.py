@@ -108,7 +108,7 @@ class Person(Adapter):
         own_tenant = self._config.authority.rsplit("/", 1)[-1].lower() not in SHARED_TENANTS
         if own_tenant or str(found.get("xms_edov")).lower() in {"1", "true"}:
             names.append(found.get("email"))
-        addresses = [name.lower() for name in names if isinstance(name, str) and "@" in name]
+        addresses = [address for address in map(answers.named, names) if address]
         if not addresses:
             return None
         identifier = f"{found['oid']}@{found['tid']}" if "oid" in found and "tid" in found else ""
