@@ -20,12 +20,13 @@ _GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
 _MICROSOFT_HOSTS: Final = frozenset(preset.authority_host for preset in CLOUDS.values())
 
 
-def doubtful(source: Source, config: Config, name: str) -> tuple[Said, ...]:
-    """A sentence for each. No error: old versions of Microsoft's tools made secrets that look like a Secret ID."""
+def doubtful(source: Source, config: Config) -> Iterator[Problem]:
+    """Each with its place. No error: old versions of Microsoft's tools made secrets that look like a Secret ID."""
     found = [*_of_ports(config.listeners)]
     for provider_name, provider in config.providers.items():
         found += [(("providers", provider_name, key), sentence) for key, sentence in _of_provider(provider)]
-    return tuple(Problem(source.place(keys), path_of(keys), sentence).told_of(name) for keys, sentence in found)
+    for keys, sentence in found:
+        yield Problem(source.place(keys), path_of(keys), sentence)
 
 
 def client_id_doubt(kind: str, client_id: str) -> Said | None:

@@ -19,16 +19,14 @@ _PRIVATE_FILES = frozenset({"key", "client_certificate_key", "service_account_fi
 """Keys that name a file with a private key. `store.key_file` is refused where others can read it."""
 
 
-def exposed_secrets(source: Source, name: str, path: Path | None, directory: Path) -> tuple[Said, ...]:
-    """A sentence for each, with its place. Windows' access lists are not looked at."""
+def exposed_secrets(source: Source, path: Path | None, directory: Path) -> Iterator[Problem]:
+    """Each with its place. Windows' access lists are not looked at."""
     if os.name != "posix":
-        return ()
-    is_open = path is not None and _is_for_all(path)
-    return tuple(
-        Problem(source.place(keys), path_of(keys), sentence).told_of(name)
-        for keys in source.places
-        for sentence in _exposed(source, keys, directory, path if is_open else None)
-    )
+        return
+    open_file = path if path is not None and _is_for_all(path) else None
+    for keys in source.places:
+        for sentence in _exposed(source, keys, directory, open_file):
+            yield Problem(source.place(keys), path_of(keys), sentence)
 
 
 def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None) -> Iterator[Said]:

@@ -120,8 +120,8 @@ def _loaded(
         config = _checked(source, {"directory": directory})
         problems = in_order([*found, *source.problems])
         if config is not None and not problems:
-            warnings = exposed_secrets(source, name, path, directory) + doubtful(source, config, name)
-            return LoadedConfig(config, path, name, warnings)
+            odd = in_order([*exposed_secrets(source, path, directory), *doubtful(source, config)])
+            return LoadedConfig(config, path, name, tuple(problem.told_of(name) for problem in odd))
         passes = all(problem.may_pass for problem in problems)
         is_locked = any(problem.is_locked for problem in problems)
         raise ConfigError((problem.told_of(name) for problem in problems), may_pass=passes, is_locked=is_locked)

@@ -217,6 +217,20 @@ def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Aut
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_what_is_warned_of_comes_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = edited(("client_id: 1234.apps.googleusercontent.com", "client_id: 1234"))
+    path.write_text(text + "listeners: {imap: off, pop3: off, smtp: off}\n")
+    path.chmod(0o644)
+    found = [str(warning).split(": ")[:2] for warning in load_config(path).warnings]
+    assert found == [
+        ["config.yaml:4:5", "providers.gmail.client_id"],
+        ["config.yaml:5:5", "providers.gmail.client_secret"],
+        ["config.yaml:9:1", "listeners"],
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_a_clients_certificate_for_everybody_is_warned_of_where_its_key_is_in_it(tmp_path: Path) -> None:
     issued = trustme.CA().issue_cert("app.example")
     pem, key, path = tmp_path / "app.pem", tmp_path / "app.key", tmp_path / "config.yaml"
