@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
-from bridge.host.files import write_private
+from bridge.host.files import stage_private, take_place
 from bridge.host.paths import AUTHORITY_NAME, ensure_private
 from bridge.observe.logs import event
 
@@ -91,15 +92,16 @@ class MadeCertificate:
         try:
             bundle = self._read()
             if bundle is None or not wanted <= bundle.names or bundle.turns[-1].not_valid_after_utc < self._today:
-                bundle = self._make(wanted)
-            return str(self._put_in_place(bundle))
+                return str(self._make(wanted))
+            return str(self._put_in_place(self._derived(bundle)))
         except OSError as problem:
             raise self._unusable(problem) from problem
 
     def make_anew(self, names: Iterable[str]) -> None:
-        """Replace key, certificate and authority: somebody may have seen the key. Raises: CertificateTrouble."""
+        """Replace key, certificate and authority: somebody may have seen the key. Raises: CertificateTrouble, having
+        replaced none of them where the disk has no room."""
         try:
-            self._put_in_place(self._make(_wanted(names)))
+            self._make(_wanted(names))
         except OSError as problem:
             raise self._unusable(problem) from problem
 
@@ -134,29 +136,42 @@ class MadeCertificate:
                 )
             ) from problem
 
-    def _make(self, names: frozenset[str]) -> _Bundle:
+    def _make(self, names: frozenset[str]) -> Path:
         ensure_private(self._directory, directory=True)
         bundle = _issue(names, self._today)
         texts = [bundle.key, _pem(bundle.authority), *(_pem(one) for one in bundle.turns)]
-        write_private(self._directory / _BUNDLE, "".join(texts), overwrite=True)
+        server = self._put_in_place({self._directory / _BUNDLE: "".join(texts), **self._derived(bundle)})
         event("certificate.made", names=", ".join(sorted(names)), authority=str(self.authority_file))
-        return bundle
-
-    def _put_in_place(self, bundle: _Bundle) -> Path:
-        server = self._directory / _SERVER
-        _write_changed(self.authority_file, _pem(bundle.authority))
-        _write_changed(server, bundle.key + _pem(bundle.of(self._today)))
         return server
 
+    def _derived(self, bundle: _Bundle) -> dict[Path, str]:
+        return {
+            self.authority_file: _pem(bundle.authority),
+            self._directory / _SERVER: bundle.key + _pem(bundle.of(self._today)),
+        }
 
-def _write_changed(file: Path, text: str) -> None:
-    """Only if it differs: whoever watches the file reloads it."""
+    def _put_in_place(self, texts: Mapping[Path, str]) -> Path:
+        """What differs; whoever watches a file reloads it. All are on the disk before the first takes its place: a new
+        bundle whose certificate a full disk did not take would be in force some day, and nobody has imported it."""
+        staged: dict[Path, Path] = {}
+        try:
+            for file, text in texts.items():
+                if not _holds(file, text):
+                    staged[file] = stage_private(file, text)
+            for file, temporary in staged.items():
+                take_place(temporary, file, overwrite=True)
+        finally:
+            for temporary in staged.values():
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+        return self._directory / _SERVER
+
+
+def _holds(file: Path, text: str) -> bool:
     try:
-        is_same = file.read_bytes() == text.encode("ascii")
+        return file.read_bytes() == text.encode("ascii")
     except FileNotFoundError:
-        is_same = False
-    if not is_same:
-        write_private(file, text, overwrite=True)
+        return False
 
 
 # --- X.509 ----------------------------------------------------------------------------------------------------------

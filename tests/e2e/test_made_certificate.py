@@ -200,6 +200,39 @@ def test_a_name_that_is_added_and_a_new_key_are_in_force_at_once(world: World, t
         assert ssl.get_server_certificate(("127.0.0.1", number)) not in {before, renamed}
 
 
+@pytest.mark.parametrize("failing", ["fsync:error=EIO:when=2", "fsync:error=ENOSPC:when=3"])
+def test_a_new_key_that_a_disk_does_not_take_leaves_all_as_it_was(world: World, tmp_path: Path, failing: str) -> None:
+    """Half of it would be in force the next day, when nobody thinks of it any more."""
+    needs("strace")
+    bridge = world.bridge(tmp_path)
+    bridge.config["listeners"]["imap"] = {"address": bridge.config["listeners"]["imap"], "tls": "implicit"}
+    bridge.run("certificate")
+    before = files(tmp_path / "tls")
+    command = ["strace", "-D", "-f", "-e", f"inject={failing}", "-o", str(tmp_path / "trace")]
+    command += bridge.command("certificate", "--new")
+    done = subprocess.run(command, capture_output=True, text=True, env=bridge.environ, timeout=60, check=False)
+    assert "(INJECTED)" in (tmp_path / "trace").read_text()
+    (sentence,) = done.stderr.splitlines()
+    assert (done.returncode, "cannot be used: " in sentence) == (1, True), sentence
+    assert files(tmp_path / "tls") == before
+    bridge.run("certificate", "--new")
+    assert files(tmp_path / "tls").keys() == before.keys()
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def test_who_cannot_have_the_new_one_where_they_want_it_hears_that_there_is_a_new_one(
+    world: World, tmp_path: Path
+) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["listeners"]["imap"] = {"address": bridge.config["listeners"]["imap"], "tls": "implicit"}
+    said = bridge.run("certificate", "--new", "--export", str(tmp_path / "not there" / "a.crt"), code=1)
+    assert "The certificate has been replaced, but" in said
+    assert str(tmp_path / "tls" / "authority.pem") in said
+
+
 def test_without_such_a_port_the_command_says_so(world: World, tmp_path: Path) -> None:
     assert "No port uses" in world.bridge(tmp_path).run("certificate", code=1)
     assert not (tmp_path / "tls").exists()

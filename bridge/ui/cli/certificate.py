@@ -45,7 +45,7 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
     found = _made(loaded, [name for one in users for name in one.certificate_names], is_new=new)
     file = made_certificate(loaded).authority_file
     if export_file is not None:
-        _export(file, export_file)
+        _export(file, export_file, is_new=new)
         file = export_file
     click.echo(json.dumps(_row(file, found), indent=2) if as_json else _text(file, found))
     return DONE
@@ -66,13 +66,22 @@ def _made(loaded: LoadedConfig, names: list[str], *, is_new: bool) -> Certificat
     return found
 
 
-def _export(source: Path, target: Path) -> None:
+def _export(source: Path, target: Path, *, is_new: bool) -> None:
     try:
         target.write_bytes(source.read_bytes())
     except OSError as problem:
-        raise BridgeError(
-            said("{path} cannot be written: {reason}", path=target, reason=system_reason(problem))
-        ) from problem
+        reason = system_reason(problem)
+        if is_new:  # who hears of the file alone takes the old one to be in force
+            raise BridgeError(
+                said(
+                    "The certificate has been replaced, but {path} could not be written ({reason}). The one to import "
+                    "is in {file}",
+                    path=target,
+                    reason=reason,
+                    file=source,
+                )
+            ) from problem
+        raise BridgeError(said("{path} cannot be written: {reason}", path=target, reason=reason)) from problem
 
 
 def _row(file: Path, found: CertificateFile) -> dict[str, object]:
