@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from bridge.advice.said import said
+from bridge.advice.system import too_little
 from bridge.config.console import DEFAULT_PORT, console_url
 from bridge.control import rendezvous, wire
 from bridge.control.contract import AccountStatus, Finding, SignInStarted, SignOut, Status
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, TooLittleLeft
 from bridge.notices import Notice
 from bridge.secret import Secret
+from bridge.shortage import is_short
 
 CONNECT_SECONDS = 5.0
 HELLO_SECONDS = 20.0
@@ -68,7 +70,8 @@ class RemoteControl:
     async def hello(self) -> None:
         """Make sure that the one who listens there knows the token, before it is sent there.
 
-        When a bridge has died, on a shared machine anybody may listen on its port. Raises: BridgeNotRunning.
+        When a bridge has died, on a shared machine anybody may listen on its port. Raises: BridgeNotRunning;
+        TooLittleLeft, where it is we who have no descriptor to ask with.
         """
         nonce = secrets.token_hex(32)
         timeout = aiohttp.ClientTimeout(total=HELLO_SECONDS, sock_connect=CONNECT_SECONDS)
@@ -79,6 +82,8 @@ class RemoteControl:
                 answer = wire.loads(await whole(response))
                 known = wire.take_text(answer, "proof")
         except (aiohttp.ClientError, OSError, TimeoutError, wire.WireError) as error:
+            if is_short(error):
+                raise TooLittleLeft(too_little(error)) from error
             raise BridgeNotRunning(said("no mail-bridge answers at {url}", url=self._url)) from error
         if not hmac.compare_digest(known.encode("utf-8", "surrogatepass"), wire.proof(self._token, nonce).encode()):
             raise BridgeNotRunning(
@@ -208,7 +213,8 @@ def loopback_session() -> aiohttp.ClientSession:
 async def connect(*directories: Path) -> AsyncIterator[RemoteControl | None]:
     """The bridge that published itself in one of these directories; the first that there is.
 
-    Gives None when none is running: no file, nobody at its port, or somebody who does not know its token.
+    Gives None when none is running: no file, nobody at its port, or somebody who does not know its token. Raises:
+    TooLittleLeft.
     """
     for directory in directories:
         async with _connected(rendezvous.find(directory)) as control:

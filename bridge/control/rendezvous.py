@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
-from bridge.errors import BridgeError
+from bridge.advice.system import system_reason, too_little
+from bridge.errors import BridgeError, TooLittleLeft
 from bridge.replacing import replace
 from bridge.secret import Secret
+from bridge.shortage import is_short
 
 NAME = "control.json"
 FORMAT = 1
@@ -59,7 +60,10 @@ def withdraw(directory: Path, pid: int | None = None) -> None:
     During a restart the next bridge may have published already: its file stays.
     """
     path = directory / NAME
-    content = _read(path)
+    try:
+        content = _read(path)
+    except TooLittleLeft:
+        return  # as below
     if content is not None and content["pid"] == (os.getpid() if pid is None else pid):
         try:
             path.unlink(missing_ok=True)
@@ -71,7 +75,8 @@ def find(directory: Path) -> tuple[str, Secret[str]] | None:
     """URL (without a slash at its end) and token of the bridge that published here.
 
     None if there is no file, or one that is malformed, that others may read, or that another user owns (POSIX; on
-    Windows the directory's access list does that): its token would be no secret, or its URL a trap.
+    Windows the directory's access list does that): its token would be no secret, or its URL a trap. Raises:
+    TooLittleLeft, where there is no descriptor to read it with.
     """
     content = _read(directory / NAME)
     return None if content is None else (content["url"], Secret(content["token"]))
@@ -102,7 +107,9 @@ def is_loopback_url(url: str) -> bool:
 def _read(path: Path, *, shared: bool = False) -> dict[str, Any] | None:
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
+    except OSError as error:
+        if is_short(error):  # or a bridge that runs would be called one that does not
+            raise TooLittleLeft(too_little(error)) from error
         return None
     try:
         if not _is_private(os.fstat(handle), shared):

@@ -6,6 +6,7 @@ have been before: what else the program does changes with it.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.control.rendezvous import NAME
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
@@ -385,6 +387,19 @@ def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed
     assert failing.have_failed(signed_in.directory)
     sentence = 'mail-bridge: the system has too little left for mail-bridge: "Too many open files"\n'
     assert (done.returncode, done.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize("failing", [Failing(("socket EMFILE 1+",)), Failing(("openat EMFILE 1+",), NAME)], ids=str)
+def test_who_has_no_descriptor_to_ask_a_bridge_with_does_not_call_it_dead(settled: Settled, failing: Failing) -> None:
+    """And opens no store beside it."""
+    bridge = settled.bridge
+    (word, *_) = (bridge.directory / "data").rglob(NAME)
+    failing = dataclasses.replace(failing, file=failing.file and str(word))
+    command = [*failing.strace(bridge.directory), "-D", "-f", "--seccomp-bpf", *bridge.command("status")]
+    done = subprocess.run(command, capture_output=True, text=True, env=bridge.environ, timeout=60, check=False)
+    assert failing.have_failed(bridge.directory)
+    sentence = 'mail-bridge: the system has too little left for mail-bridge: "Too many open files"\n'
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
 
 
 def test_what_is_loaded_with_the_first_who_wants_it_is_wanted_again(world: World, tmp_path: Path) -> None:
