@@ -42,7 +42,8 @@ class FlightChecked:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationEnded:
-    """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed, or `bug`."""
+    """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed, or `bug`; or `unsaved`: there is one,
+    it waits for the store."""
 
     address: str
     code: str

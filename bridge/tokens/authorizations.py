@@ -21,6 +21,7 @@ from bridge.errors import (
     ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
+    SignInUnsaved,
     StoreUnavailable,
 )
 from bridge.model import Account, TokenSet
@@ -280,7 +281,7 @@ class Authorizations:
             detail("sign_in.not_asked", account=address, reason=str(problem))
             raise
         except BridgeError as problem:
-            code = problem.code if isinstance(problem, AuthorizationFailed) else "provider"
+            code = _code(problem)
             if code not in {"cancelled", "expired"}:
                 report("sign_in.failed", problem, account=address, code=code)
             self._bus.publish(AuthorizationEnded(address, code, str(problem), problem.diagnosis, pending.attempt))
@@ -414,6 +415,13 @@ def _start_again(problem: ProviderUnavailable) -> ProviderUnavailable:
     words = problem.diagnosis.words if problem.diagnosis is not None else ""
     again = Diagnosis.of("sign_in.unreachable", words)
     return ProviderUnavailable(again.told(), diagnosis=again)
+
+
+def _code(problem: BridgeError) -> str:
+    """As in AuthorizationEnded."""
+    if isinstance(problem, AuthorizationFailed):
+        return problem.code
+    return "unsaved" if isinstance(problem, SignInUnsaved) else "provider"
 
 
 def _configuration_changed() -> AuthorizationFailed:

@@ -19,6 +19,7 @@ from bridge.errors import (
     ProviderNotAsked,
     ProviderRefused,
     ProviderUnavailable,
+    SignInUnsaved,
     StoreUnavailable,
 )
 from bridge.model import Account, TokenSet
@@ -543,6 +544,26 @@ async def test_what_a_code_has_brought_is_kept_though_nobody_polls_any_more() ->
     it = SlowToKeep(None)
     await device_ends(it)
     assert [account for account, _ in it.kept] == [ALICE]
+
+
+class FullWhenKept(World):
+    """The disk has filled up since the sign-in began."""
+
+    async def keep(self, account: Account, tokens: TokenSet) -> str:
+        raise SignInUnsaved("the disk is full")
+
+
+async def test_a_sign_in_that_waits_to_be_saved_is_told_as_that() -> None:
+    """Whichever way it came: nobody need sign in again."""
+    by_code, by_browser = FullWhenKept(None), FullWhenKept()
+    await device_ends(by_code)
+    pending = await by_browser.authorizations.begin(ALICE)
+    with pytest.raises(SignInUnsaved):
+        await by_browser.authorizations.complete({"state": pending.state, "code": "c"})
+    for it in (by_code, by_browser):
+        (notice,) = it.notices
+        assert isinstance(notice, AuthorizationEnded)
+        assert (notice.code, notice.diagnosis and notice.diagnosis.key) == ("unsaved", "sign_in.unsaved")
 
 
 @pytest.mark.parametrize("parameters", [{}, {"state": ""}, {"state": "", "code": "c"}])

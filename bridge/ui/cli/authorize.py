@@ -217,6 +217,8 @@ def _ending(notice: Notice) -> tuple[int, str] | None:
     match notice:
         case FlightChecked():
             return DONE, say("The mail servers were not tried; the log says why.")
+        case AuthorizationEnded(_, "unsaved", reason, diagnosis):
+            return FAILED, f"mail-bridge: {tell(reason, diagnosis)}"
         case AuthorizationEnded(address, _, reason, diagnosis):
             sentence = say("The sign-in for {address} did not succeed: {reason}")
             return FAILED, sentence.format(address=address, reason=tell(reason, diagnosis))

@@ -119,7 +119,7 @@ class Waiting:
                 if not any(wait.is_stored for wait in self._by_address.get(address, [])):
                     return
                 outcome = Outcome("ready", address, "", checks=await self._callback.checks(address))
-            case AuthorizationEnded(address, "denied" | "wrong_person" as code, reason, diagnosis):
+            case AuthorizationEnded(address, "denied" | "wrong_person" | "unsaved" as code, reason, diagnosis):
                 outcome = Outcome(code, address, reason, diagnosis)
             case AuthorizationEnded(address, _, reason, diagnosis):
                 outcome = Outcome("failed", address, reason, diagnosis)

@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from bridge.control.contract import SignInStarted, Status
+from bridge.demo.world import demo_world
+from bridge.errors import SignInUnsaved
 from bridge.model import Account, TokenSet
 from bridge.tokens import authorizations
 from bridge.ui.cli.authorize import sign_in
 from bridge.ui.cli.session import DONE, FAILED
 from tests.silent import no_thread
-from tests.test_app import ALICE, BOB, Running, running
+from tests.test_app import ALICE, BOB, Running, bridging, running
+from tests.tokens.fakes import FailingStore
 
 
 async def until_under_way(it: Running) -> None:
@@ -52,6 +55,22 @@ async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait() 
         assert not asked.done()
         await it.app.control.cancel_authorization(ALICE)
         assert await asked == FAILED
+
+
+async def test_a_sign_in_that_waits_for_the_store_is_told_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    store = FailingStore()
+    async with demo_world() as world, bridging(world, store=store) as it, asyncio.timeout(20):
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(sign_in(it.app.control, ALICE, open_browser=False))
+            await until_under_way(it)
+            store.is_full = True
+            with pytest.raises(SignInUnsaved):
+                await it.sign_in(ALICE)
+            assert await asked == FAILED, "it is not stored yet"
+        store.is_full = False
+    said = capsys.readouterr().err
+    assert "Nobody need sign in again" in said
+    assert "did not succeed" not in said
 
 
 async def test_who_comes_back_in_the_last_second_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

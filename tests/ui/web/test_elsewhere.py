@@ -84,6 +84,18 @@ async def test_the_page_tells_how_else_it_ended(browser: Browser, control: FakeC
     assert f"/sign-in/{ALICE}" in text
 
 
+async def test_a_sign_in_that_waits_for_the_store_asks_nobody_for_another_code(
+    browser: Browser, control: FakeControl
+) -> None:
+    path, _ = await begin_with_code(browser, control)
+    await control.following.wait()
+    control.completed_elsewhere(ALICE, "unsaved")
+    text = await until_done(browser, path)
+    assert "You are signed in, but that is not saved yet" in text
+    assert "did not succeed" not in text
+    assert "Try again" not in text
+
+
 async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait(
     browser: Browser, control: FakeControl
 ) -> None:
