@@ -77,22 +77,23 @@ class Guesses:
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._callers: OrderedDict[str, dict[bytes, _Record]] = OrderedDict()
-        self._shown: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._shown: OrderedDict[tuple[str, bytes], None] = OrderedDict()
+        """By caller, and name with password: for a week after a change two are right."""
 
     def may_try(self, caller: str, name: str, password: Secret[bytes]) -> bool:
         """False if this caller has guessed enough. For a password that is right, and weak enough to be guessed.
 
         Args: caller, as Caller.key has it.
         """
-        if self._shown.get((caller, self._hash(name))) == self._hash(name, password):
+        if (caller, self._hash(name, password)) in self._shown:
             return True
         record = self._find(caller, name)
         return record is None or record.guesses <= GUESSES - 1
 
     def right(self, caller: str, name: str, password: Secret[bytes]) -> None:
         """This caller has shown the right password: it is no guess from now on."""
-        key = (caller, self._hash(name))
-        self._shown[key] = self._hash(name, password)
+        key = (caller, self._hash(name, password))
+        self._shown[key] = None
         self._shown.move_to_end(key)
         while len(self._shown) > SHOWN:
             self._shown.popitem(last=False)

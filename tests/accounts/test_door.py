@@ -130,6 +130,17 @@ async def test_a_chosen_password_is_not_compared_with_the_guesses_of_somebody_wh
     assert await house.log_in(CHOSEN, caller=ALICE) is house.account, "who has shown it before knows it"
 
 
+async def test_a_replaced_password_opens_for_its_week_to_who_has_shown_it_before(house: House) -> None:
+    await house.passwords.set(ADDRESS, Secret(CHOSEN))
+    assert await house.log_in(CHOSEN, caller=ALICE) is house.account
+    await house.passwords.set(ADDRESS, Secret("CANARY-another"))
+    assert await house.log_in("CANARY-another", caller=ALICE) is house.account
+    for number in range(2 * GUESSES):
+        await house.refused(f"CANARY-{number}", caller=ALICE)
+    assert await house.log_in(CHOSEN, caller=ALICE) is house.account
+    assert await house.log_in("CANARY-another", caller=ALICE) is house.account
+
+
 @pytest.mark.parametrize(("caller", "answer"), [(ALICE, LoginRefused), (NOT_NOW, LimitReached)])
 async def test_the_time_of_a_no_does_not_tell_that_a_record_was_read(
     caller: Caller, answer: type[BridgeError], monkeypatch: pytest.MonkeyPatch

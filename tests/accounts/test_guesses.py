@@ -181,6 +181,17 @@ async def test_a_password_that_was_shown_before_is_no_guess() -> None:
     assert not guesses.may_try(ALICE, NAME, wrong(1)), "another one might be a guess that is right"
 
 
+async def test_of_two_passwords_that_are_right_both_were_shown() -> None:
+    """For a week after one was replaced: a program that has the new one, and one that still has the old one."""
+    clock = ManualClock()
+    guesses, new = Guesses(clock), Secret(b"CANARY-new")
+    for password in (RIGHT, new):
+        guesses.right(ALICE, NAME, password)
+    await spend(guesses, clock, ALICE)
+    assert guesses.may_try(ALICE, NAME, RIGHT)
+    assert guesses.may_try(ALICE, NAME, new)
+
+
 async def test_what_one_user_guesses_is_not_anothers_matter_nor_another_names() -> None:
     clock = ManualClock()
     guesses = Guesses(clock)
