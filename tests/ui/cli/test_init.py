@@ -256,6 +256,7 @@ def test_the_secret_of_the_machines_configuration_goes_into_no_persons_keyring(d
     assert " run\n" not in said, "the service does"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no pipe in a directory")
 def test_who_may_replace_an_entry_of_the_keyring_replaces_no_file_that_comes_while_that_is_opened(desk: Desk) -> None:
     desk.keyring = "tests.servers.waiting_keyring.WaitingKeyring"
     answers = (*GOOGLE[:3], "1", "", *ALICE)

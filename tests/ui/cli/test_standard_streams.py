@@ -83,7 +83,7 @@ def test_a_name_that_is_no_utf8_is_written_as_well_as_it_can_be(admin: Bridge) -
     assert r"andr\udce9/store.sqlite" in (directory / "report.txt").read_text("utf-8")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk at hand")
+@pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="this system has no full disk at hand")
 def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
     for arguments in ("accounts list", "check", "schema", "--help", "accounts --help"):
         code, said = redirected(admin, ">/dev/full", *arguments.split())
@@ -91,7 +91,7 @@ def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
         assert said == "mail-bridge: standard output cannot be written: No space left on device\n"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk at hand")
+@pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="this system has no full disk at hand")
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
 def test_a_new_password_that_could_not_be_shown_is_told_of(admin: Bridge, redirection: str) -> None:
     before = admin.password(ALICE)
