@@ -13,7 +13,7 @@ from pathlib import Path
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
-from bridge.existing import above
+from bridge.existing import above, is_directory
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
 
@@ -36,7 +36,10 @@ def check_writable(path: Path) -> None:
     """Whether a file can be made there, and the directories that lead to it; leaves nothing. To be asked before the
     first question. Raises: BridgeError."""
     try:
-        with tempfile.TemporaryFile(dir=above(path.absolute())):
+        place = above(path.absolute())
+        if not is_directory(place):  # Windows calls it a directory that is not there
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+        with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
         raise _unwritable(path, error) from error
