@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.doctor.machine import Holder
+from bridge.host.system_programs import ENCODING, whole_name
 
 ASK_SECONDS = 5.0
 """For one of the system's own programs; netstat takes one on a busy server."""
@@ -70,12 +71,12 @@ def lsof_holder(text: str) -> Holder | None:
     return Holder(found.get("c", ""), int(found["p"]))
 
 
-def _output(*command: str) -> str:
+def _output(program: str, *arguments: str) -> str:
     """What a program of the system prints; empty if it is not there, fails or takes too long."""
     hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
     try:
         done = subprocess.run(  # noqa: S603  fixed words and numbers, no shell
-            command,
+            [whole_name(program), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=ASK_SECONDS,
@@ -84,7 +85,7 @@ def _output(*command: str) -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.decode("utf-8", "replace")
+    return done.stdout.decode(ENCODING, "replace")
 
 
 # --- Linux ----------------------------------------------------------------------------------------------------------

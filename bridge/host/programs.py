@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from bridge.hooks.delivery import Ended, HookFailed
 from bridge.host.environment import environment_of_programs
+from bridge.host.system_programs import whole_name
 
 OUTPUT_LIMIT = 4 * 1024
 """Octets of output that are kept; the rest is read and thrown away, so that the program does not wait for us."""
@@ -101,7 +102,7 @@ async def _kill_whole(process: asyncio.subprocess.Process) -> None:
 def _taskkill(pid: int) -> None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         subprocess.run(  # noqa: S603  a number, no shell
-            ["taskkill", "/T", "/F", "/PID", str(pid)],  # noqa: S607  in System32, which PATH has on every Windows
+            [whole_name("taskkill"), "/T", "/F", "/PID", str(pid)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=KILL_SECONDS,

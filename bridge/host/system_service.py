@@ -15,6 +15,7 @@ from bridge.advice.said import Said, quoted, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.host.autostart import program
+from bridge.host.system_programs import ENCODING, whole_name
 
 NAME = "mail-bridge"
 SECONDS = 180.0
@@ -87,11 +88,16 @@ def ask_system(*command: str) -> str:
     try:
         # A file, not a pipe: what the program leaves running in the background may keep that open.
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(  # noqa: S603  the system's own, by name; nothing secret is among its arguments
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=SECONDS, check=False
+            done = subprocess.run(  # noqa: S603  the system's own; nothing secret is among its arguments
+                [whole_name(command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=SECONDS,
+                check=False,
             )
             output.seek(0)
-            said_by_it = "\n".join(output.read().decode(errors="replace").splitlines())
+            said_by_it = "\n".join(output.read().decode(ENCODING, "replace").splitlines())
     except subprocess.TimeoutExpired:
         raise ServiceTrouble(said("`{command}` does not end", command=" ".join(command))) from None
     except OSError as problem:
