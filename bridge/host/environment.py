@@ -72,6 +72,12 @@ def _stays(name: str) -> bool:
     return name.upper() in NEEDED | OWN or name.startswith(_FAMILIES) or name.lower().endswith("_proxy") or is_pythons
 
 
+def look_in_path_alone() -> None:
+    """Call once, first, on Windows: a program that is named without a path is then no more looked for in the current
+    directory, and there before PATH. That may be everybody's. Source: NeedCurrentDirectoryForExePath."""
+    os.environ["NODEFAULTCURRENTDIRECTORYINEXEPATH"] = "1"
+
+
 taken_environment = TakenEnvironment()
 """Of this process."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import sys
@@ -61,4 +62,7 @@ def has_user(name: str) -> bool | None:
 
 def has_program(name: str) -> bool:
     """By path, or by a name in PATH; of a user who is not this one it may not be true."""
-    return shutil.which(name) is not None
+    found = shutil.which(name)
+    if sys.platform == "win32" and found is not None and os.path.basename(name) == name:
+        return os.path.isabs(found)  # Python 3.11 looks in the current directory, too
+    return found is not None
