@@ -11,6 +11,8 @@ from bridge.host.callers_windows import user_id
 
 SYSTEM, ADMINISTRATORS = "S-1-5-18", "S-1-5-32-544"
 """Whoever runs "as administrator" makes files that belong to all administrators."""
+TRUSTED_INSTALLER = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
+"""Windows itself: C:\\ and System32, in which an administrator's prompt opens, are its own."""
 OWNER = 1
 """OWNER_SECURITY_INFORMATION."""
 FILE = 1
@@ -20,7 +22,8 @@ FILE = 1
 def is_trusted(file: Path) -> bool:
     """True if it belongs to administrators, or to whoever we run as, and so does its directory: the directory's owner
     may put another file in its place."""
-    return all(_owner(path) in {"", SYSTEM, ADMINISTRATORS, user_id(os.getpid())} for path in (file, file.parent))
+    trusted = {"", SYSTEM, ADMINISTRATORS, TRUSTED_INSTALLER, user_id(os.getpid())}
+    return all(_owner(path) in trusted for path in (file, file.parent))
 
 
 def is_strangers(file: Path, handle: int | None = None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from bridge.host.owners import ADMINISTRATORS, SYSTEM, is_trusted
 from bridge.ui.cli.configured import Settings, find_config, load
 
 COLLEAGUE = "S-1-5-21-1-2-3-1001"
+NAME = hashlib.sha1("TRUSTEDINSTALLER".encode("utf-16-le"), usedforsecurity=False).digest()
+WINDOWS = "-".join(map(str, ("S-1-5-80", *struct.unpack("<5I", NAME))))
+"""NT SERVICE\\TrustedInstaller: a service's SID is made of its name ([MS-DTYP], 2.4.2.4)."""
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def test_a_colleagues_is_refused(machines: Path, monkeypatch: pytest.MonkeyPatch
     assert find_config(Settings(elsewhere, None)) == elsewhere, "which the person has named"
 
 
-@pytest.mark.parametrize("owner", [ADMINISTRATORS, SYSTEM, ""])
+@pytest.mark.parametrize("owner", [ADMINISTRATORS, SYSTEM, WINDOWS, ""])
 def test_the_administrators_is_used(machines: Path, monkeypatch: pytest.MonkeyPatch, owner: str) -> None:
     belong(monkeypatch, owner, owner)
     assert find_config(Settings(None, None)) == machines
