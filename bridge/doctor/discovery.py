@@ -10,6 +10,7 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok, problem_text
 from bridge.errors import ProviderUnavailable
+from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https, json_object
 from bridge.oauth.limits import Limits
 
@@ -48,6 +49,6 @@ async def _asked(name: str, provider: MicrosoftProvider) -> Finding:
         https.close()
     if reply.status_code == 200 and isinstance(document.get("token_endpoint"), str):
         return ok("tenant", name, ANSWERS, tenant=tenant)
-    if document.get("error") in {"invalid_tenant", "invalid_request"}:
+    if Failure.of(document).error in {"invalid_tenant", "invalid_request"}:
         return failed("tenant", name, UNKNOWN, turn=Turn.APP_ADMIN, tenant=tenant)
     return failed("tenant", name, ODD, status=reply.status_code, tenant=tenant)

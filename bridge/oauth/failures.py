@@ -42,6 +42,12 @@ class Failure:
         return cls(_text(answer.get("error")), description, suberror, tuple(dict.fromkeys(codes)), status)
 
     @property
+    def is_unknown_token(self) -> bool:
+        """True if a token that was to be revoked is not known there, or has ended: what RFC 7009 section 2.2 calls no
+        error, and some servers do."""
+        return self.error in {"invalid_token", "invalid_grant"}
+
+    @property
     def is_temporary(self) -> bool:
         """True if waiting is all there is to do; the status counts first, since a gateway may add any body."""
         return (

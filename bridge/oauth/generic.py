@@ -49,13 +49,12 @@ class Generic(Adapter):
         return await self.refresh(refresh_token)
 
     async def revoke(self, grant: Secret[str]) -> bool:
-        """RFC 7009, where revocation_url is configured; a token that is unknown there is as good as revoked, and some
-        servers call that an error."""
+        """RFC 7009, where revocation_url is configured; a token that is unknown there is as good as revoked."""
         url = self._config.revocation_url
         if url is None:
             return False
         reply = await self._endpoint.post(url, {"token": grant.reveal(), "token_type_hint": "refresh_token"})
-        if reply.status_code != 200 and reply.json().get("error") not in {"invalid_token", "invalid_grant"}:
+        if reply.status_code != 200 and not Failure.of(reply.json()).is_unknown_token:
             raise ProviderUnavailable(
                 said("The provider does not revoke the sign-in (HTTP {status}).", status=reply.status_code)
             )

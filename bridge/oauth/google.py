@@ -142,9 +142,7 @@ class Google(Adapter):
 
     def _revoke(self, grant: Secret[str]) -> bool:
         reply = self._https.post(self._config.revocation_url, data={"token": grant.reveal()})
-        if reply.status_code == 200:
-            return True
-        if reply.json().get("error") in {"invalid_token", "invalid_grant"}:
+        if reply.status_code == 200 or Failure.of(reply.json()).is_unknown_token:
             return True
         raise ProviderUnavailable(said("Google does not revoke the sign-in (HTTP {status}).", status=reply.status_code))
 

@@ -58,6 +58,7 @@ def answering(context: ssl.SSLContext, status: str, body: str) -> Talk:
     [
         ("200 OK", "{}", discovery.ODD),
         ("404 Not Found", '{"error": "else"}', discovery.ODD),
+        ("403 Forbidden", '{"error": {"code": 403}}', discovery.ODD),
         ("200 OK", "<html>Please log in to the hotel</html>", discovery.VERBATIM),
         ("503 Busy", "{}", discovery.VERBATIM),
     ],

@@ -112,10 +112,15 @@ async def test_a_grant_that_the_provider_does_not_know_is_at_its_end(tmp_path: P
         assert await provider.revoke(GRANT)
 
 
-async def test_a_revocation_that_is_refused_or_cannot_be_asked_for_has_not_been_one(tmp_path: Path) -> None:
-    async with asking(tmp_path, http(b'{"error": "invalid_request"}', "400 Bad Request")) as provider:
+@pytest.mark.parametrize("error", ["invalid_request", {"code": 403, "message": "forbidden"}, ["denied"], None])
+async def test_a_revocation_that_is_refused_has_not_been_one(tmp_path: Path, error: object) -> None:
+    """In whatever form: gateways before a provider have their own."""
+    async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
         with pytest.raises(ProviderUnavailable, match="HTTP 400"):
             await provider.revoke(GRANT)
+
+
+async def test_a_revocation_that_cannot_be_asked_for_has_not_been_one(tmp_path: Path) -> None:
     async with asking(tmp_path, http(b"{}"), revokes=False) as provider:
         assert not await provider.revoke(GRANT)
 

@@ -167,8 +167,10 @@ async def test_a_grant_that_google_does_not_know_is_at_its_end(tmp_path: Path, e
         assert await provider.revoke(GRANT)
 
 
-async def test_a_revocation_that_google_refuses_has_not_been_one(tmp_path: Path) -> None:
-    async with asking(tmp_path, http(b'{"error": "invalid_request"}', "400 Bad Request")) as provider:
+@pytest.mark.parametrize("error", ["invalid_request", {"code": 403, "status": "PERMISSION_DENIED"}])
+async def test_a_revocation_that_google_refuses_has_not_been_one(tmp_path: Path, error: object) -> None:
+    """The second is how Google's own front answers, for all of its services."""
+    async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
         with refusal(ProviderUnavailable) as caught:
             await provider.revoke(GRANT)
     assert "HTTP 400" in str(caught.value)
