@@ -33,17 +33,30 @@ def wired(tls: Tls, answer: Answer) -> Iterator[tuple[Wire, Raw]]:
             https.close()
 
 
+DOCUMENT = {"authorization_endpoint": "https://a.example/authorize", "token_endpoint": "https://a.example/token"}
+
+
 def test_a_document_is_asked_for_once_a_day(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    with wired(tls, http(b'{"a": 1}')) as (it, raw):
-        assert it.get(raw.url).json() == it.get(raw.url).json() == {"a": 1}
+    good = http(json.dumps(DOCUMENT).encode())
+    with wired(tls, good) as (it, raw):
+        assert it.get(raw.url).json() == it.get(raw.url).json() == DOCUMENT
         assert len(raw.requests) == 1
-        assert it.get(f"{raw.url}/another").json() == {"a": 1}
+        assert it.get(f"{raw.url}/another").json() == DOCUMENT
         assert len(raw.requests) == 2, "each has its own"
     monkeypatch.setattr(wire, "DISCOVERY_LIFE", 0.0)
-    with wired(tls, http(b"{}")) as (it, raw):
+    with wired(tls, good) as (it, raw):
         it.get(raw.url)
         it.get(raw.url)
         assert len(raw.requests) == 2
+
+
+@pytest.mark.parametrize("missing", DOCUMENT)
+def test_a_document_of_which_nothing_comes_is_not_kept_for_a_day(tls: Tls, missing: str) -> None:
+    """Such as what a company's proxy answers in Microsoft's place: once it lets us through, all is well."""
+    for odd in (DOCUMENT | {missing: None}, {name: url for name, url in DOCUMENT.items() if name != missing}):
+        with wired(tls, http(json.dumps(odd).encode())) as (it, raw):
+            assert it.get(raw.url).json() == it.get(raw.url).json() == odd
+            assert len(raw.requests) == 2
 
 
 def test_an_answer_to_a_question_is_not_kept_for_the_next_one(tls: Tls) -> None:

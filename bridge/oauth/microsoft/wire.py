@@ -15,6 +15,9 @@ from bridge.oauth.http import Https, Reply
 DISCOVERY_LIFE = 24 * 3600.0
 """Seconds for which the discovery document counts, as in msal itself: half of the requests, and one outage less."""
 
+ENDPOINTS = ("authorization_endpoint", "token_endpoint")
+"""What msal cannot do without: a document that lacks one is somebody else's answer, and asked for again."""
+
 
 class Wire:
     """msal's `http_client`. Nothing gets past it that would make msal log an answer's text, or raise in its own way:
@@ -47,7 +50,7 @@ class Wire:
         answer = reply.json()
         if reply.status_code != 200:
             self._refuse(Failure.of(answer, reply.status_code))
-        if not params:
+        if not params and all(isinstance(answer.get(name), str) for name in ENDPOINTS):
             with self._lock:
                 self._documents[url] = (time.monotonic() + DISCOVERY_LIFE, reply)
         return reply
