@@ -15,6 +15,12 @@ def kind_of_refusal(text: str) -> RefusalKind:
     return RefusalKind.BUSY if case.advice.is_temporary else RefusalKind.POLICY
 
 
+def readable(words: str) -> str:
+    """A server's own words for a person: with nothing in them that a terminal obeys, or writes from right to left.
+    Before STARTTLS anybody on the way may say them in its place."""
+    return "".join(character if character.isprintable() else " " for character in words)
+
+
 def public_line(problem: BridgeError) -> str:
     """The sentence for the person behind the mail client: printable ASCII on one line, at most 400 characters."""
     return "".join(c if " " <= c <= "~" else "?" for c in problem.public)[:400]

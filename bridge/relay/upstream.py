@@ -35,6 +35,7 @@ from bridge.protocols.base import (
     Send,
     StartTLS,
 )
+from bridge.protocols.refusals import readable
 from bridge.protocols.registry import client_machine
 from bridge.protocols.sasl import without_token
 from bridge.relay.authorities import UpstreamContexts
@@ -210,7 +211,7 @@ class Upstream:
                     case Ready() as ready:
                         return ready
                     case Refused(kind, text):
-                        text = without_token(text, credentials)
+                        text = readable(without_token(text, credentials))
                         raise self._refusal(endpoint, account, kind, text, is_greeting=is_greeting)
                     case other:
                         raise AssertionError(f"a client machine does not say {other!r}")
@@ -253,6 +254,6 @@ def _lost(problem: PeerGone | ProtocolViolation) -> Said:
     """Why a dialogue with a mail server that had begun led nowhere."""
     cause = problem.__cause__
     if isinstance(problem, ProtocolViolation) or cause is None:
-        return problem.said or quoted(str(problem))
+        return problem.said or quoted(readable(str(problem)))
     reason = tls_reason(cause) if isinstance(cause, ssl.SSLError) else system_reason(cause)
     return said("the connection was lost ({reason})", reason=reason)

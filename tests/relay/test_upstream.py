@@ -365,6 +365,29 @@ async def test_a_server_that_repeats_what_it_was_told_does_not_make_us_tell_the_
         assert (repeated.decode() in told) is (repeated == b"alice@example.com")
 
 
+ODD = "no \x1b[2Kway\x07 for \u202e\u00e9milie".encode()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_of_a_servers_words_a_terminal_obeys_none(trust: Trust, protocol: Protocol) -> None:
+    no = {Protocol.IMAP: b"B1 NO ", Protocol.POP3: b"-ERR ", Protocol.SMTP: b"535 5.7.8 "}[protocol]
+    login = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)]
+    problem, _ = await failure(protocol, [*login, Say(no + ODD + b"\r\n")], trust, IMPLICIT)
+    assert isinstance(problem, UpstreamRefused)
+    assert problem.diagnosis is not None
+    for told in (str(problem), problem.diagnosis.told(), problem.text):
+        assert "\u00e9milie" in told
+        assert told.isprintable()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_nor_of_what_somebody_on_the_way_says_before_tls(trust: Trust, protocol: Protocol) -> None:
+    no = {Protocol.IMAP: b"<tag> NO ", Protocol.POP3: b"-ERR ", Protocol.SMTP: b"454 "}[protocol]
+    problem, _ = await failure(protocol, [*asks_for_tls(protocol), Say(no + ODD + b"\r\n")], trust, STARTTLS)
+    assert "\u00e9milie" in str(problem)
+    assert str(problem).isprintable()
+
+
 # --- the log --------------------------------------------------------------------------------------------------------
 
 
