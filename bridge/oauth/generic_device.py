@@ -35,15 +35,16 @@ class GenericDevice(Generic):
     async def begin_device(self) -> DeviceRequest:
         """Ask for a user code (RFC 8628 section 3.1)."""
         form = {"scope": " ".join(self._config.effective_scopes)}
+        asked_at = self._clock.monotonic()  # the wall clock may be set while somebody types
         answer = await self._endpoint.ask(form, url=self._config.device_url)
         if answer.failure is not None:
             raise sign_in_problem(answer.failure, hide=self._endpoint.secrets)
-        return _request(answer)
+        return _request(answer, asked_at)
 
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         """Ask once (RFC 8628 sections 3.4, 3.5); when to ask again is the caller's, by `interval` and `slow_down`."""
         kept = json.loads(request.kept.reveal())
-        if self._clock.now() >= kept["expires_at"]:
+        if self._clock.monotonic() >= kept["expires_at"]:
             raise expired()
         code = kept["device_code"]
         answer = await self._endpoint.ask({"grant_type": GRANT_TYPE, "device_code": code})
@@ -57,8 +58,8 @@ class GenericDevice(Generic):
         raise sign_in_problem(answer.failure, hide=(Secret(code), *self._endpoint.secrets))
 
 
-def _request(answer: Answer) -> DeviceRequest:
-    """Read a device authorization response (RFC 8628 section 3.2).
+def _request(answer: Answer, asked_at: float) -> DeviceRequest:
+    """Read a device authorization response (RFC 8628 section 3.2) to a question of then, by the monotonic clock.
 
     Raises: ProviderUnavailable if it cannot be shown to a person: what is in it ends up on a page and in a terminal.
     """
@@ -77,7 +78,7 @@ def _request(answer: Answer) -> DeviceRequest:
         str(complete) if is_link(complete) else "",
         life,
         max(_seconds(values, "interval", DEFAULT_INTERVAL), SHORTEST_INTERVAL),
-        Secret(json.dumps({"device_code": code, "expires_at": answer.asked_at + life})),
+        Secret(json.dumps({"device_code": code, "expires_at": asked_at + life})),
     )
 
 

@@ -131,6 +131,22 @@ async def test_a_code_lives_no_longer_than_a_quarter_of_an_hour_whatever_the_ser
         assert trial.polls == 0
 
 
+@pytest.mark.parametrize("seconds", [86400.0, -86400.0])
+async def test_a_clock_that_is_set_ends_no_code(
+    authorization_server: AuthorizationServer, kind: str, seconds: float
+) -> None:
+    """As when the network comes back and the time with it, while somebody types the code."""
+    clock = ManualClock()
+    async with adapter(authorization_server, kind, clock) as trial:
+        request = await trial.provider.begin_device()
+        clock.step(seconds)
+        assert await trial.provider.poll(request) == DevicePending()
+        clock.step(-seconds)
+        clock.advance(request.lifetime)
+        with refusal(AuthorizationFailed, authorization_server):
+            await trial.provider.poll(request)
+
+
 async def test_trap_45_one_poll_is_one_request_and_never_a_pause(
     authorization_server: AuthorizationServer, kind: str, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -32,7 +32,7 @@ class Device(Person):
         return await self._library.run(lambda: self._poll(request))
 
     def _begin(self) -> DeviceRequest:
-        asked_at = self._clock.now()
+        asked_at = self._clock.monotonic()  # the wall clock may be set while somebody types
         flow = self._library.application(new_cache()).initiate_device_flow(self._scopes)
         if "error" in flow:
             problem = _problem(Failure.of(flow))
@@ -54,9 +54,9 @@ class Device(Person):
 
     def _poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         kept = json.loads(request.kept.reveal())
-        asked_at = self._clock.now()
-        if asked_at >= kept["expires_at"]:
+        if self._clock.monotonic() >= kept["expires_at"]:
             raise expired()
+        asked_at = self._clock.now()
         cache = new_cache()
         # msal loops, and sleeps between its questions, while exit_condition says no. It looks at it only if the
         # interval is not 0: then it asks without a pause and without an end. And it warns if it finds the time of an
