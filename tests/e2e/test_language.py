@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.ui.cli.speaking import own_program
 from tests.conftest import COVERAGE
 from tests.e2e.bridge import Bridge, configuration, running
 from tests.servers.authorization import AuthorizationServer
@@ -185,20 +186,24 @@ def test_the_demo_is_shown_in_french(tmp_path: Path) -> None:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     ) as demo:
         assert demo.stdout is not None
-        last = "Ctrl-C arrête la démonstration. Pour du vrai courrier\u00a0: mail-bridge init\n"
-        lines = []
-        for line in demo.stdout:
-            lines.append(line)
-            if line == last:
-                break
-        guide = "".join(lines)
-        assert "2. Connectez-vous, une seule fois\u00a0: ouvrez http://localhost:" in guide
-        assert "mot de passe local" in guide
-        page = re.search(r"ouvrez (\S+) et cliquez sur Se connecter", guide)
-        assert page is not None
-        demo.send_signal(signal.SIGTERM)
-        rest = demo.stdout.read()
-        assert demo.wait(30) == 0
+        try:
+            lines = []
+            for line in demo.stdout:
+                lines.append(line)
+                if line.startswith("Ctrl-C arrête"):
+                    break
+            guide = "".join(lines)
+            assert "2. Connectez-vous, une seule fois\u00a0: ouvrez http://localhost:" in guide
+            assert "mot de passe local" in guide
+            page = re.search(r"ouvrez (\S+) et cliquez sur Se connecter", guide)
+            assert page is not None
+            last = f"Ctrl-C arrête la démonstration. Pour du vrai courrier\u00a0: {own_program()} init\n"
+            assert lines[-1] == last
+            demo.send_signal(signal.SIGTERM)
+            rest = demo.stdout.read()
+            assert demo.wait(30) == 0
+        finally:
+            demo.kill()  # or its end is waited for, whatever has failed
     assert rest.endswith("La démonstration est terminée\u00a0; il n’en reste rien.\n")
     assert not re.search(r"\b(the|mailbox|password)\b", guide)
 
