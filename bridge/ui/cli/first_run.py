@@ -232,8 +232,8 @@ class Keeper:
                 raise BridgeError(
                     said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
                 )
+            self._own_entries.add(name)  # first: one that is unlocked after we have given it up keeps it all the same
             write_named_secret(name, secret)
-            self._own_entries.add(name)
         texts = {path: secret_text(secret) for path, secret in files.items()}
         try:
             write_configuration({**texts, self.output: text})

@@ -14,9 +14,10 @@ from keyring.core import load_keyring
 from bridge.clock import SystemClock
 from bridge.config.load import LoadedConfig
 from bridge.control.unconfigured import Unconfigured
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError, ConfigError, StoreUnavailable
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
+from bridge.stores.keys import read_named_secret
 from bridge.ui.cli import first_run
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start
@@ -110,3 +111,33 @@ async def test_a_place_that_cannot_be_looked_at_is_the_disks_trouble_and_not_our
     with pytest.raises(BridgeError, match="cannot be written: "):
         await keeper.place("file", "<x>" if os.name == "nt" else "x" * 5000)
     assert await keeper.place("file", "gmail") == "${file:secrets/gmail.txt}"
+
+
+def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is where the keyring was unlocked after we had given it up; else nobody could go on from that page."""
+    before = keyring.get_keyring()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    good = load_keyring("tests.servers.good_keyring.GoodKeyring")
+    really_set = good.set_password
+
+    def set_and_die(service: str, username: str, password: str) -> None:
+        monkeypatch.setattr(good, "set_password", really_set)
+        really_set(service, username, password)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(good, "set_password", set_and_die)
+    keyring.set_keyring(good)
+    output, entries = tmp_path / "mine.yaml", {"gmail": Secret("CANARY")}
+    keeper = Keeper(FirstRunOptions(output), 3017, True, SystemClock())
+    try:
+        with pytest.raises(StoreUnavailable):
+            keeper._write("text", {}, entries)
+        assert not output.exists()
+        keeper._write("text", {}, entries)
+        assert read_named_secret("gmail") == "CANARY"
+    finally:
+        keyring.set_keyring(before)
+    assert output.read_text() == "text"
