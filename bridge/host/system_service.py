@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import site
 import subprocess
@@ -101,8 +102,11 @@ def ask_system(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise ServiceTrouble(said("`{command}` does not end", command=" ".join(command))) from None
     except OSError as problem:
+        # Of tempfile, which has tried each directory: its number is that of a file that is not there.
+        is_without_room = problem.filename is None and problem.errno == errno.ENOENT
+        reason = quoted(problem.strerror or "") if is_without_room else system_reason(problem)
         raise ServiceTrouble(
-            said("`{command}` cannot be run: {reason}", command=command[0], reason=system_reason(problem))
+            said("`{command}` cannot be run: {reason}", command=command[0], reason=reason)
         ) from problem
     if done.returncode != 0:
         words = " ".join(said_by_it.split()) or f"{done.returncode}"

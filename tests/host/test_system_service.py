@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,21 @@ from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_prog
 from bridge.host.task_scheduler import TaskScheduler
 
 TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on a file's size")
+def test_a_disk_without_room_is_no_program_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program says goes into a temporary file, which is in no directory then."""
+    import resource
+
+    monkeypatch.setattr(tempfile, "tempdir", None)  # not looked for yet
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(ServiceTrouble, match=r"cannot be run: .*No usable temporary directory"):
+            ask_system(sys.executable, "-c", "pass")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("directory", [r"C:\Program Files\mail-bridge", r"C:\Program Files\R&D <new>", "C:\\Büro ☺"])
