@@ -32,7 +32,7 @@ def issue(file: Path) -> Path:
 
 def certified(world: DemoWorld, file: Path) -> DemoWorld:
     given = f"imap: {{address: 127.0.0.1:1143, tls: implicit, certificate: {file}, key: {file}}}"
-    return replace(world, yaml=re.sub(r"imap: 127\.0\.0\.1:\d+", given, world.yaml))
+    return replace(world, yaml=re.sub(r"imap: 127\.0\.0\.1:\d+", lambda found: given, world.yaml))
 
 
 def speaking(world: DemoWorld, language: str) -> LoadedConfig:
