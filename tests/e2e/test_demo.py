@@ -76,7 +76,10 @@ def running(home: Path, *starter: str) -> Iterator[Demo]:
             yield Demo(process)
         finally:
             process.terminate()
-            assert process.wait(15) == 0
+            try:
+                assert process.wait(15) == 0
+            finally:
+                process.kill()  # or its end is waited for without a limit
 
 
 @pytest.fixture(scope="module")
