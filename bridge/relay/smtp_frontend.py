@@ -54,6 +54,7 @@ KNOWN = frozenset({b"AUTH", b"EHLO", b"HELO", b"HELP", b"NOOP", b"QUIT", b"RSET"
 """What aiosmtpd gets to see. It repeats other commands in a warning, and what a client sends behind an AUTH that was
 refused, without a look at the answer, is its password."""
 
+_NOT_PRINTABLE = re.compile(rb"[^\x21-\x7e]")
 _WHOLE_REPLY = re.compile(rb"(?:^|\n)\d{3}(?: [^\n]*)?\r\n\Z")
 
 
@@ -389,12 +390,17 @@ class _Server(SMTP):
 
 
 def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:
-    """`auth login` as `AUTH LOGIN`: to it the mechanism's case matters (trap 35). And a name for who says none."""
+    """`auth login` as `AUTH LOGIN`: to it the mechanism's case matters (trap 35). And a name for who says none.
+
+    No mechanism and no base64 has other signs than ASCII's: aiosmtpd would cut a text at what is space in Unicode, and
+    fall over one that is nothing else.
+    """
     words = line.split()
     if verb in {b"EHLO", b"HELO"} and len(words) == 1:
         return verb + NAMELESS
     if verb != b"AUTH":
         return line
+    words = [_NOT_PRINTABLE.sub(b"?", word) for word in words]
     if len(words) > 1:
         words[1] = words[1].upper()
     return b" ".join(words) + b"\r\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bridge.protocols.smtp.extensions import offered_extensions, upstream_extensions
 
 GMAIL = frozenset({"SIZE 35882577", "8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING", "CHUNKING", "SMTPUTF8"})
@@ -31,6 +33,17 @@ def test_nothing_is_promised_for_an_upstream_that_is_not_known_yet() -> None:
 def test_size_without_a_limit_leaves_the_others_limit() -> None:
     assert offered_extensions([frozenset({"SIZE"}), frozenset({"size 1000"}), frozenset({"SIZE 0"})]) == ("SIZE 1000",)
     assert offered_extensions([frozenset({"SIZE 0"})]) == ("SIZE",)
+
+
+@pytest.mark.parametrize("limit", ["9" * 21, "9" * 8000, "\u0661\u0662", "a lot"])
+def test_a_size_that_is_none_is_no_limit(limit: str) -> None:
+    """RFC 1870 section 3: twenty digits at most. Python reads no more than 4,300, and the line may be longer."""
+    assert offered_extensions([frozenset({f"SIZE {limit}"})]) == ("SIZE",)
+    assert offered_extensions([frozenset({f"SIZE {limit}"}), frozenset({"SIZE 1000"})]) == ("SIZE 1000",)
+
+
+def test_the_largest_size_is_a_limit() -> None:
+    assert offered_extensions([frozenset({"SIZE " + "9" * 20})]) == ("SIZE " + "9" * 20,)
 
 
 def test_what_is_ours_or_private_is_not_passed_on() -> None:

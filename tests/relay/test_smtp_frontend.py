@@ -125,6 +125,18 @@ async def test_auth_without_a_mechanism_is_501() -> None:
         assert (await talk.ask("AUTH")).startswith("501")
 
 
+@pytest.mark.parametrize("space", ["\x1c", "\x1d\x1f", "\x85", "\u00a0", "\u2003"])
+async def test_what_is_space_to_python_alone_is_neither_nothing_nor_a_gap(space: str) -> None:
+    """aiosmtpd cuts what it gets as text, and takes what is left for a mechanism: it fell over there being none."""
+    async with talking() as (talk, waiting):
+        await talk.ask("EHLO crm")
+        assert await talk.ask(f"AUTH {space}") == "504 5.5.4 Unrecognized authentication type"
+        assert (await talk.ask(f"AUTH PLAIN {space}")).startswith("501 5.5.2")
+        assert (await talk.ask(f"AUTH PLAIN {PLAIN}{space}{PLAIN}")).startswith("501 5.5.2")
+        await talk.say(f"AUTH PLAIN {PLAIN}")
+        assert (await waiting).username == "alice@example.com"
+
+
 async def test_an_empty_name_is_said_by_its_sign() -> None:
     """RFC 4954 section 4; nobody has it, and the password is asked for all the same."""
     async with talking() as (talk, waiting):

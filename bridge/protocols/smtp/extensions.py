@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 NOT_PASSED_ON = frozenset({"AUTH", "STARTTLS", "HELP", "ETRN", "VRFY", "EXPN", "ATRN", "TURN"})
 """Ours to offer, or of no use to a mail client."""
+
+_SIZE = re.compile(r"[0-9]{1,20}")
+"""RFC 1870 section 3."""
 
 
 def offered_extensions(upstreams: Iterable[frozenset[str] | None]) -> tuple[str, ...]:
@@ -37,7 +41,7 @@ def _by_keyword(lines: frozenset[str]) -> dict[str, str]:
 
 def _line(keyword: str, parameters: list[str]) -> str:
     if keyword == "SIZE":
-        limits = [int(text) for text in parameters if text.isdecimal() and int(text) > 0]  # 0: no limit (RFC 1870)
+        limits = [int(text) for text in parameters if _SIZE.fullmatch(text) and int(text)]  # 0: no limit
         return f"SIZE {min(limits)}" if limits else "SIZE"
     common = set.intersection(*(set(text.upper().split()) for text in parameters))
     return " ".join([keyword, *sorted(common)])
