@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.ui.cli.speaking import own_program
+from bridge.ui.cli.calling import own_program, with_config
 from tests.conftest import COVERAGE
 from tests.e2e.bridge import Bridge, configuration, running
 from tests.servers.authorization import AuthorizationServer
@@ -119,7 +119,8 @@ def test_what_is_wrong_in_the_file_is_told_in_french_and_logged_in_english(bridg
 
 def test_the_status_is_told_in_french_and_its_json_stays_english(bridge: Bridge) -> None:
     bridge.config["providers"]["office365"]["client_secret_expires"] = f"{date.today() + timedelta(days=3)}"
-    assert "mail-bridge ne tourne pas (pour le démarrer\u00a0: mail-bridge run)" in bridge.run("status", code=1)
+    program = with_config(own_program(), bridge.directory / "config.yaml")
+    assert f"mail-bridge ne tourne pas (pour le démarrer\u00a0: {program} run)" in bridge.run("status", code=1)
     with running(bridge):
         said = bridge.run("status")
         assert "est en marche\n" in said

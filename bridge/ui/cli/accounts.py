@@ -64,7 +64,7 @@ def list_accounts(settings: Settings, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps(rows_of(status), indent=2))
             return DONE
-        click.echo(table(status))
+        click.echo(table(status, settings.program))
         return DONE
 
     return in_loop(work())
@@ -82,8 +82,8 @@ def _turn_of(account: AccountStatus) -> Turn:
     return Turn.USER if account.state is AccountState.SIGN_IN else Turn.NOBODY
 
 
-def table(status: Status) -> str:
-    """The accounts as lines for a terminal."""
+def table(status: Status, program: str) -> str:
+    """The accounts as lines for a terminal. `program` is ours, as it can be called."""
     address = max((len(account.address) for account in status.accounts), default=0)
     provider = max((len(account.provider) for account in status.accounts), default=0)
     state = max(len(state_word(each)) for each in AccountState)
@@ -95,15 +95,15 @@ def table(status: Status) -> str:
     everybody = say("{pattern}: everybody of this domain, from the first sign-in on")
     lines += ["  " + everybody.format(pattern=pattern) for pattern in status.patterns]
     if any(account.state is AccountState.SIGN_IN for account in status.accounts):
-        lines += ["", say("To sign in: {command}").format(command="mail-bridge authorize " + say("ADDRESS"))]
+        lines += ["", say("To sign in: {command}").format(command=f"{program} authorize " + say("ADDRESS"))]
     if status.leftovers:
-        lines += ["", *leftover_lines(status)]
+        lines += ["", *leftover_lines(status, program)]
     return "\n".join(lines)
 
 
-def leftover_lines(status: Status) -> list[str]:
+def leftover_lines(status: Status, program: str) -> list[str]:
     """What is stored of addresses without an account, and how to get rid of it."""
-    command = "mail-bridge accounts forget " + say("ADDRESS")
+    command = f"{program} accounts forget " + say("ADDRESS")
     return [
         say("Stored, and in no account of the configuration:"),
         *(f"  {left.address}{say(': ')}{what_is_left(left)}" for left in status.leftovers),
@@ -162,7 +162,7 @@ def password(settings: Settings, address: str, rotate: bool, set_from_stdin: boo
                 shown = await control.rotate_local_password(address, at_once=at_once)
             else:
                 shown = await control.local_password(address)
-        _show(shown, address, is_new=rotate)
+        _show(shown, address, settings.program, is_new=rotate)
         return DONE
 
     return in_loop(work())
@@ -260,7 +260,7 @@ def _line_of(check: ProtocolCheck) -> str:
     return f"{line}\n      {forwarding(check.turn)}" if forwarding(check.turn) else line
 
 
-def _show(password: Secret[str], address: str, *, is_new: bool) -> None:
+def _show(password: Secret[str], address: str, program: str, *, is_new: bool) -> None:
     """Raises: BridgeError if nobody has seen a new one; OSError where nothing has changed."""
     try:
         if sys.stdout is None:
@@ -276,7 +276,7 @@ def _show(password: Secret[str], address: str, *, is_new: bool) -> None:
                 "This shows it: {command}",
                 address=address,
                 reason=system_reason(problem),
-                command=f"mail-bridge accounts password {address}",
+                command=f"{program} accounts password {address}",
             )
         ) from problem
 

@@ -14,6 +14,7 @@ from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.errors import ConfigError
 from bridge.ui import i18n
+from bridge.ui.cli.calling import administrators_program, own_program, with_config
 
 if TYPE_CHECKING:  # a command that only asks a running bridge does not import it
     from bridge.config.load import LoadedConfig
@@ -30,6 +31,11 @@ class Settings:
     """Who has called, as the system numbers users, where the command is carried out as the service's user."""
     found: Path | None = None
     """What find_config() has found where nobody has named a file: for who reads it again, and no other in its place."""
+
+    @property
+    def program(self) -> str:
+        """How the program of this command is called, for lines that are printed to be copied."""
+        return with_config(administrators_program() if self.caller else own_program(), self.config)
 
 
 def found_file(config: Path | None) -> Path | None:
@@ -74,9 +80,10 @@ def find_config(settings: Settings) -> Path:
         return found
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")
-    remedy = i18n.say("To make one, by answering a few questions: mail-bridge init, or in the browser: init --browser")
-    other = i18n.say("Or name yours with --config FILE. To look around first: mail-bridge run --demo")
-    lines = [f"{first}\n  {places}", *map(_tell_closed, itertools.filterfalse(may_look, candidates)), remedy, other]
+    remedy = i18n.say("To make one, by answering a few questions: {program} init, or in the browser: init --browser")
+    other = i18n.say("Or name yours with --config FILE. To look around first: {program} run --demo")
+    lines = [f"{first}\n  {places}", *map(_tell_closed, itertools.filterfalse(may_look, candidates))]
+    lines += [sentence.format(program=own_program()) for sentence in (remedy, other)]
     raise ConfigError(("\n".join(lines),))
 
 

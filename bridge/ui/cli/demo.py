@@ -8,7 +8,7 @@ import socket
 from bridge.app import App
 from bridge.host.sockets import PortInUse, bind
 from bridge.secret import Secret
-from bridge.ui.cli.speaking import own_program
+from bridge.ui.cli.calling import own_program
 from bridge.ui.i18n import say
 
 

@@ -16,6 +16,7 @@ from bridge.config.importers.providers import SecretHome
 from bridge.config.load import load_config
 from bridge.config.nodes import at
 from bridge.errors import ConfigError
+from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.session import DONE
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
@@ -100,4 +101,4 @@ def _check(output: Path) -> None:
         for sentence in problem.sentences:
             click.echo(f"  {sentence.told(say)}", err=True)
         return
-    click.echo(say("next: {command}").format(command=f"mail-bridge --config {output} check"), err=True)
+    click.echo(say("next: {command}").format(command=f"{with_config(own_program(), output)} check"), err=True)

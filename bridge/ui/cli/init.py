@@ -13,10 +13,11 @@ from bridge.host.paths import config_candidates, config_file, is_for_service
 from bridge.model import Protocol
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.asking import is_yes
+from bridge.ui.cli.calling import administrators_program, own_program, with_config
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.questions import Interview
 from bridge.ui.cli.session import DONE, FAILED, code_of, in_loop, with_settings
-from bridge.ui.cli.speaking import Command, administrators_program
+from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.setup.document import document
 from bridge.ui.setup.writing import check_writable, is_taken, write_configuration
@@ -166,7 +167,7 @@ def _finish(output: Path) -> int:
         steps = {f"{program} service install": say("starts it for all users, now and with the machine")}
     else:
         is_found = output == config_candidates()[0].absolute()
-        program = "mail-bridge" if is_found else f'mail-bridge --config "{output}"'
+        program = with_config(own_program(), None if is_found else output)
         steps = {
             f"{program} check --online": say("tries everything that mail has to pass"),
             f"{program} run": say("serves mail programs until Ctrl-C; who must sign in finds the page there"),
@@ -178,8 +179,8 @@ def _finish(output: Path) -> int:
     return DONE
 
 
-def crm_settings(loaded: LoadedConfig, program: str = "mail-bridge") -> str:
-    """The table that somebody copies into the mail program, by the ports of the configuration."""
+def crm_settings(loaded: LoadedConfig, program: str) -> str:
+    """The table that somebody copies into the mail program, by the ports of the configuration. `program` is ours."""
     heads = (say("protocol"), say("server"), say("port"), say("encryption"))
     rows = [heads]
     for protocol in Protocol:

@@ -218,7 +218,7 @@ def not_running(settings: Settings) -> str:
             "another user, such as a service's, run this command as docs/guides/en/terminal-server.md shows: on Linux "
             "with sudo"
         ).format(console=f"localhost:{port}")
-    return i18n.say("mail-bridge is not running (start it with: {command})").format(command="mail-bridge run")
+    return i18n.say("mail-bridge is not running (start it with: {command})").format(command=f"{settings.program} run")
 
 
 @asynccontextmanager

@@ -11,9 +11,10 @@ from bridge.advice.said import Said, said
 from bridge.config.diff import configured_listeners
 from bridge.errors import ConfigError
 from bridge.host.system_service import SystemService, system_service
+from bridge.ui.cli.calling import administrators_program
 from bridge.ui.cli.configured import Settings, as_named, load
 from bridge.ui.cli.session import DONE, passing_settings, with_settings
-from bridge.ui.cli.speaking import Command, Group, administrators_program
+from bridge.ui.cli.speaking import Command, Group
 from bridge.ui.i18n import say
 
 

@@ -11,10 +11,7 @@ import copy
 import gettext
 import inspect
 import os
-import shutil
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -167,20 +164,3 @@ def _metavar(parameter: click.Parameter) -> str:
     if isinstance(parameter, click.Argument):
         return parameter.metavar or str(parameter.name).upper()
     return parameter.metavar or ""
-
-
-def own_program() -> str:
-    """How this program is called: by its name where a shell finds it so, else by its whole path."""
-    script = Path(sys.executable).with_name("mail-bridge.exe" if os.name == "nt" else "mail-bridge")
-    if shutil.which(script.stem) is not None or not script.exists():
-        return script.stem
-    return f'"{script}"' if " " in str(script) else str(script)
-
-
-def administrators_program() -> str:
-    """The same with an administrator's rights: by its whole path, since sudo looks in a PATH of its own. On Windows the
-    whole command prompt has them."""
-    if os.name == "nt":
-        return own_program()
-    script = Path(sys.executable).with_name("mail-bridge")
-    return f"sudo {script if script.exists() else script.name}"

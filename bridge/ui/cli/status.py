@@ -29,14 +29,14 @@ def status(settings: Settings, as_json: bool) -> int:
                 click.echo("null" if as_json else not_running(settings))
                 return FAILED
             found = await control.status()
-        click.echo(json.dumps(_row(found), indent=2) if as_json else render(found))
+        click.echo(json.dumps(_row(found), indent=2) if as_json else render(found, settings.program))
         return DONE
 
     return in_loop(work())
 
 
-def render(found: Status) -> str:
-    """The status as lines for a terminal."""
+def render(found: Status, program: str) -> str:
+    """The status as lines for a terminal. `program` is ours, as it can be called."""
     up = say("mail-bridge {version} is running (demo)") if found.is_demo else say("mail-bridge {version} is running")
     lines = [up.format(version=found.version)]
     lines.append(say("configuration: {file}").format(file=found.config_file))
@@ -55,7 +55,7 @@ def render(found: Status) -> str:
             line += f" → {account.sign_in_url}"
         lines.append(line)
     if found.leftovers:
-        lines += leftover_lines(found)
+        lines += leftover_lines(found, program)
     return "\n".join(lines)
 
 

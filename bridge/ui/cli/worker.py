@@ -31,6 +31,7 @@ def _called_by_hand() -> int:
     """By somebody who has seen it in the list of processes."""
     import click  # which a worker is spared
 
+    from bridge.ui.cli.calling import own_program
     from bridge.ui.cli.session import UNUSABLE, speak_before_parsing
     from bridge.ui.i18n import say
 
@@ -38,6 +39,6 @@ def _called_by_hand() -> int:
     sentence = say(
         "`worker` is what mail-bridge starts for itself where `workers` is more than 1; the bridge: {command}"
     )
-    told = sentence.format(command="mail-bridge run")
+    told = sentence.format(command=f"{own_program()} run")
     click.echo(f"mail-bridge: {told}", err=True)
     return UNUSABLE

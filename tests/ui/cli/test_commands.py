@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.main import run_command_line
 from tests.e2e.bridge import Bridge, configuration, running
 
@@ -119,7 +120,7 @@ def test_a_file_that_does_not_exist_is_said_to_be_missing(admin: Bridge, command
 def test_what_a_worker_is_called_with_by_hand_is_a_sentence(admin: Bridge, given: str) -> None:
     code, said = without_config(admin, "worker", given)
     assert code == 2
-    assert said.endswith("the bridge: mail-bridge run\n")
+    assert said.endswith(f"the bridge: {own_program()} run\n")
     assert "Traceback" not in said
 
 
@@ -319,7 +320,8 @@ def test_accounts_are_listed_in_columns_with_what_to_do(admin: Bridge) -> None:
     assert lines[0] == f"{mark} {ALICE}  sign-in needed  gmail      Nobody has signed in yet. Sign in, please."
     assert lines[1] == f"{mark} {BOB}    sign-in needed  office365  Nobody has signed in yet. Sign in, please."
     assert lines[2].strip().startswith(PATTERN)
-    assert lines[-1] == "To sign in: mail-bridge authorize ADDRESS"
+    config = admin.directory / "config.yaml"
+    assert lines[-1] == f"To sign in: {with_config(own_program(), config)} authorize ADDRESS"
 
 
 def test_a_password_is_all_that_is_on_standard_output(admin: Bridge) -> None:

@@ -16,6 +16,7 @@ import pytest
 from bridge.control import rendezvous
 from bridge.secret import Secret
 from bridge.ui.cli import findable as module
+from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.configured import Settings, own_config
 from bridge.ui.cli.findable import findable
 from bridge.ui.cli.reaching import known_by
@@ -201,7 +202,7 @@ async def test_word_that_cannot_be_left_ends_the_start_and_takes_back_the_others
 
 @pytest.mark.parametrize(
     ("command", "last"),
-    [("status", "(start it with: mail-bridge run)\n1"), ("accounts list", "mail-bridge authorize ADDRESS\n0")],
+    [("status", "(start it with: {program} run)\n1"), ("accounts list", "To sign in: {program} authorize ADDRESS\n0")],
 )
 def test_where_no_bridge_runs_nothing_is_loaded_to_ask_it_nor_without_tls_to_read_certificates(
     bridge: Bridge, command: str, last: str
@@ -221,4 +222,5 @@ def test_where_no_bridge_runs_nothing_is_loaded_to_ask_it_nor_without_tls_to_rea
         timeout=60,
         check=False,
     )
-    assert done.stdout.endswith(f"{last} set()\n"), done.stdout + done.stderr
+    told = last.format(program=with_config(own_program(), Path("config.yaml")))
+    assert done.stdout.endswith(f"{told} set()\n"), done.stdout + done.stderr

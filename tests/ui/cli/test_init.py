@@ -19,6 +19,7 @@ import pytest
 from bridge.config.load import load_config
 from bridge.host.paths import service_store
 from bridge.model import Protocol
+from bridge.ui.cli.calling import own_program, with_config
 from tests.conftest import COVERAGE
 
 CANARY = "CANARY-secret"
@@ -326,11 +327,11 @@ def test_without_a_place_it_is_written_where_the_other_commands_look_first(desk:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "\n  mail-bridge run\n" in bridge("init", answers=[*GOOGLE, *ALICE, *WRITE])
+    assert f"\n  {own_program()} run\n" in bridge("init", answers=[*GOOGLE, *ALICE, *WRITE])
     assert "alice@example.com" in bridge("accounts", "list", answers=[])
     elsewhere = str(desk.home / "else where" / "mine.yaml")
     said = bridge("init", "--output", elsewhere, answers=[*GOOGLE, *ALICE, *WRITE])
-    assert f'mail-bridge --config "{elsewhere}" run' in said
+    assert f"\n  {with_config(own_program(), Path(elsewhere))} run\n" in said
     assert "alice@example.com" in bridge("--config", elsewhere, "accounts", "list", answers=[])
 
 

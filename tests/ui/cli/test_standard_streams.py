@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from bridge.ui.cli.calling import own_program, with_config
 from tests.e2e.bridge import Bridge, configuration
 from tests.oauth.raw import certificates, http, serving
 
@@ -98,7 +99,10 @@ def test_a_new_password_that_could_not_be_shown_is_told_of(admin: Bridge, redire
     code, said = redirected(admin, redirection, "accounts", "password", ALICE, "--rotate")
     assert code == 1
     assert f"The local password of {ALICE} has been replaced, but the new one could not be shown" in said
-    assert f"mail-bridge accounts password {ALICE}" in said
+    assert (
+        f"This shows it: {with_config(own_program(), admin.directory / 'config.yaml')} accounts password {ALICE}\n"
+        in said
+    )
     assert "Traceback" not in said
     assert "xception" not in said
     after = admin.run("accounts", "password", ALICE).strip()
