@@ -30,6 +30,8 @@ from bridge.protocols.base import (
     StartTLS,
 )
 from bridge.protocols.registry import client_machine, server_machine
+from bridge.protocols.smtp.client import SmtpClient
+from bridge.protocols.smtp.extensions import offered_extensions
 from bridge.relay.channel import Channel
 from bridge.relay.limits import console_cap
 from bridge.relay.smtp_frontend import SmtpFrontend
@@ -41,6 +43,8 @@ CANARY = "CANARY-7d1c"
 """A secret of ours that no answer may hold."""
 LOGINS = 5
 """As relay.session: so many refused logins to a connection."""
+BY_LINES = b"\x3f"
+"""A mail server's answer that comes before it is asked for is refused: only so does a dialogue come to its end."""
 HELD_AT_MOST = 64 * 1024
 """Octets that a client may make a machine keep before it has logged in."""
 
@@ -63,7 +67,7 @@ def smtp(data: bytes) -> None:
 
 
 def upstream(data: bytes) -> None:
-    """The three client machines: what a mail server says can only end a login."""
+    """The three client machines: what a mail server says can only end a login, or goes on to the mail program whole."""
     protocol = list(Protocol)[data[:1].rjust(1, b"\0")[0] % 3]
     mechanism = list(Mechanism)[data[1:2].rjust(1, b"\0")[0] % len(Mechanism)]
     credentials = Credentials("a@example.com", Secret(CANARY), mechanism, "mail.example.com", 993)
@@ -72,6 +76,11 @@ def upstream(data: bytes) -> None:
         events = machine.start()
         for piece in [*_pieces(data[3:]), b""]:
             events += machine.receive(piece) if piece else machine.closed()
+            for event in events:
+                if isinstance(event, Ready):
+                    _accepted(protocol, event)
+            if isinstance(machine, SmtpClient):
+                _offered(machine.extensions)
             if any(isinstance(event, Ready | Refused | Hangup) for event in events):
                 return
             if any(isinstance(event, StartTLS) for event in events):
@@ -79,6 +88,29 @@ def upstream(data: bytes) -> None:
             events = []
     except ProtocolViolation as problem:
         _no_secret(str(problem).encode())
+
+
+def _accepted(protocol: Protocol, ready: Ready) -> None:
+    """What the mail program hears of it."""
+    if protocol is Protocol.SMTP:
+        script = _Script([b"EHLO a\r\nAUTH PLAIN AGEAYg==\r\n"])
+        _loop().run_until_complete(_smtp(script, ready=ready))
+        return
+    server = server_machine(protocol, starttls=False)
+    server.greet()
+    server.receive(b"a LOGIN u p\r\n" if protocol is Protocol.IMAP else b"USER u\r\nPASS p\r\n")
+    for event in server.accept(ready):
+        assert isinstance(event, Ready) or (isinstance(event, Send) and event.data.endswith(b"\r\n")), event
+
+
+def _offered(lines: frozenset[str]) -> None:
+    """The same of the extensions that our EHLO offers from then on, one to a line."""
+    script, offered = _Script([b"EHLO a\r\n"]), offered_extensions([lines])
+    _loop().run_until_complete(_smtp(script, extensions=offered))
+    said = script.said.split(b"\r\n")
+    assert said.pop() == b""
+    assert len(said) == 1 + 1 + len(offered) + 2, said
+    assert all(line[:4] in {b"220 ", b"250-", b"250 "} for line in said), said
 
 
 def redirect(data: bytes) -> None:
@@ -111,18 +143,18 @@ TARGETS: dict[str, Target] = {
 
 
 def seeds(name: str) -> Iterator[bytes]:
-    """Inputs to begin with: the transcripts' dialogues, the example configuration, an answer of a provider."""
+    """Inputs to begin with: the transcripts, line by line, the example configuration, an answer of a provider."""
     root = Path(__file__).parents[1]
     if name in {"imap", "pop3", "smtp", "upstream"}:
         folders = [name] if name != "upstream" else [protocol.value for protocol in Protocol]
-        for folder in folders:
+        for place, folder in enumerate(folders):  # of Protocol's order, where the target is all three
             side = "S: " if name == "upstream" else "C: "
             for path in sorted((root / "transcripts" / folder).glob("*.txt")):
                 lines = path.read_text("utf-8").splitlines()
                 said = "".join(line[3:] + "\r\n" for line in lines if line.startswith(side))
-                yield b"\0\0\0" + said.encode()
+                yield {"upstream": bytes([place, 0, 0]), "smtp": b""}.get(name, b"\0") + BY_LINES + said.encode()
         if name == "smtp":
-            yield b"\0\0\0EHLO a\r\nAUTH \x1d\r\n"  # aiosmtpd fell over it
+            yield BY_LINES + b"EHLO a\r\nAUTH \x1d\r\n"  # aiosmtpd fell over it
     elif name == "redirect":
         yield b"GET /?code=abc&state=def HTTP/1.1\r\nHost: localhost:3017\r\n\r\n"
         yield b"POST / HTTP/1.1\r\nHost: localhost:3017\r\nContent-Length: 11\r\n\r\ncode=a&state=b"
@@ -136,8 +168,10 @@ def seeds(name: str) -> Iterator[bytes]:
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """The rest of an input in pieces of the size that its first octet names; 0 is whole."""
+    """The rest of an input in pieces of the size that its first octet names; 0 is whole, 63 is line by line."""
     size, rest = (data[0] % 64, data[1:]) if data else (0, b"")
+    if size == BY_LINES[0]:
+        return re.findall(rb"[^\n]*\n|[^\n]+", rest)
     step = size or max(len(rest), 1)
     return [rest[at : at + step] for at in range(0, len(rest), step)]
 
@@ -184,13 +218,15 @@ def _no_secret(said: bytes) -> None:
 
 
 class _Script(Channel):
-    """A mail client that sends these pieces, then ends; keeps nothing of what it is told but its form."""
+    """A mail client that sends these pieces, then ends; the form of what it is told is looked at."""
 
     peer = "script"
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._pieces = iter(pieces)
         self._is_plain = True
+        self.said = b""
+        """Of which not more is kept than there is room for."""
 
     async def receive(self) -> bytes:
         return next(self._pieces, b"")
@@ -201,6 +237,7 @@ class _Script(Channel):
     async def send(self, data: bytes) -> None:
         _no_secret(data)
         assert data.endswith(b"\r\n"), data
+        self.said += data if len(self.said) < HELD_AT_MOST else b""
 
     async def start_tls(
         self,
@@ -230,13 +267,16 @@ class _Script(Channel):
         pass
 
 
-async def _smtp(channel: Channel) -> None:
-    frontend = SmtpFrontend(channel, extensions=lambda: ("SIZE 1000000", "8BITMIME"))
+async def _smtp(
+    channel: Channel, *, extensions: tuple[str, ...] = ("SIZE 1000000", "8BITMIME"), ready: Ready | None = None
+) -> None:
+    """`ready` at the first login; without it the last of LOGINS is the right one."""
+    frontend = SmtpFrontend(channel, extensions=lambda: extensions)
     try:
         for number in itertools.count(1):
             await frontend.login()
-            if number == LOGINS:
-                await frontend.accept(Ready(text=b"in"))
+            if ready is not None or number == LOGINS:
+                await frontend.accept(ready or Ready(text=b"in"))
                 return
             await frontend.refuse(LoginRefused(CANARY))
     except (PeerGone, ProtocolViolation, LimitReached, TimeoutError):
