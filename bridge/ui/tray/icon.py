@@ -118,9 +118,12 @@ class Icon:
 
     def _become_visible(self) -> bool:
         with contextlib.suppress(OSError):  # Windows, early at login: there is no taskbar yet
-            self._icon.visible = True
+            _in_main_thread(self._appear)  # we are in pystray's, for which macOS 26 ends the process
             return True
         return False
+
+    def _appear(self) -> None:
+        self._icon.visible = True
 
     @property
     def has_place(self) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,19 @@ def test_the_four_pictures_differ_at_the_smallest_size() -> None:
 def test_what_windows_has_no_room_for_is_cut_between_characters(text: str, limit: int, shown: str) -> None:
     assert clipped(text, limit) == shown
     assert len(clipped(text, limit).encode("utf-16-le")) <= 2 * limit
+
+
+def test_on_a_mac_nothing_is_asked_of_appkit_but_in_the_main_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ui.tray.a_mac"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["astray"] == [], "from macOS 26 on that is the end of the process (SIGTRAP)"
+    assert seen["setHidden_"] == [False]
+    assert seen["setToolTip_"] == ["somebody"]
