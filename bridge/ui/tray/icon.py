@@ -38,6 +38,10 @@ RETRY_SECONDS: Final = 2.0
 PER_MONITOR_AWARE_V2: Final = -4
 """DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: else Windows gives us 32 pixels and stretches them."""
 
+ACCESSORY: Final = 1
+"""NSApplicationActivationPolicyAccessory: in the menu bar, and not in the Dock. By itself a Python that comes as an
+application (python.org's, Homebrew's) is in the Dock, too, and any other (pyenv's, uv's) may show nothing at all."""
+
 
 class NoTray(BridgeError):
     """There can be no icon here; the text says why and what helps."""
@@ -107,7 +111,7 @@ class Icon:
                 self._bubbles.take_back()
         elif sys.platform == "darwin":
             self._icon.run_detached(shown)  # its run() would take Ctrl-C and end the process at once
-            importlib.import_module("AppKit").NSApplication.sharedApplication().run()
+            _mac_application().run()
         else:
             self._icon.run(shown)
 
@@ -192,6 +196,8 @@ def _import_pystray(words: Words) -> Any:
         raise NoTray(words.no_extra()) from error
     except ImportError as error:  # pystray's word for a toolkit that does not start
         raise NoTray(words.no_display()) from error
+    if sys.platform == "darwin":
+        _mac_application().setActivationPolicy_(ACCESSORY)
     return pystray
 
 
@@ -265,6 +271,10 @@ def _has_system_tray() -> bool:
 
 
 # --- what differs ---------------------------------------------------------------------------------------------------
+
+
+def _mac_application() -> Any:
+    return importlib.import_module("AppKit").NSApplication.sharedApplication()
 
 
 def _in_main_thread(call: Callable[[], object]) -> None:

@@ -70,5 +70,6 @@ def test_on_a_mac_nothing_is_asked_of_appkit_but_in_the_main_thread() -> None:
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["astray"] == [], "from macOS 26 on that is the end of the process (SIGTRAP)"
+    assert seen["setActivationPolicy_"] == [1], "NSApplicationActivationPolicyAccessory"
     assert seen["setHidden_"] == [False]
     assert seen["setToolTip_"] == ["somebody"]
