@@ -16,7 +16,7 @@ from keyring import errors
 from keyring.backend import KeyringBackend
 from keyring.backends import chainer, fail, null
 
-from bridge.advice.said import said
+from bridge.advice.said import Said, said
 from bridge.errors import KeyringMissing, StoreUnavailable
 
 LEAST_PRIORITY = 1.0
@@ -33,6 +33,14 @@ _WINDOWS_REASONS = {
     5: said("Windows denies access to it"),
 }
 """By the `winerror` of a pywintypes.error."""
+
+_MAC_REASONS = {
+    -25308: said(
+        "macOS would have to ask somebody, and cannot do so in this session (SSH, a service); in SSH, "
+        "`security unlock-keychain` may help"
+    ),
+}
+"""By the OSStatus in what keyring's error was raised from (Security/SecBase.h): errSecInteractionNotAllowed."""
 
 
 class OsKeyring:
@@ -105,5 +113,10 @@ def _mapped(call: Callable[[], R]) -> R:
     except errors.NoKeyringError as error:
         raise KeyringMissing(said("there is no OS keyring here (no desktop session: SSH, cron, a service)")) from error
     except Exception as error:  # backends raise what they like, see above
-        reason = _WINDOWS_REASONS.get(getattr(error, "winerror", None) or 0)
+        reason = _WINDOWS_REASONS.get(getattr(error, "winerror", None) or 0) or _mac_reason(error)
         raise StoreUnavailable(said("the OS keyring fails: {reason}", reason=reason or type(error).__name__)) from error
+
+
+def _mac_reason(error: Exception) -> Said | None:
+    status = error.__cause__.args[:1] if error.__cause__ is not None else ()
+    return next((reason for number, reason in _MAC_REASONS.items() if status == (number,)), None)

@@ -18,7 +18,7 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 from keyring.backends import fail, null
-from keyring.errors import InitError, KeyringLocked, PasswordDeleteError
+from keyring.errors import InitError, KeyringError, KeyringLocked, PasswordDeleteError
 
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
@@ -391,6 +391,15 @@ async def test_trap_40_the_error_of_a_windows_logon_without_a_keyring_is_explain
     use(Failing(error))
     with pytest.raises(StoreUnavailable, match="this Windows logon has none"):
         await open_key(IN_KEYRING, has_records=False)
+
+
+async def test_the_error_of_a_mac_that_may_ask_nobody_is_explained() -> None:
+    error = KeyringError("Can't get password from keychain: CANARY")
+    error.__cause__ = Exception(-25308, "Unknown Error")  # as keyring.backends.macOS raises it
+    use(Failing(error))
+    with pytest.raises(StoreUnavailable, match="`security unlock-keychain`") as caught:
+        await open_key(IN_KEYRING, has_records=False)
+    assert "CANARY" not in str(caught.value)
 
 
 async def test_on_windows_the_key_does_not_roam() -> None:
