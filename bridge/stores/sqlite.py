@@ -195,6 +195,7 @@ class SqliteStore:
                 raise error
             time.sleep(WAL_PAUSE)
         self._execute("PRAGMA synchronous = FULL")
+        self._execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) alone leaves it in the drive's own memory
         tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if "bridge_schema" not in tables:
             if tables:

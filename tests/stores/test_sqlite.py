@@ -333,6 +333,14 @@ async def test_what_pythons_own_module_says_is_no_bug(open_store: Open, filled: 
             await store.get("a")
 
 
+async def test_a_commit_is_on_the_disk_on_a_mac_too(open_store: Open) -> None:
+    """Where fsync() leaves it in the drive's own memory. Elsewhere SQLite takes the word, and does nothing."""
+    store = open_store()
+    await store.put("a", b"value", expected=NEW)
+    assert await store._rows("PRAGMA synchronous") == [(2,)]
+    assert await store._rows("PRAGMA fullfsync") == [(1,)]
+
+
 # --- what is not ours, or not whole ---
 
 
