@@ -98,6 +98,9 @@ class _Watch:
             self._tell(problem)
             self._rest(PAUSE_SECONDS, self._begin)
             return False
+        if address is None:  # macOS, of one who has left: others say ECONNABORTED (XNU, accept_nocancel())
+            client.close()
+            return True
         client.setblocking(False)
         self._take(client, address)
         return True

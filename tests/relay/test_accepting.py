@@ -156,6 +156,56 @@ async def test_one_who_has_left_before_being_taken_delays_nobody(monkeypatch: py
     gc.collect()
 
 
+class OfXnu(socket.socket):
+    """Like macOS it gives a socket without an address for one who has gone, where others say ECONNABORTED."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        client, address = super().accept()
+        try:
+            client.getpeername()
+        except OSError:
+            return client, None
+        return client, address
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is watched there")
+@pytest.mark.parametrize("gather", [0.0, 1.0])
+async def test_one_who_comes_without_an_address_has_left(monkeypatch: pytest.MonkeyPatch, gather: float) -> None:
+    """In the middle of a crowd, too."""
+    loop, taken, troubles, ours = asyncio.get_running_loop(), list[int](), list[OSError](), list[socket.socket]()
+    tracebacks = list[Any]()
+    loop.set_exception_handler(lambda _, context: tracebacks.append(context))
+    seconds = 1000.0
+
+    async def come(*, is_gone: bool = False) -> None:
+        nonlocal seconds
+        ours.append(stack.enter_context(socket.create_connection(sock.getsockname())))
+        if is_gone:
+            close_with_reset(ours.pop())
+        seconds += 0.6
+        for _ in range(10):  # turns of the loop
+            await asyncio.sleep(0)
+
+    with ExitStack() as stack:
+        sock = stack.enter_context(OfXnu(fileno=socket.create_server(("127.0.0.1", 0)).detach()))
+        sock.setblocking(False)
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(loop, "time", lambda: seconds)
+
+        def take(client: socket.socket, address: Any) -> None:
+            client.close()
+            taken.append(address[1])  # as Listener does
+
+        async with clients_of(sock, take, troubles.append, gather):
+            for is_gone in (True, False, False, True, True, False, True, False):
+                await come(is_gone=is_gone)
+            for _ in range(3):
+                await come()
+        assert taken == [client.getsockname()[1] for client in ours][: len(taken)]
+        assert len(taken) >= len(ours) - 1, "the last may be waited for"
+        assert not troubles
+        assert not tracebacks
+
+
 async def test_a_copy_of_a_socket_takes_clients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """So is a port opened anew in the same place (Ports); Windows and wine say it each time."""
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
