@@ -8,11 +8,9 @@ import socket
 
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """File descriptors and memory."""
-_COMES_OR_GOES = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EADDRINUSE, errno.EADDRNOTAVAIL, socket.EAI_AGAIN}
-)
+_COMES_OR_GOES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 """Room on a disk, the disk itself, a network drive whose server was away, another program at our port, a network that
-is not up yet, and its names."""
+is not up yet."""
 
 
 def is_short(problem: BaseException) -> bool:
@@ -24,4 +22,6 @@ def is_short(problem: BaseException) -> bool:
 
 def may_pass(problem: BaseException | None) -> bool:
     """True if the same may work a while later though nobody has changed anything of ours."""
+    if isinstance(problem, socket.gaierror):  # its numbers are others: EAI_AGAIN is 2 on a Mac, which is ENOENT too
+        return problem.errno == socket.EAI_AGAIN
     return isinstance(problem, OSError) and (is_short(problem) or problem.errno in _COMES_OR_GOES)

@@ -1,0 +1,28 @@
+"""What may pass by itself, and what somebody has to change."""
+
+from __future__ import annotations
+
+import errno
+import os
+import runpy
+import socket
+
+import pytest
+
+from bridge import shortage
+
+MISSING = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "secret.txt")
+
+
+def test_a_name_server_that_is_away_may_come_back_and_a_name_that_is_none_stays_none() -> None:
+    assert shortage.may_pass(socket.gaierror(socket.EAI_AGAIN, "no answer"))
+    assert not shortage.may_pass(socket.gaierror(socket.EAI_NONAME, "no such name"))
+
+
+def test_a_file_that_is_not_there_is_no_name_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are 2 on a Mac (netdb.h), where getaddrinfo()'s numbers are not negative."""
+    monkeypatch.setattr(socket, "EAI_AGAIN", errno.ENOENT)
+    may_pass = runpy.run_path(shortage.__file__)["may_pass"]
+    assert not may_pass(MISSING)
+    assert may_pass(socket.gaierror(socket.EAI_AGAIN, "no answer"))
+    assert may_pass(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
