@@ -14,7 +14,14 @@ from bridge.config.values import same_name
 from bridge.control.contract import AccountStatus, Finding, Leftover, ListenerStatus, SignInStarted, SignOut, Status
 from bridge.desk.flights import Flights
 from bridge.desk.standings import Standings
-from bridge.errors import BridgeError, LoginRefused, PasswordUnknown, TooLittleLeft
+from bridge.errors import (
+    BridgeError,
+    LoginRefused,
+    PasswordUnknown,
+    SignInUnsaved,
+    StoreUnavailable,
+    TooLittleLeft,
+)
 from bridge.model import Account
 from bridge.notices import Notice, NoticeBus, PasswordReplaced
 from bridge.oauth.base import AuthorizationRequest, DeviceRequest
@@ -158,7 +165,21 @@ class Desk:
     async def adopt(self, address: str, refresh_token: Secret[str]) -> AccountStatus:
         """See Control."""
         account = self._account(address)
+        await self._vault.try_out(account.address)  # a token that works once must not be used up for nothing
         await self._tokens.adopt(account, refresh_token)
+        await self._flights.first(account)
+        return await self._standings.of(account)
+
+    async def save(self, address: str) -> AccountStatus:
+        """Try once more to save a sign-in that the store did not take; then every mail server is tried.
+
+        Only for who shares this process, and ends with it. Raises: SignInUnsaved while the store does not take it.
+        """
+        account = self._account(address)
+        try:
+            await self._tokens.save(account.address)
+        except StoreUnavailable as problem:
+            raise SignInUnsaved(problem.said or str(problem)) from problem
         await self._flights.first(account)
         return await self._standings.of(account)
 

@@ -141,6 +141,10 @@ class TokenService:
             except BridgeError as problem:
                 report("grant.unsaved", problem, account=address)
 
+    async def save(self, address: str) -> None:
+        """The same for one account. Raises: StoreUnavailable while the store does not take it; StoreCorrupt."""
+        await self._refresher.save_unsaved(address, self._known(address))
+
     async def notice_removals(self) -> None:
         """Give up the tokens of sign-ins that another process has removed from the store. Raises: nothing."""
         known = {address: memory.stored for address, memory in self._memory.items() if memory.has_entry}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -87,6 +88,45 @@ def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
         assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") == asked + 1
         settled.check(are_grants_kept=False)
+
+
+def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: Path, tmp_path: Path) -> None:
+    """No bridge runs that would save it later: with the command the sign-in would be gone."""
+    bridge = world.bridge(tmp_path)
+    store = disk / "store.sqlite"
+    bridge.config["store"]["path"] = str(store)
+    bridge.run("accounts", "list")  # which makes the store
+    pages = list[str]()
+    with ExitStack() as away:
+
+        def act(line: str, command: subprocess.Popen[str]) -> None:
+            if (match := re.match(r"\s+(https://\S+)", line)) is not None:
+                away.enter_context(full(store))
+                pages.append(bridge.redirect(world.provider.consent(match[1], ALICE))[1])
+            if "This command waits for that" in line:
+                away.close()
+
+        said = bridge.dialogue("authorize", ALICE, "--no-browser", act=act)
+    assert "waits in mail-bridge&#39;s memory" in pages[0]
+    assert "the disk is full. Nobody need sign in again, unless mail-bridge stops before." in said
+    assert f"{ALICE} is signed in as {ALICE}." in said
+    assert "IMAP  works" in said
+    assert bridge.json("accounts", "list")[0]["state"] == "ready"
+
+
+def test_a_token_from_elsewhere_is_not_used_up_for_a_store_that_does_not_take_it(
+    world: World, disk: Path, tmp_path: Path
+) -> None:
+    """It may work only once."""
+    bridge = world.bridge(tmp_path)
+    store = disk / "store.sqlite"
+    bridge.config["store"]["path"] = str(store)
+    bridge.run("accounts", "list")
+    token, asked = world.provider.issue_refresh_token(BOB), world.provider.count("refresh_token")
+    with full(store):
+        assert "the disk is full" in bridge.run("accounts", "adopt", BOB, stdin=f"{token}\n", code=1)
+    assert world.provider.count("refresh_token") == asked
+    assert "is signed in" in bridge.run("accounts", "adopt", BOB, stdin=f"{token}\n")
 
 
 @pytest.mark.parametrize(

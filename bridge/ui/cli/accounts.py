@@ -15,11 +15,11 @@ from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck, Status
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, SignInUnsaved
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
-from bridge.ui.cli.reaching import reach
+from bridge.ui.cli.reaching import reach, reach_to_sign_in
 from bridge.ui.cli.session import (
     DONE,
     FAILED,
@@ -31,7 +31,8 @@ from bridge.ui.cli.session import (
     with_settings,
 )
 from bridge.ui.cli.speaking import Group
-from bridge.ui.i18n import forwarding, say, tell
+from bridge.ui.cli.unsaved import saved
+from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.leftovers import removed, what_is_left
 
 SECRET_LIMIT = 16 * 1024
@@ -217,8 +218,13 @@ def adopt(settings: Settings, address: str) -> int:
 
     async def work() -> int:
         token = _token(_line(say("A refresh token"), say("standard input must give a refresh token")))
-        async with reach(settings) as control:
-            account = await control.adopt(address, token)
+        async with reach_to_sign_in(settings) as reached:
+            try:
+                account = await reached.control.adopt(address, token)
+            except SignInUnsaved as problem:
+                if reached.save is None:  # the running bridge sees to it
+                    raise
+                account = await saved(reached.save, address, tell_problem(problem))
         sentence = say("{address} is signed in as {subject}.")
         click.echo(sentence.format(address=account.address, subject=account.subject))
         return DONE

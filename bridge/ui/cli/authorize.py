@@ -21,12 +21,17 @@ from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach_with_console
 from bridge.ui.cli.session import DONE, FAILED, as_service, in_loop, read_line, with_settings
 from bridge.ui.cli.speaking import Command
+from bridge.ui.cli.unsaved import Save, saved
 from bridge.ui.i18n import say, tell, tell_problem
 
 LAST_SECOND = 180.0
 """Seconds in which a browser that came back just in time is told how it went: the code is redeemed, which may take 85,
 and each mail server is tried."""
 LOOK_SECONDS = 2.0
+WAITS = None
+"""In place of an exit code: there is a sign-in, and the store does not take it yet."""
+Ending = tuple[int | None, str]
+"""Exit code and sentence."""
 
 
 @click.command(cls=Command)
@@ -43,20 +48,26 @@ def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -
     """
 
     async def work() -> int:
-        async with reach_with_console(settings) as control:
-            return await sign_in(control, address, open_browser=not (no_browser or paste), paste=paste)
+        async with reach_with_console(settings) as reached:
+            opens = not (no_browser or paste)
+            return await sign_in(reached.control, address, open_browser=opens, paste=paste, save=reached.save)
 
     return in_loop(work())
 
 
-async def sign_in(control: Control, address: str, *, open_browser: bool, paste: bool = False) -> int:
-    """The whole dialogue with the person; returns the exit code: 0 once the sign-in is stored."""
-    ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
+async def sign_in(
+    control: Control, address: str, *, open_browser: bool, paste: bool = False, save: Save | None = None
+) -> int:
+    """The whole dialogue with the person; returns the exit code: 0 once the sign-in is stored.
+
+    `save`: in whose hands it is where the store does not take it; None where the bridge goes on running.
+    """
+    ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
     known: asyncio.Future[SignInStarted] = asyncio.get_running_loop().create_future()
     """With the account's own address: `address` may be an alias."""
 
     async def listen() -> None:
-        ending: tuple[int, str] | None
+        ending: Ending | None
         try:
             async with aclosing(control.notices()) as notices:
                 ending = await _end_of(known, notices)
@@ -83,7 +94,9 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
             if paste and not begun.user_code:
                 tasks.append(group.create_task(_paste(control, ended)))
             code, sentence = await _outcome(control, begun, ended)
-            if code == DONE:
+            if code is WAITS:
+                code, sentence = await _saved(save, begun.address, sentence)
+            elif code == DONE:
                 sentence = await _servers(control, begun.address) or sentence
         except TimeoutError:
             late = say("Nobody signed in for {address} in time. Run the command again for a new link.")
@@ -99,7 +112,7 @@ async def sign_in(control: Control, address: str, *, open_browser: bool, paste: 
     return code
 
 
-async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[Notice]) -> tuple[int, str] | None:
+async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[Notice]) -> Ending | None:
     """Exit code and sentence of this sign-in, whose steps are told meanwhile; None if the notices end before it."""
     is_stored = False
     async for notice in notices:
@@ -119,7 +132,7 @@ async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[N
     return None
 
 
-async def _outcome(control: Control, begun: SignInStarted, ended: asyncio.Future[tuple[int, str]]) -> tuple[int, str]:
+async def _outcome(control: Control, begun: SignInStarted, ended: asyncio.Future[Ending]) -> Ending:
     """How the sign-in has ended, for whoever came back in the last second too. Raises: TimeoutError."""
     await asyncio.wait([ended], timeout=max(begun.expires_at - SystemClock().now(), 1))
     async with asyncio.timeout(LAST_SECOND):
@@ -127,6 +140,15 @@ async def _outcome(control: Control, begun: SignInStarted, ended: asyncio.Future
             await control.status()  # by which the bridge tells of a sign-in that nobody came back from
             await asyncio.wait([ended], timeout=LOOK_SECONDS)
     return ended.result()
+
+
+async def _saved(save: Save | None, address: str, sentence: str) -> tuple[int, str]:
+    """How it goes on with a sign-in that the store does not take yet. Raises: BridgeError where it is lost."""
+    if save is None:  # the running bridge sees to it
+        return FAILED, f"mail-bridge: {sentence}"
+    account = await saved(save, address, sentence)
+    signed_in = say("{address} is signed in as {subject}.").format(address=address, subject=account.subject)
+    return DONE, f"{signed_in}\n{lines_of(account.checks) or _not_tried()}"
 
 
 async def _unattended(control: Control, address: str, problem: AuthorizationFailed) -> tuple[int, str]:
@@ -147,7 +169,7 @@ async def _servers(control: Control, address: str) -> str:
     return lines_of(next((account.checks for account in status.accounts if account.address == address), ()))
 
 
-async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> None:
+async def _paste(control: Control, ended: asyncio.Future[Ending]) -> None:
     """Ask until it is the address at which this sign-in ends; how that goes comes as a notice."""
     try:
         await _ask_until(control, ended)
@@ -156,7 +178,7 @@ async def _paste(control: Control, ended: asyncio.Future[tuple[int, str]]) -> No
             ended.set_result((FAILED, f"mail-bridge: {problem.said.told(say)}"))
 
 
-async def _ask_until(control: Control, ended: asyncio.Future[tuple[int, str]]) -> None:
+async def _ask_until(control: Control, ended: asyncio.Future[Ending]) -> None:
     """Raises: NoThread, without one to read a line in."""
     while line := await read_line():
         try:
@@ -212,15 +234,19 @@ def _invite(begun: SignInStarted, paste: bool) -> None:
         click.echo(f"{sentence}\n{label} ", nl=False)
 
 
-def _ending(notice: Notice) -> tuple[int, str] | None:
+def _ending(notice: Notice) -> Ending | None:
     """Exit code and sentence that end the wait, if this notice, which is about our account, is final."""
     match notice:
         case FlightChecked():
-            return DONE, say("The mail servers were not tried; the log says why.")
+            return DONE, _not_tried()
         case AuthorizationEnded(_, "unsaved", reason, diagnosis):
-            return FAILED, f"mail-bridge: {tell(reason, diagnosis)}"
+            return WAITS, tell(reason, diagnosis)
         case AuthorizationEnded(address, _, reason, diagnosis):
             sentence = say("The sign-in for {address} did not succeed: {reason}")
             return FAILED, sentence.format(address=address, reason=tell(reason, diagnosis))
         case _:
             return None
+
+
+def _not_tried() -> str:
+    return say("The mail servers were not tried; the log says why.")

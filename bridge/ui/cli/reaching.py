@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a command that only asks a running bridge does not import o
     from bridge.host.local_tls import MadeCertificate
     from bridge.relay.ports import Bind
     from bridge.stores.sealed import SealedStore
+    from bridge.ui.cli.unsaved import Save
     from bridge.ui.web.doors import Doors
     from bridge.ui.web.guards import Administrators
 
@@ -221,17 +222,33 @@ def not_running(settings: Settings) -> str:
     return i18n.say("mail-bridge is not running (start it with: {command})").format(command=f"{settings.program} run")
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Whom a command asks."""
+
+    control: Control
+    save: Save | None = None
+    """Only in this process, which may end before the store takes what has come: a bridge that runs goes on trying."""
+
+
 @asynccontextmanager
 async def reach(settings: Settings) -> AsyncIterator[Control]:
     """The running bridge, or one in this process over the same store."""
+    async with reach_to_sign_in(settings) as reached:
+        yield reached.control
+
+
+@asynccontextmanager
+async def reach_to_sign_in(settings: Settings) -> AsyncIterator[Reached]:
+    """The same, for what is lost with this process unless it is saved."""
     async with reach_running(settings) as control:
         if control is not None:
-            yield control
+            yield Reached(control)
             return
     loaded = load(settings)
     _warn_of_a_stranger(loaded)
     async with opened(loaded) as app:
-        yield app.control
+        yield Reached(app.control, app.control.save)
 
 
 def _warn_of_a_stranger(loaded: LoadedConfig) -> None:
@@ -248,14 +265,14 @@ def _warn_of_a_stranger(loaded: LoadedConfig) -> None:
 
 
 @asynccontextmanager
-async def reach_with_console(settings: Settings) -> AsyncIterator[Control]:
+async def reach_with_console(settings: Settings) -> AsyncIterator[Reached]:
     """The same, with the page that the browser comes back to."""
     async with reach_running(settings) as control:
         if control is not None:
-            yield control
+            yield Reached(control)
             return
     async with opened(load(settings)) as app:
         app.bind(console_only=True)
         async with console(app):
-            yield app.control
+            yield Reached(app.control, app.control.save)
             await asyncio.sleep(LINGER_SECONDS)

@@ -1,0 +1,19 @@
+"""A sign-in that the store does not take, in a command that ends with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.control.contract import AccountStatus
+from bridge.errors import BridgeError, SignInUnsaved
+from bridge.ui.cli.unsaved import saved
+from tests.test_app import ALICE
+
+
+async def test_what_was_not_saved_in_time_is_told_as_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    async def save(address: str) -> AccountStatus:
+        raise SignInUnsaved("the disk is full")
+
+    with pytest.raises(BridgeError, match=f"The sign-in for {ALICE} could not be saved, and is lost: sign in again"):
+        await saved(save, ALICE, "It waits.", wait=0)
+    assert "It waits." in capsys.readouterr().err
