@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bridge.control.rendezvous import NAME
-from tests.e2e.bridge import Bridge, running
+from tests.e2e.bridge import PYTHON, Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.settled import LATER, PROTOCOLS, YES, Settled, answer, observed
@@ -204,6 +204,25 @@ def test_a_configuration_that_is_not_read_just_now_is_nobodys_mistake(signed_in:
     assert failing.have_failed(signed_in.directory)
     sentence = f'{signed_in.directory / "config.yaml"}: this file cannot be read: "Too many open files"\n'
     assert (done.returncode, done.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize(
+    ("command", "error"), [("run", "ESTALE"), ("status", "EIO"), (f"accounts password {ALICE}", "EIO")]
+)
+def test_a_usual_configuration_that_is_not_looked_at_just_now_is_not_none(
+    signed_in: Bridge, tmp_path: Path, command: str, error: str
+) -> None:
+    """Of 2, "there is no configuration yet", a service manager makes that nothing is started again."""
+    usual = tmp_path / "mail-bridge" / "config.yaml"
+    usual.parent.mkdir()
+    usual.write_bytes((signed_in.directory / "config.yaml").read_bytes())
+    failing = Failing((f"newfstatat {error} 1+",), str(usual))
+    asked = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf", PYTHON, "-m", "bridge", *command.split()]
+    environ = signed_in.environ | {"XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(asked, capture_output=True, text=True, env=environ, timeout=60, check=False, cwd=tmp_path)
+    assert failing.have_failed(signed_in.directory)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f'{usual}: this file cannot be read: "')
 
 
 @pytest.mark.parametrize(

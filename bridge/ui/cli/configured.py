@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -39,11 +40,34 @@ class Settings:
 
 
 def found_file(config: Path | None) -> Path | None:
-    """The configuration, if there is one."""
-    from bridge.host.paths import config_candidates, is_there
+    """The configuration, if there is one as far as anybody can say just now: for what each command can do without."""
+    from bridge.host.paths import is_there
 
-    places = [config] if config is not None else config_candidates()
-    return next((path for path in places if is_there(path)), None)
+    return next(filter(is_there, places_of(config)), None)
+
+
+def places_of(config: Path | None) -> list[Path]:
+    """Where it may be: the one that was named, or the usual ones."""
+    from bridge.host.paths import config_candidates
+
+    return [config] if config is not None else config_candidates()
+
+
+def first_of(places: Iterable[Path]) -> Path | None:
+    """The first that is there; one in a directory that is closed to us is passed over.
+
+    Raises: ConfigError for one of which the system cannot say so, as while a disk or a network home is away: the next
+    one would be another bridge's, and none at all would be somebody's mistake.
+    """
+    for place in places:
+        try:
+            place.stat()
+        except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
+            continue
+        except OSError as problem:
+            _tell_unreadable(place, problem)
+        return place
+    return None
 
 
 def refuse_a_pipe(config: Path) -> None:
@@ -61,7 +85,7 @@ def refuse_a_pipe(config: Path) -> None:
 
 def find_config(settings: Settings) -> Path:
     """The file to use. Raises: ConfigError naming the places where it was looked for."""
-    from bridge.host.paths import config_candidates, is_there, may_look
+    from bridge.host.paths import config_candidates, may_look
 
     if settings.config is not None:
         _refuse_a_strangers(settings.config)
@@ -73,7 +97,7 @@ def find_config(settings: Settings) -> Path:
             _tell_unreadable(settings.config, problem)
         return settings.config
     candidates = config_candidates()
-    found = settings.found or next(filter(is_there, candidates), None)
+    found = settings.found or first_of(candidates)
     if found is not None:
         _refuse_a_strangers(found)
         _refuse_a_strangers_here(found)

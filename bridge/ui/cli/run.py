@@ -24,7 +24,7 @@ from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreFi
 from bridge.host.collector import spare_the_collector
 from bridge.host.console_window import held_by_no_click
 from bridge.host.hardening import say_where_it_crashed
-from bridge.host.paths import config_candidates, config_file, is_there
+from bridge.host.paths import config_candidates, config_file
 from bridge.host.service import service_manager
 from bridge.host.signals import Order, outlives_terminal, reload_on_signal, stop_on_signal
 from bridge.host.users import load_directory
@@ -32,7 +32,7 @@ from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, 
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
-from bridge.ui.cli.configured import Settings, find_config, own_config, warn
+from bridge.ui.cli.configured import Settings, find_config, first_of, own_config, warn
 from bridge.ui.cli.following import Followed, loaded_once_open
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.reaching import Served, console, known_by, opened
@@ -70,8 +70,8 @@ def run(settings: Settings, demo: bool, with_tray: bool) -> int:
 
 
 def lacks_config(settings: Settings) -> bool:
-    """True if none was named, and none is in the usual places."""
-    return settings.config is None and not any(map(is_there, config_candidates()))
+    """True if none was named, and none is in the usual places. Raises: ConfigError if nobody can say so just now."""
+    return settings.config is None and first_of(config_candidates()) is None
 
 
 def has_person() -> bool:

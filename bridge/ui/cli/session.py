@@ -26,7 +26,7 @@ from bridge.shortage import may_pass
 from bridge.threads import no_thread
 from bridge.ui import i18n
 from bridge.ui.cli import speaking
-from bridge.ui.cli.configured import Settings, found_file, refuse_a_pipe
+from bridge.ui.cli.configured import Settings, first_of, found_file, places_of, refuse_a_pipe
 from bridge.ui.cli.starting import refuse_if_incomplete
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def as_service(command: Callable[..., Any]) -> Callable[..., Any]:
         from bridge.host.callers import own_user_id
         from bridge.host.service_user import become_service_user
 
-        caller, found = own_user_id(), found_file(settings.config)
+        caller, found = own_user_id(), first_of(places_of(settings.config))
         if found is not None and become_service_user(found):
             settings = dataclasses.replace(settings, caller=caller)
         return command(settings, **options)
