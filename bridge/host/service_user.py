@@ -12,7 +12,7 @@ from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.host.hardening import forbid_dumps
 from bridge.host.paths import is_for_service, service_data_dir
-from bridge.host.system_service import parts_of_program
+from bridge.host.system_service import looking, parts_of_program
 
 SYSTEMD = Path("/run/systemd/system")
 """There where systemd has started the machine (sd_booted(3)). Elsewhere, such as in a container, it is root who runs a
@@ -63,18 +63,22 @@ def become_service_user(config: Path) -> bool:
 
 
 def _owner_of(directory: Path) -> os.stat_result | None:
-    try:
-        found = directory.lstat()
-    except OSError:
-        return None  # no service has ever run here
+    """Raises: BridgeError; as root the command would work beside the service's own files."""
+    with looking():
+        try:
+            found = directory.lstat()
+        except FileNotFoundError:
+            return None  # no service has ever run here
     return found if stat.S_ISDIR(found.st_mode) else None
 
 
+@looking()
 def _check_program() -> None:
     """That it can still be read afterwards: most of it is loaded late."""
     for part in parts_of_program():
         for place in (part, *part.parents):
-            if not place.stat().st_mode & (stat.S_IXOTH if place.is_dir() else stat.S_IROTH):
+            mode = place.stat().st_mode
+            if not mode & (stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH):
                 raise BridgeError(
                     said("the service's user cannot read {place}: call the program that the service runs", place=place)
                 )

@@ -8,7 +8,8 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +50,17 @@ class SystemService(Protocol):
         ...
 
 
+@contextmanager
+def looking() -> Iterator[None]:
+    """For a look at files that a disk or a network drive does not give just now. Raises: ServiceTrouble."""
+    try:
+        yield
+    except OSError as problem:
+        raise ServiceTrouble(
+            said("{file} cannot be read: {reason}", file=problem.filename, reason=system_reason(problem))
+        ) from problem
+
+
 def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemService:
     """Of this system, for this program and the machine's configuration, which opens these. Raises: ServiceTrouble."""
     if sys.platform == "linux":
@@ -67,14 +79,16 @@ def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemSer
     )
 
 
+@looking()
 def service_command() -> list[str]:
-    """What the system starts: the program by its own name, where it is installed with one."""
+    """What the system starts: the program by its own name, where it is installed with one. Raises: ServiceTrouble."""
     script = Path(sys.executable).with_name(f"{NAME}.exe" if sys.platform == "win32" else NAME)
     return [str(script), "run"] if script.exists() else program(["run"])
 
 
+@looking()
 def parts_of_program() -> tuple[Path, ...]:
-    """Whoever may change one of them changes what the service does."""
+    """Whoever may change one of them changes what the service does. Raises: ServiceTrouble."""
     import bridge
 
     interpreter, library = Path(sys.executable).resolve(), Path(os.__file__).parent

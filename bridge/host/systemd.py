@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
+from bridge.existing import exists
 from bridge.host.files import stage_private, take_place
 from bridge.host.paths import service_data_dir
 from bridge.host.service_user import SYSTEMD
@@ -22,6 +23,7 @@ from bridge.host.system_service import (
     ServiceTrouble,
     Told,
     ask_system,
+    looking,
     needs_administrator,
     parts_of_program,
 )
@@ -86,15 +88,13 @@ class Systemd:
         _check_rights()
         _check_program()
         _check_unit()
-        try:
-            number, group = _user(told)
-            if _give(self._config.parent, number, group):
-                told(said("{place} belongs to the user {user} now", place=self._config.parent, user=NAME))
+        number, group = _user(told)
+        with _changing(self._config.parent):
+            is_given = _give(self._config.parent, number, group)
+        if is_given:
+            told(said("{place} belongs to the user {user} now", place=self._config.parent, user=NAME))
+        with _changing(UNIT_FILE):
             _write(UNIT_FILE, self.definition())
-        except OSError as problem:
-            raise ServiceTrouble(
-                said("{file} cannot be changed: {reason}", file=self._named(problem), reason=system_reason(problem))
-            ) from problem
         told(said("{file} is written", file=UNIT_FILE))
         ask_system("systemctl", "daemon-reload")
         ask_system("systemctl", "enable", UNIT_FILE.name)
@@ -106,24 +106,18 @@ class Systemd:
                 said("the service does not start; its log says:\n{log}", log=_log() or str(problem))
             ) from problem
 
-    def _named(self, problem: OSError) -> str:
-        """What it is about; of a descriptor Python gives the number, or nothing."""
-        return problem.filename if isinstance(problem.filename, str) else str(self._config.parent)
-
     def remove(self, told: Told) -> None:
         """See SystemService."""
         _check_rights()
-        if not UNIT_FILE.exists():
+        with looking():
+            is_there = exists(UNIT_FILE)
+        if not is_there:
             raise ServiceTrouble(said("there is no {file}", file=UNIT_FILE))
         _check_unit()
         ask_system("systemctl", "disable", "--now", UNIT_FILE.name)
         told(said("it is stopped, and does not start again"))
-        try:
+        with _changing(UNIT_FILE):
             UNIT_FILE.unlink()
-        except OSError as problem:
-            raise ServiceTrouble(
-                said("{file} cannot be changed: {reason}", file=UNIT_FILE, reason=system_reason(problem))
-            ) from problem
         ask_system("systemctl", "daemon-reload")
         told(said("{file} is removed", file=UNIT_FILE))
         told(
@@ -134,6 +128,18 @@ class Systemd:
                 user=NAME,
             )
         )
+
+
+@contextlib.contextmanager
+def _changing(place: Path) -> Iterator[None]:
+    """Raises: ServiceTrouble. Of a descriptor Python gives the number, or nothing: then it is about `place`."""
+    try:
+        yield
+    except OSError as problem:
+        named = problem.filename if isinstance(problem.filename, str) else place
+        raise ServiceTrouble(
+            said("{file} cannot be changed: {reason}", file=named, reason=system_reason(problem))
+        ) from problem
 
 
 def _quoted(word: str) -> str:
@@ -149,6 +155,7 @@ def _check_rights() -> None:
         raise ServiceTrouble(said("systemd does not run this machine; see docs/guides/en/terminal-server.md"))
 
 
+@looking()
 def _check_program() -> None:
     """That nobody but root decides what the service runs, and that it can see it at all."""
     for part in dict.fromkeys(led_to for named in parts_of_program() for led_to in _led_to(named)):
@@ -229,7 +236,12 @@ def _user(told: Told) -> tuple[int, int]:
         return entry.pw_uid, entry.pw_gid
     ask_system("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", NAME)
     told(said("the user {user} is made, who has no password and no rights", user=NAME))
-    entry = pwd.getpwnam(NAME)
+    try:
+        entry = pwd.getpwnam(NAME)
+    except KeyError:  # who keeps users in a cache hears of a new one late; or the file cannot be opened just now
+        raise ServiceTrouble(
+            said("the system does not know the user {user} yet: call this command again", user=NAME)
+        ) from None
     return entry.pw_uid, entry.pw_gid
 
 

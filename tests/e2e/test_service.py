@@ -255,3 +255,38 @@ def test_systemd_starts_the_program_by_the_very_words(terminal_server: Machine) 
 
 def test_the_mark_by_which_a_unit_is_known_as_ours_is_its_first_line() -> None:
     assert Systemd(["mail-bridge", "run"], Path(CONFIG), []).definition().startswith(MARK)
+
+
+def failing(call: str, file: str, *command: str) -> tuple[str, ...]:
+    """The command, for which a system call about this file fails: `openat EMFILE 2` the second one."""
+    name, error, times = call.split()
+    inject = f"inject={name}:error={error}:when={times}"
+    return ("strace", "-o", "/dev/null", "-P", file, "-e", f"trace={name}", "-e", inject, PROGRAM, *command)
+
+
+def test_a_call_that_fails_on_the_way_is_told_and_the_next_try_works(terminal_server: Machine) -> None:
+    """A disk that reports an error; a user whom useradd has made, and whom the system does not know yet."""
+    needs("strace")
+    server = terminal_server
+    configure(server)
+    library = "/opt/mail-bridge/.venv/lib"
+    said = server.run(*failing("newfstatat EIO 1+", library, "service", "install"), code=1)
+    assert said == f'mail-bridge: {library} cannot be read: "Input/output error"\n'
+    said = server.run(*failing("openat EIO 1+", CONFIG, "service", "install"), code=1)
+    assert said == f'{CONFIG}: this file cannot be read: "Input/output error"\n'
+    said = server.run(*failing("openat EMFILE 2", "/etc/passwd", "service", "install"), code=1)
+    assert said == (
+        "the user mail-bridge is made, who has no password and no rights\n"
+        "mail-bridge: the system does not know the user mail-bridge yet: call this command again\n"
+    )
+    told = " ".join(failing("write ENOSPC 1+", "/told", "service", "install")) + " > /told"
+    said = server.run("sh", "-c", told, code=1)
+    assert said == "mail-bridge: standard output cannot be written: No space left on device\n"
+    assert owners(server) == {"mail-bridge"}
+
+    assert "runs." in sudo(server, "service", "install")
+    said = server.run(*failing("newfstatat EIO 1", str(UNIT_FILE), "service", "remove"), code=1)
+    assert said == f'mail-bridge: {UNIT_FILE} cannot be read: "Input/output error"\n'
+    said = server.run(*failing("newfstatat EIO 1", STORE, "status"), code=1)
+    assert said == f'mail-bridge: {STORE} cannot be read: "Input/output error"\n', "as root it would find no service"
+    assert "it is stopped" in sudo(server, "service", "remove")

@@ -12,7 +12,7 @@ from bridge.config.diff import configured_listeners
 from bridge.errors import ConfigError
 from bridge.host.system_service import SystemService, system_service
 from bridge.ui.cli.calling import administrators_program
-from bridge.ui.cli.configured import Settings, as_named, load
+from bridge.ui.cli.configured import Settings, as_named, first_of, load
 from bridge.ui.cli.session import DONE, passing_settings, with_settings
 from bridge.ui.cli.speaking import Command, Group
 from bridge.ui.i18n import say
@@ -67,7 +67,7 @@ def _of_the_machine(settings: Settings) -> SystemService:
     try:
         loaded = load(dataclasses.replace(settings, config=file))
     except ConfigError:
-        if file.exists():
+        if first_of([file]) is not None:
             raise
         command = f"{administrators_program()} init --output {file}"
         raise ConfigError([said("a service needs {file} first: {command}", file=file, command=command)]) from None
