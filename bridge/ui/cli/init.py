@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -53,15 +55,16 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
     if no_open or port is not None:
         raise click.UsageError(say("--port and --no-open belong to --browser"))
     check_writable(output)
+    replaceable = Replaceable()
     try:
-        interview, text, replaced = _ask(output)
+        asked = _ask(output, replaceable)
+        if asked is None or not _carry_out(output, *asked, replaceable):
+            click.echo(say("Nothing was written."), err=True)
+            return FAILED
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\n" + say("Nothing was written."), err=True)
+        if not replaceable.has_written:
+            click.echo("\n" + say("Nothing was written."), err=True)
         return FAILED
-    if text is None:
-        click.echo(say("Nothing was written."), err=True)
-        return FAILED
-    _write(interview, output, text, replaced)
     return _finish(output)
 
 
@@ -76,38 +79,72 @@ def _init_in_browser(settings: Settings, output: Path, port: int | None, *, open
     return in_loop(serve_first_run(settings, Terminal(), options))
 
 
-def _ask(output: Path) -> tuple[Interview, str | None, frozenset[Path | str]]:
-    """All questions.
+@dataclass(slots=True)
+class Replaceable:
+    """What is there, and may be replaced."""
 
-    Returns: the answers; the YAML, None in its place if somebody would rather not; what is there, files and entries of
-    the keyring, and may be replaced.
-    """
+    places: set[Path] = field(default_factory=set)
+    entries: set[str] = field(default_factory=set)
+    """Of the keyring."""
+    has_written: bool = False
+    """Some of them are ours by now."""
+
+
+def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None:
+    """All questions. Returns: the answers and the YAML; None if somebody would rather not."""
     click.echo(
         say("The configuration will be in {file}. Ctrl-C ends this; nothing is written before the end.").format(
             file=output
         )
     )
     interview = Interview(output.parent, _has_keyring(output), is_for_service(output))
-    replaced: list[Path | str] = [output] if is_taken(output) else []
-    if replaced and not is_yes(say("There is one already. Replace it in the end?"), default=False):
-        return interview, None, frozenset()
+    if is_taken(output):
+        replaceable.places.add(output)
+        if not is_yes(say("There is one already. Replace it in the end?"), default=False):
+            return None
     click.echo()
     text = document(interview.hold())
     _try(text, interview)
     click.echo()
+    return interview, text
+
+
+def _carry_out(output: Path, interview: Interview, text: str, replaceable: Replaceable) -> bool:
+    """Write it, if that is wanted; what fails is tried again with the same answers for as long as somebody at the
+    terminal likes: a full disk or a locked keyring would cost all of them. Returns: whether it was wanted.
+
+    Raises: BridgeError; click.Abort.
+    """
+    is_wanted = False
+    while True:
+        try:
+            is_wanted = is_wanted or _is_wanted(output, interview, replaceable)
+            if is_wanted:
+                _write(interview, output, text, replaceable)
+        except BridgeError as problem:
+            if not sys.stdin.isatty():
+                raise
+            click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)
+            if not is_yes(say("Try again, with the same answers?"), default=True):
+                raise click.Abort from None
+        else:
+            return is_wanted
+
+
+def _is_wanted(output: Path, interview: Interview, replaceable: Replaceable) -> bool:
+    """Nothing that is there is replaced without a question. Raises: BridgeError."""
     for path in (output.parent / place for place in interview.files):
-        if is_taken(path):
-            replaced.append(path)
+        if path not in replaceable.places and is_taken(path):
             if not is_yes(say("{file} is there already. Replace it?").format(file=path), default=False):
-                return interview, None, frozenset()
+                return False
+            replaceable.places.add(path)
     for name in interview.entries:
         question = say("The keyring has an entry mail-bridge/{name} already. Replace it?").format(name=name)
-        if read_named_secret(name) is not None:
-            replaced.append(name)
+        if name not in replaceable.entries and read_named_secret(name) is not None:
             if not is_yes(question, default=False):
-                return interview, None, frozenset()
-    is_wanted = is_yes(say("Write {file}?").format(file=output), default=True)
-    return interview, text if is_wanted else None, frozenset(replaced)
+                return False
+            replaceable.entries.add(name)
+    return is_yes(say("Write {file}?").format(file=output), default=True)
 
 
 def _has_keyring(output: Path) -> bool:
@@ -134,20 +171,22 @@ def _try(text: str, interview: Interview) -> None:
     parse_config(shown, directory=interview.directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
 
 
-def _write(interview: Interview, output: Path, text: str, replaced: frozenset[Path | str]) -> None:
+def _write(interview: Interview, output: Path, text: str, replaceable: Replaceable) -> None:
     """Raises: BridgeError, also for what has come since it was asked about: in another window, by somebody else."""
     secrets = {output.parent / place: secret.reveal() + "\n" for place, secret in interview.files.items()}
     for path in (*secrets, output):
-        if path not in replaced and is_taken(path):
+        if path not in replaceable.places and is_taken(path):
             raise BridgeError(said("{file} is there already, and is left alone.", file=path))
     for name in interview.entries:
-        if name not in replaced and read_named_secret(name) is not None:
+        if name not in replaceable.entries and read_named_secret(name) is not None:
             raise BridgeError(
                 said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
             )
     for name, secret in interview.entries.items():
         write_named_secret(name, secret)
-    write_configuration({**secrets, output: text}, [one for one in replaced if isinstance(one, Path)])
+        replaceable.entries.add(name)
+        replaceable.has_written = True
+    write_configuration({**secrets, output: text}, replaceable.places)
 
 
 def _finish(output: Path) -> int:

@@ -451,3 +451,62 @@ def test_ctrl_c_leaves_nothing_and_says_so(desk: Desk, question: str) -> None:
         assert terminal.end() == 1
         assert "Traceback" not in terminal.shown
     assert desk.files() == []
+
+
+def answer_all(terminal: Terminal, keyring: bool = False) -> None:
+    terminal.type("Number", "1\n")
+    terminal.type("Client ID", "1234.apps.googleusercontent.com\n")
+    terminal.type("(not shown)", f"{CANARY}\n")
+    if keyring:
+        terminal.type("Number", "1\n")
+    terminal.type("second provider", "\n")
+    terminal.type("Number", "1\n")
+    terminal.type("Address of a mailbox", "alice@example.com\n")
+    terminal.type("Who signs in", "\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
+@pytest.mark.parametrize("again", ["", "n"])
+def test_what_cannot_be_written_is_tried_again_with_the_same_answers(desk: Desk, again: str) -> None:
+    """All of them would have to be given once more, the secret among them."""
+    in_the_way = desk.config.parent / "secrets"
+    with typing(desk) as terminal:
+        answer_all(terminal)
+        terminal.type("Another mailbox", "\n")
+        in_the_way.parent.mkdir()
+        in_the_way.touch()
+        terminal.type("Write", "\n")
+        terminal.type("Try again, with the same answers? [Y/n]", "\n")
+        terminal.type("Try again, with the same answers? [Y/n]", "")
+        in_the_way.unlink()
+        os.write(terminal.master, f"{again}\n".encode())
+        assert terminal.end() == (1 if again else 0)
+        assert terminal.shown.count("gmail.txt cannot be written: ") == 2
+        assert terminal.shown.count("Write ") == 1
+        assert ("Nothing was written." in terminal.shown) == bool(again)
+    assert desk.files() == ([] if again else ["bridge/config.yaml", "bridge/secrets/gmail.txt"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
+def test_a_keyring_that_fails_at_the_end_is_asked_again_and_so_is_the_disk(desk: Desk) -> None:
+    """What has got into the keyring the first time is no stranger's the second."""
+    desk.keyring = "tests.servers.good_keyring.GoodKeyring"
+    keyring, directory = desk.home / "keyring.json", desk.config.parent
+    with typing(desk) as terminal:
+        answer_all(terminal, keyring=True)
+        terminal.type("Another mailbox", "")
+        keyring.unlink()
+        keyring.mkdir()
+        os.write(terminal.master, b"\n")
+        terminal.type("Try again, with the same answers?", "")
+        keyring.rmdir()
+        os.write(terminal.master, b"\n")
+        terminal.type("Write", "")
+        directory.touch()
+        os.write(terminal.master, b"\n")
+        terminal.type("Try again, with the same answers?", "")
+        directory.unlink()
+        os.write(terminal.master, b"\n")
+        assert terminal.end() == 0
+        assert "is left alone" not in terminal.shown
+    assert desk.files() == ["bridge/config.yaml", "keyring.json"]
