@@ -57,8 +57,8 @@ class Door:
         try:
             return await self._admit(login, caller_of)
         except (LoginRefused, LimitReached):
-            taken = self._clock.monotonic() - started
-            await self._clock.pause(math.ceil(taken / BEAT) * BEAT - taken)
+            taken = self._clock.monotonic() - started  # may be 0.0: on Windows the clock moves every 16 ms
+            await self._clock.pause(max(1, math.ceil(taken / BEAT)) * BEAT - taken)
             raise
 
     async def _admit(self, login: Login, caller_of: AskCaller) -> Account:
