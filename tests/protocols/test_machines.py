@@ -161,6 +161,8 @@ IMAP_VERDICT = [b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n"]
         (Protocol.IMAP, [*IMAP_VERDICT, b"A1 OK in\r\n"], "foreign tag"),
         (Protocol.IMAP, [*IMAP_PROMPT, b"B1 OK in\r\n"], "no sense"),
         (Protocol.IMAP, [*IMAP_VERDICT, b"B1 YES\r\n"], "no sense"),
+        (Protocol.IMAP, [b"* OK x\r\n", b"* x\r\n" * 30_000], "does not stop talking"),
+        (Protocol.IMAP, [*IMAP_PROMPT, *[b"* OK %b\r\n" % (b"x" * 8000)] * 9], "does not stop talking"),
         (Protocol.IMAP, [*IMAP_VERDICT, *[b"* OK %b\r\n" % (b"x" * 8000)] * 9], "does not stop talking"),
         (Protocol.POP3, [b"+OK x\r\n", b"+OK in\r\n"], "no sense"),
         (Protocol.POP3, [b"+OK x\r\n", b"go on\r\n"], "no sense"),

@@ -274,6 +274,15 @@ async def test_plaintext_after_the_starttls_answer_breaks_the_handshake(trust: T
     assert BLOB not in heard
 
 
+async def test_nobody_waits_for_the_end_of_a_flood_before_tls(trust: Trust) -> None:
+    """Of which there is more whenever more is read: no other session had a turn, nor had the time limit."""
+    script = [*asks_for_tls(Protocol.IMAP), Say(b"* x\r\n" * 30_000)]
+    problem, heard = await failure(Protocol.IMAP, script, trust, STARTTLS)
+    assert problem.temporary
+    assert "does not stop talking" in str(problem)
+    assert b"AUTH" not in heard
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 REFUSALS = [

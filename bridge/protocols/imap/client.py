@@ -15,7 +15,8 @@ from bridge.protocols.refusals import kind_of_refusal
 LINE_LIMIT = 16 * 1024
 """Octets of one line before login; Gmail's capabilities have 400."""
 UNTAGGED_LIMIT = 64 * 1024
-"""Octets of untagged lines behind the token; most are kept for the mail client."""
+"""Octets of untagged lines until the login is done; most of those behind the token are kept for the mail client. Who
+says more whenever more is read would leave nobody a turn, nor the time limit its own."""
 
 _CODE = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.IGNORECASE)
 
@@ -119,12 +120,12 @@ class ImapClient:
             self._capabilities = frozenset(words.split()[2:])
         elif words.startswith(b"* BYE"):
             self._bye = _text(line[6:])
-        if self._wait in _AFTER_TOKEN:  # from before it, they concern us and nobody else
-            self._untagged_octets += len(line)
-            if self._untagged_octets > UNTAGGED_LIMIT:
-                raise ProtocolViolation("the server does not stop talking before its answer")
-            if not words.startswith(b"* NAMESPACE "):  # of no use to a client that has not asked
-                self._untagged += line + b"\r\n"
+        self._untagged_octets += len(line)
+        if self._untagged_octets > UNTAGGED_LIMIT:
+            raise ProtocolViolation("the server does not stop talking before its answer")
+        is_of_use = not words.startswith(b"* NAMESPACE ")  # to a client that has not asked
+        if is_of_use and self._wait in _AFTER_TOKEN:  # from before it, they concern us and nobody else
+            self._untagged += line + b"\r\n"
         return []
 
     def _take_continuation(self) -> list[Event]:
