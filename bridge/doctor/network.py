@@ -9,6 +9,7 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from bridge.advice.base import Turn
@@ -117,7 +118,10 @@ class NetworkReport:
 async def network_report(config: Config, *, seconds: float = SECONDS) -> NetworkReport:
     """Connect to everything, side by side, each connection within `seconds`; takes at most twice as long."""
     threads = Threads("the connection", limit=2 * seconds, at_once=AT_ONCE)
-    found = list(targets(config).items())
+    try:
+        found = list((await Threads("proxies", at_once=1).run(partial(targets, config))).items())
+    except NoThread:  # nor will there be one for what takes longest
+        found = list(targets(config).items())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_examined(threads, target, what, seconds)) for target, what in found]
     results = [task.result() for task in tasks]
@@ -128,7 +132,7 @@ async def network_report(config: Config, *, seconds: float = SECONDS) -> Network
 
 
 def targets(config: Config) -> dict[Target, str]:
-    """Each place once, in the order of the file, with what it is for."""
+    """Each place once, in the order of the file, with what it is for. May block, see environment_proxy()."""
     found: dict[Target, str] = {}
     for name, provider in config.providers.items():
         for url in _urls(provider):

@@ -30,8 +30,8 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
     host = urlsplit(url).hostname or "?"
     try:
         async with asyncio.timeout(seconds):
-            context = await in_thread(partial(trust, config.ca_file))  # reads files for tens of milliseconds
-            status = await _status(event, url, config.proxy or environment_proxy(url), context)
+            context, proxy = await in_thread(partial(_way, config, url))
+            status = await _status(event, url, proxy, context)
     except TimeoutError:
         raise HookFailed(f"{host} did not answer within {seconds:g} s", temporary=True) from None
     except NoThread as problem:
@@ -46,6 +46,11 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
         raise HookFailed(f"{host} cannot be reached ({type(problem).__name__})", temporary=True) from None
     if not 200 <= status < 300:
         raise HookFailed(f"{host} answers HTTP {status}", temporary=says_later(status))
+
+
+def _way(config: NotifyConfig, url: str) -> tuple[ssl.SSLContext, str | None]:
+    """In a thread: reads files for tens of milliseconds, and may ask a name server."""
+    return trust(config.ca_file), config.proxy or environment_proxy(url)
 
 
 async def _status(event: HookEvent, url: str, proxy: str | None, context: ssl.SSLContext) -> int:

@@ -22,6 +22,7 @@ from bridge.doctor import network
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
 from bridge.ui.i18n import translation
+from tests.bypassing import threads_that_look_up
 from tests.doctor.servers import https, imap_without_starttls, server_context, serving, silent, tunnel
 from tests.silent import no_thread
 from tests.test_dialing import behind_a_dead_address, needs_black_hole
@@ -86,6 +87,14 @@ async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypat
     for finding in (await network_report(config())).findings:
         assert_failed(finding, network.VERBATIM)
         assert "start new thread" in finding.detail
+
+
+async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a bridge that runs, and is examined in the console."""
+    looking = threads_that_look_up(monkeypatch)
+    await network_report(config(host="idp.invalid"))
+    assert looking
+    assert threading.current_thread() not in looking
 
 
 async def test_one_place_is_asked_once_and_each_mail_server_for_itself(tmp_path: Path, stack: ExitStack) -> None:

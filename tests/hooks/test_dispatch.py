@@ -23,6 +23,7 @@ from bridge.hooks.webhook import post
 from bridge.host.programs import run_program
 from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
 from bridge.secret import Secret
+from tests.bypassing import threads_that_look_up
 from tests.captured import captured
 from tests.clocks import ManualClock
 from tests.host.limits import out_of_descriptors
@@ -199,6 +200,14 @@ async def test_nobody_there_is_worth_another_try_and_names_the_host_only() -> No
         await post(EVENT, webhook(url), Secret(url), 5)
     assert caught.value.is_worth_another_try
     assert "CANARY" not in str(caught.value)
+
+
+async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking = threads_that_look_up(monkeypatch)
+    with pytest.raises(HookFailed, match=r"hooks\.invalid cannot be reached"):
+        await post(EVENT, webhook("https://hooks.invalid/"), Secret("https://hooks.invalid/"), 10)
+    assert looking
+    assert threading.current_thread() not in looking
 
 
 async def test_https_is_verified_by_the_ca_file(tmp_path: Path) -> None:
