@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import yaml
@@ -54,7 +54,7 @@ class Bridge:
     """Asked once."""
     _said_before: str = ""
     """By the processes that are over."""
-    _errors: IO[bytes] | None = None
+    _errors: Path | None = None
     """Standard error of the one that runs: a file, which holds what was written. Who reads a pipe may be late."""
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -69,9 +69,14 @@ class Bridge:
 
     def start(self, *options: str) -> None:
         self.write_config()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # until it has stopped
+        handle, name = tempfile.mkstemp(prefix="bridge-")  # until it has stopped
+        self._errors = Path(name)
         command = [*self.launcher, *self.command("run", *options)]
-        process = self.process = subprocess.Popen(command, stderr=self._errors, env=self.environ, cwd=self.directory)
+        try:
+            process = subprocess.Popen(command, stderr=handle, env=self.environ, cwd=self.directory)
+        finally:
+            os.close(handle)
+        self.process = process
         deadline = time.monotonic() + START_SECONDS
         while "bridge.up" not in self._said_now():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -113,7 +118,7 @@ class Bridge:
         self.process = self._errors = None
         self._said_before = said
         if errors is not None:
-            errors.close()
+            errors.unlink()
 
     @property
     def workers(self) -> list[int]:
@@ -159,11 +164,9 @@ class Bridge:
 
     def _said_now(self) -> str:
         """Without a line that has no end yet."""
-        errors = self._errors
-        if errors is None:
+        if self._errors is None:
             return ""
-        number = errors.fileno()
-        said = os.pread(number, os.fstat(number).st_size, 0)
+        said = self._errors.read_bytes()
         return said[: said.rfind(b"\n") + 1].decode()
 
     # --- commands -----------------------------------------------------------------------------------------------
