@@ -97,6 +97,16 @@ def service_store() -> tuple[str, str]:
     return f"{directory}store.sqlite", f"{directory}store.key"
 
 
+def from_root(path: Path) -> Path:
+    """Windows' C:file, in the directory that is C:'s current one, as it is called from C:\\ on; any other as it is.
+
+    Before Python 3.12 Path.absolute() leaves it alone, and the files that are named in it are not beside it.
+    """
+    if path.drive and not path.root:
+        return Path(os.path.abspath(path.drive), *path.parts[1:])
+    return path
+
+
 def is_for_service(config: Path) -> bool:
     """True for the whole machine's configuration: another user than the one who makes it is to read it."""
     return config == machine_config_dir() / CONFIG_NAME

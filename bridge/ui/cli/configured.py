@@ -177,7 +177,9 @@ def as_named(config: Path) -> Path:
 
     Those before a `..` are what it goes up from, and are followed now.
     """
-    whole = config.absolute()
+    from bridge.host.paths import from_root
+
+    whole = from_root(config).absolute()
     if ".." not in whole.parts:
         return whole
     end = len(whole.parts) - whole.parts[::-1].index("..")

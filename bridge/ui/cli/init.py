@@ -11,7 +11,7 @@ import click
 from bridge.advice.said import said
 from bridge.config.load import LoadedConfig, load_config, parse_config
 from bridge.errors import BridgeError, ConfigError, StoreUnavailable
-from bridge.host.paths import config_candidates, config_file, is_for_service
+from bridge.host.paths import config_candidates, config_file, from_root, is_for_service
 from bridge.model import Protocol
 from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.asking import is_yes
@@ -49,7 +49,7 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
     there is overwritten without asking. The secret is not shown, and goes into the keyring or a file of its own.
     With --browser the questions are on a page, for whoever has its link, and the bridge starts at its end.
     """
-    output = (output or settings.config or config_file()).absolute()
+    output = from_root(output or settings.config or config_file()).absolute()
     if browser:
         return _init_in_browser(settings, output, port, opens=not no_open)
     if no_open or port is not None:

@@ -84,12 +84,14 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         from bridge.host.descriptors import raise_descriptor_limit
         from bridge.host.environment import taken_environment
         from bridge.host.hardening import forbid_dumps
+        from bridge.host.paths import from_root
         from bridge.observe import logs
 
         forbid_dumps()
         raise_descriptor_limit()  # for every command: `check` says what `run` will have
         before = ctx.obj or {}
-        settings = Settings(config or before.get("config"), log_level or before.get("log_level"))
+        named = config or before.get("config")
+        settings = Settings(named and from_root(named), log_level or before.get("log_level"))
         logs.configure(settings.log_level or "warning")
         found = found_file(settings.config)
         speaking.speak(_language(found))

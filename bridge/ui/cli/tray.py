@@ -22,7 +22,7 @@ from bridge.errors import ConfigError
 from bridge.host import browser, clipboard
 from bridge.host.autostart import autostart
 from bridge.host.desktop import desktop_name
-from bridge.host.paths import is_machines, runtime_dir
+from bridge.host.paths import from_root, is_machines, runtime_dir
 from bridge.host.signals import Order, Relay, outlives_terminal
 from bridge.host.sole import sole
 from bridge.threads import no_thread
@@ -81,7 +81,7 @@ def _other_bridge(
     Raises: ConfigError if no file is found, and no service answers either.
     """
     if control_file is not None:
-        file = control_file.absolute()
+        file = from_root(control_file).absolute()
         return (lambda: connect_given(file)), ["--control", str(file)], (file,)
     if console is not None:
         return _service(_console_url(console))
