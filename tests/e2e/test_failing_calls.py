@@ -398,6 +398,29 @@ def test_a_place_that_could_not_be_taken_is_free_the_next_time(signed_in: Bridge
     signed_in.run(*arguments)
 
 
+@pytest.mark.parametrize(
+    "failing",
+    [Failing(("newfstatat EIO 3",), "replaced.yaml"), Failing(("newfstatat EIO 3",), "emailproxy.config")],
+    ids=str,
+)
+def test_an_import_that_cannot_say_whether_it_would_replace_its_own_source_is_told(
+    signed_in: Bridge, failing: Failing
+) -> None:
+    where = signed_in.directory
+    source, output = where / "emailproxy.config", where / "replaced.yaml"
+    source.write_text(OTHER_BRIDGES)
+    output.write_text("mine")
+    command = signed_in.command("import", str(source), "--output", str(output), "--force")
+    command = [*failing.strace(where), "-D", "--seccomp-bpf", *command]
+    done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
+    assert failing.have_failed(where)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f'{where / failing.file}: this file cannot be read: "Input/output error"\n',
+    )
+    assert output.read_text() == "mine"
+
+
 def test_a_command_that_finds_no_descriptor_for_a_part_of_its_own_says_so(signed_in: Bridge) -> None:
     """Python looks for it in a directory, which it cannot open."""
     failing = Failing(("openat EMFILE 1",), str(PARTS / "control"))

@@ -46,7 +46,7 @@ def import_config(file: Path, output: Path | None, force: bool) -> int:
         click.echo(imported.yaml if is_screen else imported.yaml.encode(), nl=False)  # UTF-8, whatever the code page
         _report(imported, ())
         return DONE
-    if is_taken(output) and output.samefile(file):
+    if is_taken(output) and _is_same(output, file):
         raise click.UsageError(say("{file} is the file to read; name another one").format(file=output))
     files = _files(imported, output)
     if not force and (there := [str(path) for path in files if is_taken(path)]):
@@ -63,12 +63,21 @@ def _read(file: Path) -> str:
         with file.open("rb") as opened:
             content = opened.read(LARGEST + 1)
     except OSError as error:
-        raise ConfigError(
-            [at(str(file), said("this file cannot be read: {reason}", reason=system_reason(error)))]
-        ) from error
+        raise _unreadable(file, error) from error
     if len(content) > LARGEST:
         raise ConfigError([at(str(file), said("this file is larger than {most} MiB", most=LARGEST // 1024 // 1024))])
     return decoded(content, file.name)
+
+
+def _is_same(output: Path, file: Path) -> bool:
+    try:
+        return output.samefile(file)
+    except OSError as error:
+        raise _unreadable(error.filename, error) from error
+
+
+def _unreadable(file: Path | str, error: OSError) -> ConfigError:
+    return ConfigError([at(str(file), said("this file cannot be read: {reason}", reason=system_reason(error)))])
 
 
 def _files(imported: Imported, output: Path) -> dict[Path, str]:
