@@ -7,6 +7,7 @@ import contextlib
 import functools
 import socket
 import ssl
+import traceback
 import weakref
 from collections.abc import Callable
 
@@ -225,7 +226,7 @@ class ReadinessChannel(Channel):
         """See Channel."""
         self.unwatch_readable()  # if wrapping fails, the descriptor may be closed, and its number somebody else's
         try:
-            self._socket.getpeername()  # on a reset socket wrap_socket raises and forgets to close what it has made
+            self._socket.getpeername()  # wrap_socket() takes one that was reset long ago for one to be connected yet
             wrapped = context.wrap_socket(
                 self._socket,
                 server_side=server_hostname is None,
@@ -234,6 +235,7 @@ class ReadinessChannel(Channel):
                 session=session,
             )
         except (OSError, ValueError) as problem:
+            _close_what_was_made(problem)
             raise PeerGone(f"{self.peer}: {problem}") from problem
         self._socket = wrapped
         # Not SSLSocket.recv_into and send: their Python frames are 12 % of a bulk download's CPU.
@@ -325,6 +327,14 @@ def _buffer_of(loop: asyncio.AbstractEventLoop) -> _Buffer:
     if buffer is None:
         buffer = _buffers[loop] = _Buffer()
     return buffer
+
+
+def _close_what_was_made(problem: Exception) -> None:
+    """On a socket that has been reset wrap_socket() raises, and forgets to close the one that it has made of it."""
+    for frame, _ in traceback.walk_tb(problem.__traceback__):
+        made = frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

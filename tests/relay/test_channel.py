@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import random
 import select
 import socket
 import ssl
+import sys
+import warnings
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import trustme
@@ -249,6 +253,44 @@ async def test_plaintext_behind_starttls_breaks_the_handshake_and_is_never_taken
     assert await receive_exactly(left, 14) == b"220 go ahead\r\n"
     await right.send(b"250 INJECTED\r\n")
     with pytest.raises((TlsFailed, PeerGone)):
+        await left.start_tls(contexts[1], server_hostname="localhost")
+
+
+class ResetsFirst(ssl.SSLContext):
+    """Its peer's reset comes between the last look at the connection and Python's own."""
+
+    peer: socket.socket
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        close_with_reset(self.peer)
+        return super().wrap_socket(*args, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio's own TLS has no look at the connection")
+async def test_a_reset_in_the_moment_in_which_tls_begins_leaves_no_socket() -> None:
+    """Which Python has made of ours by then, and does not close."""
+    left, right = tcp_pair()
+    context = ResetsFirst(ssl.PROTOCOL_TLS_CLIENT)
+    context.peer = right
+    channel = ReadinessChannel(left, asyncio.get_running_loop(), "left")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(PeerGone):
+            await channel.start_tls(context, server_hostname="localhost")
+        gc.collect()
+    assert not caught, caught[0].message
+    channel.close()
+
+
+async def test_tls_on_a_connection_whose_reset_has_been_told_is_none(
+    channels: tuple[Channel, Channel], contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """Python takes it for one that is to be connected yet."""
+    left, right = channels
+    close_with_reset(right._socket)  # type: ignore[attr-defined]
+    with pytest.raises(PeerGone):
+        await left.receive()
+    with pytest.raises(PeerGone):
         await left.start_tls(contexts[1], server_hostname="localhost")
 
 
