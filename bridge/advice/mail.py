@@ -44,7 +44,7 @@ CASES: Final = tuple(
         ("mail.not_connected", r"authenticated but not connected|Connection closed\. 14\b"),
         ("mail.throttled", r"throttl|backoff|\[LOGIN-DELAY[ \]]"),
         # Gmail
-        ("mail.protocol_off_domain", r"(?:IMAP|POP|SMTP)\w* (?:access )?is disabled for (?:your|the|this) domain"),
+        ("mail.protocol_off_domain", r"(?:IMAP|POP|SMTP)\w{,9} (?:access )?is disabled for (?:your|the|this) domain"),
         ("mail.protocol_off", r"not enabled for (?:IMAP|POP)|(?:IMAP|POP)3? access is disabled"),
         ("mail.web_login", r"(?:via|with|through) your web browser|web login required|\[WEBALERT[ \]]"),
         ("mail.session_over", r"session expired"),

@@ -130,6 +130,11 @@ def test_a_shared_mailbox_that_does_not_open_is_a_question_of_rights(text: str) 
     assert "alice@example.com has signed in, but may not open the mailbox sales@example.com" in found.sentence()
 
 
+def test_words_without_end_are_looked_through_once() -> None:
+    """And not once more from each of them, which takes minutes, in which nobody has a turn."""
+    assert mail.recognized("554 " + "IMAP" * 100_000) is None
+
+
 def test_a_shared_mailbox_with_too_many_connections_is_not() -> None:
     found = mail.diagnosis("Too many auth attempts", protocol="IMAP", mailbox="s@example.com", person="a@example.com")
     assert found.key == "mail.too_many"

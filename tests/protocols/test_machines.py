@@ -168,6 +168,7 @@ IMAP_VERDICT = [b"* OK [CAPABILITY AUTH=XOAUTH2 SASL-IR] x\r\n"]
         (Protocol.POP3, [b"+OK x\r\n", b"go on\r\n"], "no sense"),
         (Protocol.POP3, [b"+OK x\r\n", b"+\r\n", b"go on\r\n"], "no sense"),
         (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n" * 101], "does not end"),
+        (Protocol.SMTP, [b"554-%b\r\n" % (b"x" * 8000)] * 3, "does not end"),
         (Protocol.SMTP, [b"220 x\r\n", b"250-x\r\n250 AUTH XOAUTH2\r\n", b"235 in\r\n"], "no sense"),
     ],
 )

@@ -17,6 +17,8 @@ LINE_LIMIT = 8192
 """Octets of one line; RFC 5321 section 4.5.3.1.5 has 512, an error challenge may be longer."""
 REPLY_LINES = 100
 """Lines of one reply."""
+REPLY_LIMIT = 16 * 1024
+"""Octets of one reply: it is searched for what it means, told and logged, and before TLS anybody may say it."""
 
 _REPLY = re.compile(rb"(\d{3})(?:([ -])([^\r\n]*))?\r?\n?\Z")
 NAMELESS = "[127.0.0.1]"
@@ -51,6 +53,7 @@ class SmtpClient:
         self._buffer = LineBuffer(LINE_LIMIT)
         self._wait = _Wait.GREETING
         self._reply: list[str] = []
+        self._reply_octets = 0
         self._refusal = ""
         """Of the name, while another one is tried."""
         self._answered_challenge = False
@@ -71,10 +74,11 @@ class SmtpClient:
             if match is None:
                 raise ProtocolViolation("the server's reply is not of SMTP")
             self._reply.append((match[3] or b"").decode("utf-8", "replace"))
+            self._reply_octets += len(line)
             if match[2] != b"-":
-                reply, self._reply = self._reply, []
+                reply, self._reply, self._reply_octets = self._reply, [], 0
                 events += self._take(int(match[1]), reply)
-            elif len(self._reply) > REPLY_LINES:
+            elif len(self._reply) > REPLY_LINES or self._reply_octets > REPLY_LIMIT:
                 raise ProtocolViolation("the server's reply does not end")
         return events
 
