@@ -343,6 +343,26 @@ def test_what_was_replaced_can_be_told_by_its_name(text: str, left: str) -> None
     assert logs.scrubbed(text) == left
 
 
+@pytest.mark.parametrize("between", [" ", "\t ", "  \n"])
+def test_a_text_of_spaces_is_looked_through_once(between: str) -> None:
+    """Anybody may log in by such a name. Once more from each space takes minutes, in which nobody has a turn."""
+    text = f"code{between * 40_000}x"
+    assert logs.scrubbed(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("code: CANARY-1234", "code: …"),
+        ("code \t CANARY-1234", "code \t …"),
+        ("code =abcde", "code …"),
+        ("code = 'CANARY-1234'", "code = '…'"),
+    ],
+)
+def test_what_stands_between_a_name_and_its_value(text: str, left: str) -> None:
+    assert logs.scrubbed(text) == left
+
+
 @pytest.mark.parametrize("field", ["reason", "_reason"])
 def test_every_text_that_is_not_of_our_making_is_looked_at(field: str) -> None:
     assert logs.scrub({field: "access_token=CANARY-1234"}) == {field: "access_token=…"}
