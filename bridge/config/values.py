@@ -281,7 +281,13 @@ OsUser = Annotated[str, AfterValidator(_os_user)]
 
 
 def same_name(username: str) -> str:
-    """The form in which two user names are compared: spelling of accents, case and outer spaces do not matter."""
+    """The form in which two user names are compared: spelling of accents, case and outer spaces do not matter.
+
+    One that is longer than any that may be somebody's is left as it is: a mail program can say what takes as much time
+    to spell as the square of its length, and nobody else has a turn meanwhile.
+    """
+    if len(username) > LONGEST_ADDRESS:
+        return username
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", username).strip().casefold())
 
 

@@ -199,6 +199,12 @@ async def test_a_name_that_means_no_account_is_answered_like_one_that_does(monke
         assert house.asked == other.asked
 
 
+@pytest.mark.parametrize(("name", "word"), [("\u0301\u0316" * 60_000, "x"), (ADDRESS, "\u0301\u0316" * 60_000)])
+async def test_what_takes_long_to_spell_holds_up_nobody(house: House, name: str, word: str) -> None:
+    """Accents in the wrong order, each of which passes by all others: of minutes the limits of a port leave 0.3 s."""
+    assert isinstance(await house.refused(word, name), LoginRefused)
+
+
 async def test_two_names_of_one_account_are_counted_apart() -> None:
     """If they slowed each other down, or used up each other's guesses, that would tell that they are one."""
     for tried, other in ((ADDRESS, ALIAS), (ALIAS, ADDRESS)):
