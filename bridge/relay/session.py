@@ -29,6 +29,9 @@ _TOO_MANY = {
 }
 """Behind the last answer, before the end: RFC 9051 section 3.4, RFC 5321 section 3.8. POP3 knows answers only."""
 
+LONGEST_NAME = 320
+"""Characters that the log has of a user name; nobody's is longer."""
+
 LAST_WORDS_SECONDS = 0.5
 """For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
 
@@ -198,7 +201,7 @@ class Session:
                 await self._say_later(frontend)
             raise
         except BridgeError as problem:
-            report("login.refused", problem, conn=self._conn, username=login.username)
+            report("login.refused", problem, conn=self._conn, username=login.username[:LONGEST_NAME])
             if isinstance(problem, AuthorizationRequired):  # before the answer: behind it the client may be gone
                 await self._services.asked(problem.address, self._client.ends, self._ask_caller)
             await frontend.refuse(problem)

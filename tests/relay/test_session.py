@@ -201,6 +201,17 @@ async def test_a_wrong_password_dials_nobody_and_asks_for_no_token(
     assert said[2]["reason"] == "the client has left"
 
 
+async def test_of_a_name_that_is_nobodys_for_its_length_the_log_has_the_beginning(
+    trust: Trust, log: io.StringIO
+) -> None:
+    """Each line of the log takes time, to search it for secrets, and room on the disk."""
+    with scripted() as server, bridge_to(server, Protocol.IMAP, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, Protocol.IMAP)
+            assert (await client.ask(b"a1 LOGIN %b wrong" % (b"x" * 8000))).startswith(WRONG[Protocol.IMAP])
+    assert events(log)[1]["username"] == "x" * 320
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_after_a_wrong_password_the_right_one_is_taken_on_the_same_connection(
     trust: Trust, protocol: Protocol
