@@ -87,7 +87,7 @@ class Replaceable:
     entries: set[str] = field(default_factory=set)
     """Of the keyring."""
     has_written: bool = False
-    """Some of them are ours by now."""
+    """Some of them may be ours by now."""
 
 
 def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None:
@@ -177,15 +177,16 @@ def _write(interview: Interview, output: Path, text: str, replaceable: Replaceab
     for path in (*secrets, output):
         if path not in replaceable.places and is_taken(path):
             raise BridgeError(said("{file} is there already, and is left alone.", file=path))
-    for name in interview.entries:
-        if name not in replaceable.entries and read_named_secret(name) is not None:
+    for name, secret in interview.entries.items():
+        # Ours, where the answer to the first try was lost, or came once the keyring had been unlocked.
+        if name not in replaceable.entries and read_named_secret(name) not in {None, secret.reveal()}:
             raise BridgeError(
                 said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
             )
     for name, secret in interview.entries.items():
+        replaceable.has_written = True  # perhaps: see above
         write_named_secret(name, secret)
         replaceable.entries.add(name)
-        replaceable.has_written = True
     write_configuration({**secrets, output: text}, replaceable.places)
 
 

@@ -510,3 +510,18 @@ def test_a_keyring_that_fails_at_the_end_is_asked_again_and_so_is_the_disk(desk:
         assert terminal.end() == 0
         assert "is left alone" not in terminal.shown
     assert desk.files() == ["bridge/config.yaml", "keyring.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pseudo-terminals on Windows")
+def test_what_has_got_into_the_keyring_unheard_is_no_strangers_either(desk: Desk) -> None:
+    desk.keyring = "tests.servers.late_keyring.LateKeyring"
+    with typing(desk) as terminal:
+        answer_all(terminal, keyring=True)
+        terminal.type("Another mailbox", "\n")
+        terminal.type("Write", "")
+        (desk.home / "late").touch()
+        os.write(terminal.master, b"\n")
+        terminal.type("Try again, with the same answers?", "\n")
+        assert terminal.end() == 0
+        assert "is left alone" not in terminal.shown
+    assert json.loads((desk.home / "keyring.json").read_text()) == {"mail-bridge/gmail": CANARY}
