@@ -238,7 +238,7 @@ class Keeper:
         try:
             write_configuration({**texts, self.output: text})
         except BridgeError:
-            if self.output.exists():  # of two who wrote at the same time, we were the second
+            if is_there(self.output):  # of two who wrote at the same time, we were the second
                 raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output)) from None
             raise
 

@@ -141,3 +141,10 @@ def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody
     finally:
         keyring.set_keyring(before)
     assert output.read_text() == "text"
+
+
+async def test_nor_is_one_of_the_configuration_itself(tmp_path: Path) -> None:
+    """Once it could not be written: whether somebody else was quicker cannot be seen either."""
+    keeper = Keeper(FirstRunOptions(tmp_path / ("x" * 5000)), 3017, False, SystemClock())
+    with pytest.raises(BridgeError, match="cannot be written: "):
+        keeper._write("", {}, {})
