@@ -99,9 +99,12 @@ class Systemd:
         ask_system("systemctl", "daemon-reload")
         ask_system("systemctl", "enable", UNIT_FILE.name)
         told(said("it starts with the machine"))
+        before = _last_start()
         try:
             ask_system("systemctl", "restart", UNIT_FILE.name)
         except ServiceTrouble as problem:
+            if before and _last_start() in {before, ""}:  # it never came to one: the log is of what ran before
+                raise
             raise ServiceTrouble(
                 said("the service does not start; its log says:\n{log}", log=_log() or str(problem))
             ) from problem
@@ -295,10 +298,17 @@ def _write(file: Path, text: str) -> None:
         raise OSError(problem.errno, problem.strerror, str(file)) from problem
 
 
+def _last_start() -> str:
+    """Its number for the log; empty where there was none, or nobody can say."""
+    with contextlib.suppress(ServiceTrouble):
+        return ask_system("systemctl", "show", "--property=InvocationID", "--value", UNIT_FILE.name).strip()
+    return ""
+
+
 def _log() -> str:
     """What was logged by the start that has failed."""
+    last = _last_start()
+    which = [f"_SYSTEMD_INVOCATION_ID={last}"] if last else [f"--unit={UNIT_FILE.name}"]
     with contextlib.suppress(ServiceTrouble):
-        last = ask_system("systemctl", "show", "--property=InvocationID", "--value", UNIT_FILE.name).strip()
-        which = [f"_SYSTEMD_INVOCATION_ID={last}"] if last else [f"--unit={UNIT_FILE.name}"]
         return ask_system("journalctl", "--no-pager", "--output=cat", f"--lines={LINES}", *which).strip()
     return ""

@@ -290,3 +290,22 @@ def test_a_call_that_fails_on_the_way_is_told_and_the_next_try_works(terminal_se
     said = server.run(*failing("newfstatat EIO 1", STORE, "status"), code=1)
     assert said == f'mail-bridge: {STORE} cannot be read: "Input/output error"\n', "as root it would find no service"
     assert "it is stopped" in sudo(server, "service", "remove")
+
+
+REFUSES_TO_RESTART = """\
+#!/bin/sh
+test "$1" = restart && echo 'Failed to restart: Connection timed out' && exit 1
+exec /usr/bin/systemctl "$@"
+"""
+
+
+def test_a_restart_that_never_came_to_a_start_is_told_in_its_own_words(terminal_server: Machine) -> None:
+    """The log is that of the bridge that ran before, and runs on."""
+    server = terminal_server
+    configure(server)
+    sudo(server, "service", "install")
+    server.run("sh", "-c", "mkdir /fake; cat > /fake/systemctl; chmod 755 /fake/systemctl", typed=REFUSES_TO_RESTART)
+    said = server.run(PROGRAM, "service", "install", code=1, PATH="/fake:/usr/sbin:/usr/bin:/sbin:/bin")
+    words = "Failed to restart: Connection timed out"
+    assert said.splitlines()[-1] == f'mail-bridge: `systemctl restart mail-bridge.service` says: "{words}"'
+    assert "runs." in sudo(server, "service", "install")
