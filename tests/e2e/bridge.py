@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import locale
 import os
 import re
 import signal
@@ -178,16 +179,16 @@ class Bridge:
             self._passwords.clear()
         done = subprocess.run(
             self.command(*arguments),
-            input=stdin,
+            input=stdin.encode(),  # as it is: Windows would give it other letters, and other ends to its lines
             capture_output=True,
-            text=True,
             env=self.environ,
             cwd=self.directory,
             timeout=60,
             check=False,
         )
-        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
+        printed = (done.stdout + done.stderr).decode(locale.getpreferredencoding(False)).replace("\r\n", "\n")
+        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{printed}"
+        return printed
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.run(*arguments, "--json"))
