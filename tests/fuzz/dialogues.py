@@ -9,21 +9,27 @@ from dataclasses import dataclass
 from enum import Enum
 
 ALICE = base64.b64encode(b"\0alice@example.com\0wrong-CANARY-password").decode()
+LONG = (b"code" + b" " * 4000 + b"x", ("e\u0301\u0316" * 800).encode())
+"""Names that took seconds to look through for a secret, and tenths of one to spell, each time anybody said them."""
+PLAIN = tuple(base64.b64encode(b"\0" + name + b"\0wrong-CANARY-password") for name in LONG)
 
 IMAP = (
     *(b"a1 CAPABILITY", b"a2 NOOP", b"a3 LOGIN alice@example.com wrong-CANARY-password", b"a LOGOUT", b"a5 ID NIL"),
     *(b"a4 LOGIN {17}", b"alice@example.com {21+}", b"wrong-CANARY-password", b"a6 LOGIN {4294967295}", b"a LOGIN {0}"),
     *(b"a AUTHENTICATE PLAIN", b"a AUTHENTICATE PLAIN " + ALICE.encode(), b"a AUTHENTICATE LOGIN", b"*", b"a IDLE"),
     *(b"a STARTTLS", b'a LOGIN "alice\\"@example.com" "', b"a SELECT INBOX", b"a LOGIN {99999999999999999999+}"),
+    *(b"a7 LOGIN {%d+}\r\n%b wrong-CANARY-password" % (len(name), name) for name in LONG),
 )
 POP3 = (
     *(b"CAPA", b"USER alice@example.com", b"PASS wrong-CANARY-password", b"QUIT", b"STLS", b"STAT", b"TOP 1 0"),
     *(b"AUTH", b"AUTH PLAIN", b"AUTH PLAIN " + ALICE.encode(), b"AUTH LOGIN", b"*", b"APOP alice c4c9334bac560ecc"),
+    *(b"USER %b\r\nPASS wrong-CANARY-password" % name for name in LONG),
 )
 SMTP = (
     *(b"EHLO crm.example.com", b"HELO crm", b"AUTH PLAIN " + ALICE.encode(), b"AUTH LOGIN", b"*", b"STARTTLS", b"QUIT"),
     *(b"MAIL FROM:<alice@example.com> SIZE=99999999999", b"RCPT TO:<bob@example.com>", b"DATA", b".", b"RSET", b"NOOP"),
     *(b"VRFY root", b"EXPN staff", b"HELP", b"BDAT 4294967295 LAST", b"XCLIENT ADDR=10.0.0.1", b"PROXY TCP4 1 2 3 4"),
+    *(b"EHLO crm.example.com\r\nAUTH PLAIN " + said for said in PLAIN),
 )
 HTTP = (
     *(b"GET / HTTP/1.1", b"GET /?code=CANARY-code&state=CANARY-state HTTP/1.1", b"POST / HTTP/1.1", b"PRI * HTTP/2"),
