@@ -169,7 +169,9 @@ class App:
             surroundings.bind, self._serving, surroundings.ensure_certificate, on_renewed, gather, on_closed
         )
         self.console_sockets: list[socket.socket] = []
-        """Bound by bind(); whoever serves the console takes them."""
+        """Bound by bind(); whoever serves the console takes them, and closes them before the last question is answered."""
+        self._console_port = 0
+        """Of these, once they are bound."""
 
         self._secrets = SecretWatch(lambda: self._config, clock, self._bus)
         self._hooks = Hooks(
@@ -220,6 +222,7 @@ class App:
             raise ConfigError([Said(NO_WORKERS)])
         # A browser may look for localhost at 127.0.0.1 or at ::1: the redirect must arrive either way.
         self.console_sockets = self._surroundings.bind("localhost", self._config.console.port, "console")
+        self._console_port = self.console_sockets[0].getsockname()[1]
         try:
             if not console_only:
                 self._ports.open(configured_listeners(self._config))
@@ -231,7 +234,7 @@ class App:
         self._ports.close()
         for sock in self.console_sockets:
             sock.close()
-        self.console_sockets = []
+        self.console_sockets, self._console_port = [], 0
 
     async def check_store(self) -> None:
         """Open the store and its key now, rather than with the first login. Raises: StoreUnavailable, StoreCorrupt."""
@@ -317,10 +320,7 @@ class App:
     @property
     def console_port(self) -> int:
         """Where the console is, or will be."""
-        if self.console_sockets:
-            port: int = self.console_sockets[0].getsockname()[1]
-            return port
-        return self._config.console.port
+        return self._console_port or self._config.console.port
 
     @property
     def language(self) -> str:

@@ -112,6 +112,16 @@ async def bridging(
                     sock.close()
 
 
+async def test_a_status_that_is_asked_for_as_the_console_closes_is_answered() -> None:
+    """By the icon, in the moment of a stop: whoever serves the console has closed its ports."""
+    async with running() as it:
+        before = await it.app.control.status()
+        assert f":{it.app.console_sockets[0].getsockname()[1]}/sign-in/" in before.accounts[0].sign_in_url
+        for sock in it.app.console_sockets:
+            sock.close()
+        assert (await it.app.control.status()).accounts == before.accounts
+
+
 async def test_from_a_refused_login_to_a_delivered_message() -> None:
     async with running() as it:
         password = await it.password(ALICE)
