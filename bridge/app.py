@@ -169,7 +169,7 @@ class App:
             surroundings.bind, self._serving, surroundings.ensure_certificate, on_renewed, gather, on_closed
         )
         self.console_sockets: list[socket.socket] = []
-        """Bound by bind(); whoever serves the console takes them, and closes them before the last question is answered."""
+        """Bound by bind(); who serves the console takes them, and closes them before the last answer."""
         self._console_port = 0
         """Of these, once they are bound."""
 
