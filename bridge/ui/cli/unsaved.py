@@ -20,19 +20,21 @@ WAIT_SECONDS = 3600.0
 
 
 async def saved(save: Save, address: str, sentence: str, *, wait: float = WAIT_SECONDS) -> AccountStatus:
-    """The account, once its sign-in is saved; `sentence` tells that it waits.
+    """The account, once its sign-in is saved; `sentence` tells that it waits. A try that has begun is not cut off.
 
     Raises: BridgeError where it is lost.
     """
     here = say("This command waits for that; whoever ends it before (Ctrl-C) must sign in again.")
     click.echo(f"mail-bridge: {sentence}\n{here}", err=True)
-    try:
-        async with asyncio.timeout(wait):
-            while True:
-                try:
-                    return await save(address)
-                except SignInUnsaved:
-                    await asyncio.sleep(AGAIN_SECONDS)
-    except TimeoutError as late:
-        lost = said("The sign-in for {address} could not be saved, and is lost: sign in again.", address=address)
-        raise BridgeError(lost) from late
+    clock = asyncio.get_running_loop().time
+    end = clock() + wait
+    while True:
+        try:
+            return await save(address)
+        except SignInUnsaved as problem:
+            if clock() >= end:
+                lost = said(
+                    "The sign-in for {address} could not be saved, and is lost: sign in again.", address=address
+                )
+                raise BridgeError(lost) from problem
+        await asyncio.sleep(AGAIN_SECONDS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from bridge.control.contract import AccountStatus
+from bridge.control.contract import AccountState, AccountStatus
 from bridge.errors import BridgeError, SignInUnsaved
 from bridge.ui.cli.unsaved import saved
 from tests.test_app import ALICE
@@ -17,3 +19,15 @@ async def test_what_was_not_saved_in_time_is_told_as_lost(capsys: pytest.Capture
     with pytest.raises(BridgeError, match=f"The sign-in for {ALICE} could not be saved, and is lost: sign in again"):
         await saved(save, ALICE, "It waits.", wait=0)
     assert "It waits." in capsys.readouterr().err
+
+
+async def test_a_try_that_has_begun_in_time_is_not_cut_off() -> None:
+    """It is saved by then, perhaps, and the mail servers are tried: nothing of that is lost."""
+    account = AccountStatus(ALICE, "gmail", ALICE, AccountState.READY)
+
+    async def save(address: str) -> AccountStatus:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return account
+
+    assert await saved(save, ALICE, "It waits.", wait=0) == account
