@@ -10,6 +10,8 @@ from typing import Final
 
 from bridge.secret import Secret
 
+LONGEST_ADDRESS: Final = 320
+"""Characters: 64 before the @ and 255 after it (RFC 3696, erratum 1690, before the path limit)."""
 SESSION_SHARE: Final = 0.5
 """Of a token's life, that must be left where a mail session begins: providers end the session with the token."""
 PASSWORD_OVERLAP: Final = 7 * 24 * 3600.0

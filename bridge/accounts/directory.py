@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from bridge.config.endpoints import used_endpoints
 from bridge.config.schema import AccountConfig, Config
-from bridge.config.values import LONGEST_ADDRESS, same_name
-from bridge.model import Account, Endpoint, Protocol
+from bridge.config.values import same_name
+from bridge.model import LONGEST_ADDRESS, Account, Endpoint, Protocol
 
 _LOCAL_PART = re.compile(r"[\w#$&'+=~^-]+(\.[\w#$&'+=~^-]+)*")
 """What a `*@domain` pattern lets in. RFC 5322 allows more, and none of it is in use: `%` and `!` were routes through

@@ -27,12 +27,10 @@ from pydantic_core import CoreSchema, core_schema
 
 from bridge.advice.said import Said, as_said, said
 from bridge.config.plugins import look_for_none
+from bridge.model import LONGEST_ADDRESS
 from bridge.secret import Secret
 
 look_for_none()
-
-LONGEST_ADDRESS = 320
-"""Characters: 64 before the @ and 255 after it (RFC 3696, erratum 1690, before the path limit)."""
 
 
 class BadValue(ValueError):

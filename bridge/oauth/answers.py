@@ -13,9 +13,8 @@ from typing import Any
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.config.provider import GrantIdentity
-from bridge.config.values import LONGEST_ADDRESS
 from bridge.errors import AuthorizationFailed, ProviderUnavailable
-from bridge.model import AccessToken, Subject
+from bridge.model import LONGEST_ADDRESS, AccessToken, Subject
 from bridge.secret import Secret
 
 DEFAULT_LIFE = 600

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 from bridge.errors import AuthorizationRequired, BridgeError, BridgeStops, LimitReached, PeerGone, TokenRefused
-from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
+from bridge.model import LONGEST_ADDRESS, AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, answering
@@ -28,9 +28,6 @@ _TOO_MANY = {
     Protocol.SMTP: b"421 4.7.0 Too many refused logins\r\n",
 }
 """Behind the last answer, before the end: RFC 9051 section 3.4, RFC 5321 section 3.8. POP3 knows answers only."""
-
-LONGEST_NAME = 320
-"""Characters that the log has of a user name; nobody's is longer."""
 
 LAST_WORDS_SECONDS = 0.5
 """For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
@@ -201,7 +198,7 @@ class Session:
                 await self._say_later(frontend)
             raise
         except BridgeError as problem:
-            report("login.refused", problem, conn=self._conn, username=login.username[:LONGEST_NAME])
+            report("login.refused", problem, conn=self._conn, username=login.username[:LONGEST_ADDRESS])
             if isinstance(problem, AuthorizationRequired):  # before the answer: behind it the client may be gone
                 await self._services.asked(problem.address, self._client.ends, self._ask_caller)
             await frontend.refuse(problem)
