@@ -12,6 +12,12 @@ from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
 from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
 
+SILENT_OCTETS = 128 * 1024
+"""Octets in a row with nothing for us in them, such as a handshake's (OpenSSL takes a hello of 131,396, and 100 KiB of
+certificates) or a flood of key updates (`relay/records.py`)."""
+UNSENT_OCTETS = 5 * RECORD_SIZE
+"""Of TLS's own, and of one piece of send(), for a peer that takes nothing: then nothing more of it is read either."""
+
 
 class CompletionChannel(Channel):
     """A socket driven by the loop's sock_* calls, with TLS by hand over memory BIOs: works on every asyncio loop."""
@@ -24,6 +30,7 @@ class CompletionChannel(Channel):
         "_loop",
         "_outgoing",
         "_sending",
+        "_silent",
         "_socket",
         "_tls",
     )
@@ -38,6 +45,7 @@ class CompletionChannel(Channel):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
+        self._silent = 0
         self._sending = asyncio.Lock()
         self._feeding: asyncio.Future[None] | None = None
         self._closed = False
@@ -51,15 +59,19 @@ class CompletionChannel(Channel):
             return await self.receive_first(len(self._buffer))
         while True:
             try:
-                return self._tls.read(RECORD_SIZE)
+                data = self._tls.read(RECORD_SIZE)
             except ssl.SSLWantReadError:
-                if not self._sending.locked():  # whoever sends takes our answer along, and may have to wait for long
+                # Whoever sends takes our answer along, and may have to wait for long.
+                if not self._sending.locked() or self._outgoing.pending > UNSENT_OCTETS:
                     await self._flush()
                 await self._feed()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
             except OSError as problem:
                 raise PeerGone(f"{self.peer}: {problem}") from problem
+            else:
+                self._silent = 0
+                return data
 
     async def receive_first(self, most: int) -> bytes:
         """See Channel."""
@@ -100,6 +112,7 @@ class CompletionChannel(Channel):
                     await self._flush()
                 raise TlsFailed(tls_reason(problem)) from problem
             else:
+                self._silent = 0
                 return await self._flush()
 
     @property
@@ -155,6 +168,11 @@ class CompletionChannel(Channel):
         self._feeding = self._loop.create_future()
         try:
             if count := await self._read_socket():
+                self._silent += count
+                if self._silent > SILENT_OCTETS:
+                    raise PeerGone(f"{self.peer}: {SILENT_OCTETS} octets of TLS with nothing in them")
+                if self._silent > 2 * RECORD_SIZE:  # what is there already is not waited for
+                    await asyncio.sleep(0)
                 self._incoming.write(self._buffer[:count])
             else:
                 self._incoming.write_eof()

@@ -1,4 +1,4 @@
-"""The lean channel: a non-blocking socket, an SSLSocket once TLS is on, and readiness from the loop."""
+"""The lean channel: a non-blocking socket, TLS on it, and readiness from the loop."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bridge.errors import PeerGone, TlsFailed
 from bridge.model import Ends
 from bridge.openssl import forget_errors
 from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
+from bridge.relay.records import RecordTls
 from bridge.relay.watching import watching_of
 
 PIECE = 128 * 1024
@@ -39,7 +40,8 @@ class _Buffer:
 
 
 class ReadinessChannel(Channel):
-    """A non-blocking socket (an SSLSocket once TLS is on); the loop tells when it can be read or written."""
+    """A non-blocking socket; the loop tells when it can be read or written. Once TLS is on, it is an SSLSocket towards
+    a server, and has RecordTls over it towards a client."""
 
     __slots__ = (
         "_broken",
@@ -53,6 +55,7 @@ class ReadinessChannel(Channel):
         "_loop",
         "_on_readable",
         "_read_record",
+        "_records",
         "_socket",
         "_watching",
         "_write",
@@ -67,6 +70,7 @@ class ReadinessChannel(Channel):
         self._watching = watching_of(loop)
         self._buffer = _buffer_of(loop)
         self._read_record: Callable[[int, memoryview], int] | None = None
+        self._records: RecordTls | None = None
         self._write: Callable[[memoryview], int] = sock.send
         self._on_readable: Callable[[], None] | None = None
         self._is_watched = False
@@ -225,25 +229,19 @@ class ReadinessChannel(Channel):
     ) -> None:
         """See Channel."""
         self.unwatch_readable()  # if wrapping fails, the descriptor may be closed, and its number somebody else's
-        try:
-            self._socket.getpeername()  # wrap_socket() takes one that was reset long ago for one to be connected yet
-            wrapped = context.wrap_socket(
-                self._socket,
-                server_side=server_hostname is None,
-                do_handshake_on_connect=False,
-                server_hostname=server_hostname,
-                session=session,
-            )
-        except (OSError, ValueError) as problem:
-            _close_what_was_made(problem)
-            raise PeerGone(f"{self.peer}: {problem}") from problem
-        self._socket = wrapped
-        # Not SSLSocket.recv_into and send: their Python frames are 12 % of a bulk download's CPU.
-        self._read_record = wrapped._sslobj.read  # type: ignore[attr-defined]
-        self._write = wrapped._sslobj.write  # type: ignore[attr-defined]
+        if server_hostname is None:
+            tls = self._records = RecordTls(self._socket, context)
+            self._read_record, self._write = tls.read, tls.write
+            shake = tls.do_handshake
+        else:
+            wrapped = self._socket = self._wrapped(context, server_hostname, session)
+            # Not SSLSocket.recv_into and send: their Python frames are 12 % of a bulk download's CPU.
+            self._read_record = wrapped._sslobj.read  # type: ignore[attr-defined]
+            self._write = wrapped._sslobj.write  # type: ignore[attr-defined]
+            shake = wrapped.do_handshake
         while True:
             try:
-                wrapped.do_handshake()
+                shake()
             except ssl.SSLWantReadError:
                 await self._readable()
             except ssl.SSLWantWriteError:
@@ -256,9 +254,21 @@ class ReadinessChannel(Channel):
             else:
                 return
 
+    def _wrapped(self, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None) -> ssl.SSLSocket:
+        try:
+            self._socket.getpeername()  # wrap_socket() takes one that was reset long ago for one to be connected yet
+            return context.wrap_socket(
+                self._socket, do_handshake_on_connect=False, server_hostname=name, session=session
+            )
+        except (OSError, ValueError) as problem:
+            _close_what_was_made(problem)
+            raise PeerGone(f"{self.peer}: {problem}") from problem
+
     @property
-    def tls(self) -> ssl.SSLSocket | None:
+    def tls(self) -> ssl.SSLSocket | ssl.SSLObject | None:
         """See Channel."""
+        if self._records is not None:
+            return self._records.tls
         return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
 
     @property
@@ -269,7 +279,7 @@ class ReadinessChannel(Channel):
     @property
     def has_left(self) -> bool:
         """See Channel."""
-        return has_ended(self._socket) and not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending())
+        return has_ended(self._socket) and not (self.tls is not None and self.tls.pending())
 
     def close(self) -> None:
         """See Channel."""
@@ -282,10 +292,11 @@ class ReadinessChannel(Channel):
         self._socket.close()
 
     def _shut_for_sending(self) -> None:
-        if isinstance(self._socket, ssl.SSLSocket):
+        tls = self._records or self._socket
+        if isinstance(tls, (RecordTls, ssl.SSLSocket)):
             # unwrap() sends close_notify first; that it then waits for the peer's is of no interest.
             try:
-                self._socket.unwrap()
+                tls.unwrap()
             except (OSError, ValueError) as problem:
                 self._forget(problem)
         with contextlib.suppress(OSError):

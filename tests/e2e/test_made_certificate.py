@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imaplib
 import ipaddress
 import json
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import PATH, run
 from tests.e2e.conftest import ALICE, World
+from tests.relay.key_updates import NOT_REQUESTED, KeyUpdater
 from tests.servers.daemons import free_ports
 from tests.servers.packages import needs
 
@@ -130,6 +133,34 @@ def test_renegotiation_is_refused(bridge: Bridge, trusted: Path) -> None:
         rest = client.stdout.read()
     assert b"RENEGOTIATING" in rest
     assert b"no renegotiation" in rest
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_client_that_only_ever_wants_new_keys_is_cut_off(bridge: Bridge, trusted: Path, mode: str) -> None:
+    """OpenSSL would take them all in one call, and nobody else be served meanwhile: see bridge/relay/records.py."""
+    before = len(bridge.log)
+    with (
+        socket.create_connection(("localhost", port(bridge, "imap", mode))) as sock,
+        closing(KeyUpdater(sock)) as client,
+    ):
+        if mode == "starttls":
+            assert sock.recv(1000).startswith(b"* OK ")
+            sock.sendall(b"a1 STARTTLS\r\n")
+            assert sock.recv(1000).startswith(b"a1 OK ")
+        client.shake_hands()
+        for _ in range(20_000):
+            client.update_keys(NOT_REQUESTED)
+        client.write(b"a2 NOOP\r\n")
+        with suppress(ConnectionError):
+            sock.sendall(client.take())
+        said = b""
+        while b"a2 OK" not in said and (more := client.read(1000)):
+            said += more
+        assert b"a2 OK" not in said
+    assert "Traceback" not in bridge.log[before:]
+    with imaplib.IMAP4("localhost", port(bridge, "imap", "starttls"), timeout=30) as other:
+        other.starttls(ssl.create_default_context(cafile=str(trusted)))
+        assert other.login(ALICE, bridge.password(ALICE))[0] == "OK"
 
 
 @pytest.mark.parametrize(

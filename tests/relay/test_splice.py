@@ -297,13 +297,13 @@ async def test_what_came_before_a_reset_is_passed_on(
     scene.client.close()
 
 
-def say_goodbye(tls: ssl.SSLSocket) -> None:
-    with contextlib.suppress(ssl.SSLWantReadError):  # close_notify is out, and the other side's is not here
-        tls.unwrap()
+def say_goodbye(server: ReadinessChannel) -> None:
+    assert server._records is not None
+    server._records.unwrap()  # and no FIN
 
 
-def break_a_record(tls: ssl.SSLSocket) -> None:
-    socket.socket.sendall(tls, b"\x17\x03\x03\x00\x40" + bytes(64))  # past TLS
+def break_a_record(server: ReadinessChannel) -> None:
+    server._socket.sendall(b"\x17\x03\x03\x00\x40" + bytes(64))  # past TLS
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there each record is asked for by itself")
@@ -312,7 +312,7 @@ def break_a_record(tls: ssl.SSLSocket) -> None:
 async def test_an_end_that_was_read_behind_the_last_records_ends_the_session(
     contexts: Contexts,
     monkeypatch: pytest.MonkeyPatch,
-    end: Callable[[ssl.SSLSocket], None],
+    end: Callable[[ReadinessChannel], None],
     ended_by: str,
     is_full: bool,
 ) -> None:
@@ -322,9 +322,9 @@ async def test_an_end_that_was_read_behind_the_last_records_ends_the_session(
     if is_full:
         fill(scene.client_side)
     await scene.upstream.send(sent)
-    near, far = scene.upstream_side.tls, scene.upstream.tls
+    near, far = scene.upstream_side.tls, scene.upstream
     assert isinstance(near, ssl.SSLSocket)
-    assert isinstance(far, ssl.SSLSocket)
+    assert isinstance(far, ReadinessChannel)
     end(far)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         session = group.create_task(scene.splice())

@@ -1,0 +1,232 @@
+"""A mail client whose TLS says nothing, at length: it must not hold up everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from bridge.errors import PeerGone, TlsFailed
+from bridge.relay.channel import RECORD_SIZE, Channel
+from bridge.relay.completion import CompletionChannel
+from bridge.relay.readiness import ReadinessChannel
+from tests.relay.key_updates import NOT_REQUESTED, REQUESTED, KeyUpdater
+from tests.relay.sockets import KINDS, receive_exactly, tcp_pair
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+with_openssl = pytest.mark.skipif(sys.platform == "win32", reason="OpenSSL's library by its Unix name")
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The client's, which blocks for ten seconds at most; and ours."""
+    theirs, ours = tcp_pair()
+    theirs.settimeout(10)
+    with theirs, ours:
+        yield theirs, ours
+
+
+@pytest.fixture(params=KINDS)
+async def channel(
+    request: pytest.FixtureRequest, sockets: tuple[socket.socket, socket.socket]
+) -> AsyncIterator[Channel]:
+    channel = request.param(sockets[1], asyncio.get_running_loop(), "client")
+    yield channel
+    channel.close()
+
+
+@pytest.fixture
+async def updater(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> AsyncIterator[KeyUpdater]:
+    sockets[0].settimeout(None)  # OpenSSL takes the descriptor, whose time limit would be Python's alone
+    updater = KeyUpdater(sockets[0])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(channel.start_tls(contexts[0]))
+        group.create_task(asyncio.to_thread(updater.shake_hands))
+    yield updater
+    updater.close()
+
+
+async def send_all(sock: socket.socket, data: bytes) -> bool:
+    """True if somebody took all of it."""
+    try:
+        await asyncio.to_thread(sock.sendall, data)
+    except OSError:
+        return False
+    return True
+
+
+@with_openssl
+async def test_a_flood_of_key_updates_ends_the_connection(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, updater: KeyUpdater
+) -> None:
+    """300,000 of them held everybody up for 4.6 seconds, in one call of OpenSSL's."""
+    for _ in range(20_000):
+        updater.update_keys(NOT_REQUESTED)
+    updater.write(b"x")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send_all(sockets[0], updater.take()))
+        with pytest.raises(PeerGone, match="with nothing in them"):
+            await channel.receive()
+        channel.close()
+
+
+@with_openssl
+async def test_new_keys_now_and_then_are_in_order(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, updater: KeyUpdater
+) -> None:
+    for turn in range(100):
+        updater.update_keys((NOT_REQUESTED, REQUESTED)[turn % 2])
+        updater.write(b"x")
+    assert await send_all(sockets[0], updater.take())
+    assert await receive_exactly(channel, 100) == b"x" * 100
+    await channel.send(b"+OK")
+    assert await asyncio.to_thread(updater.read, 3) == b"+OK"
+
+
+@with_openssl
+async def test_answers_that_nobody_takes_are_not_kept_without_end(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, updater: KeyUpdater
+) -> None:
+    """The client downloads and does not read, says something now and then, and wants new keys all the time."""
+    downloading = asyncio.ensure_future(channel.send(b"y" * 30_000_000))  # noqa: TID251  more than the kernel keeps
+    await asyncio.sleep(0.2)
+    assert not downloading.done()
+    for _ in range(20_000):
+        updater.update_keys(REQUESTED)
+        updater.write(b"x")
+    sending = asyncio.ensure_future(send_all(sockets[0], updater.take()))  # noqa: TID251
+    received = 0
+    try:
+        async with asyncio.timeout(2):  # by then the other kind of channel has long stopped reading
+            while True:
+                received += len(await channel.receive())
+    except PeerGone as problem:
+        assert isinstance(channel, ReadinessChannel)
+        assert "does not read" in str(problem)
+    except TimeoutError:
+        assert isinstance(channel, CompletionChannel)
+    assert received < 10_000
+    downloading.cancel()
+    await asyncio.wait([downloading])
+    channel.close()
+    with contextlib.suppress(OSError):  # reset already
+        sockets[0].shutdown(socket.SHUT_RDWR)
+    await sending
+
+
+def hello_of(context: ssl.SSLContext) -> bytes:
+    """A client's first record, which is all that a handshake begins with."""
+    wire = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), wire, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return wire.read()
+
+
+def in_pieces(record: bytes, size: int) -> bytes:
+    content = record[5:]
+    pieces = [content[start : start + size] for start in range(0, len(content), size)]
+    return b"".join(record[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+async def test_a_hello_in_more_pieces_than_anybody_makes_is_refused(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> None:
+    """131,000 octets in as many records: OpenSSL would read for 0.2 seconds before it found something wrong."""
+    hello = b"\x01" + (131_000).to_bytes(3, "big") + b"\x03\x03" + bytes(131_000 - 2)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send_all(sockets[0], in_pieces(b"\x16\x03\x01\0\0" + hello, 1)))
+        with pytest.raises(PeerGone, match="with nothing in them"):
+            await channel.start_tls(contexts[0])
+        channel.close()
+
+
+async def test_a_hello_in_some_pieces_is_in_order(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> None:
+    """So do programs whose network would not let the name in it pass."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = contexts[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+    is_first = True
+
+    def shake_hands() -> None:
+        nonlocal is_first
+        while True:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                said = outgoing.read()
+                sockets[0].sendall(in_pieces(said, 100) if is_first else said)
+                is_first = False
+                incoming.write(sockets[0].recv(65536))
+            else:
+                return sockets[0].sendall(outgoing.read())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(channel.start_tls(contexts[0]))
+        group.create_task(asyncio.to_thread(shake_hands))
+    client.write(b"a1 NOOP\r\n")
+    assert await send_all(sockets[0], outgoing.read())
+    assert await channel.receive() == b"a1 NOOP\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 6, 1000])
+async def test_what_comes_in_parts_is_put_together(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts, size: int
+) -> None:
+    """Not records in parts, but octets: the header too."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = contexts[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    def tell() -> None:
+        said = outgoing.read()
+        for start in range(0, len(said), size):
+            sockets[0].sendall(said[start : start + size])
+
+    def shake_hands() -> None:
+        while True:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                tell()
+                incoming.write(sockets[0].recv(65536))
+            else:
+                return tell()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(channel.start_tls(contexts[0]))
+        group.create_task(asyncio.to_thread(shake_hands))
+    sent = random.Random(size).randbytes(2 * RECORD_SIZE + 7 if size > 6 else 300)
+    client.write(sent[:200])
+    client.write(sent[200:])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(tell))
+        assert await receive_exactly(channel, len(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"EHLO a.example\r\n", "wrong version number"),
+        (b"GET / HTTP/1.1\r\n", "http request"),
+        (b"\x16\x03\x01\xff\xff" + bytes(100), "packet length too long"),
+        (b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10\x01\x00\x80" + bytes(34), "unsupported protocol"),
+    ],
+    ids=["plain", "http", "too long", "SSL 2"],
+)
+async def test_what_is_no_tls_is_refused_at_once_and_by_its_name(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts, said: bytes, reason: str
+) -> None:
+    sockets[0].sendall(said)
+    async with asyncio.timeout(10):
+        with pytest.raises(TlsFailed) as refused:
+            await channel.start_tls(contexts[0])
+    assert reason in str(refused.value.__cause__).lower().replace("_", " ")
