@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bridge.advice.said import said
 from bridge.clock import Clock
@@ -43,6 +43,8 @@ from bridge.tokens.lifecycle import (
     next_move,
     state_of,
 )
+from bridge.tokens.memory import Failure, Memory, Unsaved
+from bridge.tokens.reminders import REMIND_EVERY, Reminders
 from bridge.tokens.vault import Entry, Stored, Vault
 
 RETRY_AFTER = 5.0
@@ -50,106 +52,6 @@ RETRY_AFTER = 5.0
 REFUSED_RETRY_AFTER = 15.0
 """The same where the provider refuses our registration. Only an admin can change that; what is changed in the
 configuration counts at once."""
-REMIND_EVERY = 600.0
-"""Seconds between two notices for one account: a CRM tries every minute, a person wants to hear it once."""
-REMIND_LAST = 86400.0
-"""Seconds up to which the pause doubles from notice to notice, of a refusal: over a weekend nobody renews a secret."""
-REMINDER_LIFE = 7 * REMIND_LAST
-"""Seconds after which a refusal that was not told again is over: a bridge runs for years, and mailboxes come and go. If
-it does come back its pauses begin anew, so longer than an office is closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A provider that gave no answer is left alone for a moment."""
-
-    problem: ProviderUnavailable
-    until: float
-    """Monotonic."""
-    provider: Provider | None
-    """A changed configuration brings another one, and that one has not failed yet."""
-
-
-@dataclass(slots=True)
-class Reminder:
-    """Of a refusal, to whoever must act."""
-
-    provider: Provider | None
-    """A changed configuration brings another one: what that one is refused is news."""
-    at: float
-    """Monotonic; when it was told last."""
-    pause: float = REMIND_EVERY
-    """Seconds until it is told again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsaved:
-    """An entry that the store has not taken yet."""
-
-    entry: Entry
-    version: int
-    """Of the record that it replaces."""
-    before: Entry | None
-    """What was in that one."""
-    signed_in: str = ""
-    """Who has signed in; empty where it is the provider's answer to a refresh."""
-
-    def outlives(self, stored: Stored) -> bool:
-        """True if all that somebody else has stored is that the grant has ended of which ours is the successor: to
-        another node, which could not know of it, a provider that rotates strictly has said so. Or if the store went
-        back meanwhile. To a sign-in all counts less that is older: the store may not have told what it held."""
-        theirs = stored.entry
-        if self.signed_in and theirs is not None and _is_older(theirs, self.entry):
-            return True
-        if theirs is not None and theirs.ended and self.before and theirs.tokens.grant == self.before.tokens.grant:
-            return True
-        return _is_from_before(stored, self.entry, self.version)
-
-
-@dataclass(slots=True)
-class Memory:
-    """What this process knows of an account."""
-
-    stored: Stored | None = None
-    unsaved: Unsaved | None = None
-    """Saved first of all the next time, and used by nobody until then."""
-    failure: Failure | None = None
-    store_problem: StoreUnavailable | None = None
-    """Why the last refresh could not be done or saved; unlike the provider the store is tried each time."""
-    reminded_at: float | None = None
-    """Monotonic; when the person was told."""
-    used_at: float | None = None
-    """Monotonic; when a mail program last wanted a token."""
-
-    def learn(self, stored: Stored) -> None:
-        """What the store holds now. If somebody else has written it, the trouble that we had is over for them."""
-        if self.stored is not None and stored.version != self.stored.version:
-            self.failure = self.store_problem = None
-        self.stored = stored
-
-    def newer_than(self, stored: Stored) -> Entry | None:
-        """What the store held later than what it holds now: it was brought back from a backup, or a standby server has
-        taken over that had not heard of the last commits. A sign-in or a sign-out since then counts more."""
-        known = self.stored
-        if known is None or known.entry is None or known.entry.ended:
-            return None
-        return known.entry if _is_from_before(stored, known.entry, known.version) else None
-
-    @property
-    def has_entry(self) -> bool:
-        """True if there was a sign-in when the store was read last."""
-        return self.stored is not None and self.stored.entry is not None
-
-    def trouble(self, provider: Provider) -> ProviderUnavailable | StoreUnavailable | None:
-        """Why the last refresh came to nothing; what an adapter before this one said is past."""
-        if self.failure is not None and self.failure.provider is provider:
-            return self.failure.problem
-        return self.store_problem
-
-    def replace_stored(self, stored: Stored | None) -> None:
-        """Somebody has signed in or out: what was known of the record before is past."""
-        self.stored, self.unsaved, self.failure, self.store_problem = stored, None, None, None
-        self.reminded_at = None
 
 
 class Refresher:
@@ -170,8 +72,7 @@ class Refresher:
         self._bus = bus
         self._sign_in_url = sign_in_url
         self._leases = Leases(vault, clock)
-        self._reminders: dict[tuple[str, str, str], Reminder] = {}
-        """By provider, whom it concerns, and row of the table of advice."""
+        self._reminders = Reminders(clock)
 
     async def fetch(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
         """A token with at least `share` of its life left; a stale one while no other can be had.
@@ -317,7 +218,7 @@ class Refresher:
                 memory.unsaved = Unsaved(renewed, version, before.entry)
                 await self.save_unsaved(account.address, memory)
                 memory.failure = None
-                self._forget_pauses(account)
+                self._reminders.begin_anew(account)
             case End(problem, version):
                 await self._end(account, memory, before, problem, version)
             case Later(trouble):
@@ -406,7 +307,8 @@ class Refresher:
             return
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
         memory.failure = Failure(problem, self._clock.monotonic() + pause, provider)
-        self._tell(account, problem, is_news=self._is_news(account, problem, provider))
+        is_news = isinstance(problem, ProviderRefused) and self._reminders.note(account, problem, provider)
+        self._tell(account, problem, is_news=is_news)
 
     def _tell(
         self, account: Account, problem: ProviderUnavailable | StoreUnavailable, *, is_news: bool = False
@@ -414,32 +316,6 @@ class Refresher:
         """`is_news`: scripts are to hear of it."""
         report("refresh.failed", problem, account=account.address)
         self._bus.publish(RefreshFailed(account.address, str(problem), not is_news, problem.diagnosis))
-
-    def _is_news(self, account: Account, problem: ProviderUnavailable, provider: Provider | None) -> bool:
-        """True of what lasts until an administrator acts: once for all whom it stops, and ever more seldom."""
-        if not isinstance(problem, ProviderRefused):
-            return False
-        advice = problem.diagnosis.advice if problem.diagnosis is not None else None
-        stops_many = advice is not None and advice.level == "error"
-        # By domain, since each has administrators of its own: one may have allowed the app, and another not.
-        whom = _domain(account) if stops_many else account.address
-        key, now = (account.provider, whom, advice.key if advice is not None else ""), self._clock.monotonic()
-        told = self._reminders.get(key)
-        if told is None or told.provider is not provider:
-            kept = self._reminders.items()
-            self._reminders = {which: one for which, one in kept if now - one.at < REMINDER_LIFE}
-            self._reminders[key] = Reminder(provider, now)
-            return True
-        if now - told.at < told.pause:
-            return False
-        told.at, told.pause = now, min(2 * told.pause, REMIND_LAST)
-        return True
-
-    def _forget_pauses(self, account: Account) -> None:
-        """It works: a refusal that comes now is another one."""
-        for (name, whom, _), told in self._reminders.items():
-            if name == account.provider and whom in {account.address, _domain(account)}:
-                told.pause = REMIND_EVERY
 
     def _required(self, account: Account, memory: Memory, move: SignIn) -> AuthorizationRequired:
         """The error for the mail client, and a notice for the person, the latter not too often."""
@@ -451,23 +327,6 @@ class Refresher:
 
     def _is_due(self, told_at: float | None) -> bool:
         return told_at is None or self._clock.monotonic() - told_at >= REMIND_EVERY
-
-
-def _is_from_before(stored: Stored, entry: Entry, version: int) -> bool:
-    """True if the store holds what was there before this entry, though it has had this version since: by its version,
-    or because another node has tried what came back, and was told that it has ended."""
-    if stored.entry is None:
-        return False
-    is_back = stored.version <= version or bool(stored.entry.ended)
-    return is_back and _is_older(stored.entry, entry)
-
-
-def _is_older(one: Entry, other: Entry) -> bool:
-    return one.tokens.access.obtained_at < other.tokens.access.obtained_at
-
-
-def _domain(account: Account) -> str:
-    return account.address.rpartition("@")[2]
 
 
 def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:

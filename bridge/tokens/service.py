@@ -27,7 +27,8 @@ from bridge.secret import Secret
 from bridge.stores.base import NEW
 from bridge.tasks import task_group
 from bridge.tokens.lifecycle import Absent, Later, Refused, Request, Revoked, Use, Wanted, next_move
-from bridge.tokens.refresh import Memory, Refresher, Unsaved
+from bridge.tokens.memory import Memory, Unsaved
+from bridge.tokens.refresh import Refresher
 from bridge.tokens.vault import Entry, Stored, Vault
 
 ROUNDS = 10
@@ -295,7 +296,7 @@ class TokenService:
             async with asyncio.timeout(self._patience):
                 while (flight := self._flights.get(account.address)) and not flight.serves(account, request):
                     await asyncio.shield(flight.task)
-                flight = flight or self._take_off(account, memory, request, share)
+                flight = flight or self._begin_refresh(account, memory, request, share)
                 outcome = await asyncio.shield(flight.task)
         except TimeoutError:
             return self._instead(account, memory, request, share)
@@ -318,7 +319,7 @@ class TokenService:
             case Later():
                 raise problem
 
-    def _take_off(self, account: Account, memory: Memory, request: Request, share: float) -> _Flight:
+    def _begin_refresh(self, account: Account, memory: Memory, request: Request, share: float) -> _Flight:
         if self._group is None:
             raise StoreUnavailable(said("mail-bridge is stopping"))
         task = self._group.create_task(self._flight(account, memory, request, share), name=f"token {account.address}")

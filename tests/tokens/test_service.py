@@ -24,7 +24,7 @@ from bridge.hooks.events import event_of
 from bridge.model import Endpoint, Protocol, Subject, TlsMode
 from bridge.notices import AuthorizationNeeded, Authorized, Refreshed, RefreshFailed
 from bridge.secret import Secret
-from bridge.tokens import refresh
+from bridge.tokens import refresh, reminders
 from bridge.tokens import service as module
 from bridge.tokens.service import PATIENCE
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
@@ -414,7 +414,7 @@ async def test_trap_20_a_revoked_grant_asks_the_person_once_and_the_provider_no_
         stored = await it.vault.load(ALICE.address)
         assert stored.entry is not None
         assert "has ended" in stored.entry.ended
-        it.clock.advance(refresh.REMIND_EVERY)
+        it.clock.advance(reminders.REMIND_EVERY)
         with pytest.raises(AuthorizationRequired):
             await it.service.access_token(ALICE)
         assert it.heard(AuthorizationNeeded) == 2
@@ -701,7 +701,7 @@ async def test_scripts_hear_at_least_once_a_day_of_a_registration_that_stays_ref
             it.provider.problem = ProviderRefused("the secret has expired")
             with pytest.raises(ProviderRefused):
                 await it.service.access_token(ALICE)
-            it.clock.advance(refresh.REMIND_LAST)
+            it.clock.advance(reminders.REMIND_LAST)
         assert sum(event_of(notice) is not None for notice in it.notices) == 12
 
 
@@ -737,7 +737,7 @@ async def test_a_refusal_of_long_ago_keeps_no_provider_that_was_replaced() -> No
         it.providers["acme"] = it.provider = StrictProvider(it.clock)
         for account in (ALICE, SALES):
             await it.sign_in(account)
-        it.clock.advance(refresh.REMINDER_LIFE)
+        it.clock.advance(reminders.REMINDER_LIFE)
         it.provider.problem = ProviderRefused(kept_out.told(), diagnosis=kept_out)
         with pytest.raises(ProviderRefused):
             await it.service.access_token(SALES)
