@@ -360,7 +360,7 @@ def test_a_secret_in_a_locked_keyring_is_waited_for_at_the_start_and_at_a_reload
     bridge.environment |= session
     secret = bridge.config["providers"]["gmail"]["client_secret"]
     keyring_daemon(session, unlocked=True)
-    store = "from bridge.secret import Secret; from bridge.stores.keys import write_named_secret as write"
+    store = "from bridge.secret import Secret; from bridge.stores.named_secrets import write_named_secret as write"
     subprocess.run(
         [sys.executable, "-c", f"{store}; write('gmail', Secret({secret!r}))"], env=bridge.environ, check=True
     )

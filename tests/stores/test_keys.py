@@ -23,17 +23,9 @@ from keyring.errors import InitError, KeyringError, KeyringLocked, PasswordDelet
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
 from bridge.secret import Secret
-from bridge.stores import keys
-from bridge.stores.keys import (
-    KEY_SERVICE,
-    KEY_USER,
-    NAMED_SERVICE,
-    check_key_home,
-    check_named_secrets,
-    open_key,
-    read_named_secret,
-    write_named_secret,
-)
+from bridge.stores import key_file
+from bridge.stores.keys import KEY_SERVICE, KEY_USER, check_key_home, open_key
+from bridge.stores.named_secrets import NAMED_SERVICE, check_named_secrets, read_named_secret, write_named_secret
 from tests.host.limits import out_of_descriptors
 from tests.silent import no_thread
 
@@ -231,7 +223,7 @@ async def test_a_key_that_windows_keeps_from_us_while_another_process_names_it_i
             raise refused.pop()
         return really(path, flags, mode)
 
-    monkeypatch.setattr(keys, "_MOVING_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(key_file, "_MOVING_SECONDS", (0.0, 0.0, 0.0))
     monkeypatch.setattr(os, "open", held_at_first)
     assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
     for place, reason in ((file, "Permission denied"), (tmp_path, "Is a directory")):

@@ -40,7 +40,7 @@ asyncio.run(main())
 NAMED_SECRET = """
 from bridge.errors import BridgeError
 from bridge.secret import Secret
-from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.stores.named_secrets import check_named_secrets, read_named_secret, write_named_secret
 
 try:
     print(check_named_secrets(limit=5.0))
@@ -55,7 +55,8 @@ except BridgeError as error:
 SHORT = """
 import os
 from bridge.errors import KeyringMissing, StoreUnavailable
-from bridge.stores.keys import DESCRIPTORS, read_named_secret
+from bridge.stores.named_secrets import read_named_secret
+from bridge.stores.timed_keyring import DESCRIPTORS
 from tests.host.limits import out_of_descriptors
 
 for left in range(DESCRIPTORS):

@@ -190,7 +190,7 @@ def load(settings: Settings) -> LoadedConfig:
     """The configuration, checked. Raises: ConfigError with all its problems."""
     from bridge.config.load import load_config
     from bridge.host.environment import taken_environment
-    from bridge.stores.keys import read_named_secret
+    from bridge.stores.named_secrets import read_named_secret
 
     path = find_config(settings)
 

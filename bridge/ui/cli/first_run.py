@@ -39,7 +39,7 @@ from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.shortage import is_short
-from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.stores.named_secrets import check_named_secrets, read_named_secret, write_named_secret
 from bridge.tasks import task_group
 from bridge.threads import NoThread, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, warn

@@ -13,7 +13,7 @@ from bridge.config.load import LoadedConfig, load_config, parse_config
 from bridge.errors import BridgeError, ConfigError, StoreUnavailable
 from bridge.host.paths import config_candidates, config_file, from_root, is_for_service
 from bridge.model import Protocol
-from bridge.stores.keys import check_named_secrets, read_named_secret, write_named_secret
+from bridge.stores.named_secrets import check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.calling import administrators_program, own_program, with_config
 from bridge.ui.cli.configured import Settings

@@ -17,7 +17,7 @@ from bridge.control.unconfigured import Unconfigured
 from bridge.errors import BridgeError, ConfigError, StoreUnavailable
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
-from bridge.stores.keys import read_named_secret
+from bridge.stores.named_secrets import read_named_secret
 from bridge.ui.cli import first_run
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start

@@ -1,0 +1,196 @@
+"""The store's key in a file that the administrator names: read if it is private, made if the store is empty."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from bridge.advice.said import Said, said
+from bridge.advice.system import system_reason
+from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
+from bridge.secret import Secret
+from bridge.shortage import may_pass
+from bridge.stores.sealed import KEY_BYTES
+
+LONGEST_KEY_FILE = 1024
+"""Bytes read of a key file; 45 are enough, and the path may name anything."""
+
+_MOVING_SECONDS = (0.02, 0.1, 0.4) if os.name == "nt" else ()
+"""Between attempts. Windows keeps a file from everybody for the moment in which another process gives it its name, and
+calls that "permission denied"."""
+
+
+def key_from_file(path: str, has_records: bool) -> Secret[bytes]:
+    """The key that is there, or a new one where the store is empty. Raises: KeyFileUnusable, StoreUnavailable where it
+    may pass, StoreCorrupt for what is no key, and where the store has records and there is no file."""
+    file = _absolute(path)
+    if (key := _present(file)) is not None:
+        return key
+    if has_records:
+        raise StoreCorrupt(
+            said(
+                "the store has records, but their key file {file} does not exist; put it back. To give the records "
+                "up, move the store away",
+                file=file,
+            )
+        )
+    try:
+        with suppress(FileExistsError):  # another process was quicker: its key it is
+            _create(file)
+        return _read(file)
+    except OSError as error:
+        raise _not_created(file, error) from error
+
+
+def check_key_file(path: str, made_first: Path | None) -> None:
+    """The key that is there can be used, or one can be made; in `made_first`, too, which will be there by then.
+
+    Raises: as key_from_file().
+    """
+    file = _absolute(path)
+    if _present(file) is not None:
+        return
+    directory = file.parent
+    if directory.is_dir():
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise _not_created(file, PermissionError(errno.EACCES, ""))
+    elif made_first is None or not made_first.is_relative_to(directory):
+        raise _not_created(file, FileNotFoundError(errno.ENOENT, ""))
+
+
+def _absolute(path: str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_absolute():
+        raise KeyFileUnusable(said("key_file must be an absolute path, not {file}", file=file))
+    return file
+
+
+def _present(file: Path) -> Secret[bytes] | None:
+    """The key in this file; None if there is no file."""
+    try:
+        return _read(file)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(error)(
+            said("the key file {file} cannot be read: {reason}", file=file, reason=system_reason(error))
+        ) from error
+
+
+def _unusable(error: OSError) -> type[StoreUnavailable]:
+    """For what keeps us from the file: a full disk or a want of descriptors passes, and nobody has to act first."""
+    return StoreUnavailable if may_pass(error) else KeyFileUnusable
+
+
+def _not_created(file: Path, error: OSError) -> StoreUnavailable:
+    return _unusable(error)(
+        said(
+            "the key file {file} cannot be created: {reason}; make its directory, or the file itself: {command}",
+            file=file,
+            reason=system_reason(error),
+            command=f'mkdir "{file.parent}"'
+            if os.name == "nt"
+            else f"openssl rand -base64 32 > '{file}' && chmod 600 '{file}'",
+        )
+    )
+
+
+def _read(file: Path) -> Secret[bytes]:
+    handle = _opened(file)
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "", str(file))
+        if os.name == "posix" and mode & 0o077 and not _is_credential(file):
+            raise KeyFileUnusable(
+                said(
+                    "the key file {file} can be read by other users; run: {command}",
+                    file=file,
+                    command=f"chmod 600 '{file}'",
+                )
+            )
+        content = os.read(handle, LONGEST_KEY_FILE)
+    finally:
+        os.close(handle)
+    return decoded_key(content, said("the key file {file}", file=file))
+
+
+def _opened(file: Path) -> int:
+    # Not blocking: a named pipe without a writer would wait for ever. Binary: Windows would end at a byte 26.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    for seconds in _MOVING_SECONDS:
+        try:
+            return os.open(file, flags)
+        except PermissionError:
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "", str(file)) from None
+            time.sleep(seconds)
+    return os.open(file, flags)
+
+
+def _is_credential(file: Path) -> bool:
+    """systemd's credentials: private by their directory; an ACL for the service's user shows as a group's right."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and file.is_relative_to(Path(directory or ""))
+
+
+def _create(file: Path) -> None:
+    """A new key in a new file, on the disk before it is used. Raises: FileExistsError if somebody was quicker.
+
+    Written beside its place and moved there whole: another process, or we after a crash, never see half a key.
+    """
+    draft = file.with_name(f"{file.name}.{secrets.token_hex(8)}.new")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        try:
+            os.write(handle, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if os.name == "nt":
+            os.rename(draft, file)  # fails there if the file exists
+        else:
+            os.link(draft, file)  # os.rename would replace the file
+    finally:
+        draft.unlink(missing_ok=True)
+    if os.name == "posix":
+        with suppress(OSError):  # not every file system can sync a directory
+            _sync_directory(file.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def decoded_key(content: bytes, place: Said) -> Secret[bytes]:
+    """32 raw bytes, or their base64 with or without a line end (`openssl rand -base64 32`); of any place.
+
+    Raises: StoreCorrupt that names the place.
+    """
+    key = content
+    if len(content) != KEY_BYTES:
+        try:
+            key = base64.b64decode(content.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            key = content
+    if len(key) != KEY_BYTES:
+        raise StoreCorrupt(
+            said(
+                "{place} holds {found} bytes; a key has {wanted} bytes, raw or in base64",
+                place=place,
+                found=len(key),
+                wanted=KEY_BYTES,
+            )
+        )
+    return Secret(key)
