@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from bridge.accounts.passwords import Kept
+from bridge.accounts.password_record import Kept
 from bridge.clock import Clock
 from bridge.model import Caller
 from bridge.secret import Secret

@@ -10,44 +10,38 @@ besides (a worker) is told when that may have changed.
 from __future__ import annotations
 
 import asyncio
-import base64
-import codecs
-import hashlib
 import hmac
-import json
 import math
-import re
 import secrets
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bridge.accounts.password_record import (
+    PREVIOUS_KEPT,
+    Kept,
+    Password,
+    PasswordRecord,
+    canonical,
+    is_random,
+    keyed_hash,
+    random_password,
+    readings,
+)
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, said
 from bridge.clock import Clock
 from bridge.errors import PasswordUnknown, StoreCorrupt, StoreTrouble, StoreUnavailable, VersionConflict
-from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.stores.base import NEW, Store, address_in, key_of
 
 PREFIX = "password/"
 """Of the keys in the store."""
 
-PREVIOUS_KEPT = 4
-"""Old passwords that may overlap: somebody who clicks twice must not lock out the mail client. Also bounds the time."""
-
-RANDOM_BYTES = 16
-"""128 bits: nobody guesses that, so that no slow hash is needed."""
-
 SHORTEST = 12
 """Characters of a password that a person chooses; it can be tried only through our own port, which slows down."""
-
-LONGEST_SPELLED = 1024
-"""Characters of a password that is the same however its accents are written. To find that out takes as much time as the
-square of its length, where somebody means it to: a tenth of a second for 4,000, in which nobody else has a turn."""
 
 TOO_SHORT: Final = f"the local password must have at least {SHORTEST} characters"
 ODD_CHARACTERS: Final = "the local password may only have letters without accents, digits, spaces and signs"
@@ -66,38 +60,8 @@ CACHED = 4096
 ATTEMPTS = 10
 """Compare-and-swap rounds; each lost one means that somebody else's change went in."""
 
-FORMAT = 1
-FORMAT_WITH_HASHES = 2
-"""Only where a hash is in the record: an older mail-bridge goes on reading all others."""
-
 _NOBODY = ""
 """Stands for a username that means no account: it is looked up, cached and compared like any other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A mail program's own password, of which only a hash is kept: it may open more than this mailbox.
-
-    No slow hash: at rest it is under the store's seal, and each login would have to wait for it.
-    """
-
-    salt: bytes
-    digest: bytes
-
-    @classmethod
-    def of(cls, received: Secret[bytes]) -> Kept:
-        """As the mail client has sent it."""
-        salt, (utf8, windows) = secrets.token_bytes(32), _readings(received.reveal())
-        is_utf8 = utf8.decode("utf-8", "replace").encode() == utf8
-        return cls(salt, _digest(salt, utf8 if is_utf8 else windows))
-
-    def matches(self, received: Secret[bytes]) -> bool:
-        """In constant time."""
-        first, second = (_digest(self.salt, guess) for guess in _readings(received.reveal()))
-        return hmac.compare_digest(self.digest, first) | hmac.compare_digest(self.digest, second)
-
-
-Password = Secret[str] | Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,52 +73,6 @@ class Verdict:
     """It is right, and was chosen by a person: somebody might come to it by trying."""
     is_known: bool = True
     """False while the account has no local password yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Passwords:
-    """One account's record."""
-
-    current: Password
-    previous: tuple[tuple[Password, float], ...] = ()
-    """Older ones, newest first, with the time at which each ends."""
-
-    def replaced(self, new: Password, now: float, *, at_once: bool) -> _Passwords:
-        """`new` becomes the current one; the one before works on for the overlap, or no older one does."""
-        if at_once:
-            return _Passwords(new)
-        running = [(text, until) for text, until in self.previous if until > now and text != new]
-        if self.current != new:
-            running.insert(0, (self.current, now + PASSWORD_OVERLAP))
-        return _Passwords(new, tuple(running[:PREVIOUS_KEPT]))
-
-    def to_bytes(self) -> bytes:
-        """JSON; sealed by the store."""
-        previous = [[_written(password), until] for password, until in self.previous]
-        has_hashes = any(isinstance(one, Kept) for one in (self.current, *(old for old, _ in self.previous)))
-        number = FORMAT_WITH_HASHES if has_hashes else FORMAT
-        return json.dumps({"format": number, "current": _written(self.current), "previous": previous}).encode()
-
-    @classmethod
-    def from_bytes(cls, content: bytes, address: str) -> _Passwords:
-        """Raises: StoreCorrupt for what a newer mail-bridge wrote."""
-        try:
-            record = json.loads(content)
-            if record["format"] not in (FORMAT, FORMAT_WITH_HASHES):
-                raise StoreCorrupt(
-                    said("the local password of {address} was written by a newer mail-bridge", address=address)
-                )
-            previous = tuple((_read(written), float(until)) for written, until in record["previous"])
-            return cls(_read(record["current"]), previous)
-        except (ValueError, KeyError, TypeError) as error:
-            # Without the cause: its text would quote the record.
-            raise StoreCorrupt(
-                said(
-                    "the local password of {address} cannot be read ({error})",
-                    address=address,
-                    error=type(error).__name__,
-                )
-            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +125,8 @@ class LocalPasswords:
         """The same, and what the door has to know besides. Raises: as check()."""
         cached = await self._fresh((address or _NOBODY).lower())
         now = self._clock.now()
-        readings = _readings(password.reveal())
-        guesses = {salt: [_digest(salt or self._hash_key, text) for text in readings] for salt in (b"", *cached.salts)}
+        texts = readings(password.reveal())
+        guesses = {salt: [keyed_hash(salt or self._hash_key, text) for text in texts] for salt in (b"", *cached.salts)}
         is_right = is_guessable = False
         for slot in cached.slots:
             for guess in guesses[slot.salt]:
@@ -222,7 +140,7 @@ class LocalPasswords:
 
         Raises: StoreUnavailable; PasswordUnknown where it is the mail program's own.
         """
-        record = await self._changed(address.lower(), lambda before: before or _Passwords(_random_password()))
+        record = await self._changed(address.lower(), lambda before: before or PasswordRecord(random_password()))
         if isinstance(record.current, Kept):
             own = Diagnosis.of("password.own")
             raise PasswordUnknown(own.told(), diagnosis=own)
@@ -282,13 +200,13 @@ class LocalPasswords:
 
         Raises: StoreUnavailable, StoreCorrupt.
         """
-        record = await self._changed(address.lower(), lambda before: before or _Passwords(password))
+        record = await self._changed(address.lower(), lambda before: before or PasswordRecord(password))
         return record.current == password
 
     async def rotate(self, address: str, *, at_once: bool = False) -> Secret[str]:
-        """Make a new one; the old one works on for PASSWORD_OVERLAP, or stops with all older ones. Raises:
+        """Make a new one; the old one works on for model.PASSWORD_OVERLAP, or stops with all older ones. Raises:
         StoreUnavailable."""
-        return await self._replace(address.lower(), _random_password(), at_once=at_once)
+        return await self._replace(address.lower(), random_password(), at_once=at_once)
 
     async def set(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
         """Use this one; the old one as in rotate(). Raises: ValueError saying what is wrong, StoreUnavailable."""
@@ -302,15 +220,15 @@ class LocalPasswords:
     async def _replace(self, address: str, new: Secret[str], *, at_once: bool) -> Secret[str]:
         now = self._clock.now()
 
-        def change(before: _Passwords | None) -> _Passwords:
-            return before.replaced(new, now, at_once=at_once) if before else _Passwords(new)
+        def change(before: PasswordRecord | None) -> PasswordRecord:
+            return before.replaced(new, now, at_once=at_once) if before else PasswordRecord(new)
 
         await self._changed(address, change, is_replaced=True)
         return new
 
     async def _changed(
-        self, address: str, change: Callable[[_Passwords | None], _Passwords], *, is_replaced: bool = False
-    ) -> _Passwords:
+        self, address: str, change: Callable[[PasswordRecord | None], PasswordRecord], *, is_replaced: bool = False
+    ) -> PasswordRecord:
         """Read, change, compare and swap; again if another process was quicker. `is_replaced`: another one is wanted in
         any case, also in place of a record whose seal is broken."""
         for _ in range(ATTEMPTS):
@@ -345,13 +263,13 @@ class LocalPasswords:
             return cached  # the store's trouble is not the mail client's
         return self._remember(address, *stored)
 
-    async def _stored(self, address: str) -> tuple[_Passwords | None, int]:
+    async def _stored(self, address: str) -> tuple[PasswordRecord | None, int]:
         """What is stored, and its version. Raises: StoreUnavailable, StoreCorrupt with the remedy."""
         try:
             record = await self._store.get(key_of(PREFIX, address))
             if record is None:
                 return None, NEW
-            return _Passwords.from_bytes(record.value, address), record.version
+            return PasswordRecord.from_bytes(record.value, address), record.version
         except StoreCorrupt as problem:
             if problem.version is None:
                 raise
@@ -363,7 +281,7 @@ class LocalPasswords:
             )
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
 
-    def _remember(self, address: str, record: _Passwords | None, version: int) -> _Cached:
+    def _remember(self, address: str, record: PasswordRecord | None, version: int) -> _Cached:
         known = [] if record is None else [(record.current, float("inf")), *record.previous]
         slots = [self._slot(password, until) for password, until in known[: 1 + PREVIOUS_KEPT]]
         while len(slots) < 1 + PREVIOUS_KEPT:
@@ -387,59 +305,8 @@ class LocalPasswords:
         if isinstance(password, Kept):
             return _Slot(password.digest, until, password.salt, is_guessable=True)
         text = password.reveal()
-        is_guessable = _RANDOM.fullmatch(text) is None
-        return _Slot(_digest(self._hash_key, _canonical(text)), until, is_guessable=is_guessable)
-
-
-def _digest(key: bytes, text: bytes) -> bytes:
-    """Equal length for all; under the key of this process of no use outside it."""
-    return hmac.digest(key, text, hashlib.sha256)
-
-
-def _written(password: Password) -> str | dict[str, str]:
-    if isinstance(password, Kept):
-        return {"salt": password.salt.hex(), "digest": password.digest.hex()}
-    return password.reveal()
-
-
-def _read(written: object) -> Password:
-    """Raises: ValueError, KeyError, TypeError."""
-    if isinstance(written, dict):
-        return Kept(bytes.fromhex(written["salt"]), bytes.fromhex(written["digest"]))
-    return Secret(str(written))
+        return _Slot(keyed_hash(self._hash_key, canonical(text)), until, is_guessable=not is_random(text))
 
 
 def _in_use(address: str) -> Said:
     return said("the local password of {address} is being changed by somebody else; try again", address=address)
-
-
-def _random_password() -> Secret[str]:
-    """26 characters a-z and 2-7: typed without Shift, without 0, 1 and look-alikes."""
-    return Secret(base64.b32encode(secrets.token_bytes(RANDOM_BYTES)).decode().rstrip("=").lower())
-
-
-def _readings(received: bytes) -> tuple[bytes, bytes]:
-    """What the bytes may mean: UTF-8, or Windows-1252 from an old client; always two, so that the time is the same."""
-    return _canonical(received.decode("utf-8", "surrogateescape")), _canonical(_from_windows(received))
-
-
-def _from_windows(received: bytes) -> str:
-    """As Windows decodes it: the five bytes that Windows-1252 leaves open are the control characters of Latin-1."""
-    try:
-        return received.decode("cp1252")
-    except UnicodeDecodeError:
-        return "".join(bytes([byte]).decode("cp1252" if byte not in _UNDEFINED else "latin-1") for byte in received)
-
-
-_RANDOM = re.compile(r"[a-z2-7]{26}")
-"""The form of _random_password(). A person's own choice that has it is as long."""
-
-codecs.lookup("cp1252")  # read from the disk now: the first login may come when no descriptor is left for it
-
-_UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
-
-
-def _canonical(text: str) -> bytes:
-    """One spelling for é, composed or not."""
-    spelled = unicodedata.normalize("NFC", text) if len(text) <= LONGEST_SPELLED else text
-    return spelled.encode("utf-8", "surrogateescape")

@@ -15,7 +15,8 @@ from bridge.accounts.door import BEAT, Door
 from bridge.accounts.first_use import FirstUse
 from bridge.accounts.guesses import AT_ONCE, GUESSES, Guesses
 from bridge.accounts.os_users import is_bound_to
-from bridge.accounts.passwords import Kept, LocalPasswords, Verdict
+from bridge.accounts.password_record import Kept
+from bridge.accounts.passwords import LocalPasswords, Verdict
 from bridge.accounts.wishes import Wishes
 from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, LoginRefused, PasswordUnknown
 from bridge.model import Account, Caller, Ends, Login, Protocol

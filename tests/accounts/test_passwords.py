@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from bridge.accounts.passwords import CACHED, PREVIOUS_KEPT, RECHECK_AFTER, SHORTEST, Kept, LocalPasswords
+from bridge.accounts.password_record import PREVIOUS_KEPT, Kept
+from bridge.accounts.passwords import CACHED, RECHECK_AFTER, SHORTEST, LocalPasswords
 from bridge.errors import StoreCorrupt, StoreUnavailable
 from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret

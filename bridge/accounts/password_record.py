@@ -1,0 +1,157 @@
+"""An account's local passwords as they are stored, and as they are spelled and hashed to be compared (pure)."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import unicodedata
+from dataclasses import dataclass
+
+from bridge.advice.said import said
+from bridge.errors import StoreCorrupt
+from bridge.model import PASSWORD_OVERLAP
+from bridge.secret import Secret
+
+PREVIOUS_KEPT = 4
+"""Old passwords that may overlap: somebody who clicks twice must not lock out the mail client. Also bounds the time."""
+
+RANDOM_BYTES = 16
+"""128 bits: nobody guesses that, so that no slow hash is needed."""
+
+LONGEST_SPELLED = 1024
+"""Characters of a password that is the same however its accents are written. To find that out takes as much time as the
+square of its length, where somebody means it to: a tenth of a second for 4,000, in which nobody else has a turn."""
+
+FORMAT = 1
+FORMAT_WITH_HASHES = 2
+"""Only where a hash is in the record: an older mail-bridge goes on reading all others."""
+
+_RANDOM = re.compile(r"[a-z2-7]{26}")
+_UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
+"""In Windows-1252."""
+
+codecs.lookup("cp1252")  # read from the disk now: the first login may come when no descriptor is left for it
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A mail program's own password, of which only a hash is kept: it may open more than this mailbox.
+
+    No slow hash: at rest it is under the store's seal, and each login would have to wait for it.
+    """
+
+    salt: bytes
+    digest: bytes
+
+    @classmethod
+    def of(cls, received: Secret[bytes]) -> Kept:
+        """As the mail client has sent it."""
+        salt, (utf8, windows) = secrets.token_bytes(32), readings(received.reveal())
+        is_utf8 = utf8.decode("utf-8", "replace").encode() == utf8
+        return cls(salt, keyed_hash(salt, utf8 if is_utf8 else windows))
+
+    def matches(self, received: Secret[bytes]) -> bool:
+        """In constant time."""
+        first, second = (keyed_hash(self.salt, guess) for guess in readings(received.reveal()))
+        return hmac.compare_digest(self.digest, first) | hmac.compare_digest(self.digest, second)
+
+
+Password = Secret[str] | Kept
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordRecord:
+    """One account's record."""
+
+    current: Password
+    previous: tuple[tuple[Password, float], ...] = ()
+    """Older ones, newest first, with the time at which each ends."""
+
+    def replaced(self, new: Password, now: float, *, at_once: bool) -> PasswordRecord:
+        """`new` becomes the current one; the one before works on for the overlap, or no older one does."""
+        if at_once:
+            return PasswordRecord(new)
+        running = [(text, until) for text, until in self.previous if until > now and text != new]
+        if self.current != new:
+            running.insert(0, (self.current, now + PASSWORD_OVERLAP))
+        return PasswordRecord(new, tuple(running[:PREVIOUS_KEPT]))
+
+    def to_bytes(self) -> bytes:
+        """JSON; sealed by the store."""
+        previous = [[_written(password), until] for password, until in self.previous]
+        has_hashes = any(isinstance(one, Kept) for one in (self.current, *(old for old, _ in self.previous)))
+        number = FORMAT_WITH_HASHES if has_hashes else FORMAT
+        return json.dumps({"format": number, "current": _written(self.current), "previous": previous}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, address: str) -> PasswordRecord:
+        """Raises: StoreCorrupt for what a newer mail-bridge wrote."""
+        try:
+            record = json.loads(content)
+            if record["format"] not in (FORMAT, FORMAT_WITH_HASHES):
+                raise StoreCorrupt(
+                    said("the local password of {address} was written by a newer mail-bridge", address=address)
+                )
+            previous = tuple((_read(written), float(until)) for written, until in record["previous"])
+            return cls(_read(record["current"]), previous)
+        except (ValueError, KeyError, TypeError) as error:
+            # Without the cause: its text would quote the record.
+            raise StoreCorrupt(
+                said(
+                    "the local password of {address} cannot be read ({error})",
+                    address=address,
+                    error=type(error).__name__,
+                )
+            ) from None
+
+
+def keyed_hash(key: bytes, text: bytes) -> bytes:
+    """HMAC-SHA-256: of one length for all; under a key of this process of no use outside it."""
+    return hmac.digest(key, text, hashlib.sha256)
+
+
+def _written(password: Password) -> str | dict[str, str]:
+    if isinstance(password, Kept):
+        return {"salt": password.salt.hex(), "digest": password.digest.hex()}
+    return password.reveal()
+
+
+def _read(written: object) -> Password:
+    """Raises: ValueError, KeyError, TypeError."""
+    if isinstance(written, dict):
+        return Kept(bytes.fromhex(written["salt"]), bytes.fromhex(written["digest"]))
+    return Secret(str(written))
+
+
+def random_password() -> Secret[str]:
+    """26 characters a-z and 2-7: typed without Shift, without 0, 1 and look-alikes."""
+    return Secret(base64.b32encode(secrets.token_bytes(RANDOM_BYTES)).decode().rstrip("=").lower())
+
+
+def is_random(text: str) -> bool:
+    """True if it has the form of random_password(). A person's own choice that has it is as long."""
+    return _RANDOM.fullmatch(text) is not None
+
+
+def readings(received: bytes) -> tuple[bytes, bytes]:
+    """What the bytes may mean: UTF-8, or Windows-1252 from an old client; always two, so that the time is the same."""
+    return canonical(received.decode("utf-8", "surrogateescape")), canonical(_from_windows(received))
+
+
+def _from_windows(received: bytes) -> str:
+    """As Windows decodes it: the five bytes that Windows-1252 leaves open are the control characters of Latin-1."""
+    try:
+        return received.decode("cp1252")
+    except UnicodeDecodeError:
+        return "".join(bytes([byte]).decode("cp1252" if byte not in _UNDEFINED else "latin-1") for byte in received)
+
+
+def canonical(text: str) -> bytes:
+    """One spelling for é, composed or not."""
+    spelled = unicodedata.normalize("NFC", text) if len(text) <= LONGEST_SPELLED else text
+    return spelled.encode("utf-8", "surrogateescape")
