@@ -21,7 +21,7 @@ from bridge import __version__
 from bridge.advice.base import Turn
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.observe.logs import scrubbed
+from bridge.observe.scrubber import scrubbed
 from bridge.secret import Secret
 
 LOG_LINES = 200

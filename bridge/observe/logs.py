@@ -1,4 +1,4 @@
-"""event(name, **fields): one line each, as text or JSON; libraries' lines; the last-resort scrubber.
+"""event(name, **fields): one line each, as text or JSON; libraries' lines, too.
 
 Every line is a named event with fields, and one connection id throughout. Secrets never get this far: they are Secret
 values, which print as "Secret(…)". The scrubber is for what nobody thought of.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import select
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Literal, TextIO, cast
@@ -23,6 +20,8 @@ from typing import Any, Literal, TextIO, cast
 from bridge.advice.base import Level as AdviceLevel
 from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import BridgeError
+from bridge.observe.patient_stream import PatientStream
+from bridge.observe.scrubber import scrub
 
 Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
@@ -120,7 +119,7 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     """Send every log line of the process to `stream` (standard error), at `level` and in one format."""
     global _ours, _current
     _current = level, style
-    out = _Patient(stream if stream is not None else sys.stderr)
+    out = PatientStream(stream if stream is not None else sys.stderr)
     render: Render = _as_json if style == "json" else _AsText(out.is_terminal)
     if out.is_journal:
         render = _with_priority(render)
@@ -139,7 +138,7 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
 class _Ours:
     """Our own lines, straight to the stream: by way of `logging` they cost three times as much; a login has three."""
 
-    def __init__(self, lowest: int, out: _Patient, render: Render) -> None:
+    def __init__(self, lowest: int, out: PatientStream, render: Render) -> None:
         """`lowest`: the level below which nothing is written."""
         self.lowest = lowest
         self.out = out
@@ -205,78 +204,6 @@ def _with_priority(render: Render) -> Render:
     return rendered
 
 
-class _Patient:
-    """A stream that may be gone, a closed terminal or pipe, a full disk, pythonw without any, or that nobody reads: a
-    terminal held with Ctrl-S, a pager, a journal that hangs. That costs lines, and no session.
-    """
-
-    PATIENCE_SECONDS = 0.1
-    """Once for each time that nobody reads: the loop stands still as long."""
-    SLICES = re.compile(r"(?s).{1,1000}")
-    """Characters, up to four octets each: what is ready takes PIPE_BUF (4,096 on Linux) without blocking, pipe(7)."""
-    TERMINAL_SLICES = re.compile(r"[^\n\r\t\b]{1,60}|[\n\r\t\b]")
-    """The same for a terminal, which is ready as soon as it takes 256 octets (Linux, drivers/tty/tty_buffer.c). All of
-    them may go to what comes first: the end of a line, which it writes by itself (drivers/tty/n_tty.c), would wait."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self.stream = stream
-        self.lock = threading.RLock()
-        """Held for a whole text: libraries write from threads of their own, and slices of two texts would mix."""
-        self.lost = 0
-        """Texts that were not written, or not to their end, because nobody read."""
-        self._is_stalled = False
-        self._is_cut = False
-        self._descriptor: int | None = None
-        if stream is not None:
-            with suppress(OSError, ValueError):  # a stream of Python's own; closed
-                self._descriptor = stream.fileno()
-        self._slices = (self.TERMINAL_SLICES if os.name == "posix" and self.is_terminal else self.SLICES).findall
-
-    @property
-    def is_terminal(self) -> bool:
-        """True where colours are shown."""
-        with suppress(OSError, ValueError):
-            return self.stream is not None and self.stream.isatty()
-        return False
-
-    @property
-    def is_journal(self) -> bool:
-        """True where systemd's journal reads it: JOURNAL_STREAM says which stream that is (systemd.exec(5))."""
-        if self._descriptor is None:
-            return False
-        found = os.fstat(self._descriptor)
-        return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
-
-    def write(self, text: str) -> None:
-        """At once, as far as that goes."""
-        if self.stream is None:
-            return
-        with self.lock, suppress(OSError, ValueError):  # ValueError: it was closed
-            for number, piece in enumerate(self._slices("\n" * self._is_cut + text)):
-                if not self.is_read():
-                    self.lost += 1
-                    self._is_cut = self._is_cut or number > 0
-                    return
-                self.stream.write(piece)
-                self.stream.flush()
-            self._is_cut = False
-
-    def flush(self) -> None:
-        """As logging wants it: write() has done so."""
-
-    def is_read(self) -> bool:
-        """False if a write would have to wait. True also where the system cannot tell: Windows, for all but sockets."""
-        if self._descriptor is None:
-            return True
-        patience = 0 if self._is_stalled else self.PATIENCE_SECONDS
-        try:
-            self._is_stalled = not select.select([], [self._descriptor], [], patience)[1]
-        except (OSError, ValueError):
-            self._descriptor = None
-            return True
-        return not self._is_stalled
-
-
 class _AsText:
     """`time [level    ] event name=value …`, in colours on a terminal."""
 
@@ -304,36 +231,5 @@ _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\
 """What a terminal obeys, takes for the end of a line, or writes from right to left."""
 _is_plain = re.compile(rf"[^\s\"'={_UNREADABLE.pattern[1:-1]}]+").fullmatch
 
-_SUSPICIOUS = re.compile(
-    r"(?i)(?P<name>\b(?:auth=bearer|bearer|access_token|refresh_token|id_token|client_secret|code_verifier|code|password|passwd|assertion)"
-    r"[\"']?(?:\s*+[=:]\s*+|(?=[^\S ]*+ )\s++)[\"']?)(?P<value>[^\s\"'&,;}]{6,})"
-    r"|(?P<jwt>\beyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*)"
-    r"|(?P<google>\b(?:ya29\.|1//|GOCSPX-)[\w.-]{8,})"
-    r"|(?P<sasl>\b(?:dXNlcj|bixhP)[\w+/=]{24,})"
-)
-"""What a secret looks like when a library prints it: a named value, a JWT, Google's tokens, an XOAUTH2 or
-OAUTHBEARER response (`user=…`, `n,a=…` in base64). What separates a name from its value (signs, or whitespace with a
-space in it) is looked through once (`++`): a user name of 8,000 spaces held up everybody for nine seconds."""
-
-
-_SHORTEST = 11
-"""Characters of the shortest text that _SUSPICIOUS finds anything in."""
-_OURS = frozenset({"timestamp", "level", "conn", "protocol", "client", "upstream", "ended_by"})
-"""Made by us; nobody else's words, nor anybody's name, are in them."""
-
-
-def scrub(fields: Fields) -> Fields:
-    """Replace what looks like a secret, in every text of the event."""
-    for key, value in fields.items():
-        if isinstance(value, str) and len(value) >= _SHORTEST and key not in _OURS:
-            fields[key] = scrubbed(value)
-    return fields
-
-
-def scrubbed(text: str) -> str:
-    """The text without what looks like a secret."""
-    return _SUSPICIOUS.sub(lambda m: (m["name"] or "") + "…", text)
-
-
-_ours = _Ours(logging.INFO, _Patient(sys.stderr), _AsText(is_colored=False))
+_ours = _Ours(logging.INFO, PatientStream(sys.stderr), _AsText(is_colored=False))
 """Until configure()."""

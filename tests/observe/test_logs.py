@@ -18,7 +18,8 @@ import pytest
 
 from bridge.advice.diagnosis import Diagnosis
 from bridge.errors import BridgeError, GrantRevoked, LoginRefused, ProviderRefused, UpstreamUnavailable
-from bridge.observe import logs
+from bridge.observe import logs, scrubber
+from bridge.observe.patient_stream import PatientStream
 from bridge.secret import Secret
 
 
@@ -210,7 +211,7 @@ def test_a_stream_of_a_high_number_is_written_to() -> None:
     high = fcntl.fcntl(writing, fcntl.F_DUPFD, 1100)
     try:
         with open(high, "w", encoding="utf-8") as stream, open(writing, "wb"):
-            ours = logs._Patient(stream)
+            ours = PatientStream(stream)
             ours.write("one\n")
             ours.write("two\n")
         assert os.read(reading, 100) == b"one\ntwo\n"
@@ -340,14 +341,14 @@ def test_a_text_does_nothing_to_the_terminal_that_shows_it(stream: io.StringIO, 
 )
 def test_what_was_replaced_can_be_told_by_its_name(text: str, left: str) -> None:
     """Whoever reads the log has to find out what went wrong with what."""
-    assert logs.scrubbed(text) == left
+    assert scrubber.scrubbed(text) == left
 
 
 @pytest.mark.parametrize("between", [" ", "\t ", "  \n"])
 def test_a_text_of_spaces_is_looked_through_once(between: str) -> None:
     """Anybody may log in by such a name. Once more from each space takes minutes, in which nobody has a turn."""
     text = f"code{between * 40_000}x"
-    assert logs.scrubbed(text) == text
+    assert scrubber.scrubbed(text) == text
 
 
 @pytest.mark.parametrize(
@@ -360,16 +361,16 @@ def test_a_text_of_spaces_is_looked_through_once(between: str) -> None:
     ],
 )
 def test_what_stands_between_a_name_and_its_value(text: str, left: str) -> None:
-    assert logs.scrubbed(text) == left
+    assert scrubber.scrubbed(text) == left
 
 
 @pytest.mark.parametrize("field", ["reason", "_reason"])
 def test_every_text_that_is_not_of_our_making_is_looked_at(field: str) -> None:
-    assert logs.scrub({field: "access_token=CANARY-1234"}) == {field: "access_token=…"}
+    assert scrubber.scrub({field: "access_token=CANARY-1234"}) == {field: "access_token=…"}
 
 
 @pytest.mark.parametrize("shortest", ["code=123456", "1//01234567"])
 def test_the_shortest_text_that_may_be_a_secret_is_looked_at(shortest: str) -> None:
     """Shorter ones are not searched, since nothing would be found: half the time of a log line."""
-    assert logs.scrub({"field": shortest})["field"].endswith("…")
-    assert logs.scrubbed(shortest[:-1]) == shortest[:-1]
+    assert scrubber.scrub({"field": shortest})["field"].endswith("…")
+    assert scrubber.scrubbed(shortest[:-1]) == shortest[:-1]
