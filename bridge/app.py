@@ -31,8 +31,8 @@ from bridge.config.load import LoadedConfig
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.desk.desk import About, Desk
-from bridge.desk.flights import Flights
 from bridge.desk.late import loading
+from bridge.desk.server_checks import ServerChecks
 from bridge.desk.standings import Standings
 from bridge.doctor.machine import NOT_TOLD, Machine
 from bridge.errors import BridgeError, ConfigError
@@ -45,10 +45,10 @@ from bridge.observe.log_file import path_of
 from bridge.observe.logs import current, current_stream, event
 from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
-from bridge.relay.flight import log_in
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.ports import Bind, EnsureCertificate, Ports, no_certificate
 from bridge.relay.reception import Reception
+from bridge.relay.server_check import log_in
 from bridge.relay.session import Services
 from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome
@@ -134,15 +134,15 @@ class App:
         verify = partial(log_in, self._reception.upstreams)
         adapters, redirect_uris = self._providers.adapters, self._providers.redirect_uris
         self._tokens = TokenService(vault, adapters, clock, self._bus, self.sign_in_url, verify)
-        flights = Flights(self._reception.upstreams, self._tokens, self._bus)
+        server_checks = ServerChecks(self._reception.upstreams, self._tokens, self._bus)
         self._authorizations = Authorizations(
-            adapters, redirect_uris, clock, self._bus, flights.keep, self._find, vault.try_out
+            adapters, redirect_uris, clock, self._bus, server_checks.keep, self._find, vault.try_out
         )
 
         asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock, self._password_changed)
         self._passwords = passwords
         self._standings = Standings(
-            self._tokens, self._authorizations, passwords, asks, flights.checks_of, self.sign_in_url
+            self._tokens, self._authorizations, passwords, asks, server_checks.of, self.sign_in_url
         )
         self.concerned = Concerned(self._find, self._standings.is_pending, callers, clock)
         """For the console, as `visitors`."""
@@ -197,7 +197,7 @@ class App:
             self._diagnose,
         )
         self.control = Desk(
-            about, self._bus, vault, self._tokens, self._authorizations, passwords, flights, self._standings
+            about, self._bus, vault, self._tokens, self._authorizations, passwords, server_checks, self._standings
         )
         """What a UI may ask."""
 

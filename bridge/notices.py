@@ -33,7 +33,7 @@ class Authorized:
 
 
 @dataclass(frozen=True, slots=True)
-class FlightChecked:
+class ServersChecked:
     """After a sign-in, or on request, every mail server was tried; `failed` names the protocols that do not open."""
 
     address: str
@@ -114,7 +114,7 @@ class Reloaded:
 Notice = (
     AuthorizationNeeded
     | Authorized
-    | FlightChecked
+    | ServersChecked
     | AuthorizationEnded
     | Refreshed
     | RefreshFailed

@@ -23,7 +23,7 @@ from bridge.control.contract import (
     Status,
 )
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused
-from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Forgotten, Notice, NoticeBus
+from bridge.notices import AuthorizationEnded, Authorized, Forgotten, Notice, NoticeBus, ServersChecked
 from bridge.secret import Secret
 
 LIFE = 600.0
@@ -216,7 +216,7 @@ class FakeControl:
             self.bus.publish(AuthorizationEnded(address, code, f"It ended: {code}."))
         else:
             self.bus.publish(Authorized(address, address))
-            self.bus.publish(FlightChecked(address, ""))
+            self.bus.publish(ServersChecked(address, ""))
 
     def _status_of(self, address: str) -> AccountStatus:
         state = self.states[address]

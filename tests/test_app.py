@@ -23,15 +23,15 @@ from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState, Leftover
 from bridge.demo.world import DemoWorld, demo_world
-from bridge.desk import flights
+from bridge.desk import server_checks
 from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
 from bridge.model import AccessToken, Account, Protocol
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice
 from bridge.oauth.providers import Providers
-from bridge.relay.flight import Leg, fly
 from bridge.relay.ports import Ports
+from bridge.relay.server_check import ServerCheck, check_servers
 from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
 from bridge.stores.base import Store
@@ -233,20 +233,22 @@ async def test_forget_asks_for_a_new_sign_in_and_keeps_the_password() -> None:
 async def test_what_mail_servers_said_to_a_grant_that_was_given_up_meanwhile_is_not_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flown, signed_out = asyncio.Event(), asyncio.Event()
+    checked, signed_out = asyncio.Event(), asyncio.Event()
 
-    async def slow(upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken) -> tuple[Leg, ...]:
-        legs = await fly(upstreams, account, token)
-        flown.set()
+    async def slow(
+        upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken
+    ) -> tuple[ServerCheck, ...]:
+        found = await check_servers(upstreams, account, token)
+        checked.set()
         await signed_out.wait()
-        return legs
+        return found
 
     async with running() as it:
         await it.sign_in(ALICE)
-        monkeypatch.setattr(flights, "fly", slow)
+        monkeypatch.setattr(server_checks, "check_servers", slow)
         async with asyncio.TaskGroup() as group:
             checking = group.create_task(it.app.control.check_account(ALICE))
-            await flown.wait()
+            await checked.wait()
             await it.app.control.forget(ALICE)
             signed_out.set()
         status = checking.result()

@@ -12,7 +12,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.config.values import same_name
 from bridge.control.contract import AccountStatus, Finding, Leftover, ListenerStatus, SignInStarted, SignOut, Status
-from bridge.desk.flights import Flights
+from bridge.desk.server_checks import ServerChecks
 from bridge.desk.standings import Standings
 from bridge.errors import (
     BridgeError,
@@ -57,7 +57,7 @@ class Desk:
         tokens: TokenService,
         authorizations: Authorizations,
         passwords: LocalPasswords,
-        flights: Flights,
+        server_checks: ServerChecks,
         standings: Standings,
     ) -> None:
         self._about = about
@@ -66,7 +66,7 @@ class Desk:
         self._tokens = tokens
         self._authorizations = authorizations
         self._passwords = passwords
-        self._flights = flights
+        self._server_checks = server_checks
         self._standings = standings
 
     async def status(self) -> Status:
@@ -167,7 +167,7 @@ class Desk:
         account = self._account(address)
         await self._vault.try_out(account.address)  # a token that works once must not be used up for nothing
         await self._tokens.adopt(account, refresh_token)
-        await self._flights.first(account)
+        await self._server_checks.check_new(account)
         return await self._standings.of(account)
 
     async def save(self, address: str) -> AccountStatus:
@@ -180,7 +180,7 @@ class Desk:
             await self._tokens.save(account.address)
         except StoreUnavailable as problem:
             raise SignInUnsaved(problem.said or str(problem)) from problem
-        await self._flights.first(account)
+        await self._server_checks.check_new(account)
         return await self._standings.of(account)
 
     async def check_account(self, address: str) -> AccountStatus:
@@ -189,7 +189,7 @@ class Desk:
 
     async def check(self, account: Account) -> AccountStatus:
         """As check_account(), for the doctor."""
-        await self._flights.fly(account)
+        await self._server_checks.check(account)
         return await self._standings.of(account)
 
     async def diagnose(self) -> tuple[Finding, ...]:

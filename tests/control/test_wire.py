@@ -29,7 +29,6 @@ from bridge.notices import (
     AuthorizationEnded,
     AuthorizationNeeded,
     Authorized,
-    FlightChecked,
     Forgotten,
     ListenerUp,
     Notice,
@@ -38,6 +37,7 @@ from bridge.notices import (
     RefreshFailed,
     Reloaded,
     SecretExpiring,
+    ServersChecked,
 )
 from bridge.secret import Secret
 
@@ -68,7 +68,7 @@ NOTICES: list[Notice] = [
     AuthorizationNeeded("a@example.com", "http://localhost:1/x", "why\nnot"),
     Authorized("a@example.com", "b@example.com"),
     AuthorizationEnded("a@example.com", "denied", "é"),
-    FlightChecked("a@example.com", "smtp"),
+    ServersChecked("a@example.com", "smtp"),
     Refreshed("a@example.com", 12.25),
     RefreshFailed("a@example.com", "", True),
     RefreshFailed("a@example.com", "x", False, REVOKED),

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from bridge.control.contract import Control
 from bridge.control.remote import connect
-from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
+from bridge.notices import AuthorizationEnded, Authorized, Notice, ServersChecked
 
 SECONDS = 60
 Answer = TypeVar("Answer")
@@ -55,7 +55,7 @@ async def _over(notices: AsyncGenerator[Notice, None], address: str) -> None:
         match notice:
             case Authorized() if notice.address == address:
                 is_stored = True
-            case FlightChecked() if notice.address == address and is_stored:
+            case ServersChecked() if notice.address == address and is_stored:
                 return
             case AuthorizationEnded() if notice.address == address:
                 raise AssertionError(notice.reason)

@@ -9,11 +9,11 @@ from bridge.notices import (
     AuthorizationEnded,
     AuthorizationNeeded,
     Authorized,
-    FlightChecked,
     Notice,
     Refreshed,
     RefreshFailed,
     SecretExpiring,
+    ServersChecked,
 )
 
 ALICE, URL = "alice@example.com", "http://localhost:3017/sign-in/alice@example.com"
@@ -29,7 +29,7 @@ ALICE, URL = "alice@example.com", "http://localhost:3017/sign-in/alice@example.c
         (RefreshFailed(ALICE, "away", temporary=True), None),
         (Authorized(ALICE, ALICE), None),
         (Refreshed(ALICE, 1.0), None),
-        (FlightChecked(ALICE, "smtp"), None),
+        (ServersChecked(ALICE, "smtp"), None),
     ],
 )
 def test_only_what_needs_somebody_is_told(notice: Notice, expected: HookEvent | None) -> None:

@@ -14,7 +14,7 @@ from bridge.control.contract import Control, SignInStarted
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderNotAsked
 from bridge.host import browser
-from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
+from bridge.notices import AuthorizationEnded, Authorized, Notice, ServersChecked
 from bridge.threads import NotDone, NoThread, Threads, in_thread
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.configured import Settings
@@ -123,7 +123,7 @@ async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[N
             is_stored = True
             sentence = say("{address} is signed in as {subject}. Trying the mail servers …")
             click.echo(sentence.format(address=notice.address, subject=notice.subject))
-        elif isinstance(notice, FlightChecked) and not is_stored:
+        elif isinstance(notice, ServersChecked) and not is_stored:
             continue  # somebody else has tried the mail servers
         elif isinstance(notice, AuthorizationEnded) and notice.attempt != mine.attempt:
             continue  # somebody else's for the same account
@@ -237,7 +237,7 @@ def _invite(begun: SignInStarted, paste: bool) -> None:
 def _ending(notice: Notice) -> Ending | None:
     """Exit code and sentence that end the wait, if this notice, which is about our account, is final."""
     match notice:
-        case FlightChecked():
+        case ServersChecked():
             return DONE, _not_tried()
         case AuthorizationEnded(_, "unsaved", reason, diagnosis):
             return WAITS, tell(reason, diagnosis)

@@ -14,7 +14,7 @@ from aiohttp import web
 from bridge.clock import Clock
 from bridge.control.contract import Control, SignInStarted
 from bridge.errors import BridgeError
-from bridge.notices import AuthorizationEnded, Authorized, FlightChecked, Notice
+from bridge.notices import AuthorizationEnded, Authorized, Notice, ServersChecked
 from bridge.observe.logs import trouble
 from bridge.tasks import task_group
 from bridge.ui.web.callback import Callback, Outcome
@@ -114,7 +114,7 @@ class Waiting:
                 for wait in self._by_address.get(address, []):
                     wait.is_stored = True
                 return
-            case FlightChecked(address):
+            case ServersChecked(address):
                 # Those alone that wait for it: anybody may try the mail servers of an account at any time.
                 if not any(wait.is_stored for wait in self._by_address.get(address, [])):
                     return

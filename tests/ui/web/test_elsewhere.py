@@ -10,7 +10,7 @@ import pytest
 
 from bridge.control.contract import AccountState
 from bridge.errors import AuthorizationFailed, BridgeError
-from bridge.notices import AuthorizationEnded, FlightChecked, Forgotten
+from bridge.notices import AuthorizationEnded, Forgotten, ServersChecked
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import Browser
 
@@ -101,7 +101,7 @@ async def test_somebody_else_who_tries_the_mail_servers_does_not_end_the_wait(
 ) -> None:
     path, _ = await begin_with_code(browser, control)
     await control.following.wait()
-    control.bus.publish(FlightChecked(ALICE, ""))
+    control.bus.publish(ServersChecked(ALICE, ""))
     control.completed_elsewhere(ALICE, "denied")
     assert "The sign-in was declined" in await until_done(browser, path)
 

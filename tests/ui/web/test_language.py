@@ -49,7 +49,7 @@ async def test_a_good_sign_in_is_told_in_french(browser: Browser, control: FakeC
     assert "signed in" not in text
 
 
-async def test_the_flight_check_says_in_french_who_must_act(browser: Browser, control: FakeControl) -> None:
+async def test_what_the_mail_servers_said_tells_in_french_who_must_act(browser: Browser, control: FakeControl) -> None:
     failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
     control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
     text = await result(browser, control)

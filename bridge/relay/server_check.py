@@ -18,7 +18,7 @@ SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class ServerCheck:
     """How one protocol went."""
 
     protocol: Protocol
@@ -31,19 +31,21 @@ class Leg:
         return self.diagnosis is None
 
 
-async def fly(upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken) -> tuple[Leg, ...]:
+async def check_servers(
+    upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken
+) -> tuple[ServerCheck, ...]:
     """Log in to each of the account's mail servers and out again, side by side; raises nothing of theirs."""
     protocols = [protocol for protocol in Protocol if protocol in account.endpoints]
     async with asyncio.TaskGroup() as group:
-        flights = [group.create_task(_leg(upstreams[protocol], protocol, account, token)) for protocol in protocols]
-    legs = tuple(flight.result() for flight in flights)
-    for leg in legs:
-        fields = {"account": account.address, "protocol": leg.protocol.value, "ok": leg.is_ok}
-        if leg.diagnosis is None:
+        tasks = [group.create_task(_check(upstreams[protocol], protocol, account, token)) for protocol in protocols]
+    checks = tuple(task.result() for task in tasks)
+    for check in checks:
+        fields = {"account": account.address, "protocol": check.protocol.value, "ok": check.is_ok}
+        if check.diagnosis is None:
             event("flight.checked", **fields)
         else:
-            told("flight.checked", leg.diagnosis, **fields)
-    return legs
+            told("flight.checked", check.diagnosis, **fields)
+    return checks
 
 
 async def log_in(upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken) -> None:
@@ -58,13 +60,15 @@ async def log_in(upstreams: Mapping[Protocol, Upstream], account: Account, token
     raise UpstreamRefused(said("no mail server is configured for {address}", address=account.address))
 
 
-async def _leg(upstream: Upstream, protocol: Protocol, account: Account, token: AccessToken) -> Leg:
+async def _check(upstream: Upstream, protocol: Protocol, account: Account, token: AccessToken) -> ServerCheck:
     try:
         async with asyncio.timeout(SECONDS):
             opened = await upstream.open(account, token)
         opened.channel.close()
-        return Leg(protocol)
+        return ServerCheck(protocol)
     except TimeoutError:
-        return Leg(protocol, Diagnosis.of("mail.slow", seconds=f"{SECONDS:.0f}"))
+        return ServerCheck(protocol, Diagnosis.of("mail.slow", seconds=f"{SECONDS:.0f}"))
     except BridgeError as problem:
-        return Leg(protocol, problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem)))
+        return ServerCheck(
+            protocol, problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
+        )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from bridge.desk.flights import Flights
+from bridge.desk.server_checks import ServerChecks
 from bridge.errors import AuthorizationRequired
 from bridge.model import Account, Protocol, TlsMode
-from bridge.notices import FlightChecked, Forgotten, Notice, NoticeBus
+from bridge.notices import Forgotten, Notice, NoticeBus, ServersChecked
 from bridge.relay.authorities import UpstreamContexts
 from bridge.relay.upstream import Dialer, Upstream
 from tests.relay.scripted import Hold, Script, Trust, accepts, refuses, scripted
@@ -32,22 +32,22 @@ def trust(tmp_path_factory: pytest.TempPathFactory) -> Trust:
 class Trial:
     """Alice's account with what it is tried with."""
 
-    flights: Flights
+    checks: ServerChecks
     account: Account
     bus: NoticeBus
     notices: list[Notice]
     tokens: World
 
     def answers(self) -> list[tuple[str, bool]]:
-        return [(check.protocol, check.is_ok) for check in self.flights.checks_of(self.account)]
+        return [(check.protocol, check.is_ok) for check in self.checks.of(self.account)]
 
-    def told(self) -> list[FlightChecked]:
-        return [notice for notice in self.notices if isinstance(notice, FlightChecked)]
+    def told(self) -> list[ServersChecked]:
+        return [notice for notice in self.notices if isinstance(notice, ServersChecked)]
 
 
 @asynccontextmanager
 async def trying(trust: Trust, *scripts: Script, smtp: Script | None = None) -> AsyncIterator[Trial]:
-    """An IMAP server with a script for each flight, and maybe an SMTP server for the one that there is."""
+    """An IMAP server with a script for each try, and maybe an SMTP server for the one that there is."""
     with ExitStack() as stack:
         servers = {Protocol.IMAP: scripts} | ({Protocol.SMTP: (smtp,)} if smtp is not None else {})
         ports = {protocol: stack.enter_context(scripted(*each)).port for protocol, each in servers.items()}
@@ -56,7 +56,7 @@ async def trying(trust: Trust, *scripts: Script, smtp: Script | None = None) -> 
         bus, notices = NoticeBus(), list[Notice]()
         bus.on_notice(notices.append)
         async with world() as tokens:
-            yield Trial(Flights(upstreams, tokens.service, bus), account, bus, notices, tokens)
+            yield Trial(ServerChecks(upstreams, tokens.service, bus), account, bus, notices, tokens)
 
 
 def imap(trust: Trust, *, hold: Hold | None = None, says_no: bool = False) -> Script:
@@ -72,57 +72,57 @@ async def test_a_sign_in_is_tried_at_once_and_each_server_is_remembered(trust: T
     smtp = refuses(Protocol.SMTP, IMPLICIT, trust.good, b"535 5.7.139 SmtpClientAuthentication is disabled")
     async with trying(trust, imap(trust), smtp=smtp) as it:
         assert it.answers() == []
-        assert await it.flights.keep(it.account, it.tokens.provider.issue()) == ALICE.address
+        assert await it.checks.keep(it.account, it.tokens.provider.issue()) == ALICE.address
         assert it.answers() == [("imap", True), ("smtp", False)]
-        refused = it.flights.checks_of(it.account)[1]
+        refused = it.checks.of(it.account)[1]
         assert refused.diagnosis is not None
         assert (refused.turn, refused.sentence) == (refused.diagnosis.advice.turn, refused.diagnosis.told())
-    assert it.told() == [FlightChecked(ALICE.address, "smtp")]
+    assert it.told() == [ServersChecked(ALICE.address, "smtp")]
 
 
 async def test_what_went_elsewhere_says_nothing_of_where_it_would_go_now(trust: Trust) -> None:
     async with trying(trust, imap(trust)) as it:
-        await it.flights.keep(it.account, it.tokens.provider.issue())
-        assert it.flights.checks_of(replace(it.account, provider="another")) == ()
-        assert it.flights.checks_of(replace(it.account, subject="bob@example.com")) == ()
-        assert it.flights.checks_of(replace(it.account, endpoints={})) == ()
-        assert it.flights.checks_of(replace(it.account, address="bob@example.com")) == ()
+        await it.checks.keep(it.account, it.tokens.provider.issue())
+        assert it.checks.of(replace(it.account, provider="another")) == ()
+        assert it.checks.of(replace(it.account, subject="bob@example.com")) == ()
+        assert it.checks.of(replace(it.account, endpoints={})) == ()
+        assert it.checks.of(replace(it.account, address="bob@example.com")) == ()
         assert it.answers() == [("imap", True)]
 
 
 async def test_without_a_token_a_sign_in_is_over_all_the_same(trust: Trust) -> None:
     async with trying(trust) as it:
         with pytest.raises(AuthorizationRequired):
-            await it.flights.fly(it.account)
+            await it.checks.check(it.account)
         assert it.told() == []
-        await it.flights.first(it.account)
-    assert it.told() == [FlightChecked(ALICE.address, "")]
+        await it.checks.check_new(it.account)
+    assert it.told() == [ServersChecked(ALICE.address, "")]
     assert it.answers() == []
 
 
-async def test_a_grant_that_was_forgotten_takes_its_flight_with_it_even_one_under_way(trust: Trust) -> None:
+async def test_a_grant_that_was_forgotten_takes_its_check_with_it_even_one_under_way(trust: Trust) -> None:
     hold = Hold()
     async with trying(trust, imap(trust), imap(trust, hold=hold)) as it, asyncio.TaskGroup() as group:
-        await it.flights.keep(it.account, it.tokens.provider.issue())
-        flying = group.create_task(it.flights.fly(it.account))
+        await it.checks.keep(it.account, it.tokens.provider.issue())
+        checking = group.create_task(it.checks.check(it.account))
         assert await asyncio.to_thread(hold.reached.wait, 10)
         it.bus.publish(Forgotten(ALICE.address))
         assert it.answers() == []
         hold.until.set()
-        await flying
+        await checking
         assert it.answers() == []
 
 
-async def test_the_flight_that_began_last_is_remembered(trust: Trust) -> None:
+async def test_the_check_that_began_last_is_remembered(trust: Trust) -> None:
     hold = Hold()
     scripts = imap(trust, hold=hold, says_no=True), imap(trust), imap(trust, says_no=True)
     async with trying(trust, *scripts) as it, asyncio.TaskGroup() as group:
         await it.tokens.sign_in()
-        slow = group.create_task(it.flights.fly(it.account))
+        slow = group.create_task(it.checks.check(it.account))
         assert await asyncio.to_thread(hold.reached.wait, 10)
-        await it.flights.fly(it.account)
+        await it.checks.check(it.account)
         hold.until.set()
         await slow
         assert it.answers() == [("imap", True)]
-        await it.flights.fly(it.account)
+        await it.checks.check(it.account)
         assert it.answers() == [("imap", False)]

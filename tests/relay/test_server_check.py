@@ -14,7 +14,7 @@ import pytest
 from bridge.advice.base import Turn
 from bridge.model import AccessToken, Account, Endpoint, Protocol, TlsMode
 from bridge.relay.authorities import UpstreamContexts
-from bridge.relay.flight import Leg, fly
+from bridge.relay.server_check import ServerCheck, check_servers
 from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from bridge.ui.i18n import translation
@@ -37,7 +37,9 @@ def upstream(protocol: Protocol, dialer: Dialer) -> Upstream:
     return Upstream(protocol, dialer, UpstreamContexts())
 
 
-async def flown(trust: Trust, refusals: dict[Protocol, bytes | None], subject: str = ADDRESS) -> tuple[Leg, ...]:
+async def checks(
+    trust: Trust, refusals: dict[Protocol, bytes | None], subject: str = ADDRESS
+) -> tuple[ServerCheck, ...]:
     """Against servers that refuse in these words, or accept (None); a protocol that is not named has a closed port."""
     with ExitStack() as stack:
         dialer = Dialer()
@@ -54,12 +56,12 @@ async def flown(trust: Trust, refusals: dict[Protocol, bytes | None], subject: s
             else:
                 endpoints[protocol] = trust.endpoint(free_ports(1)[0], IMPLICIT)
         upstreams = {protocol: upstream(protocol, dialer) for protocol in Protocol}
-        return await fly(upstreams, Account(ADDRESS, "own", subject, endpoints), TOKEN)
+        return await check_servers(upstreams, Account(ADDRESS, "own", subject, endpoints), TOKEN)
 
 
 async def test_each_server_is_told_apart_and_as_loud_as_the_table_has_it(trust: Trust, log: io.StringIO) -> None:
     off = b"535 5.7.139 SmtpClientAuthentication is disabled for the Tenant"
-    imap, pop3, smtp = await flown(trust, {Protocol.IMAP: None, Protocol.SMTP: off})
+    imap, pop3, smtp = await checks(trust, {Protocol.IMAP: None, Protocol.SMTP: off})
     assert (imap.is_ok, imap.diagnosis) == (True, None)
     assert pop3.diagnosis is not None
     assert (pop3.diagnosis.key, pop3.diagnosis.advice.turn) == ("mail.unreachable", Turn.NOBODY)
@@ -76,7 +78,7 @@ async def test_each_server_is_told_apart_and_as_loud_as_the_table_has_it(trust: 
 
 async def test_a_shared_mailbox_names_both_addresses(trust: Trust) -> None:
     words = b"[AUTHENTICATIONFAILED] AUTHENTICATE failed."
-    imap, *_ = await flown(trust, {Protocol.IMAP: words}, subject="bob@example.com")
+    imap, *_ = await checks(trust, {Protocol.IMAP: words}, subject="bob@example.com")
     assert imap.diagnosis is not None
     assert imap.diagnosis.key == "mail.no_right"
     assert "bob@example.com has signed in, but may not open the mailbox alice@example.com" in imap.diagnosis.told()
@@ -87,10 +89,10 @@ async def test_a_certificate_that_nobody_vouches_for_is_the_administrators_turn(
         dialer = Dialer()
         stranger = Endpoint("localhost", server.port, IMPLICIT, ssl.get_default_verify_paths().cafile)
         account = Account(ADDRESS, "own", ADDRESS, {Protocol.IMAP: stranger})
-        (leg,) = await fly({Protocol.IMAP: upstream(Protocol.IMAP, dialer)}, account, TOKEN)
-    assert leg.diagnosis is not None
-    assert (leg.diagnosis.key, leg.diagnosis.advice.turn) == ("mail.tls", Turn.APP_ADMIN)
-    assert f"localhost:{server.port}" in str(leg.diagnosis.words)
+        (check,) = await check_servers({Protocol.IMAP: upstream(Protocol.IMAP, dialer)}, account, TOKEN)
+    assert check.diagnosis is not None
+    assert (check.diagnosis.key, check.diagnosis.advice.turn) == ("mail.tls", Turn.APP_ADMIN)
+    assert f"localhost:{server.port}" in str(check.diagnosis.words)
 
 
 async def test_a_ca_file_that_is_gone_is_the_administrators_turn_in_any_language(tmp_path: Path) -> None:
@@ -98,9 +100,9 @@ async def test_a_ca_file_that_is_gone_is_the_administrators_turn_in_any_language
     with scripted([]) as server:
         endpoint = Endpoint("localhost", server.port, IMPLICIT, str(missing))
         account = Account(ADDRESS, "own", ADDRESS, {Protocol.IMAP: endpoint})
-        (leg,) = await fly({Protocol.IMAP: upstream(Protocol.IMAP, Dialer())}, account, TOKEN)
-    assert leg.diagnosis is not None
-    assert leg.diagnosis.advice.turn is Turn.APP_ADMIN
-    assert f"(ca_file {missing}) cannot be used: No such file or directory. " in leg.diagnosis.told()
-    french = leg.diagnosis.told(translation("fr"))
+        (check,) = await check_servers({Protocol.IMAP: upstream(Protocol.IMAP, Dialer())}, account, TOKEN)
+    assert check.diagnosis is not None
+    assert check.diagnosis.advice.turn is Turn.APP_ADMIN
+    assert f"(ca_file {missing}) cannot be used: No such file or directory. " in check.diagnosis.told()
+    french = check.diagnosis.told(translation("fr"))
     assert f"(ca_file {missing}) ne peuvent pas être utilisés\u00a0: aucun fichier ni dossier de ce nom. " in french
