@@ -9,7 +9,6 @@ import secrets
 import socket
 import threading
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,65 +16,44 @@ from typing import Final
 import click
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason, too_little
+from bridge.advice.system import too_little
 from bridge.app import App
-from bridge.clock import Clock, SystemClock
+from bridge.clock import SystemClock
 from bridge.config.console import console_url
 from bridge.config.load import LoadedConfig
 from bridge.config.references import named_variables
-from bridge.control.contract import Finding
 from bridge.control.unconfigured import Unconfigured
-from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError, StoreUnavailable
-from bridge.existing import exists
 from bridge.host import browser
 from bridge.host.callers import Callers, own_user_id, this_system
 from bridge.host.descriptors import descriptor_limit
 from bridge.host.environment import taken_environment
-from bridge.host.machine import this_machine
-from bridge.host.paths import config_candidates, is_for_service, is_there
+from bridge.host.paths import is_for_service
 from bridge.model import Ends
 from bridge.observe import logs
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.shortage import is_short
-from bridge.stores.named_secrets import check_named_secrets, read_named_secret, write_named_secret
+from bridge.stores.named_secrets import check_named_secrets
 from bridge.tasks import task_group
 from bridge.threads import NoThread, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, warn
 from bridge.ui.cli.following import LOOK_SECONDS, Followed
+from bridge.ui.cli.local_installer import FirstRunOptions, LocalInstaller, found_config, settle
 from bridge.ui.cli.log_output import log_as, log_stream
-from bridge.ui.cli.questions import SECRETS
 from bridge.ui.cli.reaching import Served, console, opened
 from bridge.ui.cli.run import Beside, Orders, check_store, hang_up, run_beside, serve_until
 from bridge.ui.cli.session import DONE
 from bridge.ui.cli.starting import CannotStart, CannotStartNow, bind_or_stop
 from bridge.ui.i18n import say
-from bridge.ui.setup.draft import Draft
-from bridge.ui.setup.installer import AlreadyConfigured, secret_text
-from bridge.ui.setup.writing import check_writable, write_configuration
+from bridge.ui.setup.writing import check_writable
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
 from bridge.ui.web.guards import Administrators
 
-CONSOLE_PORT: Final = 3017
-"""Where the providers' pages send the browser back to, unless another port was registered there."""
-
-FORGET_SECONDS: Final = 8 * 3600.0
-"""For answers that nobody has touched: as long as an administrator's session."""
-
 CONSOLE_PARTS: Final = ("bridge.host.collector", "bridge.ui.cli.findable", "bridge.ui.web.server")
 """What the bridge's console loads when it begins. Too late to find that there is no descriptor left for them: the pages
 of the set-up, with somebody who waits for an answer, are gone by then."""
-
-
-@dataclass(frozen=True, slots=True)
-class FirstRunOptions:
-    """What the command line says."""
-
-    output: Path
-    port: int = CONSOLE_PORT
-    open_browser: bool = True
 
 
 async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunOptions) -> int:
@@ -86,10 +64,10 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
     port: int = sockets[0].getsockname()[1]
     served = Served(port, Secret(secrets.token_urlsafe(32)))
     administrators = Administrators(served.token, SystemClock())
-    keeper = Keeper(options, port, await in_thread(partial(_has_keyring, options.output)), SystemClock())
+    installer = LocalInstaller(options, port, await in_thread(partial(_has_keyring, options.output)), SystemClock())
     control = Unconfigured(str(options.output))
     page = FirstRun(
-        keeper,
+        installer,
         control,
         admin_token=served.token,
         hosts=served.hosts,
@@ -98,7 +76,7 @@ async def serve_first_run(settings: Settings, beside: Beside, options: FirstRunO
         administrators=administrators,
     )
     doors = Doors([sock.dup() for sock in sockets])
-    start = Start(settings, keeper, sockets, doors, page, served, administrators)
+    start = Start(settings, installer, sockets, doors, page, served, administrators)
     orders = Orders()
     with beside.orders(orders.stop.set, lambda: hang_up(orders, beside, start.followed)):
         async with AsyncExitStack() as bridge, task_group() as group:
@@ -158,137 +136,13 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
             threading.Thread(target=open_it, name="browser", daemon=True).start()
 
 
-class Keeper:
-    """The answers, and what is done with them on this machine. Half of an Installer; `Start` is the other."""
-
-    def __init__(self, options: FirstRunOptions, port: int, has_keyring: bool, clock: Clock) -> None:
-        self.output = options.output
-        self.start_order: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
-        self._is_over = False
-        self._problem: BridgeError | None = None
-        """Why it was not started in the end."""
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._port = port
-        self._has_keyring = has_keyring
-        self._clock = clock
-        self._draft = self._new_draft()
-        self._touched = clock.monotonic()
-        self._own_entries: set[str] = set()
-
-    def _new_draft(self) -> Draft:
-        other_port = None if self._port == CONSOLE_PORT else self._port
-        return Draft(self.output.parent, self._has_keyring, is_for_service(self.output), other_port)
-
-    @property
-    def draft(self) -> Draft:
-        """See Installer."""
-        now = self._clock.monotonic()
-        if now - self._touched > FORGET_SECONDS:
-            self._draft = self._new_draft()
-        self._touched = now
-        return self._draft
-
-    async def place(self, scheme: str, name: str) -> str:
-        """See Installer."""
-        promised = {section.reference for section in self._draft.sections.values()}
-        return await in_thread(partial(self._free_place, scheme, name, promised))
-
-    def _free_place(self, scheme: str, name: str, promised: set[str]) -> str:
-        number, free = 1, name
-        while self._is_taken(scheme, free) or _reference(scheme, free) in promised:
-            number += 1
-            free = f"{name}-{number}"
-        return _reference(scheme, free)
-
-    def _is_taken(self, scheme: str, name: str) -> bool:
-        if scheme == "file":
-            file = self.output.parent / SECRETS / f"{name}.txt"
-            try:
-                return exists(file)
-            except OSError as problem:
-                sentence = said("{file} cannot be written: {reason}", file=file, reason=system_reason(problem))
-                raise BridgeError(sentence) from problem
-        return name not in self._own_entries and read_named_secret(name) is not None
-
-    async def rehearse(self, draft: Draft) -> tuple[Finding, ...]:
-        """See Installer."""
-
-        def bind(host: str, port: int, what: str) -> list[socket.socket]:
-            return [] if port == self._port else bind_or_stop(host, port, what)
-
-        return await rehearse(draft.loaded(), this_machine(), bind)
-
-    async def install(self, draft: Draft) -> None:
-        """See Installer."""
-        draft.loaded()  # what `run` would refuse is not written
-        await in_thread(partial(self._write, draft.text, draft.files, draft.entries))
-        logs.event("setup.written", file=str(self.output))
-
-    def _write(self, text: str, files: dict[Path, Secret[str]], entries: dict[str, Secret[str]]) -> None:
-        if found_config(self.output) is not None:
-            raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output))
-        for name, secret in entries.items():
-            if self._is_taken("keyring", name):
-                raise BridgeError(
-                    said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
-                )
-            self._own_entries.add(name)  # first: one that is unlocked after we have given it up keeps it all the same
-            write_named_secret(name, secret)
-        texts = {path: secret_text(secret) for path, secret in files.items()}
-        try:
-            write_configuration({**texts, self.output: text})
-        except BridgeError:
-            if is_there(self.output):  # of two who wrote at the same time, we were the second
-                raise AlreadyConfigured(said("{file} is there already, and is left alone.", file=self.output)) from None
-            raise
-
-    async def start(self) -> None:
-        """See Installer."""
-        if self._is_over:
-            if self._problem is not None:
-                raise self._problem
-            return
-        order: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(order)
-        try:
-            await self.start_order.put(order)
-            await order
-        finally:
-            self._waiting.discard(order)
-
-    def answer_all(self, problem: BridgeError | None = None) -> None:
-        """Tell everybody who has ordered it, also while it started by itself: nobody takes up an order any more."""
-        self._is_over, self._problem = True, problem
-        for order in self._waiting:
-            settle(order, problem)
-
-
-def _reference(scheme: str, name: str) -> str:
-    return f"${{file:{SECRETS}/{name}.txt}}" if scheme == "file" else f"${{keyring:{name}}}"
-
-
-def settle(order: asyncio.Future[None], problem: BridgeError | None = None) -> None:
-    """Answer who waits, unless he has his answer or has given up."""
-    if order.done():
-        return
-    if problem is None:
-        order.set_result(None)
-    else:
-        order.set_exception(problem)
-
-
-def found_config(output: Path) -> Path | None:
-    """The configuration that is there by now: the one that was to be written, or one where `run` looks."""
-    return next(filter(is_there, (output, *config_candidates())), None)
-
-
 class Start:
     """From the set-up to the bridge: tried when somebody asks, and when a configuration has appeared by itself."""
 
     def __init__(
         self,
         settings: Settings,
-        keeper: Keeper,
+        installer: LocalInstaller,
         sockets: list[socket.socket],
         doors: Doors,
         page: FirstRun,
@@ -300,7 +154,7 @@ class Start:
         self.served = served
         """The bridge's console, from then on: a file that came by itself may name another port."""
         self._settings = settings
-        self._keeper = keeper
+        self._installer = installer
         self._sockets = sockets
         self._doors = doors
         self._page = page
@@ -318,7 +172,7 @@ class Start:
             stopping.cancel()
             if not trying.done():
                 trying.cancel()
-                self._keeper.answer_all(CannotStart(said("mail-bridge is stopping")))
+                self._installer.answer_all(CannotStart(said("mail-bridge is stopping")))
                 return None
             return trying.result()
 
@@ -335,7 +189,7 @@ class Start:
                     self._refused = None  # it was not even read, or nothing that it says was the reason
                 continue
             await self._take_over(stack, app)
-            self._keeper.answer_all()
+            self._installer.answer_all()
             return app
 
     async def _next_order(self) -> asyncio.Future[None] | None:
@@ -343,10 +197,10 @@ class Start:
         while True:
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
-                    return await self._keeper.start_order.get()
+                    return await self._installer.start_order.get()
             except TimeoutError:
                 with suppress(NoThread):
-                    found = await in_thread(partial(_stamp, self._keeper.output))
+                    found = await in_thread(partial(_stamp, self._installer.output))
                     if found is not None and found != self._refused:
                         self._refused = found
                         return None
@@ -364,9 +218,9 @@ class Start:
 
     async def _open(self, stack: AsyncExitStack) -> App:
         """Store and ports. Raises: BridgeError, ConfigError, with everything closed that was opened."""
-        found = found_config(self._keeper.output)
+        found = found_config(self._installer.output)
         if found is None:
-            raise CannotStart(said("{file} is not there any more", file=self._keeper.output))
+            raise CannotStart(said("{file} is not there any more", file=self._installer.output))
         self._shares_port = False
         for part in CONSOLE_PARTS:
             importlib.import_module(part)
@@ -385,7 +239,7 @@ class Start:
 
     def _naming(self, found: Path) -> Settings:
         """The file that was to be written is the one that was meant. Any other one is not, whosever it is."""
-        if found == self._keeper.output:
+        if found == self._installer.output:
             return dataclasses.replace(self._settings, config=found)
         return dataclasses.replace(self._settings, config=None, found=found)
 

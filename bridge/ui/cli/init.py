@@ -69,7 +69,8 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
 
 
 def _init_in_browser(settings: Settings, output: Path, port: int | None, *, opens: bool) -> int:
-    from bridge.ui.cli.first_run import CONSOLE_PORT, FirstRunOptions, serve_first_run
+    from bridge.ui.cli.first_run import serve_first_run
+    from bridge.ui.cli.local_installer import CONSOLE_PORT, FirstRunOptions
     from bridge.ui.cli.run import Terminal
 
     if is_taken(output):

@@ -53,7 +53,8 @@ def run(settings: Settings, demo: bool, with_tray: bool) -> int:
     serve: Serve = _serve_demo if demo else _serve
     to_be: Path | None = None
     if not demo and lacks_config(settings) and (with_tray or has_person()):
-        from bridge.ui.cli.first_run import FirstRunOptions, serve_first_run
+        from bridge.ui.cli.first_run import serve_first_run
+        from bridge.ui.cli.local_installer import FirstRunOptions
 
         to_be = config_file().absolute()
         serve = functools.partial(serve_first_run, options=FirstRunOptions(to_be))

@@ -20,7 +20,8 @@ from bridge.secret import Secret
 from bridge.stores.named_secrets import read_named_secret
 from bridge.ui.cli import first_run
 from bridge.ui.cli.configured import Settings
-from bridge.ui.cli.first_run import FirstRunOptions, Keeper, Start
+from bridge.ui.cli.first_run import Start
+from bridge.ui.cli.local_installer import FirstRunOptions, LocalInstaller
 from bridge.ui.cli.reaching import Served
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
@@ -29,22 +30,22 @@ from bridge.ui.web.guards import Administrators
 TOKEN = Secret("CANARY-token")
 
 
-def started(keeper: Keeper) -> Start:
-    served, administrators = Served(keeper._port, TOKEN), Administrators(TOKEN, SystemClock())
+def started(installer: LocalInstaller) -> Start:
+    served, administrators = Served(installer._port, TOKEN), Administrators(TOKEN, SystemClock())
     page = FirstRun(
-        keeper,
+        installer,
         Unconfigured(""),
         admin_token=TOKEN,
         places=console_cap(),
         hosts=served.hosts,
         administrators=administrators,
     )
-    return Start(Settings(None, None), keeper, [], Doors([]), page, served, administrators)
+    return Start(Settings(None, None), installer, [], Doors([]), page, served, administrators)
 
 
-async def told(keeper: Keeper) -> str:
+async def told(installer: LocalInstaller) -> str:
     try:
-        await keeper.start()
+        await installer.start()
     except BridgeError as problem:
         return str(problem)
     return "started"
@@ -55,25 +56,25 @@ async def test_who_waits_for_the_start_is_told_when_the_program_stops(tmp_path: 
     """Else the answer is cut off, and the program waits for it. The configuration is a pipe: the start waits for us."""
     config = tmp_path / "config.yaml"
     os.mkfifo(config)
-    keeper = Keeper(FirstRunOptions(config), 3017, False, SystemClock())
+    installer = LocalInstaller(FirstRunOptions(config), 3017, False, SystemClock())
     stop = asyncio.Event()
     async with asyncio.timeout(20), AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        orders = [group.create_task(told(keeper)) for _ in range(2)]  # one is tried, and one waits for its turn
-        waiting = group.create_task(started(keeper).wait(stack, stop))
+        orders = [group.create_task(told(installer)) for _ in range(2)]  # one is tried, and one waits for its turn
+        waiting = group.create_task(started(installer).wait(stack, stop))
         with await asyncio.to_thread(config.open, "w"):
             stop.set()
             assert await waiting is None
             assert [await order for order in orders] == ["mail-bridge is stopping"] * 2
             config.unlink()  # it is opened more than once, and nobody would write again
-        assert await told(keeper) == "mail-bridge is stopping"
+        assert await told(installer) == "mail-bridge is stopping"
 
 
 async def test_no_file_is_followed_before_it_could_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then SIGHUP has nothing to read again, and is the end: also while one is tried, as it is for `run`."""
     config = tmp_path / "config.yaml"
     config.touch()
-    keeper = Keeper(FirstRunOptions(config), 3017, False, SystemClock())
-    stop, start = asyncio.Event(), started(keeper)
+    installer = LocalInstaller(FirstRunOptions(config), 3017, False, SystemClock())
+    stop, start = asyncio.Event(), started(installer)
     followed: list[object] = []
 
     def load(settings: Settings) -> LoadedConfig:
@@ -83,7 +84,7 @@ async def test_no_file_is_followed_before_it_could_be_used(tmp_path: Path, monke
     monkeypatch.setattr(first_run, "_load", load)
     async with asyncio.timeout(20), AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         waiting = group.create_task(start.wait(stack, stop))
-        assert "nonsense" in await told(keeper)
+        assert "nonsense" in await told(installer)
         followed.append(start.followed)
         stop.set()
         assert await waiting is None
@@ -107,10 +108,10 @@ def test_the_secrets_of_the_machines_configuration_go_into_no_persons_keyring(
 
 async def test_a_place_that_cannot_be_looked_at_is_the_disks_trouble_and_not_ours(tmp_path: Path) -> None:
     """Such as with a network home that is away; here the system has no such names."""
-    keeper = Keeper(FirstRunOptions(tmp_path / "config.yaml"), 3017, False, SystemClock())
+    installer = LocalInstaller(FirstRunOptions(tmp_path / "config.yaml"), 3017, False, SystemClock())
     with pytest.raises(BridgeError, match="cannot be written: "):
-        await keeper.place("file", "<x>" if os.name == "nt" else "x" * 5000)
-    assert await keeper.place("file", "gmail") == "${file:secrets/gmail.txt}"
+        await installer.place("file", "<x>" if os.name == "nt" else "x" * 5000)
+    assert await installer.place("file", "gmail") == "${file:secrets/gmail.txt}"
 
 
 def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody_tries_again(
@@ -131,12 +132,12 @@ def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody
     monkeypatch.setattr(good, "set_password", set_and_die)
     keyring.set_keyring(good)
     output, entries = tmp_path / "mine.yaml", {"gmail": Secret("CANARY")}
-    keeper = Keeper(FirstRunOptions(output), 3017, True, SystemClock())
+    installer = LocalInstaller(FirstRunOptions(output), 3017, True, SystemClock())
     try:
         with pytest.raises(StoreUnavailable):
-            keeper._write("text", {}, entries)
+            installer._write("text", {}, entries)
         assert not output.exists()
-        keeper._write("text", {}, entries)
+        installer._write("text", {}, entries)
         assert read_named_secret("gmail") == "CANARY"
     finally:
         keyring.set_keyring(before)
@@ -145,6 +146,6 @@ def test_an_entry_that_the_keyring_has_kept_without_a_word_is_ours_when_somebody
 
 async def test_nor_is_one_of_the_configuration_itself(tmp_path: Path) -> None:
     """Once it could not be written: whether somebody else was quicker cannot be seen either."""
-    keeper = Keeper(FirstRunOptions(tmp_path / ("x" * 5000)), 3017, False, SystemClock())
+    installer = LocalInstaller(FirstRunOptions(tmp_path / ("x" * 5000)), 3017, False, SystemClock())
     with pytest.raises(BridgeError, match="cannot be written: "):
-        keeper._write("", {}, {})
+        installer._write("", {}, {})

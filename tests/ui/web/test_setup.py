@@ -21,7 +21,7 @@ from bridge.control.unconfigured import Unconfigured
 from bridge.errors import BridgeError, LoginRefused
 from bridge.relay.limits import console_cap
 from bridge.secret import Secret
-from bridge.ui.cli.first_run import FORGET_SECONDS, FirstRunOptions, Keeper
+from bridge.ui.cli.local_installer import FORGET_SECONDS, FirstRunOptions, LocalInstaller
 from bridge.ui.setup.roster import LARGEST
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.first_run import FirstRun
@@ -39,7 +39,7 @@ GOOD = {"client_id": GOOGLE_ID, "client_secret": CANARY}
 PORTS = {"imap": "1143", "pop3": "1110", "smtp": "1587"}
 
 
-class Machine(Keeper):
+class Machine(LocalInstaller):
     """The real one on a real disk; what follows it is counted, and may fail."""
 
     def __init__(self, output: Path, clock: HandClock, port: int) -> None:
