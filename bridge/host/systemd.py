@@ -257,13 +257,13 @@ def _give(directory: Path, number: int, group: int) -> bool:
     if sys.platform == "win32":
         return False
     is_any = False
-    for root, directories, files, handle in os.fwalk(directory, onerror=_is_passed_over):
+    for root, directories, files, handle in os.fwalk(directory, onerror=_pass_over):
         for name in (".", *directories, *files):
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
             try:
                 found = os.open(name, flags, dir_fd=handle)
             except OSError as problem:
-                _is_passed_over(problem, os.path.normpath(os.path.join(root, name)))
+                _pass_over(problem, os.path.normpath(os.path.join(root, name)))
                 continue
             try:
                 status = os.fstat(found)
@@ -277,7 +277,7 @@ def _give(directory: Path, number: int, group: int) -> bool:
     return is_any
 
 
-def _is_passed_over(problem: OSError, name: str = "") -> None:
+def _pass_over(problem: OSError, name: str = "") -> None:
     """A link, a socket, or gone by now. Raises: OSError for what only cannot be opened just now, and would be root's
     for good, where the service must read it."""
     if may_pass(problem):

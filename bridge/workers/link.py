@@ -66,7 +66,7 @@ class Link:
     def __init__(self, passage: Passage, take: Take, gone: Callable[[], None], news: News = lambda: None) -> None:
         """`take` is called for each message; `gone` once, when the other process has ended or makes no sense.
 
-        `news` is asked for what has_news() announced, whenever something goes out.
+        `news` is asked for what announce_news() announced, whenever something goes out.
         """
         self._loop = asyncio.get_running_loop()
         self._passage = passage
@@ -104,7 +104,7 @@ class Link:
         self._queue.append((f"[{line}]\n".encode(), sock))
         self._flush()  # at once: a system call of its own in any case
 
-    def has_news(self) -> None:
+    def announce_news(self) -> None:
         """One thing more that `news` has to tell: with the next message, or soon. To wake the other process costs more
         than to tell it."""
         self._news_count += 1

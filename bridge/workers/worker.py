@@ -163,19 +163,19 @@ class _Worker:
             return
         session = self._group.create_task(self._serve(client, handed), name=conn)
         self._sessions[conn] = session
-        session.add_done_callback(lambda _: self._has_ended(conn))
+        session.add_done_callback(lambda _: self._note_end(conn))
 
-    def has_entered(self, conn: str) -> None:
+    def note_login(self, conn: str) -> None:
         """It has logged in, or its session is about to end: it needs no place among those that have not."""
         self._entered.append(conn)
-        self.link.has_news()
+        self.link.announce_news()
 
-    def _has_ended(self, conn: str) -> None:
+    def _note_end(self, conn: str) -> None:
         del self._sessions[conn]
         if conn in self._entered:  # a short session, all of it since the last news
             self._entered.remove(conn)
         self._over.append(conn)
-        self.link.has_news()
+        self.link.announce_news()
 
     def _news(self) -> tuple[str, list[str], list[str]]:
         news = "news", self._entered, self._over
@@ -298,7 +298,7 @@ class _Held:
         return self._place.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._worker.has_entered(self._conn)
+        self._worker.note_login(self._conn)
 
 
 def _peer_of(sock: socket.socket) -> str:

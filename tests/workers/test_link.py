@@ -34,7 +34,7 @@ class Peer:
     def happens(self, number: int) -> None:
         """Something that the other end is to hear of some time."""
         self.happened.append(number)
-        self.link.has_news()
+        self.link.announce_news()
 
     def is_watched(self) -> bool:
         """Whether the loop still looks after its descriptor; no more after that."""
