@@ -26,6 +26,9 @@ BODY_LIMIT = 64 * 1024
 HEAD_LIMIT = 32 * 1024
 """Octets of the request line and all headers together: a long code, and the cookies that every program on localhost
 sets. aiohttp itself limits each line, and their number, which is megabytes for each connection."""
+PARTS = 8
+"""Of a path; no page of ours has more than three. aiohttp's router looks once for each, and copies what is left of the
+path each time: for a head full of slashes that took a second, in which nobody else had a turn."""
 KEEP_ALIVE_SECONDS = 75.0
 """For a browser's next click; longer than control.remote keeps a connection."""
 LINGER_SECONDS = 1.0
@@ -59,6 +62,8 @@ class Places(Protocol):
         """Hold one place. Raises: LimitReached."""
         ...
 
+
+Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 UserOf = Callable[[Ends | None], Awaitable[str]]
 """Whose program is at the other end of a connection, as the system numbers users; empty if that is not known."""
@@ -99,6 +104,7 @@ class Site:
             await runner.setup()
             manager = runner.server
             assert manager is not None  # noqa: S101  set up just now
+            manager.request_handler = _before_routing(manager.request_handler)
             loop = asyncio.get_running_loop()
             doors.lead_to(self, lambda: self._connection(manager, loop))
             await doors.open()
@@ -175,6 +181,17 @@ class Site:
         if self._has_moved and not request.raw_path.startswith("//"):  # which would name another host
             return _same_again(request)
         return await handler(request)
+
+
+def _before_routing(answer: Answer) -> Answer:
+    """Without a look for the page, where there can be none."""
+
+    async def answered(request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.partition("?")[0].count("/") > PARTS:
+            return web.Response(status=404, headers=HEADERS)
+        return await answer(request)
+
+    return answered
 
 
 def _same_again(request: web.Request) -> web.Response:

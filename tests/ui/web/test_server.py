@@ -121,6 +121,22 @@ async def test_no_host_two_hosts_and_another_host_in_the_target_get_no_page(
     assert_headers(head.decode())
 
 
+async def test_a_path_of_more_parts_than_any_page_has_is_not_looked_for(browser: Browser) -> None:
+    """Of 32,000 slashes aiohttp's router looked for a page 32,000 times: for a second or two nobody had a turn."""
+    for path, is_looked_for in (
+        ("/" * 32_000, False),
+        ("/%F0%9F%98%80" + "/" * 31_000, False),
+        ("/a" * 9, False),
+        ("/a" * 8 + "?" + "/" * 100, True),
+        ("/?" + "/" * 100, True),
+    ):
+        request = f"GET {path} HTTP/1.1\r\nHost: localhost:{browser.port}\r\nConnection: close\r\n\r\n"
+        head, body = await raw(browser.port, request.encode())
+        assert (body != b"") is is_looked_for, path[:20]
+        assert is_looked_for or b" 404 " in head.splitlines()[0]
+        assert_headers(head.decode())
+
+
 @pytest.mark.parametrize("host", ["localhost:{port}", "LOCALHOST:{port}", "127.0.0.1:{port}", "[::1]:{port}"])
 async def test_each_own_name_works(browser: Browser, host: str) -> None:
     request = f"GET / HTTP/1.1\r\nHost: {host.format(port=browser.port)}\r\nConnection: close\r\n\r\n"
