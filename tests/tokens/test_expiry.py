@@ -68,6 +68,18 @@ def test_a_bridge_that_starts_late_tells_at_once_and_a_new_day_silences_it() -> 
     assert it.watch.expiring() == ()
 
 
+def test_a_clock_that_was_ahead_for_a_while_silences_nothing() -> None:
+    """As that of a machine whose battery is empty, until a time server is asked."""
+    it = World(40)
+    it.clock.set_wall(300 * DAY)
+    it.watch.look()
+    it.clock.set_wall(-300 * DAY)
+    for _ in range(12 * 4):
+        it.watch.look()
+        it.clock.advance(DAY / 4)
+    assert it.told() == [-260, 30]
+
+
 def test_the_log_has_it_too_with_whose_turn_it_is() -> None:
     it = World(12)
     with captured("info", "json") as log:
