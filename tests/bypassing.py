@@ -14,14 +14,19 @@ EXCEPTIONS = {"exclude_simple": False, "exceptions": ("*.local", "169.254/16")}
 
 
 def threads_that_look_up(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """Urllib's own code for a Mac looks each host up, to compare. Returns: where it does, to be filled."""
+    """Urllib's own code for a Mac compares, up to Python 3.12 with each host looked up for it. Returns: where it does,
+    to be filled."""
     compare: Any = getattr(urllib.request, "_proxy_bypass_macosx_sysconf")  # noqa: B009  private, and there everywhere
     found: list[threading.Thread] = []
 
-    def look_up(host: str) -> str:
+    def bypass(host: str) -> bool:
         found.append(threading.current_thread())
+        return bool(compare(host, EXCEPTIONS))
+
+    def look_up(host: str) -> str:
+        assert threading.current_thread() in found
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "gethostbyname", look_up)
-    monkeypatch.setattr("bridge.config.proxies.proxy_bypass", lambda host: compare(host, EXCEPTIONS))
+    monkeypatch.setattr("bridge.config.proxies.proxy_bypass", bypass)
     return found
