@@ -209,7 +209,10 @@ class Bridge:
         return [found.parent for found in (self.directory / "data").glob(f"mail-bridge/run/*/{rendezvous.NAME}")]
 
     def login(self, address: str, password: str | None = None) -> Login:
-        ports = {name: int(str(where).rsplit(":", 1)[1]) for name, where in self.config["listeners"].items()}
+        where = {
+            name: one[0]["address"] if isinstance(one, list) else one for name, one in self.config["listeners"].items()
+        }
+        ports = {name: int(str(address).rsplit(":", 1)[1]) for name, address in where.items()}
         if password is None:
             password = self._passwords.get(address) or self.password(address)
             self._passwords[address] = password

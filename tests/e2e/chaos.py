@@ -6,11 +6,12 @@ import contextlib
 import os
 import random
 import signal
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.e2e import errands
@@ -19,7 +20,7 @@ from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.errands import End, Errand, Leave, Post, Shelf, letter
 from tests.e2e.settled import Settled, observed
-from tests.servers.daemons import members
+from tests.servers.daemons import free_ports, members
 from tests.servers.faulty import Fault, FaultyRelay, Kind, Way, faulty_relay
 
 PREFIX = "chaos-"
@@ -46,6 +47,8 @@ class Chaos:
     """By provider and protocol."""
     logins: tuple[Login, ...] = ()
     shelves: dict[str, Shelf] = field(default_factory=dict)
+    over_tls: dict[str, Login] = field(default_factory=dict)
+    """By address, where the bridge's own ports have TLS, too."""
     settled: Settled | None = None
     post: Post = field(init=False)
 
@@ -60,6 +63,20 @@ class Chaos:
             self.shelves[address] = Shelf(subject, letter(subject, SHELF, random.Random(subject)))
             self.shelves[address].put(self.world, address)
         self.logins = tuple(self.bridge.login(address) for address in (ALICE, BOB))
+
+    def trust(self, ports: dict[str, int]) -> None:
+        """Take these ports, by protocol, too: implicit TLS, with the certificate that the bridge makes."""
+        authority = self.bridge.directory / "authority.crt"
+        self.bridge.run("certificate", "--export", str(authority))
+        tls = ssl.create_default_context(cafile=str(authority))
+        imap, pop3, smtp = ports["imap"], ports["pop3"], ports["smtp"]
+        self.over_tls = {
+            login.username: replace(login, imap=imap, pop3=pop3, smtp=smtp, tls=tls) for login in self.logins
+        }
+
+    def perhaps_over_tls(self, login: Login, chance: random.Random) -> Login:
+        """Every other one."""
+        return self.over_tls[login.username] if chance.random() < 0.5 else login
 
     def relays_of(self, errand: Errand) -> FaultyRelay:
         provider = "gmail" if errand.login.username == ALICE else "office365"
@@ -106,7 +123,7 @@ class Chaos:
         return killed
 
     def _errand(self, chance: random.Random, subject: str) -> Errand:
-        login = chance.choice(self.logins)
+        login = self.perhaps_over_tls(chance.choice(self.logins), chance)
         leave = None
         if chance.random() < 0.2:
             leave = Leave(chance.randrange(LETTER), chance.random() < 0.5)
@@ -146,9 +163,15 @@ def chaos(world: World, directory: Path, *, level: str = "debug", workers: int =
                 relay = stack.enter_context(faulty_relay(provider[protocol]["port"]))
                 provider[protocol]["port"] = relay.port
                 relays[name, protocol] = relay
+        tls_ports = dict(zip(("imap", "pop3", "smtp"), free_ports(3), strict=True))
+        for protocol, port in tls_ports.items():
+            plain = bridge.config["listeners"][protocol]
+            with_tls = {"address": f"localhost:{port}", "tls": "implicit"}
+            bridge.config["listeners"][protocol] = [{"address": plain}, with_tls]
         stack.enter_context(observed(bridge))
         stack.enter_context(running(bridge))
         scene = Chaos(world, bridge, relays)
         scene.sign_in()
-        scene.settled = Settled.of(bridge, *scene.logins)
+        scene.trust(tls_ports)
+        scene.settled = Settled.of(bridge, *scene.logins, *scene.over_tls.values())
         yield scene

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,19 @@ class Login:
     smtp: int
     username: str
     password: str
+    tls: ssl.SSLContext | None = None
+    """Where the ports have implicit TLS. The mail programs below do not go by it."""
+
+    def connect(self, protocol: str, seconds: float) -> socket.socket:
+        """To its port; in TLS where it has that. Raises: OSError."""
+        sock = socket.create_connection(("127.0.0.1", getattr(self, protocol)), timeout=seconds)
+        if self.tls is None:
+            return sock
+        try:
+            return self.tls.wrap_socket(sock, server_hostname="localhost")
+        except OSError:
+            sock.close()
+            raise
 
 
 class ClientFailed(AssertionError):

@@ -54,8 +54,8 @@ class Leave:
 class Line:
     """A connection to the bridge."""
 
-    def __init__(self, port: int, leave: Leave | None = None) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    def __init__(self, login: Login, protocol: str, leave: Leave | None = None) -> None:
+        self.sock = login.connect(protocol, PATIENCE)
         self._file = self.sock.makefile("rb")
         self.leave = leave
 
@@ -113,7 +113,7 @@ def _cut() -> Iterator[None]:
     """TimeoutError is let through: neither an answer nor a close is what must never be."""
     try:
         yield
-    except (ConnectionError, BrokenPipeError) as problem:
+    except (ConnectionError, ssl.SSLEOFError) as problem:
         raise Cut(str(problem)) from problem
 
 
@@ -250,7 +250,7 @@ class Errand:
 
     def run(self) -> End:
         """Raises: AssertionError for what must never be; TimeoutError where there is neither answer nor close."""
-        line = Line(getattr(self.login, self.protocol), self.leave)
+        line = Line(self.login, self.protocol, self.leave)
         try:
             self.do(line)
         except Later:

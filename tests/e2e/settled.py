@@ -204,7 +204,6 @@ def answer(login: Login, protocol: str, seconds: float = 60) -> str:
 @contextmanager
 def _dialogue(login: Login, protocol: str, seconds: float = 60) -> Iterator[str]:
     """A login, and what it is told; leaving says goodbye."""
-    port = getattr(login, protocol)
     blob = base64.b64encode(f"\0{login.username}\0{login.password}".encode()).decode()
     dialogue = {
         "imap": [f'1 LOGIN {login.username} "{login.password}"'],
@@ -212,7 +211,7 @@ def _dialogue(login: Login, protocol: str, seconds: float = 60) -> Iterator[str]
         "smtp": ["EHLO crm.example", f"AUTH PLAIN {blob}"],
     }[protocol]
     goodbye = {"imap": b"2 LOGOUT\r\n"}.get(protocol, b"QUIT\r\n")
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as sock, sock.makefile("rb") as lines:
+    with login.connect(protocol, seconds) as sock, sock.makefile("rb") as lines:
         said = lines.readline().decode()
         for line in dialogue:
             sock.sendall(f"{line}\r\n".encode())

@@ -123,6 +123,7 @@ class Soak:
     def _errand(self, chance: random.Random, directory: Path) -> End:
         scene = self.scene
         login = chance.choice(scene.logins)
+        by_line = scene.perhaps_over_tls(login, chance)
         with self._lock:
             self._number += 1
             subject = f"{PREFIX}{self._number}"
@@ -132,11 +133,11 @@ class Soak:
         by_msmtp = functools.partial(clients.msmtp, login, login.username, message, directory, "plain")
         by_curl = functools.partial(clients.curl_send, login, login.username, message, directory)
         choices: list[Callable[[], End]] = [
-            lambda: errands.fetching(login, shelf, leave).run(),
-            lambda: errands.retrieving(login, shelf, leave).run(),
-            lambda: errands.appending(login, scene.post, message, subject, leave).run(),
-            lambda: errands.submitting(login, scene.post, message, subject, leave).run(),
-            lambda: errands.idling(login, leave).run(),
+            lambda: errands.fetching(by_line, shelf, leave).run(),
+            lambda: errands.retrieving(by_line, shelf, leave).run(),
+            lambda: errands.appending(by_line, scene.post, message, subject, leave).run(),
+            lambda: errands.submitting(by_line, scene.post, message, subject, leave).run(),
+            lambda: errands.idling(by_line, leave).run(),
             lambda: self._sends(login, subject, message, by_msmtp),
             lambda: self._sends(login, subject, message, by_curl),
             lambda: _reads(lambda: clients.curl_fetch(login, directory, 1, chance.choice(("imap", "pop3")))),

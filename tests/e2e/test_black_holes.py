@@ -45,7 +45,7 @@ def relay_of(scene: Chaos, login: Login, protocol: str) -> FaultyRelay:
 
 def octets_of_a_login(relay: FaultyRelay, login: Login, protocol: str) -> int:
     """That the server says until it has taken the token."""
-    line = Line(getattr(login, protocol))
+    line = Line(login, protocol)
     try:
         LOGINS[protocol](line, login)
         return relay.links[-1].passed[Way.DOWN]
@@ -80,7 +80,7 @@ def test_a_server_that_falls_silent_in_a_session_holds_nothing_back_once_the_mai
     scene: Chaos,
 ) -> None:
     for login in scene.logins:
-        line = Line(login.imap)
+        line = Line(login, "imap")
         errands.imap_login(line, login)
         relay_of(scene, login, "imap").strike(Fault(Kind.STALL))
         line.send(b"2 NOOP\r\n")
@@ -90,7 +90,7 @@ def test_a_server_that_falls_silent_in_a_session_holds_nothing_back_once_the_mai
 def test_a_server_that_dies_in_silence_ends_the_session(scene: Chaos) -> None:
     for login in scene.logins:
         for kind in (Kind.RESET, Kind.FIN):
-            line = Line(login.imap)
+            line = Line(login, "imap")
             errands.imap_login(line, login)
             relay_of(scene, login, "imap").strike(Fault(kind))
             with pytest.raises(Cut):

@@ -111,7 +111,7 @@ def test_a_machine_that_wakes_up_hours_later_refreshes_once_and_lets_go_of_what_
             bridge.sign_in(world.provider, address)
         logins = [bridge.login(address) for address in (ALICE, BOB)]
         settled = Settled.of(bridge, *logins)
-        lines = [Line(login.imap) for login in logins]
+        lines = [Line(login, "imap") for login in logins]
         for line, login in zip(lines, logins, strict=True):
             imap_login(line, login)
         before = world.provider.count("refresh_token")
@@ -151,7 +151,7 @@ def test_an_idle_that_speaks_every_29_minutes_goes_on_and_a_forgotten_session_en
         world.provider.lifetime = HOUR
         login, other = (bridge.login(address) for address in (ALICE, BOB))
         settled = Settled.of(bridge, login, other)
-        line = Line(login.imap)
+        line = Line(login, "imap")
         imap_login(line, login)
         line.send(b"2 SELECT INBOX\r\n")
         while not line.read_line().startswith(b"2 OK"):

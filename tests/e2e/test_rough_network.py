@@ -200,7 +200,7 @@ def test_a_server_that_vanishes_in_a_session_is_noticed_by_keepalive_or_by_what_
 def errands_line(rough: Rough) -> Iterator[errands.Line]:
     """A session of Alice's."""
     login = rough.scene.logins[0]
-    line = errands.Line(login.imap)
+    line = errands.Line(login, "imap")
     try:
         errands.imap_login(line, login)
         yield line
