@@ -11,11 +11,14 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bridge.errors import PeerGone, TlsFailed
 from bridge.relay.channel import RECORD_SIZE, Channel
 from bridge.relay.completion import CompletionChannel
 from bridge.relay.readiness import ReadinessChannel
+from bridge.relay.records import RecordTls
 from tests.relay.key_updates import NOT_REQUESTED, REQUESTED, KeyUpdater
 from tests.relay.sockets import KINDS, receive_exactly, tcp_pair
 
@@ -230,3 +233,39 @@ async def test_what_is_no_tls_is_refused_at_once_and_by_its_name(
         with pytest.raises(TlsFailed) as refused:
             await channel.start_tls(contexts[0])
     assert reason in str(refused.value.__cause__).lower().replace("_", " ")
+
+
+@st.composite
+def records(draw: st.DrawFn) -> bytes:
+    """Something like one: its length may be a lie."""
+    content = draw(st.binary(max_size=100))
+    length = draw(st.sampled_from([len(content)] * 4 + [0, 5, 16_384, 18_433, 65_535]))
+    return (
+        bytes((draw(st.sampled_from([20, 21, 22, 23, 24, 128])), 3, draw(st.integers(0, 4))))
+        + length.to_bytes(2, "big")
+        + content
+    )
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(st.one_of(records(), st.binary(min_size=1, max_size=50)), min_size=1, max_size=40))
+def test_whatever_a_stranger_says_a_handshake_waits_or_fails(contexts: Contexts, pieces: list[bytes]) -> None:
+    """And with his last word it is over: nothing that came is left lying in the socket."""
+    theirs, ours = tcp_pair()
+    with theirs, ours:
+        ours.setblocking(False)
+        tls = RecordTls(ours, contexts[0])
+        for piece in pieces:
+            with contextlib.suppress(ConnectionError):
+                theirs.sendall(piece)
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except (ssl.SSLError, ConnectionAbortedError):
+                return
+            raise AssertionError("shaken hands with noise")
+        theirs.shutdown(socket.SHUT_WR)
+        ours.setblocking(True)
+        with pytest.raises((ssl.SSLError, ConnectionAbortedError)):
+            tls.do_handshake()
