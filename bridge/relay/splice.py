@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from bridge.errors import PeerGone
 from bridge.relay.channel import Channel
@@ -51,7 +52,7 @@ async def splice(
     """
     if isinstance(client, ReadinessChannel) and isinstance(upstream, ReadinessChannel):
         return await _ReadinessSplice(client, upstream, idle_seconds).run(to_client, to_upstream)
-    return await _copy_both(client, upstream, to_client, to_upstream, idle_seconds)
+    return await _CompletionSplice(client, upstream, idle_seconds).run(to_client, to_upstream)
 
 
 class _Direction:
@@ -228,69 +229,110 @@ class _ReadinessSplice:
             self._done.set_result(ended_by)
 
 
-async def _copy_both(
-    client: Channel, upstream: Channel, to_client: bytes, to_upstream: bytes, idle_seconds: float
-) -> Traffic:
-    """The same with receive() and send() only, for loops without readiness."""
-    counts = {"client": 0, "upstream": 0}
-    ended_by = ""
-    patience: float | None = 0.0
-    """For the other direction, once one has ended; None until it has passed everything on."""
-    taken = 0
-    """Of what was to go to the client."""
+class _End(Enum):
+    """How one way of a splice came to its end."""
 
-    def end(reason: str, seconds: float | None = 0.0) -> None:
-        nonlocal ended_by, patience
-        if not ended_by:
-            ended_by, patience = reason, seconds
+    SAID_ALL = auto()
+    """The source has ended its stream, and the sink has all of it."""
+    SOURCE_LOST = auto()
+    """It was reset."""
+    SINK_LOST = auto()
+    """It takes no more."""
 
-    async def copy(source: Channel, sink: Channel, data: bytes, source_name: str, sink_name: str) -> None:
-        nonlocal taken
+
+@dataclass(slots=True)
+class _Copy:
+    """One way of a splice where receive() and send() are waited for."""
+
+    source: Channel
+    sink: Channel
+    count: int = 0
+    """Octets from the source."""
+    taken: int = 0
+    """Of these, what the sink has taken."""
+
+    async def run(self, data: bytes) -> _End:
+        """Send what was received before, then what comes."""
         pieces = 0
         while True:
             try:
-                counts[sink_name] += len(data)
-                await sink.send(data)
-                taken += len(data) if sink is client else 0
+                self.count += len(data)
+                await self.sink.send(data)
+                self.taken += len(data)
             except PeerGone:
-                return end(f"{sink_name} lost", HALF_CLOSE_SECONDS if sink is client else None)
+                return _End.SINK_LOST
             pieces += 1
             if pieces % PIECES_A_TURN == 0:
                 await asyncio.sleep(0)
             try:
-                data = await source.receive()
+                data = await self.source.receive()
             except PeerGone:
-                return end(f"{source_name} lost")
+                return _End.SOURCE_LOST
             if not data:
-                return end(source_name, HALF_CLOSE_SECONDS if source is client else 0.0)
+                return _End.SAID_ALL
 
-    async def wait(tasks: Collection[asyncio.Task[None]]) -> None:
+
+class _CompletionSplice:
+    """The same with receive() and send() only, for loops without readiness."""
+
+    def __init__(self, client: Channel, upstream: Channel, idle_seconds: float) -> None:
+        self._down = _Copy(upstream, client)
+        self._up = _Copy(client, upstream)
+        self._idle_seconds = idle_seconds
+        self._ended_by = ""
+        self._patience: float | None = 0.0
+        """Seconds for the other way, once one has ended; None until it has passed everything on."""
+
+    async def run(self, to_client: bytes, to_upstream: bytes) -> Traffic:
+        async with asyncio.TaskGroup() as group:
+            ways = group.create_task(self._run_down(to_client)), group.create_task(self._run_up(to_upstream))
+            await self._wait(ways)
+            if others := [way for way in ways if not way.done()]:
+                await self._await_last_words(others)
+            for way in ways:
+                way.cancel()
+        return Traffic(self._down.count, self._up.count, self._ended_by)
+
+    async def _run_down(self, data: bytes) -> None:
+        match await self._down.run(data):
+            case _End.SAID_ALL:
+                self._end("upstream")
+            case _End.SOURCE_LOST:
+                self._end("upstream lost")
+            case _End.SINK_LOST:
+                self._end("client lost", HALF_CLOSE_SECONDS)
+
+    async def _run_up(self, data: bytes) -> None:
+        match await self._up.run(data):
+            case _End.SAID_ALL:
+                self._end("client", HALF_CLOSE_SECONDS)
+            case _End.SOURCE_LOST:
+                self._end("client lost")
+            case _End.SINK_LOST:
+                self._end("upstream lost", None)
+
+    def _end(self, ended_by: str, patience: float | None = 0.0) -> None:
+        """The first word on it counts."""
+        if not self._ended_by:
+            self._ended_by, self._patience = ended_by, patience
+
+    async def _wait(self, ways: Collection[asyncio.Task[None]]) -> None:
         """Until one of them has ended, or nothing passes any more."""
         before = -1
-        while not (await asyncio.wait(tasks, timeout=idle_seconds, return_when=asyncio.FIRST_COMPLETED))[0]:
-            if (passed := sum(counts.values())) == before:
-                end("idle")
+        while not (await asyncio.wait(ways, timeout=self._idle_seconds, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if (passed := self._down.count + self._up.count) == before:
+                self._end("idle")
                 return
             before = passed
 
-    async def await_last_words(tasks: Collection[asyncio.Task[None]]) -> None:
+    async def _await_last_words(self, ways: Collection[asyncio.Task[None]]) -> None:
         """For as long as patience says; longer where a client that has said all is reading still."""
         is_moving = True
         while is_moving:
-            before = taken
+            before = self._down.taken
             try:
-                async with asyncio.timeout(patience):
-                    return await wait(tasks)
+                async with asyncio.timeout(self._patience):
+                    return await self._wait(ways)
             except TimeoutError:
-                is_moving = ended_by == "client" and not before == taken == counts["client"]
+                is_moving = self._ended_by == "client" and not before == self._down.taken == self._down.count
         return None
-
-    async with asyncio.TaskGroup() as group:
-        down = group.create_task(copy(upstream, client, to_client, "upstream", "client"))
-        up = group.create_task(copy(client, upstream, to_upstream, "client", "upstream"))
-        await wait((down, up))
-        if others := [task for task in (down, up) if not task.done()]:
-            await await_last_words(others)
-        down.cancel()
-        up.cancel()
-    return Traffic(counts["client"], counts["upstream"], ended_by)
