@@ -66,29 +66,16 @@ async def sign_in(
     known: asyncio.Future[SignInStarted] = asyncio.get_running_loop().create_future()
     """With the account's own address: `address` may be an alias."""
 
-    async def listen() -> None:
-        ending: Ending | None
-        try:
-            async with aclosing(control.notices()) as notices:
-                ending = await _end_of(known, notices)
-        except BridgeError as problem:  # the running bridge has gone away
-            ending = FAILED, f"mail-bridge: {tell_problem(problem)}"
-        if ending is not None and not ended.done():
-            ended.set_result(ending)
-
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(listen())]
+        tasks = [group.create_task(_listen(control, known, ended))]
         await asyncio.sleep(0)  # so that it listens before anything can happen
         try:
             begun = await control.begin_authorization(address)
             known.set_result(begun)
             _invite(begun, paste)
             if open_browser and not begun.user_code:
-                has_window = False
-                with suppress(NoThread):  # for the browser there is none either, which is told next
-                    has_window = await in_thread(browser.has_window)
-                opening = group.create_task(_open(begun.url))
-                tasks.append(opening)
+                has_window = await _has_window()
+                tasks.append(opening := group.create_task(_open(begun.url)))
                 if not has_window:  # it may have the terminal for itself
                     await opening
             if paste and not begun.user_code:
@@ -110,6 +97,18 @@ async def sign_in(
                 task.cancel()
     click.echo(sentence, err=code != DONE)
     return code
+
+
+async def _listen(control: Control, known: asyncio.Future[SignInStarted], ended: asyncio.Future[Ending]) -> None:
+    """To the bridge, for how the sign-in ends."""
+    ending: Ending | None
+    try:
+        async with aclosing(control.notices()) as notices:
+            ending = await _end_of(known, notices)
+    except BridgeError as problem:  # the running bridge has gone away
+        ending = FAILED, f"mail-bridge: {tell_problem(problem)}"
+    if ending is not None and not ended.done():
+        ended.set_result(ending)
 
 
 async def _end_of(known: asyncio.Future[SignInStarted], notices: AsyncIterator[Notice]) -> Ending | None:
@@ -210,6 +209,12 @@ async def _open(url: str) -> None:
         is_shown = await Threads("browser", at_once=1).run(partial(_show, url))
     if not is_shown:
         click.echo(say("No browser could be started here; copy the link to one on this machine."), err=True)
+
+
+async def _has_window() -> bool:
+    with suppress(NoThread):  # for the browser there is none either, which is told next
+        return await in_thread(browser.has_window)
+    return False
 
 
 def _show(url: str) -> bool:
