@@ -174,6 +174,20 @@ def _is_of_output(problem: OSError) -> bool:
     return Path(innermost.filename).parent.name == "click"
 
 
+def _tell_of_system(problem: OSError) -> None:
+    """What the system refused to output, or to a part of ours that is loaded only now. Raises: it, if it is neither."""
+    if _wants_no_more(problem):
+        drop_output()
+    elif _is_of_output(problem):
+        sentence = said("standard output cannot be written: {reason}", reason=system_reason(problem))
+        click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+        drop_output()
+    elif is_short(problem):
+        click.echo(f"mail-bridge: {too_little(problem).told(say)}", err=True)
+    else:
+        raise problem
+
+
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
     _have_standard_streams()
@@ -203,14 +217,5 @@ def run_command_line(arguments: list[str]) -> int:
         click.echo(f"mail-bridge: {problem.said.told(say)}", err=True)
         return FAILED
     except OSError as problem:
-        if not _wants_no_more(problem):
-            if is_short(problem) and not _is_of_output(problem):  # as a part of ours that is loaded only now
-                click.echo(f"mail-bridge: {too_little(problem).told(say)}", err=True)
-                return FAILED
-            if not _is_of_output(problem):
-                raise
-            reason = system_reason(problem)
-            sentence = said("standard output cannot be written: {reason}", reason=reason)
-            click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
-        drop_output()
+        _tell_of_system(problem)
         return FAILED
