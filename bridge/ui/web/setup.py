@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -20,7 +20,7 @@ from bridge.ui.setup.words import choice_label, field_hint, field_label, guide, 
 from bridge.ui.web import guards
 from bridge.ui.web.examination import findings_of
 from bridge.ui.web.rendering import admitted, form_page, not_found, page, see_other
-from bridge.ui.web.uploads import read_upload
+from bridge.ui.web.uploads import Upload, read_upload
 
 PREVIEW = 8_000
 """Characters of the configuration that the summary shows: more is more of the same mailboxes."""
@@ -39,6 +39,21 @@ class _Field:
     problem: str
     is_optional: bool
     follows_secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """What is wrong with the mailboxes that were sent, as lines of the page."""
+
+    typed: Sequence[str] = ()
+    in_file: Sequence[str] = ()
+    ports: Texts = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.typed or self.in_file or self.ports)
+
+
+_NOTHING = _Refused()
 
 
 class SetupPages:
@@ -218,48 +233,28 @@ class SetupPages:
         draft = self._installer.draft
         if not draft.sections or draft.unanswered:
             return see_other(self._step())
-        typed = draft.take_typed(upload.fields.get("accounts", ""))
-        if upload.is_too_large:  # what came behind the file was not read
-            size = LARGEST // 1024 // 1024
-            return self._accounts_page(
-                request, typed=typed, in_file=[say("the file is larger than {size} MiB").format(size=size)]
-            )
-        if "no_file" in upload.fields:
-            draft.drop_file()
-        in_file = draft.take_file(upload.file_name, upload.content) if upload.file_name else []
-        ports = draft.take_ports(upload.fields)
-        general = "" if typed or in_file else draft.account_problem()
-        if typed or in_file or ports or general:
-            return self._accounts_page(request, general, typed, in_file, ports)
-        return see_other("/setup/summary")
+        refused = _taken(draft, upload)
+        return self._accounts_page(request, refused) if refused else see_other("/setup/summary")
 
-    def _accounts_page(
-        self,
-        request: web.Request,
-        general: str = "",
-        typed: list[str] | None = None,
-        in_file: list[str] | None = None,
-        ports: Texts | None = None,
-    ) -> web.Response:
+    def _accounts_page(self, request: web.Request, refused: _Refused = _NOTHING) -> web.Response:
         draft = self._installer.draft
-        found = ports or {}
         return form_page(
             self._forms,
             request,
             "setup_accounts.html",
-            422 if general or typed or in_file or found else 200,
+            422 if refused else 200,
             providers=list(draft.sections),
             typed=draft.typed,
-            typed_problems=([general] if general else []) + (typed or []),
-            file_problems=in_file or [],
+            typed_problems=refused.typed,
+            file_problems=refused.in_file,
             file_name=draft.file_name,
             file_number=len(draft.file_accounts),
             file_unused=", ".join(draft.file_unused),
             ports=[
-                (protocol.value, protocol.value.upper(), text, found.get(protocol.value, ""))
+                (protocol.value, protocol.value.upper(), text, refused.ports.get(protocol.value, ""))
                 for protocol, text in draft.ports.items()
             ],
-            has_port_problems=bool(found),
+            has_port_problems=bool(refused.ports),
         )
 
     # --- 4: summary, test, write --------------------------------------------------------------------------------
@@ -347,6 +342,20 @@ class SetupPages:
             rows=findings_of(findings or ()),
             is_tested=findings is not None,
         )
+
+
+def _taken(draft: Draft, upload: Upload) -> _Refused:
+    """Into the answers; what is wrong with it, if anything is, stays there for who corrects it."""
+    typed = draft.take_typed(upload.fields.get("accounts", ""))
+    if upload.is_too_large:  # what came behind the file was not read
+        return _Refused(typed, [say("the file is larger than {size} MiB").format(size=LARGEST // 1024 // 1024)])
+    if "no_file" in upload.fields:
+        draft.drop_file()
+    in_file = draft.take_file(upload.file_name, upload.content) if upload.file_name else []
+    ports = draft.take_ports(upload.fields)
+    if not typed and not in_file and (problem := draft.account_problem()):
+        typed = [problem]
+    return _Refused(typed, in_file, ports)
 
 
 def _stranger() -> web.Response:
