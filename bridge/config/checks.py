@@ -45,7 +45,7 @@ class Parts:
     provider_names: tuple[str, ...]
     """All that are in the file, right or wrong."""
     providers: Mapping[str, ProviderConfig]
-    doors: tuple[tuple[Keys, LocalAddress], ...]
+    places: tuple[tuple[Keys, LocalAddress], ...]
     """Listeners and, last, the console: where local programs connect."""
     notify: NotifyConfig | None
     """None if it is wrong by itself."""
@@ -58,20 +58,20 @@ class Parts:
         return cls(
             tuple(named),
             {name: part for name, value in named.items() if (part := _valid(_PROVIDER, value, context)) is not None},
-            tuple(_doors(values, context)),
+            tuple(_places(values, context)),
             _valid(TypeAdapter(NotifyConfig), values.get("notify", {}), context),
         )
 
     @property
     def console(self) -> ConsoleAddress | None:
         """None if it is wrong by itself."""
-        return next((address for _, address in self.doors if isinstance(address, ConsoleAddress)), None)
+        return next((address for _, address in self.places if isinstance(address, ConsoleAddress)), None)
 
 
 def check(source: Source, parts: Parts) -> None:
     """Report all that is found to `source`."""
     _check_accounts(source, parts)
-    _check_doors(source, parts)
+    _check_places(source, parts)
     if parts.notify is not None and parts.notify.ca_file is not None:
         _check_certificates(source, ("notify", "ca_file"), parts.notify.ca_file)
     for name, provider in parts.providers.items():
@@ -89,7 +89,7 @@ def _valid(adapter: TypeAdapter[Any], value: Any, context: Mapping[str, Any]) ->
         return None
 
 
-def _doors(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[tuple[Keys, LocalAddress]]:
+def _places(values: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[tuple[Keys, LocalAddress]]:
     written = values.get("listeners", {})
     for protocol in Protocol:
         name = protocol.value
@@ -158,26 +158,26 @@ def _check_provider(source: Source, keys: Keys, name: Any, known: tuple[str, ...
 # --- ports ----------------------------------------------------------------------------------------------------------
 
 
-def _check_doors(source: Source, parts: Parts) -> None:
+def _check_places(source: Source, parts: Parts) -> None:
     taken: dict[tuple[str, int], tuple[Keys, LocalAddress]] = {}
-    for keys, door in parts.doors:
-        if isinstance(door, ListenAddress) and door.certificate and door.key:
-            _check_pair(source, (*keys, "certificate"), door.certificate, (*keys, "key"), door.key)
-        needed = _sockets(door)
+    for keys, place in parts.places:
+        if isinstance(place, ListenAddress) and place.certificate and place.key:
+            _check_pair(source, (*keys, "certificate"), place.certificate, (*keys, "key"), place.key)
+        needed = _sockets(place)
         other = next((taken[socket] for socket in needed if socket in taken), None)
         if other is None:
-            taken |= dict.fromkeys(needed, (keys, door))
+            taken |= dict.fromkeys(needed, (keys, place))
         elif source.has(other[0]) and not source.has(keys):
             _report_taken(source, other[0], other[1], by=keys)  # the console by default: said of what is in the file
         else:
-            _report_taken(source, keys, door, by=other[0])
+            _report_taken(source, keys, place, by=other[0])
 
 
-def _report_taken(source: Source, keys: Keys, door: LocalAddress, *, by: Keys) -> None:
+def _report_taken(source: Source, keys: Keys, place: LocalAddress, *, by: Keys) -> None:
     at = (*keys, "address") if source.is_section(keys) else keys
     if source.is_settled(at):
         return
-    address, other = source.shown(at, door.address), path_of(by)
+    address, other = source.shown(at, place.address), path_of(by)
     if source.has(by):
         sentence = said(
             "{address} is taken by {other} (line {line}); choose another port",
@@ -190,20 +190,20 @@ def _report_taken(source: Source, keys: Keys, door: LocalAddress, *, by: Keys) -
     source.report(at, sentence)
 
 
-def _sockets(door: LocalAddress) -> set[tuple[str, int]]:
-    """What this door needs. All of an interface (0.0.0.0) counts as loopback too; its other addresses are not seen."""
-    if door.port == 0:
+def _sockets(place: LocalAddress) -> set[tuple[str, int]]:
+    """What this place needs. All of an interface (0.0.0.0) counts as loopback too; its other addresses are not seen."""
+    if place.port == 0:
         return set()
-    host = door.host.lower()
-    if host == "localhost" or (isinstance(door, ConsoleAddress) and door.is_local):
-        return {("127.0.0.1", door.port), ("::1", door.port)}
+    host = place.host.lower()
+    if host == "localhost" or (isinstance(place, ConsoleAddress) and place.is_local):
+        return {("127.0.0.1", place.port), ("::1", place.port)}
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return {(host, door.port)}
+        return {(host, place.port)}
     if address.is_unspecified:
-        return {(str(address), door.port), ("127.0.0.1" if address.version == 4 else "::1", door.port)}
-    return {(str(address), door.port)}
+        return {(str(address), place.port), ("127.0.0.1" if address.version == 4 else "::1", place.port)}
+    return {(str(address), place.port)}
 
 
 def _check_redirect(source: Source, keys: Keys, provider: ProviderConfig, console: ConsoleAddress | None) -> None:

@@ -129,8 +129,8 @@ def user_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
     for name in names:
         if machine.has_user(name) is False:
             found.append(failed("os user", name, NO_SUCH_USER, turn=Turn.APP_ADMIN, user=name))
-    doors = [*config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
-    others = [door.address for door in doors if not is_loopback(door.host)]
+    places = [*config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
+    others = [place.address for place in places if not is_loopback(place.host)]
     if bound and others:
         found.append(skipped("os user", "", FROM_ELSEWHERE, addresses=", ".join(others)))
     return tuple(found)
@@ -174,8 +174,8 @@ def _browser(config: Config, machine: Machine) -> Finding:
 
 
 def _firewall(config: Config, machine: Machine) -> Finding:
-    doors = [config.console, *config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
-    others = [door.address for door in doors if not is_loopback(door.host)]
+    places = [config.console, *config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
+    others = [place.address for place in places if not is_loopback(place.host)]
     if others:
         return skipped("firewall", "", OPEN_TO_OTHERS, addresses=", ".join(others))
     # Not "ok": no firewall was asked.

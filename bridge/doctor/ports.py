@@ -86,10 +86,10 @@ def port_findings(
     May block for some seconds to find out who holds one. Also for workers that this system cannot have.
     """
 
-    def row(what: str, door: LocalAddress, words_for: WordsFor) -> Finding:
-        if held and (taken is None or (what, door.port) in taken):
-            return ok("port", _subject(what, door), held)
-        return _tried(what, door, bind, machine, words_for)
+    def row(what: str, place: LocalAddress, words_for: WordsFor) -> Finding:
+        if held and (taken is None or (what, place.port) in taken):
+            return ok("port", _subject(what, place), held)
+        return _tried(what, place, bind, machine, words_for)
 
     console = row("console", config.console, lambda holder: _ALONE if held else _CONSOLE)
     is_strangers = not held and console.outcome is Outcome.FAILED
@@ -98,26 +98,26 @@ def port_findings(
     def words_beside(holder: Holder) -> Words:
         return _WITH_CONSOLE if holder == stranger else _ALONE
 
-    doors = [(listener.protocol.value, listener.address) for listener in configured_listeners(config)]
-    ports = [*(row(what, door, words_beside) for what, door in doors), console]
+    places = [(listener.protocol.value, listener.address) for listener in configured_listeners(config)]
+    ports = [*(row(what, place, words_beside) for what, place in places), console]
     if config.workers > 1 and machine.platform == "win32":
         ports.append(failed("workers", "", NO_WORKERS))
     return tuple(ports)
 
 
-def _subject(what: str, door: LocalAddress) -> str:
-    return f"{what} {door.address}"
+def _subject(what: str, place: LocalAddress) -> str:
+    return f"{what} {place.address}"
 
 
-def _tried(what: str, door: LocalAddress, bind: Bind, machine: Machine, words_for: WordsFor) -> Finding:
+def _tried(what: str, place: LocalAddress, bind: Bind, machine: Machine, words_for: WordsFor) -> Finding:
     # The console takes both 127.0.0.1 and ::1, as a browser may look for localhost at either.
-    host = "localhost" if what == "console" and door.is_local else door.host
-    subject = _subject(what, door)
+    host = "localhost" if what == "console" and place.is_local else place.host
+    subject = _subject(what, place)
     try:
-        for sock in bind(host, door.port, what):
+        for sock in bind(host, place.port, what):
             sock.close()
     except BridgeError as problem:
-        return _refused(subject, door.port, machine, problem_text(problem), words_for)
+        return _refused(subject, place.port, machine, problem_text(problem), words_for)
     return ok("port", subject, FREE)
 
 
