@@ -16,6 +16,6 @@ async def kept(name: str, run: Callable[[], Awaitable[None]], clock: Clock) -> N
     while True:
         try:
             return await run()
-        except Exception as bug:  # noqa: BLE001  the supervisor of section 8
+        except Exception as bug:  # noqa: BLE001  a supervisor: this helper begins anew, the bridge goes on
             fault("helper.bug", helper=name, error=bug)
         await clock.pause(PAUSE)

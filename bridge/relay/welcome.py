@@ -67,7 +67,7 @@ def supervised(conn: str, peer: Callable[[], str]) -> Iterator[None]:
         detail("session.gone", conn=conn, reason=str(gone))
     except (TlsFailed, ProtocolViolation) as problem:
         event("session.refused", conn=conn, client=peer(), reason=str(problem))
-    except Exception as bug:  # noqa: BLE001  the supervisor of section 8
+    except Exception as bug:  # noqa: BLE001  a supervisor: a bug ends one session
         fault("session.bug", conn=conn, error=bug)
 
 

@@ -295,7 +295,7 @@ class Authorizations:
         try:
             with suppress(BridgeError), self._telling(pending):  # suppressed, since it has been told
                 await self._finish(pending, request, provider)
-        except Exception as bug:  # noqa: BLE001  the supervisor of section 8: one sign-in ends, not the bridge
+        except Exception as bug:  # noqa: BLE001  a supervisor: one sign-in ends, not the bridge
             fault("sign_in.bug", account=pending.account.address, error=bug)
 
     async def _finish(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:

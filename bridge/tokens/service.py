@@ -371,7 +371,7 @@ class TokenService:
         """A task must not raise, or its group would end with it."""
         try:
             await self._revoke(address, entry)
-        except Exception as bug:  # noqa: BLE001  the supervisor of section 8: the bridge does not end with it
+        except Exception as bug:  # noqa: BLE001  a supervisor: the bridge does not end with it
             fault("revocation.bug", account=address, error=bug)
 
     async def _revoke(self, address: str, entry: Entry) -> Diagnosis | None:

@@ -283,7 +283,7 @@ class Pool:
                     worker.lose()
         except BridgeError as problem:
             worker.link.send("problem", number, encode_error(problem))
-        except Exception as bug:  # noqa: BLE001  the supervisor of section 8: a bug ends one session, not the worker
+        except Exception as bug:  # noqa: BLE001  a supervisor: a bug ends one session, not the worker
             fault("session.bug", worker=worker.number, error=bug)
             worker.link.send("problem", number, encode_error(PeerGone("a bug; see the log")))
 
