@@ -1,4 +1,4 @@
-"""Each trap of the fact sheet, and each weakness measured in the peer, has a test that carries its number."""
+"""Each trap (docs/quirks.md), and each weakness that was measured in email-oauth2-proxy, has a test with its number."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 TESTS = Path(__file__).parent
 
 TRAPS = 47
-"""Rows of the traps list: what providers, libraries and mail programs really do."""
+"""What providers, libraries and mail programs really do; most have a line in docs/quirks.md."""
 
 PEER = 18
-"""Rows of the list of what is unsafe or wrong in the peer."""
+"""What is unsafe or wrong in email-oauth2-proxy, so that it is not so here: peer_NN."""
 
 NOT_FOR_A_TEST = {
     "trap_19": "Google ends the sign-ins of an app in status Testing after 7 days: README says to choose Internal",
