@@ -282,6 +282,21 @@ async def test_what_changes_while_it_is_read_is_taken_by_order_alone(
     assert ("apply 1" in bridge.told) is is_ordered
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no FIFO in a directory")
+async def test_a_pipe_in_the_files_place_is_refused_and_not_waited_for(file: Path, looks: Looks) -> None:
+    """Nobody may ever write into it."""
+    bridge = Bridge()
+    async with followed(file, bridge) as order:
+        await looks.some()
+        file.unlink()
+        os.mkfifo(file)
+        order.set()
+        await until(lambda: bridge.told == ["refused"])
+        file.unlink()
+        file.write_text(TEXT)
+        await until(lambda: bridge.told == ["refused", "apply 1", "tell workers"])
+
+
 async def test_what_somebody_must_correct_is_told_once(file: Path, looks: Looks, log: io.StringIO) -> None:
     bridge = Bridge()
     async with followed(file, bridge):
