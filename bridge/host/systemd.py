@@ -121,8 +121,8 @@ class Systemd:
         told(said("it is stopped, and does not start again"))
         with _changing(UNIT_FILE):
             UNIT_FILE.unlink()
-        ask_system("systemctl", "daemon-reload")
         told(said("{file} is removed", file=UNIT_FILE))
+        ask_system("systemctl", "daemon-reload")
         told(
             said(
                 "left: {config}, {data} and the user {user}",

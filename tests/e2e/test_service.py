@@ -309,3 +309,20 @@ def test_a_restart_that_never_came_to_a_start_is_told_in_its_own_words(terminal_
     words = "Failed to restart: Connection timed out"
     assert said.splitlines()[-1] == f'mail-bridge: `systemctl restart mail-bridge.service` says: "{words}"'
     assert "runs." in sudo(server, "service", "install")
+
+
+DOES_NOT_RELOAD = REFUSES_TO_RESTART.replace("= restart", "= daemon-reload").replace("restart:", "reload:")
+
+
+def test_what_a_remove_has_done_is_told_though_systemd_does_not_hear_of_it(terminal_server: Machine) -> None:
+    """Else the next one says that there is no such file, and nobody knows why."""
+    server = terminal_server
+    configure(server)
+    sudo(server, "service", "install")
+    server.run("sh", "-c", "mkdir /fake; cat > /fake/systemctl; chmod 755 /fake/systemctl", typed=DOES_NOT_RELOAD)
+    said = server.run(PROGRAM, "service", "remove", code=1, PATH="/fake:/usr/sbin:/usr/bin:/sbin:/bin")
+    assert said.splitlines() == [
+        "it is stopped, and does not start again",
+        f"{UNIT_FILE} is removed",
+        'mail-bridge: `systemctl daemon-reload` says: "Failed to reload: Connection timed out"',
+    ]
