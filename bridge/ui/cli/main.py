@@ -174,8 +174,20 @@ def _is_of_output(problem: OSError) -> bool:
     return Path(innermost.filename).parent.name == "click"
 
 
-def _tell_of_system(problem: OSError) -> None:
-    """What the system refused to output, or to a part of ours that is loaded only now. Raises: it, if it is neither."""
+def _is_of_nowhere(problem: OSError) -> bool:
+    """Raised where a name is to begin with that of the current directory, which has been removed."""
+    if not isinstance(problem, FileNotFoundError) or problem.filename is not None:
+        return False
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _tell_of_system(problem: OSError) -> int:
+    """What the system refused to output, to a part of ours that is loaded only now, or to a name. Returns: the exit
+    code. Raises: it, if it is nothing of that."""
     if _wants_no_more(problem):
         drop_output()
     elif _is_of_output(problem):
@@ -184,8 +196,13 @@ def _tell_of_system(problem: OSError) -> None:
         drop_output()
     elif is_short(problem):
         click.echo(f"mail-bridge: {too_little(problem).told(say)}", err=True)
+    elif _is_of_nowhere(problem):
+        sentence = said("the current directory is not there any more: change to another one, and call this command again")
+        click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+        return UNUSABLE
     else:
         raise problem
+    return FAILED
 
 
 def run_command_line(arguments: list[str]) -> int:
@@ -217,5 +234,4 @@ def run_command_line(arguments: list[str]) -> int:
         click.echo(f"mail-bridge: {problem.said.told(say)}", err=True)
         return FAILED
     except OSError as problem:
-        _tell_of_system(problem)
-        return FAILED
+        return _tell_of_system(problem)

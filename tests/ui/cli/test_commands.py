@@ -19,7 +19,7 @@ import pytest
 
 from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.main import run_command_line
-from tests.e2e.bridge import Bridge, configuration, running
+from tests.e2e.bridge import PYTHON, Bridge, configuration, running
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
@@ -133,6 +133,24 @@ def test_a_configuration_that_can_be_read_only_once_is_refused(admin: Bridge, co
     code, said = without_config(admin, *command.split(), "--config", str(pipe))
     assert code == 2
     assert f"{pipe} is no file but a pipe" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows removes no directory in which somebody stands")
+@pytest.mark.parametrize("command", ["init --output first.yaml", "run --demo", "tray --control control.json"])
+def test_who_stands_in_a_directory_that_is_gone_is_told_so(admin: Bridge, command: str) -> None:
+    gone = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh", PYTHON, "-P", "-m", "bridge"]
+    done = subprocess.run(
+        [*gone, *command.split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=admin.environ,
+        cwd=admin.directory,
+        timeout=60,
+        check=False,
+    )
+    sentence = "mail-bridge: the current directory is not there any more: change to another one, and call this"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{sentence} command again\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are terminals of this kind on POSIX only")
