@@ -197,12 +197,30 @@ def _tell_of_system(problem: OSError) -> int:
     elif is_short(problem):
         click.echo(f"mail-bridge: {too_little(problem).told(say)}", err=True)
     elif _is_of_nowhere(problem):
-        sentence = said("the current directory is not there any more: change to another one, and call this command again")
+        sentence = said(
+            "the current directory is not there any more: change to another one, and call this command again"
+        )
         click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
         return UNUSABLE
     else:
         raise problem
     return FAILED
+
+
+def _tell_of_name(problem: UnicodeEncodeError) -> int:
+    """A file's name was to be written as the system wants it, in a locale of older letters. Returns: the exit code.
+    Raises: it, if it is anything else."""
+    of_names, found = codecs.lookup(sys.getfilesystemencoding()).name, codecs.lookup(problem.encoding).name
+    if of_names == "utf-8" or found != of_names:
+        raise problem
+    sentence = said(
+        "the language that is set for this command (LANG) has letters of {encoding} alone, and a file's name has "
+        "others ({letters}): set one with UTF-8, such as C.UTF-8",
+        encoding=sys.getfilesystemencoding(),
+        letters=ascii(problem.object[problem.start : problem.end]),
+    )
+    click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+    return UNUSABLE
 
 
 def run_command_line(arguments: list[str]) -> int:
@@ -235,3 +253,5 @@ def run_command_line(arguments: list[str]) -> int:
         return FAILED
     except OSError as problem:
         return _tell_of_system(problem)
+    except UnicodeEncodeError as problem:
+        return _tell_of_name(problem)

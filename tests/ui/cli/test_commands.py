@@ -153,6 +153,19 @@ def test_who_stands_in_a_directory_that_is_gone_is_told_so(admin: Bridge, comman
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{sentence} command again\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+@pytest.mark.parametrize("command", ["run", "accounts list"])
+def test_a_name_that_the_locale_has_no_letters_for_is_told(admin: Bridge, command: str) -> None:
+    """One of the days before UTF-8, as `LANG=fr_FR` is; the locale C stands for all of them here."""
+    admin.environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    admin.config["store"]["path"] = str(admin.directory / "Łódź" / "store.sqlite")
+    said = admin.run(*command.split(), code=2)
+    assert (
+        "has letters of ascii alone, and a file's name has others ('\\u0141\\xf3'): set one with UTF-8, such as" in said
+    )
+    assert "Traceback" not in said
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are terminals of this kind on POSIX only")
 def test_at_a_terminal_a_page_is_offered_and_ctrl_c_ends_it(admin: Bridge) -> None:
     """On the usual port, which another program may have just now: then the other way is named."""
