@@ -267,12 +267,15 @@ def _line_of(check: ProtocolCheck) -> str:
 
 
 def _show(password: Secret[str], address: str, program: str, *, is_new: bool) -> None:
-    """Raises: BridgeError if nobody has seen a new one; OSError where nothing has changed."""
+    """Raises: BridgeError if nobody has seen a new one, or can see any; OSError where nothing has changed."""
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         click.echo(password.reveal())
     except OSError as problem:
+        if not is_new and sys.stdout is None:  # else it is told where all output is
+            reason = system_reason(problem)
+            raise BridgeError(said("standard output cannot be written: {reason}", reason=reason)) from problem
         if not is_new:
             raise
         drop_output()

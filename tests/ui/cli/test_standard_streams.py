@@ -92,6 +92,13 @@ def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
         assert said == "mail-bridge: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell closes it")
+def test_a_password_that_is_shown_to_nobody_is_a_sentence(admin: Bridge) -> None:
+    """By a script, or a scheduler, that has closed what it does not want."""
+    sentence = 'mail-bridge: standard output cannot be written: "Bad file descriptor"\n'
+    assert redirected(admin, ">&-", "accounts", "password", ALICE) == (1, sentence)
+
+
 @pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="this system has no full disk at hand")
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
 def test_a_new_password_that_could_not_be_shown_is_told_of(admin: Bridge, redirection: str) -> None:
