@@ -125,15 +125,6 @@ async def test_answers_that_nobody_takes_are_not_kept_without_end(
     await sending
 
 
-def hello_of(context: ssl.SSLContext) -> bytes:
-    """A client's first record, which is all that a handshake begins with."""
-    wire = ssl.MemoryBIO()
-    client = context.wrap_bio(ssl.MemoryBIO(), wire, server_hostname="localhost")
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    return wire.read()
-
-
 def in_pieces(record: bytes, size: int) -> bytes:
     content = record[5:]
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
