@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from bridge.advice.said import said
 from bridge.advice.system import system_reason, too_little
 from bridge.errors import BridgeError, TooLittleLeft
+from bridge.making import make_private
 from bridge.replacing import replace
 from bridge.secret import Secret
 from bridge.shortage import is_short
@@ -33,7 +34,7 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
     """
     content = json.dumps({"format": FORMAT, "url": url, "token": token.reveal(), "pid": pid}) + "\n"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(directory)
         handle, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=directory)  # 0600 from its first moment
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:

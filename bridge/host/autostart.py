@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from bridge.making import make_private
+
 NAME = "mail-bridge"
 LABEL = "org.mail-bridge.tray"
 """Of the LaunchAgent; launchd wants a name that is nobody else's."""
@@ -126,7 +128,7 @@ class StartupFile:
         if not on:
             self._path.unlink(missing_ok=True)
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=self._path.parent)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -13,6 +13,7 @@ import platformdirs
 
 from bridge.advice.said import said
 from bridge.errors import BridgeError
+from bridge.making import make_private
 
 APP_NAME = "mail-bridge"
 CONFIG_NAME = "config.yaml"
@@ -153,10 +154,10 @@ def ensure_private(path: Path, *, directory: bool = False) -> Path:
     changed above it. On Windows the user's profile has an ACL of its own and nothing is changed. Raises: OSError.
     """
     if directory:
-        path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        make_private(path)
         _close_to_others(path, PRIVATE_DIRECTORY)
         return path
-    path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    make_private(path.parent)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE))
     _close_to_others(path, PRIVATE_FILE)
     return path

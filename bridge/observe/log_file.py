@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TextIO
 from weakref import WeakValueDictionary
 
+from bridge.making import make_private
+
 LARGEST = 10 * 1024 * 1024
 """Octets; then the file gets `.1` behind its name, and a new one is begun. Some weeks of an office."""
 KEPT = 4
@@ -84,7 +86,7 @@ class _Appended(io.RawIOBase):
         try:
             self._descriptor = opened(self._path)
         except FileNotFoundError:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._path.parent)
             self._descriptor = opened(self._path)
 
     def _leave(self) -> None:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from bridge.advice.said import as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
+from bridge.making import make_private
 from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
@@ -234,7 +235,7 @@ class SqliteStore:
     def _create_file(self, file: Path) -> None:
         """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(file.parent)
             handle = self._made_or_read(file)
             try:
                 status = os.fstat(handle)

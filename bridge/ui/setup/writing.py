@@ -15,7 +15,8 @@ from bridge.advice.system import system_reason
 from bridge.errors import BridgeError
 from bridge.existing import above, is_directory
 from bridge.host.files import stage_private, take_place
-from bridge.host.paths import PRIVATE_DIRECTORY, ensure_private
+from bridge.host.paths import ensure_private
+from bridge.making import make_private
 
 
 def is_taken(path: Path) -> bool:
@@ -57,7 +58,7 @@ def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path]
     staged: dict[Path, Path] = {}
     made: list[Path] = []
     try:
-        output.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        make_private(output.parent)
         for path, text in files.items():
             if path != output:
                 ensure_private(path.parent, directory=True)
