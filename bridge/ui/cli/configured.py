@@ -89,7 +89,6 @@ def find_config(settings: Settings) -> Path:
 
     if settings.config is not None:
         _refuse_a_strangers(settings.config)
-        refuse_a_pipe(settings.config)  # which would wait for whoever writes into it
         try:
             if not settings.config.is_dir():  # which the loader tells
                 # Else `status --config tpyo.yaml` would say that no bridge is running.
@@ -102,7 +101,6 @@ def find_config(settings: Settings) -> Path:
     if found is not None:
         _refuse_a_strangers(found)
         _refuse_a_strangers_here(found)
-        refuse_a_pipe(found)
         return found
     places = "\n  ".join(map(str, candidates))
     first = i18n.say("there is no configuration yet. Looked for:")

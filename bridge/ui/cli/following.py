@@ -21,7 +21,7 @@ from bridge.host.users import load_directory
 from bridge.observe import logs
 from bridge.observe.supervisor import kept
 from bridge.threads import NoThread, Threads, in_thread
-from bridge.ui.cli.configured import Settings, find_config, load
+from bridge.ui.cli.configured import Settings, find_config, load, refuse_a_pipe
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.starting import CannotStartNow
 
@@ -94,6 +94,11 @@ class Followed:
         """In a thread: on a network drive whose server is gone it takes minutes."""
         return _stamp(self.path)
 
+    def _load(self) -> LoadedConfig:
+        """In a thread, which a pipe would hold until somebody writes into it. Raises: ConfigError."""
+        refuse_a_pipe(self.path)
+        return load(self.settings)
+
     async def _read(self, app: App, looks: Threads, at_rest: Stamp | None) -> bool:
         """`at_rest`: what the file must still be once it is read; None by order, which takes it as it is.
 
@@ -101,7 +106,7 @@ class Followed:
         """
         service_manager.reloading()
         try:
-            loaded = await in_thread(functools.partial(load, self.settings))
+            loaded = await in_thread(self._load)
             if at_rest in (None, await looks.run(self._look)):  # else it is being written: see the next look
                 await self._apply(app, loaded)
         except ConfigError as problem:
