@@ -20,6 +20,7 @@ from bridge.ui import i18n
 from bridge.ui.web import guards
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.rendering import HEADERS, ICON, SCRIPT, STYLE, not_found, page
+from bridge.ui.web.turns import Turns
 
 BODY_LIMIT = 64 * 1024
 """Octets of a request's body: a provider's form, or one call of the control interface."""
@@ -90,6 +91,7 @@ class Site:
         self._places = places
         self._user_of = user_of
         self._has_moved = False
+        self._turns = Turns()
 
     @asynccontextmanager
     async def answering(
@@ -104,7 +106,7 @@ class Site:
             await runner.setup()
             manager = runner.server
             assert manager is not None  # noqa: S101  set up just now
-            manager.request_handler = _before_routing(manager.request_handler)
+            manager.request_handler = self._before_routing(manager.request_handler)
             loop = asyncio.get_running_loop()
             doors.lead_to(self, lambda: self._connection(manager, loop))
             await doors.open()
@@ -128,6 +130,17 @@ class Site:
             auto_decompress=False,  # a small body cannot become a large one
             **options,
         )
+
+    def _before_routing(self, answer: Answer) -> Answer:
+        """In its turn, and without a look for the page where there can be none."""
+
+        async def answered(request: web.BaseRequest) -> web.StreamResponse:
+            await self._turns.mine()
+            if request.raw_path.partition("?")[0].count("/") > PARTS:
+                return web.Response(status=404, headers=HEADERS)
+            return await answer(request)
+
+        return answered
 
     def hand_over(self) -> None:
         """Another site has these doors now: who still has a connection to us is sent there."""
@@ -176,22 +189,12 @@ class Site:
     async def _admit(self, request: web.Request, handler: guards.Handler) -> web.StreamResponse:
         if not guards.is_ours(request, self._hosts) or guards.is_ahead(request):
             return web.Response(status=404)
+        request[guards.TURNS] = self._turns
         if isinstance(request.protocol, _Connection):
             request[guards.USER] = request.protocol.user_id
         if self._has_moved and not request.raw_path.startswith("//"):  # which would name another host
             return _same_again(request)
         return await handler(request)
-
-
-def _before_routing(answer: Answer) -> Answer:
-    """Without a look for the page, where there can be none."""
-
-    async def answered(request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.partition("?")[0].count("/") > PARTS:
-            return web.Response(status=404, headers=HEADERS)
-        return await answer(request)
-
-    return answered
 
 
 def _same_again(request: web.Request) -> web.Response:
