@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from yarl import URL
@@ -102,6 +104,31 @@ async def test_a_form_is_compared_in_constant_time_and_is_for_its_user_and_brows
         field = (await browser.text(path)).partition('name="form" value="')[2][:64]
         async with another.post(path, data={"form": field}, headers={"Origin": "null"}) as response:
             assert response.status == 403
+
+
+async def test_a_session_is_found_among_what_other_programs_on_localhost_keep(browser: Browser) -> None:
+    """Cookies know no ports."""
+    await browser.as_administrator()
+    ((name, value),) = cookies_of(browser).items()
+    for header, is_found in (
+        (f"{name}={value}", True),
+        (f'a="x; {name}={value}; b="y', True),
+        (f"{';' * 30_000}{name}={value}", True),
+        (f"\u3d3d=1;\t{name}={value} ; x", True),
+        (f"{name}=x; {name}={value}", True),
+        (f"{name}={value}; {name}=x", False),
+        (f"a{name}={value}", False),
+        (f"a={name}={value}", False),
+        (f"{name}={value}x", False),
+    ):
+        async with browsing(browser.port) as another, another.get("/", headers={"Cookie": header}) as response:
+            assert (BOB in await response.text()) is is_found, header[:60]
+
+
+def test_no_page_has_all_cookies_taken_apart() -> None:
+    """32 KiB of them, `a;a;a;`, are 65 ms of aiohttp's, again and again for whoever is on the machine."""
+    pages = Path(guards.__file__).parent
+    assert [file.name for file in pages.glob("*.py") if re.search(r"\.cookies\b", file.read_text("utf-8"))] == []
 
 
 async def test_a_field_is_for_its_cookie_and_its_console_alone(
