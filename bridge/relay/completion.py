@@ -15,6 +15,8 @@ from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
 SILENT_OCTETS = 128 * 1024
 """Octets in a row with nothing for us in them, such as a handshake's (OpenSSL takes a hello of 131,396, and 100 KiB of
 certificates) or a flood of key updates (`relay/records.py`)."""
+CLIENT_OCTETS = 2 * RECORD_SIZE
+"""The same of a client before TLS is on, whose hello is much shorter (HANDSHAKE_OCTETS in `relay/records.py`)."""
 UNSENT_OCTETS = 5 * RECORD_SIZE
 """Of TLS's own, and of one piece of send(), for a peer that takes nothing: then nothing more of it is read either."""
 
@@ -28,6 +30,7 @@ class CompletionChannel(Channel):
         "_feeding",
         "_incoming",
         "_loop",
+        "_most_silent",
         "_outgoing",
         "_sending",
         "_silent",
@@ -46,6 +49,7 @@ class CompletionChannel(Channel):
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None
         self._silent = 0
+        self._most_silent = SILENT_OCTETS
         self._sending = asyncio.Lock()
         self._feeding: asyncio.Future[None] | None = None
         self._closed = False
@@ -94,6 +98,8 @@ class CompletionChannel(Channel):
         session: ssl.SSLSession | None = None,
     ) -> None:
         """See Channel."""
+        if server_hostname is None:
+            self._most_silent = CLIENT_OCTETS
         self._tls = context.wrap_bio(
             self._incoming,
             self._outgoing,
@@ -112,7 +118,7 @@ class CompletionChannel(Channel):
                     await self._flush()
                 raise TlsFailed(tls_reason(problem)) from problem
             else:
-                self._silent = 0
+                self._silent, self._most_silent = 0, SILENT_OCTETS
                 return await self._flush()
 
     @property
@@ -169,8 +175,8 @@ class CompletionChannel(Channel):
         try:
             if count := await self._read_socket():
                 self._silent += count
-                if self._silent > SILENT_OCTETS:
-                    raise PeerGone(f"{self.peer}: {SILENT_OCTETS} octets of TLS with nothing in them")
+                if self._silent > self._most_silent:
+                    raise PeerGone(f"{self.peer}: {self._most_silent} octets of TLS with nothing in them")
                 if self._silent > 2 * RECORD_SIZE:  # what is there already is not waited for
                     await asyncio.sleep(0)
                 self._incoming.write(self._buffer[:count])

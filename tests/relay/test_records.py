@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bridge.errors import PeerGone, TlsFailed
 from bridge.relay.channel import RECORD_SIZE, Channel
 from bridge.relay.completion import CompletionChannel
+from bridge.relay.connected import open_channel
 from bridge.relay.readiness import ReadinessChannel
 from bridge.relay.records import RecordTls
 from tests.relay.key_updates import NOT_REQUESTED, REQUESTED, KeyUpdater
@@ -170,6 +171,49 @@ async def test_a_hello_in_some_pieces_is_in_order(
     client.write(b"a1 NOOP\r\n")
     assert await send_all(sockets[0], outgoing.read())
     assert await channel.receive() == b"a1 NOOP\r\n"
+
+
+def extension(kind: int, content: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
+
+
+def long_hello(groups: int, shares: int) -> bytes:
+    """Of TLS 1.3: groups that nobody knows, and keys of the last one (RFC 8446 section 4.2.8)."""
+    names = b"".join(number.to_bytes(2, "big") for number in range(groups - 1)) + b"\xfe\x00"
+    keys = b"\xfe\x00\x00\x01x" * shares
+    extensions = extension(43, b"\x02\x03\x04") + extension(13, b"\x00\x04\x08\x04\x04\x03")
+    extensions += extension(10, len(names).to_bytes(2, "big") + names)
+    extensions += extension(51, len(keys).to_bytes(2, "big") + keys)
+    body = b"\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00" + len(extensions).to_bytes(2, "big") + extensions
+    return in_pieces(b"\x16\x03\x01\0\0" + b"\x01" + len(body).to_bytes(3, "big") + body, RECORD_SIZE)
+
+
+async def test_a_hello_that_is_longer_than_anybodys_is_refused(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> None:
+    """OpenSSL 3.0 compares each of 6,400 keys with 16,000 groups: a tenth of a second, and then wants another one."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send_all(sockets[0], long_hello(16_000, 6_400)))
+        with pytest.raises(PeerGone, match="octets"):
+            await channel.start_tls(contexts[0])
+        channel.close()
+
+
+async def test_a_long_hello_is_in_order(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> None:
+    """Keys against quantum computers, a long ticket."""
+    client = open_channel(sockets[0].dup(), asyncio.get_running_loop(), "server")
+    contexts[1].set_alpn_protocols([f"{number:0200}" for number in range(60)])
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(channel.start_tls(contexts[0]))
+            group.create_task(client.start_tls(contexts[1], server_hostname="localhost"))
+    finally:
+        contexts[1].set_alpn_protocols([])  # all tests of the module have it
+    await client.send(b"a1 NOOP\r\n")
+    assert await channel.receive() == b"a1 NOOP\r\n"
+    client.close()
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 6, 1000])
