@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bridge.config.proxies import environment_proxy
 from bridge.config.schema import NotifyConfig
+from bridge.dialing import look_up
 from bridge.errors import ProviderUnavailable
 from bridge.hooks.delivery import HookFailed
 from bridge.hooks.events import HookEvent
@@ -18,7 +21,7 @@ from bridge.oauth.http import trust
 from bridge.oauth.retry_after import says_later
 from bridge.secret import Secret
 from bridge.shortage import may_pass
-from bridge.threads import NoThread, in_thread
+from bridge.threads import NotDone, Threads
 
 
 async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], seconds: float) -> None:
@@ -28,13 +31,16 @@ async def post(event: HookEvent, config: NotifyConfig, webhook: Secret[str], sec
     """
     url = webhook.reveal()
     host = urlsplit(url).hostname or "?"
+    # Not the loop's own pool: of those that wait for a name server, or for the drive of ca_file, half a dozen fill it,
+    # and then no changed configuration is read, no console loaded, and no stop ends before they do.
+    threads = Threads("webhook", at_once=1)
     try:
         async with asyncio.timeout(seconds):
-            context, proxy = await in_thread(partial(_way, config, url))
-            status = await _status(event, url, proxy, context)
+            context, proxy = await threads.run(partial(_way, config, url))
+            status = await _status(event, url, proxy, context, threads)
     except TimeoutError:
         raise HookFailed(f"{host} did not answer within {seconds:g} s", temporary=True) from None
-    except NoThread as problem:
+    except NotDone as problem:
         raise HookFailed(str(problem), temporary=True) from problem
     except ProviderUnavailable as problem:
         raise HookFailed(str(problem), temporary=may_pass(problem.__cause__)) from problem
@@ -53,9 +59,34 @@ def _way(config: NotifyConfig, url: str) -> tuple[ssl.SSLContext, str | None]:
     return trust(config.ca_file), config.proxy or environment_proxy(url)
 
 
-async def _status(event: HookEvent, url: str, proxy: str | None, context: ssl.SSLContext) -> int:
+_IS_ADDRESS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+class _Resolver(AbstractResolver):
+    """Names, in these threads."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """See AbstractResolver. Raises: OSError, UnicodeError; NotDone."""
+        found = await self._threads.run(partial(look_up, host, port))
+        return [
+            ResolveResult(hostname=host, host=address[0], port=port, family=kind, proto=number, flags=_IS_ADDRESS)
+            for kind, _, number, _, address in found
+            if family in (kind, socket.AF_UNSPEC)
+        ]
+
+    async def close(self) -> None:
+        """See AbstractResolver."""
+
+
+async def _status(event: HookEvent, url: str, proxy: str | None, context: ssl.SSLContext, threads: Threads) -> int:
     async with (
         aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=_Resolver(threads)),
             trust_env=False,  # no password of a netrc file goes along
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "mail-bridge"},

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -23,6 +26,7 @@ from bridge.hooks.webhook import post
 from bridge.host.programs import run_program
 from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
 from bridge.secret import Secret
+from bridge.threads import in_thread
 from tests.bypassing import threads_that_look_up
 from tests.captured import captured
 from tests.clocks import ManualClock
@@ -208,6 +212,38 @@ async def test_a_name_server_that_hangs_holds_nobody_up(monkeypatch: pytest.Monk
         await post(EVENT, webhook("https://hooks.invalid/"), Secret("https://hooks.invalid/"), 10)
     assert looking
     assert threading.current_thread() not in looking
+
+
+async def test_who_waits_for_a_name_server_leaves_the_loops_own_threads_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A changed configuration is read in one of them, and a stop waits for all."""
+    loop = asyncio.get_running_loop()
+    answer, asked, real = threading.Event(), asyncio.Event(), socket.getaddrinfo
+
+    def look_up(host: Any, *args: Any, **names: Any) -> Any:
+        if host != "hooks.invalid":
+            return real(host, *args, **names)
+        loop.call_soon_threadsafe(asked.set)
+        answer.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    async def tell() -> None:
+        url = "https://hooks.invalid/"
+        with pytest.raises(HookFailed, match=r"hooks\.invalid cannot be reached") as failed:
+            await post(EVENT, webhook(url), Secret(url), 60)
+        assert failed.value.is_worth_another_try
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    try:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(tell())
+            await asked.wait()
+            assert await in_thread(lambda: "read") == "read"
+            answer.set()
+    finally:
+        answer.set()
 
 
 async def test_https_is_verified_by_the_ca_file(tmp_path: Path) -> None:
