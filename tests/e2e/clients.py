@@ -26,7 +26,14 @@ class Login:
 
     def connect(self, protocol: str, seconds: float) -> socket.socket:
         """To its port; in TLS where it has that. Raises: OSError."""
-        sock = socket.create_connection(("127.0.0.1", getattr(self, protocol)), timeout=seconds)
+        return self.secured(self.reached(protocol, seconds))
+
+    def reached(self, protocol: str, seconds: float) -> socket.socket:
+        """Its port, before any TLS. Raises: OSError."""
+        return socket.create_connection(("127.0.0.1", getattr(self, protocol)), timeout=seconds)
+
+    def secured(self, sock: socket.socket) -> socket.socket:
+        """The same in TLS, where it has that. Raises: OSError, and closes it."""
         if self.tls is None:
             return sock
         try:

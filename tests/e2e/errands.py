@@ -55,7 +55,10 @@ class Line:
     """A connection to the bridge."""
 
     def __init__(self, login: Login, protocol: str, leave: Leave | None = None) -> None:
-        self.sock = login.connect(protocol, PATIENCE)
+        """Raises: Cut, where a worker is killed while TLS begins; OSError."""
+        sock = login.reached(protocol, PATIENCE)
+        with _cut():
+            self.sock = login.secured(sock)
         self._file = self.sock.makefile("rb")
         self.leave = leave
 
@@ -250,17 +253,15 @@ class Errand:
 
     def run(self) -> End:
         """Raises: AssertionError for what must never be; TimeoutError where there is neither answer nor close."""
-        line = Line(self.login, self.protocol, self.leave)
         try:
-            self.do(line)
+            with contextlib.closing(Line(self.login, self.protocol, self.leave)) as line:
+                self.do(line)
         except Later:
             return End.LATER
         except Cut:
             return End.CUT
         except Gone:
             return End.LEFT
-        finally:
-            line.close()
         return End.DONE
 
 
