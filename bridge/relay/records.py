@@ -137,6 +137,8 @@ class RecordTls:
         """
         if self._silent > SILENT_RECORDS:
             raise ConnectionAbortedError(errno.ECONNABORTED, f"{SILENT_RECORDS} TLS records with nothing in them")
+        if self._handshake is not None and self._handshake > HANDSHAKE_OCTETS:
+            raise ConnectionAbortedError(errno.ECONNABORTED, f"more than {HANDSHAKE_OCTETS} octets before TLS is on")
         try:
             while data := self._socket.recv(self._left + _HEADER - len(self._header)):
                 self._incoming.write(data)
@@ -167,10 +169,6 @@ class RecordTls:
         self._is_first = False
         if self._handshake is not None:
             self._handshake += self._left
-            if self._handshake > HANDSHAKE_OCTETS:
-                raise ConnectionAbortedError(
-                    errno.ECONNABORTED, f"more than {HANDSHAKE_OCTETS} octets before TLS is on"
-                )
 
     def _answer(self) -> None:
         """A wish for new keys: as soon as the kernel takes it, or before what is sent next."""

@@ -216,6 +216,31 @@ async def test_a_long_hello_is_in_order(
     client.close()
 
 
+async def test_what_a_client_says_right_behind_its_handshake_is_no_part_of_that(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> None:
+    """A whole record of it, in one piece with the last one of the handshake (TLS 1.3)."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = contexts[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+    sent = random.Random(5).randbytes(RECORD_SIZE)
+
+    def shake_hands() -> None:
+        while True:
+            try:
+                client.do_handshake()
+            except ssl.SSLWantReadError:
+                sockets[0].sendall(outgoing.read())
+                incoming.write(sockets[0].recv(65536))
+            else:
+                client.write(sent)
+                return sockets[0].sendall(outgoing.read())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(channel.start_tls(contexts[0]))
+        group.create_task(asyncio.to_thread(shake_hands))
+    assert await receive_exactly(channel, len(sent)) == sent
+
+
 @pytest.mark.parametrize("size", [1, 4, 5, 6, 1000])
 async def test_what_comes_in_parts_is_put_together(
     sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts, size: int
