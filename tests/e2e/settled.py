@@ -48,6 +48,8 @@ class Look:
     descriptors: Counter[str]
     threads: int
     memory: int
+    blocks: int
+    """Of memory that the objects of its own process take, garbage left out; its workers' are not counted."""
 
     @classmethod
     def at(cls, bridge: Bridge) -> Look:
@@ -72,7 +74,7 @@ class Look:
         if found is None:
             return None
         descriptors, threads, memory = figures(pid)
-        return cls(Counter(found["tasks"]), Counter(found["objects"]), descriptors, threads, memory)
+        return cls(Counter(found["tasks"]), Counter(found["objects"]), descriptors, threads, memory, found["blocks"])
 
     def _and(self, other: Look) -> Look:
         return Look(
@@ -81,6 +83,7 @@ class Look:
             self.descriptors + other.descriptors,
             self.threads + other.threads,
             self.memory + other.memory,
+            self.blocks,
         )
 
     def more_than(self, rest: Look) -> dict[str, object]:

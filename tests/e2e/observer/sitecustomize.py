@@ -1,6 +1,7 @@
 """Looks into a running bridge, from outside the product: Python imports this first if its directory is on the path.
 
-A thread answers on a Unix socket: which tasks the event loop has, and how many objects of our own classes there are.
+A thread answers on a Unix socket: which tasks the event loop has, how many objects of our own classes there are, and
+how many blocks of memory Python's objects take.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ def _look(loop: asyncio.AbstractEventLoop) -> bytes:
     """In the loop's own thread, of a copy of the process."""
     gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
     gc.collect()
+    blocks = sys.getallocatedblocks()  # before there are more, of the look's own
     tasks = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop))
     objects = Counter(
         str(kind.__qualname__) for kind in map(type, gc.get_objects()) if str(kind.__module__).startswith(MODULES)
     )
-    return json.dumps({"tasks": tasks, "objects": objects}).encode()
+    return json.dumps({"tasks": tasks, "objects": objects, "blocks": blocks}).encode()
 
 
 def _copy(loop: asyncio.AbstractEventLoop, pipe: int) -> int:
