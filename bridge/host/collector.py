@@ -13,4 +13,5 @@ def spare_the_collector() -> None:
     """What the start has made lives as long as the process: looking through it again and again is 10 % of a login."""
     gc.collect()
     gc.freeze()
+    gc.collect()  # of nothing: else the next one waits for a fourth as much again as the start has made
     gc.set_threshold(COLLECT_AFTER, 5, 2)
