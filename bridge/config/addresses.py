@@ -61,14 +61,15 @@ class ConsoleAddress(LocalAddress):
             raise BadValue(
                 said(
                     "{host} can be reached from other machines, and the console is for this one: use 127.0.0.1; from "
-                    "elsewhere, go there with `ssh -L 3017:localhost:3017`, or run `mail-bridge authorize` and paste "
-                    "the address at which the browser ends",
+                    "elsewhere, go there with `ssh -L {port}:localhost:{port}`, or run `mail-bridge authorize ADDRESS "
+                    "--paste`",
                     host=self.host,
+                    port=self.port,
                 ),
                 said(
                     "this address can be reached from other machines, and the console is for this one: use 127.0.0.1; "
-                    "from elsewhere, go there with `ssh -L 3017:localhost:3017`, or run `mail-bridge authorize` and "
-                    "paste the address at which the browser ends"
+                    "from elsewhere, go there with `ssh -L 3017:localhost:3017`, or run `mail-bridge authorize ADDRESS "
+                    "--paste`"
                 ),
             )
         return self
