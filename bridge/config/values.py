@@ -186,7 +186,12 @@ def _proxy_url(value: str) -> str:
     if not is_good:
         raise BadValue(said("must look like http://proxy.example.com:3128"))
     if url.username is not None or url.password is not None:
-        raise BadValue(said("must not hold a user name or a password: a proxy that wants them is not supported"))
+        raise BadValue(
+            said(
+                "must not hold a user name or a password: where the proxy wants them, leave this out and set "
+                "HTTPS_PROXY (http://user:password@host:port) where mail-bridge starts"
+            )
+        )
     return text
 
 

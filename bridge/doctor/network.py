@@ -254,14 +254,13 @@ def _is_public(target: Target) -> bool:
 def _stopped(target: Target, subject: str, stopped: Stopped, seconds: float) -> Finding:
     reason = stopped.reason
     match stopped.stage:
-        case Stage.NAME:
-            host = target.proxy[0] if target.proxy is not None else target.host
-            return failed("connection", subject, NO_NAME, host=host, reason=reason)
+        case Stage.NAME if target.proxy is None:
+            return failed("connection", subject, NO_NAME, host=target.host, reason=reason)
         case Stage.CONNECT if target.proxy is None and stopped.timed_out:
             return failed("connection", subject, SILENT, seconds=round(seconds), port=target.port)
         case Stage.CONNECT if target.proxy is None:
             return failed("connection", subject, REFUSED, reason=reason)
-        case Stage.CONNECT | Stage.PROXY:
+        case Stage.NAME | Stage.CONNECT | Stage.PROXY:
             proxy = "{}:{}".format(*(target.proxy or ("", 0)))
             return failed("connection", subject, PROXY, proxy=proxy, reason=reason, host=target.host)
         case Stage.GREETING:

@@ -79,7 +79,7 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "client_secret: text", "client_secret: text\n    scopes: []", "6:5: providers.gmail.scopes: must not be empty"),
     (GOOD, "client_secret: text", "client_secret: text\n    proxy: proxy:3128", "6:5: providers.gmail.proxy: must look like http://proxy.example.com:3128"),
     (GOOD, "client_secret: text", "client_secret: text\n    proxy: http://proxy..example.com:3128", "6:5: providers.gmail.proxy: must look like http://proxy.example.com:3128"),
-    (GOOD, "client_secret: text", "client_secret: text\n    proxy: http://u:CANARY-s3cret@p:1", "6:5: providers.gmail.proxy: must not hold a user name or a password: a proxy that wants them is not supported"),
+    (GOOD, "client_secret: text", "client_secret: text\n    proxy: http://u:CANARY-s3cret@p:1", "6:5: providers.gmail.proxy: must not hold a user name or a password: where the proxy wants them, leave this out and set HTTPS_PROXY (http://user:password@host:port) where mail-bridge starts"),
     (GOOD, "client_secret: text", "client_secret: text\n    token_url: http://example.com/", "6:5: providers.gmail.token_url: must begin with https:// (http:// is for localhost only)"),
     (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://[x/", "6:5: providers.gmail.token_url: is not a URL such as https://example.com/path"),
     (GOOD, "client_secret: text", "client_secret: text\n    token_url: https://login..example.com/token", "6:5: providers.gmail.token_url: is not a URL such as https://example.com/path"),

@@ -288,6 +288,13 @@ async def test_a_silent_proxy_is_named_and_not_the_network(stack: ExitStack) -> 
     assert f"the proxy 127.0.0.1:{proxy} does not lead there" in finding.detail
 
 
+async def test_a_proxy_whose_name_leads_nowhere_is_called_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
+    finding = await sign_in(config(host="idp.example", port=443))
+    assert_failed(finding, network.PROXY)
+    assert "the proxy proxy.invalid:3128 does not lead there" in finding.detail
+
+
 async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{NOBODY}")
     finding = await sign_in(config(host="idp.example", port=443))
