@@ -455,6 +455,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "give its client ID domain-wide delegation for https://mail.google.com/."
             ),
             "microsoft.admin_consent": "An Entra administrator must grant consent to this app for the organization.",
+            "microsoft.no_exchange": (
+                "The organization of this tenant has no Exchange Online that the app may use: an administrator of "
+                "Microsoft 365 must check its subscriptions. If the mailboxes are in another tenant, the app must be "
+                "registered there."
+            ),
             "mail.smtp_off_tenant": (
                 "Authenticated SMTP is switched off for the whole organization. An Exchange administrator can allow "
                 "it for this mailbox (Set-CASMailbox {mailbox} -SmtpClientAuthenticationDisabled $false) or for all "
