@@ -17,6 +17,8 @@ from bridge.config.schema import Config, Listeners
 from bridge.config.source import Source
 
 _GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
+_SHELLS_VARIABLE: Final = re.compile(r"\$(?:env:)?\w+|\$\(\w+\)|%\w+%", re.ASCII)
+"""As sh, PowerShell, make and cmd write it; around the last one YAML wants quotes, which make it a text."""
 _MICROSOFT_HOSTS: Final = frozenset(preset.authority_host for preset in CLOUDS.values())
 
 
@@ -48,6 +50,14 @@ def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:
     if (doubt := _of_client_id(provider)) is not None:
         yield "client_id", doubt
     secret = provider.client_secret
+    if secret is not None and _SHELLS_VARIABLE.fullmatch(secret.reveal()):
+        yield (
+            "client_secret",
+            said(
+                "this is taken for the secret itself, as it stands; an environment variable is written {example}",
+                example="${NAME}",
+            ),
+        )
     if isinstance(provider, MicrosoftProvider) and secret is not None and GUID.fullmatch(secret.reveal()):
         yield (
             "client_secret",

@@ -423,6 +423,16 @@ def test_a_secret_id_in_place_of_the_secret_is_told_before_anybody_signs_in() ->
     assert not load(edited(("client_secret: text", f"client_secret: {secret_id}"))).warnings, "Google's are its own"
 
 
+@pytest.mark.parametrize("written", ["$GMAIL_SECRET", "$(GMAIL_SECRET)", "'%GMAIL_SECRET%'", "$env:GMAIL_SECRET"])
+def test_a_variable_as_a_shell_writes_it_is_told_before_anybody_signs_in(written: str) -> None:
+    (warning,) = load(edited(("client_secret: text", f"client_secret: {written}"))).warnings
+    assert str(warning) == (
+        "config.yaml:5:5: providers.gmail.client_secret: this is taken for the secret itself, as it stands; an "
+        "environment variable is written ${NAME}"
+    )
+    assert not load(edited(("client_secret: text", "client_secret: ${S}")), S="%a$secret%1").warnings
+
+
 @pytest.mark.parametrize(
     ("text", "written", "told"),
     [
