@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
@@ -30,6 +32,13 @@ sets. aiohttp itself limits each line, and their number, which is megabytes for 
 PARTS = 8
 """Of a path; no page of ours has more than three. aiohttp's router looks once for each, and copies what is left of the
 path each time: for a head full of slashes that took a second, in which nobody else had a turn."""
+PIECE = 4 * 1024
+"""Octets of a body to take apart at once. 256 KiB, as asyncio reads them, are 20 ms of aiohttp's parser if they are
+chunks of one octet; 4 KiB of any kind are 0.3 ms."""
+ROOM = 64 * 1024
+"""Octets to read at once, as Windows' loop does: also a head that is too long, so that it gets an answer. What is left
+unread would reset the connection."""
+HEAD_END = b"\r\n\r\n"
 KEEP_ALIVE_SECONDS = 75.0
 """For a browser's next click; longer than control.remote keeps a connection."""
 LINGER_SECONDS = 1.0
@@ -92,6 +101,7 @@ class Site:
         self._user_of = user_of
         self._has_moved = False
         self._turns = Turns()
+        self._room = memoryview(bytearray(ROOM))
 
     @asynccontextmanager
     async def answering(
@@ -122,6 +132,8 @@ class Site:
             loop=loop,
             places=self._places,
             user_of=self._user_of,
+            turns=self._turns,
+            room=self._room,
             logger=_silent,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
@@ -204,13 +216,76 @@ def _same_again(request: web.Request) -> web.Response:
     return response
 
 
-class _Connection(web.RequestHandler):
-    """aiohttp's connection, for who gets a place; what it could not read is neither sent back nor logged."""
+class _Pace:
+    """In front of a connection's transport: while a piece waits for its turn nothing more is read, though aiohttp may
+    ask for it; nor is it while aiohttp wants nothing."""
 
-    def __init__(self, manager: web.Server, *, places: Places, user_of: UserOf, **options: Any) -> None:
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._waiting = 0
+        self._is_paused = False
+
+    def of(self, transport: asyncio.BaseTransport) -> asyncio.BaseTransport:
+        """What stands for it from now on."""
+        self._transport = transport
+        return cast(asyncio.BaseTransport, self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    @property
+    def is_held(self) -> bool:
+        """True while a piece waits."""
+        return self._waiting > 0
+
+    def hold(self) -> None:
+        """One more piece waits."""
+        self._waiting += 1
+        self._transport.pause_reading()
+
+    def let_go(self) -> None:
+        """Its turn has come."""
+        self._waiting -= 1
+        self._go_on()
+
+    def pause_reading(self) -> None:
+        """aiohttp wants nothing for now."""
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """aiohttp wants more."""
+        self._is_paused = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._waiting and not self._is_paused:
+            self._transport.resume_reading()
+
+
+class _Connection(web.RequestHandler, asyncio.BufferedProtocol):
+    """aiohttp's connection, for who gets a place; what it could not read is neither sent back nor logged.
+
+    What it reads is taken apart in turns of its own: a head in one, a body in small pieces.
+    """
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        places: Places,
+        user_of: UserOf,
+        turns: Turns,
+        room: memoryview,
+        **options: Any,
+    ) -> None:
+        """`room`, for what is read, is everybody's: no piece stays in it."""
         super().__init__(manager, **options)
         self._places = places
         self._user_of = user_of
+        self._turns = turns
+        self._room = room
+        self._pace = _Pace()
         self.user_id = ""
         """Of whose program is at the other end; asked once, since a connection does not change hands."""
         self._body: StreamReader = EMPTY_PAYLOAD
@@ -233,8 +308,46 @@ class _Connection(web.RequestHandler):
             detail("console.crowded", reason=str(limit))
             self.force_close()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As aiohttp's, which gets a transport that can be held."""
+        super().connection_made(self._pace.of(transport))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Room for one head."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Something has come."""
+        self.data_received(bytes(self._room[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        """As aiohttp's, for as long as no head is longer than HEAD_LIMIT."""
+        """As aiohttp's, each piece in its turn. What aiohttp says to itself is empty: it goes on with the last one."""
+        if not data:
+            self._take_apart(data)
+        cuts = [0, *range(self._first_cut(data), len(data), PIECE), len(data)] if data else []
+        for start, end in itertools.pairwise(cuts):
+            self._pace.hold()
+            self._turns.take(functools.partial(self._in_turn, data[start:end]))
+
+    def _first_cut(self, data: bytes) -> int:
+        """A head stays whole: so who is sent away for one too long is before the next ones come in."""
+        if self._pace.is_held or not self._body.is_eof():
+            return PIECE
+        return data.find(HEAD_END) + len(HEAD_END) if HEAD_END in data else len(data)
+
+    def _in_turn(self, piece: bytes) -> bool:
+        self._pace.let_go()
+        if self.transport is None:  # the visitor has gone, or was sent away
+            return False
+        try:
+            self._take_apart(piece)
+        except BaseException:
+            self.force_close()  # as asyncio does, where it calls
+            raise
+        return True
+
+    def _take_apart(self, data: bytes) -> None:
+        """For as long as no head is longer than HEAD_LIMIT."""
         requests, fed = self._request_count, self._body.total_bytes
         super().data_received(data)
         if self._request_count == requests:
@@ -242,7 +355,7 @@ class _Connection(web.RequestHandler):
         else:  # what is behind the last head is its body, and the next one's beginning
             if self._messages:
                 self._body = self._messages[-1][1]
-            self._head_size = len(data) - (data.rfind(b"\r\n\r\n") + 4) - self._body.total_bytes
+            self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():
             self._head_size = 0
         elif self._head_size > HEAD_LIMIT:

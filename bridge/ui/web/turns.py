@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 
 class Turns:
@@ -11,26 +12,43 @@ class Turns:
     turn, of half a second and more, in which no mail program is heard. Here they come one by one, in their order."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Callable[[], bool]] = deque()
         self._is_taken = False
+
+    def take(self, use: Callable[[], bool]) -> bool:
+        """Call it now, if nobody else has this turn; else in a later one.
+
+        Args: use, returns False if nobody wants the turn any more: then it is the next one's.
+        Returns: False if it is to wait.
+        """
+        if self._is_taken:
+            self._waiting.append(use)
+            return False
+        self._is_taken = True
+        asyncio.get_running_loop().call_soon(self._next)
+        use()
+        return True
 
     async def mine(self) -> None:
         """Wait until nobody else has this turn. Whoever gives up meanwhile costs nobody else one."""
-        loop = asyncio.get_running_loop()
-        if not self._is_taken:
-            self._is_taken = True
-            loop.call_soon(self._next)
-            return
-        mine: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(mine)
-        await mine
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def use() -> bool:
+            if mine.done():
+                return False
+            mine.set_result(None)
+            return True
+
+        if not self.take(use):
+            await mine
 
     def _next(self) -> None:
         """In the turn that follows."""
-        while self._waiting:
-            mine = self._waiting.popleft()
-            if not mine.done():
-                mine.set_result(None)
-                asyncio.get_running_loop().call_soon(self._next)
-                return
-        self._is_taken = False
+        if not self._waiting:
+            self._is_taken = False
+            return
+        try:
+            while self._waiting and not self._waiting.popleft()():
+                pass
+        finally:
+            asyncio.get_running_loop().call_soon(self._next)  # behind who was woken: the turn is still theirs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -13,7 +14,7 @@ from bridge.host.sockets import bind
 from bridge.relay.limits import console_cap
 from bridge.ui.web import guards
 from bridge.ui.web.doors import Doors
-from bridge.ui.web.site import Site
+from bridge.ui.web.site import PIECE, ROOM, Site, _Connection
 from bridge.ui.web.turns import Turns
 
 VISITORS = 40
@@ -115,6 +116,97 @@ async def test_each_turn_of_the_loop_reads_one_form(turns: Counted) -> None:
             await answered(reader)
     assert len(turns.taken) == VISITORS
     assert len(set(turns.taken)) == VISITORS
+
+
+async def test_each_turn_of_the_loop_takes_a_small_piece_of_one_visitor_apart(
+    turns: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 KiB of chunks, of one octet each, take longer than a login, and asyncio reads as much at once."""
+    sizes, real = list[int](), web.RequestHandler.data_received
+
+    def data_received(connection: web.RequestHandler, data: bytes) -> None:
+        if data:
+            turns.take()
+            sizes.append(len(data))
+        real(connection, data)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert await request.read() == b"x" * 9000
+        return web.Response()
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(web.RequestHandler, "data_received", data_received)
+        for _, writer in come:
+            writer.write(head("Transfer-Encoding: chunked\r\n") + b"1\r\nx\r\n" * 9000 + b"0\r\n\r\n")
+        for reader, _ in come:
+            await answered(reader)
+    assert max(sizes) <= PIECE
+    assert len(set(turns.taken)) == len(turns.taken)
+
+
+async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of hundreds had as much in our memory as he likes to send."""
+    waiting, most = Counter[_Connection](), Counter[_Connection]()
+    read, take_apart = _Connection.buffer_updated, _Connection._take_apart
+
+    def buffer_updated(connection: _Connection, nbytes: int) -> None:
+        waiting[connection] += nbytes
+        most[connection] = max(most[connection], waiting[connection])
+        read(connection, nbytes)
+
+    def taken_apart(connection: _Connection, data: bytes) -> None:
+        waiting[connection] -= len(data)
+        take_apart(connection, data)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        while await request.content.readany():
+            pass
+        return web.Response()
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(_Connection, "buffer_updated", buffer_updated)
+        monkeypatch.setattr(_Connection, "_take_apart", taken_apart)
+        for _, writer in come:
+            writer.write(head(f"Content-Length: {64 * PIECE}\r\n") + bytes(64 * PIECE))
+        for reader, _ in come:
+            await answered(reader)
+    assert max(most.values()) <= ROOM
+    assert not any(waiting.values())
+
+
+async def test_what_goes_wrong_in_his_turn_ends_his_connection_alone(
+    turns: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, problems = web.RequestHandler.data_received, list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context.get("exception")))
+    bug = RuntimeError("a bug")
+
+    def data_received(connection: web.RequestHandler, data: bytes) -> None:
+        if b"bug" in data:
+            raise bug
+        real(connection, data)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(web.RequestHandler, "data_received", data_received)
+        for number, (_, writer) in enumerate(come):
+            writer.write(head("X: bug\r\n" if number in {0, 7} else ""))
+        for number, (reader, _) in enumerate(come):
+            if number in {0, 7}:  # one of them in the turn in which it came
+                assert await reader.read() == b""
+            else:
+                await answered(reader)
+    assert problems == [bug, bug]
+
+
+async def test_who_wants_one_turn_after_the_other_gets_each_of_them_for_itself(turns: Counted) -> None:
+    theirs = Turns()
+    for _ in range(5):
+        await theirs.mine()
+        turns.take()
+    assert len(set(turns.taken)) == 5
 
 
 async def test_who_gives_up_costs_nobody_his_turn() -> None:
