@@ -13,6 +13,7 @@ from bridge.clock import Clock, SystemClock
 from bridge.control.contract import (
     AccountState,
     AccountStatus,
+    Entrance,
     Finding,
     Leftover,
     ListenerStatus,
@@ -95,6 +96,10 @@ class FakeControl:
         patterns = ("*@pattern.example",)
         file = "/etc/mail-bridge/config.yaml"
         return Status("9.8.7", file, False, accounts, self.listeners, patterns, self.warnings, self.leftovers)
+
+    async def entrance(self) -> Entrance:
+        status = await self.status()
+        return Entrance(status.is_demo, status.listeners)
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         self._fail()

@@ -30,17 +30,19 @@ from bridge.host.sockets import bind
 from bridge.model import AccessToken, Account, Protocol
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice
 from bridge.oauth.providers import Providers
+from bridge.relay.limits import console_cap
 from bridge.relay.ports import Ports
 from bridge.relay.server_check import ServerCheck, check_servers
 from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
-from bridge.stores.base import Store
+from bridge.stores.base import Record, Store
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.stores.sqlite import SqliteStore
 from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
+from bridge.ui.web.server import Console
 from tests.servers.disks import full, small_disk
 from tests.tokens.fakes import FailingStore
 
@@ -82,6 +84,22 @@ def bind_anywhere(host: str, port: int, what: str) -> list[socket.socket]:
     return bind(host, 0, what=what)
 
 
+class AskedStore(MemoryStore):
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def get(self, key: str) -> Record | None:
+        self.asked += 1
+        return await super().get(key)
+
+    async def versions(self, prefix: str) -> dict[str, int]:
+        self.asked += 1
+        return await super().versions(prefix)
+
+
 @asynccontextmanager
 async def running(change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Running]:
     async with demo_world() as world, bridging(world, change) as it:
@@ -120,6 +138,20 @@ async def test_a_status_that_is_asked_for_as_the_console_closes_is_answered() ->
         for sock in it.app.console_sockets:
             sock.close()
         assert (await it.app.control.status()).accounts == before.accounts
+
+
+async def test_the_page_that_anybody_may_open_asks_the_store_for_nothing() -> None:
+    """Of thousands of accounts that is a second's work, and logins wait for the same store."""
+    store = AskedStore()
+    async with demo_world() as world, bridging(world, store=store) as it:
+        address = f"localhost:{it.app.console_sockets[0].getsockname()[1]}"
+        console = Console(it.app.control, admin_token=Secret(""), hosts=frozenset({address}), places=console_cap())
+        async with console.serving(it.app.console_sockets), aiohttp.ClientSession() as http:
+            asked = store.asked
+            async with http.get(f"http://{address}/") as answer:
+                assert f">{it.ports['imap']}<" in await answer.text()
+            assert store.asked == asked
+    assert store.asked
 
 
 async def test_from_a_refused_login_to_a_delivered_message() -> None:

@@ -115,6 +115,14 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Entrance:
+    """What anybody may know."""
+
+    is_demo: bool
+    listeners: tuple[ListenerStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SignInStarted:
     """A sign-in on its way."""
 
@@ -211,7 +219,11 @@ class Control(Protocol):
     """The running bridge, in this process or over loopback HTTP. Methods raise BridgeErrors, and what they name."""
 
     async def status(self) -> Status:
-        """Everything at a glance; no secrets in it."""
+        """Everything at a glance; no secrets in it. Each account is looked up in the store."""
+        ...
+
+    async def entrance(self) -> Entrance:
+        """What the start page tells of it, for which no account is looked up: anybody may ask, again and again."""
         ...
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:

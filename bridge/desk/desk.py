@@ -11,7 +11,16 @@ from bridge.accounts.passwords import LocalPasswords
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.config.values import same_name
-from bridge.control.contract import AccountStatus, Finding, Leftover, ListenerStatus, SignInStarted, SignOut, Status
+from bridge.control.contract import (
+    AccountStatus,
+    Entrance,
+    Finding,
+    Leftover,
+    ListenerStatus,
+    SignInStarted,
+    SignOut,
+    Status,
+)
 from bridge.desk.server_checks import ServerChecks
 from bridge.desk.standings import Standings
 from bridge.errors import (
@@ -90,6 +99,10 @@ class Desk:
             warnings=warnings,
             leftovers=leftovers,
         )
+
+    async def entrance(self) -> Entrance:
+        """See Control."""
+        return Entrance(self._about.is_demo, tuple(map(_status_of, self._about.listeners())))
 
     async def _known(self) -> list[Account]:
         """Those with a line of their own, and those below a pattern for whom somebody has signed in."""

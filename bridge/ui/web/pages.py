@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountState, AccountStatus, Control, SignInStarted, Status, Visitors
+from bridge.control.contract import AccountState, AccountStatus, Control, Entrance, SignInStarted, Status, Visitors
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
 from bridge.ui.i18n import say, spoken, tell, tell_problem
@@ -33,7 +33,7 @@ ADDRESS_LIMIT = 254
 """Characters (RFC 5321 section 4.5.3.1.3, without its brackets)."""
 
 GLANCE_SECONDS = 2.0
-"""How old the status behind the public start page may be: anybody may ask for that page, as often as they like, and as
+"""How old what the public start page tells may be: anybody may ask for that page, as often as they like, and as
 many at a time."""
 
 _URGENT_FIRST = (AccountState.TROUBLE, AccountState.SIGN_IN, AccountState.PENDING, AccountState.READY)
@@ -72,7 +72,7 @@ class Pages:
         self._administrators = administrators
         self._forms = forms
         self._clock = clock
-        self._glance: tuple[float, Status] | None = None
+        self._glance: tuple[float, Entrance] | None = None
         self._glancing = asyncio.Lock()
 
     async def root(self, request: web.Request) -> web.StreamResponse:
@@ -84,13 +84,15 @@ class Pages:
     async def _start(self, request: web.Request) -> web.StreamResponse:
         is_administrator = self._administrators.is_open(request)
         try:
-            status = await (self._control.status() if is_administrator else self._public_status())
+            if not is_administrator:
+                entrance = await self._entrance()
+                settings = [wording.setting(listener) for listener in entrance.listeners]
+                return page("start.html", is_demo=entrance.is_demo, settings=settings)
+            status = await self._control.status()
         except BridgeError as problem:
             detail = tell_problem(problem) if is_administrator else say(problem.public_text)
             return page("problem.html", 503, kind="bridge", detail=detail)
         settings = [wording.setting(listener) for listener in status.listeners]
-        if not is_administrator:
-            return page("start.html", is_demo=status.is_demo, settings=settings)
         listed = _list_fields(status, request.query.get("page"), request.query.get("find", ""))
         return page(
             "accounts.html",
@@ -104,11 +106,11 @@ class Pages:
             **listed,
         )
 
-    async def _public_status(self) -> Status:
+    async def _entrance(self) -> Entrance:
         async with self._glancing:  # who comes while the bridge is asked waits for the same answer
             if self._glance is None or self._clock.monotonic() - self._glance[0] >= GLANCE_SECONDS:
-                status = await self._control.status()
-                self._glance = self._clock.monotonic(), status
+                entrance = await self._control.entrance()
+                self._glance = self._clock.monotonic(), entrance
             return self._glance[1]
 
     async def administrator(self, request: web.Request) -> web.StreamResponse:
