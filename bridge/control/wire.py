@@ -8,7 +8,7 @@ import hmac
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -47,6 +47,22 @@ class WireError(BridgeError):
 def dumps(value: object) -> str:
     """JSON on one line."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def dumped(value: Any) -> Iterator[str]:
+    """dumps(encode(value)) of a contract value, in pieces: each item of its lists is one."""
+    before = "{"
+    for field in dataclasses.fields(value):
+        content = getattr(value, field.name)
+        yield f"{before}{dumps(field.name)}:"
+        if isinstance(content, tuple):
+            yield "["
+            yield from (f"{',' if number else ''}{dumps(encode(item))}" for number, item in enumerate(content))
+            yield "]"
+        else:
+            yield dumps(encode(content))
+        before = ","
+    yield "}"
 
 
 def loads(text: str | bytes) -> dict[str, Any]:

@@ -91,6 +91,10 @@ def test_a_value_comes_back_as_it_went(value: Any) -> None:
     assert wire.decode(type(value), wire.loads(wire.dumps(wire.encode(value)))) == value
 
 
+def test_a_status_in_pieces_is_the_same() -> None:
+    assert "".join(wire.dumped(STATUS)) == wire.dumps(wire.encode(STATUS))
+
+
 @pytest.mark.parametrize("notice", NOTICES, ids=lambda notice: type(notice).__name__)
 def test_each_notice_is_one_line_and_comes_back(notice: Notice) -> None:
     line = wire.encode_notice(notice)

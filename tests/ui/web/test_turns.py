@@ -6,16 +6,24 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from aiohttp import web
 
+from bridge.control import wire
+from bridge.control.contract import AccountStatus
+from bridge.control.remote import RemoteControl
 from bridge.host.sockets import bind
 from bridge.relay.limits import console_cap
+from bridge.secret import Secret
 from bridge.ui.web import guards
+from bridge.ui.web.api import PIECES
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.site import PIECE, ROOM, Site, _Connection
 from bridge.ui.web.turns import Turns
+from tests.fakes_control import FakeControl
+from tests.ui.web.conftest import TOKEN, serving
 
 VISITORS = 40
 SECONDS = 30.0
@@ -172,6 +180,22 @@ async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, mo
             await answered(reader)
     assert max(most.values()) <= ROOM
     assert not any(waiting.values())
+
+
+async def test_each_turn_of_the_loop_writes_a_few_accounts(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands at once are a tenth of a second, and a tray asks again and again."""
+    control, encode = FakeControl(*(f"user{number}@example.com" for number in range(400))), wire.encode
+
+    def encoded(value: Any) -> Any:
+        if isinstance(value, AccountStatus):
+            turns.take()
+        return encode(value)
+
+    async with serving(control) as browser, RemoteControl.opened(browser.base, Secret(TOKEN)) as remote:
+        monkeypatch.setattr(wire, "encode", encoded)
+        assert await remote.status() == await control.status()
+    assert len(turns.taken) == 400
+    assert max(Counter(turns.taken).values()) <= PIECES
 
 
 async def test_what_goes_wrong_in_his_turn_ends_his_connection_alone(
