@@ -24,6 +24,7 @@ from bridge.advice.said import as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.making import make_private
+from bridge.observe.logs import detail
 from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
 from bridge.stores.worker import Worker
@@ -229,8 +230,21 @@ class SqliteStore:
 
     def _disconnect(self) -> None:
         if self._connection is not None:
+            if _identity(self._file) != self._identity:
+                self._take_log_along()
             self._connection.close()
             self._connection = None
+
+    def _take_log_along(self) -> None:
+        """Into the file that it is of, which has lost its name. SQLite goes by names alone: it leaves the log where it
+        is, and would read it into whatever has that name by then, even if no page of it is of that file."""
+        try:
+            ((is_busy, *_),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if not is_busy and self._log_identity is not None and _identity(self._log) == self._log_identity:
+                for ending in ("-wal", "-shm"):  # who opens the other file meanwhile is to write to another log
+                    os.unlink(f"{self._file}{ending}")
+        except (sqlite3.Error, OSError) as error:
+            detail("store.log_stays", reason=type(error).__name__)
 
     def _create_file(self, file: Path) -> None:
         """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
@@ -268,12 +282,14 @@ class SqliteStore:
         try:
             status = os.stat(self._file)
         except (FileNotFoundError, NotADirectoryError) as error:
+            self._take_log_along()
             raise StoreUnavailable(
                 said("{store} is gone; put it back, or restart to begin anew", store=self._place)
             ) from error
         except OSError as error:
             raise self._not_opened(error) from error
         if (status.st_dev, status.st_ino) != self._identity:
+            self._take_log_along()
             raise StoreUnavailable(
                 said("{store} was replaced by another file; restart to use that one", store=self._place)
             )

@@ -466,6 +466,35 @@ async def test_a_file_that_is_removed_or_replaced_under_us_is_not_written_to_in_
     assert await store.put("a", b"other", expected=1) == 2
 
 
+@posix
+async def test_what_stood_in_the_log_goes_with_its_file_and_not_into_the_one_that_replaced_it(
+    open_store: Open, file: Path, tmp_path: Path
+) -> None:
+    """SQLite goes by names alone: the next start would mix the two, page by page."""
+    backup = open_store(tmp_path / "backup")
+    for number in range(50):
+        await backup.put(f"backup/{number}", bytes(500), expected=NEW)
+    await backup.close()
+    store = open_store()
+    await store.put("a", b"value", expected=NEW)
+    moved = file.rename(file.with_name("moved"))
+    shutil.copy(tmp_path / "backup", file)
+    with pytest.raises(StoreUnavailable, match="was replaced by another file; restart"):
+        await store.get("a")
+    as_after_a_kill = tmp_path / "copy"
+    shutil.copytree(file.parent, as_after_a_kill)
+    with closing(sqlite3.connect(file, isolation_level=None)) as another_program:
+        another_program.execute("DELETE FROM bridge_records WHERE key = 'backup/0'")
+        with pytest.raises(StoreUnavailable, match="was replaced by another file; restart"):
+            await store.get("a")
+        await store.close()
+    for found, count in ((file, 49), (as_after_a_kill / file.name, 50)):
+        with closing(sqlite3.connect(found)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert database.execute("SELECT count(*) FROM bridge_records").fetchone() == (count,)
+    assert await open_store(moved).get("a") == Record(b"value", 1)
+
+
 # --- several processes ---
 
 ADD = """
