@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge.advice.said import as_said, said
+from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.making import make_private
@@ -88,6 +89,9 @@ ACQUIRE = (
     "OR bridge_leases.expires_at > (julianday('now') - 2440587.5) * 86400.0 + ? RETURNING name"
 )
 RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
+
+_BESIDE = ("-wal", "-shm")
+"""Behind the file's name: SQLite's own, the log and its index. Made with the mode that the file has just then."""
 
 R = TypeVar("R")
 
@@ -241,7 +245,7 @@ class SqliteStore:
         try:
             ((is_busy, *_),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if not is_busy and self._log_identity is not None and _identity(self._log) == self._log_identity:
-                for ending in ("-wal", "-shm"):  # who opens the other file meanwhile is to write to another log
+                for ending in _BESIDE:  # who opens the other file meanwhile is to write to another log
                     os.unlink(f"{self._file}{ending}")
         except (sqlite3.Error, OSError) as error:
             detail("store.log_stays", reason=type(error).__name__)
@@ -257,14 +261,25 @@ class SqliteStore:
                 if os.name == "posix" and status.st_mode & 0o077:
                     with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
                         os.chmod(file, 0o600)
+                self._let_write(status.st_mode)
             finally:
                 os.close(handle)
         except OSError as error:
             raise self._not_opened(error) from error
 
-    def _not_opened(self, error: OSError) -> StoreUnavailable:
+    def _let_write(self, mode: int) -> None:
+        """SQLite's own two files, where it made them while the file was read-only: nobody would look for it there."""
+        if os.name == "posix" and mode & stat.S_IWUSR:
+            for ending in _BESIDE:
+                with suppress(OSError):  # not there, or somebody else's
+                    name = f"{self._file}{ending}"
+                    theirs = stat.S_IMODE(os.stat(name).st_mode)
+                    if not theirs & stat.S_IWUSR:
+                        os.chmod(name, theirs | stat.S_IWUSR)
+
+    def _not_opened(self, error: OSError, file: Said | None = None) -> StoreUnavailable:
         kind = StoreUnavailable if may_pass(error) else StoreFileUnusable
-        return kind(said("{store} cannot be opened: {reason}", store=self._place, reason=system_reason(error)))
+        return kind(said("{store} cannot be opened: {reason}", store=file or self._place, reason=system_reason(error)))
 
     def _made_or_read(self, file: Path) -> int:
         """A descriptor of the file, made if it is not there."""
@@ -317,9 +332,10 @@ class SqliteStore:
             case sqlite3.SQLITE_FULL:
                 return StoreUnavailable(said("{store} cannot be written: the disk is full", store=store))
             case sqlite3.SQLITE_READONLY:
-                reason = said("{store} cannot be written: it is read-only", store=store)
+                refused = self._refused()
+                reason = said("{store} cannot be written: it is read-only", store=refused[0] if refused else store)
             case sqlite3.SQLITE_CANTOPEN if (refused := self._refused()) is not None:
-                return self._not_opened(refused)
+                return self._not_opened(refused[1], refused[0])
             case sqlite3.SQLITE_CANTOPEN:
                 reason = said("{store} cannot be opened: a directory is missing, or permission is denied", store=store)
             case sqlite3.SQLITE_PROTOCOL:
@@ -339,19 +355,20 @@ class SqliteStore:
             return False
         return True
 
-    def _refused(self) -> OSError | None:
-        """Why one of the files is not opened just now, where that may pass: SQLite does not tell.
+    def _refused(self) -> tuple[Said, OSError] | None:
+        """Which of the files is not opened just now, and why: SQLite does not tell.
 
         All at once, as SQLite has them: there may be a descriptor for one of them, and not for the next.
         """
         self._disconnect()
         with ExitStack() as opened:
-            for ending in ("", "-wal", "-shm"):
+            for ending in ("", *_BESIDE):
+                name = f"{self._file}{ending}"
                 try:
-                    opened.callback(os.close, _opened(f"{self._file}{ending}"))
+                    opened.callback(os.close, _opened(name))
                 except OSError as error:
-                    if may_pass(error):
-                        return error
+                    # Without a descriptor for it, which passes, it is the store as a whole that is not opened.
+                    return (self._place if may_pass(error) else as_said(name)), error
         return None
 
     def _lacks_room(self, extended: int) -> bool:

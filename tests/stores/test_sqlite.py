@@ -175,14 +175,24 @@ if os.geteuid() == 0:
 async def main():
     store = SqliteStore(Path(sys.argv[1]), busy_limit=0.1)
     try:
-        print("got", await store.get("a"))
-        await store.put("a", b"other", expected=1)
+        record = await store.get("a")
+        print("got", record and record.value.decode())
+        await store.put("a", b"value", expected=record.version if record else 0)
+        print("put", flush=True)
     except StoreUnavailable as error:
         print(error, flush=True)
+    if "die" in sys.argv:
+        os._exit(0)
     await store.close()
 
 asyncio.run(main())
 """
+
+
+def as_another_user(file: Path, *more: str) -> list[str]:
+    """What a process of theirs says that reads the store and writes to it."""
+    with python(AS_ANOTHER_USER, file, *more) as other:
+        return other.communicate()[0].splitlines()
 
 
 @pytest.fixture
@@ -216,12 +226,43 @@ async def test_without_the_right_to_write_it_is_unavailable_and_stays_as_it_is(
         before = file.read_bytes()
         file.chmod(0o444 if what == "read-only" else 0)
     reachable.chmod(0o555)
-    with python(AS_ANOTHER_USER, file) as other:
-        said = other.communicate()[0]
+    said = as_another_user(file)
     if before is not None:
         file.chmod(0o600)
-    assert said.endswith(f"{file} {words}\n")
+    assert said[-1] == f"{file} {words}"
     assert (file.read_bytes() if file.exists() else None) == before
+
+
+@posix
+async def test_a_file_that_may_be_written_again_is_written_again(reachable: Path) -> None:
+    """SQLite makes its own two files as the file is just then, and never changes them."""
+    reachable.chmod(0o777)
+    file = reachable / "store.sqlite"
+    assert as_another_user(file) == ["got None", "put"]
+    file.chmod(0o400)
+    assert as_another_user(file) == ["got value", f"{file} cannot be written: it is read-only"]
+    assert mode(file.with_name("store.sqlite-shm")) == 0o400
+    file.chmod(0o600)
+    assert as_another_user(file) == ["got value", "put"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+@pytest.mark.parametrize(
+    ("their_mode", "words"),
+    [(0o600, "cannot be opened: Permission denied"), (0o644, "cannot be written: it is read-only")],
+)
+async def test_of_the_files_of_a_store_the_one_that_is_somebody_elses_is_named(
+    reachable: Path, ending: str, their_mode: int, words: str
+) -> None:
+    """As after a `chown` of the store alone."""
+    reachable.chmod(0o777)
+    file = reachable / "store.sqlite"
+    assert as_another_user(file, "die") == ["got None", "put"]
+    theirs = file.with_name(file.name + ending)
+    os.chown(theirs, 0, 0)
+    theirs.chmod(their_mode)
+    assert as_another_user(file)[-1] == f"{theirs} {words}"
 
 
 @posix
