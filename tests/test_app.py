@@ -335,6 +335,20 @@ async def test_a_sign_in_does_not_begin_either_where_the_store_can_only_be_read(
             assert await it.sign_in(ALICE) == ALICE
 
 
+async def test_a_store_that_is_away_is_asked_once_for_a_list_of_all() -> None:
+    """One that hangs takes five seconds each time: with a hundred accounts nobody waits for the page's end."""
+    store = FailingStore()
+    async with demo_world() as world, bridging(world, store=store) as it:
+        await it.sign_in(ALICE)
+        store.is_away = True
+        found = (await it.app.control.status()).accounts
+        assert len(found) > 1
+        assert {(account.state, account.detail) for account in found} == {(AccountState.TROUBLE, "the disk is away")}
+        assert store.asked_in_vain == 1
+        store.is_away = False
+        assert (await it.app.control.status()).accounts[0].state is AccountState.READY
+
+
 async def test_a_damaged_record_does_not_keep_its_person_from_signing_in() -> None:
     store = MemoryStore()
     async with demo_world() as world, bridging(world, store=store) as it:

@@ -80,11 +80,13 @@ class Desk:
 
     async def status(self) -> Status:
         """See Control."""
-        about = self._about
+        about, away = self._about, None
         try:
             leftovers = await self.leftovers()
-        except BridgeError:
+        except BridgeError as problem:
             leftovers = ()  # as in _known()
+            away = problem if isinstance(problem, StoreUnavailable) else None
+        known = await self._known() if away is None else about.directory().accounts
         try:
             warnings = await about.warnings()
         except TooLittleLeft:
@@ -93,7 +95,7 @@ class Desk:
             version=__version__,
             config_file=about.config_file(),
             is_demo=about.is_demo,
-            accounts=tuple([await self._standings.of(account) for account in await self._known()]),
+            accounts=await self._standings.of_all(known, away),
             listeners=tuple(map(_status_of, about.listeners())),
             patterns=about.directory().patterns,
             warnings=warnings,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from bridge.accounts.asking import Asks
 from bridge.accounts.passwords import LocalPasswords
 from bridge.advice.diagnosis import Diagnosis
 from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.model import Account
 from bridge.tokens.authorizations import Authorizations
 from bridge.tokens.service import Standing, TokenService
@@ -37,7 +37,23 @@ class Standings:
 
     async def of(self, account: Account) -> AccountStatus:
         """Raises: nothing; the store's trouble is part of the answer."""
-        standing = await self._tokens.standing(account)
+        return await self._told(account, await self._tokens.standing(account))
+
+    async def of_all(
+        self, accounts: Iterable[Account], away: StoreUnavailable | None = None
+    ) -> tuple[AccountStatus, ...]:
+        """The same of each. A store that is away is not asked again: one that hangs lets us wait each time.
+
+        Args: away, why it is, if somebody has asked it just now.
+        """
+        found = []
+        for account in accounts:
+            standing = await self._tokens.standing(account) if away is None else Standing.untold(away)
+            away = away or standing.away
+            found.append(await self._told(account, standing))
+        return tuple(found)
+
+    async def _told(self, account: Account, standing: Standing) -> AccountStatus:
         if standing.is_signed_in and not standing.detail and await self._is_waiting(account):
             wanted = Diagnosis.of("sign_in.password")  # a mail program has asked, and nobody has said whose it is
             standing = replace(standing, is_signed_in=False, detail=wanted.told(), diagnosis=wanted)

@@ -74,6 +74,14 @@ class Standing:
     """`detail`, to be told in any language."""
     is_readable: bool = True
     """False while the store does not say: a new sign-in would not help then."""
+    away: StoreUnavailable | None = None
+    """Why the store says nothing, of any account."""
+
+    @classmethod
+    def untold(cls, problem: BridgeError) -> Standing:
+        """What is known where the store does not say."""
+        away = problem if isinstance(problem, StoreUnavailable) else None
+        return cls(False, str(problem), None, "", problem.diagnosis, is_readable=False, away=away)
 
 
 class TokenService:
@@ -267,7 +275,7 @@ class TokenService:
             stored = await self._vault.load(account.address)
             state = self._refresher.state(account, stored)
         except BridgeError as problem:
-            return Standing(False, str(problem), None, "", problem.diagnosis, is_readable=False)
+            return Standing.untold(problem)
         if memory.stored is None or stored.version > memory.stored.version:
             memory.learn(stored)
         if isinstance(state, Absent | Revoked):

@@ -133,6 +133,8 @@ class FailingStore(MemoryStore):
         super().__init__()
         self.is_full = False
         self.is_away = False
+        self.asked_in_vain = 0
+        """How often somebody wanted to read while it was away."""
 
     def peek(self, key: str) -> tuple[bytes | None, int]:
         """A record and its version, as a backup has them."""
@@ -143,14 +145,17 @@ class FailingStore(MemoryStore):
         self._records[key] = value, version
 
     async def get(self, key: str) -> Record | None:
-        if self.is_away:
-            raise StoreUnavailable("the disk is away")
+        self._there()
         return await super().get(key)
 
     async def keys(self, prefix: str) -> list[str]:
-        if self.is_away:
-            raise StoreUnavailable("the disk is away")
+        self._there()
         return await super().keys(prefix)
+
+    def _there(self) -> None:
+        if self.is_away:
+            self.asked_in_vain += 1
+            raise StoreUnavailable("the disk is away")
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         if self.is_full:
