@@ -180,7 +180,8 @@ def test_the_longest_requests_on_all_places_that_one_user_gets_have_a_bound(
     form = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 65000\r\n\r\n" + b"a" * 64_000
     header = b"X: " + b"a" * 30_000
     base = fresh.reset_peak()
-    for said in (begin + header, begin + (header + b"\r\n") * 30, begin.replace(b"GET", b"POST") + form):
+    many = (begin + b"a:\r\n" * 120 + b"\r\n") * 40
+    for said in (begin + header, begin + (header + b"\r\n") * 30, begin.replace(b"GET", b"POST") + form, many):
         with ExitStack() as visitors:
             for _ in range(CONSOLE_CONNECTIONS):
                 sock = visitors.enter_context(socket.create_connection(("127.0.0.1", ports["console"]), PATIENCE))

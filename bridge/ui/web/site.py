@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, Protocol, cast
@@ -148,6 +148,8 @@ class Site:
 
         async def answered(request: web.BaseRequest) -> web.StreamResponse:
             await self._turns.mine()
+            if isinstance(request.protocol, _Connection):
+                request.protocol.request_has_begun()
             if request.raw_path.partition("?")[0].count("/") > PARTS:
                 return web.Response(status=404, headers=HEADERS)
             return await answer(request)
@@ -286,6 +288,10 @@ class _Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self._turns = turns
         self._room = room
         self._pace = _Pace()
+        self._pieces: deque[bytes] = deque()
+        """That wait for their turn."""
+        self._put_off = 0
+        """Of them, those whose turn came while requests before them waited: 30 heads of 120 lines are 400 KiB."""
         self.user_id = ""
         """Of whose program is at the other end; asked once, since a connection does not change hands."""
         self._body: StreamReader = EMPTY_PAYLOAD
@@ -326,8 +332,9 @@ class _Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._take_apart(data)
         cuts = [0, *range(self._first_cut(data), len(data), PIECE), len(data)] if data else []
         for start, end in itertools.pairwise(cuts):
+            self._pieces.append(data[start:end])
             self._pace.hold()
-            self._turns.take(functools.partial(self._in_turn, data[start:end]))
+            self._turns.take(self._in_turn)
 
     def _first_cut(self, data: bytes) -> int:
         """A head stays whole: so who is sent away for one too long is before the next ones come in."""
@@ -335,7 +342,17 @@ class _Connection(web.RequestHandler, asyncio.BufferedProtocol):
             return PIECE
         return data.find(HEAD_END) + len(HEAD_END) if HEAD_END in data else len(data)
 
-    def _in_turn(self, piece: bytes) -> bool:
+    def request_has_begun(self) -> None:
+        """What is behind it may be taken apart, if it is the last."""
+        while self._put_off and not self._messages:
+            self._put_off -= 1
+            self._turns.take(self._in_turn)
+
+    def _in_turn(self) -> bool:
+        if self._messages:
+            self._put_off += 1
+            return False
+        piece = self._pieces.popleft()
         self._pace.let_go()
         if self.transport is None:  # the visitor has gone, or was sent away
             return False

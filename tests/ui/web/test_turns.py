@@ -182,6 +182,32 @@ async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, mo
     assert not any(waiting.values())
 
 
+async def test_of_who_does_not_wait_for_answers_a_few_requests_are_kept_and_all_are_answered(
+    turns: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most, take_apart = 0, _Connection._take_apart
+
+    def taken_apart(connection: _Connection, data: bytes) -> None:
+        nonlocal most
+        take_apart(connection, data)
+        most = max(most, len(connection._messages))
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"X-Number": request.headers["X-Number"]})
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(_Connection, "_take_apart", taken_apart)
+        for _, writer in come[:3]:
+            fill = "X: " + "x" * 400
+            writer.write(
+                b"".join(head(f"Content-Length: 0\r\nX-Number: {number}\r\n{fill}\r\n") for number in range(200))
+            )
+        for reader, _ in come[:3]:
+            for number in range(200):
+                assert f"X-Number: {number}\r\n".encode() in await reader.readuntil(b"\r\n\r\n")
+    assert 0 < most <= PIECE // 400
+
+
 async def test_each_turn_of_the_loop_writes_a_few_accounts(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands at once are a tenth of a second, and a tray asks again and again."""
     control, encode = FakeControl(*(f"user{number}@example.com" for number in range(400))), wire.encode
