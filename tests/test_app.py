@@ -335,6 +335,18 @@ async def test_a_sign_in_does_not_begin_either_where_the_store_can_only_be_read(
             assert await it.sign_in(ALICE) == ALICE
 
 
+async def test_a_store_that_can_only_be_read_is_told_at_the_start(tmp_path: Path) -> None:
+    """And not an hour later, when the first token has to be renewed."""
+    with small_disk(tmp_path / "disk") as disk:
+        file = disk / "store.sqlite"
+        async with demo_world() as world, bridging(world, store=SqliteStore(file)) as it:
+            await it.sign_in(ALICE)
+            await it.app.check_store()
+            with full(file), pytest.raises(StoreUnavailable, match="cannot be written: the disk is full"):
+                await it.app.check_store()
+            await it.app.check_store()
+
+
 async def test_a_store_that_is_away_is_asked_once_for_a_list_of_all() -> None:
     """One that hangs takes five seconds each time: with a hundred accounts nobody waits for the page's end."""
     store = FailingStore()

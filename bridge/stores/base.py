@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, unquote
@@ -18,6 +19,11 @@ SCHEMA_VERSION = 1
 LONGEST_LEASE = 60.0
 """Seconds; nobody takes a lease for longer. One of which more is left was taken before the clock was set back, and
 whoever held it may have died since: it would stand in everybody's way until the clock is there again."""
+
+TRIAL = "trial/"
+"""Before the name of a lease that nobody waits for: another one of that name would hold somebody up."""
+TRIAL_SECONDS = 5.0
+"""Until one that could not be taken back ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,16 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release files, connections and threads."""
         ...
+
+
+async def try_writing(store: Store, name: str) -> None:
+    """Write something and take it back: a store that is full or read-only can still be read.
+
+    Args: name, of what it is about; two that are about the same need not both write. Raises: StoreUnavailable.
+    """
+    trial, holder = TRIAL + name, secrets.token_hex(8)
+    if await store.acquire_lease(trial, holder, TRIAL_SECONDS):  # else somebody else's has just been written
+        await store.release_lease(trial, holder)
 
 
 def key_of(prefix: str, address: str) -> str:

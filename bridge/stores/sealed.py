@@ -21,7 +21,7 @@ from bridge.clock import Clock, SystemClock
 from bridge.errors import StoreCorrupt, StoreUnavailable, VersionConflict
 from bridge.observe.logs import trouble
 from bridge.secret import Secret
-from bridge.stores.base import NEW, Record, Store
+from bridge.stores.base import NEW, Record, Store, try_writing
 
 FORMAT = b"\x01"
 """The layout above; a newer one gets another byte, so that this one is never guessed at."""
@@ -95,11 +95,13 @@ class SealedStore:
         self._seal: Seal | None = None
 
     async def check(self) -> None:
-        """Open the key and compare it with the store now, rather than with the first login, or the next start."""
+        """Open the key and compare it with the store now, rather than with the first login, or the next start; and see
+        that the store can be written to, rather than with the first token that is renewed."""
         if self._seal is None:
             await self._opened()
         else:
             await self._checked_seal(await self._store.keys(""))  # what is open stays so
+        await try_writing(self._store, CHECK)
 
     async def get(self, key: str) -> Record | None:
         """The record, opened, or None."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,10 @@ from bridge.advice.said import said
 from bridge.errors import StoreCorrupt
 from bridge.model import AccessToken, Subject, TokenSet
 from bridge.secret import Secret
-from bridge.stores.base import NEW, Store, address_in, key_of
+from bridge.stores.base import NEW, Store, address_in, key_of, try_writing
 
 PREFIX = "grant/"
 """Of the keys in the store."""
-
-TRIAL = "trial/"
-"""Before the name of a lease that nobody waits for: the account's own would hold up a refresh."""
-TRIAL_SECONDS = 5.0
-"""Until one that could not be taken back ends by itself."""
 
 FORMAT = 1
 """A record of another format is left as it is: a newer mail-bridge can read it."""
@@ -90,13 +84,8 @@ class Vault:
             return Stored(None, problem.version)
 
     async def try_out(self, address: str) -> None:
-        """Write something and take it back: a store that is full or read-only can still be read.
-
-        Raises: StoreUnavailable.
-        """
-        name, holder = TRIAL + key_of(PREFIX, address), secrets.token_hex(8)
-        if await self._store.acquire_lease(name, holder, TRIAL_SECONDS):  # else somebody else's has just been written
-            await self._store.release_lease(name, holder)
+        """Find out whether save() could write just now. Raises: StoreUnavailable."""
+        await try_writing(self._store, key_of(PREFIX, address))
 
     async def save(self, address: str, entry: Entry, *, expected: int) -> int:
         """Durable when it returns. Returns: the new version. Raises: VersionConflict, StoreUnavailable."""
