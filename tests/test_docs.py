@@ -24,7 +24,7 @@ from bridge.relay import balancers, frontend, limits, listener, session, smtp_fr
 from bridge.tokens import authorizations, refresh, renewal, room, service
 from bridge.ui.cli.main import main
 from bridge.ui.i18n import LOCALE
-from bridge.ui.web import doors, guards, mine, site
+from bridge.ui.web import connection, doors, guards, mine, site
 from bridge.workers import link, logins, pool
 from tests.servers.packages import needs
 
@@ -175,7 +175,8 @@ def test_the_figures_in_sentences_of_the_threat_model_are_the_programs() -> None
         f"{concerned.ADDRESSES} addresses for each of {concerned.USERS:,} users, for a day",
         f"{mine.SHARE} questions of one user wait for news, {mine.WAITING} in all",
         f"| {doors.VISITORS}, of {doors.FIRST_WORDS // 1024} KiB |",
-        f" {site.HEAD_LIMIT // 1024} KiB for its line and headers together, {site.BODY_LIMIT // 1024} KiB for its body",
+        f" {connection.HEAD_LIMIT // 1024} KiB for its line and headers together, "
+        f"{site.BODY_LIMIT // 1024} KiB for its body",
         f"need the link opened within {guards.FRESH_SECONDS / 60:.0f} minutes",
         f"v1) or {proxy_header.LONGEST_BODY + 16:,} (v2), within {balancers.HEADER_SECONDS:.0f} seconds",
     ):

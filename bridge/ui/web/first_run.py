@@ -11,9 +11,10 @@ from bridge.secret import Secret
 from bridge.ui.setup.installer import Installer
 from bridge.ui.web import guards
 from bridge.ui.web.api import Api
+from bridge.ui.web.connection import Places, UserOf, nobody_knows
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.setup import SetupPages
-from bridge.ui.web.site import Places, Site, UserOf, nobody_knows
+from bridge.ui.web.site import Site
 
 
 class FirstRun(Site):

@@ -16,12 +16,13 @@ from bridge.ui.web import guards
 from bridge.ui.web.accounts import AccountPages
 from bridge.ui.web.api import Api
 from bridge.ui.web.callback import Callback
+from bridge.ui.web.connection import Places
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
 from bridge.ui.web.mine import Mine, NoUser
 from bridge.ui.web.pages import Pages
-from bridge.ui.web.site import Places, Site
+from bridge.ui.web.site import Site
 from bridge.ui.web.waiting import Waiting
 from bridge.ui.web.welcome import WelcomePage
 from bridge.ui.web.wishing import Nobody

@@ -22,7 +22,8 @@ from bridge.model import Ends
 from bridge.relay.limits import ConnectionCap, console_cap
 from bridge.secret import Secret
 from bridge.ui.cli.reaching import Served
-from bridge.ui.web import rendering, site
+from bridge.ui.web import rendering
+from bridge.ui.web.connection import Connection
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl, state_of
 from tests.relay.test_accepting import no_descriptor_left
@@ -325,9 +326,9 @@ async def test_who_has_gone_before_the_system_says_whose_he_was_is_nobody_and_no
     asked, answer, problems = asyncio.Event(), asyncio.Event(), list[dict[str, Any]]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     lost = asyncio.Event()
-    lose = site._Connection.connection_lost
+    lose = Connection.connection_lost
 
-    def connection_lost(connection: site._Connection, exc: BaseException | None) -> None:
+    def connection_lost(connection: Connection, exc: BaseException | None) -> None:
         lose(connection, exc)
         lost.set()
 
@@ -336,7 +337,7 @@ async def test_who_has_gone_before_the_system_says_whose_he_was_is_nobody_and_no
         await answer.wait()
         return "1000"
 
-    monkeypatch.setattr(site._Connection, "connection_lost", connection_lost)
+    monkeypatch.setattr(Connection, "connection_lost", connection_lost)
     places = ConnectionCap(2)
     console = Console(control, admin_token=Secret(TOKEN), places=places, hosts=frozenset({f"127.0.0.1:{port}"}))
     console._user_of = user_of
@@ -419,13 +420,13 @@ async def test_nothing_that_was_refused_waits_for_the_garbage_collector(
 ) -> None:
     """Thousands of them would wait, each with all that it has sent."""
     connections = []
-    made = site._Connection.__init__
+    made = Connection.__init__
 
-    def make(connection: site._Connection, *arguments: Any, **options: Any) -> None:
+    def make(connection: Connection, *arguments: Any, **options: Any) -> None:
         connections.append(weakref.ref(connection))
         made(connection, *arguments, **options)
 
-    monkeypatch.setattr(site._Connection, "__init__", make)
+    monkeypatch.setattr(Connection, "__init__", make)
     said = said.replace(b"HOST", f"127.0.0.1:{browser.port}\r\nConnection: close".encode())
     gc.disable()
     try:

@@ -19,8 +19,9 @@ from bridge.relay.limits import console_cap
 from bridge.secret import Secret
 from bridge.ui.web import guards
 from bridge.ui.web.api import PIECES
+from bridge.ui.web.connection import PIECE, ROOM, Connection
 from bridge.ui.web.doors import Doors
-from bridge.ui.web.site import PIECE, ROOM, Site, _Connection
+from bridge.ui.web.site import Site
 from bridge.ui.web.turns import Turns
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import TOKEN, serving
@@ -154,15 +155,15 @@ async def test_each_turn_of_the_loop_takes_a_small_piece_of_one_visitor_apart(
 
 async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each of hundreds had as much in our memory as he likes to send."""
-    waiting, most = Counter[_Connection](), Counter[_Connection]()
-    read, take_apart = _Connection.buffer_updated, _Connection._take_apart
+    waiting, most = Counter[Connection](), Counter[Connection]()
+    read, take_apart = Connection.buffer_updated, Connection._take_apart
 
-    def buffer_updated(connection: _Connection, nbytes: int) -> None:
+    def buffer_updated(connection: Connection, nbytes: int) -> None:
         waiting[connection] += nbytes
         most[connection] = max(most[connection], waiting[connection])
         read(connection, nbytes)
 
-    def taken_apart(connection: _Connection, data: bytes) -> None:
+    def taken_apart(connection: Connection, data: bytes) -> None:
         waiting[connection] -= len(data)
         take_apart(connection, data)
 
@@ -172,8 +173,8 @@ async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, mo
         return web.Response()
 
     async with visitors(handler) as (head, come):
-        monkeypatch.setattr(_Connection, "buffer_updated", buffer_updated)
-        monkeypatch.setattr(_Connection, "_take_apart", taken_apart)
+        monkeypatch.setattr(Connection, "buffer_updated", buffer_updated)
+        monkeypatch.setattr(Connection, "_take_apart", taken_apart)
         for _, writer in come:
             writer.write(head(f"Content-Length: {64 * PIECE}\r\n") + bytes(64 * PIECE))
         for reader, _ in come:
@@ -185,9 +186,9 @@ async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, mo
 async def test_of_who_does_not_wait_for_answers_a_few_requests_are_kept_and_all_are_answered(
     turns: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most, take_apart = 0, _Connection._take_apart
+    most, take_apart = 0, Connection._take_apart
 
-    def taken_apart(connection: _Connection, data: bytes) -> None:
+    def taken_apart(connection: Connection, data: bytes) -> None:
         nonlocal most
         take_apart(connection, data)
         most = max(most, len(connection._messages))
@@ -196,7 +197,7 @@ async def test_of_who_does_not_wait_for_answers_a_few_requests_are_kept_and_all_
         return web.Response(headers={"X-Number": request.headers["X-Number"]})
 
     async with visitors(handler) as (head, come):
-        monkeypatch.setattr(_Connection, "_take_apart", taken_apart)
+        monkeypatch.setattr(Connection, "_take_apart", taken_apart)
         for _, writer in come[:3]:
             fill = "X: " + "x" * 400
             writer.write(

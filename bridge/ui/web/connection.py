@@ -1,0 +1,245 @@
+"""A visitor's connection: a place for it, whose program it is, and what it sends, taken apart in turns of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, cast
+
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+
+from bridge.errors import LimitReached
+from bridge.model import Ends
+from bridge.observe.logs import detail, trouble
+from bridge.ui.web import guards
+from bridge.ui.web.rendering import HEADERS
+from bridge.ui.web.turns import Turns
+
+HEAD_LIMIT = 32 * 1024
+"""Octets of the request line and all headers together: a long code, and the cookies that every program on localhost
+sets. aiohttp itself limits each line, and their number, which is megabytes for each connection."""
+PIECE = 4 * 1024
+"""Octets of a body to take apart at once. 256 KiB, as asyncio reads them, are 20 ms of aiohttp's parser if they are
+chunks of one octet; 4 KiB of any kind are 0.3 ms."""
+ROOM = 64 * 1024
+"""Octets to read at once, as Windows' loop does: also a head that is too long, so that it gets an answer. What is left
+unread would reset the connection."""
+HEAD_END = b"\r\n\r\n"
+
+
+class Place(Protocol):
+    """One connection's, while it is held."""
+
+    @property
+    def needs_caller(self) -> bool:
+        """True if it is kept only by give_to()."""
+        ...
+
+    def give_to(self, caller: str) -> None:
+        """It counts among this caller's from now on; empty where nobody knows. Raises: LimitReached."""
+        ...
+
+
+class Places(Protocol):
+    """For how many connections there is room. The port is everybody's on this machine, and each connection is a
+    descriptor that a mail client has to do without."""
+
+    def place(self) -> AbstractContextManager[Place]:
+        """Hold one place. Raises: LimitReached."""
+        ...
+
+
+UserOf = Callable[[Ends | None], Awaitable[str]]
+"""Whose program is at the other end of a connection, as the system numbers users; empty if that is not known."""
+
+
+async def nobody_knows(ends: Ends | None) -> str:
+    """Where nobody can be asked whose program it is."""
+    return ""
+
+
+class Pace:
+    """In front of a connection's transport: while a piece waits for its turn nothing more is read, though aiohttp may
+    ask for it; nor is it while aiohttp wants nothing."""
+
+    def __init__(self) -> None:
+        self._transport: Any = None
+        self._waiting = 0
+        self._is_paused = False
+
+    def of(self, transport: asyncio.BaseTransport) -> asyncio.BaseTransport:
+        """What stands for it from now on."""
+        self._transport = transport
+        return cast(asyncio.BaseTransport, self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    @property
+    def is_held(self) -> bool:
+        """True while a piece waits."""
+        return self._waiting > 0
+
+    def hold(self) -> None:
+        """One more piece waits."""
+        self._waiting += 1
+        self._transport.pause_reading()
+
+    def let_go(self) -> None:
+        """Its turn has come."""
+        self._waiting -= 1
+        self._go_on()
+
+    def pause_reading(self) -> None:
+        """aiohttp wants nothing for now."""
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """aiohttp wants more."""
+        self._is_paused = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._waiting and not self._is_paused:
+            self._transport.resume_reading()
+
+
+class Connection(web.RequestHandler, asyncio.BufferedProtocol):
+    """aiohttp's connection, for who gets a place; what it could not read is neither sent back nor logged.
+
+    What it reads is taken apart in turns of its own: a head in one, a body in small pieces.
+    """
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        places: Places,
+        user_of: UserOf,
+        turns: Turns,
+        room: memoryview,
+        **options: Any,
+    ) -> None:
+        """`room`, for what is read, is everybody's: no piece stays in it."""
+        super().__init__(manager, **options)
+        self._places = places
+        self._user_of = user_of
+        self._turns = turns
+        self._room = room
+        self._pace = Pace()
+        self._pieces: deque[bytes] = deque()
+        """That wait for their turn."""
+        self._put_off = 0
+        """Of them, those whose turn came while requests before them waited: 30 heads of 120 lines are 400 KiB."""
+        self.user_id = ""
+        """Of whose program is at the other end; asked once, since a connection does not change hands."""
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """Of the last request whose head is whole."""
+        self._head_size = 0
+        """Octets of a head that is not whole yet."""
+
+    async def start(self) -> None:
+        """As aiohttp's: answer one request after the other."""
+        try:
+            with self._places.place() as place:
+                self.user_id = await self._user_of(guards.ends_of(self.transport))
+                # Gone meanwhile: what it has sent is nobody's, least of all whose that has its port now.
+                if self.transport is None or self.transport.is_closing():
+                    return
+                if place.needs_caller and self.user_id:
+                    place.give_to(f"user {self.user_id}")
+                await super().start()
+        except LimitReached as limit:
+            detail("console.crowded", reason=str(limit))
+            self.force_close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As aiohttp's, which gets a transport that can be held."""
+        super().connection_made(self._pace.of(transport))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Room for one head."""
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Something has come."""
+        self.data_received(bytes(self._room[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        """As aiohttp's, each piece in its turn. What aiohttp says to itself is empty: it goes on with the last one."""
+        if not data:
+            self._take_apart(data)
+        cuts = [0, *range(self._first_cut(data), len(data), PIECE), len(data)] if data else []
+        for start, end in itertools.pairwise(cuts):
+            self._pieces.append(data[start:end])
+            self._pace.hold()
+            self._turns.take(self._in_turn)
+
+    def _first_cut(self, data: bytes) -> int:
+        """A head stays whole: so who is sent away for one too long is before the next ones come in."""
+        if self._pace.is_held or not self._body.is_eof():
+            return PIECE
+        return data.find(HEAD_END) + len(HEAD_END) if HEAD_END in data else len(data)
+
+    def request_has_begun(self) -> None:
+        """What is behind it may be taken apart, if it is the last."""
+        while self._put_off and not self._messages:
+            self._put_off -= 1
+            self._turns.take(self._in_turn)
+
+    def _in_turn(self) -> bool:
+        if self._messages:
+            self._put_off += 1
+            return False
+        piece = self._pieces.popleft()
+        self._pace.let_go()
+        if self.transport is None:  # the visitor has gone, or was sent away
+            return False
+        try:
+            self._take_apart(piece)
+        except BaseException:
+            self.force_close()  # as asyncio does, where it calls
+            raise
+        return True
+
+    def _take_apart(self, data: bytes) -> None:
+        """For as long as no head is longer than HEAD_LIMIT."""
+        requests, fed = self._request_count, self._body.total_bytes
+        super().data_received(data)
+        if self._request_count == requests:
+            self._head_size += len(data) - (self._body.total_bytes - fed)
+        else:  # what is behind the last head is its body, and the next one's beginning
+            if self._messages:
+                self._body = self._messages[-1][1]
+            self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
+        if not self._body.is_eof():
+            self._head_size = 0
+        elif self._head_size > HEAD_LIMIT:
+            trouble("console.request_unreadable", status=431, problem="TooLong")
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """An empty answer: `exc` and `message` quote the request line."""
+        trouble("console.request_unreadable", status=status, problem=type(exc).__name__)
+        if exc is not None:
+            exc.__traceback__ = None  # its frames hold `exc`, and all that was read: a circle
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")  # as aiohttp does: there is no second one
+        response = web.Response(status=status, headers=HEADERS)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """The kind of the error, without its text."""
+        error = kw.get("exc_info")
+        trouble("console.connection_failed", problem=type(error).__name__)
