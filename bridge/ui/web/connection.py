@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
 
 from bridge.errors import LimitReached
 from bridge.model import Ends
@@ -22,8 +20,8 @@ HEAD_LIMIT = 32 * 1024
 """Octets of the request line and all headers together: a long code, and the cookies that every program on localhost
 sets. aiohttp itself limits each line, and their number, which is megabytes for each connection."""
 PIECE = 4 * 1024
-"""Octets of a body to take apart at once. 256 KiB, as asyncio reads them, are 20 ms of aiohttp's parser if they are
-chunks of one octet; 4 KiB of any kind are 0.3 ms."""
+"""Octets of a body in chunks to take apart at once. 256 KiB, as asyncio reads them, are 20 ms of aiohttp's parser if
+they are chunks of one octet; 4 KiB are 0.3 ms. A body whose length is told costs next to nothing."""
 ROOM = 64 * 1024
 """Octets to read at once, as Windows' loop does: also a head that is too long, so that it gets an answer. What is left
 unread would reset the connection."""
@@ -62,12 +60,12 @@ async def nobody_knows(ends: Ends | None) -> str:
 
 
 class Pace:
-    """In front of a connection's transport: while a piece waits for its turn nothing more is read, though aiohttp may
+    """In front of a connection's transport: while something waits for its turn nothing more is read, though aiohttp may
     ask for it; nor is it while aiohttp wants nothing."""
 
     def __init__(self) -> None:
         self._transport: Any = None
-        self._waiting = 0
+        self._is_held = False
         self._is_paused = False
 
     def of(self, transport: asyncio.BaseTransport) -> asyncio.BaseTransport:
@@ -78,19 +76,14 @@ class Pace:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    @property
-    def is_held(self) -> bool:
-        """True while a piece waits."""
-        return self._waiting > 0
-
     def hold(self) -> None:
-        """One more piece waits."""
-        self._waiting += 1
+        """Something waits."""
+        self._is_held = True
         self._transport.pause_reading()
 
     def let_go(self) -> None:
-        """Its turn has come."""
-        self._waiting -= 1
+        """Nothing does."""
+        self._is_held = False
         self._go_on()
 
     def pause_reading(self) -> None:
@@ -104,14 +97,14 @@ class Pace:
         self._go_on()
 
     def _go_on(self) -> None:
-        if not self._waiting and not self._is_paused:
+        if not self._is_held and not self._is_paused:
             self._transport.resume_reading()
 
 
 class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     """aiohttp's connection, for who gets a place; what it could not read is neither sent back nor logged.
 
-    What it reads is taken apart in turns of its own: a head in one, a body in small pieces.
+    What it reads is taken apart in turns of its own: a head in one, a body in chunks in small pieces.
     """
 
     def __init__(
@@ -124,21 +117,24 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         room: memoryview,
         **options: Any,
     ) -> None:
-        """`room`, for what is read, is everybody's: no piece stays in it."""
+        """`room`, for what is read, is everybody's: nothing stays in it."""
         super().__init__(manager, **options)
         self._places = places
         self._user_of = user_of
         self._turns = turns
         self._room = room
         self._pace = Pace()
-        self._pieces: deque[bytes] = deque()
-        """That wait for their turn."""
-        self._put_off = 0
-        """Of them, those whose turn came while requests before them waited: 30 heads of 120 lines are 400 KiB."""
+        self._waiting = b""
+        """What was read, and is taken apart from this place on."""
+        self._place = 0
+        self._is_put_off = False
+        """Its turn came while a request before it waited: 30 heads of 120 lines are 400 KiB."""
         self.user_id = ""
         """Of whose program is at the other end; asked once, since a connection does not change hands."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the last request whose head is whole."""
+        self._length: int | None = 0
+        """Octets of that body; None if it comes in chunks."""
         self._head_size = 0
         """Octets of a head that is not whole yet."""
 
@@ -170,41 +166,53 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         self.data_received(bytes(self._room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """As aiohttp's, each piece in its turn. What aiohttp says to itself is empty: it goes on with the last one."""
+        """As aiohttp's, in turns. What aiohttp says to itself is empty: it goes on with what it has."""
         if not data:
             self._take_apart(data)
-        cuts = [0, *range(self._first_cut(data), len(data), PIECE), len(data)] if data else []
-        for start, end in itertools.pairwise(cuts):
-            self._pieces.append(data[start:end])
-            self._pace.hold()
+            return
+        self._pace.hold()
+        is_expected = bool(self._waiting)
+        self._waiting, self._place = self._waiting[self._place :] + data, 0
+        if not is_expected:
             self._turns.take(self._in_turn)
 
-    def _first_cut(self, data: bytes) -> int:
-        """A head stays whole: so who is sent away for one too long is before the next ones come in."""
-        if self._pace.is_held or not self._body.is_eof():
-            return PIECE
-        return data.find(HEAD_END) + len(HEAD_END) if HEAD_END in data else len(data)
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """As aiohttp's. What nobody will take apart is not kept until its turn comes."""
+        self._waiting = b""
+        super().connection_lost(exc)
 
     def request_has_begun(self) -> None:
-        """What is behind it may be taken apart, if it is the last."""
-        while self._put_off and not self._messages:
-            self._put_off -= 1
+        """What is behind it may be taken apart."""
+        if self._is_put_off and not self._messages:
+            self._is_put_off = False
             self._turns.take(self._in_turn)
 
     def _in_turn(self) -> bool:
         if self._messages:
-            self._put_off += 1
+            self._is_put_off = True
             return False
-        piece = self._pieces.popleft()
-        self._pace.let_go()
-        if self.transport is None:  # the visitor has gone, or was sent away
+        if not self._waiting:  # the visitor has gone, or was sent away
             return False
+        start, end = self._place, self._place + self._size_of_piece()
+        piece, self._place = self._waiting[start:end], end
+        if end >= len(self._waiting):
+            self._waiting = b""
+            self._pace.let_go()
         try:
             self._take_apart(piece)
         except BaseException:
             self.force_close()  # as asyncio does, where it calls
             raise
+        if self._waiting:
+            self._turns.take(self._in_turn)
         return True
+
+    def _size_of_piece(self) -> int:
+        """A head stays whole: so who is sent away for one too long is before the next ones come in."""
+        if not self._body.is_eof():
+            return PIECE if self._length is None else max(self._length - self._body.total_bytes, 1)
+        end = self._waiting.find(HEAD_END, self._place)
+        return (end + len(HEAD_END) if end >= 0 else len(self._waiting)) - self._place
 
     def _take_apart(self, data: bytes) -> None:
         """For as long as no head is longer than HEAD_LIMIT."""
@@ -214,7 +222,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self._head_size += len(data) - (self._body.total_bytes - fed)
         else:  # what is behind the last head is its body, and the next one's beginning
             if self._messages:
-                self._body = self._messages[-1][1]
+                message, self._body = self._messages[-1]
+                self._length = _length_told(message)
             self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():
             self._head_size = 0
@@ -243,3 +252,11 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """The kind of the error, without its text."""
         error = kw.get("exc_info")
         trouble("console.connection_failed", problem=type(error).__name__)
+
+
+def _length_told(message: Any) -> int | None:
+    """Octets of a request's body; None if it comes in chunks. What could not be read has none (aiohttp's own kind)."""
+    if getattr(message, "chunked", False):
+        return None
+    headers = getattr(message, "headers", {})
+    return int(headers.get(hdrs.CONTENT_LENGTH, 0))

@@ -200,9 +200,9 @@ class _Visitor(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.set_protocol(host)
             host.connection_made(self._transport)
-            if self._first:
-                host.data_received(self._first)
             self._transport.resume_reading()
+            if self._first:  # behind that: who has heard enough for now may pause it again
+                host.data_received(self._first)
 
     def send_away(self) -> None:
         """Close the connection."""

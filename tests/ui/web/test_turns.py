@@ -225,6 +225,62 @@ async def test_each_turn_of_the_loop_writes_a_few_accounts(turns: Counted, monke
     assert max(Counter(turns.taken).values()) <= PIECES
 
 
+async def test_a_body_whose_length_is_told_is_no_more_than_two_pieces(
+    turns: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs next to nothing: its visitor is not to hold his place for sixteen turns of everybody else's."""
+    sizes, take_apart = list[int](), Connection._take_apart
+
+    def taken_apart(connection: Connection, data: bytes) -> None:
+        sizes.append(len(data))
+        take_apart(connection, data)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert await request.read() == bytes(4 * PIECE)
+        return web.Response()
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(Connection, "_take_apart", taken_apart)
+        reader, writer = come[0]
+        writer.write((head(f"Content-Length: {4 * PIECE}\r\n") + bytes(4 * PIECE)) * 2)
+        for _ in range(2):
+            await answered(reader)
+    assert max(sizes) == 4 * PIECE
+    assert sum(size > 0 for size in sizes) == 4  # two heads, two bodies
+
+
+async def test_what_a_visitor_said_who_was_sent_away_is_not_kept_until_his_turn(
+    turns: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a thousand who come at once half are; the turns of those who stay may take seconds."""
+    in_line, gone = list[Connection](), asyncio.Event()
+    lose = Connection.connection_lost
+
+    def take(_: Turns, use: Callable[[], bool]) -> bool:
+        in_line.append(use.__self__)  # type: ignore[attr-defined]  # a method of the connection
+        return False
+
+    def connection_lost(connection: Connection, exc: BaseException | None) -> None:
+        lose(connection, exc)
+        gone.set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(Turns, "take", take)
+        monkeypatch.setattr(Connection, "connection_lost", connection_lost)
+        come[0][1].write(head("Transfer-Encoding: chunked\r\n") + b"1\r\nx\r\n" * 9000)
+        while not in_line:
+            await asyncio.sleep(0)
+        (connection,) = in_line
+        assert connection._waiting
+        connection.force_close()
+        await gone.wait()
+        assert not connection._waiting
+        assert not connection._in_turn()
+
+
 async def test_what_goes_wrong_in_his_turn_ends_his_connection_alone(
     turns: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
