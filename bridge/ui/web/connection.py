@@ -204,7 +204,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
             self.force_close()  # as asyncio does, where it calls
             raise
         if self._waiting:
-            self._turns.take(self._in_turn)
+            self._turns.next(self._in_turn)
         return True
 
     def _size_of_piece(self) -> int:

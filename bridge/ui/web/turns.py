@@ -29,6 +29,11 @@ class Turns:
         use()
         return True
 
+    def next(self, use: Callable[[], bool]) -> None:
+        """For who has this turn: the next one as well, before all who wait. What a visitor's last piece was about is in
+        the processor's caches still: with others in between each piece costs half as much again."""
+        self._waiting.appendleft(use)
+
     async def mine(self) -> None:
         """Wait until nobody else has this turn. Whoever gives up meanwhile costs nobody else one."""
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
