@@ -32,6 +32,8 @@ _SIGNS: Final[dict[str, str]] = {
     "passwd": "useradd",
     "haproxy": "haproxy",
     "openssl": "openssl",
+    "gnutls-bin": "gnutls-cli",
+    "libnss3-tools": "tstclnt",
     "chromium": "chromium",
     "gnome-keyring": "gnome-keyring-daemon",
     "dbus": "dbus-run-session",
