@@ -211,6 +211,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """A head stays whole: so who is sent away for one too long is before the next ones come in."""
         if not self._body.is_eof():
             return PIECE if self._length is None else max(self._length - self._body.total_bytes, 1)
+        if self._head_size:  # it has begun, and its end may have come in two parts, with a body behind it
+            return PIECE
         end = self._waiting.find(HEAD_END, self._place)
         return (end + len(HEAD_END) if end >= 0 else len(self._waiting)) - self._place
 

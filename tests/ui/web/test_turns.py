@@ -153,6 +153,30 @@ async def test_each_turn_of_the_loop_takes_a_small_piece_of_one_visitor_apart(
     assert len(set(turns.taken)) == len(turns.taken)
 
 
+async def test_a_head_that_ends_later_takes_no_body_along(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last octet alone, and behind it as many chunks as are read at once: that end is in no piece as a whole."""
+    sizes, take_apart, begun = list[int](), Connection._take_apart, asyncio.Event()
+
+    def taken_apart(connection: Connection, data: bytes) -> None:
+        sizes.append(len(data))
+        take_apart(connection, data)
+        begun.set()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        assert await request.read() == b"x" * 9000
+        return web.Response()
+
+    async with visitors(handler) as (head, come):
+        monkeypatch.setattr(Connection, "_take_apart", taken_apart)
+        reader, writer = come[0]
+        all_of_it = head("Transfer-Encoding: chunked\r\n")
+        writer.write(all_of_it[:-1])
+        await begun.wait()
+        writer.write(all_of_it[-1:] + b"1\r\nx\r\n" * 9000 + b"0\r\n\r\n")
+        await answered(reader)
+    assert max(sizes) <= PIECE
+
+
 async def test_of_who_waits_for_his_turn_nothing_more_is_read(turns: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each of hundreds had as much in our memory as he likes to send."""
     waiting, most = Counter[Connection](), Counter[Connection]()
