@@ -179,6 +179,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """As aiohttp's. What nobody will take apart is not kept until its turn comes."""
         self._waiting = b""
+        self._pace = Pace()  # Windows' transports go on knowing whose they were: both would wait for the collector
         super().connection_lost(exc)
 
     def request_has_begun(self) -> None:
