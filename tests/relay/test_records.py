@@ -164,6 +164,16 @@ class Client:
         for piece in self._cut(self._outgoing.read()):
             self._sock.sendall(piece)
 
+    def hear(self) -> bytes:
+        """What is said until the connection ends; blocks. Raises: SSLError for an end without close_notify."""
+        said = b""
+        while data := self._sock.recv(65536):
+            self._incoming.write(data)
+        self._incoming.write_eof()
+        while content := self.tls.read(65536):
+            said += content
+        return said
+
     def shake_hands(self, behind: bytes = b"") -> None:
         """Blocks. `behind` goes out along with the last word of it."""
         while True:
@@ -261,6 +271,43 @@ async def test_what_comes_in_parts_is_put_together(
     async with asyncio.TaskGroup() as group:
         group.create_task(asyncio.to_thread(client.tell))
         assert await receive_exactly(channel, len(sent)) == sent
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 6, 7])
+def test_each_part_is_put_to_the_one_before_as_it_comes(contexts: Contexts, size: int) -> None:
+    """One after the other, where a thread that sends is quicker than who reads; and the last word is said."""
+    theirs, ours = tcp_pair()
+    with theirs, ours:
+        theirs.settimeout(10)
+        ours.setblocking(False)
+        tls = RecordTls(ours, contexts[0])
+        place = memoryview(bytearray(RECORD_SIZE))
+        is_done, heard = False, b""
+
+        def hear() -> None:
+            nonlocal is_done, heard
+            with contextlib.suppress(ssl.SSLWantReadError):
+                if not is_done:
+                    tls.do_handshake()
+                    is_done = True
+                while True:
+                    heard += place[: tls.read(RECORD_SIZE, place)]
+
+        def in_parts(said: bytes) -> Iterator[bytes]:
+            for start in range(0, len(said), size):
+                yield said[start : start + size]
+                hear()
+
+        client = Client(theirs, contexts[1], in_parts)
+        client.shake_hands()
+        words = (b"a1 NOOP\r\n", random.Random(size).randbytes(2000), b"a2 LOGOUT\r\n")
+        for word in words:
+            client.tls.write(word)
+        client.tell()
+        assert heard == b"".join(words)
+        tls.unwrap()
+        ours.shutdown(socket.SHUT_WR)
+        assert client.hear() == b""
 
 
 @pytest.mark.parametrize(
