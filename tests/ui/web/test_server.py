@@ -8,6 +8,7 @@ import errno
 import gc
 import gzip
 import io
+import json
 import os
 import re
 import socket
@@ -26,6 +27,7 @@ from bridge.ui.cli.reaching import Served
 from bridge.ui.web import rendering
 from bridge.ui.web.connection import Connection
 from bridge.ui.web.server import Console
+from bridge.ui.web.turns import Turns
 from tests.fakes_control import FakeControl, state_of
 from tests.relay.test_accepting import no_descriptor_left
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
@@ -188,6 +190,26 @@ async def test_what_is_no_http_is_neither_sent_back_nor_logged(browser: Browser,
         assert b" 400 " in head.splitlines()[0]
         assert body == b""
         assert_headers(head.decode())
+        line = json.loads(log.getvalue().splitlines()[-1])
+        assert (line["event"], line["status"]) == ("console.request_unreadable", 400)
+    assert "CANARY" not in log.getvalue()
+
+
+async def test_a_fault_in_front_of_all_pages_is_logged_without_the_url(
+    browser: Browser, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no page's supervisor is there yet; and that connection is not gone on with."""
+
+    async def mine(turns: Turns) -> None:
+        raise RuntimeError("CANARY-fault")
+
+    monkeypatch.setattr(Turns, "mine", mine)
+    request = f"GET /?code=CANARY-code HTTP/1.1\r\nHost: 127.0.0.1:{browser.port}\r\n\r\n".encode()
+    head, body = await raw(browser.port, request)
+    assert b" 500 " in head.splitlines()[0]
+    assert body == b""
+    line = json.loads(log.getvalue().splitlines()[-1])
+    assert (line["event"], line["status"], line["problem"]) == ("console.request_unreadable", 500, "RuntimeError")
     assert "CANARY" not in log.getvalue()
 
 
