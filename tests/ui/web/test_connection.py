@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
+from aiohttp import web
 
-from bridge.ui.web.connection import Pace
+from bridge.ui.web.connection import ROOM, Pace
+from tests.ui.web.test_turns import visitors
 
 
 class Line(asyncio.ReadTransport):
@@ -68,3 +71,31 @@ def test_aiohttp_may_pause_before_anything_has_come(line: Line, pace: Pace) -> N
     line.is_read = False
     pace.resume_reading()
     assert line.is_read
+
+
+@pytest.mark.parametrize("octets", [524_500, 525_000, 528_500, 2_000_000])
+@pytest.mark.parametrize("size", [0, 250], ids=["whole", "in chunks"])
+async def test_a_body_that_waits_for_its_reader_comes_whole(octets: int, size: int) -> None:
+    """aiohttp keeps 512 KiB, then wants nothing; then it goes on by itself, with what it has."""
+    sent = random.Random(octets).randbytes(octets)
+    kept = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal kept
+        quiet = 0
+        while quiet < 100:  # turns: then nothing more comes
+            quiet = quiet + 1 if kept == request.content.total_bytes else 0
+            kept = request.content.total_bytes
+            await asyncio.sleep(0)
+        return web.Response(status=200 if await request.content.read() == sent else 500)
+
+    async with visitors(handler) as (head, come), asyncio.timeout(30):
+        reader, writer = come[0]
+        if size:
+            chunks = (sent[start : start + size] for start in range(0, octets, size))
+            writer.write(head("Transfer-Encoding: chunked\r\n"))
+            writer.writelines([*(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks), b"0\r\n\r\n"])
+        else:
+            writer.write(head(f"Content-Length: {octets}\r\n") + sent)
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+    assert kept < 512 * 1024 + 2 * ROOM
