@@ -400,7 +400,7 @@ class App:
             self._surroundings.authority_file,
             self._surroundings.store.check,
             self._directory.accounts,
-            Clinic(self._standings.of, renewed, self.control.check, self._clock.now),
+            Clinic(self._standings.of, renewed, self.control.check, self._clock.now, is_served=bool(held_ports)),
             self.control.leftovers,
             taken,
         )

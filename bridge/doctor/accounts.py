@@ -31,6 +31,8 @@ HELD = (
 )
 SIGN_IN = "somebody must sign in: {url} ({reason})"
 SIGN_IN_FIRST = "somebody must sign in: {url}"
+START_AND_SIGN_IN = "somebody must sign in: start mail-bridge, then open {url} ({reason})"
+START_AND_SIGN_IN_FIRST = "somebody must sign in: start mail-bridge, then open {url}"
 PENDING = "not tried: a sign-in is under way"
 VERBATIM = "{problem}"
 SLOW = "nothing came of it within {seconds} s"
@@ -57,6 +59,8 @@ class Clinic:
     """Log in to each mail server."""
     now: Callable[[], float]
     """Seconds since the epoch."""
+    is_served: bool = True
+    """False while no bridge runs, where the page to sign in at does not open either."""
 
 
 def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
@@ -119,19 +123,16 @@ async def _visited(account: Account, clinic: Clinic, is_unattended: bool) -> tup
             return (skipped("token", address, PENDING),)
         if not is_unattended and before.state is AccountState.SIGN_IN:
             # Not asked for a token: that would tell the person, and a check asks nobody.
-            return (_sign_in(before),)
+            reason = diagnosis_text(before.diagnosis, before.detail) if before.detail else ""
+            return (_sign_in(clinic, address, before.sign_in_url, reason),)
         asked_at = clinic.now()
         token = await clinic.renew(account)
         status = await clinic.try_servers(account)
     except AuthorizationRequired as problem:
-        return (failed("token", address, SIGN_IN, turn=Turn.USER, url=problem.url, reason=_reason(problem)),)
+        return (_sign_in(clinic, address, problem.url, diagnosis_text(problem.diagnosis, problem.reason)),)
     except BridgeError as problem:
         return (failed("token", address, VERBATIM, turn=_turn(problem), problem=problem_text(problem)),)
     return _token(status, token, asked_at, clinic.now()), *_servers(status)
-
-
-def _reason(problem: AuthorizationRequired) -> str | Said:
-    return diagnosis_text(problem.diagnosis, problem.reason)
 
 
 def _turn(problem: BridgeError) -> Turn:
@@ -141,11 +142,12 @@ def _turn(problem: BridgeError) -> Turn:
     return Turn.NOBODY if problem.temporary else Turn.APP_ADMIN
 
 
-def _sign_in(status: AccountStatus) -> Finding:
-    if status.detail:
-        reason = diagnosis_text(status.diagnosis, status.detail)
-        return failed("token", status.address, SIGN_IN, turn=Turn.USER, url=status.sign_in_url, reason=reason)
-    return failed("token", status.address, SIGN_IN_FIRST, turn=Turn.USER, url=status.sign_in_url)
+def _sign_in(clinic: Clinic, address: str, url: str, reason: str | Said) -> Finding:
+    if reason:
+        sentence = SIGN_IN if clinic.is_served else START_AND_SIGN_IN
+        return failed("token", address, sentence, turn=Turn.USER, url=url, reason=reason)
+    sentence = SIGN_IN_FIRST if clinic.is_served else START_AND_SIGN_IN_FIRST
+    return failed("token", address, sentence, turn=Turn.USER, url=url)
 
 
 def _token(status: AccountStatus, token: AccessToken, asked_at: float, now: float) -> Finding:

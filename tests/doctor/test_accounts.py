@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -103,6 +103,20 @@ async def test_who_must_sign_in_is_told_and_not_asked() -> None:
     (pending,) = await found(Office({ALICE: AccountState.PENDING}))
     assert pending.outcome is Outcome.SKIPPED
     assert office.asked == []
+
+
+@pytest.mark.parametrize("why", [None, Diagnosis.of("sign_in.first")])
+async def test_while_no_bridge_runs_it_is_to_be_started_before_its_page_is_opened(why: Diagnosis | None) -> None:
+    page = f"http://localhost:3017/sign-in/{ALICE}"
+    must_sign_in = Office({ALICE: AccountState.SIGN_IN}, diagnosis=why)
+    has_ended = Office(problem=AuthorizationRequired(ALICE, page, "revoked", diagnosis=why))
+    for office in (must_sign_in, has_ended):
+        (token,) = await account_findings([account()], replace(office.clinic(), is_served=False))
+        assert token.detail.startswith(f"somebody must sign in: start mail-bridge, then open {page}")
+        assert f"démarrez mail-bridge, puis ouvrez {page}" in token.told(FRENCH)
+        assert (token.outcome, token.turn) == (Outcome.FAILED, Turn.USER)
+        (token,) = await account_findings([account()], office.clinic())
+        assert token.detail.startswith(f"somebody must sign in: {page}")
 
 
 async def test_where_nobody_signs_in_a_token_is_asked_for_all_the_same() -> None:

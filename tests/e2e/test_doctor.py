@@ -57,6 +57,13 @@ def test_without_a_bridge_nothing_is_made_and_accounts_are_not_called_ok(world: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
 
 
+def test_without_a_bridge_the_page_to_sign_in_at_is_not_said_to_open(world: World, tmp_path: Path) -> None:
+    with running(world.bridge(tmp_path)) as bridge:
+        (carol,) = (row for row in bridge.json_of("accounts", "list") if row["address"] == CAROL)
+    found = of(bridge.json_of("check", "--online", code=1), "token", CAROL)
+    assert found["detail"].startswith(f"somebody must sign in: start mail-bridge, then open {carol['sign_in_url']}")
+
+
 def test_a_port_of_another_program_is_named(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     with running(bridge):
