@@ -152,9 +152,11 @@ class _Ours:
         fields["level"] = _NAMES[level]
         line = self._render(_completed(fields)) + "\n"
         with self.out.lock:
-            if self.out.lost and self.out.is_read():
-                self.out.write(self._render(_lines_lost(self.out.lost)) + "\n")
+            if (lost := self.out.lost) and self.out.takes_more():
                 self.out.lost = 0
+                self.out.write(self._render(_lines_lost(lost)) + "\n")
+                if self.out.lost:  # nor was this one
+                    self.out.lost = lost
             self.out.write(line)
 
 

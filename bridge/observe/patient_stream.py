@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
@@ -28,9 +29,14 @@ class PatientStream:
         self.lock = threading.RLock()
         """Held for a whole text: libraries write from threads of their own, and slices of two texts would mix."""
         self.lost = 0
-        """Texts that were not written, or not to their end, because nobody read."""
+        """Texts that were not written, or not to their end: nobody read, or there was no room."""
         self._is_stalled = False
         self._is_cut = False
+        self._is_full = False
+        """Something is in the buffer, since it could not be written."""
+        buffer = getattr(stream, "buffer", None)
+        self._buffer = buffer if isinstance(buffer, io.BufferedWriter) else None
+        """None for a stream that keeps nothing: a text of StringIO's, `python -u`."""
         self._descriptor: int | None = None
         if stream is not None:
             with suppress(OSError, ValueError):  # a stream of Python's own; closed
@@ -56,15 +62,54 @@ class PatientStream:
         """At once, as far as that goes."""
         if self.stream is None:
             return
-        with self.lock, suppress(OSError, ValueError):  # ValueError: it was closed
-            for number, piece in enumerate(self._slices("\n" * self._is_cut + text)):
+        with self.lock:
+            text = "\n" * self._is_cut + text
+            if not self._is_taken():
+                self._hold(self.stream, text)
+                return
+            pieces = self._slices(text)
+            for number, piece in enumerate(pieces, 1):
                 if not self.is_read():
-                    self.lost += 1
-                    self._is_cut = self._is_cut or number > 0
+                    self._lose(is_cut=number > 1)
                     return
-                self.stream.write(piece)
-                self.stream.flush()
+                try:
+                    self.stream.write(piece)
+                    self.stream.flush()
+                except (OSError, ValueError):  # ValueError: it was closed
+                    self._is_full = self._buffer is not None
+                    if not self._is_full or number < len(pieces):
+                        self._lose(is_cut=self._is_full or number > 1)
+                        return
             self._is_cut = False
+
+    def takes_more(self) -> bool:
+        """False if a write would have to wait, or what could not be written before still cannot be."""
+        return self.is_read() and self._is_taken()
+
+    def _is_taken(self) -> bool:
+        """What the stream has kept for itself when it could not be written: a disk may have room again."""
+        if self._is_full and self.stream is not None:
+            try:
+                self.stream.flush()
+            except (OSError, ValueError):
+                return False
+            self._is_full = False
+        return True
+
+    def _hold(self, stream: TextIO, text: str) -> None:
+        """In the stream's buffer, while that has room: the first lines say what the trouble is. By the buffer's own
+        method, which takes all or nothing; after an error of the stream's nobody can tell what it has taken."""
+        assert self._buffer is not None  # noqa: S101  nothing is kept without one
+        try:
+            self._buffer.write(text.replace("\n", os.linesep).encode(stream.encoding, stream.errors or "strict"))
+        except (OSError, ValueError):
+            self._lose(is_cut=False)
+        else:
+            self._is_cut = False
+
+    def _lose(self, *, is_cut: bool) -> None:
+        self.lost += 1
+        self._is_cut = self._is_cut or is_cut
 
     def flush(self) -> None:
         """As logging wants it: write() has done so."""

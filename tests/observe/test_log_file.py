@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import os
 import stat
 import subprocess
@@ -180,6 +181,56 @@ def test_a_full_disk_costs_the_lines_and_nothing_else(tmp_path: Path) -> None:
     path.unlink()
     logs.event("there.is_room")
     assert "there.is_room" in path.read_text()
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from bridge.observe import log_file, logs
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log_file.LOOK_SECONDS = 0.0
+stream = log_file.log_file(Path(sys.argv[1])) if sys.argv[2] == "our own" else None
+for _ in range(2):
+    logs.configure("info", "json", stream)
+    size = Path(sys.argv[1]).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
+    logs.event("long", text="a letter " * 3000)
+    for number in range(300):
+        logs.event("short", number=number)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    logs.event("there.is_room")
+    logs.event("as.ever")
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no RLIMIT_FSIZE, whose errors are those of a full disk"
+)
+@pytest.mark.parametrize("whose", ["our own", "standard error"])
+def test_what_a_full_disk_has_cost_is_told_once_there_is_room(tmp_path: Path, whose: str) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as standard_error:
+        command = [sys.executable, "-c", FULL_DISK, str(path), whose]
+        subprocess.run(command, stderr=standard_error, check=True, timeout=60)
+    lines = path.read_text().splitlines()
+    cut = [line for line in lines if line.startswith('{"text": "a letter')]
+    found = [json.loads(line) for line in lines if line and line not in cut]
+    assert len(cut) == 2, "begun before the disk was full"
+    assert not any(_is_whole(line) for line in cut)
+    half = [one["event"] for one in found].index("as.ever") + 1
+    for part in (found[:half], found[half:]):
+        kept = [one["number"] for one in part if one["event"] == "short"]
+        assert kept == list(range(len(kept))), "what came first says what the trouble is"
+        assert [one["event"] for one in part[len(kept) :]] == ["log.lines_lost", "there.is_room", "as.ever"]
+        assert part[len(kept)]["lines"] == 1 + 300 - len(kept)
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.usefixtures("standard_error_again")
