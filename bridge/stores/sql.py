@@ -201,6 +201,9 @@ class SqlStore:
         if state.startswith("XX00") and state != "XX000":
             return StoreCorrupt(said("{store} is damaged, its server says", store=self._place))
         store = self._place
+        ended = said(
+            "{store} does not answer: its server restarts, or an administrator has ended our connection", store=store
+        )
         known = {
             "25006": said("{store} is read-only (a standby server?)", store=store),
             "42P01": said("{store} has lost its tables; bring back a copy, or restart to begin anew", store=store),
@@ -210,10 +213,21 @@ class SqlStore:
             "53100": said("{store} cannot be written: its disk is full", store=store),
             "55P03": said("{store} is locked by another program", store=store),
             "57014": said("{store} takes too long to answer", store=store),
+            "57P01": ended,
+            "57P02": ended,
+            "57P03": said("{store} does not answer yet: its server starts or stops just now", store=store),
         }
-        return StoreUnavailable(
-            known.get(state) or said("{store} does not work (SQLSTATE {state})", store=store, state=state)
-        )
+        return StoreUnavailable(known.get(state) or _in_its_words(store, error.orig, state))
+
+
+def _in_its_words(store: Said, error: BaseException | None, state: str) -> Said:
+    """The message alone: what is behind it, such as DETAIL, may quote a record."""
+    words = str(getattr(getattr(error, "diag", None), "message_primary", None) or "").partition("\n")[0][:200]
+    if not words:
+        return said("{store} does not work (SQLSTATE {state})", store=store, state=state)
+    return said(
+        "{store} does not work; its server says: {words} (SQLSTATE {state})", store=store, words=words, state=state
+    )
 
 
 def _no_connection(store: Said, text: str) -> Said:

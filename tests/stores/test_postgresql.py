@@ -145,6 +145,45 @@ async def test_tables_that_have_gone_are_told_of_and_work_once_they_are_back(
     assert await store.get("a") == Record(b"value", 1)
 
 
+async def _refused(server: Postgresql, open_store: Open, statement: str) -> str:
+    """What is said of a write that the server answers with this statement of PL/pgSQL's."""
+    url = server.new_database()
+    store = open_store(url)
+    await store.put("a", b"CANARY", expected=NEW)
+    body = "$$ BEGIN " + statement + "; RETURN NEW; END $$"
+    server.execute(
+        url,
+        f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS {body}",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON bridge_records FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.put("a", b"CANARY-2", expected=1)
+    assert await store.get("a") == Record(b"CANARY", 1), "asked again, the server answers"
+    assert "CANARY" not in str(caught.value)
+    return str(caught.value).partition(" at this machine ")[2]
+
+
+async def test_a_session_that_an_administrator_ends_is_told_in_words(server: Postgresql, open_store: Open) -> None:
+    told = await _refused(server, open_store, "PERFORM pg_terminate_backend(pg_backend_pid())")
+    assert told == "does not answer: its server restarts, or an administrator has ended our connection"
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("57P02", "does not answer: its server restarts, or an administrator has ended our connection"),
+        ("57P03", "does not answer yet: its server starts or stops just now"),
+        ("53200", "does not work; its server says: 100% of something (SQLSTATE 53200)"),
+        ("58030", "does not work; its server says: 100% of something (SQLSTATE 58030)"),
+    ],
+)
+async def test_what_the_server_is_in_trouble_with_is_told(
+    server: Postgresql, open_store: Open, state: str, told: str
+) -> None:
+    raised = f"RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = '100% of something', DETAIL = 'CANARY'"
+    assert await _refused(server, open_store, raised) == told
+
+
 async def test_several_nodes_share_one_session_behind_pgbouncer(server: Postgresql, open_store: Open) -> None:
     """psycopg prepares what it has sent five times, in the session that is its own just then."""
     with short_directory("pgbouncer-") as directory, pgbouncer.before(server, directory) as pooler:
