@@ -78,6 +78,14 @@ class Seal:
                 said("the record {name} is damaged, or was moved here from another record", name=name)
             ) from error
 
+    def fits(self, check: Record) -> bool:
+        """True if this is the check record of a store with this key."""
+        try:
+            self.open(CHECK, check.value)
+        except StoreCorrupt:
+            return False
+        return True
+
 
 class SealedStore:
     """A Store whose records nobody can read or change without the key; keys, versions and leases stay plain.
@@ -93,6 +101,8 @@ class SealedStore:
         self._clock = clock or SystemClock()
         self._opening = asyncio.Lock()
         self._seal: Seal | None = None
+        self._ours: dict[str, int] = {}
+        """Versions of records that we have opened or written."""
 
     async def check(self) -> None:
         """Open the key and compare it with the store now, rather than with the first login, or the next start; and see
@@ -110,20 +120,26 @@ class SealedStore:
         if record is None:
             return None
         try:
-            return Record(seal.open(key, record.value), record.version)
+            opened = Record(seal.open(key, record.value), record.version)
         except StoreCorrupt as problem:
+            self._ours.pop(key, None)
             version = None if _is_newer(record) else record.version
             raise StoreCorrupt(problem.said or str(problem), version=version) from problem.__cause__
+        self._ours[key] = record.version
+        return opened
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         """Seal and write if the stored version still is `expected`. Raises: VersionConflict."""
-        seal = await self._opened()
-        return await self._store.put(key, seal.seal(key, value), expected=expected)
+        seal = await self._opened_to_write(key, expected)
+        version = await self._store.put(key, seal.seal(key, value), expected=expected)
+        self._ours[key] = version
+        return version
 
     async def delete(self, key: str, *, expected: int) -> None:
         """Remove if the stored version still is `expected`. Raises: VersionConflict."""
-        await self._opened()
+        await self._opened_to_write(key, expected)
         await self._store.delete(key, expected=expected)
+        self._ours.pop(key, None)
 
     async def keys(self, prefix: str) -> list[str]:
         """All keys with this prefix, sorted."""
@@ -157,6 +173,17 @@ class SealedStore:
                 else:
                     self._seal = await self._set_up()
             return self._seal
+
+    async def _opened_to_write(self, key: str, expected: int) -> Seal:
+        """A database may be emptied or brought back under us, and get another key by another bridge: with ours as well
+        in it, each would call the other's records damaged, and write over them. Where the record to be replaced is one
+        that we know, it is the same database: what a refresh has brought is not held up on its way to the disk."""
+        seal = await self._opened()
+        if self._ours.get(key) != expected:
+            record = await self._store.get(CHECK)
+            if record is None or not seal.fits(record):
+                await self._compare(seal, await self._store.keys(""))
+        return seal
 
     async def _set_up(self) -> Seal:
         """Open an empty store, which may make a key: one process at a time, since a keyring lets the last one win."""

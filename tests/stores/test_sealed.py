@@ -127,6 +127,39 @@ async def test_a_wrong_key_opens_nothing_and_writes_nothing() -> None:
     assert await contents(inner) == before
 
 
+async def test_a_database_that_has_got_another_key_under_us_is_not_written_to(log: io.StringIO) -> None:
+    """Somebody has emptied it, or brought back a copy, and another bridge has begun with it."""
+    inner = MemoryStore()
+    ours = SealedStore(inner, key(1))
+    await ours.put("a", b"value", expected=NEW)
+    await inner.delete("a", expected=1)
+    await inner.delete(CHECK, expected=1)
+    await SealedStore(inner, key(2)).put("a", b"theirs", expected=NEW)
+    before = await contents(inner)
+    stored = before["a"]
+    assert stored is not None
+    for operation in (
+        ours.put("new", b"other", expected=NEW),
+        ours.put("a", b"other", expected=stored.version),  # as who signs in again after a damaged record
+        ours.delete("a", expected=stored.version),
+    ):
+        with pytest.raises(StoreCorrupt, match="this key does not belong to this store"):
+            await operation
+    assert await contents(inner) == before
+    assert await SealedStore(inner, key(2)).get("a") == Record(b"theirs", stored.version)
+    assert "store.check_mended" not in log.getvalue()
+
+
+async def test_a_database_that_is_emptied_under_us_is_ours_from_the_next_record_on() -> None:
+    inner = MemoryStore()
+    ours = SealedStore(inner, key(1))
+    await ours.put("a", b"value", expected=NEW)
+    await inner.delete("a", expected=1)
+    await inner.delete(CHECK, expected=1)
+    await ours.put("b", b"value", expected=NEW)
+    assert await inner.keys("") == ["b", CHECK]
+
+
 async def test_a_wrong_key_is_found_out_without_a_check_record_too() -> None:
     inner = MemoryStore()
     await SealedStore(inner, key(1)).put("a", b"value", expected=NEW)
