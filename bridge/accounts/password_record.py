@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import codecs
 import hashlib
 import hmac
 import json
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from bridge.advice.said import said
 from bridge.errors import StoreCorrupt
 from bridge.model import PASSWORD_OVERLAP
+from bridge.protocols.sasl import windows_text
 from bridge.secret import Secret
 
 PREVIOUS_KEPT = 4
@@ -32,10 +32,6 @@ FORMAT_WITH_HASHES = 2
 """Only where a hash is in the record: an older mail-bridge goes on reading all others."""
 
 _RANDOM = re.compile(r"[a-z2-7]{26}")
-_UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
-"""In Windows-1252."""
-
-codecs.lookup("cp1252")  # read from the disk now: the first login may come when no descriptor is left for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +136,7 @@ def is_random(text: str) -> bool:
 
 def readings(received: bytes) -> tuple[bytes, bytes]:
     """What the bytes may mean: UTF-8, or Windows-1252 from an old client; always two, so that the time is the same."""
-    return canonical(received.decode("utf-8", "surrogateescape")), canonical(_from_windows(received))
-
-
-def _from_windows(received: bytes) -> str:
-    """As Windows decodes it: the five bytes that Windows-1252 leaves open are the control characters of Latin-1."""
-    try:
-        return received.decode("cp1252")
-    except UnicodeDecodeError:
-        return "".join(bytes([byte]).decode("cp1252" if byte not in _UNDEFINED else "latin-1") for byte in received)
+    return canonical(received.decode("utf-8", "surrogateescape")), canonical(windows_text(received))
 
 
 def canonical(text: str) -> bytes:

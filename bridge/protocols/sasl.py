@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Iterable
 
@@ -21,6 +22,10 @@ problem there; the login succeeds, but some programs take any warning of its for
 
 LOGIN_CHALLENGES = (b"Username:", b"Password:")
 """The only two that all clients understand (MS-XLOGIN); others decide by what the words are."""
+
+codecs.lookup("cp1252")  # read from the disk now: the first login may come when no descriptor is left for it
+_UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
+"""In Windows-1252."""
 
 _LONG_WORD = re.compile(r"[\w.~+/-]{12,}=*")
 """What a piece of a token looks like, plain or in base64; a shorter one leads to nothing."""
@@ -88,7 +93,15 @@ def decode_text(content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return windows_text(content)
+
+
+def windows_text(content: bytes) -> str:
+    """As Windows decodes it: the five bytes that Windows-1252 leaves open are the control characters of Latin-1."""
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError:
+        return "".join(bytes([byte]).decode("cp1252" if byte not in _UNDEFINED else "latin-1") for byte in content)
 
 
 def check_offer(mechanism: Mechanism, offered: Iterable[str]) -> None:

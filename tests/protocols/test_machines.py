@@ -76,6 +76,28 @@ def test_starttls_alone_is_carried_out(protocol: Protocol, command: bytes) -> No
     assert isinstance(machine.receive(command)[-1], StartTLS)
 
 
+@pytest.mark.parametrize("name", ["BUREAU\\Lœtitia d’Arc", "Hélène", "chloé@example.com"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize(
+    ("protocol", "before", "behind"),
+    [(Protocol.IMAP, b"a LOGIN {%d+}\r\n", b" CANARY\r\n"), (Protocol.POP3, b"USER ", b"\r\nPASS CANARY\r\n")],
+)
+def test_a_windows_program_sends_a_user_name_as_windows_writes_it(
+    protocol: Protocol, before: bytes, behind: bytes, encoding: str, name: str
+) -> None:
+    sent = name.encode(encoding)
+    stream = (before % len(sent) if b"%" in before else before) + sent + behind
+    found = server_machine(protocol, starttls=False).receive(stream)[-1]
+    assert isinstance(found, LoginRequested)
+    assert found.login.username == name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_plain_holds_the_user_name_as_windows_writes_it(encoding: str) -> None:
+    username, password = sasl.decode_plain("\0Lœtitia\0CANARY".encode(encoding))
+    assert (username, password.reveal()) == ("Lœtitia", b"CANARY")
+
+
 def test_a_user_name_from_before_tls_is_none_behind_it() -> None:
     machine = server_machine(Protocol.POP3, starttls=True)
     machine.receive(b"USER somebody-else\r\nSTLS\r\n")
