@@ -163,6 +163,9 @@ def walk(node: Node, keys: Keys = ()) -> Iterator[tuple[Keys, Node]]:
 
 
 _TOO_DEEP = said("this is nested more than {levels} levels deep (or an alias contains itself)", levels=DEEPEST)
+_CONTROL = said(
+    "after \\ in \"…\" comes a letter that makes a control character; use '…' for Windows paths and user names"
+)
 _TAGS = said('tags (a word that begins with "!") are not supported; put a text in quotes')
 
 
@@ -201,8 +204,11 @@ class _Reading:
         text: str = node.value
         if node.style is None and node.tag == _CORE + "null":
             return Nothing(place, is_empty=text == "")
-        if any("\ud800" <= c <= "\udfff" or (c < " " and c not in "\t\n\r") or c == "\x7f" for c in text):
-            self._problem(place, keys, said("holds a control character, or half of one that needs two"))
+        if any((c < " " and c not in "\t\n\r") or c == "\x7f" for c in text):
+            self._problem(place, keys, _CONTROL)
+            return Broken(place)
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            self._problem(place, keys, said("holds half of a character that needs two"))
             return Broken(place)
         return Text(place, text)
 
@@ -281,7 +287,7 @@ def _composed(text: str) -> Any:
         code = f"U+{_code(error.character):04X}"
         problem = Problem(place, "", said("a character that YAML does not allow ({code})", code=code))
     except yaml.MarkedYAMLError as error:
-        problem = _no_break_space(text, error) or _in_words(error)
+        problem = _no_break_space(text, error) or _no_dash(text, error) or _in_words(error)
     except (ValueError, OverflowError, LookupError):
         # PyYAML on "\UFFFFFFFF" and on a version number of five thousand digits.
         problem = Problem(Place(1, 1), "", said("a number or an escape somewhere in this file is out of all bounds"))
@@ -294,6 +300,9 @@ def _code(character: Any) -> int:
 
 _TAB = said("a tab stands here, and YAML indents with spaces")
 _NO_BREAK_SPACE = re.compile(r"""[ -]*(?:["']?[\w*@.-]+["']?:)?[\u00a0\u202f]""")
+_DASH = said("an entry of a list begins with a hyphen and a space: '- '")
+_NO_DASH = re.compile(r" *(?:-(?=[^\s-])|[‐‑‒–—−•·](?=\s))")
+"""A hyphen with no space behind it, or what a word processor makes of one."""
 _QUOTE = said("a text that begins with this character must be put in quotes")
 
 _WORDS: tuple[tuple[str, Said], ...] = (
@@ -330,13 +339,29 @@ _WORDS: tuple[tuple[str, Said], ...] = (
 
 
 def _no_break_space(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
-    """One that stands for a space of YAML's, in the line of the error or above it: nobody can see it."""
-    mark: Any = error.problem_mark or error.context_mark
-    lines = text.splitlines()[: mark.line + 1] if mark is not None else []
-    for number, line in list(enumerate(lines, 1))[-2:]:
+    """One that stands for a space of YAML's: nobody can see it."""
+    for number, line in _near(text, error):
         if found := _NO_BREAK_SPACE.match(line):
             return Problem(Place(number, found.end()), "", said("a no-break space stands here; type an ordinary one"))
     return None
+
+
+def _no_dash(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
+    """A list's entry whose hyphen is none, or has no space behind it: YAML takes the line for a text, and stumbles
+    over the next one."""
+    if not (error.problem or "").startswith("mapping values are not allowed"):
+        return None
+    for number, line in _near(text, error):
+        if found := _NO_DASH.match(line):
+            return Problem(Place(number, found.end()), "", _DASH)
+    return None
+
+
+def _near(text: str, error: yaml.MarkedYAMLError) -> list[tuple[int, str]]:
+    """The line above the error and that of the error, each with its number."""
+    mark: Any = error.problem_mark or error.context_mark
+    lines = text.splitlines()[: mark.line + 1] if mark is not None else []
+    return list(enumerate(lines, 1))[-2:]
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> Problem:
@@ -346,6 +371,8 @@ def _in_words(error: yaml.MarkedYAMLError) -> Problem:
         return Problem(_place(error.context_mark), "", said("the quote that opens here is never closed"))
     if problem.startswith("could not find expected ':'"):
         mark = error.context_mark or mark
+    if problem.startswith("expected chomping or indentation indicators"):
+        return Problem(_place(error.context_mark), "", _QUOTE)
     if "cannot start any token" in problem:
         return Problem(_place(mark), "", _TAB if "'\\t'" in problem else _QUOTE)
     if "while scanning an alias" in context:

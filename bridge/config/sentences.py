@@ -52,7 +52,7 @@ _PLAIN = {
     "union_tag_not_found": said("kind is missing: google, microsoft or oauth2"),
     "string_type": said("must be a text"),
     "string_too_short": said("must not be empty"),
-    "tuple_type": said("must be a list: each entry on a line of its own after a dash, or [one, two]"),
+    "tuple_type": said("must be a list: each entry on a line of its own after a dash and a space, or [one, two]"),
     "dict_type": _SECTION,
     "model_type": _SECTION,
     "model_attributes_type": _SECTION,

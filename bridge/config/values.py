@@ -100,10 +100,16 @@ def unseen(value: str) -> Said | None:
     if value.isprintable():  # of all spaces the ordinary one alone is
         return None
     found = next(c for c in value if not c.isprintable())
+    if found in _BREAKS:
+        return said("holds a line break or a tab: write it in one line; with a \\ in it, in '…' and not in \"…\"")
     character = f"U+{ord(found):04X} {unicodedata.name(found, '')}".rstrip()
     return said(
         "holds a character that cannot be seen ({character}): type it, or copy it as plain text", character=character
     )
+
+
+_BREAKS = frozenset("\t\n\r\x85\u2028\u2029")
+"""What \\t, \\n, \\r, \\N, \\L and \\P make of a name or a path in "…"; the file of a reference may have lines."""
 
 
 def misquoted(value: str) -> Said | None:
@@ -177,6 +183,7 @@ SecretUrl = Annotated[SecretText, AfterValidator(_secret_url)]
 
 def _proxy_url(value: str) -> str:
     text = value.strip()
+    _check_seen(text)
     try:
         url = urlsplit(text)
         has_place = url.hostname is not None and _is_url_host(url.hostname) and url.port is not None
@@ -210,6 +217,7 @@ def _host_name(value: str) -> str:
     host = value.strip()
     if is_host(host):
         return host
+    _check_seen(host)
     if "://" in host or host.count(":") == 1:
         raise BadValue(said("must be the name alone, such as imap.example.com: the port has a key of its own, `port`"))
     raise BadValue(said("must be the name of a server, such as imap.example.com"))
@@ -263,8 +271,9 @@ PersonAddress = Annotated[str, AfterValidator(_person)]
 
 def _username(value: str) -> str:
     name = unicodedata.normalize("NFC", value).strip()
-    if not name or not name.isprintable() or len(name) > LONGEST_ADDRESS:
-        raise BadValue(said("must be a user name: 1 to {most} characters, without line breaks", most=LONGEST_ADDRESS))
+    _check_seen(name)
+    if not name or len(name) > LONGEST_ADDRESS:
+        raise BadValue(said("must be a user name: 1 to {most} characters", most=LONGEST_ADDRESS))
     if "*" in name:
         raise BadValue(said('must be one user name; for everybody of a domain, add an account "*@example.com"'))
     return name
@@ -275,7 +284,8 @@ Username = Annotated[str, AfterValidator(_username)]
 
 def _os_user(value: str) -> str:
     name = value.strip()
-    if not name or not name.isprintable() or len(name) > LONGEST_ADDRESS or any(sign in name for sign in "@*/:"):
+    _check_seen(name)
+    if not name or len(name) > LONGEST_ADDRESS or any(sign in name for sign in "@*/:"):
         raise BadValue(said("must be a user of the operating system, such as alice or OFFICE\\alice, a uid or a SID"))
     return name
 
@@ -296,9 +306,11 @@ def same_name(username: str) -> str:
 
 def _absolute(value: str, info: ValidationInfo) -> str:
     """Relative paths are relative to the YAML's directory, which the loader gives as context."""
-    if not value.strip() or not value.isprintable():
+    text = value.strip()
+    _check_seen(text)
+    if not text:
         raise BadValue(said("must be the path of a file"))
-    path = from_home(value.strip())
+    path = from_home(text)
     directory = (info.context or {}).get("directory")
     return str(path if directory is None else Path(directory) / path)
 

@@ -29,7 +29,8 @@ ADDRESS = 'must be an address such as alice@example.com, or "*@example.com" for 
 UNSEEN = "{}: holds a character that cannot be seen ({}): type it, or copy it as plain text"
 QUOTES = "{}: stands in typographic quotes, which count as letters: write straight ones, or none"
 SECTION = "must be a section: each key on a line of its own, indented"
-A_LIST = "must be a list: each entry on a line of its own after a dash, or [one, two]"
+LINES = "{}: holds a line break or a tab: write it in one line; with a \\ in it, in '…' and not in \"…\""
+A_LIST = "must be a list: each entry on a line of its own after a dash and a space, or [one, two]"
 
 BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "kind: google", "kind: gogle", "3:5: providers.gmail.kind: must be google, microsoft or oauth2, not 'gogle' (did you mean 'google'?)"),
@@ -46,11 +47,22 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "1234.apps.googleusercontent.com", r'"12\u200B34"', UNSEEN.format("4:5: providers.gmail.client_id", "U+200B ZERO WIDTH SPACE")),
     (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\uFEFF"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+FEFF ZERO WIDTH NO-BREAK SPACE")),
     (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\u00A0"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+00A0 NO-BREAK SPACE")),
-    (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\n"', UNSEEN.format("5:5: providers.gmail.client_secret", "U+000A")),
+    (GOOD, "client_secret: text", r'client_secret: "CANARY-s3cret\n"', LINES.format("5:5: providers.gmail.client_secret")),
     (GOOD, "client_secret: text", "client_secret: 'CANARY-s3cret '", "5:5: providers.gmail.client_secret: begins or ends with a space: write it without"),
     (GOOD, "client_secret: text", r'client_secret: text' "\n" r'    token_url: "https://example.com/\u200Btoken"', UNSEEN.format("6:5: providers.gmail.token_url", "U+200B ZERO WIDTH SPACE")),
     (GOOD, "alice@example.com", r'"alice@example.com\u200B"', UNSEEN.format("7:5: accounts[0].address", "U+200B ZERO WIDTH SPACE")),
     (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    sign_in_as: "bob@example.com\u200E"', UNSEEN.format("9:5: accounts[0].sign_in_as", "U+200E LEFT-TO-RIGHT MARK")),
+    (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    aliases: ["alice\u200B"]', UNSEEN.format("9:15: accounts[0].aliases[0]", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "provider: gmail", "provider: gmail\n    aliases: [‘OFFICE\\alice’]", QUOTES.format("9:15: accounts[0].aliases[0]")),
+    (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    aliases: ["OFFICE\nadine"]', LINES.format("9:15: accounts[0].aliases[0]")),
+    (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    aliases: ["OFFICE\Laure"]', LINES.format("9:15: accounts[0].aliases[0]")),
+    (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    os_user: "OFFICE\thomas"', LINES.format("9:5: accounts[0].os_user")),
+    (GOOD, "provider: gmail", r'provider: gmail' "\n" r'    os_user: "alice\u200B"', UNSEEN.format("9:5: accounts[0].os_user", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "provider: gmail", "provider: gmail\n    os_user: ‘OFFICE\\alice’", QUOTES.format("9:5: accounts[0].os_user")),
+    (GOOD, "client_secret: text", r'client_secret: text' "\n" r'    imap: {host: "imap.example.com\u200B"}', UNSEEN.format("6:12: providers.gmail.imap.host", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "client_secret: text", r'client_secret: text' "\n" r'    proxy: "http://proxy\u200B.example.com:3128"', UNSEEN.format("6:5: providers.gmail.proxy", "U+200B ZERO WIDTH SPACE")),
+    (GOOD, "accounts:", r'store: {path: "D:\tokens.sqlite"}' "\naccounts:", LINES.format("6:9: store.path")),
+    (GOOD, "accounts:", "store: {path: “store.sqlite”}\naccounts:", QUOTES.format("6:9: store.path")),
     (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: alice", "6:1: accounts: " + A_LIST),
     (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: []", "6:1: accounts: must not be empty"),
     (GOOD, "address: alice@example.com", "address: alice", "7:5: accounts[0].address: " + ADDRESS),

@@ -185,6 +185,8 @@ def test_at_port_80_the_redirect_is_what_browsers_make_of_it_or_what_is_written(
 
 # --- syntax ---------------------------------------------------------------------------------------------------------
 
+DASH = "an entry of a list begins with a hyphen and a space: '- '"
+CONTROL = "after \\ in \"…\" comes a letter that makes a control character; use '…' for Windows paths and user names"
 NESTED = "this is nested more than 32 levels deep"
 
 
@@ -205,6 +207,11 @@ NESTED = "this is nested more than 32 levels deep"
             "a: *CANARY-s3cret",
             "1:4: a text that begins with * must be put in quotes (or: there is no anchor of this name)",
         ),
+        ("a: |b", "1:4: a text that begins with this character must be put in quotes"),
+        ("a: >b", "1:4: a text that begins with this character must be put in quotes"),
+        ("a:\n  -b: 1\n   c: 2", f"2:3: {DASH}"),
+        ("a:\n  – b: 1\n    c: 2", f"2:3: {DASH}"),
+        ("a:\n  -{b: 1, c: 2}", f"2:3: {DASH}"),
         ("a: 'b", "1:4: the quote that opens here is never closed"),
         ("a: b: c", "1:5: a ':' too many (put the text in quotes), wrong indentation, or no ': ' in the line above"),
         ("a: 1\nb\nc: 1", "2:1: this is neither 'key: value' nor '- item': is a ':' missing, or the space behind it?"),
@@ -244,8 +251,9 @@ def test_aliases_that_multiply_are_stopped() -> None:
             "log: !!python/object:os.system {}",
             '9:1: log: tags (a word that begins with "!") are not supported; put a text in quotes',
         ),
-        ('language: "e\\0n"', "9:1: language: holds a control character, or half of one that needs two"),
-        ('language: "e\\uD800n"', "9:1: language: holds a control character, or half of one that needs two"),
+        ('language: "e\\0n"', f"9:1: language: {CONTROL}"),
+        ('store: {path: "D:\\backup.sqlite"}', f"9:9: store.path: {CONTROL}"),
+        ('language: "e\\uD800n"', "9:1: language: holds half of a character that needs two"),
         ("log:\n  <<: 1", "10:3: log: after `<<:` must come an alias of a section, or a list of them"),
     ],
 )
