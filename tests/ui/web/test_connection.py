@@ -1,14 +1,16 @@
-"""When a visitor's connection is read."""
+"""When a visitor's connection is read, and what aiohttp has to have for it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import tomllib
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from bridge.ui.web.connection import ROOM, Pace
+from bridge.ui.web.connection import ROOM, Connection, Pace
 from tests.ui.web.test_turns import visitors
 
 
@@ -99,3 +101,32 @@ async def test_a_body_that_waits_for_its_reader_comes_whole(octets: int, size: i
             writer.write(head(f"Content-Length: {octets}\r\n") + sent)
         assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
     assert kept < 512 * 1024 + 2 * ROOM
+
+
+async def test_aiohttp_has_the_private_names_that_we_go_by() -> None:
+    """_request_count, how many requests were taken apart; _messages, those of them whose turn has not come, each with
+    the reader of its body. If this fails, an update of aiohttp has changed what connection.py goes by."""
+    assert {"_request_count", "_messages"} <= set(web.RequestHandler.__slots__)
+    seen = list[tuple[int, str, bool]]()
+
+    async def look(request: web.Request) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        while not connection._messages:
+            await asyncio.sleep(0)
+        for message, body in connection._messages:
+            seen.append((connection._request_count, getattr(message, "method", ""), body.is_eof()))
+        return web.Response()
+
+    async with visitors(look) as (head, come), asyncio.timeout(30):
+        reader, writer = come[0]  # who has asked for one page already
+        writer.write(head("Content-Length: 0\r\n") + head("Content-Length: 3\r\n"))
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+    assert seen == [(3, "POST", False)]
+
+
+def test_no_aiohttp_is_let_in_that_has_not_what_is_used() -> None:
+    """web.RequestKey came with 3.14.0: with an older one, which pip leaves where it is, no page could be loaded."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))["project"]
+    (oldest,) = (line.partition(">=")[2] for line in project["dependencies"] if line.startswith("aiohttp>="))
+    assert tuple(map(int, oldest.split("."))) >= (3, 14)
