@@ -15,21 +15,32 @@ from bridge.shortage import is_short
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """For asyncio.Runner's `loop_factory`."""
     loop = _of_this_system()
-    loop.set_exception_handler(_tell)
+    loop.set_exception_handler(_Teller())
     # As many as asyncio would take, but without asking which processors are ours: since Python 3.13 it does, and has
     # no pool where a sandbox refuses that.
     loop.set_default_executor(ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), "asyncio"))
     return loop
 
 
-def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+class _Teller:
     """As asyncio does, but for a server of its that cannot take a visitor just now, and tries again: no bug of ours, of
     which a traceback each second would tell."""
-    problem = context.get("exception")
-    if "socket" in context and isinstance(problem, OSError) and is_short(problem):
-        logging.getLogger("asyncio").warning("%s: %s", context["message"], problem)
-    else:
-        loop.default_exception_handler(context)
+
+    def __init__(self) -> None:
+        self._has_told = False
+        """In this turn of the loop: Python 3.14's asyncio tries several times in each (gh-151615)."""
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        problem = context.get("exception")
+        if "socket" not in context or not isinstance(problem, OSError) or not is_short(problem):
+            loop.default_exception_handler(context)
+        elif not self._has_told:
+            self._has_told = True
+            loop.call_soon(self._begin_anew)
+            logging.getLogger("asyncio").warning("%s: %s", context["message"], problem)
+
+    def _begin_anew(self) -> None:
+        self._has_told = False
 
 
 def _of_this_system() -> asyncio.AbstractEventLoop:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -399,7 +400,11 @@ def test_a_place_that_could_not_be_taken_is_free_the_next_time(signed_in: Bridge
 
 @pytest.mark.parametrize(
     "failing",
-    [Failing(("newfstatat EIO 3",), "replaced.yaml"), Failing(("newfstatat EIO 3",), "emailproxy.config")],
+    [
+        Failing(("newfstatat EIO 3",), "replaced.yaml"),
+        # Python 3.14 looks at a file that it opens once less.
+        Failing((f"newfstatat EIO {3 if sys.version_info < (3, 14) else 2}",), "emailproxy.config"),
+    ],
     ids=str,
 )
 def test_an_import_that_cannot_say_whether_it_would_replace_its_own_source_is_told(

@@ -303,6 +303,19 @@ async def test_the_loop_that_the_program_runs_on_is_ours() -> None:
     assert isinstance(asyncio.get_running_loop(), DirectLoop)
 
 
+async def test_that_no_visitor_can_be_taken_is_told_once_in_a_turn(caplog: pytest.LogCaptureFixture) -> None:
+    """CPython 3.14 tries a hundred times in each (gh-151615)."""
+    loop = asyncio.get_running_loop()
+    problem = OSError(errno.EMFILE, "Too many open files")
+    context = {"message": "no visitor", "exception": problem, "socket": None}
+    for turn in (1, 2):
+        for _ in range(3):
+            loop.call_exception_handler(context)
+        assert caplog.messages == [f"no visitor: {problem}"] * turn
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
 async def test_streams_servers_timers_and_threads(tmp_path: Any) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read())
