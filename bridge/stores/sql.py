@@ -77,9 +77,10 @@ class SqlStore:
     def at_url(cls, url: Secret[str]) -> Store:
         """Records behind a SQLAlchemy URL of PostgreSQL's that the configuration has taken."""
         parsed = sa.make_url(url.reveal()).set(drivername="postgresql+psycopg")
+        hosts = _hosts(parsed)
         place = (
-            said("the database {name} at {host}", name=parsed.database, host=parsed.host)
-            if parsed.host
+            said("the database {name} at {host}", name=parsed.database, host=hosts)
+            if hosts
             else said("the database {name} at this machine", name=parsed.database)
         )
         return cls(parsed, place=place)
@@ -205,7 +206,7 @@ class SqlStore:
             "{store} does not answer: its server restarts, or an administrator has ended our connection", store=store
         )
         known = {
-            "25006": said("{store} is read-only (a standby server?)", store=store),
+            "25006": _read_only(store),
             "42P01": said("{store} has lost its tables; bring back a copy, or restart to begin anew", store=store),
             "42501": said(
                 "{store} does not grant us its tables; GRANT the right to create and write them", store=store
@@ -235,9 +236,29 @@ def _no_connection(store: Said, text: str) -> Said:
     language, behind FATAL. What stands before them is ours and may hold a piece of the URL."""
     if refused := re.search(r"FATAL:\s+([^\n]{1,200})", text):
         return said("{store} refuses the connection; it says: {words}", store=store, words=refused[1])
+    if re.search(r"session is read-only|server is in hot standby mode", text):  # `target_session_attrs=read-write`
+        return _read_only(store)
+    if re.search(r"failed to resolve host|could not (?:translate host name|parse network address)", text):
+        return said("{store} cannot be found (DNS): there is no network, or the name is wrong", store=store)
+    if re.search(r"\binvalid (?:connection option|\w+ value)|\bbad value for", text):
+        return said(
+            "{store} cannot be asked: its URL has an option, or the value of one, that PostgreSQL does not know",
+            store=store,
+        )
     if re.search(r"\bSSL\b", text):
         return said("{store} cannot be reached by TLS as `sslmode` wants it", store=store)
     return said("{store} does not answer", store=store)
+
+
+def _read_only(store: Said) -> Said:
+    return said("{store} is read-only (a standby server?)", store=store)
+
+
+def _hosts(url: sa.URL) -> str:
+    """As its URL names them: several are parameters, as SQLAlchemy wants them. Empty for a socket of this machine."""
+    named = url.query.get("host", ())
+    several = [named] if isinstance(named, str) else named
+    return url.host or ", ".join(host for host in several if not host.startswith(("/", "@")))
 
 
 def _is_stored() -> sa.ColumnElement[bool]:

@@ -120,6 +120,36 @@ async def test_a_server_without_tls_is_told_from_one_that_is_away(open_store: Op
             await open_store(Secret(url)).get("a")
 
 
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        (
+            "no-such.invalid/bridge",
+            "the database bridge at no-such.invalid cannot be found (DNS): there is no network, or the name is wrong",
+        ),
+        *(
+            (
+                f"127.0.0.1:1/bridge?{option}",
+                "the database bridge at 127.0.0.1 cannot be asked: its URL has an option, or the value of one, that "
+                "PostgreSQL does not know",
+            )
+            for option in ("CANARY=1", "sslmode=CANARY", "keepalives=CANARY", "connect_timeout=CANARY")
+        ),
+        ("127.0.0.1:1/bridge?sslmode=prefer", "the database bridge at 127.0.0.1 does not answer"),
+        (
+            "/bridge?host=127.0.0.1:1&host=127.0.0.2:1&target_session_attrs=read-write",
+            "the database bridge at 127.0.0.1:1, 127.0.0.2:1 does not answer",
+        ),
+    ],
+)
+async def test_what_keeps_from_asking_a_server_at_all_is_told(open_store: Open, rest: str, told: str) -> None:
+    """Each of them was "does not answer", for which an administrator looks at the server."""
+    pytest.importorskip("psycopg")
+    with pytest.raises(StoreUnavailable) as caught:
+        await open_store(Secret(f"postgresql://user:CANARY@{rest}")).get("a")
+    assert str(caught.value) == told
+
+
 async def test_a_session_that_may_not_write_ends_with_the_trouble(server: Postgresql, open_store: Open) -> None:
     """A hosted server is switched so while its disk is full; a session that began then stays so for ever."""
     url = server.new_database()
@@ -130,6 +160,18 @@ async def test_a_session_that_may_not_write_ends_with_the_trouble(server: Postgr
     writable = "SET default_transaction_read_only = off"
     server.execute(url, writable, "ALTER DATABASE {database} RESET default_transaction_read_only")
     assert await store.put("a", b"value", expected=NEW) == 1
+
+
+async def test_where_none_of_the_servers_may_be_written_to_it_is_told(server: Postgresql, open_store: Open) -> None:
+    url = server.new_database()
+    server.execute(url, "ALTER DATABASE {database} SET default_transaction_read_only = on")
+    store = open_store(Secret(f"{url.reveal()}&target_session_attrs=read-write"))
+    with pytest.raises(StoreUnavailable, match="is read-only"):
+        await store.get("a")
+    server.execute(
+        url, "SET default_transaction_read_only = off", "ALTER DATABASE {database} RESET default_transaction_read_only"
+    )
+    assert await store.get("a") is None
 
 
 async def test_tables_that_have_gone_are_told_of_and_work_once_they_are_back(
