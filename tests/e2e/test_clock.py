@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.bridge import Bridge, running
+from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.chaos import Chaos
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.errands import Cut, Line, imap_login
 from tests.e2e.settled import Settled, observed
-from tests.e2e.test_token_life import imap_says
+from tests.e2e.test_token_life import ever_expired, imap_says
+from tests.servers import postgresql
 from tests.servers.packages import needs, program
 
 pytestmark = pytest.mark.servers
@@ -80,6 +82,47 @@ def test_with_a_clock_an_hour_off_people_sign_in_and_mail_flows(
                 assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") == before
         assert "Traceback" not in bridge.log
+
+
+@pytest.fixture
+def apart(world: World, stepped: tuple[Bridge, Set], tmp_path: Path) -> Iterator[tuple[Bridge, Bridge, Set]]:
+    """Two bridges on one database, neither started; and the clock of the first."""
+    one, set_clock = stepped
+    with postgresql.running() as database:
+        one.config["store"] = {"url": database.new_database().reveal(), "key_file": str(tmp_path / "key")}
+        home = tmp_path / "other"
+        home.mkdir()
+        accounts, store = one.config["accounts"], one.config["store"]
+        two = Bridge(home, configuration(home, world.providers(), accounts, store=store))
+        yield one, two, set_clock
+
+
+@pytest.mark.parametrize("ahead", [HOUR, -HOUR])
+def test_two_bridges_whose_clocks_are_an_hour_apart_ask_once_each_and_wait_for_a_lease_no_longer(
+    world: World, apart: tuple[Bridge, Bridge, Set], ahead: int
+) -> None:
+    """A lease goes by the database's clock; a token by that of who has got it."""
+    one, two, set_clock = apart
+    set_clock(ahead)
+    world.provider.rotates = False  # what the killed one has asked with is good all the same
+    try:
+        with running(two), running(one):
+            with ever_expired(world):
+                one.sign_in(world.provider, BOB)
+            logins = [bridge.login(BOB, one.password(BOB)) for bridge in (one, two)]
+            asked = world.provider.count("refresh_token")
+            with world.provider.holding_back(), ThreadPoolExecutor(1) as pool:
+                pool.submit(imap_says, logins[0])
+                one.wait_until(lambda: world.provider.count("refresh_token") > asked, "a refresh is under way")
+                one.stop_hard()
+            assert imap_says(logins[1]).startswith("1 OK"), two.log
+            one.start()
+            asked = world.provider.count("refresh_token")
+            for login in logins * 2:
+                assert imap_says(login).startswith("1 OK"), one.log + two.log
+            assert world.provider.count("refresh_token") - asked <= 2
+    finally:
+        world.provider.rotates = True
 
 
 def test_a_token_that_the_mail_server_refuses_is_replaced_once_and_the_login_succeeds(
