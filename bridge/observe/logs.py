@@ -119,7 +119,8 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     """Send every log line of the process to `stream` (standard error), at `level` and in one format."""
     global _ours, _current
     _current = level, style
-    out = PatientStream(stream if stream is not None else sys.stderr)
+    stream = stream if stream is not None else sys.stderr
+    out = _ours.out if _ours.out.stream is stream else PatientStream(stream)  # it knows what has been lost
     render: Render = _as_json if style == "json" else _AsText(out.is_terminal)
     if out.is_journal:
         render = _with_priority(render)

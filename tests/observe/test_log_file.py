@@ -197,6 +197,8 @@ for _ in range(2):
     logs.event("long", text="a letter " * 3000)
     for number in range(300):
         logs.event("short", number=number)
+        if number == 200:
+            logs.configure("info", "json", stream)  # as a reload does
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     logs.event("there.is_room")
     logs.event("as.ever")
