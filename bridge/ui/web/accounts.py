@@ -165,7 +165,7 @@ def _fields(account: AccountStatus) -> dict[str, object]:
         "sign_in": sign_in_path(account.address),
         "state": account.state.value,
         "word": wording.state_word(account.state),
-        "sentence": wording.state_sentence(account.state),
+        "sentence": wording.state_sentence(account),
         "subject": account.subject,
         "provider": account.provider,
         "is_signed_in": account.state in wording.SIGNED_IN,

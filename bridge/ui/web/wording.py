@@ -67,9 +67,13 @@ def state_count(state: AccountState, number: int) -> str:
     return words.format(number=number)
 
 
-def state_sentence(state: AccountState) -> str:
+def state_sentence(account: AccountStatus) -> str:
     """What the state means to whoever looks after the account."""
-    match state:
+    match account.state:
+        case AccountState.READY if not all(check.is_ok for check in account.checks):
+            return say(
+                "Somebody has signed in, but not every mail server opened the mailbox when last tried: see below."
+            )
         case AccountState.READY:
             return say("Mail programs get in with the local password.")
         case AccountState.SIGN_IN:

@@ -67,6 +67,23 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
     assert f'href="/sign-in/{ALICE}"' in text
 
 
+async def test_the_page_does_not_say_that_mail_programs_get_in_where_a_mail_server_lets_none(
+    browser: Browser, control: FakeControl
+) -> None:
+    """What a mail server says has no part in the account's state: POP3 may be switched off on purpose."""
+    control.states[ALICE] = AccountState.READY
+    control.checks[ALICE] = (
+        ProtocolCheck("imap", True),
+        ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, "no", SMTP_OFF),
+    )
+    await browser.as_administrator()
+    text = await browser.text(PAGE)
+    assert "Mail programs get in" not in text
+    assert "Somebody has signed in, but not every mail server opened the mailbox when last tried: see below." in text
+    control.checks[ALICE] = (ProtocolCheck("imap", True), ProtocolCheck("smtp", True))
+    assert "Mail programs get in with the local password." in await browser.text(PAGE)
+
+
 async def test_before_the_sign_in_the_page_says_who_must(browser: Browser, control: FakeControl) -> None:
     await browser.as_administrator()
     text = await browser.text(PAGE)
