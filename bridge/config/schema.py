@@ -27,6 +27,7 @@ from bridge.config.values import (
     ProxyUrl,
     SecretUrl,
     Username,
+    check_seen,
     from_home,
 )
 from bridge.model import Protocol
@@ -187,6 +188,7 @@ class NotifyConfig(Part):
         program, *arguments = command
         if not program.strip():
             raise BadValue(said("must begin with a program"))
+        check_seen(program)
         directory = (info.context or {}).get("directory")
         if directory is not None and ("/" in program or "\\" in program):
             program = str(Path(directory) / from_home(program))

@@ -123,7 +123,7 @@ def misquoted(value: str) -> Said | None:
 _ROUND_QUOTES = frozenset("“”„‟‘’‚‛«»‹›")
 
 
-def _check_seen(value: str) -> None:
+def check_seen(value: str) -> None:
     """Raises: BadValue. Names nothing but a character that cannot be seen, also where the value is secret."""
     if (wrong := unseen(value) or misquoted(value)) is not None:
         raise BadValue(wrong)
@@ -134,7 +134,7 @@ def _client_secret(value: Secret[str]) -> Secret[str]:
     text = value.reveal()
     if text != text.strip(" "):
         raise BadValue(said("begins or ends with a space: write it without"))
-    _check_seen(text)
+    check_seen(text)
     return value
 
 
@@ -143,7 +143,7 @@ ClientSecret = Annotated[SecretText, AfterValidator(_client_secret)]
 
 def _name(value: str) -> str:
     name = value.strip()
-    _check_seen(name)
+    check_seen(name)
     if not name or not _is_plain(name):
         raise BadValue(said("must be a text without spaces, and not empty"))
     return name
@@ -155,7 +155,7 @@ Name = Annotated[str, AfterValidator(_name)]
 
 def _https_url(value: str) -> str:
     text = value.strip()
-    _check_seen(text)
+    check_seen(text)
     try:
         url = urlsplit(text)
         host, _ = url.hostname, url.port
@@ -183,7 +183,7 @@ SecretUrl = Annotated[SecretText, AfterValidator(_secret_url)]
 
 def _proxy_url(value: str) -> str:
     text = value.strip()
-    _check_seen(text)
+    check_seen(text)
     try:
         url = urlsplit(text)
         has_place = url.hostname is not None and _is_url_host(url.hostname) and url.port is not None
@@ -217,7 +217,7 @@ def _host_name(value: str) -> str:
     host = value.strip()
     if is_host(host):
         return host
-    _check_seen(host)
+    check_seen(host)
     if "://" in host or host.count(":") == 1:
         raise BadValue(said("must be the name alone, such as imap.example.com: the port has a key of its own, `port`"))
     raise BadValue(said("must be the name of a server, such as imap.example.com"))
@@ -242,7 +242,7 @@ _SPECIALS = frozenset('()<>[]:;@\\,"')
 
 def _mail_address(value: str) -> str:
     address = unicodedata.normalize("NFC", value).strip().lower()
-    _check_seen(address)
+    check_seen(address)
     local, at, domain = address.rpartition("@")
     # These are for quoted names only (RFC 5322 section 3.2.3): OFFICE\alice@office logs in, it gets no mail, and
     # mailto:alice@example.com is a link that was copied.
@@ -256,7 +256,7 @@ MailAddress = Annotated[str, AfterValidator(_mail_address)]
 
 
 def _person(value: str) -> str:
-    _check_seen(value.strip())
+    check_seen(value.strip())
     try:
         address = _mail_address(value)
     except BadValue:
@@ -271,7 +271,7 @@ PersonAddress = Annotated[str, AfterValidator(_person)]
 
 def _username(value: str) -> str:
     name = unicodedata.normalize("NFC", value).strip()
-    _check_seen(name)
+    check_seen(name)
     if not name or len(name) > LONGEST_ADDRESS:
         raise BadValue(said("must be a user name: 1 to {most} characters", most=LONGEST_ADDRESS))
     if "*" in name:
@@ -284,7 +284,7 @@ Username = Annotated[str, AfterValidator(_username)]
 
 def _os_user(value: str) -> str:
     name = value.strip()
-    _check_seen(name)
+    check_seen(name)
     if not name or len(name) > LONGEST_ADDRESS or any(sign in name for sign in "@*/:"):
         raise BadValue(said("must be a user of the operating system, such as alice or OFFICE\\alice, a uid or a SID"))
     return name
@@ -307,7 +307,7 @@ def same_name(username: str) -> str:
 def _absolute(value: str, info: ValidationInfo) -> str:
     """Relative paths are relative to the YAML's directory, which the loader gives as context."""
     text = value.strip()
-    _check_seen(text)
+    check_seen(text)
     if not text:
         raise BadValue(said("must be the path of a file"))
     path = from_home(text)

@@ -63,6 +63,8 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "client_secret: text", r'client_secret: text' "\n" r'    proxy: "http://proxy\u200B.example.com:3128"', UNSEEN.format("6:5: providers.gmail.proxy", "U+200B ZERO WIDTH SPACE")),
     (GOOD, "accounts:", r'store: {path: "D:\tokens.sqlite"}' "\naccounts:", LINES.format("6:9: store.path")),
     (GOOD, "accounts:", "store: {path: “store.sqlite”}\naccounts:", QUOTES.format("6:9: store.path")),
+    (GOOD, "accounts:", r'notify: {command: ["D:\tools\notify.exe", x]}' "\naccounts:", LINES.format("6:10: notify.command")),
+    (GOOD, "accounts:", "notify: {command: [“tell.sh”]}\naccounts:", QUOTES.format("6:10: notify.command")),
     (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: alice", "6:1: accounts: " + A_LIST),
     (GOOD, "accounts:\n  - address: alice@example.com\n    provider: gmail", "accounts: []", "6:1: accounts: must not be empty"),
     (GOOD, "address: alice@example.com", "address: alice", "7:5: accounts[0].address: " + ADDRESS),
