@@ -7,12 +7,13 @@ parts to be wrong. No error quotes what a reference resolved to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
@@ -134,14 +135,54 @@ def _checked(source: Source, context: Mapping[str, Any]) -> Config | None:
     try:
         config = Config.model_validate(source.values, context=dict(context))
     except ValidationError as error:
-        _report(source, error)
+        details = error.errors(include_url=False)
+        _report(source, details)
+        _report(source, _beyond(source.values, details, context))
     # Never with the ValidationError as context: it keeps the values.
     checks.check(source, checks.Parts.of(source.values, context))
     return config and _with_default_redirects(config)
 
 
-def _report(source: Source, error: ValidationError) -> None:
-    details = error.errors(include_url=False)
+_STAND_INS: Mapping[str, Mapping[str, object]] = {
+    "google": {"client_id": "x", "client_secret": "x"},
+    "microsoft": {"client_id": "x", "client_secret": "x", "tenant": "example.com"},
+    "oauth2": {"client_id": "x", "client_secret": "x", "token_url": "https://example.com/", "scopes": ["x"]},
+}
+"""By kind: good values for keys that rules about several keys ask for; whether they are there is all that those ask."""
+
+_APART = frozenset({"imap", "pop3", "smtp", "ca_file", "proxy", "redirect_uri", "client_secret_expires"})
+"""Keys of any provider that no such rule is about."""
+
+
+def _beyond(
+    values: Mapping[str, Any], details: Sequence[ErrorDetails], context: Mapping[str, Any]
+) -> list[ErrorDetails]:
+    """What is wrong with providers besides single values.
+
+    pydantic asks no rule about several keys (what is missing, what does not go together) as long as one value is bad,
+    or a key misspelt: who has put that right would hear of the next. So they are asked with the bad ones replaced, if
+    they cannot tell the difference.
+    """
+    wrong: dict[tuple[str, str], set[str]] = {}
+    for detail in details:
+        match detail["loc"]:
+            case ("providers", str(name), str(kind), str(key), *_):
+                meant = sentences.unknown_key(detail["loc"])[1] if detail["type"] == "extra_forbidden" else None
+                wrong.setdefault((name, kind), set()).update({key, meant or key})
+    mended: dict[str, Any] = {}
+    for (name, kind), keys in wrong.items():
+        known, good = set(sentences.known_keys(("providers", name, kind))), _STAND_INS[kind]
+        if keys & known <= good.keys() | _APART:
+            rest = {key: value for key, value in values["providers"][name].items() if key not in keys}
+            mended[name] = {**rest, **{key: good[key] for key in keys & good.keys()}}
+    try:
+        Config.model_validate({"providers": mended}, context=dict(context))
+    except ValidationError as error:
+        return [detail for detail in error.errors(include_url=False) if detail["loc"][1:]]
+    return []
+
+
+def _report(source: Source, details: Sequence[ErrorDetails]) -> None:
     meant: set[Keys] = set()
     """Keys that are there, misspelt: they are not missing as well."""
     for detail in details:

@@ -286,6 +286,41 @@ def test_the_host_of_a_url_may_end_with_the_dot_of_a_complete_name_or_be_an_addr
     assert getattr(provider, name) == value
 
 
+@pytest.mark.parametrize(
+    ("provider", "expected"),
+    [
+        (
+            "kind: google\n    client_id: a b\n    smtp: {tls: ssl}",
+            ["2:3: providers.p.client_secret", "4:5: providers.p.client_id", "5:12: providers.p.smtp.tls"],
+        ),
+        (
+            "kind: google\n    client_secert: CANARY-s3cret",
+            ["2:3: providers.p.client_id", "4:5: providers.p.client_secert"],
+        ),
+        ("kind: microsoft", ["2:3: providers.p", "2:3: providers.p.client_id"]),
+        (
+            "kind: microsoft\n    client_id: a b\n    flow: device\n    tenant: a.b\n    client_secret: CANARY-s3cret",
+            ["2:3: providers.p", "4:5: providers.p.client_id"],
+        ),
+        (
+            "kind: oauth2\n    client_id: a",
+            ["2:3: providers.p.authorization_url", "2:3: providers.p.scopes", "2:3: providers.p.token_url"],
+        ),
+        # What may be no more than a consequence is not said.
+        ("kind: microsoft\n    client_id: a\n    tenant: nobody", ["5:5: providers.p.tenant"]),
+        (
+            "kind: microsoft\n    client_id: a b\n    tenent: a.b",
+            ["4:5: providers.p.client_id", "5:5: providers.p.tenent"],
+        ),
+        ("kind: google\n    client_secret: ''", ["2:3: providers.p.client_id", "4:5: providers.p.client_secret"]),
+    ],
+)
+def test_a_mistake_in_one_value_does_not_hide_that_another_is_missing(provider: str, expected: list[str]) -> None:
+    text = f"providers:\n  p:\n    {provider}\naccounts: [{{address: a@b.c, provider: p}}]\n"
+    found = [": ".join(line.removeprefix("config.yaml:").split(": ")[:2]) for line in problems(text)]
+    assert found == expected
+
+
 def test_all_errors_come_at_once_in_the_order_of_the_file() -> None:
     text = """\
 providers:
