@@ -45,6 +45,7 @@ class RecordTls:
 
     __slots__ = (
         "_handshake",
+        "_has_ended",
         "_header",
         "_incoming",
         "_is_first",
@@ -68,6 +69,8 @@ class RecordTls:
         self._handshake: int | None = 0
         """Octets of it so far; None once it is done."""
         self._silent = 0
+        self._has_ended = False
+        """close_notify has been read: whoever asks again is told again, and no selector would tell of it."""
         self._owed = 0
         """Octets of the caller's that are encrypted already, and have to be offered again until they are sent."""
         self._unsent = _NOTHING
@@ -96,7 +99,7 @@ class RecordTls:
         Raises: SSLWantReadError; SSLEOFError at an end without close_notify; SSLError; ConnectionAbortedError for a
         client that says nothing at length; OSError.
         """
-        while True:
+        while not self._has_ended:
             self._feed()
             try:
                 count: int = self.tls.read(size, place)  # type: ignore[assignment]  # octets only without a place
@@ -104,7 +107,9 @@ class RecordTls:
                 self._answer()
             else:
                 self._silent = 0
+                self._has_ended = not count
                 return count
+        return 0
 
     def write(self, view: memoryview) -> int:
         """Send what the kernel takes, whole records; their octets. Raises: SSLWantWriteError if it is none: then the

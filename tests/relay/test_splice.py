@@ -334,6 +334,34 @@ async def test_an_end_that_was_read_behind_the_last_records_ends_the_session(
     scene.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there each record is asked for by itself")
+@pytest.mark.parametrize("version", TLS_VERSIONS)
+async def test_a_client_whose_end_was_read_behind_its_last_records_is_let_go(
+    contexts: Contexts,
+    port_contexts: Contexts,
+    monkeypatch: pytest.MonkeyPatch,
+    version: ssl.TLSVersion,
+) -> None:
+    """No FIN follows, since it waits for our close_notify."""
+    monkeypatch.setattr(readiness_module, "BURST_SECONDS", math.inf)  # all that is there is read in one go
+    monkeypatch.setattr(splice_module, "HALF_CLOSE_SECONDS", 0.05)
+    scene = await (await Scene(KINDS[0]).with_tls(contexts)).with_client(MailProgram(version), port_contexts)
+    sent = random.Random(11).randbytes(2 * RECORD_SIZE)
+    await scene.client.send(sent)
+    program = scene.client.tls
+    assert isinstance(program, ssl.SSLSocket)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        program.unwrap()
+    ours = scene.client_side
+    assert isinstance(ours, ReadinessChannel)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        session = group.create_task(scene.splice())
+        await until(lambda: not select.select([ours._socket], [], [], 0)[0])
+        assert await receive_to_the_end(scene.upstream) == sent
+    assert session.result() == Traffic(0, len(sent), "client")
+    scene.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_tls", [True, False])
 async def test_the_last_words_of_an_upstream_that_takes_no_more_reach_the_client(
