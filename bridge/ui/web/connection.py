@@ -241,7 +241,9 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """An empty answer: `exc` and `message` quote the request line."""
+        """An empty answer: `exc` and `message` quote the request line. Raises: ConnectionError, if nobody reads it."""
+        if isinstance(exc, ConnectionError):  # gone in the middle of his body
+            raise exc
         trouble("console.request_unreadable", status=status, problem=type(exc).__name__)
         if exc is not None:
             exc.__traceback__ = None  # its frames hold `exc`, and all that was read: a circle

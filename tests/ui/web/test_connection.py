@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import tomllib
 from pathlib import Path
@@ -101,6 +102,27 @@ async def test_a_body_that_waits_for_its_reader_comes_whole(octets: int, size: i
             writer.write(head(f"Content-Length: {octets}\r\n") + sent)
         assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
     assert kept < 512 * 1024 + 2 * ROOM
+
+
+async def test_who_goes_in_the_middle_of_his_form_is_nobody_to_warn_of(log: io.StringIO) -> None:
+    """A tab that is closed: what he sent was not unreadable, and nobody reads an answer."""
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        begun.set()
+        try:
+            await request.read()
+        finally:
+            over.set()
+        raise AssertionError("he did not say it all")
+
+    async with asyncio.timeout(30), visitors(handler) as (head, come):
+        _, writer = come[0]
+        writer.write(head("Content-Length: 9\r\n"))
+        await begun.wait()
+        writer.close()
+        await over.wait()
+    assert "warning" not in log.getvalue()
 
 
 async def test_aiohttp_has_the_private_names_that_we_go_by() -> None:
