@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -39,10 +40,11 @@ from bridge.errors import BridgeError, ConfigError
 from bridge.hooks.delivery import RunProgram, no_programs
 from bridge.hooks.dispatch import Hooks
 from bridge.model import Account, Caller, Endpoint, Ends, Protocol, TlsMode
-from bridge.notices import ListenerUp, Notice, NoticeBus, Reloaded
+from bridge.notices import ListenerUp, Notice, NoticeBus, Refreshed, RefreshFailed, Reloaded
 from bridge.oauth.providers import Providers
 from bridge.observe.log_file import path_of
 from bridge.observe.logs import current, current_stream, event
+from bridge.observe.metrics import REFRESHES, text
 from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
 from bridge.relay.limits import ConnectionCap, Turns
@@ -182,6 +184,7 @@ class App:
         )
         self._bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
         self._bus.on_notice(self._hooks.take)
+        self._bus.on_notice(self._count)
         if self._pool is not None:
             self._bus.on_notice(self._pool.take)
 
@@ -316,6 +319,20 @@ class App:
     def on_notice(self, callback: Callable[[Notice], None]) -> None:
         """Call `callback` for each notice from now on; it must not block."""
         self._bus.on_notice(callback)
+
+    def metrics(self) -> str:
+        """What has been done, in the text format of Prometheus. Asks nobody."""
+        sessions = Counter[str]()
+        for listener in self._ports.listeners:
+            sessions[listener.protocol.value] += listener.sessions
+        return text(self._services.counters, sessions)
+
+    def _count(self, notice: Notice) -> None:
+        match notice:
+            case Refreshed():
+                self._services.counters.add(REFRESHES, "done")
+            case RefreshFailed():
+                self._services.counters.add(REFRESHES, "later" if notice.temporary else "failed")
 
     @property
     def console_port(self) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol as Interface
 from bridge.errors import AuthorizationRequired, BridgeError, BridgeStops, LimitReached, PeerGone, TokenRefused
 from bridge.model import LONGEST_ADDRESS, AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
+from bridge.observe.metrics import BYTES, LOGINS, Counters
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, answering
 from bridge.relay.limits import Budget, Cap
@@ -79,6 +80,7 @@ class Services:
     """Whoever has not logged in yet hears of it there."""
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
     """As `caller_of`, where that takes microseconds; None where it is to be asked."""
+    counters: Counters = field(default_factory=Counters)
 
 
 def later(protocol: Protocol, reason: str) -> bytes:
@@ -188,6 +190,7 @@ class Session:
             async with self._opened(account, login, frontend) as upstream:
                 is_answered = True
                 leftover = await frontend.accept(upstream.ready)
+                self._services.counters.add(LOGINS, self._protocol.value, "yes")
                 unauthenticated.close()
                 await self._pass_bytes(account, upstream, leftover)
                 return True
@@ -199,6 +202,7 @@ class Session:
             raise
         except BridgeError as problem:
             report("login.refused", problem, conn=self._conn, username=login.username[:LONGEST_ADDRESS])
+            self._services.counters.add(LOGINS, self._protocol.value, "later" if problem.temporary else "no")
             if isinstance(problem, AuthorizationRequired):  # before the answer: behind it the client may be gone
                 await self._services.asked(problem.address, self._client.ends, self._ask_caller)
             await frontend.refuse(problem)
@@ -251,3 +255,5 @@ class Session:
             ended_by=traffic.ended_by,
             seconds=round(loop.time() - started, 1),
         )
+        self._services.counters.add(BYTES, self._protocol.value, "program", by=traffic.to_client)
+        self._services.counters.add(BYTES, self._protocol.value, "server", by=traffic.to_upstream)

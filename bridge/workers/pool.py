@@ -244,8 +244,9 @@ class Pool:
 
     def _take(self, worker: RunningWorker, message: list[Any]) -> None:
         match message:
-            case ["news", list(entered), list(over)]:
+            case ["news", list(entered), list(over), dict(counts)]:
                 worker.told(entered, over)
+                self._services.counters.add_all(counts)
             case ["ask", int(number), str(what), *arguments]:
                 answering = worker.group.create_task(self._answer(worker, number, what, arguments))
                 worker.requests[number] = answering

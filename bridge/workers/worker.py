@@ -22,6 +22,7 @@ from bridge.errors import ConfigError, ProviderUnavailable
 from bridge.model import AccessToken, Account, Login, TlsMode
 from bridge.observe import logs
 from bridge.observe.log_file import log_file
+from bridge.observe.metrics import Counters
 from bridge.relay.limits import Place
 from bridge.relay.reception import Reception
 from bridge.relay.session import AskCaller, Services
@@ -84,6 +85,8 @@ class _Worker:
         """Mail clients that have logged in, as far as the bridge has not been told yet."""
         self._over: list[str] = []
         """Those that have gone since."""
+        self._counters = Counters()
+        """The same of what is counted."""
         self._group = group
         self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
@@ -177,8 +180,8 @@ class _Worker:
         self._over.append(conn)
         self.link.announce_news()
 
-    def _news(self) -> tuple[str, list[str], list[str]]:
-        news = "news", self._entered, self._over
+    def _news(self) -> tuple[str, list[str], list[str], dict[str, int]]:
+        news = "news", self._entered, self._over, self._counters.take()
         self._entered, self._over = [], []
         return news
 
@@ -198,7 +201,14 @@ class _Worker:
         if port.tls is not None and port.number not in self._certificates:
             self._certificates[port.number] = PortCertificate(port)
         context = await self._certificates[port.number].context() if port.tls is not None else None
-        services = Services(questions.who, questions.token_for, questions, questions, stopping=self._stopping)
+        services = Services(
+            questions.who,
+            questions.token_for,
+            questions,
+            questions,
+            stopping=self._stopping,
+            counters=self._counters,
+        )
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
         return Service(serve, Places(client.no_place), context if is_implicit else None)

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
 from bridge.model import Account, Caller, Ends, Login, Protocol, TlsMode
+from bridge.observe.metrics import BYTES, LOGINS
 from bridge.relay import session, wanted
 from bridge.relay.channel import Channel
 from bridge.relay.limits import Turns
@@ -85,6 +86,31 @@ async def test_a_login_then_bytes_both_ways_then_everything_is_closed(
     assert said[2]["to_upstream"] == len(b"ping\r\nbye\r\n")
     assert said[2]["to_client"] == len(b"pong\r\nfarewell\r\n")
     assert said[2]["ended_by"] == "upstream"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_logins_are_counted_by_their_answer_and_bytes_when_the_session_has_ended(
+    trust: Trust, protocol: Protocol
+) -> None:
+    script = [*accepts(protocol, IMPLICIT, trust.good), Expect(b"ping"), Say(b"pong\r\n"), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        counters = bridge.services.counters
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            bridge.office.problem = LoginRefused("wrong password")
+            await log_in(client, protocol)
+            bridge.office.problem = ProviderUnavailable("timeout")
+            await log_in(client, protocol)
+            bridge.office.problem = None
+            bridge.office.asked.clear()
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            assert counters.take() == {LOGINS.sample(protocol.value, answer): 1 for answer in ("yes", "no", "later")}
+            assert await client.ask(b"ping") == b"pong"
+            assert counters.take() == {}
+            await client.say(b"bye")
+            await client.hear_the_end()
+    to_program, to_server = BYTES.sample(protocol.value, "program"), BYTES.sample(protocol.value, "server")
+    assert counters.take() == {to_program: len(b"pong\r\nfarewell\r\n"), to_server: len(b"ping\r\nbye\r\n")}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

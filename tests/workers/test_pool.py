@@ -19,6 +19,7 @@ from bridge.config.diff import ConfiguredListener
 from bridge.errors import BridgeError
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
+from bridge.observe.metrics import LOGINS
 from bridge.relay.balancers import Balancers
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.listener import Listener
@@ -152,13 +153,30 @@ async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in()
         with socket.create_connection(bench.where), socket.create_connection(bench.where):
             one, other = await first.handed(), await second.handed()
             assert (bench.cap.count, bench.listener.sessions) == (2, 2)
-            first.say("news", [one], [])
+            first.say("news", [one], [], {})
             await turns_until(lambda: bench.cap.count == 1)
             assert bench.listener.sessions == 2
-            second.say("news", [], [other])  # it never was
+            second.say("news", [], [other], {})  # it never was
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
-            first.say("news", [one], [one, "imap-unknown"])
+            first.say("news", [one], [one, "imap-unknown"], {})
             await turns_until(lambda: bench.listener.sessions == 0)
+
+
+async def test_what_workers_have_counted_is_one_sum() -> None:
+    yes = LOGINS.sample("imap", "yes")
+    async with serving() as bench:
+        for worker, count in zip(bench.started, (2, 40), strict=True):
+            worker.say("news", [], [], {yes: count})
+        await turns_until(lambda: bench.services.counters[yes] == 42)
+
+
+@pytest.mark.parametrize("said", [{"CANARY": 1}, {LOGINS.sample("imap", "yes"): -1}])
+async def test_a_worker_that_counts_what_there_is_not_makes_no_sense(said: dict[str, int], log: io.StringIO) -> None:
+    async with serving() as bench:
+        bench.started[0].say("news", [], [], said)
+        await turns_until(lambda: "worker.misunderstood" in log.getvalue())
+        assert bench.services.counters.take() == {}
+    assert "CANARY" not in log.getvalue()
 
 
 async def test_who_comes_when_all_workers_are_up_holds_a_place_too() -> None:
@@ -358,7 +376,7 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
         with socket.create_connection(bench.where) as client, socket.create_connection(bench.where):
             await first.handed()
             await second.handed()
-            first.say("news", [["no name"]], [])
+            first.say("news", [["no name"]], [], {})
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
             client.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""

@@ -21,6 +21,7 @@ import trustme
 from bridge.clock import SystemClock
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Endpoint, Login, Protocol, TlsMode
+from bridge.observe.metrics import LOGINS
 from bridge.relay.tls import ListenerCertificate
 from bridge.secret import Secret
 from bridge.workers.link import Link
@@ -345,7 +346,7 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
                     number, (where, refused) = await bridge.asked("token")
                     assert (where, unpack(AccessToken, refused)) == (conn, OLD)
                     bridge.link.send("answer", number, pack(NEW))
-                assert await bridge.told("news") == [[conn], []], "it is in"
+                assert await bridge.told("news") == [[conn], [], {LOGINS.sample("imap", "yes"): 1}], "it is in"
                 await program.say(b"a2 LOGOUT")
                 assert (await program.hear_all()).endswith(b"a1 OK Welcome\r\na2 OK\r\n")
                 program.socket.close()

@@ -141,6 +141,7 @@ async def console(
             visitors=app.visitors,
             attendants=app.concerned,
             administrators=administrators,
+            metrics=app.metrics,
         )
         return site.serving(wanted)
 

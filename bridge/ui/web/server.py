@@ -20,6 +20,7 @@ from bridge.ui.web.connection import Places
 from bridge.ui.web.doors import Doors
 from bridge.ui.web.events import Events
 from bridge.ui.web.examination import CheckPage
+from bridge.ui.web.metrics import MetricsPage
 from bridge.ui.web.mine import Mine, NoUser
 from bridge.ui.web.pages import Pages
 from bridge.ui.web.site import Site
@@ -34,7 +35,8 @@ class Console(Site):
     Args: hosts and language as in Site. admin_token opens the list of accounts (/admin/TOKEN) and the control interface
     (/api/). administrators, those who have opened it already: at the end of a first set-up. keep_alive, seconds of
     silence in the stream of notices before an empty line. places, for connections. visitors, what is known of the mail
-    programs that want a mailbox. attendants, the same for the trays of those who run these programs.
+    programs that want a mailbox. attendants, the same for the trays of those who run these programs. metrics, the text
+    for whoever watches the bridge.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Console(Site):
         visitors: Visitors | None = None,
         administrators: guards.Administrators | None = None,
         attendants: Attendants | None = None,
+        metrics: Callable[[], str] = lambda: "",
     ) -> None:
         self._attendants = attendants or NoUser()
         super().__init__(hosts, language, places, self._attendants.user_of)
@@ -57,6 +60,7 @@ class Console(Site):
         self._token = admin_token
         self._clock = clock or SystemClock()
         self._keep_alive = keep_alive
+        self._metrics = metrics
         self._visitors = visitors or Nobody()
         self._administrators = administrators or guards.Administrators(admin_token, self._clock)
 
@@ -110,6 +114,7 @@ class Console(Site):
             *AccountPages(self._control, administrators, forms, self._clock).routes(),
             *CheckPage(self._control, administrators, forms).routes(),
             *WelcomePage(self._control, administrators, forms).routes(),
+            *MetricsPage(self._metrics, self._hosts).routes(),
             *events.routes(),
             *api.routes(),
         ]

@@ -100,6 +100,7 @@ async def serving(
     visitors: Visitors | None = None,
     attendants: Attendants | None = None,
     hosts: frozenset[str] = frozenset(),
+    metrics: Callable[[], str] = lambda: "",
 ) -> AsyncIterator[Browser]:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
@@ -113,6 +114,7 @@ async def serving(
         language=lambda: language,
         visitors=visitors,
         attendants=attendants,
+        metrics=metrics,
     )
     async with console.serving([sock]), browsing(port) as browser:
         yield browser

@@ -1,0 +1,112 @@
+"""What the bridge has done since its start, in numbers, for whoever watches it: none of them is about one person.
+
+Added to when a login is answered, a token was asked for, or a session has ended: never while bytes pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from bridge import __version__
+from bridge.model import Protocol
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of the text format that Prometheus and those who have learned from it read."""
+
+_PROTOCOLS = tuple(protocol.value for protocol in Protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One name, and a number for each combination of its labels' values."""
+
+    name: str
+    kind: str
+    """`counter` or `gauge`."""
+    meaning: str
+    """English, in one line."""
+    labels: Mapping[str, tuple[str, ...]]
+    """Each with all values that it may have: what has not happened yet is 0, or no rate could be made of the first."""
+
+    def sample(self, *values: str) -> str:
+        """The name with these values of its labels, as the text format writes them."""
+        pairs = ",".join(f'{label}="{value}"' for label, value in zip(self.labels, values, strict=True))
+        return f"{self.name}{{{pairs}}}"
+
+    def samples(self) -> dict[tuple[str, ...], str]:
+        """All that there are, by name and values."""
+        return {(self.name, *values): self.sample(*values) for values in product(*self.labels.values())}
+
+
+LOGINS = Metric(
+    "mail_bridge_logins_total",
+    "counter",
+    "Logins of mail programs by our answer: yes, no, or later, be it when somebody has signed in.",
+    {"protocol": _PROTOCOLS, "answer": ("yes", "no", "later")},
+)
+BYTES = Metric(
+    "mail_bridge_relayed_bytes_total",
+    "counter",
+    "Bytes relayed in sessions that have ended, by whom they went to: the mail program or the mail server.",
+    {"protocol": _PROTOCOLS, "to": ("program", "server")},
+)
+REFRESHES = Metric(
+    "mail_bridge_token_refreshes_total",
+    "counter",
+    "Refreshes of access tokens by outcome: done, later where it is tried again, failed where somebody must act.",
+    {"outcome": ("done", "later", "failed")},
+)
+SESSIONS = Metric(
+    "mail_bridge_sessions",
+    "gauge",
+    "Connections of mail programs that are being served.",
+    {"protocol": _PROTOCOLS},
+)
+INFO = Metric("mail_bridge_info", "gauge", "Always 1.", {"version": (__version__,)})
+
+_COUNTED = (LOGINS, BYTES, REFRESHES)
+_SAMPLES = {key: sample for metric in _COUNTED for key, sample in metric.samples().items()}
+"""To write one out takes ten times as long as to count it."""
+
+
+class Counters:
+    """Of this process; a worker's go to the bridge, which adds them up."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(_SAMPLES.values(), 0)
+
+    def add(self, metric: Metric, *values: str, by: int = 1) -> None:
+        """So much more of it has happened."""
+        self._counts[_SAMPLES[metric.name, *values]] += by
+
+    def take(self) -> dict[str, int]:
+        """What has happened since the last call, for add_all(). What a process has not handed on ends with it."""
+        taken = {sample: count for sample, count in self._counts.items() if count}
+        self._counts.update(dict.fromkeys(taken, 0))
+        return taken
+
+    def add_all(self, taken: Mapping[str, int]) -> None:
+        """What another process has counted. Raises: ValueError for what is no count of ours; then nothing is added."""
+        if not taken.keys() <= self._counts.keys() or any(type(one) is not int or one < 0 for one in taken.values()):
+            raise ValueError("no counts")
+        for sample, count in taken.items():
+            self._counts[sample] += count
+
+    def __getitem__(self, sample: str) -> int:
+        return self._counts[sample]
+
+
+def text(counters: Counters, sessions: Mapping[str, int]) -> str:
+    """All metrics, in the text format. `sessions`: those of now, by protocol; none where one is missing."""
+    lines: list[str] = []
+    for metric in (INFO, SESSIONS, *_COUNTED):
+        lines += f"# HELP {metric.name} {metric.meaning}", f"# TYPE {metric.name} {metric.kind}"
+        if metric is INFO:
+            lines.append(f"{metric.sample(__version__)} 1")
+        elif metric is SESSIONS:
+            lines += (f"{metric.sample(protocol)} {sessions.get(protocol, 0)}" for protocol in _PROTOCOLS)
+        else:
+            lines += (f"{sample} {counters[sample]}" for sample in metric.samples().values())
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,91 @@
+"""What the program tells whoever watches it, on the real servers."""
+
+from __future__ import annotations
+
+import imaplib
+import poplib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bridge import Bridge, running
+from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_token_life import ever_expired, imap_says
+
+pytestmark = pytest.mark.servers
+
+
+def numbers(bridge: Bridge) -> dict[str, int]:
+    """All that are not 0."""
+    status, page = bridge.get("/metrics")
+    assert status == 200
+    samples = re.findall(r"(?m)^mail_bridge_(\S+) (\d+)$", page)
+    assert len(samples) == sum(not line.startswith("#") for line in page.splitlines())
+    return {name: int(value) for name, value in samples if int(value)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_logins_bytes_sessions_and_refreshes_are_counted_over_all_processes(
+    world: World, tmp_path: Path, workers: int
+) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["workers"] = workers
+    with running(bridge):
+        bridge.sign_in(world.provider, ALICE)
+        (info,) = numbers(bridge)
+        assert info.startswith("info{version=")
+        login = bridge.login(ALICE)
+        with imaplib.IMAP4("localhost", login.imap, timeout=30) as first:
+            first.login(login.username, login.password)
+            bridge.wait_until(lambda: numbers(bridge).get('sessions{protocol="imap"}') == 1, "a session")
+            for _ in range(4):  # spread over the workers
+                assert imap_says(login).startswith("1 OK")
+        assert "NO" in imap_says(bridge.login(ALICE, "wrong password"))
+        assert "must sign in" in imap_says(bridge.login(BOB))
+        pop3 = poplib.POP3("localhost", login.pop3, timeout=30)
+        pop3.user(login.username)
+        pop3.pass_(login.password)
+        pop3.quit()
+        counted = {
+            'logins_total{protocol="imap",answer="yes"}': 5,
+            'logins_total{protocol="imap",answer="no"}': 1,
+            'logins_total{protocol="imap",answer="later"}': 1,
+            'logins_total{protocol="pop3",answer="yes"}': 1,
+        }
+        bridge.wait_until(lambda: counted.items() <= numbers(bridge).items(), "all that has happened")
+        bridge.wait_until(lambda: not any(name.startswith("sessions") for name in numbers(bridge)), "their end")
+        found = numbers(bridge)
+        assert found.keys() == counted.keys() | {info} | {
+            f'relayed_bytes_total{{protocol="{protocol}",to="{to}"}}'
+            for protocol in ("imap", "pop3")
+            for to in ("program", "server")
+        }
+        assert bridge.log.count("session.done ") == 6
+        for side, to in (("to_client", "program"), ("to_upstream", "server")):
+            logged = sum(map(int, re.findall(rf"session\.done [^\n]*\b{side}=(\d+)", bridge.log)))
+            told = sum(value for name, value in found.items() if name.endswith(f'to="{to}"}}'))
+            assert told == logged > 0
+
+
+def test_a_refresh_is_counted_by_what_has_come_of_it(world: World, tmp_path: Path) -> None:
+    with running(world.bridge(tmp_path)) as bridge:
+        with ever_expired(world):
+            bridge.sign_in(world.provider, BOB)
+        before = numbers(bridge)
+        assert imap_says(bridge.login(BOB)).startswith("1 OK")
+        assert grown(before, numbers(bridge))['token_refreshes_total{outcome="done"}'] == 1
+        with ever_expired(world):
+            bridge.sign_in(world.provider, BOB)
+        world.provider.revoke_person(BOB)
+        before = numbers(bridge)
+        assert "must sign in" in imap_says(bridge.login(BOB))
+        assert grown(before, numbers(bridge)) == {
+            'token_refreshes_total{outcome="failed"}': 1,
+            'logins_total{protocol="imap",answer="later"}': 1,
+        }
+
+
+def grown(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
+    """By how much."""
+    return {name: value - before.get(name, 0) for name, value in now.items() if value != before.get(name)}

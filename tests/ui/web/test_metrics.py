@@ -1,0 +1,32 @@
+"""The page for whoever watches the bridge."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.observe.metrics import Counters, text
+from tests.fakes_control import FakeControl
+from tests.ui.web.conftest import serving
+
+
+async def test_anybody_on_this_machine_reads_it_as_it_is_now(control: FakeControl) -> None:
+    sessions = {"imap": 0}
+    async with serving(control, metrics=lambda: text(Counters(), sessions)) as browser:
+        for sessions["imap"] in (0, 7):
+            async with browser.get("/metrics") as response:
+                assert response.status == 200
+                assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+                assert await response.text() == text(Counters(), sessions)
+                assert "Set-Cookie" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Host": "evil.example"}]
+)
+async def test_it_is_nothing_for_pages_of_other_sites(control: FakeControl, headers: dict[str, str]) -> None:
+    async with (
+        serving(control, metrics=lambda: "CANARY") as browser,
+        browser.get("/metrics", headers=headers) as response,
+    ):
+        assert response.status == 404
+        assert "CANARY" not in await response.text()
