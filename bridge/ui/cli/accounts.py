@@ -15,7 +15,7 @@ from bridge.advice.base import Turn
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck, Status
-from bridge.errors import BridgeError, SignInUnsaved
+from bridge.errors import AuthorizationRequired, BridgeError, SignInUnsaved
 from bridge.secret import Secret
 from bridge.ui.cli.asking import is_yes
 from bridge.ui.cli.configured import Settings
@@ -244,12 +244,27 @@ def check(settings: Settings, address: str, as_json: bool) -> int:
     """
 
     async def work() -> int:
-        async with reach(settings) as control:
-            checks = (await control.check_account(address)).checks
+        async with reach_to_sign_in(settings) as reached:
+            try:
+                checks = (await reached.control.check_account(address)).checks
+            except AuthorizationRequired as problem:
+                if reached.save is None:
+                    raise
+                raise _sign_in_without_page(problem, settings.program) from problem
         click.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=2) if as_json else lines_of(checks))
         return DONE if all(one.is_ok for one in checks) else FAILED
 
     return in_loop(work())
+
+
+def _sign_in_without_page(problem: AuthorizationRequired, program: str) -> BridgeError:
+    """While no bridge runs nobody serves the page that it names."""
+    reason = problem.diagnosis.told(say) if problem.diagnosis is not None else problem.reason
+    command = f"{program} authorize {problem.address}"
+    sentence = said(
+        "{address} must sign in: {command} ({reason})", address=problem.address, command=command, reason=reason
+    )
+    return BridgeError(sentence)
 
 
 def lines_of(checks: Sequence[ProtocolCheck]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -674,3 +675,9 @@ def test_two_commands_at_once_make_one_password(admin: Bridge) -> None:
         thread.join()
     assert len(set(found)) == 1, found
     assert found[0][0] == 0
+
+
+def test_who_must_sign_in_is_told_the_command_while_no_bridge_serves_the_page(admin: Bridge) -> None:
+    told = admin.run("accounts", "check", ALICE, code=1)
+    assert re.search(rf"{ALICE} must sign in: .+ authorize {ALICE} \(Nobody has signed in yet\.", told), told
+    assert "http://" not in told
