@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_locks_are_those_of_pyproject(script: Any) -> None:
     assert script.check() == []
+
+
+def test_no_requests_is_let_in_that_trusts_whom_it_likes() -> None:
+    """2.32.0 to 2.32.2 put a TLS context of their own in the place of ours: `ca_file` was for nothing. pip leaves such
+    a one where it is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (oldest,) = (line.partition(">=")[2] for line in project["dependencies"] if line.startswith("requests>="))
+    assert tuple(map(int, oldest.split("."))) >= (2, 32, 3)
 
 
 @pytest.mark.parametrize(
