@@ -200,6 +200,27 @@ async def test_a_hello_in_some_pieces_is_in_order(
     assert await channel.receive() == b"a1 NOOP\r\n"
 
 
+async def test_a_client_with_whom_nothing_can_be_agreed_is_told_by_an_alert(
+    sockets: tuple[socket.socket, socket.socket], channel: Channel, contexts: Contexts
+) -> None:
+    """RFC 5246 section 7.2.2: else it knows no more than that the connection has ended."""
+    theirs = ssl.create_default_context()
+    theirs.maximum_version = ssl.TLSVersion.TLSv1_2
+    theirs.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # the certificate has no such key
+    client = Client(sockets[0], theirs, lambda said: [said])
+
+    def told() -> str:
+        with pytest.raises(ssl.SSLError) as refused:
+            client.shake_hands()
+        return refused.value.reason or ""
+
+    async with asyncio.TaskGroup() as group:
+        telling = group.create_task(asyncio.to_thread(told))
+        with pytest.raises(TlsFailed):
+            await channel.start_tls(contexts[0])
+    assert "ALERT" in telling.result()
+
+
 def extension(kind: int, content: bytes) -> bytes:
     return kind.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
 
