@@ -21,6 +21,7 @@ pytestmark = pytest.mark.servers
 
 STRAY = (
     "/favicon.ico",
+    "/metrics",
     "/robots.txt",
     "/?code=x&state=stray",
     "/done/x",

@@ -86,6 +86,7 @@ ROUTES = {
     "/style.css": "no page",
     "/console.js": "no page",
     "/favicon.ico": "no page",
+    "/metrics": "no page",
 }
 """Each route outside /api/, and where in PAGES it is looked at."""
 

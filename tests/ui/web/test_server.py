@@ -75,6 +75,7 @@ async def test_every_answer_has_the_headers(browser: Browser) -> None:
         ("GET", "/check"),
         ("GET", f"/accounts/{ALICE}"),
         ("GET", "/favicon.ico"),
+        ("GET", "/metrics"),
         ("GET", f"/admin/{TOKEN}"),
         ("GET", "/admin/wrong"),
         ("GET", "/nowhere"),
