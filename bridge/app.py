@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ from bridge.notices import ListenerUp, Notice, NoticeBus, Refreshed, RefreshFail
 from bridge.oauth.providers import Providers
 from bridge.observe.log_file import path_of
 from bridge.observe.logs import current, current_stream, event
-from bridge.observe.metrics import REFRESHES, text
+from bridge.observe.metrics import REFRESHES, exposition
 from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
 from bridge.relay.limits import ConnectionCap, Turns
@@ -322,10 +321,7 @@ class App:
 
     def metrics(self) -> str:
         """What has been done, in the text format of Prometheus. Asks nobody."""
-        sessions = Counter[str]()
-        for listener in self._ports.listeners:
-            sessions[listener.protocol.value] += listener.sessions
-        return text(self._services.counters, sessions)
+        return exposition(self._services.counters, self._ports.sessions)
 
     def _count(self, notice: Notice) -> None:
         match notice:

@@ -98,7 +98,7 @@ class Counters:
         return self._counts[sample]
 
 
-def text(counters: Counters, sessions: Mapping[str, int]) -> str:
+def exposition(counters: Counters, sessions: Mapping[str, int]) -> str:
     """All metrics, in the text format. `sessions`: those of now, by protocol; none where one is missing."""
     lines: list[str] = []
     for metric in (INFO, SESSIONS, *_COUNTED):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -95,6 +96,14 @@ class Ports:
     def listeners(self) -> list[Listener]:
         """Those that accept mail clients."""
         return [port.listener for port in self._ports]
+
+    @property
+    def sessions(self) -> Counter[str]:
+        """Connections being served, by protocol; those of closed ports too."""
+        sessions = Counter[str]()
+        for port in [*self._ports, *self._retired]:
+            sessions[port.listener.protocol.value] += port.listener.sessions
+        return sessions
 
     def open(self, listeners: Sequence[ConfiguredListener]) -> None:
         """At the start: all or none. Raises: BridgeError naming port and remedy, ConfigError for a certificate."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.test_store_faults import gone
 from tests.e2e.test_token_life import ever_expired, imap_says
 
 pytestmark = pytest.mark.servers
@@ -84,6 +85,16 @@ def test_a_refresh_is_counted_by_what_has_come_of_it(world: World, tmp_path: Pat
             'token_refreshes_total{outcome="failed"}': 1,
             'logins_total{protocol="imap",answer="later"}': 1,
         }
+
+
+def test_while_the_store_is_away_the_numbers_are_told(world: World, tmp_path: Path) -> None:
+    with running(world.bridge(tmp_path)) as bridge:
+        login = bridge.login(BOB)  # of whom nothing is in memory
+        with gone(tmp_path / "store.sqlite"):
+            said = imap_says(login)
+            assert "NO [UNAVAILABLE]" in said
+            assert "must sign in" not in said
+            assert numbers(bridge)['logins_total{protocol="imap",answer="later"}'] == 1
 
 
 def grown(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from bridge.model import Protocol
-from bridge.observe.metrics import BYTES, INFO, LOGINS, REFRESHES, SESSIONS, Counters, text
+from bridge.observe.metrics import BYTES, INFO, LOGINS, REFRESHES, SESSIONS, Counters, exposition
 
 NAME = r"[a-z_]+"
 LINE = re.compile(
@@ -25,7 +25,7 @@ def test_the_page_is_what_monitoring_reads() -> None:
     counters = Counters()
     counters.add(LOGINS, "imap", "yes")
     counters.add(BYTES, "smtp", "server", by=2**40)
-    page = text(counters, {"pop3": 3})
+    page = exposition(counters, {"pop3": 3})
     assert page.endswith("\n")
     assert all(LINE.fullmatch(line) for line in page.splitlines())
     found = values(page)
@@ -37,7 +37,7 @@ def test_the_page_is_what_monitoring_reads() -> None:
 
 
 def test_each_name_is_introduced_once_in_front_of_its_samples() -> None:
-    lines = text(Counters(), {}).splitlines()
+    lines = exposition(Counters(), {}).splitlines()
     for metric in (LOGINS, BYTES, REFRESHES, SESSIONS, INFO):
         first = lines.index(f"# HELP {metric.name} {metric.meaning}")
         assert lines[first + 1] == f"# TYPE {metric.name} {metric.kind}"

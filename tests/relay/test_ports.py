@@ -161,6 +161,7 @@ async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(
                 await loop.sock_sendall(client, b"still")
                 assert await loop.sock_recv(client, 100) == b"still"
             assert old.sessions == 1
+            assert ports.sessions == {"imap": 2}, "also for whoever watches the bridge"
             ports.stop()
             await until(lambda: old.sessions == new.sessions == 0)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.observe.metrics import Counters, text
+from bridge.observe.metrics import Counters, exposition
 from tests.fakes_control import FakeControl
 from tests.ui.web.conftest import serving
 
 
 async def test_anybody_on_this_machine_reads_it_as_it_is_now(control: FakeControl) -> None:
     sessions = {"imap": 0}
-    async with serving(control, metrics=lambda: text(Counters(), sessions)) as browser:
+    async with serving(control, metrics=lambda: exposition(Counters(), sessions)) as browser:
         for sessions["imap"] in (0, 7):
             async with browser.get("/metrics") as response:
                 assert response.status == 200
                 assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-                assert await response.text() == text(Counters(), sessions)
+                assert await response.text() == exposition(Counters(), sessions)
                 assert "Set-Cookie" not in response.headers
 
 
