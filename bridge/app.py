@@ -32,6 +32,7 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.desk.desk import About, Desk
 from bridge.desk.late import loading
+from bridge.desk.server_answers import ServerAnswers
 from bridge.desk.server_checks import ServerChecks
 from bridge.desk.standings import Standings
 from bridge.doctor.machine import NOT_TOLD, Machine
@@ -135,16 +136,15 @@ class App:
         verify = partial(log_in, self._reception.upstreams)
         adapters, redirect_uris = self._providers.adapters, self._providers.redirect_uris
         self._tokens = TokenService(vault, adapters, clock, self._bus, self.sign_in_url, verify)
-        server_checks = ServerChecks(self._reception.upstreams, self._tokens, self._bus)
+        answers = ServerAnswers(clock, self._bus)
+        server_checks = ServerChecks(self._reception.upstreams, self._tokens, answers, clock, self._bus)
         self._authorizations = Authorizations(
             adapters, redirect_uris, clock, self._bus, server_checks.keep, self._find, vault.try_out
         )
 
         asks, passwords = Asks(clock), LocalPasswords(surroundings.store, clock, self._password_changed)
         self._passwords = passwords
-        self._standings = Standings(
-            self._tokens, self._authorizations, passwords, asks, server_checks.of, self.sign_in_url
-        )
+        self._standings = Standings(self._tokens, self._authorizations, passwords, asks, answers, self.sign_in_url)
         self.concerned = Concerned(self._find, self._standings.is_pending, callers, clock)
         """For the console, as `visitors`."""
         self.visitors = Wishes(
@@ -161,6 +161,7 @@ class App:
             callers,
             self.visitors.asked,
             caller_at_once=surroundings.caller_at_once,
+            tried=answers.note_login,
         )
         self._pool = _pool(loaded.config.workers, surroundings, self._services, self._manner)
         on_renewed = self._pool.renew_certificates if self._pool is not None else lambda: None

@@ -41,6 +41,20 @@ class ServersChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class MailServerAnswered:
+    """A mail server begins to let an account's mail programs in, or to keep them out, or does so for another reason."""
+
+    address: str
+    protocol: str
+    reason: str
+    """English; empty where they get in."""
+    temporary: bool = False
+    """They may get in again, though nobody does anything."""
+    diagnosis: Diagnosis | None = None
+    """The same, to be told in any language."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationEnded:
     """A sign-in ended without a grant; `code` as in errors.AuthorizationFailed, or `bug`; or `unsaved`: there is one,
     it waits for the store."""
@@ -115,6 +129,7 @@ Notice = (
     AuthorizationNeeded
     | Authorized
     | ServersChecked
+    | MailServerAnswered
     | AuthorizationEnded
     | Refreshed
     | RefreshFailed

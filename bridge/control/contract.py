@@ -26,12 +26,13 @@ class AccountState(str, Enum):
     PENDING = "pending"
     """A sign-in is under way."""
     TROUBLE = "trouble"
-    """The grant is kept, but the last refresh or log-in failed."""
+    """The grant is kept, but the last refresh, or a mail program's last log-in, failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProtocolCheck:
-    """How one of the account's mail servers took the last log-in on trial: after a sign-in, or on request."""
+    """How one of the account's mail servers took the last log-in: a mail program's, or one on trial, after a sign-in or
+    on request."""
 
     protocol: str
     is_ok: bool
@@ -41,6 +42,8 @@ class ProtocolCheck:
     """What happened and who must do what, in English; empty when all is well."""
     diagnosis: Diagnosis | None = None
     """The same, to be told in any language."""
+    failed_at: float | None = None
+    """When it did not open, seconds since the epoch; None when all is well."""
 
 
 @dataclass(frozen=True, slots=True)

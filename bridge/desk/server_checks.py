@@ -1,48 +1,36 @@
-"""Tries an account's mail servers when somebody has signed in or asks for it, and remembers how that went."""
+"""Tries an account's mail servers when somebody has signed in or asks for it."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from bridge.control.contract import ProtocolCheck
+from bridge.clock import Clock
+from bridge.desk.server_answers import ServerAnswers
 from bridge.errors import BridgeError
 from bridge.model import Account, Protocol, TokenSet
-from bridge.notices import Forgotten, Notice, NoticeBus, ServersChecked
+from bridge.notices import NoticeBus, ServersChecked
 from bridge.observe.logs import report
-from bridge.relay.server_check import ServerCheck, check_servers
+from bridge.relay.server_check import check_servers
 from bridge.relay.upstream import Upstream
 from bridge.tokens.service import TokenService
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    number: int
-    """In the order in which they began."""
-    what: tuple[object, ...]
-    checks: tuple[ProtocolCheck, ...]
-
-
 class ServerChecks:
-    """One for each process; in memory only."""
+    """One for each process; what it finds is told to `answers`."""
 
-    def __init__(self, upstreams: Mapping[Protocol, Upstream], tokens: TokenService, bus: NoticeBus) -> None:
+    def __init__(
+        self,
+        upstreams: Mapping[Protocol, Upstream],
+        tokens: TokenService,
+        answers: ServerAnswers,
+        clock: Clock,
+        bus: NoticeBus,
+    ) -> None:
         self._upstreams = upstreams
         self._tokens = tokens
+        self._answers = answers
+        self._clock = clock
         self._bus = bus
-        self._numbers = itertools.count(1)
-        self._checked: dict[str, _Checked] = {}
-        bus.on_notice(self._hear)
-
-    def of(self, account: Account) -> tuple[ProtocolCheck, ...]:
-        """How the last try went; empty if there was none, or of other servers: a reload may have moved the account."""
-        checked = self._checked.get(account.address)
-        return checked.checks if checked is not None and checked.what == _what(account) else ()
-
-    def _hear(self, notice: Notice) -> None:
-        if isinstance(notice, Forgotten):  # the grant that was used, also by a try that is under way
-            self._checked[notice.address] = _Checked(next(self._numbers), (), ())
 
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         """A sign-in is over once its subject was checked, it is stored, and every mail server was tried.
@@ -64,22 +52,9 @@ class ServerChecks:
     async def check(self, account: Account) -> None:
         """Log in to each mail server. Raises: BridgeError where there is no token; what servers say is remembered."""
         token = await self._tokens.access_token(account)
-        number = next(self._numbers)
+        began = self._clock.monotonic()
         found = await check_servers(self._upstreams, account, token)
-        before = self._checked.get(account.address)
-        if before is None or before.number < number:  # else it has been forgotten, or tried anew, in the meantime
-            self._checked[account.address] = _Checked(number, _what(account), tuple(map(_for_control, found)))
+        for check in found:
+            self._answers.note_trial(account, check, began)
         failed = ", ".join(check.protocol.value for check in found if not check.is_ok)
         self._bus.publish(ServersChecked(account.address, failed))
-
-
-def _what(account: Account) -> tuple[object, ...]:
-    """All that decides which servers are tried, and as whom."""
-    return account.provider, account.subject, account.endpoints
-
-
-def _for_control(check: ServerCheck) -> ProtocolCheck:
-    if check.diagnosis is None:
-        return ProtocolCheck(check.protocol.value, is_ok=True)
-    found = check.diagnosis
-    return ProtocolCheck(check.protocol.value, False, found.advice.turn, found.told(), found)

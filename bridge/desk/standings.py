@@ -1,4 +1,5 @@
-"""How an account is doing, as people see it: from its grant, the sign-in under way, and the programs that wait."""
+"""How an account is doing, as people see it: from its grant, the sign-in under way, the programs that wait, and the
+answers of its mail servers."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from dataclasses import replace
 from bridge.accounts.asking import Asks
 from bridge.accounts.passwords import LocalPasswords
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountState, AccountStatus, ProtocolCheck
+from bridge.control.contract import AccountState, AccountStatus
+from bridge.desk.server_answers import ServerAnswers
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.model import Account
 from bridge.tokens.authorizations import Authorizations
@@ -24,15 +26,14 @@ class Standings:
         authorizations: Authorizations,
         passwords: LocalPasswords,
         asks: Asks,
-        checks_of: Callable[[Account], tuple[ProtocolCheck, ...]],
+        answers: ServerAnswers,
         sign_in_url: Callable[[str], str],
     ) -> None:
-        """`checks_of`: how the account's mail servers answered last."""
         self._tokens = tokens
         self._authorizations = authorizations
         self._passwords = passwords
         self._asks = asks
-        self._checks_of = checks_of
+        self._answers = answers
         self._sign_in_url = sign_in_url
 
     async def of(self, account: Account) -> AccountStatus:
@@ -57,6 +58,8 @@ class Standings:
         if standing.is_signed_in and not standing.detail and await self._is_waiting(account):
             wanted = Diagnosis.of("sign_in.password")  # a mail program has asked, and nobody has said whose it is
             standing = replace(standing, is_signed_in=False, detail=wanted.told(), diagnosis=wanted)
+        if standing.is_signed_in and not standing.detail and (trouble := self._answers.trouble(account)) is not None:
+            standing = replace(standing, detail=trouble.sentence, diagnosis=trouble.diagnosis)
         return AccountStatus(
             account.address,
             account.provider,
@@ -65,7 +68,7 @@ class Standings:
             standing.detail,
             standing.expires_at,
             self._sign_in_url(account.address),
-            self._checks_of(account),
+            self._answers.of(account),
             standing.diagnosis,
         )
 

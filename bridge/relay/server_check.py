@@ -24,6 +24,16 @@ class ServerCheck:
     protocol: Protocol
     diagnosis: Diagnosis | None = None
     """What happened and who must do what; None when all is well."""
+    is_temporary: bool = False
+    """True if the next attempt may go well, though nobody does anything."""
+
+    @classmethod
+    def of(cls, protocol: Protocol, problem: BridgeError | None) -> ServerCheck:
+        """What `problem`, of an Upstream, says of it; None if there was none."""
+        if problem is None:
+            return cls(protocol)
+        said = problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
+        return cls(protocol, said, problem.temporary)
 
     @property
     def is_ok(self) -> bool:
@@ -65,10 +75,8 @@ async def _check(upstream: Upstream, protocol: Protocol, account: Account, token
         async with asyncio.timeout(SECONDS):
             opened = await upstream.open(account, token)
         opened.channel.close()
-        return ServerCheck(protocol)
+        return ServerCheck.of(protocol, None)
     except TimeoutError:
-        return ServerCheck(protocol, Diagnosis.of("mail.slow", seconds=f"{SECONDS:.0f}"))
+        return ServerCheck(protocol, Diagnosis.of("mail.slow", seconds=f"{SECONDS:.0f}"), is_temporary=True)
     except BridgeError as problem:
-        return ServerCheck(
-            protocol, problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
-        )
+        return ServerCheck.of(protocol, problem)

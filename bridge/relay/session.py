@@ -8,7 +8,16 @@ from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
-from bridge.errors import AuthorizationRequired, BridgeError, BridgeStops, LimitReached, PeerGone, TokenRefused
+from bridge.errors import (
+    AuthorizationRequired,
+    BridgeError,
+    BridgeStops,
+    LimitReached,
+    PeerGone,
+    TokenRefused,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 from bridge.model import LONGEST_ADDRESS, AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.logs import connection, event, report
 from bridge.observe.metrics import BYTES, LOGINS, Counters
@@ -56,6 +65,14 @@ async def _nobody_asks(address: str, ends: Ends | None, caller_of: AskCaller) ->
     """For a bridge without pages."""
 
 
+Tried = Callable[[Account, Protocol, BridgeError | None, float], None]
+"""How the account's mail server took a login: None, or why there was no way in; and the seconds that it took."""
+
+
+def _nobody_remembers(account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
+    """For a bridge that nobody asks how its accounts are."""
+
+
 class TokenFor(Interface):
     """An access token for an account; `refused` is one that the upstream has just rejected."""
 
@@ -81,6 +98,8 @@ class Services:
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
     """As `caller_of`, where that takes microseconds; None where it is to be asked."""
     counters: Counters = field(default_factory=Counters)
+    tried: Tried = _nobody_remembers
+    """Called for each login that came as far as the mail server; must not block."""
 
 
 def later(protocol: Protocol, reason: str) -> bytes:
@@ -232,8 +251,20 @@ class Session:
                 opened.channel.close()
 
     async def _open(self, account: Account, login: Login) -> Opened:
-        """Token first, then dial: providers cut unauthenticated connections soon. One retry on a refused token."""
+        """Token first, then dial: providers cut unauthenticated connections soon."""
         token = await self._token_for(account)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            opened = await self._open_with(account, token, login)
+        except (UpstreamRefused, UpstreamUnavailable) as problem:
+            self._services.tried(account, self._protocol, problem, clock() - began)
+            raise
+        self._services.tried(account, self._protocol, None, clock() - began)
+        return opened
+
+    async def _open_with(self, account: Account, token: AccessToken, login: Login) -> Opened:
+        """One retry on a refused token."""
         try:
             return await self._upstream.open(account, token, login.client_name)
         except TokenRefused as refused:

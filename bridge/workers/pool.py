@@ -17,9 +17,16 @@ from typing import Any
 
 from bridge.clock import Clock
 from bridge.config.diff import ConfiguredListener
-from bridge.control.wire import encode_error
-from bridge.errors import AuthorizationRequired, BridgeError, LimitReached, PeerGone
-from bridge.model import AccessToken, Caller, Login, TlsMode
+from bridge.control.wire import decode_error, encode_error
+from bridge.errors import (
+    AuthorizationRequired,
+    BridgeError,
+    LimitReached,
+    PeerGone,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from bridge.model import AccessToken, Caller, Login, Protocol, TlsMode
 from bridge.notices import ListenerUp, Notice
 from bridge.observe.logs import event, fault, trouble
 from bridge.relay.balancers import Balancers
@@ -244,9 +251,11 @@ class Pool:
 
     def _take(self, worker: RunningWorker, message: list[Any]) -> None:
         match message:
-            case ["news", list(entered), list(over), dict(counts)]:
+            case ["news", list(entered), list(over), dict(counts), list(tried)]:
                 worker.told(entered, over)
                 self._services.counters.add_all(counts)
+                for answer in tried:
+                    self._hear(worker, answer)
             case ["ask", int(number), str(what), *arguments]:
                 answering = worker.group.create_task(self._answer(worker, number, what, arguments))
                 worker.requests[number] = answering
@@ -267,6 +276,19 @@ class Pool:
                 self._announce_change()
             case _:
                 raise ValueError
+
+    def _hear(self, worker: RunningWorker, answer: Any) -> None:
+        """Of a mail server. Raises: LookupError, ValueError for what the worker cannot have heard from one."""
+        match answer:
+            case [str(address), str(protocol), None, float(seconds)] if seconds >= 0:
+                problem = None
+            case [str(address), str(protocol), dict(told), float(seconds)] if seconds >= 0:
+                problem = decode_error(told)
+            case _:
+                raise ValueError
+        if not isinstance(problem, UpstreamRefused | UpstreamUnavailable | None):
+            raise ValueError
+        self._services.tried(worker.accounts[address], Protocol(protocol), problem, seconds)
 
     async def _answer(self, worker: RunningWorker, number: int, what: str, arguments: list[Any]) -> None:
         try:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from bridge.clock import SystemClock
-from bridge.control.wire import decode_error
-from bridge.errors import ConfigError, ProviderUnavailable
-from bridge.model import AccessToken, Account, Login, TlsMode
+from bridge.control.wire import decode_error, encode_error
+from bridge.errors import BridgeError, ConfigError, ProviderUnavailable
+from bridge.model import AccessToken, Account, Login, Protocol, TlsMode
 from bridge.observe import logs
 from bridge.observe.log_file import log_file
 from bridge.observe.metrics import Counters
@@ -87,7 +87,11 @@ class _Worker:
         """Those that have gone since."""
         self._counters = Counters()
         """The same of what is counted."""
+        self._tried: list[tuple[str, str, dict[str, Any] | None, float]] = []
+        """And of what mail servers answered: the account's address, the protocol, why there was no way in, and when the
+        login began, by the loop's clock."""
         self._group = group
+        self._loop = asyncio.get_running_loop()
         self._reception = Reception(lambda protocol: self._manner.endpoints.get(protocol, ()))
         self._ports: dict[int, Port] = {}
         self._certificates: dict[int, PortCertificate] = {}
@@ -180,9 +184,18 @@ class _Worker:
         self._over.append(conn)
         self.link.announce_news()
 
-    def _news(self) -> tuple[str, list[str], list[str], dict[str, int]]:
-        news = "news", self._entered, self._over, self._counters.take()
-        self._entered, self._over = [], []
+    def note_answer(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
+        """As session.Tried has it. It is told along with what else there is of that login."""
+        began = self._loop.time() - seconds
+        told = encode_error(problem) if problem is not None else None
+        self._tried.append((account.address, protocol.value, told, began))
+        self.link.announce_news()
+
+    def _news(self) -> tuple[Any, ...]:
+        now = self._loop.time()
+        tried = [[*about, now - began] for *about, began in self._tried]
+        news = "news", self._entered, self._over, self._counters.take(), tried
+        self._entered, self._over, self._tried = [], [], []
         return news
 
     async def _serve(self, client: _Client, handed: socket.socket) -> None:
@@ -208,6 +221,7 @@ class _Worker:
             questions,
             stopping=self._stopping,
             counters=self._counters,
+            tried=questions.tried,
         )
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
@@ -247,13 +261,16 @@ class _Questions(Places):
         self._whose = client.whose
         self._login: Login | None = None
         self._token: AccessToken | None = None
-        self._is_recent = False
+        self._good_for: str | None = None
+        """As logins.RecentLogins.add() has it; None where the bridge is to be asked each time."""
+        self._asked_in: int | None = None
+        """The generation of these; None if nothing was asked, since the login was remembered."""
 
     async def who(self, login: Login, caller_of: AskCaller) -> Account:
         """See session.Who. The token comes along. The bridge knows the connection, and asks the system itself."""
         self._login = login
         recent = self._worker.logins.find(login, self._whose)
-        self._is_recent = recent is not None
+        self._asked_in = None
         account, self._token = recent or await self._ask(login)
         return account
 
@@ -263,22 +280,31 @@ class _Questions(Places):
         if refused is None:
             return self._token
         self._worker.logins.forget(account.address)
-        if self._is_recent:  # the bridge gives a token only to where the local password was right
+        if self._asked_in is None:  # the bridge gives a token only to where the local password was right
             asked_again, _ = await self._ask(self._login)
             if asked_again.provider != account.provider:  # whose token is not for the server of this session
                 raise ProviderUnavailable(f"{account.address} has been given to another provider meanwhile")
         async with self._worker.asking("token", self._conn, pack(refused)) as token:
-            return unpack(AccessToken, token)
+            self._token = unpack(AccessToken, token)
+            return self._token
 
     async def _ask(self, login: Login) -> tuple[Account, AccessToken]:
-        logins = self._worker.logins
-        generation = logins.generation
+        self._asked_in = self._worker.logins.generation
         read = self._worker.granted
         async with self._worker.asking("login", self._conn, pack(login), read=read) as (account, token, whose):
-            pass
-        if isinstance(whose, str):
-            logins.add(login, whose, account, token, asked_in=generation)
-        return account, token
+            self._good_for = whose if isinstance(whose, str) else None
+            return account, token
+
+    def tried(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
+        """See session.Tried. Only a login that has opened the mailbox is remembered, so that the bridge is asked about
+        the next one, and hears how it went, wherever it was served. Of those that are remembered it hears nothing while
+        they go well."""
+        if problem is not None or self._asked_in is not None:
+            self._worker.note_answer(account, protocol, problem, seconds)
+        if problem is None and self._asked_in is not None and self._good_for is not None:
+            assert self._login is not None and self._token is not None  # noqa: S101, PT018  who() comes first
+            logins = self._worker.logins
+            logins.add(self._login, self._good_for, account, self._token, asked_in=self._asked_in)
 
     @asynccontextmanager
     async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What is remembered of the mail servers' answers, and for how long: by real servers, and a token service on a fake
+"""What is remembered of a try of the mail servers, and for how long: by real servers, and a token service on a fake
 provider."""
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from bridge.clock import SystemClock
+from bridge.desk.server_answers import ServerAnswers
 from bridge.desk.server_checks import ServerChecks
 from bridge.errors import AuthorizationRequired
 from bridge.model import Account, Protocol, TlsMode
@@ -33,13 +35,14 @@ class Trial:
     """Alice's account with what it is tried with."""
 
     checks: ServerChecks
+    remembered: ServerAnswers
     account: Account
     bus: NoticeBus
     notices: list[Notice]
     tokens: World
 
     def answers(self) -> list[tuple[str, bool]]:
-        return [(check.protocol, check.is_ok) for check in self.checks.of(self.account)]
+        return [(check.protocol, check.is_ok) for check in self.remembered.of(self.account)]
 
     def told(self) -> list[ServersChecked]:
         return [notice for notice in self.notices if isinstance(notice, ServersChecked)]
@@ -56,7 +59,10 @@ async def trying(trust: Trust, *scripts: Script, smtp: Script | None = None) -> 
         bus, notices = NoticeBus(), list[Notice]()
         bus.on_notice(notices.append)
         async with world() as tokens:
-            yield Trial(ServerChecks(upstreams, tokens.service, bus), account, bus, notices, tokens)
+            clock = SystemClock()
+            answers = ServerAnswers(clock, bus)
+            checks = ServerChecks(upstreams, tokens.service, answers, clock, bus)
+            yield Trial(checks, answers, account, bus, notices, tokens)
 
 
 def imap(trust: Trust, *, hold: Hold | None = None, says_no: bool = False) -> Script:
@@ -74,7 +80,7 @@ async def test_a_sign_in_is_tried_at_once_and_each_server_is_remembered(trust: T
         assert it.answers() == []
         assert await it.checks.keep(it.account, it.tokens.provider.issue()) == ALICE.address
         assert it.answers() == [("imap", True), ("smtp", False)]
-        refused = it.checks.of(it.account)[1]
+        refused = it.remembered.of(it.account)[1]
         assert refused.diagnosis is not None
         assert (refused.turn, refused.sentence) == (refused.diagnosis.advice.turn, refused.diagnosis.told())
     assert it.told() == [ServersChecked(ALICE.address, "smtp")]
@@ -83,10 +89,10 @@ async def test_a_sign_in_is_tried_at_once_and_each_server_is_remembered(trust: T
 async def test_what_went_elsewhere_says_nothing_of_where_it_would_go_now(trust: Trust) -> None:
     async with trying(trust, imap(trust)) as it:
         await it.checks.keep(it.account, it.tokens.provider.issue())
-        assert it.checks.of(replace(it.account, provider="another")) == ()
-        assert it.checks.of(replace(it.account, subject="bob@example.com")) == ()
-        assert it.checks.of(replace(it.account, endpoints={})) == ()
-        assert it.checks.of(replace(it.account, address="bob@example.com")) == ()
+        assert it.remembered.of(replace(it.account, provider="another")) == ()
+        assert it.remembered.of(replace(it.account, subject="bob@example.com")) == ()
+        assert it.remembered.of(replace(it.account, endpoints={})) == ()
+        assert it.remembered.of(replace(it.account, address="bob@example.com")) == ()
         assert it.answers() == [("imap", True)]
 
 

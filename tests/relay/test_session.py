@@ -114,6 +114,44 @@ async def test_logins_are_counted_by_their_answer_and_bytes_when_the_session_has
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_how_the_mail_server_took_each_login_is_told_once_and_only_what_it_said_itself(
+    trust: Trust, protocol: Protocol
+) -> None:
+    no = refuses(protocol, IMPLICIT, trust.good, TOKEN_REFUSED[protocol])
+    busy = refuses(protocol, IMPLICIT, trust.good, BUSY[protocol])
+    yes = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    told = list[tuple[Account, Protocol, str, bool]]()
+
+    def tried(account: Account, which: Protocol, problem: BridgeError | None, seconds: float) -> None:
+        told.append((account, which, type(problem).__name__, 0 <= seconds < 60))
+
+    with scripted(no, no, no, yes, busy) as server, bridge_to(server, protocol, trust) as bridge:
+        bridge.services = replace(bridge.services, tried=tried)
+        account, office = bridge.office.account, bridge.office
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            await log_in(client, protocol, "wrong")
+            office.problem = ProviderUnavailable("timeout")
+            await log_in(client, protocol)
+            assert told == [], "nobody was dialled"
+            office.problem = None
+            await log_in(client, protocol)
+            assert told == [(account, protocol, "TokenRefused", True)], "of the last of the two tries"
+            assert await log_in(client, protocol) == ACCEPTED[protocol]
+            assert told[1:] == [(account, protocol, "NoneType", True)]
+            await client.say(b"bye")
+            await client.hear_the_end()
+        office.account = replace(account, endpoints={})
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            await log_in(client, protocol)
+            assert len(told) == 2, "there is no mail server"
+            office.account = account
+            await log_in(client, protocol)
+        assert told[2:] == [(account, protocol, "UpstreamUnavailable", True)]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_session_that_is_over_leaves_no_channel_to_the_collector(trust: Trust, protocol: Protocol) -> None:
     """Two channels, one of them with TLS, are 40 KiB: a hundred logins a second would be 4 MiB."""
 

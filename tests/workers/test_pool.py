@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.clock import Clock, SystemClock
 from bridge.config.addresses import ListenAddress
 from bridge.config.diff import ConfiguredListener
-from bridge.errors import BridgeError
+from bridge.control.wire import encode_error
+from bridge.errors import BridgeError, StoreUnavailable, UpstreamRefused, UpstreamUnavailable
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Caller, Ends, Login, Protocol
 from bridge.observe.metrics import LOGINS
@@ -153,12 +155,12 @@ async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in()
         with socket.create_connection(bench.where), socket.create_connection(bench.where):
             one, other = await first.handed(), await second.handed()
             assert (bench.cap.count, bench.listener.sessions) == (2, 2)
-            first.say("news", [one], [], {})
+            first.say("news", [one], [], {}, [])
             await turns_until(lambda: bench.cap.count == 1)
             assert bench.listener.sessions == 2
-            second.say("news", [], [other], {})  # it never was
+            second.say("news", [], [other], {}, [])  # it never was
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
-            first.say("news", [one], [one, "imap-unknown"], {})
+            first.say("news", [one], [one, "imap-unknown"], {}, [])
             await turns_until(lambda: bench.listener.sessions == 0)
 
 
@@ -166,16 +168,75 @@ async def test_what_workers_have_counted_is_one_sum() -> None:
     yes = LOGINS.sample("imap", "yes")
     async with serving() as bench:
         for worker, count in zip(bench.started, (2, 40), strict=True):
-            worker.say("news", [], [], {yes: count})
+            worker.say("news", [], [], {yes: count}, [])
         await turns_until(lambda: bench.services.counters[yes] == 42)
 
 
 @pytest.mark.parametrize("said", [{"CANARY": 1}, {LOGINS.sample("imap", "yes"): -1}])
 async def test_a_worker_that_counts_what_there_is_not_makes_no_sense(said: dict[str, int], log: io.StringIO) -> None:
     async with serving() as bench:
-        bench.started[0].say("news", [], [], said)
+        bench.started[0].say("news", [], [], said, [])
         await turns_until(lambda: "worker.misunderstood" in log.getvalue())
         assert bench.services.counters.take() == {}
+    assert "CANARY" not in log.getvalue()
+
+
+BUSY = UpstreamUnavailable("localhost refuses", diagnosis=Diagnosis.of("mail.busy", "NO busy"))
+REFUSED = UpstreamRefused("no", text="NO", diagnosis=Diagnosis.of("mail.full", "NO", mailbox=ACCOUNT.address))
+
+
+@asynccontextmanager
+async def hearing_answers() -> AsyncIterator[tuple[Worker, list[Any]]]:
+    """A worker that was told of Alice's account, and what the bridge hears of her mail servers."""
+    heard: list[Any] = []
+
+    async def who(_: Login, __: AskCaller) -> Account:
+        return ACCOUNT
+
+    async def token_for(account: Account, *, refused: AccessToken | None = None) -> AccessToken:
+        return TOKEN
+
+    services = Services(who, token_for, Turns(), ConnectionCap(), tried=lambda *about: heard.append(about))
+    async with serving(services=services) as bench:
+        worker = bench.started[0]
+        with socket.create_connection(bench.where):
+            worker.say("ask", 1, "login", await worker.handed(), pack(LOGIN))
+            await worker.told("answer")
+            yield worker, heard
+
+
+async def test_what_mail_servers_answered_is_told_as_it_was() -> None:
+    answers = (None, BUSY, REFUSED)
+    async with hearing_answers() as (worker, heard):
+        said = [[ACCOUNT.address, "imap", problem and encode_error(problem), 1.5] for problem in answers]
+        worker.say("news", [], [], {}, said)
+        await turns_until(lambda: len(heard) == 3)
+    assert [(*about[:2], about[3]) for about in heard] == [(ACCOUNT, Protocol.IMAP, 1.5)] * 3
+    assert [(type(about[2]), getattr(about[2], "diagnosis", None)) for about in heard] == [
+        (type(answer), getattr(answer, "diagnosis", None)) for answer in answers
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ["CANARY@example.com", "imap", None, 1.0],
+        [ACCOUNT.address, "CANARY", None, 1.0],
+        [ACCOUNT.address, "imap", None, -1.0],
+        [ACCOUNT.address, "imap", None, float("nan")],
+        [ACCOUNT.address, "imap", None, "CANARY"],
+        [ACCOUNT.address, "imap", None],
+        [ACCOUNT.address, "imap", "CANARY", 1.0],
+        [ACCOUNT.address, "imap", {"error": "CANARY"}, 1.0],
+        [ACCOUNT.address, "imap", encode_error(StoreUnavailable("CANARY")), 1.0],
+        "CANARY",
+    ],
+)
+async def test_a_worker_that_tells_what_no_mail_server_answered_makes_no_sense(answer: Any, log: io.StringIO) -> None:
+    async with hearing_answers() as (worker, heard):
+        worker.say("news", [], [], {}, [answer])
+        await turns_until(lambda: "worker.misunderstood" in log.getvalue())
+        assert heard == []
     assert "CANARY" not in log.getvalue()
 
 
@@ -376,7 +437,7 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
         with socket.create_connection(bench.where) as client, socket.create_connection(bench.where):
             await first.handed()
             await second.handed()
-            first.say("news", [["no name"]], [], {})
+            first.say("news", [["no name"]], [], {}, [])
             await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
             client.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""

@@ -19,6 +19,8 @@ import pytest
 import trustme
 
 from bridge.clock import SystemClock
+from bridge.control.wire import decode_error
+from bridge.errors import UpstreamUnavailable
 from bridge.host.workers import UnixPassage
 from bridge.model import AccessToken, Account, Endpoint, Login, Protocol, TlsMode
 from bridge.observe.metrics import LOGINS
@@ -37,6 +39,7 @@ ADDRESS = "alice@example.com"
 NOW = SystemClock().now()
 OLD, NEW = (AccessToken(Secret(f"CANARY-{which}-token"), NOW + 3600, NOW) for which in ("old", "new"))
 IN_CLEAR = Port(1, Protocol.IMAP, None, "", "")
+BYE: list[Step] = [Expect(b"a2 LOGOUT"), Say(b"a2 OK\r\n"), Close()]
 
 
 class MailProgram:
@@ -326,9 +329,8 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
     """The bridge gives a token only to where the local password was right, and was not told that it was."""
     trust = Trust(tmp_path)
     implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
-    bye: list[Step] = [Expect(b"a2 LOGOUT"), Say(b"a2 OK\r\n"), Close()]
     no = b"[AUTHENTICATIONFAILED] Invalid credentials"
-    with scripted([*accepts(*implicit), *bye], refuses(*implicit, no), [*accepts(*implicit), *bye]) as server:
+    with scripted([*accepts(*implicit), *BYE], refuses(*implicit, no), [*accepts(*implicit), *BYE]) as server:
         endpoint = replace(trust.endpoint(server.port, TlsMode.IMPLICIT), connections=3)
         account = Account(ADDRESS, "it", ADDRESS, {Protocol.IMAP: endpoint})
         async with working() as bridge:
@@ -346,7 +348,9 @@ async def test_a_login_that_was_right_lately_is_asked_about_again_once_its_token
                     number, (where, refused) = await bridge.asked("token")
                     assert (where, unpack(AccessToken, refused)) == (conn, OLD)
                     bridge.link.send("answer", number, pack(NEW))
-                assert await bridge.told("news") == [[conn], [], {LOGINS.sample("imap", "yes"): 1}], "it is in"
+                *about, [answer] = await bridge.told("news")
+                assert about == [[conn], [], {LOGINS.sample("imap", "yes"): 1}], "it is in"
+                assert answer[:3] == [ADDRESS, "imap", None], "the bridge was asked, and so it hears how that went"
                 await program.say(b"a2 LOGOUT")
                 assert (await program.hear_all()).endswith(b"a1 OK Welcome\r\na2 OK\r\n")
                 program.socket.close()
@@ -364,9 +368,8 @@ async def test_a_refused_token_is_not_replaced_by_one_of_another_provider(tmp_pa
     """A reload has given the account to that one meanwhile: its token is not for this mail server."""
     trust = Trust(tmp_path)
     implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
-    bye: list[Step] = [Expect(b"a2 LOGOUT"), Say(b"a2 OK\r\n"), Close()]
     no = b"[AUTHENTICATIONFAILED] Invalid credentials"
-    with scripted([*accepts(*implicit), *bye], refuses(*implicit, no)) as server:
+    with scripted([*accepts(*implicit), *BYE], refuses(*implicit, no)) as server:
         account = Account(ADDRESS, "it", ADDRESS, {Protocol.IMAP: trust.endpoint(server.port, TlsMode.IMPLICIT)})
         async with working() as bridge:
             program = bridge.hand_over("imap-1")
@@ -405,25 +408,76 @@ async def test_each_login_goes_by_the_account_that_its_own_answer_was_about() ->
             program.socket.close()
 
 
-async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another_comes_with_it() -> None:
+async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another_comes_with_it(tmp_path: Path) -> None:
     """The bridge says whose each client is, and for whom its answer is; the worker compares."""
-    async with working() as bridge:
+    trust = Trust(tmp_path)
+    script = [*accepts(Protocol.IMAP, TlsMode.IMPLICIT, trust.good), *BYE]
+    with scripted(*[script] * 6) as server:
+        account = Account(ADDRESS, "it", ADDRESS, {Protocol.IMAP: trust.endpoint(server.port, TlsMode.IMPLICIT)})
+        async with working() as bridge:
 
-        async def ends_at_the_server(conn: str, whose: str, *, is_asked: bool, right_for: str | None = None) -> None:
-            """Logged in as far as this side goes: the account has no mail server."""
-            program = bridge.hand_over(conn, whose=whose)
-            await program.log_in()
-            if is_asked:
-                await bridge.allow(Account(ADDRESS, "it", ADDRESS, {}), OLD, whose=right_for)
-            program.socket.close()
-            kind, *about = await bridge.told_any("ask", "news")
-            while kind == "news" and conn not in about[1]:
+            async def logs_in(conn: str, whose: str, *, is_asked: bool, right_for: str | None = None) -> None:
+                program = bridge.hand_over(conn, whose=whose)
+                await program.log_in()
+                if is_asked:
+                    await bridge.allow(account, OLD, whose=right_for)
+                await program.say(b"a2 LOGOUT")
+                assert (await program.hear_all()).endswith(b"a1 OK Welcome\r\na2 OK\r\n")
+                program.socket.close()
                 kind, *about = await bridge.told_any("ask", "news")
-            assert kind == "news", f"asked about {conn}"
+                while kind == "news" and conn not in about[1]:
+                    kind, *about = await bridge.told_any("ask", "news")
+                assert kind == "news", f"asked about {conn}"
 
-        await ends_at_the_server("imap-1", "", is_asked=True, right_for="user 1001")
-        await ends_at_the_server("imap-2", "user 1001", is_asked=False)
-        await ends_at_the_server("imap-3", "user 1002", is_asked=True, right_for=None)
-        await ends_at_the_server("imap-4", "user 1002", is_asked=True, right_for="")
-        await ends_at_the_server("imap-5", "host 192.0.2.1", is_asked=False)
-        await ends_at_the_server("imap-6", "", is_asked=False)
+            await logs_in("imap-1", "", is_asked=True, right_for="user 1001")
+            await logs_in("imap-2", "user 1001", is_asked=False)
+            await logs_in("imap-3", "user 1002", is_asked=True, right_for=None)
+            await logs_in("imap-4", "user 1002", is_asked=True, right_for="")
+            await logs_in("imap-5", "host 192.0.2.1", is_asked=False)
+            await logs_in("imap-6", "", is_asked=False)
+
+
+async def test_the_bridge_hears_of_each_login_that_its_mail_server_refuses_and_of_the_next_that_it_takes(
+    tmp_path: Path,
+) -> None:
+    """So it is asked about each of these. Of those that are remembered, and go well, it hears nothing."""
+    trust = Trust(tmp_path)
+    implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
+    yes, no = [*accepts(*implicit), *BYE], refuses(*implicit, b"[UNAVAILABLE] Server busy")
+    with scripted(no, no, yes, yes, no, yes) as server:
+        account = Account(ADDRESS, "it", ADDRESS, {Protocol.IMAP: trust.endpoint(server.port, TlsMode.IMPLICIT)})
+        async with working() as bridge:
+
+            async def answers(conn: str, *, is_asked: bool = True) -> list[list[Any]]:
+                """What the bridge hears of this login until its session is over."""
+                program = bridge.hand_over(conn)
+                await program.log_in()
+                if is_asked:
+                    await bridge.allow(account, OLD)
+                await program.hear()
+                await program.say(b"a2 LOGOUT")
+                await program.hear_all()
+                program.socket.close()
+                heard, is_over = list[list[Any]](), False
+                while not is_over:
+                    kind, *about = await bridge.told_any("ask", "news")
+                    assert kind == "news", "it is asked about what it should know"
+                    is_over = conn in about[1]
+                    heard += about[3]
+                return heard
+
+            for conn in ("imap-1", "imap-2"):
+                (answer,) = await answers(conn)
+                address, protocol, problem, seconds = answer
+                assert (address, protocol) == (ADDRESS, "imap")
+                assert 0 <= seconds < 60
+                assert isinstance(decode_error(problem), UpstreamUnavailable)
+                assert "Server busy" in problem["text"]
+            ((address, _, problem, _),) = await answers("imap-3")
+            assert (address, problem) == (ADDRESS, None)
+            assert await answers("imap-4", is_asked=False) == []
+            ((_, _, problem, _),) = await answers("imap-5", is_asked=False)
+            assert isinstance(decode_error(problem), UpstreamUnavailable)
+            bridge.link.send("forget", ADDRESS)  # which is what the bridge says then
+            ((address, _, problem, _),) = await answers("imap-6")
+            assert (address, problem) == (ADDRESS, None)

@@ -38,6 +38,8 @@ class CheckLine:
     forward: str
     """Whom to give the sentence to; empty where the reader can act, or nobody has to."""
     turn: str
+    moment: str
+    """Of a log-in that failed."""
 
 
 def state_word(state: AccountState) -> str:
@@ -118,6 +120,7 @@ def check_line(check: ProtocolCheck) -> CheckLine:
         tell(check.sentence, check.diagnosis),
         "" if check.is_ok else forwarding(check.turn),
         "" if check.is_ok else turn_word(check.turn),
+        "" if check.failed_at is None else moment(check.failed_at),
     )
 
 

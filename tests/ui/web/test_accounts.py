@@ -19,6 +19,7 @@ from bridge.model import PASSWORD_OVERLAP
 from bridge.secret import Secret
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import sign_in_path
+from bridge.ui.web.wording import moment
 from tests.fakes_control import FakeControl
 from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import Browser, Buttons, browsing
@@ -48,16 +49,20 @@ async def press(
         return answer.status, answer.url.path, await answer.text()
 
 
+LAST_TRIED = 1_790_000_000.0
+
+
 async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser, control: FakeControl) -> None:
     control.states[ALICE] = AccountState.TROUBLE
     control.details[ALICE] = SMTP_OFF.told()
     control.diagnoses[ALICE] = SMTP_OFF
     control.checks[ALICE] = (
         ProtocolCheck("imap", True),
-        ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF),
+        ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF, failed_at=LAST_TRIED),
     )
     await browser.as_administrator()
     text = await browser.text(PAGE)
+    assert text.count(f"Last tried: {moment(LAST_TRIED)}") == 1
     assert f"<dt>Signed in as</dt><dd>{ALICE}</dd>" in text
     assert "Somebody has signed in, but the last attempt" in text
     assert "Opens the mailbox." in text
@@ -70,7 +75,8 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
 async def test_the_page_does_not_say_that_mail_programs_get_in_where_a_mail_server_lets_none(
     browser: Browser, control: FakeControl
 ) -> None:
-    """What a mail server says has no part in the account's state: POP3 may be switched off on purpose."""
+    """What a mail server says to a log-in on trial has no part in the account's state: POP3 may be switched off on
+    purpose."""
     control.states[ALICE] = AccountState.READY
     control.checks[ALICE] = (
         ProtocolCheck("imap", True),

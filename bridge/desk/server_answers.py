@@ -1,0 +1,139 @@
+"""How each account's mail servers took the last login, a mail program's or one on trial, and if that is trouble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.clock import Clock
+from bridge.control.contract import ProtocolCheck
+from bridge.errors import BridgeError
+from bridge.model import Account, Protocol
+from bridge.notices import Forgotten, MailServerAnswered, Notice, NoticeBus
+from bridge.relay.server_check import ServerCheck
+
+LASTING_SECONDS = 60.0
+"""What may pass by itself is trouble once mail programs have met it for so long, and were let in at no time between: a
+server that is busy for one login has had the next one meanwhile."""
+PASSED_SECONDS = 3600.0
+"""It is none any more when no mail program has met it for so long: in the evening the network was away, and till the
+morning nobody sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One mail server's last one."""
+
+    began: float
+    """The login, by the monotonic clock."""
+    check: ProtocolCheck
+    is_temporary: bool
+    refused_first: float | None
+    refused_last: float | None
+    """When they began: of the mail programs' logins, the first and the last in a row that were not let in. None if one
+    has been since, or there was none."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """Of one account."""
+
+    what: tuple[object, ...]
+    since: float
+    """A login that began before then says nothing: it used a grant that has been forgotten."""
+    answers: dict[Protocol, _Answer] = field(default_factory=dict)
+
+
+class ServerAnswers:
+    """One for each process that has a console; in memory only."""
+
+    def __init__(self, clock: Clock, bus: NoticeBus) -> None:
+        self._clock = clock
+        self._bus = bus
+        self._heard: dict[str, _Heard] = {}
+        bus.on_notice(self._hear)
+
+    def of(self, account: Account) -> tuple[ProtocolCheck, ...]:
+        """How the last login went at each mail server that had one; none of servers where the account was before."""
+        answers = self._answers(account)
+        return tuple(answers[protocol].check for protocol in Protocol if protocol in answers)
+
+    def trouble(self, account: Account) -> ProtocolCheck | None:
+        """Why mail programs do not get in. One on trial is not enough: a server may be off on purpose, and not used."""
+        refusing = [answer for answer in self._answers(account).values() if self._is_trouble(answer)]
+        refusing.sort(key=lambda answer: answer.is_temporary)  # what somebody must see to comes first
+        return refusing[0].check if refusing else None
+
+    def note_login(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
+        """See session.Tried: a mail program's."""
+        began = self._clock.monotonic() - seconds
+        if problem is None and self._opens_since(account, protocol, began):
+            return  # by far the most
+        self._note(account, ServerCheck.of(protocol, problem), began, is_program=True)
+
+    def note_trial(self, account: Account, check: ServerCheck, began: float) -> None:
+        """A login on trial, that began at this time of the monotonic clock."""
+        self._note(account, check, began, is_program=False)
+
+    def _hear(self, notice: Notice) -> None:
+        if isinstance(notice, Forgotten):
+            self._heard[notice.address] = _Heard((), self._clock.monotonic())
+
+    def _answers(self, account: Account) -> dict[Protocol, _Answer]:
+        heard = self._heard.get(account.address)
+        return heard.answers if heard is not None and heard.what == _what(account) else {}
+
+    def _opens_since(self, account: Account, protocol: Protocol, began: float) -> bool:
+        known = self._answers(account).get(protocol)
+        return known is not None and known.check.is_ok and known.began <= began
+
+    def _is_trouble(self, answer: _Answer) -> bool:
+        first, last = answer.refused_first, answer.refused_last
+        if first is None or last is None:
+            return False
+        lasts = last - first >= LASTING_SECONDS and self._clock.monotonic() - last <= PASSED_SECONDS
+        return lasts or not answer.is_temporary
+
+    def _note(self, account: Account, found: ServerCheck, began: float, *, is_program: bool) -> None:
+        heard = self._heard.get(account.address)
+        if heard is not None and began <= heard.since:
+            return
+        if heard is None or heard.what != _what(account):
+            since = heard.since if heard is not None else float("-inf")
+            heard = self._heard[account.address] = _Heard(_what(account), since)
+        before = heard.answers.get(found.protocol)
+        if before is not None and began < before.began:  # it has been tried anew in the meantime
+            return
+        first, last = (before.refused_first, before.refused_last) if before is not None else (None, None)
+        if found.is_ok:
+            first = last = None
+        elif is_program:
+            first, last = began if first is None else first, began
+        now = heard.answers[found.protocol] = _Answer(began, self._told(found), found.is_temporary, first, last)
+        is_trouble = self._is_trouble(now)
+        had_trouble = before is not None and self._is_trouble(before)
+        if is_trouble != had_trouble or (is_program and _reason(now) != _reason(before)):
+            self._bus.publish(_notice(account, now))
+
+    def _told(self, found: ServerCheck) -> ProtocolCheck:
+        if found.diagnosis is None:
+            return ProtocolCheck(found.protocol.value, is_ok=True)
+        told = found.diagnosis
+        return ProtocolCheck(found.protocol.value, False, told.advice.turn, told.told(), told, self._clock.now())
+
+
+def _what(account: Account) -> tuple[object, ...]:
+    """All that decides which servers are tried, and as whom."""
+    return account.provider, account.subject, account.endpoints
+
+
+def _reason(answer: _Answer | None) -> str:
+    """The server's own words may be others each time; an answer that nobody has had yet would have been a good one."""
+    diagnosis = answer.check.diagnosis if answer is not None else None
+    return diagnosis.key if diagnosis is not None else ""
+
+
+def _notice(account: Account, answer: _Answer) -> MailServerAnswered:
+    check = answer.check
+    return MailServerAnswered(
+        account.address, check.protocol, check.sentence, temporary=answer.is_temporary, diagnosis=check.diagnosis
+    )
