@@ -9,7 +9,17 @@ from datetime import date
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Translate
 from bridge.config.expiry import SecretExpiry
-from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Notice, RefreshFailed, SecretExpiring
+from bridge.notices import (
+    AuthorizationEnded,
+    AuthorizationNeeded,
+    MailServerAnswered,
+    Notice,
+    RefreshFailed,
+    SecretExpiring,
+)
+
+LOGIN_REFUSED = "login-refused"
+"""A mail server lets no mail program of the account in until somebody acts."""
 
 REASON_LIMIT = 1000
 """Characters; a provider's own words are among them."""
@@ -56,6 +66,8 @@ def event_of(notice: Notice, translate: Translate = str) -> HookEvent | None:
             return HookEvent("authorization-ended", account=address, reason=told(reason, diagnosis))
         case RefreshFailed(address, reason, False, diagnosis):
             return HookEvent("refresh-failed", account=address, reason=told(reason, diagnosis))
+        case MailServerAnswered(address, _, reason, False, diagnosis) if reason:
+            return HookEvent(LOGIN_REFUSED, account=address, reason=told(reason, diagnosis))
         case SecretExpiring(provider, day, days):
             secret = SecretExpiry(provider, date.fromisoformat(day), days)
             return HookEvent("secret-expiring", provider=provider, reason=told("", secret.diagnosis))

@@ -20,11 +20,11 @@ from aiohttp import web
 
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import Ended, HookFailed
-from bridge.hooks.dispatch import AT_ONCE, RETRY_AFTER, WAITING, Hooks
+from bridge.hooks.dispatch import AT_ONCE, REFUSED_AGAIN, RETRY_AFTER, WAITING, Hooks
 from bridge.hooks.events import HookEvent
 from bridge.hooks.webhook import post
 from bridge.host.programs import run_program
-from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
+from bridge.notices import AuthorizationNeeded, MailServerAnswered, Notice, RefreshFailed
 from bridge.secret import Secret
 from bridge.threads import in_thread
 from tests.bypassing import threads_that_look_up
@@ -284,6 +284,30 @@ async def test_many_at_once_are_queued_a_few_run_and_what_is_too_much_is_counted
         async with asyncio.timeout(20):
             await all_started.wait()
     assert len(set(started)) == WAITING
+
+
+async def test_that_an_account_is_refused_is_told_at_most_every_ten_minutes() -> None:
+    """A mail server may say yes and no by turns."""
+    clock = ManualClock()
+    async with receiving() as receiver:
+        hooks = Hooks(lambda: webhook(receiver.url), run_program, clock)
+        async with running(hooks):
+            for _ in range(3):
+                for address in ("alice@example.com", "bob@example.com"):
+                    hooks.take(MailServerAnswered(address, "imap", "no"))
+                    hooks.take(MailServerAnswered(address, "imap", ""))
+            clock.advance(REFUSED_AGAIN - 1)
+            hooks.take(MailServerAnswered("alice@example.com", "smtp", "no"))
+            clock.advance(1)
+            hooks.take(MailServerAnswered("alice@example.com", "smtp", "no"))
+            hooks.take(RefreshFailed("bob@example.com", "revoked", temporary=False))
+            await receiver.until(4)
+    assert sorted((content["event"], content["account"]) for content in receiver.received) == [
+        ("login-refused", "alice@example.com"),
+        ("login-refused", "alice@example.com"),
+        ("login-refused", "bob@example.com"),
+        ("refresh-failed", "bob@example.com"),
+    ]
 
 
 async def test_where_nobody_is_to_be_told_nothing_is_kept() -> None:

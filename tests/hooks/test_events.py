@@ -9,6 +9,7 @@ from bridge.notices import (
     AuthorizationEnded,
     AuthorizationNeeded,
     Authorized,
+    MailServerAnswered,
     Notice,
     Refreshed,
     RefreshFailed,
@@ -30,6 +31,9 @@ ALICE, URL = "alice@example.com", "http://localhost:3017/sign-in/alice@example.c
         (Authorized(ALICE, ALICE), None),
         (Refreshed(ALICE, 1.0), None),
         (ServersChecked(ALICE, "smtp"), None),
+        (MailServerAnswered(ALICE, "smtp", "no right"), HookEvent("login-refused", ALICE, "", "no right")),
+        (MailServerAnswered(ALICE, "smtp", "busy", temporary=True), None),
+        (MailServerAnswered(ALICE, "smtp", ""), None),
     ],
 )
 def test_only_what_needs_somebody_is_told(notice: Notice, expected: HookEvent | None) -> None:

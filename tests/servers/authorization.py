@@ -410,7 +410,7 @@ class AuthorizationServer(Controls):
         token = str(form.get("token", ""))
         address, expires_at = self.access.get(token, ("", 0.0))
         is_alive = expires_at >= time.time() or self.lifetime == 0
-        if not address or not is_alive:
+        if not address or not is_alive or address in self.kept_out:
             return web.json_response({"active": False})
         if token in self.app_tokens:
             # Dovecot compares the name in the SASL response with one name of ours, so this is right for one mailbox.

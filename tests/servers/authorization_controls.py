@@ -133,6 +133,8 @@ class Controls:
     """Seconds between two polls, as told and as enforced (slow_down); a test's clock is not this server's."""
     device_changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the device authorization response that differ, as other servers have them; None leaves one out."""
+    kept_out: set[str] = field(default_factory=set)
+    """Whose tokens mail servers are told to refuse, as where a policy forbids their mail programs."""
     refuses_pkce: bool = False
     """As old servers do with parameters that they do not know."""
     is_rfc7009: bool = False
