@@ -30,6 +30,9 @@ LOOK_SECONDS = 2.0
 REST_SECONDS = 1.0
 """A file that has changed is read once it has stayed as it is for so long: half of one that is copied over a network
 may be a configuration, too, with other ports and without some `os_user`."""
+GONE_SECONDS = 60.0
+"""A file that is away for so long is not being replaced: the administrator hears of it before the next start does not
+find it."""
 RETRY_FIRST, RETRY_LAST = 10.0, 900.0
 """Seconds until a file whose secrets are in a locked keyring is read again; doubled each time. Who was away when the
 prompt came, and dismisses it, must not find the next one at once."""
@@ -62,7 +65,7 @@ class Followed:
         again by itself where nobody has to correct it."""
         seen = last = self.seen
         pauses: Iterator[float] | None = None
-        again_at = math.inf
+        again_at = gone_at = math.inf
         looks = Threads("configuration", at_once=1)
         while True:
             with contextlib.suppress(TimeoutError):
@@ -77,12 +80,14 @@ class Followed:
                     _refuse(app, BridgeError(problem.said))
                 continue
             is_at_rest, last = found == last, found
+            gone_at = math.inf if found is not None else min(gone_at, time.monotonic() + GONE_SECONDS)
             is_changed = found not in (seen, None)  # None: an editor is replacing it
-            is_due = is_changed or time.monotonic() >= again_at
+            is_gone = seen is not None and time.monotonic() >= gone_at
+            is_due = is_changed or is_gone or time.monotonic() >= again_at
             is_ordered = reload.is_set()
             if not (is_ordered or (is_due and is_at_rest)):
                 continue
-            if is_ordered or is_changed:
+            if is_ordered or is_changed or is_gone:
                 pauses = None
             reload.clear()
             seen, again_at = found, math.inf

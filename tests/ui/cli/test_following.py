@@ -177,6 +177,36 @@ async def test_a_file_that_is_gone_for_a_while_is_no_trouble(
     assert bridge.told[0] == "apply 1"
 
 
+@pytest.mark.parametrize("lose", [_away, _out_of_reach])
+async def test_a_file_that_stays_away_is_told_of_until_it_is_back_just_as_it_was(
+    file: Path,
+    looks: Looks,
+    log: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    lose: Callable[[Path], None],
+) -> None:
+    """Else the next start, a month later, would be the first to say so."""
+    monkeypatch.setattr(following, "GONE_SECONDS", 2 * LOOK_SECONDS)
+    kept = file.with_name("kept.yaml")
+    os.link(file, kept)
+    bridge = Bridge()
+    async with followed(file, bridge):
+        for _ in range(2):
+            lose(file)
+            await until(lambda: "refused" in bridge.told)
+            await looks.some()
+            assert bridge.told == ["refused"]
+            # Once it has been read, the log goes where the file says.
+            assert log.getvalue().count('"configuration.refused"') == log.getvalue().count(str(file)) == 1
+            _back_in_reach(file)
+            if not file.exists():
+                os.link(kept, file)
+            await until(lambda: "tell workers" in bridge.told)
+            await looks.some()
+            assert bridge.told == ["refused", "apply 1", "tell workers"], "it is in force, and nothing is amiss"
+            bridge.told.clear()
+
+
 async def test_an_order_reads_the_file_once_though_nothing_has_changed(
     file: Path, looks: Looks, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
