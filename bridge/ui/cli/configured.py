@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import click
-
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.errors import ConfigError
@@ -199,9 +197,3 @@ def load(settings: Settings) -> LoadedConfig:
             _refuse_a_strangers_here(path, handle)
 
     return load_config(path, environ=taken_environment, read_keyring=read_named_secret, refuse=refuse)
-
-
-def warn(loaded: LoadedConfig) -> None:
-    """What works and should be changed all the same, on standard error; for the commands that are about the file."""
-    for warning in loaded.warnings:
-        click.echo(i18n.say("warning: {warning}").format(warning=warning.told(i18n.say)), err=True)

@@ -37,8 +37,8 @@ from bridge.shortage import is_short
 from bridge.stores.named_secrets import check_named_secrets
 from bridge.tasks import task_group
 from bridge.threads import NoThread, in_thread
-from bridge.ui.cli.configured import Settings, find_config, load, warn
-from bridge.ui.cli.following import LOOK_SECONDS, Followed
+from bridge.ui.cli.configured import Settings, find_config, load
+from bridge.ui.cli.following import LOOK_SECONDS, Followed, warn
 from bridge.ui.cli.local_installer import FirstRunOptions, LocalInstaller, found_config, settle
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.reaching import Served, console, opened
@@ -227,7 +227,6 @@ class Start:
         async with AsyncExitStack() as attempt:
             followed = Followed.from_now_on(self._naming(found))
             loaded = await in_thread(partial(_load, followed.settings))
-            warn(loaded)
             stream = log_stream(loaded)
             app = await attempt.enter_async_context(opened(loaded, bind=self._bind))
             await check_store(app, loaded)
@@ -235,6 +234,7 @@ class Start:
             stack.push_async_exit(attempt.pop_all())
         self.followed = followed
         log_as(self._settings, loaded, stream)
+        warn(loaded)
         return app
 
     def _naming(self, found: Path) -> Settings:

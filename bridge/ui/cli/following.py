@@ -7,10 +7,13 @@ import contextlib
 import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 from bridge.app import App
 from bridge.clock import SystemClock
@@ -24,6 +27,7 @@ from bridge.threads import NoThread, Threads, in_thread
 from bridge.ui.cli.configured import Settings, find_config, load, refuse_a_pipe
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.starting import CannotStartNow
+from bridge.ui.i18n import say
 
 LOOK_SECONDS = 2.0
 """Between two looks at the configuration file."""
@@ -139,6 +143,7 @@ class Followed:
         if app.has_os_users:
             load_directory()
         logs.event("configuration.read", changes=summary or "none")
+        _log_doubts(loaded)
 
 
 async def loaded_once_open(settings: Settings) -> LoadedConfig:
@@ -179,6 +184,22 @@ def tell(problem: ConfigError) -> None:
     """Log each thing to change."""
     for line in problem.problems:
         logs.trouble("configuration.refused", reason=line)
+
+
+def warn(loaded: LoadedConfig) -> None:
+    """What works and should be changed all the same, at a start, where the log goes by now: to a person at a terminal
+    in their language, else as its lines. They may be JSON, or in a file, and nobody may keep standard error."""
+    stream = logs.current_stream()
+    if stream is None or stream is not sys.stderr or not stream.isatty():
+        _log_doubts(loaded)
+        return
+    for warning in loaded.warnings:
+        click.echo(say("warning: {warning}").format(warning=warning.told(say)), err=True)
+
+
+def _log_doubts(loaded: LoadedConfig) -> None:
+    for warning in loaded.warnings:
+        logs.trouble("configuration.doubtful", reason=str(warning))
 
 
 def _stamp(path: Path) -> Stamp | None:

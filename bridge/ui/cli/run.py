@@ -32,8 +32,8 @@ from bridge.notices import AuthorizationEnded, AuthorizationNeeded, Authorized, 
 from bridge.observe import logs
 from bridge.secret import Secret
 from bridge.stores.sealed import KEY_BYTES, SealedStore
-from bridge.ui.cli.configured import Settings, find_config, first_of, own_config, warn
-from bridge.ui.cli.following import Followed, loaded_once_open
+from bridge.ui.cli.configured import Settings, find_config, first_of, own_config
+from bridge.ui.cli.following import Followed, loaded_once_open, warn
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.reaching import Served, console, known_by, opened
 from bridge.ui.cli.session import DONE, in_loop, with_settings
@@ -120,8 +120,8 @@ class Terminal:
 async def _serve(settings: Settings, beside: Beside) -> int:
     followed = Followed.from_now_on(settings)
     loaded = await loaded_once_open(followed.settings)
-    warn(loaded)
     log_as(settings, loaded, log_stream(loaded))
+    warn(loaded)
     async with opened(loaded) as app:
         await check_store(app, loaded)
         app.bind()

@@ -659,6 +659,16 @@ def test_a_bridge_that_starts_says_who_can_read_its_secrets(admin: Bridge) -> No
         assert "every user of this machine can read this secret" in admin.log
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_what_a_bridge_that_starts_warns_of_is_in_its_log_as_that_is_configured(admin: Bridge) -> None:
+    """A line of another kind stops what reads JSON, and where there is a file nobody may keep standard error."""
+    admin.launcher = ["sh", "-c", 'chmod 644 config.yaml; exec "$@"', "sh"]
+    admin.config["log"] = {"format": "json"}
+    with running(admin):
+        assert {type(json.loads(line)) for line in admin.log.splitlines()} == {dict}
+        assert "every user of this machine can read this secret" in admin.log
+
+
 def test_the_schema_is_json_that_knows_every_section(admin: Bridge) -> None:
     schema = json.loads(admin.run("schema"))
     assert {"providers", "accounts", "listeners", "console", "store", "log"} <= set(schema["properties"])

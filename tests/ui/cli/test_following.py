@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import itertools
+import json
 import os
 import socket
 import threading
@@ -277,6 +278,21 @@ async def test_how_much_is_logged_is_changed_with_the_file(file: Path, log: io.S
         file.write_text(TEXT + "log: {level: warning, format: json}\n")
         await until(lambda: "tell workers" in bridge.told)
     assert logs.current() == ("warning", "json")
+
+
+async def test_what_works_and_is_hardly_meant_so_is_told_where_the_log_goes_by_now(
+    file: Path, log: io.StringIO
+) -> None:
+    """As at a start: who edits the file of a bridge that runs looks at its log, and nowhere else."""
+    bridge, found = Bridge(), file.with_name("bridge.log")
+    async with followed(file, bridge):
+        file.write_text(TEXT.replace("CANARY", "$CANARY") + f"log: {{format: json, file: '{found}'}}\n")
+        await until(lambda: "tell workers" in bridge.told)
+    lines = [json.loads(line) for line in found.read_text().splitlines()]
+    told = [line["reason"] for line in lines if line["event"] == "configuration.doubtful"]
+    assert told == [str(warning) for warning in load(Settings(file, None)).warnings]
+    assert any("providers.it.client_secret: this is taken for the secret itself" in one for one in told)
+    assert "CANARY" not in found.read_text()
 
 
 async def test_where_the_log_goes_is_changed_with_the_file(file: Path, log: io.StringIO) -> None:
