@@ -266,6 +266,7 @@ def test_who_cannot_have_the_new_one_where_they_want_it_hears_that_there_is_a_ne
 
 def test_without_such_a_port_the_command_says_so(world: World, tmp_path: Path) -> None:
     assert "No port uses" in world.bridge(tmp_path).run("certificate", code=1)
+    assert world.bridge(tmp_path).json_of("certificate", code=1) is None
     assert not (tmp_path / "tls").exists()
 
 

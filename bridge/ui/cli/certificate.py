@@ -40,7 +40,8 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
     loaded = load(settings)
     users = [one.address for one in configured_listeners(loaded.config) if one.address.is_certificate_made]
     if not users:
-        click.echo(say("No port uses a certificate made by mail-bridge: that is for `tls` without `certificate`."))
+        sentence = say("No port uses a certificate made by mail-bridge: that is for `tls` without `certificate`.")
+        click.echo("null" if as_json else sentence)
         return FAILED
     found = _made(loaded, [name for one in users for name in one.certificate_names], is_new=new)
     file = made_certificate(loaded).authority_file
