@@ -21,9 +21,9 @@ class DemoPorts:
     def choose(self, preferred: int) -> int:
         """The usual port, or any: other bridges like 1143 too, and a demo must start."""
         try:
-            found = bind("127.0.0.1", preferred, what="demo")
+            found = bind("localhost", preferred, what="demo")
         except PortInUse:
-            found = bind("127.0.0.1", 0, what="demo")
+            found = bind("localhost", 0, what="demo")
         port: int = found[0].getsockname()[1]
         self._held[port] = found
         return port

@@ -27,6 +27,7 @@ from bridge.errors import ConfigError
 from bridge.host import collector
 from bridge.host.service import service_manager
 from bridge.host.signals import Order
+from bridge.host.sockets import bind
 from bridge.observe import supervisor
 from bridge.ui.cli import configured, demo, following, run
 from bridge.ui.cli.configured import Settings
@@ -212,10 +213,23 @@ def test_a_port_of_the_demo_is_its_own_from_the_moment_in_which_it_is_chosen() -
             other.bind(("127.0.0.1", port))
         assert refused.value.errno in {errno.EADDRINUSE, errno.EACCES}
         another = taken.choose(port)
-        (listening,) = taken.bind("127.0.0.1", another, "imap listener")
-        with listening:
-            assert listening.getsockname() == ("127.0.0.1", another) != ("127.0.0.1", port)
+        listening = taken.bind("127.0.0.1", another, "imap listener")
+        with contextlib.ExitStack() as stack:
+            bound = [stack.enter_context(sock).getsockname() for sock in listening]
+            assert bound[0] == ("127.0.0.1", another) != ("127.0.0.1", port)
     socket.create_server(("127.0.0.1", port)).close()  # nobody has come for it: it is free again
+
+
+def test_the_demo_is_wherever_a_bridge_is_at_localhost_where_it_sends_people() -> None:
+    """Some programs try ::1 alone; and if another program had that port there, the browser would come back to it."""
+
+    def addresses(sockets: list[socket.socket]) -> list[str]:
+        with contextlib.ExitStack() as stack:
+            return [stack.enter_context(sock).getsockname()[0] for sock in sockets]
+
+    with contextlib.closing(demo.DemoPorts()) as taken:
+        port = taken.choose(0)
+        assert addresses(taken.bind("localhost", port, "console")) == addresses(bind("localhost", 0, what="console"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="wine's cmd pipes no group of commands")
