@@ -1,4 +1,4 @@
-"""Authenticated encryption around any Store; what cannot be opened is never overwritten.
+"""Authenticated encryption around any Store; what cannot be opened is never overwritten unasked.
 
 A sealed record: one byte of format, four bytes of key id, a random nonce of 96 bits, then AES-256-GCM ciphertext and
 tag. The associated data are the first five bytes and the record's own key: a record copied to another key, or given
