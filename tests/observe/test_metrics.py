@@ -57,6 +57,15 @@ def test_what_one_process_has_taken_another_adds() -> None:
     assert theirs.take() == {}
 
 
+def test_a_process_may_have_counted_something_of_everything() -> None:
+    ours, theirs = Counters(), Counters()
+    for metric in (LOGINS, BYTES, REFRESHES):
+        for _, *labels in metric.samples():
+            theirs.add(metric, *labels)
+    ours.add_all(theirs.take())
+    assert set(ours.take().values()) == {1}
+
+
 @pytest.mark.parametrize(
     "said", [{"CANARY": 1}, {SESSIONS.sample("imap"): 1}, {"": -1}, {"": True}, {"": 1.5}, {"": "1"}, {"": None}]
 )
