@@ -199,6 +199,7 @@ async def test_whoever_gives_up_waiting_leaves_no_room_for_one_more() -> None:
             await asyncio.sleep(0)
         assert gone.cancelled()
         assert not next_one.done(), "the first one is still there"
+        assert len(turns._lines["smtp", "a@x"]._waiting) == 1, "a session may last for days, and many give up behind it"
         await stack.aclose()
         await next_one
     assert not turns._lines
