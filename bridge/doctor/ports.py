@@ -111,7 +111,7 @@ def _subject(what: str, place: LocalAddress) -> str:
 
 def _tried(what: str, place: LocalAddress, bind: Bind, machine: Machine, words_for: WordsFor) -> Finding:
     # The console takes both 127.0.0.1 and ::1, as a browser may look for localhost at either.
-    host = "localhost" if what == "console" and place.is_local else place.host
+    host = "localhost" if what == "console" else place.host
     subject = _subject(what, place)
     try:
         for sock in bind(host, place.port, what):

@@ -20,6 +20,7 @@ from bridge.doctor.ports import port_findings
 from bridge.host.machine import this_machine
 from bridge.host.sockets import bind
 from bridge.ui.i18n import translation
+from tests.host.test_sockets import needs_ipv6
 from tests.servers.daemons import free_ports
 
 LISTEN = """
@@ -76,6 +77,8 @@ def test_another_users_program_is_told_by_its_user_and_an_unknown_one_by_the_sys
         port = sock.getsockname()[1]
         by_user = Machine(lambda _: Holder(user="www-data"), lambda: (), lambda: None, lambda: None)
         assert "a program of the user www-data" in found(port, by_user).detail
+        nameless = replace(NOT_TOLD, holder_of=lambda _: Holder(pid=12))
+        assert found(port, nameless).detail.startswith("in use by ? (process 12):")
         excluded = Machine(lambda _: None, lambda: (range(1, 5), range(port - 3, port + 4)), lambda: None, lambda: None)
         assert f"Windows keeps the ports {port - 3} to {port + 3} for itself" in found(port, excluded).detail
         assert "choose another port" in found(port).detail
@@ -117,13 +120,37 @@ def test_what_has_the_consoles_port_may_be_another_users_bridge_and_is_not_to_be
     assert (first.outcome, console.outcome) == (Outcome.OK, Outcome.OK)
 
 
+def test_where_the_consoles_port_is_free_nothing_is_said_there_of_who_holds_another() -> None:
+    """What listens at the same port of another address of this machine is nobody who stands in the console's way."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        first, console = port_findings(
+            config(sock.getsockname()[1]), listening, replace(NOT_TOLD, holder_of=lambda port: Holder("nginx", 7))
+        )
+    assert console.sentence == ports.FREE
+    assert first.detail.startswith("in use by nginx (process 7): stop it")
+
+
+@needs_ipv6
+def test_the_console_needs_both_addresses_of_localhost_and_a_listener_its_own() -> None:
+    with closing(bind("::1", free_ports(1)[0], what="another program")[0]) as sock:
+        port = sock.getsockname()[1]
+        assert found(port).sentence == ports.FREE
+        imap, console = port_findings(config(0, port), listening, NOT_TOLD)
+    assert (imap.outcome, console.outcome) == (Outcome.OK, Outcome.FAILED)
+    assert [imap.subject, console.subject] == ["imap 127.0.0.1:0", f"console 127.0.0.1:{port}"]
+
+
 def test_beside_a_bridge_of_our_own_nobody_elses_is_looked_for() -> None:
     """Its console stays where it was until a restart, and the new place has been taken meanwhile."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
-        moved = config(0, sock.getsockname()[1])
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as imap,
+        closing(socket.create_server(("127.0.0.1", 0))) as door,
+    ):
+        moved = config(imap.getsockname()[1], door.getsockname()[1])
         same = replace(NOT_TOLD, holder_of=lambda port: Holder("nginx", 7))
-        _, console = port_findings(moved, listening, same, held=ports.RUNNING, taken=[("imap", 0)])
-    assert console.detail.startswith("in use by nginx (process 7): stop it")
+        both = port_findings(moved, listening, same, held=ports.RUNNING, taken=[("imap", 0), ("console", 0)])
+    assert [one.outcome for one in both] == [Outcome.FAILED] * 2
+    assert all(one.detail.startswith("in use by nginx (process 7): stop it") for one in both)
 
 
 def test_a_running_bridges_ports_are_not_tried() -> None:
@@ -131,6 +158,13 @@ def test_a_running_bridges_ports_are_not_tried() -> None:
         findings = port_findings(config(sock.getsockname()[1]), listening, NOT_TOLD, held=ports.RUNNING)
     assert {finding.sentence for finding in findings} == {ports.RUNNING}
     assert {finding.outcome for finding in findings} == {Outcome.OK}
+
+
+def test_of_a_running_bridge_the_ports_that_it_holds_are_not_tried_and_the_others_are() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as sock:
+        port = sock.getsockname()[1]
+        findings = port_findings(config(port), listening, NOT_TOLD, held=ports.RUNNING, taken=[("imap", port)])
+    assert [finding.sentence for finding in findings] == [ports.RUNNING, ports.FREE]
 
 
 @pytest.mark.parametrize(
