@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -109,3 +110,34 @@ async def test_one_that_could_not_be_read_and_does_not_answer_either_costs_a_sho
     async with asyncio.timeout(20):
         assert await now(certificate) is first
     release(file)
+
+
+async def test_one_that_does_not_answer_refuses_its_ports_clients_and_ends_nothing_else(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else came out of it would end the worker, with the sessions of all its ports."""
+    monkeypatch.setattr("bridge.workers.certificates.READ_SECONDS", 0.05)
+    certificate = port_certificate(file)
+    await certificate.look()  # nobody has come by this port yet
+    fall_silent(file)
+    for _ in range(2):  # the second finds the first one's thread still waiting
+        with pytest.raises(ConfigError, match=f"the certificate {re.escape(str(file))} does not answer"):
+            await now(certificate)
+        await certificate.look()
+    release(file)
+    issue(file)
+    async with asyncio.timeout(20):
+        while not await is_read(certificate):
+            pass
+    fall_silent(file)
+    await certificate.look()
+    release(file)
+
+
+async def is_read(certificate: PortCertificate) -> bool:
+    """Now; as long as it does not answer its clients are refused."""
+    try:
+        await now(certificate)
+    except ConfigError:
+        return False
+    return True
