@@ -164,5 +164,52 @@ def test_the_one_that_we_make(tmp_path: Path) -> None:
     assert "certificate --new" in end.detail
 
 
+def test_the_one_that_we_make_is_good_from_its_first_day_to_thirty_before_its_last(tmp_path: Path) -> None:
+    found = config(tmp_path, "{imap: {address: 'localhost:1993', tls: implicit}}")
+    made = MadeCertificate(tmp_path / "tls", lambda: datetime(2026, 6, 1, tzinfo=UTC).timestamp())
+    made.ensure([])
+    (one,) = certificate_findings(found, made.authority_file, TODAY)
+    last_day = date.fromisoformat(str(dict(one.arguments)["day"]))
+    for day, outcome in (
+        (date(2026, 5, 30), Outcome.FAILED),
+        (date(2026, 5, 31), Outcome.OK),
+        (last_day - timedelta(31), Outcome.OK),
+        (last_day - timedelta(30), Outcome.WARNING),
+    ):
+        (one,) = certificate_findings(found, made.authority_file, day)
+        assert (day, one.outcome) == (day, outcome)
+
+
+def test_one_of_ours_that_is_none_has_failed(tmp_path: Path) -> None:
+    found, file = config(tmp_path, "{imap: {address: 'localhost:1993', tls: implicit}}"), tmp_path / "authority.crt"
+    file.write_bytes(b"")
+    (one,) = certificate_findings(found, file, TODAY)
+    assert (one.outcome, one.turn, one.detail) == (
+        *(Outcome.FAILED, Turn.APP_ADMIN),
+        "the file cannot be read as a certificate",
+    )
+    file.unlink()
+    file.mkdir()
+    (one,) = certificate_findings(found, file, TODAY)
+    assert (one.outcome, one.turn) == (Outcome.FAILED, Turn.APP_ADMIN)
+    assert one.detail.startswith(f"{tmp_path}, where mail-bridge keeps the certificate of its ports, cannot be used: ")
+
+
 def test_without_tls_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert findings(config(tmp_path, "{imap: 127.0.0.1:1993}")) == ()
+    found = config(tmp_path, "{imap: 127.0.0.1:1993}")
+    assert certificate_findings(found, tmp_path / "authority.crt", TODAY) == ()
+    both = config(tmp_path, "{imap: 127.0.0.1:1143, pop3: {address: '127.0.0.1:1995', tls: implicit}}")
+    (one,) = certificate_findings(both, tmp_path / "authority.crt", TODAY)
+    assert one.subject == "pop3 127.0.0.1:1995"
+    assert findings(both) == (), "of a bridge that makes none"
+
+
+def test_each_certificate_is_told_with_its_own_ports(tmp_path: Path) -> None:
+    with_pair(tmp_path, 0, 90)
+    named = "{address: '127.0.0.1:1993', tls: implicit, certificate: server.pem, key: server.key}"
+    found = config(tmp_path, f"{{imap: {named}, pop3: {{address: '127.0.0.1:1995', tls: implicit}}}}")
+    rows = certificate_findings(found, tmp_path / "authority.crt", TODAY)
+    assert [(one.subject, one.outcome) for one in rows] == [
+        ("imap 127.0.0.1:1993", Outcome.OK),  # it begins today
+        ("pop3 127.0.0.1:1995", Outcome.SKIPPED),
+    ]
