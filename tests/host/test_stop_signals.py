@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.interrupting import OWN_TERMINAL, interrupt
+
 PROGRAM = """
 import asyncio, signal, sys, threading
 from bridge.host.loop import new_event_loop
@@ -16,7 +18,9 @@ from bridge.host.signals import stop_on_signal
 async def work():
     stop = asyncio.Event()
     with stop_on_signal(stop.set):
-        threading.Thread(target=signal.raise_signal, args=(signal.Signals[sys.argv[1]],)).start()
+        print("ready", flush=True)
+        if sys.argv[1:]:
+            threading.Thread(target=signal.raise_signal, args=(signal.Signals[sys.argv[1]],)).start()
         await stop.wait()
     print("stopped")
 
@@ -29,4 +33,17 @@ NAMES = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, n
 @pytest.mark.parametrize("name", NAMES)
 def test_it_stops_though_the_loop_is_asleep(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, name], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.split() == ["stopped"]
+    assert done.stdout.split() == ["ready", "stopped"]
+
+
+def test_it_stops_for_whoever_presses_ctrl_c() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True, creationflags=OWN_TERMINAL
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            interrupt(process)
+            assert (process.communicate(timeout=60)[0], process.returncode) == ("stopped\n", 0)
+        finally:
+            process.kill()

@@ -21,6 +21,7 @@ import pytest
 from bridge.ui.cli.calling import own_program, with_config
 from bridge.ui.cli.main import run_command_line
 from tests.e2e.bridge import PYTHON, Bridge, configuration, running
+from tests.interrupting import OWN_TERMINAL, interrupt
 
 ALICE, BOB = "alice@example.com", "bob@contoso.com"
 PATTERN = "*@fabrikam.com"
@@ -572,13 +573,17 @@ def test_a_sign_in_that_is_interrupted_leaves_the_account_as_it_was(admin: Bridg
             text=True,
             env=admin.environ,
             cwd=admin.directory,
+            creationflags=OWN_TERMINAL,
         ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == f"To sign in for {ALICE}, open this page in your browser:\n"
-            assert process.stdout.readline() == "\n"
-            assert process.stdout.readline().startswith("  https://accounts.google.com/o/oauth2/v2/auth?")
-            process.send_signal(signal.SIGINT)
-            said, problems = process.communicate(timeout=60)
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == f"To sign in for {ALICE}, open this page in your browser:\n"
+                assert process.stdout.readline() == "\n"
+                assert process.stdout.readline().startswith("  https://accounts.google.com/o/oauth2/v2/auth?")
+                interrupt(process)
+                said, problems = process.communicate(timeout=60)
+            finally:
+                process.kill()  # else whatever fails above is told of when the sign-in is too late
             assert process.returncode == 1
         assert "Traceback" not in problems
         assert said.strip() == ""
