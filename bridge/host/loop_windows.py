@@ -7,6 +7,7 @@ by a port scanner or any program of any user, and the console, and with it every
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from functools import partial
@@ -93,3 +94,8 @@ class ServingLoop(asyncio.ProactorEventLoop):
             if attempt.done() and not attempt.cancelled() and attempt.exception() is None:
                 attempt.result()[0].close()  # taken in the very moment of the end: nobody else knows of it
             raise
+
+    async def shutdown_default_executor(self, *arguments: Any) -> None:
+        """See asyncio, which waits for the threads in one more; without that the process's exit waits for them."""
+        with contextlib.suppress(RuntimeError):
+            await super().shutdown_default_executor(*arguments)

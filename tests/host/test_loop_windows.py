@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -14,6 +15,7 @@ if sys.platform != "win32":
 
 from bridge.host.loop import new_event_loop
 from tests.relay.sockets import close_with_reset
+from tests.silent import no_thread
 
 
 def test_a_server_outlives_a_client_that_has_gone_before_it_was_taken() -> None:
@@ -39,3 +41,10 @@ def test_a_server_outlives_a_client_that_has_gone_before_it_was_taken() -> None:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         assert runner.run(ask()) == b"hello\n"
     gc.collect()
+
+
+def test_the_pools_end_needs_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal server without memory the program ends all the same, without a traceback."""
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(asyncio.to_thread(threading.get_ident))
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
