@@ -1,20 +1,31 @@
-"""A file takes another one's place, on Windows too, where whoever reads that one is in the way for a moment."""
+"""A file takes a name, on Windows too, where whoever reads it, or what had that name, is in the way for a moment."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-PAUSES = (0.02, 0.1, 0.4) if os.name == "nt" else ()
-"""Seconds between attempts: what reads such a small file (an icon, a virus scanner, a backup) is done by then."""
+PAUSES = (0.02, 0.1, 0.4, 1.0) if os.name == "nt" else ()
+"""Seconds between attempts: what reads such a small file (an icon, a backup) is done after the first ones, and a virus
+scanner, which opens each new file, may take a second on a busy server. (Go's own tools wait for two.)"""
 
 
 def replace(source: Path, target: Path) -> None:
-    """As os.replace(); may block for half a second. Raises: OSError."""
+    """As os.replace(); may block for one and a half seconds. Raises: OSError."""
+    _once_nobody_holds_it(lambda: os.replace(source, target))
+
+
+def rename(source: Path, target: Path) -> None:
+    """As os.rename() on Windows: the same for a name that nobody has. Raises: FileExistsError; OSError."""
+    _once_nobody_holds_it(lambda: os.rename(source, target))
+
+
+def _once_nobody_holds_it(move: Callable[[], None]) -> None:
     for seconds in PAUSES:
         try:
-            return os.replace(source, target)
+            return move()
         except PermissionError:
             time.sleep(seconds)
-    return os.replace(source, target)
+    return move()

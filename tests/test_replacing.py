@@ -34,6 +34,33 @@ def test_who_reads_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytes
     assert attempts == [6]
 
 
+@pytest.mark.parametrize("held", ["the new one", "the old one"])
+def test_who_holds_either_of_them_is_waited_for(held: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virus scanner, or a backup, which lets go while we wait. Only on Windows it is in the way."""
+    source, target = tmp_path / "new", tmp_path / "old"
+    source.write_text("new")
+    target.write_text("old")
+    with (source if held == "the new one" else target).open() as holder:
+        monkeypatch.setattr("time.sleep", lambda seconds: holder.close())
+        replacing.replace(source, target)
+    assert target.read_text() == "new"
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody waits")
+def test_a_scanner_may_take_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new").write_text("new")
+    waited: list[float] = []
+
+    def scanned(seconds: float) -> None:
+        waited.append(seconds)
+        if sum(waited) > 1:
+            holder.close()
+
+    with (tmp_path / "new").open() as holder:
+        monkeypatch.setattr("time.sleep", scanned)
+        replacing.replace(tmp_path / "new", tmp_path / "old")
+
+
 def test_who_reads_for_ever_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(source: Path, target: Path) -> None:
         raise PermissionError(13, "in use by another process")

@@ -15,6 +15,7 @@ from pathlib import Path
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
+from bridge.replacing import rename
 from bridge.secret import Secret
 from bridge.shortage import may_pass
 from bridge.stores.sealed import KEY_BYTES
@@ -155,11 +156,12 @@ def _create(file: Path) -> None:
         finally:
             os.close(handle)
         if os.name == "nt":
-            os.rename(draft, file)  # fails there if the file exists
+            rename(draft, file)  # fails there if the file exists
         else:
             os.link(draft, file)  # os.rename would replace the file
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # a virus scanner still has it: how it went with the key is what counts
+            draft.unlink(missing_ok=True)
     if os.name == "posix":
         with suppress(OSError):  # not every file system can sync a directory
             _sync_directory(file.parent)

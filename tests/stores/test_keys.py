@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import errno
 import os
 import re
@@ -230,6 +231,28 @@ async def test_a_key_that_windows_keeps_from_us_while_another_process_names_it_i
         refused[:] = [PermissionError(13, "Permission denied")] * 4
         with pytest.raises(StoreUnavailable, match=f"cannot be read: {reason}"):
             await open_key(in_file(place), has_records=True)
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["alone", "another process was quicker"])
+async def test_a_new_key_that_a_virus_scanner_holds_gets_its_name_when_it_lets_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """As Windows' own does with each new file; elsewhere who holds one is in nobody's way."""
+    file, synced = tmp_path / "key", os.fsync
+    with contextlib.ExitStack() as scanner:
+
+        def scanned(handle: int) -> None:
+            synced(handle)
+            for draft in tmp_path.glob("*.new"):
+                scanner.enter_context(draft.open("rb"))
+                if is_there:
+                    private(file, TEXT)
+
+        monkeypatch.setattr(os, "fsync", scanned)
+        monkeypatch.setattr("time.sleep", lambda seconds: scanner.close())
+        key = (await open_key(in_file(file), has_records=False)).reveal()
+    assert (await open_key(in_file(file), has_records=True)).reveal() == key
+    assert (key == KEY) is is_there
 
 
 # --- the OS keyring ---
