@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
 import signal
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from bridge.hooks.delivery import Ended, HookFailed
 from bridge.host.environment import environment_of_programs
-from bridge.host.system_programs import whole_name
+from bridge.host.system_programs import ENCODING, whole_name
 
 OUTPUT_LIMIT = 4 * 1024
 """Octets of output that are kept; the rest is read and thrown away, so that the program does not wait for us."""
@@ -33,8 +34,7 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], se
         # Also where the program itself has ended, but not what it started: that holds the pipe.
         if process.returncode is None or (process.stdout is not None and not process.stdout.at_eof()):
             await _kill_whole(process)
-    text = output.decode("utf-8", "replace")
-    return Ended(code, " ".join("".join(c if c.isprintable() else " " for c in text).split()))
+    return Ended(code, " ".join("".join(c if c.isprintable() else " " for c in _text(output)).split()))
 
 
 async def _started(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
@@ -81,6 +81,14 @@ async def _read(process: asyncio.subprocess.Process) -> bytes:
     while data := await process.stdout.read(OUTPUT_LIMIT):
         kept += data[: OUTPUT_LIMIT - len(kept)]
     return bytes(kept)
+
+
+def _text(output: bytes) -> str:
+    """UTF-8, which may be cut within a letter; what is none is in the encoding of the system's own programs."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(output)
+    except UnicodeDecodeError:
+        return output.decode(ENCODING, "replace")
 
 
 async def _kill_whole(process: asyncio.subprocess.Process) -> None:

@@ -54,6 +54,16 @@ async def test_its_code_and_the_beginning_of_its_output_are_kept() -> None:
     assert len(ended.output) == OUTPUT_LIMIT
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp850"])
+async def test_a_french_windows_own_words_are_kept_too(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Its programs, and what cmd runs, write them in the code page of its consoles; others in UTF-8."""
+    monkeypatch.setattr("bridge.host.programs.ENCODING", "cp850")
+    words = f"import sys; sys.stdout.buffer.write('Accès refusé.'.encode({encoding!r}))"
+    assert (await run_program(python(words), {}, 60)).output == "Accès refusé."
+    many = "import sys; sys.stdout.buffer.write(b'x' + 'é'.encode() * 5000)"
+    assert set((await run_program(python(many), {}, 60)).output) == {"x", "é"}, "though it is cut within a letter"
+
+
 @pytest.mark.parametrize("command", [["/nowhere/program"], [str(Path(__file__))], ["nul\0"]])
 async def test_what_cannot_be_started_is_said_so(command: list[str]) -> None:
     with pytest.raises(HookFailed, match="cannot be started"):
