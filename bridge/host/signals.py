@@ -48,7 +48,8 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
         # The Proactor loop has no add_signal_handler; the loop may be asleep in a system call, so it is woken too.
         before = {n: signal.signal(n, lambda *_: loop.call_soon_threadsafe(stop)) for n in numbers}
         try:
-            yield
+            with _outliving_logoffs():
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -60,6 +61,28 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+if sys.platform == "win32":
+    import ctypes
+    from ctypes import wintypes
+
+    CTRL_LOGOFF_EVENT = 5
+
+    @contextlib.contextmanager
+    def _outliving_logoffs() -> Iterator[None]:
+        """A service's program is told when any user logs off, and has no reason to end; but Python's C library calls
+        all that is not Ctrl-C SIGBREAK. Whose own session ends is ended by Windows in any case.
+
+        Source: HandlerRoutine, SetConsoleCtrlHandler; Microsoft's article 149901.
+        """
+        handled = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)(lambda event: event == CTRL_LOGOFF_EVENT)
+        set_handler = ctypes.WinDLL("kernel32").SetConsoleCtrlHandler
+        set_handler(handled, True)  # the last that came is the first that is asked
+        try:
+            yield
+        finally:
+            set_handler(handled, False)
 
 
 def run_until_interrupted(runner: asyncio.Runner, main: Coroutine[Any, Any, R]) -> R:

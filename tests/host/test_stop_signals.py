@@ -47,3 +47,34 @@ def test_it_stops_for_whoever_presses_ctrl_c() -> None:
             assert (process.communicate(timeout=60)[0], process.returncode) == ("stopped\n", 0)
         finally:
             process.kill()
+
+
+LOGOFF = """
+import asyncio, ctypes, threading
+from bridge.host.loop import new_event_loop
+from bridge.host.signals import stop_on_signal
+
+async def work():
+    stop = asyncio.Event()
+    with stop_on_signal(stop.set):
+        await asyncio.to_thread(ctypes.WinDLL("kernel32").CtrlRoutine, ctypes.c_void_p(5))
+        await asyncio.sleep(0)
+        print("stopped" if stop.is_set() else "serves on")
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(work())
+"""
+"""By the routine that Windows itself begins in each of a console's programs: 5 is CTRL_LOGOFF_EVENT."""
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody is told")
+def test_a_service_outlives_a_user_who_logs_off() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGOFF],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        creationflags=OWN_TERMINAL,
+    )
+    assert done.stdout == "serves on\n"
