@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from bridge.advice.said import said
+from bridge.errors import BridgeError
 from bridge.making import make_private
 
 NAME = "mail-bridge"
@@ -33,7 +35,7 @@ class Autostart(Protocol):
         ...
 
     def turn(self, on: bool) -> None:
-        """From the next login on; nothing is started or stopped now."""
+        """From the next login on; nothing is started or stopped now. Raises: BridgeError, too, where it cannot be."""
         ...
 
 
@@ -98,10 +100,16 @@ def launch_agent(command: Sequence[str]) -> bytes:
 
 
 def run_value(command: Sequence[str]) -> str:
-    """One command line, as CommandLineToArgvW takes it apart again. Raises: OSError if Windows would ignore it."""
+    """One command line, as CommandLineToArgvW takes it apart again. Raises: BridgeError if Windows would ignore it."""
     line = subprocess.list2cmdline(command)
     if len(line) > RUN_LIMIT:
-        raise OSError(f"the command is longer than {RUN_LIMIT} characters; move the program or the configuration")
+        raise BridgeError(
+            said(
+                "Windows starts nothing at login by a command of more than {most} characters: move the configuration, "
+                "or mail-bridge itself, to a shorter path",
+                most=RUN_LIMIT,
+            )
+        )
     return line
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.errors import BridgeError
 from bridge.host.autostart import StartupFile, autostart, desktop_entry, launch_agent, program, run_value
 
 COMMAND = [
@@ -62,7 +63,7 @@ def test_a_run_value_is_quoted_as_windows_reads_it(command: list[str], line: str
 
 
 def test_a_command_that_windows_would_silently_leave_out_is_refused() -> None:
-    with pytest.raises(OSError, match="260 characters"):
+    with pytest.raises(BridgeError, match="260 characters"):
         run_value(["x" * 261])
 
 

@@ -92,7 +92,7 @@ class Autostart(Protocol):
         ...
 
     def turn(self, on: bool) -> None:
-        """From the next login on."""
+        """From the next login on. Raises: BridgeError, too, where it cannot be."""
         ...
 
 
@@ -310,7 +310,7 @@ class Tray:
 async def _in_thread(call: Callable[[], R]) -> R:
     """The result of a call that may block, for as long as a browser is open: the loop's own threads are waited for.
 
-    Raises: NoThread; OSError, as the call does.
+    Raises: NoThread; OSError and BridgeError, as the call does.
     """
     outcome: Future[R] = Future()
 
@@ -318,7 +318,7 @@ async def _in_thread(call: Callable[[], R]) -> R:
         outcome.set_running_or_notify_cancel()  # from here on nobody but us settles it
         try:
             outcome.set_result(call())
-        except OSError as error:
+        except (OSError, BridgeError) as error:
             outcome.set_exception(error)
 
     try:

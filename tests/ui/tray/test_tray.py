@@ -12,7 +12,7 @@ import pytest
 
 from bridge.control.contract import AccountState, AccountStatus, Status
 from bridge.control.remote import BridgeNotRunning
-from bridge.errors import StoreUnavailable
+from bridge.errors import BridgeError, StoreUnavailable
 from bridge.notices import AuthorizationNeeded, Authorized
 from bridge.ui.tray.tray import RETRY_SECONDS, Desktop, Tray
 from bridge.ui.tray.view import (
@@ -68,7 +68,7 @@ class Person:
         self.has_browser = True
         self.browser_returns = threading.Event()
         self.browser_returns.set()
-        self.problem: OSError | None = None
+        self.problem: OSError | BridgeError | None = None
         self._happened: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -270,6 +270,9 @@ async def test_what_does_not_work_is_said(world: World) -> None:
     await world.person.until(lambda: "wl-copy, xclip or xsel" in world.person.told[-1].text)
     await world.choose(SetAutostart(True))
     await world.person.until(lambda: "Permission denied" in world.person.told[-1].text)
+    world.person.problem = BridgeError("too long for the registry")
+    await world.choose(SetAutostart(True))
+    await world.person.until(lambda: "too long for the registry" in world.person.told[-1].text)
     assert world.bridge is not None
     world.bridge.problem = StoreUnavailable("the keyring is locked")
     await world.choose(CopyPassword(BOB))
