@@ -413,7 +413,7 @@ class App:
             self._surroundings.store_place,
             self._surroundings.authority_file,
             self._surroundings.store.check,
-            self._directory.accounts,
+            self.control.known,
             Clinic(self._standings.of, renewed, self.control.check, self._clock.now, is_served=bool(held_ports)),
             self.control.leftovers,
             taken,

@@ -84,9 +84,9 @@ class Desk:
         try:
             leftovers = await self.leftovers()
         except BridgeError as problem:
-            leftovers = ()  # as in _known()
+            leftovers = ()  # as in known()
             away = problem if isinstance(problem, StoreUnavailable) else None
-        known = await self._known() if away is None else about.directory().accounts
+        known = await self.known() if away is None else about.directory().accounts
         try:
             warnings = await about.warnings()
         except TooLittleLeft:
@@ -106,7 +106,7 @@ class Desk:
         """See Control."""
         return Entrance(self._about.is_demo, tuple(map(_status_of, self._about.listeners())))
 
-    async def _known(self) -> list[Account]:
+    async def known(self) -> list[Account]:
         """Those with a line of their own, and those below a pattern for whom somebody has signed in."""
         directory = self._about.directory()
         known = {account.address: account for account in directory.accounts}

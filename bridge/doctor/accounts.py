@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bridge.advice.base import Turn
 from bridge.advice.said import Said
+from bridge.config.values import same_name
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover
 from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped, warning
 from bridge.errors import AuthorizationRequired, BridgeError
@@ -38,6 +39,7 @@ VERBATIM = "{problem}"
 SLOW = "nothing came of it within {seconds} s"
 OUT_OF_TIME = "not tried: {seconds} s were over before its turn; `mail-bridge accounts check {address}` tries it"
 TOO_MANY = "{count} more accounts were not tried; `mail-bridge accounts check ADDRESS` tries one"
+UNUSED = "not tried: no mailbox of {pattern} has been used yet; `mail-bridge accounts check ADDRESS` tries one"
 OPENS = "the mailbox opens"
 LEFT = (
     "in no account of the configuration, and still signed in: {addresses}. `{command}` removes what is stored, and "
@@ -71,6 +73,17 @@ def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
     named = ", ".join(signed_in[:NAMED]) + (", …" if len(signed_in) > NAMED else "")
     command = "mail-bridge accounts forget ADDRESS" if len(signed_in) > 1 else f"mail-bridge accounts forget {named}"
     return (warning("store", "", LEFT, addresses=named, command=command),)
+
+
+def unused_findings(patterns: Iterable[str], known: Iterable[Account]) -> tuple[Finding, ...]:
+    """Of `*@domain` patterns by which nobody has come yet: who is below them is not known before."""
+    domains = {_domain(account.address) for account in known}
+    unused = (pattern for pattern in patterns if _domain(pattern) not in domains)
+    return tuple(skipped("token", pattern, UNUSED, pattern=pattern) for pattern in unused)
+
+
+def _domain(address: str) -> str:
+    return same_name(address.rpartition("@")[2])
 
 
 async def account_findings(

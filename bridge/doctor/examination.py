@@ -12,7 +12,7 @@ from bridge.advice.base import Turn
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
-from bridge.doctor.accounts import Clinic, account_findings, left_findings
+from bridge.doctor.accounts import Clinic, account_findings, left_findings, unused_findings
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
@@ -53,7 +53,8 @@ class Examination:
     """Who signs the certificate that the bridge makes for its ports; None where it makes none."""
     check_store: Callable[[], Awaitable[None]]
     """Opens store and key. Raises: BridgeError."""
-    accounts: Sequence[Account]
+    accounts: Callable[[], Awaitable[Sequence[Account]]]
+    """Those with a line of their own, and who has come by a `*@domain` pattern."""
     clinic: Clinic
     leftovers: Callable[[], Awaitable[Sequence[Leftover]]]
     """As in Status. Raises: BridgeError."""
@@ -96,7 +97,10 @@ class Examination:
         unattended = frozenset(
             name for name, provider in self.loaded.config.providers.items() if provider.flow.is_unattended
         )
-        return first, await account_findings(self.accounts, self.clinic, unattended=unattended)
+        known = await self.accounts()
+        patterns = [account.address for account in self.loaded.config.accounts if account.is_pattern]
+        unused = unused_findings(patterns, known)
+        return first, (*await account_findings(known, self.clinic, unattended=unattended), *unused)
 
     def _configuration(self) -> Findings:
         log = log_findings(self.loaded.config.log)

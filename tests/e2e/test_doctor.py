@@ -50,6 +50,30 @@ def test_beside_a_running_bridge_everything_is_tried_and_nobody_is_asked(bridge:
     assert bridge.log.count("sign_in.needed") == noted
 
 
+def test_of_a_whole_domain_everybody_who_has_signed_in_is_tried_and_nobody_yet_is_said(
+    world: World, tmp_path: Path
+) -> None:
+    """The configuration of a terminal server: one line for all."""
+    bridge = world.bridge(tmp_path)
+    bridge.config["accounts"] = [
+        {"address": "*@example.com", "provider": "gmail"},
+        {"address": "*@example.net", "provider": "gmail"},
+    ]
+    with running(bridge):
+        before: Rows = bridge.json_of("check", "--online")
+        assert {(row["outcome"], row["subject"]) for row in before if row["check"] == "token"} == {
+            ("skipped", "*@example.com"),
+            ("skipped", "*@example.net"),
+        }
+        bridge.sign_in(world.provider, ALICE)
+        rows: Rows = bridge.json_of("check", "--online")
+    for found in rows, bridge.json_of("check", "--online"):
+        assert of(found, "token", ALICE)["outcome"] == "ok"
+        assert {row["check"] for row in found if row["subject"] == ALICE} > {"imap log-in", "smtp log-in"}
+        assert "no mailbox of *@example.net has been used yet" in of(found, "token", "*@example.net")["detail"]
+        assert not [row for row in found if row["subject"] == "*@example.com"]
+
+
 def test_without_a_bridge_nothing_is_made_and_accounts_are_not_called_ok(world: World, tmp_path: Path) -> None:
     bridge = world.bridge(tmp_path)
     rows: Rows = bridge.json_of("check", "--online")
