@@ -81,6 +81,12 @@ async def test_a_key_may_be_raw_or_base64(tmp_path: Path, content: bytes) -> Non
     assert file.read_bytes() == content
 
 
+async def test_a_raw_key_that_would_be_base64_too_is_raw(tmp_path: Path) -> None:
+    """As of `openssl rand -hex 16`."""
+    file = private(tmp_path / "key", b"CA0123456789abcdef0123456789abcd")
+    assert (await open_key(in_file(file), has_records=True)).reveal() == file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("content", "size"),
     [
@@ -148,6 +154,15 @@ async def test_a_directory_in_place_of_the_file_is_unavailable(tmp_path: Path) -
     tmp_path.chmod(0o755)
     with pytest.raises(StoreUnavailable, match=f"the key file {re.escape(str(tmp_path))} cannot be read"):
         await open_key(in_file(tmp_path), has_records=False)
+
+
+async def test_a_key_that_cannot_be_read_for_want_of_a_descriptor_is_read_the_next_time(tmp_path: Path) -> None:
+    """KeyFileUnusable ends a start with 2."""
+    config = in_file(private(tmp_path / "key", TEXT))
+    with out_of_descriptors(), pytest.raises(StoreUnavailable, match=os.strerror(errno.EMFILE)) as short:
+        await open_key(config, has_records=True)
+    assert not isinstance(short.value, KeyFileUnusable)
+    assert (await open_key(config, has_records=True)).reveal() == KEY
 
 
 async def test_a_relative_path_is_refused_and_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -526,6 +541,33 @@ async def test_a_key_file_is_tried_before_it_is_needed_as_it_will_be_by_then(tmp
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(StoreCorrupt, match="holds 6 bytes"):
         await check_key_home(in_file(tmp_path / "key"))
+
+
+WITHOUT_WRITING = """
+import os, tempfile
+from bridge.errors import KeyFileUnusable
+from bridge.stores.key_file import check_key_file, key_from_file
+
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)  # root may write what is read-only
+
+with tempfile.TemporaryDirectory() as home:
+    present, absent = f"{home}/key", f"{home}/other"
+    key_from_file(present, has_records=False)
+    os.chmod(home, 0o555)
+    check_key_file(present, None)
+    try:
+        check_key_file(absent, None)
+    except KeyFileUnusable as problem:
+        print(problem)
+    os.chmod(home, 0o755)
+"""
+
+
+@posix
+def test_where_nothing_can_be_made_a_key_that_is_there_will_do_and_another_is_refused() -> None:
+    run = subprocess.run([sys.executable, "-c", WITHOUT_WRITING], capture_output=True, text=True, check=True)
+    assert re.match(f"the key file .*/other cannot be created: {os.strerror(errno.EACCES)}; make its dir", run.stdout)
 
 
 def test_a_named_secret_has_its_own_remedy() -> None:
