@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import errno
 import os
 import secrets
@@ -182,10 +181,8 @@ def decoded_key(content: bytes, place: Said) -> Secret[bytes]:
     """
     key = content
     if len(content) != KEY_BYTES:
-        try:
+        with suppress(ValueError):
             key = base64.b64decode(content.strip(), validate=True)
-        except (binascii.Error, ValueError):
-            key = content
     if len(key) != KEY_BYTES:
         raise StoreCorrupt(
             said(
