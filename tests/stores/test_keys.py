@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keyring
@@ -27,6 +28,7 @@ from bridge.secret import Secret
 from bridge.stores import key_file
 from bridge.stores.keys import KEY_SERVICE, KEY_USER, check_key_home, open_key
 from bridge.stores.named_secrets import NAMED_SERVICE, check_named_secrets, read_named_secret, write_named_secret
+from bridge.ui.i18n import translation
 from tests.host.limits import out_of_descriptors
 from tests.silent import no_thread
 
@@ -332,9 +334,10 @@ class Hanging(Small):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unlocked = threading.Event()
+        self.asked, self.unlocked = threading.Event(), threading.Event()
 
     def get_password(self, service: str, username: str) -> str | None:
+        self.asked.set()
         self.unlocked.wait(60)
         return super().get_password(service, username)
 
@@ -451,6 +454,28 @@ async def test_a_keyring_that_hangs_is_given_up_and_found_again_once_it_is_unloc
     thread.join(10)  # the call that was given up ends behind our back
     found = await open_key(IN_KEYRING, has_records=False)
     assert base64.b64decode(backend.entries[KEY_SERVICE, KEY_USER]) == found.reveal()
+
+
+def test_whoever_has_more_patience_gets_the_answer_that_others_have_given_up() -> None:
+    use(backend := Hanging())
+    backend.entries[NAMED_SERVICE, "office365"] = "CANARY"
+    with ThreadPoolExecutor(1) as pool:
+        patient = pool.submit(read_named_secret, "office365", limit=60)
+        assert backend.asked.wait(60)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                read_named_secret("office365", limit=0.05)
+        backend.unlocked.set()
+        assert patient.result() == "CANARY"
+    assert read_named_secret("office365") == "CANARY"
+
+
+def test_to_ask_the_keyring_leaves_nothing_open() -> None:
+    use(Small())
+    read_named_secret("office365")
+    before = free_descriptor()
+    read_named_secret("office365")
+    assert free_descriptor() <= before
 
 
 def test_a_keyring_that_could_not_be_asked_for_want_of_a_thread_is_asked_the_next_time(
@@ -574,8 +599,12 @@ def test_a_named_secret_has_its_own_remedy() -> None:
     use(Failing(KeyringLocked()))
     with pytest.raises(
         StoreUnavailable, match=r"is locked; unlock it\. Or use \$\{file:…\} or an environment variable"
-    ):
+    ) as locked:
         read_named_secret("office365")
+    assert locked.value.said is not None
+    french = locked.value.said.told(translation("fr"))
+    assert french.startswith("le trousseau du système est verrouillé")
+    assert "Ou bien utilisez ${file:…}" in french
 
 
 @pytest.mark.parametrize("has_key_file", [True, False])
