@@ -8,6 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
+CMDS_SPECIAL = frozenset(" &()[]{}^=;!'+,`~")
+"""What wants quotes, as Windows' `cmd /?` has it; in PowerShell it is less."""
+
 
 def own_program() -> str:
     """How this program is called: by its name where a shell finds it so, else by its whole path."""
@@ -34,5 +37,5 @@ def with_config(program: str, config: Path | None) -> str:
 def _quoted(path: Path) -> str:
     """As one word of a shell."""
     if os.name == "nt":
-        return f'"{path}"' if " " in str(path) else str(path)
+        return f'"{path}"' if CMDS_SPECIAL & set(str(path)) else str(path)
     return shlex.quote(str(path))
