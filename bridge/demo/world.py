@@ -62,7 +62,8 @@ async def demo_world(
         try:
             stack.push_async_callback(provider.stop)
             await provider.start()
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mail-bridge-demo-"))
+            made = tempfile.TemporaryDirectory(prefix="mail-bridge-demo-", ignore_cleanup_errors=True)
+            directory = stack.enter_context(made)
             ca_file, context = _certificates(Path(directory))
             servers = []
             for kind in (ImapConnection, Pop3Connection, SmtpConnection):
@@ -138,7 +139,8 @@ def _certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair_file)
     finally:
-        pair_file.unlink()
+        with contextlib.suppress(PermissionError):  # Windows', while a virus scanner reads it: it goes with the others
+            pair_file.unlink()
     return ca_file, context
 
 

@@ -91,7 +91,8 @@ class TaskScheduler:
         _check_rights()
         _check_program()
         try:
-            with tempfile.TemporaryDirectory(prefix=f"{NAME}.") as directory:
+            # What a virus scanner still reads is left in there; the task is made by then.
+            with tempfile.TemporaryDirectory(prefix=f"{NAME}.", ignore_cleanup_errors=True) as directory:
                 written = Path(directory, TASK_FILE)
                 written.write_text(self.definition(), "utf-16")
                 _end()  # else the old program runs on, and the new one is ignored beside it

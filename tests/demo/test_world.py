@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import imaplib
 import poplib
 import smtplib
 import ssl
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -74,6 +77,26 @@ class Signer:
 
 def xoauth2(token: str, address: str = "alice@example.com") -> str:
     return f"user={address}\x01auth=Bearer {token}\x01\x01"
+
+
+async def test_a_virus_scanner_that_reads_the_servers_pair_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows removes no file that is open: it goes with the directory, once it can."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    load = ssl.SSLContext.load_cert_chain
+    with contextlib.ExitStack() as scanner:
+
+        def scanned(context: ssl.SSLContext, file: Path) -> None:
+            scanner.enter_context(file.open("rb"))
+            load(context, file)
+
+        monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", scanned)
+        async with demo_world():
+            scanner.close()
+        assert not list(tmp_path.iterdir())
+        async with demo_world():
+            pass
 
 
 async def test_a_message_sent_to_bob_is_in_bobs_inbox() -> None:

@@ -3,6 +3,7 @@ makes one on a machine with systemd."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -154,6 +155,26 @@ def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: p
             TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_task_that_is_made_is_started_though_a_virus_scanner_reads_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows removes no file that is open. No task is made here: it would be the machine's."""
+    asked: list[str] = []
+    with contextlib.ExitStack() as scanner:
+
+        def ask(*command: str) -> str:
+            asked.append(command[1])
+            if "/XML" in command:
+                scanner.enter_context(open(command[command.index("/XML") + 1], "rb"))
+            return ""
+
+        monkeypatch.setattr(task_scheduler, "ask_system", ask)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setenv("PROGRAMFILES", Path(sys.executable).anchor)
+        TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
+    assert asked == ["/End", "/Create", "/Run"]
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="Windows' own program")
