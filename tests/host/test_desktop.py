@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
 
 from bridge.host.desktop import desktop_name
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the environment tells it on Linux alone")
 
-
+@pytest.mark.skipif(sys.platform != "linux", reason="the environment tells it on Linux alone")
 @pytest.mark.parametrize(
     ("display", "wayland", "name"),
     [
@@ -28,3 +28,12 @@ def test_two_screens_of_one_desktop_are_one(
     monkeypatch.setenv("DISPLAY", display)
     monkeypatch.setenv("WAYLAND_DISPLAY", wayland)
     assert desktop_name() == name
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="of a terminal server of Windows")
+def test_all_programs_of_a_session_are_of_one_desktop() -> None:
+    """Its number, which it keeps when somebody connects to it anew."""
+    ask = "from bridge.host.desktop import desktop_name; print(desktop_name())"
+    other = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert other.strip() == desktop_name()
+    assert desktop_name().isdecimal()
