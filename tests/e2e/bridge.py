@@ -50,6 +50,8 @@ class Bridge:
     environment: dict[str, str] = field(default_factory=dict)
     launcher: list[str] = field(default_factory=list)
     """Words before the command of `run`: the surroundings that it needs."""
+    creationflags: int = 0
+    """Of Windows: OWN_TERMINAL for one that is to be interrupted."""
     process: subprocess.Popen[bytes] | subprocess.Popen[str] | None = None
     _passwords: dict[str, str] = field(default_factory=dict)
     """Asked once."""
@@ -74,7 +76,9 @@ class Bridge:
         self._errors = Path(name)
         command = [*self.launcher, *self.command("run", *options)]
         try:
-            process = subprocess.Popen(command, stderr=handle, env=self.environ, cwd=self.directory)
+            process = subprocess.Popen(
+                command, stderr=handle, env=self.environ, cwd=self.directory, creationflags=self.creationflags
+            )
         finally:
             os.close(handle)
         self.process = process

@@ -623,6 +623,23 @@ def test_status_and_accounts_ask_the_running_bridge(admin: Bridge) -> None:
         assert "is in use by another program" in admin.run("run", code=1)
 
 
+def test_ctrl_c_ends_a_bridge_which_tells_who_is_there(admin: Bridge) -> None:
+    admin.creationflags = OWN_TERMINAL
+    admin.start()
+    assert admin.process is not None
+    port = int(admin.config["listeners"]["imap"].rsplit(":", 1)[1])
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock, sock.makefile("rb") as heard:
+            assert heard.readline().startswith(b"* OK")
+            interrupt(admin.process)
+            assert heard.read() == b"* BYE [UNAVAILABLE] mail-bridge is being stopped. Try again later.\r\n"
+        assert admin.process.wait(60) == 0
+    finally:
+        admin.stop()
+    assert "Traceback" not in admin.log
+    assert "is not running" in admin.run("status", code=1)
+
+
 def test_a_second_bridge_with_the_same_file_does_not_take_the_first_ones_place(admin: Bridge) -> None:
     with running(admin):
         admin.run("run", code=1)
