@@ -22,6 +22,7 @@ from tests.e2e.bridge import PYTHON, Bridge, running
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.settled import LATER, PROTOCOLS, YES, Settled, answer, observed
+from tests.host.test_sockets import needs_ipv6
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
@@ -331,11 +332,15 @@ def test_a_list_of_mailboxes_that_is_not_read_just_now_is_asked_for_again(
 
 @pytest.mark.parametrize(
     "failing",
-    [Failing(("mkdir ENOSPC 1+",)), Failing(("socket EMFILE 6+",))],
+    [
+        Failing(("mkdir ENOSPC 1+",)),
+        Failing(("socket EMFILE 6+",)),
+        pytest.param(Failing(("socket EMFILE 9+",)), marks=needs_ipv6),  # each of its four ports is two sockets there
+    ],
     ids=str,
 )
 def test_a_demo_that_lacks_something_ends_in_a_sentence(signed_in: Bridge, failing: Failing) -> None:
-    """Its certificates have no room on the disk, its servers no descriptor."""
+    """Its certificates have no room on the disk, its ports or its servers no descriptor."""
     command = [*failing.strace(signed_in.directory), "-D", "-f", "--seccomp-bpf", *signed_in.command("run", "--demo")]
     done = subprocess.run(command, capture_output=True, text=True, env=signed_in.environ, timeout=60, check=False)
     assert failing.have_failed(signed_in.directory)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 
+from bridge.advice.said import said
 from bridge.app import App
+from bridge.errors import BridgeError
 from bridge.host.sockets import PortInUse, bind
 from bridge.secret import Secret
 from bridge.ui.cli.calling import own_program
@@ -19,11 +21,15 @@ class DemoPorts:
         self._held: dict[int, list[socket.socket]] = {}
 
     def choose(self, preferred: int) -> int:
-        """The usual port, or any: other bridges like 1143 too, and a demo must start."""
+        """The usual port, or any: other bridges like 1143 too, and a demo must start. Raises: BridgeError."""
         try:
-            found = bind("localhost", preferred, what="demo")
-        except PortInUse:
-            found = bind("localhost", 0, what="demo")
+            try:
+                found = bind("localhost", preferred, what="demo")
+            except PortInUse:
+                found = bind("localhost", 0, what="demo")
+        except BridgeError as problem:
+            reason = problem.said or str(problem)
+            raise BridgeError(said("the demo cannot start: {reason}", reason=reason)) from problem
         port: int = found[0].getsockname()[1]
         self._held[port] = found
         return port
