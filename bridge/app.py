@@ -18,6 +18,7 @@ from bridge.accounts.directory import Directory
 from bridge.accounts.door import Door
 from bridge.accounts.first_use import FirstUse
 from bridge.accounts.guesses import Guesses
+from bridge.accounts.newcomers import Newcomers
 from bridge.accounts.passwords import LocalPasswords
 from bridge.accounts.wishes import Wishes
 from bridge.advice.diagnosis import Diagnosis
@@ -182,6 +183,8 @@ class App:
             clock,
             lambda: surroundings.translation(self.language),
         )
+        newcomers = Newcomers(self._find, clock)
+        self._bus.on_notice(newcomers.take)
         self._bus.on_notice(lambda notice: self.concerned.heard(getattr(notice, "address", "")))
         self._bus.on_notice(self._hooks.take)
         self._bus.on_notice(self._count)
@@ -200,7 +203,15 @@ class App:
             self._diagnose,
         )
         self.control = Desk(
-            about, self._bus, vault, self._tokens, self._authorizations, passwords, server_checks, self._standings
+            about,
+            self._bus,
+            vault,
+            self._tokens,
+            self._authorizations,
+            passwords,
+            server_checks,
+            self._standings,
+            newcomers,
         )
         """What a UI may ask."""
 

@@ -227,6 +227,28 @@ async def test_everybody_of_a_domain_has_an_account_from_the_first_sign_in_on() 
         await it.imap("Bob@Example.com", await it.password(BOB), lambda session: session.select())
 
 
+async def test_whoever_a_whole_domain_waits_for_is_seen_from_the_first_refused_login_on() -> None:
+    """Nothing is stored of them yet, and they are the ones who must act: README names the status for that."""
+
+    def whole_domain(text: str) -> str:
+        lines = [line for line in text.splitlines() if "bob@" not in line]
+        return "\n".join(line.replace(ALICE, '"*@example.com"') for line in lines)
+
+    async with running(whole_domain) as it:
+        password = await it.password(BOB)
+        with pytest.raises(imaplib.IMAP4.error, match="User name or local password is wrong"):
+            await it.imap(BOB, "another", lambda session: session.noop())
+        assert (await it.app.control.status()).accounts == ()
+        with pytest.raises(imaplib.IMAP4.error, match=f"{BOB} must sign in"):
+            await it.imap(BOB.upper(), password, lambda session: session.noop())
+        (account,) = (await it.app.control.status()).accounts
+        assert (account.address, account.state) == (BOB, AccountState.SIGN_IN)
+        assert account.sign_in_url.endswith(f"/sign-in/{BOB}")
+        await it.sign_in(BOB)
+        (account,) = (await it.app.control.status()).accounts
+        assert (account.address, account.state) == (BOB, AccountState.READY)
+
+
 async def test_peer_01_the_first_password_that_comes_along_opens_nothing() -> None:
     def whole_domain(text: str) -> str:
         lines = [line for line in text.splitlines() if "bob@" not in line]

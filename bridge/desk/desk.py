@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bridge import __version__
 from bridge.accounts.directory import Directory
+from bridge.accounts.newcomers import Newcomers
 from bridge.accounts.passwords import LocalPasswords
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
@@ -68,6 +69,7 @@ class Desk:
         passwords: LocalPasswords,
         server_checks: ServerChecks,
         standings: Standings,
+        newcomers: Newcomers,
     ) -> None:
         self._about = about
         self._bus = bus
@@ -77,6 +79,7 @@ class Desk:
         self._passwords = passwords
         self._server_checks = server_checks
         self._standings = standings
+        self._newcomers = newcomers
 
     async def status(self) -> Status:
         """See Control."""
@@ -107,14 +110,14 @@ class Desk:
         return Entrance(self._about.is_demo, tuple(map(_status_of, self._about.listeners())))
 
     async def known(self) -> list[Account]:
-        """Those with a line of their own, and those below a pattern for whom somebody has signed in."""
+        """Those with a line of their own; and those below a pattern for whom somebody has signed in, or must."""
         directory = self._about.directory()
         known = {account.address: account for account in directory.accounts}
         try:
             signed_in = await self._vault.addresses()
         except BridgeError:
             signed_in = []  # each account's own line tells of the store's trouble
-        for account in map(directory.find, signed_in):
+        for account in (*map(directory.find, signed_in), *self._newcomers.accounts()):
             if account is not None:
                 known.setdefault(account.address, account)
         return list(known.values())

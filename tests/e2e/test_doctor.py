@@ -18,6 +18,7 @@ import trustme
 from tests.doctor.servers import https, server_context, serving, silent
 from tests.e2e.bridge import Bridge, Section, configuration, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.test_faults import replies
 
 pytestmark = pytest.mark.servers
 
@@ -65,6 +66,9 @@ def test_of_a_whole_domain_everybody_who_has_signed_in_is_tried_and_nobody_yet_i
             ("skipped", "*@example.com"),
             ("skipped", "*@example.net"),
         }
+        assert "must sign in" in replies(bridge.login(ALICE))["imap"]
+        alice = of(bridge.json_of("check", "--online", code=1), "token", ALICE)
+        assert (alice["outcome"], alice["turn"]) == ("failed", "user")
         bridge.sign_in(world.provider, ALICE)
         rows: Rows = bridge.json_of("check", "--online")
     for found in rows, bridge.json_of("check", "--online"):

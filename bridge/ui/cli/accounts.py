@@ -93,7 +93,7 @@ def table(status: Status, program: str) -> str:
         f"{account.provider:<{provider}}  {tell(account.detail, account.diagnosis)}".rstrip()
         for account in status.accounts
     ]
-    everybody = say("{pattern}: everybody of this domain, from the first sign-in on")
+    everybody = say("{pattern}: everybody of this domain, from the first login or sign-in on")
     lines += ["  " + everybody.format(pattern=pattern) for pattern in status.patterns]
     if any(account.state is AccountState.SIGN_IN for account in status.accounts):
         lines += ["", say("To sign in: {command}").format(command=f"{program} authorize " + say("ADDRESS"))]

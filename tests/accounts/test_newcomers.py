@@ -1,0 +1,81 @@
+"""Who is waited for before anything is stored of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from bridge.accounts import newcomers as module
+from bridge.accounts.newcomers import KEPT, Newcomers
+from bridge.model import Account
+from bridge.notices import AuthorizationNeeded, Authorized
+from tests.clocks import ManualClock
+
+ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
+
+
+@dataclass
+class Office:
+    """One that is configured as a domain; `first_use` are the accounts that anybody can have asked for."""
+
+    first_use: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.newcomers = Newcomers(self.find, self.clock)
+
+    def find(self, address: str) -> Account | None:
+        if address in self.gone:
+            return None
+        return Account(address, "own", address, {}, is_first_use=address in self.first_use)
+
+    def needed(self, address: str) -> None:
+        self.newcomers.take(AuthorizationNeeded(address, f"http://localhost:3017/sign-in/{address}", ""))
+
+    def addresses(self) -> list[str]:
+        return [account.address for account in self.newcomers.accounts()]
+
+
+def test_who_is_told_to_sign_in_is_waited_for_in_the_order_in_which_they_came() -> None:
+    office = Office()
+    for address in (BOB, ALICE, BOB):
+        office.needed(address)
+    office.newcomers.take(Authorized(CAROL, CAROL))
+    assert office.addresses() == [BOB, ALICE]
+
+
+def test_a_program_that_asks_no_more_is_forgotten_after_a_day() -> None:
+    office = Office()
+    office.needed(ALICE)
+    office.needed(BOB)
+    office.clock.advance(KEPT - 1)
+    office.needed(BOB)
+    office.clock.advance(2)
+    assert office.addresses() == [BOB]
+
+
+def test_what_the_configuration_knows_no_more_is_nobody() -> None:
+    office = Office()
+    office.needed(ALICE)
+    office.gone.add(ALICE)
+    assert office.addresses() == []
+    office.needed(ALICE)
+    office.gone.clear()
+    assert office.addresses() == [ALICE], "it is back, and still waits"
+
+
+def test_nobody_can_make_names_up_where_any_password_is_told_to_sign_in() -> None:
+    office = Office(first_use={ALICE})
+    office.needed(ALICE)
+    assert office.addresses() == []
+
+
+def test_of_more_than_there_is_room_for_those_stay_whose_programs_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 2)
+    office = Office()
+    for address in (ALICE, BOB, ALICE, CAROL):
+        office.clock.advance(1)
+        office.needed(address)
+    assert office.addresses() == [ALICE, CAROL]
