@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bridge.clock import Clock
 from bridge.model import Account
-from bridge.notices import AuthorizationNeeded, Notice
+from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
 
 KEPT = 24 * 3600.0
 """Seconds after they were told of last: whoever closes the mail program in the evening is not new in the morning, nor
@@ -25,9 +25,9 @@ class Newcomers:
         """When last, by the monotonic clock; in the order in which they came."""
 
     def take(self, notice: Notice) -> None:
-        """For the bus. Where a first password is still to be kept, any one is told to sign in: who has made up a name
-        by that is no newcomer."""
-        if not isinstance(notice, AuthorizationNeeded):
+        """For the bus: somebody must sign in or, where nobody does, the provider has refused. Where a first password is
+        still to be kept, any one is told to sign in: who has made up a name by that is no newcomer."""
+        if not isinstance(notice, AuthorizationNeeded | RefreshFailed):
             return
         account = self._find(notice.address)
         if account is not None and account.is_first_use:

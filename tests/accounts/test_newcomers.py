@@ -9,7 +9,7 @@ import pytest
 from bridge.accounts import newcomers as module
 from bridge.accounts.newcomers import KEPT, Newcomers
 from bridge.model import Account
-from bridge.notices import AuthorizationNeeded, Authorized
+from bridge.notices import AuthorizationNeeded, Authorized, RefreshFailed
 from tests.clocks import ManualClock
 
 ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
@@ -44,6 +44,12 @@ def test_who_is_told_to_sign_in_is_waited_for_in_the_order_in_which_they_came() 
         office.needed(address)
     office.newcomers.take(Authorized(CAROL, CAROL))
     assert office.addresses() == [BOB, ALICE]
+
+
+def test_whom_the_provider_refuses_where_nobody_signs_in_is_one_too() -> None:
+    office = Office()
+    office.newcomers.take(RefreshFailed(ALICE, "the app may not open this mailbox", False))
+    assert office.addresses() == [ALICE]
 
 
 def test_a_program_that_asks_no_more_is_forgotten_after_a_day() -> None:

@@ -196,6 +196,23 @@ def test_a_registration_that_is_refused_prompts_nobody(world: World, unattended:
         mail_flows(unattended, address)
 
 
+def test_of_a_whole_domain_whom_the_provider_refuses_is_named_to_the_administrator(
+    world: World, unattended: Bridge
+) -> None:
+    address, _ = of(unattended)
+    apps, delegated = world.provider.apps, world.provider.service_accounts
+    unattended.config["accounts"][0]["address"] = "*@example.com"
+    world.provider.apps, world.provider.service_accounts = {}, {}
+    try:
+        with running(unattended):
+            assert_replies(replies(unattended.login(address)), "[UNAVAILABLE]", "[SYS/TEMP]", "454 4.7.0")
+            (account,) = unattended.json("accounts", "list")
+            assert (account["address"], account["state"]) == (address, "trouble")
+            assert "administrator" in account["detail"]
+    finally:
+        world.provider.apps, world.provider.service_accounts = apps, delegated
+
+
 def test_an_outage_without_a_sign_in_is_told_as_temporary(world: World, unattended: Bridge) -> None:
     address, _ = of(unattended)
     with running(unattended), world.provider.failing("token", Fault.STATUS_500):
