@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bridge.clock import Clock
 from bridge.model import Account
-from bridge.notices import AuthorizationNeeded, Notice, RefreshFailed
+from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, RefreshFailed
 
 KEPT = 24 * 3600.0
 """Seconds after they were told of last: whoever closes the mail program in the evening is not new in the morning, nor
@@ -25,14 +25,23 @@ class Newcomers:
         """When last, by the monotonic clock; in the order in which they came."""
 
     def take(self, notice: Notice) -> None:
-        """For the bus: somebody must sign in or, where nobody does, the provider has refused. Where a first password is
-        still to be kept, any one is told to sign in: who has made up a name by that is no newcomer."""
-        if not isinstance(notice, AuthorizationNeeded | RefreshFailed):
-            return
-        account = self._find(notice.address)
+        """For the bus: somebody must sign in or, where nobody does, the provider has refused; until that is over, or
+        somebody has given the account up."""
+        match notice:
+            case AuthorizationNeeded(address=address) | RefreshFailed(address=address):
+                self._note(address)
+            case Authorized(address=address) | Forgotten(address=address):
+                self._told.pop(address, None)
+            case _:
+                pass
+
+    def _note(self, address: str) -> None:
+        """Where a first password is still to be kept, any one is told to sign in: who has made up a name by that is no
+        newcomer."""
+        account = self._find(address)
         if account is not None and account.is_first_use:
             return
-        self._told[notice.address] = self._clock.monotonic()
+        self._told[address] = self._clock.monotonic()
         if len(self._told) > MOST:
             del self._told[min(self._told, key=self._told.__getitem__)]
 

@@ -9,7 +9,7 @@ import pytest
 from bridge.accounts import newcomers as module
 from bridge.accounts.newcomers import KEPT, Newcomers
 from bridge.model import Account
-from bridge.notices import AuthorizationNeeded, Authorized, RefreshFailed
+from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, RefreshFailed
 from tests.clocks import ManualClock
 
 ALICE, BOB, CAROL = "alice@example.com", "bob@example.com", "carol@example.com"
@@ -42,7 +42,6 @@ def test_who_is_told_to_sign_in_is_waited_for_in_the_order_in_which_they_came() 
     office = Office()
     for address in (BOB, ALICE, BOB):
         office.needed(address)
-    office.newcomers.take(Authorized(CAROL, CAROL))
     assert office.addresses() == [BOB, ALICE]
 
 
@@ -50,6 +49,17 @@ def test_whom_the_provider_refuses_where_nobody_signs_in_is_one_too() -> None:
     office = Office()
     office.newcomers.take(RefreshFailed(ALICE, "the app may not open this mailbox", False))
     assert office.addresses() == [ALICE]
+
+
+@pytest.mark.parametrize("over", [Authorized(BOB, BOB), Forgotten(BOB)])
+def test_who_has_signed_in_or_was_given_up_is_no_newcomer_until_a_program_asks_again(over: Notice) -> None:
+    """What is stored tells of the former; of the latter nobody is to be told that somebody must sign in."""
+    office = Office()
+    office.needed(BOB)
+    office.newcomers.take(over)
+    assert office.addresses() == []
+    office.needed(BOB)
+    assert office.addresses() == [BOB]
 
 
 def test_a_program_that_asks_no_more_is_forgotten_after_a_day() -> None:
