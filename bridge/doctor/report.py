@@ -47,6 +47,11 @@ _ADDRESS = re.compile(r"(?<![\w.+%-])([\w.+%'-]+)(@|%40)([\w-]+(?:\.[\w-]+)*)")
 _SECRET_KEY = re.compile(r"(?i)secret|password|token$|^key$")
 
 
+def is_report(beginning: bytes) -> bool:
+    """True for what report() has made."""
+    return beginning.startswith(TITLE.partition("{")[0].encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What a report is about."""

@@ -229,6 +229,20 @@ def test_the_report_can_be_forwarded(fresh: Bridge, world: World, tmp_path: Path
     assert "cannot be written" in fresh.run("check", "--report", str(tmp_path / "none" / "x"), code=1)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "key"])
+def test_a_report_is_written_over_an_earlier_one_and_nothing_else(world: World, tmp_path: Path, name: str) -> None:
+    """Whoever takes the option for what the report is about loses no configuration by that, nor everybody's sign-in."""
+    bridge = world.bridge(tmp_path)
+    with running(bridge):
+        before = (tmp_path / name).read_bytes()
+        said = bridge.run("check", "--report", name, code=2)
+        assert f"{name} is there already, and something else: name another file" in said
+        assert (tmp_path / name).read_bytes() == before
+    (tmp_path / "empty").touch()  # as mktemp makes it
+    for _ in range(2):
+        bridge.run("check", "--report", "empty")
+
+
 def test_a_report_takes_no_devices_place(tmp_path: Path) -> None:
     """As /dev/stdout is one, or a link to one: called by root, it was a file from then on, to all programs."""
     if os.name == "nt":

@@ -264,6 +264,23 @@ def test_who_cannot_have_the_new_one_where_they_want_it_hears_that_there_is_a_ne
     assert str(tmp_path / "tls" / "authority.pem") in said
 
 
+def test_a_certificate_is_written_over_an_earlier_one_and_nothing_else(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    bridge.config["listeners"]["imap"] = {"address": bridge.config["listeners"]["imap"], "tls": "implicit"}
+    bridge.run("certificate", "--export", "a.crt")
+    exported = (tmp_path / "a.crt").read_bytes()
+    made = tmp_path / "tls" / "made.pem"
+    kept = made.read_bytes()
+    for name in ("config.yaml", "tls/made.pem"):  # the latter begins with a certificate, and has a key
+        before = (tmp_path / name).read_bytes()
+        said = bridge.run("certificate", "--new", "--export", name, code=2)
+        assert f"{name} is there already, and something else: name another file" in said
+        assert (tmp_path / name).read_bytes() == before
+    assert made.read_bytes() == kept, "and there is no new one"
+    bridge.run("certificate", "--new", "--export", "a.crt")
+    assert (tmp_path / "a.crt").read_bytes() != exported
+
+
 def test_without_such_a_port_the_command_says_so(world: World, tmp_path: Path) -> None:
     assert "No port uses" in world.bridge(tmp_path).run("certificate", code=1)
     assert world.bridge(tmp_path).json_of("certificate", code=1) is None

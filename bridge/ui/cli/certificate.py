@@ -14,6 +14,7 @@ from bridge.config.load import LoadedConfig
 from bridge.doctor.certificates import CertificateFile, read_certificate_file
 from bridge.errors import BridgeError
 from bridge.ui.cli.configured import Settings, load
+from bridge.ui.cli.overwriting import refuse_another_kind
 from bridge.ui.cli.reaching import made_certificate
 from bridge.ui.cli.session import DONE, FAILED, as_service, with_settings
 from bridge.ui.cli.speaking import Command
@@ -37,6 +38,8 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
 
     Exit code 1 if no port uses one.
     """
+    if export_file is not None:
+        refuse_another_kind(export_file, _is_one_certificate)
     loaded = load(settings)
     users = [one.address for one in configured_listeners(loaded.config) if one.address.is_certificate_made]
     if not users:
@@ -50,6 +53,11 @@ def certificate(settings: Settings, export_file: Path | None, new: bool, as_json
         file = export_file
     click.echo(json.dumps(_row(file, found), indent=2) if as_json else _text(file, found))
     return DONE
+
+
+def _is_one_certificate(beginning: bytes) -> bool:
+    """True for what is exported here. A server's file has a chain or a key behind its certificate."""
+    return beginning.startswith(b"-----BEGIN CERTIFICATE-----") and beginning.count(b"-----BEGIN ") == 1
 
 
 _DEBIAN = "/usr/local/share/ca-certificates"

@@ -18,11 +18,12 @@ from bridge.control.contract import Finding, Outcome
 from bridge.doctor.configuration import problem_findings, running_findings
 from bridge.doctor.places import word_findings
 from bridge.doctor.ports import RUNNING
-from bridge.doctor.report import Case, report
+from bridge.doctor.report import Case, is_report, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
 from bridge.ui.checks import check_name
 from bridge.ui.cli.configured import Settings, find_config, load
+from bridge.ui.cli.overwriting import refuse_another_kind
 from bridge.ui.cli.reaching import known_by, opened, reach_running
 from bridge.ui.cli.session import DONE, FAILED, UNUSABLE, as_service, code_of, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
@@ -60,6 +61,8 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
     if report_file is not None and _is_no_file(report_file):
         told = say("{file} is a link, a pipe or a device, whose place no report takes: name a file")
         raise click.UsageError(told.format(file=report_file))
+    if report_file is not None:
+        refuse_another_kind(report_file, is_report)
     loaded, findings, code = in_loop(_look(settings, online))
     if as_json:
         click.echo(json.dumps([_row(finding) for finding in findings], indent=2))
