@@ -16,6 +16,7 @@ import pytest
 
 from bridge.host import system_service, task_scheduler
 from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
+from bridge.host.systemd import Systemd
 from bridge.host.task_scheduler import TaskScheduler
 
 TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
@@ -64,6 +65,20 @@ def test_it_is_started_by_its_own_name_where_it_is_installed_with_one(
     script = tmp_path / ("mail-bridge.exe" if os.name == "nt" else "mail-bridge")
     script.touch()
     assert service_command() == [str(script), "run"]
+
+
+@pytest.mark.parametrize(("platform", "kind"), [("linux", Systemd), ("win32", TaskScheduler)])
+def test_each_system_has_its_own_kind_of_service(
+    platform: str, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert type(system_service.system_service(tmp_path / "config.yaml")) is kind
+
+
+def test_a_mac_is_told_where_it_is_said_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ServiceTrouble, match=r"docs/guides/en/terminal-server\.md says what one must run"):
+        system_service.system_service(tmp_path / "config.yaml")
 
 
 def test_its_parts_are_the_interpreter_its_library_and_ours() -> None:
