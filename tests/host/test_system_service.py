@@ -18,6 +18,7 @@ from bridge.host import system_service, task_scheduler
 from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
 from bridge.host.systemd import Systemd
 from bridge.host.task_scheduler import TaskScheduler
+from bridge.ui.i18n import translation
 
 TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
 
@@ -94,8 +95,10 @@ def test_what_the_system_says_is_passed_on_and_its_refusal_told() -> None:
         ask_system(sys.executable, "-c", "import sys; sys.exit('not like\\nthis')")
     with pytest.raises(ServiceTrouble, match=r"says: \"?7\"?$"):
         ask_system(sys.executable, "-c", "raise SystemExit(7)")
-    with pytest.raises(ServiceTrouble, match="`mb-no-such-program` cannot be run"):
+    with pytest.raises(ServiceTrouble, match="`mb-no-such-program` cannot be run: No such file") as gone:
         ask_system("mb-no-such-program")
+    assert gone.value.said is not None
+    assert "aucun fichier" in gone.value.said.told(translation("fr"))
 
 
 STAYS = """
