@@ -29,6 +29,14 @@ async def test_raises_what_the_function_raises() -> None:
         await Threads("p", limit=60, at_once=8).run(fail)
 
 
+async def test_without_a_limit_the_functions_own_comes_out_as_it_is() -> None:
+    def fail() -> None:
+        raise TimeoutError("of a socket")
+
+    with pytest.raises(TimeoutError, match="of a socket"):
+        await Threads("p", at_once=8).run(fail)
+
+
 async def test_context_variables_go_along() -> None:
     variable.set("conn-1")
     assert await Threads("p", limit=60, at_once=8).run(variable.get) == "conn-1"
