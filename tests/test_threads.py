@@ -83,8 +83,9 @@ async def _outcome(call: Awaitable[str]) -> str:
         return str(problem)
 
 
-async def test_a_cancelled_call_frees_its_place_when_it_ends() -> None:
-    threads = Threads("p", limit=60, at_once=1)
+async def test_a_cancelled_call_frees_its_place_when_it_ends_and_its_outcome_is_nobodys() -> None:
+    threads, problems = Threads("p", limit=60, at_once=1), list[dict[str, object]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
     go, started = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -97,6 +98,7 @@ async def test_a_cancelled_call_frees_its_place_when_it_ends() -> None:
         task.cancel()
     go.set()
     assert await threads.run(lambda: "next") == "next"
+    assert problems == []
 
 
 async def test_the_loop_goes_on_while_a_call_blocks() -> None:
