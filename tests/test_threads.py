@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from bridge.threads import NotDone, NoThread, Threads, in_thread
+from bridge.threads import NotBegun, NotDone, NoThread, Threads, in_thread
 from bridge.ui.i18n import translation
 from tests.silent import no_thread
 
@@ -52,6 +52,17 @@ async def test_trap_16_a_call_that_takes_too_long_is_given_up_and_holds_its_plac
     assert late.value.said.told(translation("fr")) == "p\u00a0: pas de réponse en 0.05 secondes"
     assert full.value.said.told(translation("fr")) == "p\u00a0: trop de demandes attendent une réponse"
     go.set()
+
+
+async def test_the_wait_for_a_place_may_have_a_limit_of_its_own() -> None:
+    threads, go = Threads("p", at_once=1, wait=0.05), threading.Event()
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(threads.run(go.wait))
+        await asyncio.sleep(0)
+        with pytest.raises(NotBegun, match="too many requests"):
+            await threads.run(lambda: None)
+        go.set()
+    assert first.result()
 
 
 @pytest.mark.parametrize("fails", [False, True])
