@@ -59,7 +59,7 @@ def tasklist_name(text: str) -> str:
     """Of `tasklist /FO CSV /NH`: the first field; empty if there is no such process."""
     for row in csv.reader(text.splitlines()):
         if len(row) > 1:
-            return row[0]
+            return _printable(row[0])
     return ""
 
 
@@ -68,7 +68,12 @@ def lsof_holder(text: str) -> Holder | None:
     found = {line[0]: line[1:] for line in reversed(text.splitlines()) if line}
     if not found.get("p", "").isdecimal():
         return None
-    return Holder(found.get("c", ""), int(found["p"]))
+    return Holder(_printable(found.get("c", "")), int(found["p"]))
+
+
+def _printable(name: str) -> str:
+    """Without what would steer a terminal: the program's user has chosen it."""
+    return "".join(character for character in name if character.isprintable()).strip()
 
 
 def _output(program: str, *arguments: str) -> str:
@@ -136,7 +141,7 @@ def _link(descriptor: Path) -> str:
 
 def _name(process: Path) -> str:
     try:
-        return (process / "comm").read_text("utf-8", "replace").strip()
+        return _printable((process / "comm").read_text("utf-8", "replace"))
     except OSError:
         return ""
 

@@ -6,11 +6,21 @@ import socket
 import sys
 from contextlib import closing
 from os import getpid
+from pathlib import Path
 
 import pytest
 
 from bridge.doctor.machine import Holder
-from bridge.host.holders import excluded_ports, holder_of, lsof_holder, netsh_ranges, netstat_pid, tasklist_name
+from bridge.host.holders import (
+    _by_proc,
+    _name,
+    excluded_ports,
+    holder_of,
+    lsof_holder,
+    netsh_ranges,
+    netstat_pid,
+    tasklist_name,
+)
 
 NETSH = """
 Protokoll tcp Portausschlussbereiche
@@ -54,6 +64,15 @@ def test_lsof_tells_the_first_process_and_its_name() -> None:
     assert lsof_holder("") is None
 
 
+def test_a_name_that_would_steer_the_administrators_terminal_does_not(tmp_path: Path) -> None:
+    """Whoever starts a program has chosen it; on Linux in any bytes."""
+    odd = "ng\u202ei\x1b[2Jnx\x07"
+    assert tasklist_name(f'"{odd}","4242","Console","1","12.345 K"\n') == "ngi[2Jnx"
+    assert lsof_holder(f"p612\nc{odd}\n") == Holder("ngi[2Jnx", 612)
+    (tmp_path / "comm").write_text(f"{odd}\n", "utf-8")
+    assert _name(tmp_path) == "ngi[2Jnx"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_proc_tells_this_very_process(host: str) -> None:
@@ -69,6 +88,46 @@ def test_proc_tells_this_very_process(host: str) -> None:
         assert found.pid == getpid()
         assert found.name
     assert holder_of(port) is None
+
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
+
+
+def proc_of(directory: Path, *sockets: str) -> Path:
+    """A /proc with one process, 4242, that has the socket 777."""
+    (directory / "net").mkdir()
+    (directory / "net" / "tcp").write_text("\n".join([HEAD, *sockets, ""]))  # and no tcp6: a machine without IPv6
+    (directory / "4242" / "fd").mkdir(parents=True)
+    (directory / "4242" / "comm").write_text("nginx\n")
+    (directory / "4242" / "fd" / "3").symlink_to("/dev/null")
+    (directory / "4242" / "fd" / "4").symlink_to("socket:[777]")
+    (directory / "4243").mkdir()  # one of another user's: its descriptors are not for us
+    (directory / "self").symlink_to("4242")
+    return directory
+
+
+def line(port: int, state: str, uid: int, inode: int) -> str:
+    """As the kernel writes it."""
+    return f"   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 {uid} 0 {inode} 1 0"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_proc_tells_a_program_of_ours_by_its_name_and_another_users_by_the_user(tmp_path: Path) -> None:
+    proc = proc_of(
+        tmp_path,
+        line(3017, "01", 0, 778),  # is connected, and listens to nobody
+        line(3017, "0A", 1000, 777),
+        line(1143, "0A", 0, 779),
+        line(1587, "0A", 4_294_967_294, 780),
+        "",
+    )
+    assert _by_proc(3017, proc) == Holder("nginx", 4242)
+    assert _by_proc(1143, proc) == Holder(user="root")
+    assert _by_proc(1587, proc) == Holder(user="4294967294"), "whom nobody knows by name"
+    assert _by_proc(1110, proc) is None
+    (proc / "4242" / "comm").unlink()  # it has ended just now
+    assert _by_proc(3017, proc) == Holder("", 4242)
+    assert _by_proc(3017, tmp_path / "not mounted") is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there it has some")
