@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID, ObjectIdentifier
 
 from bridge.doctor.certificates import INTERCEPTORS, Certificate, read_certificate, read_certificate_file
 
@@ -65,6 +65,57 @@ def test_what_an_odd_certificate_says_can_be_read_all_the_same(tmp_path: Path, d
     assert found.certificate == read_certificate(der)
     assert (found.certificate.issuer, found.certificate.names) == ("Old Box", ())
     assert (found.is_in_order, found.lacks_chain) == (True, False)
+
+
+def name(*parts: tuple[ObjectIdentifier, str]) -> x509.Name:
+    return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts])
+
+
+SERVER, ISSUER = (name((NameOID.COMMON_NAME, one)) for one in ("server", "Issuer X1"))
+
+
+def signed(issuer: x509.Name, subject: x509.Name, *, says_issuer: bool = True) -> x509.Certificate:
+    """A certificate that says where its issuer's own is to be had, as those of public authorities do."""
+    key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 1, start, start + timedelta(days=99))
+    if says_issuer:
+        where = x509.UniformResourceIdentifier("http://issuer.example/x1.crt")
+        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, where)
+        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+    return builder.sign(key, hashes.SHA256())
+
+
+@pytest.mark.parametrize(
+    ("chain", "lacks_chain"),
+    [
+        ([signed(ISSUER, SERVER)], True),
+        ([signed(ISSUER, SERVER), signed(ISSUER, ISSUER)], False),
+        ([signed(ISSUER, SERVER, says_issuer=False)], False),  # by a company's own authority
+        ([signed(SERVER, SERVER)], False),
+    ],
+)
+def test_only_one_that_is_alone_and_has_an_issuer_to_be_fetched_lacks_its_chain(
+    tmp_path: Path, chain: list[x509.Certificate], lacks_chain: bool
+) -> None:
+    (tmp_path / "server.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in chain))
+    found = read_certificate_file(tmp_path / "server.pem")
+    assert found is not None
+    assert (found.is_in_order, found.lacks_chain) == (True, lacks_chain)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "told"),
+    [
+        (name((NameOID.COMMON_NAME, "X1"), (NameOID.ORGANIZATION_NAME, "Example")), "Example, X1"),
+        (name((NameOID.COMMON_NAME, "Example"), (NameOID.ORGANIZATION_NAME, "Example")), "Example"),
+        (name((NameOID.ORGANIZATIONAL_UNIT_NAME, "Old Box")), "OU=Old Box"),
+        (name(), "?"),
+    ],
+)
+def test_an_issuer_is_told_by_what_its_name_has(issuer: x509.Name, told: str) -> None:
+    found = read_certificate(signed(issuer, SERVER).public_bytes(Encoding.DER))
+    assert found is not None
+    assert found.issuer == told
 
 
 def test_a_chain_that_holds_no_certificate_is_none(tmp_path: Path) -> None:
