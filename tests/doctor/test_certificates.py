@@ -118,6 +118,17 @@ def test_an_issuer_is_told_by_what_its_name_has(issuer: x509.Name, told: str) ->
     assert found.issuer == told
 
 
+def test_names_steer_no_terminal_and_fill_no_page() -> None:
+    """Somebody on the way may have made it."""
+    names = [f"a{number}\x1b[2J.example" for number in range(50)]
+    key, start = ec.generate_private_key(ec.SECP256R1()), datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(ISSUER, SERVER, key.public_key(), 1, start, start + timedelta(days=99))
+    builder = builder.add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
+    found = read_certificate(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    assert found is not None
+    assert found.names == tuple(f"a{number}[2J.example" for number in range(20))
+
+
 def test_a_chain_that_holds_no_certificate_is_none(tmp_path: Path) -> None:
     """What is within a certificate is only parsed once somebody asks for it."""
     damaged = odd().replace(b"Old Box", b"Old \xff\xff\xff")
