@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from contextlib import closing
-from os import getpid
 from pathlib import Path
 
 import pytest
 
 from bridge.doctor.machine import Holder
+from bridge.host import holders
 from bridge.host.holders import (
     _by_proc,
     _name,
+    _output,
     excluded_ports,
     holder_of,
     lsof_holder,
@@ -85,9 +87,50 @@ def test_proc_tells_this_very_process(host: str) -> None:
         port = sock.getsockname()[1]
         found = holder_of(port)
         assert found is not None
-        assert found.pid == getpid()
+        assert found.pid == os.getpid()
         assert found.name
     assert holder_of(port) is None
+
+
+def program(directory: Path, name: str, **answers: str) -> None:
+    """One of the system's: it has an answer for these arguments (joined by `_`), and no other."""
+    cases = "".join(f"'{told}') cat <<'END'\n{answer}\nEND\n;;\n" for told, answer in answers.items())
+    (directory / name).write_text(f'#!/bin/sh\ncase "$(echo "$*" | tr " " _)" in\n{cases}*) exit 1;;\nesac\n')
+    (directory / name).chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has its own")
+def test_windows_own_programs_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = tmp_path / "System32"
+    system.mkdir()
+    first, second = NETSTAT.rsplit("\n", 2)[0], NETSTAT.splitlines()[-1]
+    program(system, "netstat.exe", **{"-ano_-p_TCP": first, "-ano_-p_TCPv6": second})
+    nginx = '"nginx.exe","4242","Console","1","12.345 K"'
+    program(system, "tasklist.exe", **{"/FI_PID_eq_4242_/FO_CSV_/NH": nginx})
+    program(system, "netsh.exe", int_ipv4_show_excludedportrange_tcp=NETSH)
+    monkeypatch.setenv("SYSTEMROOT", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert holder_of(3017) == Holder("nginx.exe", 4242)
+    assert holder_of(13017) == Holder("", 77), "at ::1 alone, and it has ended just now"
+    assert holder_of(1143) is None
+    assert excluded_ports() == (range(80, 81), range(3000, 3100), range(50000, 50060))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lsof")
+def test_on_a_mac_lsof_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "lsof", **{"-nP_-iTCP:3017_-sTCP:LISTEN_-Fpc": "p612\ncControlCe"})
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert holder_of(3017) == Holder("ControlCe", 612)
+    assert holder_of(1143) is None
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing here"))
+    assert holder_of(3017) is None
+    assert excluded_ports() == ()
+
+
+def test_a_program_of_the_systems_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holders, "ASK_SECONDS", 0.01)
+    assert _output(sys.executable, "-c", "import time; time.sleep(60)") == ""
 
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
