@@ -143,3 +143,12 @@ def test_a_user_without_a_home_is_told_so(monkeypatch: pytest.MonkeyPatch, capsy
     assert "set HOME" in capsys.readouterr().err, "the machine's configuration is not what this user is asked about"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/mail-bridge")
     assert paths.store_file() == Path("/var/lib/mail-bridge/store.sqlite")
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="Windows' directories")
+def test_nothing_of_ours_roams() -> None:
+    """The store's key does not: a profile that is copied to another server would have a store that nobody can read."""
+    local, roaming = Path(os.environ["LOCALAPPDATA"]), Path(os.environ["APPDATA"])
+    for directory in (paths.config_dir(), paths.data_dir(), paths.log_dir(), paths.runtime_dir()):
+        assert directory.is_relative_to(local)
+        assert not directory.is_relative_to(roaming)
