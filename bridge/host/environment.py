@@ -53,18 +53,23 @@ class TakenEnvironment(Mapping[str, str]):
         """Keep these from the programs that we start; what those and we need to run at all stays where it is."""
         for name in names:
             if name in os.environ and not _stays(name):
-                self._taken[name] = os.environ.pop(name)
+                self._taken[_key(name)] = os.environ.pop(name)
 
     def __getitem__(self, name: str) -> str:
         """Raises: KeyError."""
         self.take((name,))
-        return self._taken[name] if name in self._taken else os.environ[name]
+        return self._taken[_key(name)] if _key(name) in self._taken else os.environ[name]
 
     def __iter__(self) -> Iterator[str]:
         yield from {**os.environ, **self._taken}
 
     def __len__(self) -> int:
         return len({**os.environ, **self._taken})
+
+
+def _key(name: str) -> str:
+    """Windows has one variable for all spellings, as os.environ knows there."""
+    return name.upper() if os.name == "nt" else name
 
 
 def _stays(name: str) -> bool:
