@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -60,6 +61,18 @@ def log() -> Iterator[io.StringIO]:
     """All that is logged, a JSON object a line."""
     with captured("debug", "json") as stream:
         yield stream
+
+
+@pytest.fixture
+def without_files(tmp_path: Path) -> Path:
+    """A directory in which nobody makes a file: root neither, nor Windows' Python under wine, where that is root."""
+    if (system := Path("/sys").absolute()).is_dir():
+        return system
+    directory = tmp_path / "closed"
+    directory.mkdir(0o500)
+    if sys.platform == "win32":
+        subprocess.run(["icacls", str(directory), "/deny", "*S-1-1-0:(WD,AD)"], check=True)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason, too_little
+from bridge.drafts import draft_of
 from bridge.errors import BridgeError, TooLittleLeft
 from bridge.making import make_private
 from bridge.replacing import replace
@@ -35,15 +35,15 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
     content = json.dumps({"format": FORMAT, "url": url, "token": token.reveal(), "pid": pid}) + "\n"
     try:
         make_private(directory)
-        handle, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=directory)  # 0600 from its first moment
+        handle, draft = draft_of(directory / NAME)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            replace(Path(name), directory / NAME)
+            replace(draft, directory / NAME)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise BridgeError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from bridge.drafts import draft_of
 from bridge.replacing import replace
 
 
@@ -25,8 +25,7 @@ def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
 
 def stage_private(path: Path, text: str) -> Path:
     """Write a text beside its place, as write_private() does, for take_place(). Raises: OSError, leaving nothing."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its first moment
-    temporary = Path(name)
+    handle, temporary = draft_of(path)
     is_whole = False
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
+from bridge.drafts import try_directory
 from bridge.errors import BridgeError
 from bridge.existing import above, is_directory
 from bridge.host.files import stage_private, take_place
@@ -40,8 +40,7 @@ def check_writable(path: Path) -> None:
         place = above(path.absolute())
         if not is_directory(place):  # Windows calls it a directory that is not there
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        try_directory(place)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -1,0 +1,46 @@
+"""Files that are yet to get their names."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridge.control import rendezvous
+from bridge.drafts import draft_of, try_directory
+from bridge.errors import BridgeError
+from bridge.host.files import write_private
+from bridge.secret import Secret
+
+
+def test_a_draft_is_beside_its_place_and_for_its_owner_alone(tmp_path: Path) -> None:
+    handle, draft = draft_of(tmp_path / "file")
+    os.write(handle, b"a\nb\r\n\x1a")
+    os.close(handle)
+    other, another = draft_of(tmp_path / "file")
+    os.close(other)
+    assert draft.parent == another.parent == tmp_path
+    assert draft != another
+    assert draft.read_bytes() == b"a\nb\r\n\x1a"
+    assert os.name == "nt" or stat.S_IMODE(draft.stat().st_mode) == 0o600
+
+
+def test_to_try_a_directory_leaves_nothing(tmp_path: Path) -> None:
+    try_directory(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="none"):
+        try_directory(tmp_path / "none")
+
+
+def test_where_nothing_can_be_made_that_is_said_at_once(without_files: Path) -> None:
+    """Python's tempfile tries the next name on Windows, and the next one."""
+    with pytest.raises(PermissionError):
+        try_directory(without_files)
+    with pytest.raises(PermissionError):
+        draft_of(without_files / "file")
+    with pytest.raises(PermissionError):
+        write_private(without_files / "file", "text", overwrite=True)
+    with pytest.raises(BridgeError, match="cannot be written"):
+        rendezvous.publish(without_files, "http://127.0.0.1:3017", Secret("CANARY"), 1)
