@@ -6,6 +6,7 @@ two thousand million times: for hours, at a full processor (CPython issue 66305,
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -20,9 +21,24 @@ def draft_of(file: Path) -> tuple[int, Path]:
     return os.open(draft, _FLAGS, 0o600), draft
 
 
-def try_directory(directory: Path) -> None:
-    """Whether a file can be made there; leaves nothing. Raises: OSError."""
+def check_directory(directory: Path, *, is_above: bool = False) -> None:
+    """As try_directory(), by asking the system where that tells. Raises: OSError."""
+    if os.name == "nt":  # where os.access() looks at no access list
+        try_directory(directory, is_above=is_above)
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "")
+
+
+def try_directory(directory: Path, *, is_above: bool = False) -> None:
+    """Whether a file can be made there; leaves nothing. Raises: OSError.
+
+    Args: is_above, the next directory is to be made there: in C:\\ Windows lets everybody make one, and no file.
+    """
     draft = _name(directory / "mail-bridge")
+    if is_above:
+        draft.mkdir(0o700)
+        draft.rmdir()
+        return
     # Windows removes it with its last descriptor, a virus scanner's too.
     handle = os.open(draft, _FLAGS | getattr(os, "O_TEMPORARY", 0), 0o600)
     os.close(handle)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.control import rendezvous
-from bridge.drafts import draft_of, try_directory
+from bridge.drafts import check_directory, draft_of, try_directory
 from bridge.errors import BridgeError
 from bridge.host.files import write_private
 from bridge.secret import Secret
@@ -27,11 +27,23 @@ def test_a_draft_is_beside_its_place_and_for_its_owner_alone(tmp_path: Path) -> 
     assert os.name == "nt" or stat.S_IMODE(draft.stat().st_mode) == 0o600
 
 
-def test_to_try_a_directory_leaves_nothing(tmp_path: Path) -> None:
-    try_directory(tmp_path)
+@pytest.mark.parametrize("is_above", [False, True])
+def test_to_try_a_directory_leaves_nothing(tmp_path: Path, is_above: bool) -> None:
+    try_directory(tmp_path, is_above=is_above)
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match="none"):
-        try_directory(tmp_path / "none")
+        try_directory(tmp_path / "none", is_above=is_above)
+
+
+def test_a_directory_is_looked_at_by_what_may_be_made_in_it(tmp_path: Path, without_files: Path) -> None:
+    check_directory(tmp_path)
+    check_directory(tmp_path, is_above=True)
+    assert os.listdir(tmp_path) in ([], [without_files.name])
+    if os.name == "nt" or os.geteuid() != 0:  # root may, as far as anybody tells without trying
+        with pytest.raises(PermissionError):
+            check_directory(without_files)
+        with pytest.raises(PermissionError):
+            check_directory(without_files, is_above=True)
 
 
 def test_where_nothing_can_be_made_that_is_said_at_once(without_files: Path) -> None:

@@ -10,6 +10,7 @@ from bridge.advice.system import system_reason
 from bridge.config.schema import LogConfig
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
+from bridge.drafts import check_directory
 from bridge.existing import above, exists, is_directory
 from bridge.observe.log_file import opened
 
@@ -22,8 +23,7 @@ def check_place(place: Path) -> None:
     there = above(place)
     if not is_directory(there):
         raise NotADirectoryError(errno.ENOTDIR, "")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "")
+    check_directory(there, is_above=there != place.parent)
 
 
 def log_findings(config: LogConfig) -> tuple[Finding, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
+from bridge.drafts import check_directory
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
 from bridge.replacing import rename
 from bridge.secret import Secret
@@ -59,8 +60,10 @@ def check_key_file(path: str, made_first: Path | None) -> None:
         return
     directory = file.parent
     if directory.is_dir():
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise _not_created(file, PermissionError(errno.EACCES, ""))
+        try:
+            check_directory(directory)
+        except OSError as error:
+            raise _not_created(file, error) from error
     elif made_first is None or not made_first.is_relative_to(directory):
         raise _not_created(file, FileNotFoundError(errno.ENOENT, ""))
 

@@ -40,7 +40,7 @@ def check_writable(path: Path) -> None:
         place = above(path.absolute())
         if not is_directory(place):  # Windows calls it a directory that is not there
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
-        try_directory(place)
+        try_directory(place, is_above=place != path.absolute().parent)
     except OSError as error:
         raise _unwritable(path, error) from error
 
