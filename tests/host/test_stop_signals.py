@@ -57,7 +57,7 @@ from bridge.host.signals import stop_on_signal
 async def work():
     stop = asyncio.Event()
     with stop_on_signal(stop.set):
-        await asyncio.to_thread(ctypes.WinDLL("kernel32").CtrlRoutine, ctypes.c_void_p(5))
+        await asyncio.to_thread(ctypes.WinDLL("kernelbase").CtrlRoutine, ctypes.c_void_p(5))
         await asyncio.sleep(0)
         print("stopped" if stop.is_set() else "serves on")
 
