@@ -69,7 +69,7 @@ async def test_the_page_says_who_signed_in_and_whose_turn_it_is(browser: Browser
     assert text.count("535 5.7.139 &lt;no&gt;") == 2  # once as the last error, once beside the mail server
     assert "Whose turn it is: your organization&#39;s mail administrator" in text
     assert text.count("Please forward this to your organization&#39;s mail administrator.") == 2
-    assert f'href="/sign-in/{ALICE}"' in text
+    assert f'class="button quiet" href="/sign-in/{ALICE}">Sign in again</a>' in text, "it is nobody's turn to do that"
 
 
 async def test_the_page_does_not_say_that_mail_programs_get_in_where_a_mail_server_lets_none(

@@ -153,6 +153,8 @@ async def test_the_list_shows_those_first_who_need_somebody(browser: Browser, co
     ]
     assert "The mail server cannot be reached." in text
     assert all(word in text for word in ("1 ready", "1 in trouble", "2 sign-ins needed"))
+    assert 'aria-label="Sign in again: zoe@example.com"' in text, "somebody has; that is not what is wrong"
+    assert 'aria-label="Sign in: aaron@example.com"' in text
     control.states[ALICE] = AccountState.SIGN_IN
     async with browser.get("/", headers={"Accept-Language": "fr"}) as response:
         assert "3 connexions nécessaires" in await response.text()
