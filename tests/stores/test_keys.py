@@ -19,8 +19,8 @@ from pathlib import Path
 import keyring
 import pytest
 from keyring.backend import KeyringBackend
-from keyring.backends import fail, null
-from keyring.errors import InitError, KeyringError, KeyringLocked, PasswordDeleteError
+from keyring.backends import chainer, fail, null
+from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError, PasswordDeleteError
 
 from bridge.config.schema import StoreConfig
 from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreUnavailable
@@ -348,6 +348,12 @@ class Windows(Small):
     persist = "enterprise"
 
 
+class Several(chainer.ChainerBackend):
+    """As where a desktop has more than one; what is written goes to the first that takes it."""
+
+    backends = (Plain(), Small(), Small())
+
+
 NULL = null.Keyring()  # type: ignore[no-untyped-call]
 FAIL = fail.Keyring()  # type: ignore[no-untyped-call]
 
@@ -373,6 +379,14 @@ async def test_trap_38_an_empty_store_gets_a_new_key_in_the_keyring_and_nothing_
     assert len(text) <= 1280  # Windows takes no more
     for has_records in (False, True):
         assert await open_key(IN_KEYRING, has_records=has_records) == made
+
+
+async def test_of_several_keyrings_the_best_that_protects_what_it_keeps_has_the_key_alone() -> None:
+    use(Several())  # type: ignore[no-untyped-call]
+    made = await open_key(IN_KEYRING, has_records=False)
+    plain, best, other = Several.backends
+    assert best.entries == {(KEY_SERVICE, KEY_USER): base64.b64encode(made.reveal()).decode()}
+    assert (plain.entries, other.entries) == ({}, {})
 
 
 async def test_a_missing_entry_of_a_store_with_records_is_not_replaced() -> None:
@@ -416,6 +430,12 @@ async def test_trap_39_a_keyring_that_cannot_be_trusted_gets_no_key(backend: Key
     does_waiting_help = isinstance(backend, Failing | Undeletable)
     assert type(caught.value) is (StoreUnavailable if does_waiting_help else KeyringMissing)
     assert (KEY_SERVICE, KEY_USER) not in getattr(backend, "entries", {})
+
+
+async def test_a_backend_that_finds_no_keyring_itself_is_none() -> None:
+    use(Failing(NoKeyringError("CANARY")))
+    with pytest.raises(KeyringMissing, match="there is no OS keyring here"):
+        await open_key(IN_KEYRING, has_records=False)
 
 
 async def test_trap_40_the_error_of_a_windows_logon_without_a_keyring_is_explained() -> None:
