@@ -185,11 +185,12 @@ class _Worker:
         self.link.announce_news()
 
     def note_answer(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
-        """As session.Tried has it. It is told along with what else there is of that login."""
+        """As session.Tried has it. Of one that has gone well it is told along with that, which comes next."""
         began = self._loop.time() - seconds
         told = encode_error(problem) if problem is not None else None
         self._tried.append((account.address, protocol.value, told, began))
-        self.link.announce_news()
+        if problem is not None:
+            self.link.announce_news()
 
     def _news(self) -> tuple[Any, ...]:
         now = self._loop.time()
