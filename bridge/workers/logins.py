@@ -30,6 +30,8 @@ class RecentLogins:
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._found: dict[bytes, tuple[Account, AccessToken, float]] = {}
+        self._logins_of: dict[str, set[bytes]] = {}
+        """By the account's address: where a mail server refuses thousands, all of them are forgotten, one by one."""
         self.generation = 0
         """Another one whenever something was forgotten."""
 
@@ -48,15 +50,23 @@ class RecentLogins:
         if asked_in != self.generation:
             return
         if len(self._found) >= REMEMBERED:
-            self._found.clear()
+            self._clear()
         until = self._clock.monotonic() + (CALLER_SECONDS if whose else REMEMBERED_SECONDS)
-        self._found[self._digest(login, whose)] = account, token, until
+        digest = self._digest(login, whose)
+        self._found[digest] = account, token, until
+        self._logins_of.setdefault(account.address.lower(), set()).add(digest)
 
     def forget(self, address: str = "") -> None:
         """Something has changed about this account, or about all."""
         self.generation += 1
-        kept = self._found.items() if address else ()
-        self._found = {key: found for key, found in kept if found[0].address.lower() != address.lower()}
+        if not address:
+            self._clear()
+        for digest in self._logins_of.pop(address.lower(), ()):
+            self._found.pop(digest, None)
+
+    def _clear(self) -> None:
+        self._found.clear()
+        self._logins_of.clear()
 
     def _digest(self, login: Login, whose: str) -> bytes:
         """The password itself is not kept."""

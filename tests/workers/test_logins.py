@@ -79,6 +79,19 @@ def test_what_has_changed_about_an_account_is_forgotten_for_that_account() -> No
     assert logins.find(LOGIN, "") is None
 
 
+def test_all_logins_of_an_account_are_forgotten_and_none_of_others() -> None:
+    logins, _, token = memory()
+    several = [replace(LOGIN, protocol=Protocol.POP3), replace(LOGIN, username="alias")]
+    others = [replace(LOGIN, username=BOB.address)]
+    for login in several:
+        logins.add(login, "", ALICE, token, asked_in=0)
+    for login in others:
+        logins.add(login, "", BOB, token, asked_in=0)
+    logins.forget(ALICE.address)
+    assert [logins.find(login, "") for login in (LOGIN, *several)] == [None] * 3
+    assert [logins.find(login, "") for login in others] == [(BOB, token)]
+
+
 def test_a_changed_configuration_is_about_all() -> None:
     logins, _, _ = memory()
     logins.forget()
@@ -99,3 +112,4 @@ def test_it_does_not_grow_for_ever() -> None:
         logins.add(replace(LOGIN, username=f"{number}@example.com"), "", ALICE, token, asked_in=0)
     assert logins.find(LOGIN, "") is None
     assert logins.find(replace(LOGIN, username=f"{REMEMBERED}@example.com"), "") is not None
+    assert sum(map(len, logins._logins_of.values())) == len(logins._found) <= REMEMBERED
