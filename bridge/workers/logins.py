@@ -34,6 +34,10 @@ class RecentLogins:
         """By the account's address: where a mail server refuses thousands, all of them are forgotten, one by one."""
         self.generation = 0
         """Another one whenever something was forgotten."""
+        self._changed: dict[str, int] = {}
+        """By address in lower case, the generation that began with its last change."""
+        self._all_changed = 0
+        """The same of the last change about all."""
 
     def find(self, login: Login, whose: str) -> tuple[Account, AccessToken] | None:
         """Account and token of the same login, for all or for this caller, if that was not long ago and the token is
@@ -46,8 +50,9 @@ class RecentLogins:
         return found[:2]
 
     def add(self, login: Login, whose: str, account: Account, token: AccessToken, *, asked_in: int) -> None:
-        """It was right, when it was asked about in that generation: meanwhile something may have changed."""
-        if asked_in != self.generation:
+        """It was right, when it was asked about in that generation: meanwhile something may have changed about it. Not
+        about others: of thousands one has a new token in each second, and to open a mailbox takes as long."""
+        if asked_in < max(self._changed.get(account.address.lower(), 0), self._all_changed):
             return
         if len(self._found) >= REMEMBERED:
             self._clear()
@@ -59,10 +64,15 @@ class RecentLogins:
     def forget(self, address: str = "") -> None:
         """Something has changed about this account, or about all."""
         self.generation += 1
+        name = address.lower()
         if not address:
             self._clear()
-        for digest in self._logins_of.pop(address.lower(), ()):
+        for digest in self._logins_of.pop(name, ()):
             self._found.pop(digest, None)
+        self._changed[name] = self.generation
+        if not address or len(self._changed) > REMEMBERED:
+            self._changed.clear()
+            self._all_changed = self.generation
 
     def _clear(self) -> None:
         self._found.clear()

@@ -104,6 +104,31 @@ def test_an_answer_that_a_change_has_overtaken_is_not_kept() -> None:
     logins.forget(ALICE.address)
     logins.add(LOGIN, "", ALICE, token, asked_in=asked_in)
     assert logins.find(LOGIN, "") is None
+    asked_in = logins.generation
+    logins.forget()
+    logins.add(LOGIN, "", ALICE, token, asked_in=asked_in)
+    assert logins.find(LOGIN, "") is None
+    logins.add(LOGIN, "", ALICE, token, asked_in=logins.generation)
+    assert logins.find(LOGIN, "") == (ALICE, token)
+
+
+def test_a_change_about_another_account_overtakes_no_answer() -> None:
+    """Of thousands, some account has a new token in each second, and it takes as long to open a mailbox."""
+    logins, _, token = memory()
+    asked_in = logins.generation
+    logins.forget(ALICE.address)
+    logins.add(replace(LOGIN, username=BOB.address), "", BOB, token, asked_in=asked_in)
+    assert logins.find(replace(LOGIN, username=BOB.address), "") == (BOB, token)
+
+
+def test_a_change_is_not_overlooked_behind_many_others() -> None:
+    logins, _, token = memory()
+    asked_in = logins.generation
+    logins.forget(ALICE.address.title())
+    for number in range(REMEMBERED + 1):
+        logins.forget(f"{number}@example.com")
+    logins.add(LOGIN, "", ALICE, token, asked_in=asked_in)
+    assert logins.find(LOGIN, "") is None
 
 
 def test_it_does_not_grow_for_ever() -> None:
