@@ -10,8 +10,8 @@ from bridge.advice.system import too_little
 from bridge.clock import Clock
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import HookFailed, RunProgram
-from bridge.hooks.events import LOGIN_REFUSED, HookEvent, event_of
-from bridge.notices import Notice
+from bridge.hooks.events import HookEvent, event_of
+from bridge.notices import MailServerAnswered, Notice
 from bridge.observe.logs import detail, event, trouble
 from bridge.secret import Secret
 from bridge.shortage import is_short
@@ -27,7 +27,8 @@ RETRY_AFTER = 3.0
 """Seconds before the webhook's second and last attempt."""
 
 REFUSED_AGAIN = 600.0
-"""Seconds between two events that an account's logins are refused: a mail server may say yes and no by turns."""
+"""Seconds between two events that an account's logins are refused for the same reason: a mail server may say yes and no
+by turns."""
 
 _Post = Callable[[HookEvent, NotifyConfig, Secret[str], float], Awaitable[None]]
 
@@ -50,28 +51,31 @@ class Hooks:
         self._queue: asyncio.Queue[HookEvent] = asyncio.Queue(WAITING)
         self._is_running = False
         self._dropped = 0
-        self._refused: dict[str, float] = {}
-        """By account, when that was told last, by the monotonic clock."""
+        self._refused: dict[tuple[str, str], float] = {}
+        """By account and reason, when that was told last, by the monotonic clock."""
 
     def take(self, notice: Notice) -> None:
         """For the bus; never blocks."""
         config = self._config()
         is_wanted = self._is_running and bool(config.command or config.webhook)
         found = event_of(notice, self._translation()) if is_wanted else None
-        if found is None or self._is_told_already(found):
+        if found is None or self._is_told_already(notice):
             return
         try:
             self._queue.put_nowait(found)
         except asyncio.QueueFull:
             self._dropped += 1
 
-    def _is_told_already(self, found: HookEvent) -> bool:
-        if found.event != LOGIN_REFUSED:
+    def _is_told_already(self, notice: Notice) -> bool:
+        """Of one that is an event. Of a refusal that goes on there is no second notice: another reason is told too."""
+        if not isinstance(notice, MailServerAnswered):
             return False
-        now = self._clock.monotonic()
-        if now - self._refused.get(found.account, float("-inf")) < REFUSED_AGAIN:
+        # Without the server's own words, which may be others each time.
+        reason = notice.diagnosis.sentence() if notice.diagnosis is not None else notice.reason
+        told, now = (notice.address, reason), self._clock.monotonic()
+        if now - self._refused.get(told, float("-inf")) < REFUSED_AGAIN:
             return True
-        self._refused[found.account] = now
+        self._refused[told] = now
         return False
 
     async def run(self) -> None:

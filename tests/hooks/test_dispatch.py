@@ -18,6 +18,7 @@ import pytest
 import trustme
 from aiohttp import web
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.config.schema import NotifyConfig
 from bridge.hooks.delivery import Ended, HookFailed
 from bridge.hooks.dispatch import AT_ONCE, REFUSED_AGAIN, RETRY_AFTER, WAITING, Hooks
@@ -308,6 +309,23 @@ async def test_that_an_account_is_refused_is_told_at_most_every_ten_minutes() ->
         ("login-refused", "bob@example.com"),
         ("refresh-failed", "bob@example.com"),
     ]
+
+
+async def test_an_account_that_is_refused_for_another_reason_is_told_of_that_too() -> None:
+    """Where IMAP and SMTP AUTH are both off, a mail program meets both within a second, and whoever has switched one on
+    hears of nothing more: of a refusal that goes on there is no second notice."""
+    imap_off = Diagnosis.of("mail.protocol_off", "NO", protocol="IMAP", mailbox="alice@example.com")
+    smtp_off = Diagnosis.of("mail.smtp_off_tenant", "535", mailbox="alice@example.com")
+    async with receiving() as receiver:
+        hooks = Hooks(lambda: webhook(receiver.url), run_program, ManualClock())
+        async with running(hooks):
+            for protocol, found in (("imap", imap_off), ("smtp", smtp_off), ("imap", imap_off), ("smtp", smtp_off)):
+                hooks.take(MailServerAnswered("alice@example.com", protocol, found.told(), diagnosis=found))
+            hooks.take(RefreshFailed("bob@example.com", "revoked", temporary=False))
+            await receiver.until(3)
+    assert sorted(content["reason"] for content in receiver.received) == sorted(
+        [imap_off.told(), smtp_off.told(), "revoked"]
+    )
 
 
 async def test_where_nobody_is_to_be_told_nothing_is_kept() -> None:
