@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bridge.advice.base import Turn
 from bridge.advice.said import Said
+from bridge.config.schema import AccountConfig
 from bridge.config.values import same_name
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover
 from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped, warning
@@ -75,10 +76,12 @@ def left_findings(leftovers: Sequence[Leftover]) -> tuple[Finding, ...]:
     return (warning("store", "", LEFT, addresses=named, command=command),)
 
 
-def unused_findings(patterns: Iterable[str], known: Iterable[Account]) -> tuple[Finding, ...]:
-    """Of `*@domain` patterns by which nobody has come yet: who is below them is not known before."""
-    domains = {_domain(account.address) for account in known}
-    unused = (pattern for pattern in patterns if _domain(pattern) not in domains)
+def unused_findings(configured: Sequence[AccountConfig], known: Iterable[Account]) -> tuple[Finding, ...]:
+    """Of `*@domain` patterns by which nobody has come yet: who is below them is not known before. Whoever has a line of
+    their own has not come by one."""
+    own = {entry.address for entry in configured}
+    domains = {_domain(account.address) for account in known if account.address not in own}
+    unused = (entry.address for entry in configured if entry.is_pattern and _domain(entry.address) not in domains)
     return tuple(skipped("token", pattern, UNUSED, pattern=pattern) for pattern in unused)
 
 

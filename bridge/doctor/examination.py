@@ -98,8 +98,7 @@ class Examination:
             name for name, provider in self.loaded.config.providers.items() if provider.flow.is_unattended
         )
         known = await self.accounts()
-        patterns = [account.address for account in self.loaded.config.accounts if account.is_pattern]
-        unused = unused_findings(patterns, known)
+        unused = unused_findings(self.loaded.config.accounts, known)
         return first, (*await account_findings(known, self.clinic, unattended=unattended), *unused)
 
     def _configuration(self) -> Findings:

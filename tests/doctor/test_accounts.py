@@ -10,9 +10,10 @@ import pytest
 from bridge.advice.base import Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
+from bridge.config.schema import AccountConfig
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover, Outcome, ProtocolCheck
 from bridge.doctor import accounts as texts
-from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings, left_findings
+from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings, left_findings, unused_findings
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
 from bridge.model import AccessToken, Account
 from bridge.secret import Secret
@@ -39,6 +40,14 @@ def test_who_is_signed_in_without_an_account_is_named_and_how_that_ends() -> Non
     assert "u9@example.com, …." in found.detail
     assert "u10" not in found.detail
     assert "forget ADDRESS`" in found.detail
+
+
+def test_whoever_has_a_line_of_their_own_has_not_come_by_that_of_their_domain() -> None:
+    listed = [AccountConfig(address=address, provider="it") for address in ("alice@example.com", "*@example.com")]
+    alice, bob = (Account(address, "it", address, {}) for address in ("alice@example.com", "bob@example.com"))
+    (found,) = unused_findings(listed, [alice])
+    assert (found.outcome, found.subject) == (Outcome.SKIPPED, "*@example.com")
+    assert unused_findings(listed, [alice, bob]) == ()
 
 
 @dataclass
