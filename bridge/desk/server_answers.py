@@ -17,6 +17,9 @@ server that is busy for one login has had the next one meanwhile."""
 PASSED_SECONDS = 3600.0
 """It is none any more when no mail program has met it for so long: in the evening the network was away, and till the
 morning nobody sends."""
+ABANDONED_SECONDS = 7 * 24 * 3600.0
+"""The same of what somebody must see to, which does not pass by itself: after a weekend the mail programs are back. But
+a program that was set up by mistake for a POP3 that is off on purpose has IMAP since, and nothing else would end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,10 @@ class ServerAnswers:
         first, last = answer.refused_first, answer.refused_last
         if first is None or last is None:
             return False
-        lasts = last - first >= LASTING_SECONDS and self._clock.monotonic() - last <= PASSED_SECONDS
-        return lasts or not answer.is_temporary
+        passed = self._clock.monotonic() - last
+        if not answer.is_temporary:
+            return passed <= ABANDONED_SECONDS
+        return last - first >= LASTING_SECONDS and passed <= PASSED_SECONDS
 
     def _note(self, account: Account, found: ServerCheck, began: float, *, is_program: bool) -> None:
         heard = self._heard.get(account.address)

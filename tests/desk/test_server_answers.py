@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.advice.diagnosis import Diagnosis
-from bridge.desk.server_answers import LASTING_SECONDS, PASSED_SECONDS, ServerAnswers
+from bridge.desk.server_answers import ABANDONED_SECONDS, LASTING_SECONDS, PASSED_SECONDS, ServerAnswers
 from bridge.errors import BridgeError, MailboxNotOpened, UpstreamRefused, UpstreamUnavailable
 from bridge.model import Endpoint, Protocol, TlsMode
 from bridge.notices import Forgotten, MailServerAnswered, Notice, NoticeBus
@@ -78,6 +78,21 @@ def test_a_login_that_is_refused_for_good_is_trouble_until_one_is_not(world: Wor
     assert world.trouble == ""
     assert world.told() == [("", False)]
     assert [(check.protocol, check.is_ok) for check in world.answers.of(ACCOUNT)] == [("imap", True), ("smtp", True)]
+
+
+def test_a_protocol_that_no_program_uses_any_more_is_no_trouble_for_ever(world: World) -> None:
+    """POP3 is off on purpose, a mail program was set up for it by mistake, and now has IMAP. Whom it concerns on Monday
+    is told on Monday."""
+    world.login(POP3, refused())
+    assert world.told() == [("mail.smtp_off_mailbox", False)]
+    world.clock.advance(ABANDONED_SECONDS - 1)  # the login had taken one
+    world.login(IMAP)
+    world.trial(POP3, refused())  # by somebody who looks after it: no program has met it by that
+    assert (world.trouble, world.told()) == ("pop3", [])
+    world.clock.advance(1)
+    assert world.trouble == ""
+    world.login(POP3, refused())
+    assert (world.trouble, world.told()) == ("pop3", [("mail.smtp_off_mailbox", False)]), "one does again"
 
 
 def test_what_is_known_already_is_not_told_again(world: World) -> None:
