@@ -185,7 +185,10 @@ class _Worker:
         self.link.announce_news()
 
     def note_answer(self, account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
-        """As session.Tried has it. Of one that has gone well it is told along with that, which comes next."""
+        """As session.Tried has it. Of one that has gone well it is told along with that, which comes next. Nothing is
+        told of an account as it was before a reload: the bridge goes by the address."""
+        if self.accounts.get(account.address) != account:
+            return
         began = self._loop.time() - seconds
         told = encode_error(problem) if problem is not None else None
         self._tried.append((account.address, protocol.value, told, began))

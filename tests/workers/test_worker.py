@@ -408,6 +408,37 @@ async def test_each_login_goes_by_the_account_that_its_own_answer_was_about() ->
             program.socket.close()
 
 
+async def test_what_the_server_says_where_an_account_was_before_is_nothing_about_where_it_is(tmp_path: Path) -> None:
+    """News name the account by its address, and the bridge takes them to be about the one that it has told of last."""
+    trust = Trust(tmp_path)
+    implicit = (Protocol.IMAP, TlsMode.IMPLICIT, trust.good)
+    before, after = refuses(*implicit, b"[UNAVAILABLE] Server busy"), [*accepts(*implicit), *BYE]
+    with scripted(before) as left, scripted(after) as taken:
+        accounts = [
+            Account(ADDRESS, provider, ADDRESS, {Protocol.IMAP: trust.endpoint(server.port, TlsMode.IMPLICIT)})
+            for provider, server in (("old", left), ("new", taken))
+        ]
+        async with working() as bridge:
+            programs = [bridge.hand_over(conn) for conn in ("imap-1", "imap-2")]
+            for program in programs:
+                await program.log_in()
+            questions = [(await bridge.asked("login"))[0] for _ in programs]
+            for question, account in zip(questions, accounts, strict=True):  # a reload has moved it between the two
+                bridge.link.send("account", pack(account))
+                bridge.link.send("answer", question, [ADDRESS, pack(OLD), ""])
+            for program in programs:
+                await program.hear()
+                await program.say(b"a2 LOGOUT")
+                await program.hear_all()
+                program.socket.close()
+            heard, over = list[list[Any]](), set[str]()
+            while over < {"imap-1", "imap-2"}:
+                _, ended, _, tried = await bridge.told("news")
+                over.update(ended)
+                heard += tried
+    assert [answer[:3] for answer in heard] == [[ADDRESS, "imap", None]]
+
+
 async def test_a_login_that_was_right_for_one_caller_is_asked_about_when_another_comes_with_it(tmp_path: Path) -> None:
     """The bridge says whose each client is, and for whom its answer is; the worker compares."""
     trust = Trust(tmp_path)
