@@ -103,6 +103,8 @@ class ServerAnswers:
         if heard is not None and began <= heard.since:
             return
         if heard is None or heard.what != _what(account):
+            if heard is not None and any(began < answer.began for answer in heard.answers.values()):
+                return  # where the account was before: it has been heard of where it is now
             since = heard.since if heard is not None else float("-inf")
             heard = self._heard[account.address] = _Heard(_what(account), since)
         before = heard.answers.get(found.protocol)
