@@ -11,6 +11,9 @@ import signal
 import subprocess
 import sys
 
+READY = "ready\n"
+"""What a program of interrupted() says before it waits for Ctrl-C."""
+
 Process = subprocess.Popen[bytes] | subprocess.Popen[str]
 
 if sys.platform == "win32":
@@ -43,3 +46,18 @@ else:
     def interrupt(process: Process) -> None:
         """SIGINT."""
         process.send_signal(signal.SIGINT)
+
+
+def interrupted(program: str) -> tuple[str, int]:
+    """Run a Python text until it has said READY, and press. Returns: what it says then, and its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, creationflags=OWN_TERMINAL
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == READY
+            interrupt(process)
+            said, _ = process.communicate(timeout=60)
+            return said, process.returncode
+        finally:
+            process.kill()

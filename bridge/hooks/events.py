@@ -18,9 +18,6 @@ from bridge.notices import (
     SecretExpiring,
 )
 
-LOGIN_REFUSED = "login-refused"
-"""A mail server lets no mail program of the account in until somebody acts."""
-
 REASON_LIMIT = 1000
 """Characters; a provider's own words are among them."""
 
@@ -67,7 +64,7 @@ def event_of(notice: Notice, translate: Translate = str) -> HookEvent | None:
         case RefreshFailed(address, reason, False, diagnosis):
             return HookEvent("refresh-failed", account=address, reason=told(reason, diagnosis))
         case MailServerAnswered(address, _, reason, False, diagnosis) if reason:
-            return HookEvent(LOGIN_REFUSED, account=address, reason=told(reason, diagnosis))
+            return HookEvent("login-refused", account=address, reason=told(reason, diagnosis))
         case SecretExpiring(provider, day, days):
             secret = SecretExpiry(provider, date.fromisoformat(day), days)
             return HookEvent("secret-expiring", provider=provider, reason=told("", secret.diagnosis))

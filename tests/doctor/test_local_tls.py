@@ -197,7 +197,7 @@ def test_one_of_ours_that_is_none_has_failed(tmp_path: Path) -> None:
 
 def test_without_tls_there_is_nothing_to_say(tmp_path: Path) -> None:
     found = config(tmp_path, "{imap: 127.0.0.1:1993}")
-    assert certificate_findings(found, tmp_path / "authority.crt", TODAY) == ()
+    assert findings(found) == certificate_findings(found, tmp_path / "authority.crt", TODAY) == ()
     both = config(tmp_path, "{imap: 127.0.0.1:1143, pop3: {address: '127.0.0.1:1995', tls: implicit}}")
     (one,) = certificate_findings(both, tmp_path / "authority.crt", TODAY)
     assert one.subject == "pop3 127.0.0.1:1995"
