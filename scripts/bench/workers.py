@@ -1,9 +1,10 @@
-"""What several workers cost: `.venv/bin/python scripts/bench/workers.py [--workers 2] [--rounds 7] [--json] [--write]`.
+"""What several workers cost: `python scripts/bench/workers.py [--workers 2] [--rounds 15] [--json] [--write]`.
 
 Bridges with `workers: 1` and with more; and, to tell what workers cost from what more processes cost whatever they are,
 as many bridges of one worker that know nothing of each other and share the load. All stand before the same cheap mail
-server and provider; rounds are interleaved, so that a neighbour's load meets all. What counts is CPU (user and system)
-of the whole process tree; ratios are of the same round. --write puts the tables into docs/performance.md.
+server (load.c) and provider; rounds are short and interleaved, so that a neighbour's load meets all. What counts is CPU
+(user and system) of the whole process tree; ratios are of the same round. --write puts the tables into
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -11,22 +12,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
+import math
 import os
+import platform
 import random
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from bench.workers_rig import BOUND, GREETING, MEBIBYTE, MESSAGE, PERSON, Bridge, Client, bridges  # noqa: E402
+from debian import install  # noqa: E402
+
+from bench.load import PROTOCOLS, missing_packages  # noqa: E402
+from bench.workers_rig import BOUND, PERSON, Bridge, Client, bridges  # noqa: E402
 
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- workers: made by scripts/bench/workers.py --write -->\n", "<!-- end of workers -->"
@@ -34,6 +38,8 @@ BEGIN, END = "<!-- workers: made by scripts/bench/workers.py --write -->\n", "<!
 GOAL = 1.1
 AT_ONCE = 16
 """Logins under way; and bulk downloads, half as many."""
+MOST_AT_ONCE = 64
+"""Logins under way where they come at a rate; hardly ever so many."""
 RATE = 50.0
 """Logins a second for one process, where the load is counted: a twelfth of a core."""
 DESCRIPTORS = 1024
@@ -60,28 +66,15 @@ class Logins:
 
     def __call__(self, where: Sequence[Bridge]) -> None:
         """Returns when all are over."""
-        chance, due = random.Random(self.count), time.monotonic()
-        with ThreadPoolExecutor(64 if self.rate else AT_ONCE) as pool:
-            logins = []
-            for number in range(self.count):
-                if self.rate:
-                    due += chance.expovariate(self.rate)
-                    time.sleep(max(0.0, due - time.monotonic()))
-                logins.append(pool.submit(self._one, where[number % len(where)], number))
-            for login in logins:
-                login.result()
-
-    def _one(self, bridge: Bridge, number: int) -> None:
-        client = Client(self.protocol, bridge.ports[self.protocol])
-        address = spelled(self.address, f"{os.getpid()} {number}") if self.is_new else self.address
-        client.login(address, bridge.passwords[self.address])
-        client.close()
-
-
-def spelled(address: str, how: str) -> str:
-    """In one of thousands of mixtures of small letters and capitals, which mean the same."""
-    chance = random.Random(how)
-    return "".join(chance.choice((letter.lower(), letter.upper())) for letter in address)
+        where[0].load.log_in(
+            [bridge.target(self.protocol, self.address) for bridge in where],
+            self.protocol,
+            self.address,
+            count=self.count,
+            at_once=MOST_AT_ONCE if self.rate else AT_ONCE,
+            rate=self.rate,
+            spelling=random.randrange(1, 1 << 31) if self.is_new else 0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +85,8 @@ class Downloads:
 
     def __call__(self, where: Sequence[Bridge]) -> None:
         """Returns when all are over."""
-        with ThreadPoolExecutor(AT_ONCE // 2) as pool:
-            list(pool.map(self._one, [where[number % len(where)] for number in range(AT_ONCE // 2)]))
-
-    def _one(self, bridge: Bridge) -> None:
-        client = Client("imap", bridge.ports["imap"])
-        client.login(PERSON, bridge.passwords[PERSON])
-        client.socket.sendall(b"f FETCH %d\r\n" % self.mebibytes)
-        view = memoryview(bytearray(MEBIBYTE))
-        for _ in range(self.mebibytes):
-            assert client.lines.readline().endswith(b"{%d}\r\n" % MEBIBYTE)
-            got = 0
-            while got < MEBIBYTE:
-                got += client.lines.readinto(view[got:])
-            assert view == MESSAGE
-            client.lines.readline()
-        assert client.lines.readline().startswith(b"f OK")
-        client.close()
+        targets = [bridge.target("imap", PERSON) for bridge in where]
+        where[0].load.fetch(targets, PERSON, mebibytes=self.mebibytes, at_once=AT_ONCE // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +116,31 @@ class Row:
 
     def ratio(self, name: str) -> float:
         """To one process; the median of the rounds' ratios."""
+        return statistics.median(self._ratios(name))
+
+    def likely(self, name: str) -> tuple[float, float]:
+        """Where that median would lie with more rounds, most likely: see most_left_out()."""
+        found = self._ratios(name)
+        left_out = most_left_out(len(found))
+        return found[left_out], found[-1 - left_out]
+
+    def _ratios(self, name: str) -> list[float]:
         one = self.figures["one"]
-        return statistics.median(there / here for (_, there), (_, here) in zip(self.figures[name], one, strict=True))
+        return sorted(there / here for (_, there), (_, here) in zip(self.figures[name], one, strict=True))
+
+
+def most_left_out(count: int) -> int:
+    """Of so many sorted values, at each end: the rest holds the median of more of them, however they are distributed,
+    with a probability of 0.95, or, where all are too few for that, with less."""
+    left_out = 0
+    while 2 * sum(math.comb(count, below) for below in range(left_out + 2)) <= 0.05 * 2**count:
+        left_out += 1
+    return left_out
 
 
 def rows(options: argparse.Namespace) -> list[Row]:
     count, several = options.logins, options.workers
-    found = [Row(f"login, {protocol.upper()}", "ms", count, Logins(protocol, count)) for protocol in GREETING]
+    found = [Row(f"login, {protocol.upper()}", "ms", count, Logins(protocol, count)) for protocol in PROTOCOLS]
     found.append(Row("login, SMTP, each asked about", "ms", count, Logins("smtp", count, is_new=True)))
     found.append(Row(f"login, IMAP, {RATE * several:.0f} a second", "ms", count, Logins("imap", count, RATE * several)))
     each = Logins("imap", count, RATE), Logins("imap", count * several, RATE * several)
@@ -157,13 +153,13 @@ def rows(options: argparse.Namespace) -> list[Row]:
 
 
 def measured(system: Sequence[Bridge], load: Callable[[Sequence[Bridge]], None]) -> tuple[float, float]:
-    """CPU seconds of the bridge's own process, and of all, while another process acts as its clients."""
+    """CPU seconds of the bridge's own process, and of all, while other processes are its mail programs and server."""
     before = [bridge.cpu() for bridge in system]
-    clients = multiprocessing.get_context("fork").Process(target=load, args=(system,))
-    clients.start()
-    clients.join()
-    if clients.exitcode:
-        raise SystemExit(f"{load} failed: {[(bridge.directory / 'log').read_text()[-2000:] for bridge in system]}")
+    try:
+        load(system)
+    except SystemExit as problem:
+        logs = [(bridge.directory / "log").read_text()[-2000:] for bridge in system]
+        raise SystemExit(f"{problem}: {logs}") from None
     time.sleep(0.2)  # the last sessions' ends
     behind = [bridge.cpu() for bridge in system]
     own = sum(there[0] - here[0] for there, here in zip(behind, before, strict=True))
@@ -177,7 +173,7 @@ def spread(bridge: Bridge, count: int) -> list[int]:
     """Sessions in each worker while `count` are open."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            client = Client("imap", bridge.ports["imap"])
+            client = Client(bridge.ports["imap"])
             stack.callback(client.close)
             client.login(PERSON, bridge.passwords[PERSON])
         return bridge.sessions()
@@ -197,7 +193,7 @@ def held(workers: int) -> int:
 
 def logged_in(bridge: Bridge) -> Client | None:
     """None if there is no session left for it."""
-    client = Client("imap", bridge.ports["imap"])
+    client = Client(bridge.ports["imap"])
     client.socket.settimeout(FULL_SECONDS)
     with contextlib.suppress(OSError, SystemExit):
         client.lines.readline()
@@ -230,8 +226,9 @@ class Report:
         lines = [f"| what | unit | {systems} |", "|---|---|" + "---:|" * 6]
         for row in self.rows:
             own = statistics.median(own for own, _ in row.figures["several"])
-            cells = [_cell(row, "one"), _cell(row, "several"), f"{own:.2g}", f"**{row.ratio('several'):.2f}**"]
-            cells += [_cell(row, "apart"), f"{row.ratio('apart'):.2f}"]
+            cells = [_cell(row, "one"), _cell(row, "several"), f"{own:.2g}", f"**{row.ratio('several'):.2f}** "]
+            cells[-1] += _span(row.likely("several"))
+            cells += [_cell(row, "apart"), f"{row.ratio('apart'):.2f} {_span(row.likely('apart'))}"]
             lines.append(f"| {row.title} | CPU {row.unit} | {' | '.join(cells)} |")
         one, more = (" and ".join(map(str, sessions)) for sessions in self.spread)
         lines.append(f"| 100 sessions, by process | | {one} | {more} | | | | |")
@@ -239,8 +236,12 @@ class Report:
         lines.append(f"| memory at rest, by process (PSS) | MiB | {one} | {more} | | | | |")
         if self.held:
             lines += self._sessions_held()
-        busy = f"other programs kept {self.others:.1f} of {os.cpu_count()} cores busy before and behind them"
-        return "\n".join([*lines, "", f"Medians, lowest and highest of {self.rounds} rounds; {busy}."]) + "\n"
+        what = (
+            f"Medians, lowest and highest of {self.rounds} rounds; for ratios, where the median lies with a probability"
+        )
+        busy = f"other programs kept {self.others:.1f} of {os.cpu_count()} cores busy before and behind the rounds"
+        lines += ["", f"{what} of 0.95. Python {platform.python_version()}; {busy}."]
+        return "\n".join(lines) + "\n"
 
     def _sessions_held(self) -> list[str]:
         numbers, counts = ([f"{number:,}" for number in column] for column in (self.held, self.held.values()))
@@ -263,6 +264,10 @@ def _cell(row: Row, name: str) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
+def _span(ends: tuple[float, float]) -> str:
+    return f"({ends[0]:.2f}–{ends[1]:.2f})"
+
+
 def others_busy(seconds: float = 5.0) -> float:
     """Cores that are busy while we do nothing."""
 
@@ -278,7 +283,7 @@ def others_busy(seconds: float = 5.0) -> float:
 def rounds(systems: Mapping[str, Sequence[Bridge]], table: Sequence[Row], count: int, several: int) -> None:
     """Measure these rows of all systems in turn."""
     for system in systems.values():  # TLS sessions, code paths, caches
-        for protocol in GREETING:
+        for protocol in PROTOCOLS:
             measured(system, Logins(protocol, 50 * several))
         if any(row.is_bound for row in table):
             measured(system, Logins("imap", 50 * several, address=BOUND))
@@ -316,14 +321,15 @@ def write(table: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--logins", type=int, default=500, help="for each row, round and system")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--logins", type=int, default=300, help="for each row, round and system")
     parser.add_argument("--mebibytes", type=int, default=128, help="for each of eight sessions and round")
     parser.add_argument("--held", type=int, help="only say how many sessions so many workers hold")
     parser.add_argument("--no-held", action="store_true", help="leave out how many sessions are held; two minutes less")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     options = parser.parse_args()
+    install("what the load is built with", missing_packages(), "it will not be built")
     # As many mail programs as sessions: more than a user's open files are, as a rule, until they are asked for.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

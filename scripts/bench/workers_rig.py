@@ -1,28 +1,24 @@
-"""What scripts/bench/workers.py measures with: a cheap mail server, mail clients, and bridges in front of it."""
+"""What scripts/bench/workers.py measures: bridges in front of the mail server of load.c; and sessions that stay."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
-import multiprocessing
 import os
 import resource
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.load import PROTOCOLS, Load, Target
 from tests.servers.authorization import authorization_server
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
@@ -32,88 +28,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PERSON = "alice@example.com"
 BOUND = "bob@example.com"
 """Whose mailbox is for the programs of one user, who runs this: each login hangs on whose program it is."""
-MEBIBYTE = 1 << 20
-MESSAGE = hashlib.shake_256(b"mail").digest(MEBIBYTE)
-"""Not compressible, and the same for whoever compares."""
-GREETING = {
-    "imap": b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2] ready\r\n",
-    "pop3": b"+OK ready\r\n",
-    "smtp": b"220 upstream.example ESMTP\r\n",
-}
-
-
-# --- upstream: a process of its own, a thread for each connection -----------------------------------------------------
-
-
-def upstream(ports: dict[str, socket.socket], certificate: str, key: str) -> None:
-    """IMAP, POP3 and SMTP with implicit TLS, for whoever shows any token."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    threading.stack_size(256 * 1024)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    for protocol, sock in ports.items():
-        threading.Thread(target=accept, args=(protocol, sock, context)).start()
-
-
-def accept(protocol: str, listening: socket.socket, context: ssl.SSLContext) -> None:
-    while True:
-        client, _ = listening.accept()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=answer, args=(protocol, client, context), daemon=True).start()
-
-
-def answer(protocol: str, client: socket.socket, context: ssl.SSLContext) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError), context.wrap_socket(client, server_side=True) as tls:
-        tls.sendall(GREETING[protocol])
-        lines = tls.makefile("rb")
-        while line := lines.readline():
-            words = line.split()
-            tls.sendall(REPLIES[protocol](words))
-            if words[-1].upper() in {b"LOGOUT", b"QUIT"}:
-                return
-
-
-def imap_reply(words: list[bytes]) -> bytes:
-    tag, command = words[0], words[1].upper()
-    if command == b"CAPABILITY":
-        return b"* CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2\r\n" + tag + b" OK done\r\n"
-    if command == b"FETCH":  # FETCH <mebibytes>
-        count = int(words[2])
-        body = b"".join(b"* 1 FETCH (BODY[] {%d}\r\n" % MEBIBYTE + MESSAGE + b")\r\n" for _ in range(count))
-        return body + tag + b" OK done\r\n"
-    return (b"* BYE bye\r\n" if command == b"LOGOUT" else b"") + tag + b" OK done\r\n"
-
-
-def pop3_reply(words: list[bytes]) -> bytes:
-    if words[0].upper() == b"CAPA":
-        return b"+OK\r\nSASL XOAUTH2\r\nUSER\r\n.\r\n"
-    if words == [b"AUTH", b"XOAUTH2"]:
-        return b"+ \r\n"
-    return b"+OK done\r\n"
-
-
-def smtp_reply(words: list[bytes]) -> bytes:
-    command = words[0].upper()
-    if command == b"EHLO":
-        return b"250-upstream.example\r\n250-SIZE 35882577\r\n250-8BITMIME\r\n250 AUTH XOAUTH2\r\n"
-    if command == b"AUTH":
-        return b"235 2.7.0 Accepted\r\n" if len(words) > 2 else b"334 \r\n"
-    return b"235 2.7.0 Accepted\r\n" if len(words[0]) > 20 else b"250 2.0.0 done\r\n"
-
-
-REPLIES: dict[str, Callable[[list[bytes]], bytes]] = {"imap": imap_reply, "pop3": pop3_reply, "smtp": smtp_reply}
-
-
-# --- mail clients -------------------------------------------------------------------------------------------------
+# --- a session that stays -----------------------------------------------------------------------------------------
 
 
 class Client:
-    """One mail program's connection."""
+    """One mail program's connection, by IMAP."""
 
-    def __init__(self, protocol: str, port: int) -> None:
-        self.protocol = protocol
+    def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.lines = self.socket.makefile("rb")
 
     def say(self, line: str, until: bytes) -> bytes:
@@ -126,22 +48,13 @@ class Client:
         raise SystemExit(f"no {until!r} to {line.split()[:1]}")
 
     def login(self, address: str, password: str) -> None:
-        """As the protocol has it."""
-        if self.protocol == "imap":
-            self.say("", b"* OK")
-            self.say(f"a LOGIN {address} {password}", b"a OK")
-        elif self.protocol == "pop3":
-            self.say("", b"+OK")
-            self.say(f"USER {address}", b"+OK")
-            self.say(f"PASS {password}", b"+OK")
-        else:
-            self.say("", b"220")
-            self.say("EHLO bench", b"250 ")
-            self.say("AUTH PLAIN " + base64.b64encode(f"\0{address}\0{password}".encode()).decode(), b"235")
+        """To the mailbox."""
+        self.say("", b"* OK")
+        self.say(f"a LOGIN {address} {password}", b"a OK")
 
     def close(self) -> None:
         """As a mail program ends: after the server."""
-        self.socket.sendall(b"QUIT\r\n" if self.protocol != "imap" else b"z LOGOUT\r\n")
+        self.socket.sendall(b"z LOGOUT\r\n")
         while self.lines.readline():
             pass
         self.lines.close()
@@ -159,6 +72,8 @@ class Bridge:
     config: dict[str, Any]
     workers: int
     environment: dict[str, str]
+    load: Load
+    """What it is loaded with."""
     descriptors: int = 0
     """The most that each of its processes may have open; 0 for the system's own limit."""
     process: subprocess.Popen[bytes] | None = None
@@ -169,6 +84,10 @@ class Bridge:
     def ports(self) -> dict[str, int]:
         """Where mail clients connect."""
         return {name: int(where.rsplit(":", 1)[1]) for name, where in self.config["listeners"].items()}
+
+    def target(self, protocol: str, address: str) -> Target:
+        """For mail programs of this account."""
+        return Target(self.ports[protocol], self.passwords[address])
 
     def command(self, *words: str, stdin: str = "") -> str:
         """Run one command of the program. Returns: what it printed."""
@@ -266,13 +185,11 @@ def bridges(*workers: int, descriptors: int = 0) -> Iterator[list[Bridge]]:
         directory = Path(name)
         authority = Authority(directory)
         certificate, key = authority.write_pair(directory)
-        listening = {protocol: socket.create_server(("127.0.0.1", 0), backlog=512) for protocol in GREETING}
+        listening = {protocol: socket.create_server(("127.0.0.1", 0), backlog=512) for protocol in PROTOCOLS}
         ports = {protocol: sock.getsockname()[1] for protocol, sock in listening.items()}
-        process = multiprocessing.get_context("fork").Process(
-            target=upstream, args=(listening, str(certificate), str(key)), daemon=True
-        )
-        process.start()
-        stack.callback(process.terminate)
+        load = Load(directory)
+        process = stack.enter_context(load.serve(certificate, key, listening))
+        stack.callback(process.kill)
         provider = stack.enter_context(authorization_server(authority))
         found = []
         for place, number in enumerate(workers):
@@ -289,7 +206,7 @@ def bridges(*workers: int, descriptors: int = 0) -> Iterator[list[Bridge]]:
                     {"address": PERSON, "provider": "it"},
                     {"address": BOUND, "provider": "it", "sign_in_as": PERSON, "os_user": str(os.getuid())},
                 ],
-                "listeners": {p: f"127.0.0.1:{port}" for p, port in zip(GREETING, mine, strict=False)},
+                "listeners": {p: f"127.0.0.1:{port}" for p, port in zip(PROTOCOLS, mine, strict=False)},
                 "console": f"127.0.0.1:{mine[3]}",
                 "store": {"path": str(home / "store.sqlite"), "key_file": str(home / "key")},
                 **({"workers": number} if number > 1 else {}),
@@ -300,7 +217,7 @@ def bridges(*workers: int, descriptors: int = 0) -> Iterator[list[Bridge]]:
                 "XDG_DATA_HOME": str(home),
                 "PYTHONPATH": str(ROOT),
             }
-            bridge = Bridge(home, config, number, environment, descriptors)
+            bridge = Bridge(home, config, number, environment, load, descriptors)
             stack.callback(bridge.stop)
             bridge.start(provider.issue_refresh_token(PERSON))
             found.append(bridge)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.packages import needs_root
+from tests.servers.packages import needs, needs_root
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +26,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(600)
 def test_so_many_workers_hold_so_many_times_as_many_sessions() -> None:
     """With 1,024 open files for each process, of which one process alone can hold no more than 511."""
+    needs("gcc", "libc6-dev", "libssl-dev")
     workers = 3  # the benchmark itself has 2 and 4
     done = bench("--held", str(workers))
     assert done.returncode == 0, done.stderr
@@ -35,6 +36,7 @@ def test_so_many_workers_hold_so_many_times_as_many_sessions() -> None:
 @pytest.mark.timeout(600)
 def test_every_row_is_measured_and_has_its_ratio() -> None:
     needs_root()
+    needs("gcc", "libc6-dev", "libssl-dev")
     done = bench("--rounds", "1", "--logins", "20", "--mebibytes", "2", "--no-held")
     table = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| login") or "GB" in line]
     assert len(table) == 9, done.stderr
