@@ -9,17 +9,16 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL
 from asyncio.subprocess import Process as Child
+from collections.abc import Sequence
 from contextlib import suppress
 
 from bridge.errors import BridgeError
 from bridge.host.descriptors import descriptor_limit, raise_descriptor_limit
 from bridge.host.environment import environment_of_programs
-from bridge.workers.link import Passage
+from bridge.workers.link import HANDED_AT_ONCE, Passage
 from bridge.workers.process import Process, StartWorker
 
 READ_SIZE = 64 * 1024
-SOCKETS_AT_ONCE = 16
-"""Linux gives one for each read; others may give more."""
 
 UNLIMITED = 1 << 20
 """Descriptors, where the system has no limit."""
@@ -58,21 +57,18 @@ class UnixPassage:
         """See Passage."""
         return self._socket.fileno()
 
-    def send(self, data: bytes, handed: socket.socket | None) -> int:
+    def send(self, data: bytes, handed: Sequence[socket.socket]) -> int:
         """See Passage."""
-        if handed is None or sys.platform == "win32":
+        if not handed or sys.platform == "win32":
             return self._socket.send(data)
-        return socket.send_fds(self._socket, [data], [handed.fileno()])
+        return socket.send_fds(self._socket, [data], [sock.fileno() for sock in handed])
 
-    def receive(self) -> tuple[bytes, list[socket.socket | None]]:
+    def receive(self) -> tuple[bytes, list[socket.socket | None], bool]:
         """See Passage."""
         if sys.platform == "win32":
-            return self._socket.recv(READ_SIZE), []
-        data, descriptors, flags, _ = socket.recv_fds(self._socket, READ_SIZE, SOCKETS_AT_ONCE)
-        sockets = [_socket(descriptor) for descriptor in descriptors]
-        if flags & socket.MSG_CTRUNC:
-            sockets.append(None)
-        return data, sockets
+            return self._socket.recv(READ_SIZE), [], False
+        data, descriptors, flags, _ = socket.recv_fds(self._socket, READ_SIZE, HANDED_AT_ONCE)
+        return data, [_socket(descriptor) for descriptor in descriptors], bool(flags & socket.MSG_CTRUNC)
 
     def close(self) -> None:
         """See Passage."""

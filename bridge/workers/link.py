@@ -1,6 +1,7 @@
 """Messages, and sockets that go with them, between two processes of ours: a Unix socket on the running loop.
 
-A message is a JSON array on a line of its own. What one turn of the loop wants to say goes out in one system call.
+A message is a JSON array on a line of its own. What one turn of the loop wants to say goes out in one system call, and
+sockets in as few as they can: each call wakes the other process, which costs it more than to take one socket more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any
 from typing import Protocol as Interface
 
@@ -33,7 +35,11 @@ _DECODE = json.JSONDecoder().decode
 """json.dumps() makes an encoder for each message, and json.loads() guesses at its encoding."""
 
 HANDED = "client"
-"""The message that a socket goes with."""
+"""The message that sockets go with: an array of words for each, in their order."""
+HANDED_AT_ONCE = 16
+"""Sockets that go with one message, at most. Linux would take 253, and has one process hold so many for another."""
+
+_HANDED_BEGIN = f'["{HANDED}"'.encode()
 
 News = Callable[[], Sequence[Any] | None]
 """One message of all that has happened since the last; None if nothing has."""
@@ -46,18 +52,26 @@ class Passage(Interface):
         """For the loop to watch."""
         ...
 
-    def send(self, data: bytes, handed: socket.socket | None) -> int:
-        """Octets that the system took; `handed` goes with the first. Raises: BlockingIOError, OSError."""
+    def send(self, data: bytes, handed: Sequence[socket.socket]) -> int:
+        """Octets that the system took; `handed`, HANDED_AT_ONCE at most, go with the first. Raises: BlockingIOError,
+        OSError."""
         ...
 
-    def receive(self) -> tuple[bytes, list[socket.socket | None]]:
-        """Octets, empty at the end, and the sockets that came with them: None for one that this process, out of
-        descriptors, could not take. Raises: BlockingIOError, OSError."""
+    def receive(self) -> tuple[bytes, list[socket.socket | None], bool]:
+        """Octets, empty at the end, and the sockets that came with them: None for one that the system does not know for
+        a socket; and True if more should have come, for which this process had no descriptor left. Raises:
+        BlockingIOError, OSError."""
         ...
 
     def close(self) -> None:
         """Release it."""
         ...
+
+
+class _Lost(Enum):
+    """In place of all sockets of a message for which this process had no descriptor left."""
+
+    LOST = 0
 
 
 class Link:
@@ -75,8 +89,10 @@ class Link:
         self._news = news
         self._news_count = 0
         self._received = bytearray()
-        self._sockets: deque[socket.socket | None] = deque()
+        self._sockets: deque[socket.socket | _Lost | None] = deque()
+        """Of messages that are still to come, or to be read."""
         self._queue: deque[tuple[bytes, socket.socket | None]] = deque()
+        """Lines; and of a socket the words that go with it."""
         self._is_urgent = False
         self._is_waiting = False
         self._flushing: asyncio.TimerHandle | None = None
@@ -88,9 +104,7 @@ class Link:
         if not self._is_open:
             return
         self._queue.append((_line(message), None))
-        if not self._is_urgent:
-            self._is_urgent = True
-            self._loop.call_soon(self._flush)
+        self._flush_soon()
 
     def hand_over(self, sock: socket.socket, *words: str) -> None:
         """Say HANDED and these words, by which the other process gets a descriptor of its own for this socket. Ours is
@@ -100,9 +114,8 @@ class Link:
         """
         if not self._is_open:
             return
-        line = ",".join(map(_ENCODE, (HANDED, *words)))
-        self._queue.append((f"[{line}]\n".encode(), sock))
-        self._flush()  # at once: a system call of its own in any case
+        self._queue.append((f"[{','.join(map(_ENCODE, words))}]".encode(), sock))
+        self._flush_soon()
 
     def announce_news(self) -> None:
         """One thing more that `news` has to tell: with the next message, or soon. To wake the other process costs more
@@ -123,11 +136,17 @@ class Link:
         self._loop.remove_writer(self._passage)
         self._passage.close()
         for sock in self._sockets:
-            if sock is not None:
+            if isinstance(sock, socket.socket):
                 sock.close()
         self._queue.clear()
 
     # --- out ----------------------------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        """At the end of this turn of the loop: whatever it says besides goes along."""
+        if not self._is_urgent:
+            self._is_urgent = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         if not self._is_open:
@@ -157,14 +176,25 @@ class Link:
             self._loop.remove_writer(self._passage)
 
     def _send_some(self) -> None:
-        data, handed = self._queue[0]
-        if handed is None:
+        data, handed = self._handed()
+        if not handed:
             data = self._joined()
         sent = self._passage.send(data, handed)
-        if sent < len(data):
-            self._queue[0] = data[sent:], None
-        else:
+        for _ in range(len(handed) or 1):
             self._queue.popleft()
+        if sent < len(data):
+            self._queue.appendleft((data[sent:], None))
+
+    def _handed(self) -> tuple[bytes, list[socket.socket]]:
+        """The message about the sockets that are next in the queue, and these; none if something else is next."""
+        about = [_HANDED_BEGIN]
+        handed: list[socket.socket] = []
+        for words, sock in self._queue:
+            if sock is None or len(handed) == HANDED_AT_ONCE:
+                break
+            about.append(words)
+            handed.append(sock)
+        return b",".join(about) + b"]\n", handed
 
     def _joined(self) -> bytes:
         """All that goes before the next socket, now the first of the queue."""
@@ -179,12 +209,14 @@ class Link:
 
     def _readable(self) -> None:
         try:
-            data, sockets = self._passage.receive()
+            data, sockets, has_lost = self._passage.receive()
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, sockets = b"", []
+            data, sockets, has_lost = b"", [], False
         self._sockets.extend(sockets)
+        if has_lost:
+            self._sockets.append(_Lost.LOST)
         *lines, rest = (bytes(self._received) + data).split(b"\n")
         self._received[:] = rest
         if not data or not all(map(self._hand_on, lines)):
@@ -195,11 +227,23 @@ class Link:
         """False if the line makes no sense: nothing of it may be believed then, nor what follows."""
         try:
             message = _DECODE(line.decode())
-            self._take(message, self._sockets.popleft() if message[0] == HANDED else None)
+            if message[0] == HANDED:
+                self._hand_on_sockets(*message[1:])
+            else:
+                self._take(message, None)
         except (ValueError, LookupError, TypeError, Misunderstood) as problem:
             trouble("worker.misunderstood", error=type(problem).__name__)  # not its text: it may repeat a secret
             return False
         return True
+
+    def _hand_on_sockets(self, first: list[Any], *others: list[Any]) -> None:
+        """Each with its words. Raises: LookupError, if they have not come; what `take` does."""
+        is_lost = False
+        for words in (first, *others):
+            sock = None if is_lost else self._sockets.popleft()
+            if isinstance(sock, _Lost):
+                sock, is_lost = None, True
+            self._take([HANDED, *words], sock)
 
 
 def _line(message: Sequence[Any]) -> bytes:

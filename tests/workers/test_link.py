@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,48 @@ from bridge.workers.link import Link
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
 
+class Counted(UnixPassage):
+    """Notes how many sockets go out at once; and takes no more than there are descriptors for."""
+
+    descriptors: int | None = None
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.calls: list[int] = []
+
+    def send(self, data: bytes, handed: Sequence[socket.socket]) -> int:
+        self.calls.append(len(handed))
+        return super().send(data, handed)
+
+    def receive(self) -> tuple[bytes, list[socket.socket | None], bool]:
+        if self.descriptors is None:
+            return super().receive()
+        with descriptors_left(self.descriptors):
+            return super().receive()
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """The process gets so many more, and no more than that."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = next(itertools.islice(itertools.filterfalse(is_open, itertools.count()), count, None))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
 class Peer:
     """One end, and what it heard."""
 
@@ -29,7 +72,8 @@ class Peer:
         self.heard: asyncio.Queue[tuple[list[Any], socket.socket | None]] = asyncio.Queue()
         self.gone = asyncio.Event()
         self.happened: list[int] = []
-        self.link = Link(UnixPassage(sock), lambda *message: self.heard.put_nowait(message), self.gone.set, self._news)
+        self.passage = Counted(sock)
+        self.link = Link(self.passage, lambda *message: self.heard.put_nowait(message), self.gone.set, self._news)
 
     def happens(self, number: int) -> None:
         """Something that the other end is to hear of some time."""
@@ -75,6 +119,66 @@ async def test_messages_and_sockets_arrive_in_order_and_each_socket_with_its_own
                 if handed is not None:
                     assert f'é"{handed.getpeername()[1]}' == message[2]
                     handed.close()
+
+
+@contextmanager
+def clients(count: int) -> Iterator[list[socket.socket]]:
+    """Accepted connections, each of another mail program."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        found = []
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(listening.getsockname()))
+            found.append(stack.enter_context(listening.accept()[0]))
+        yield found
+
+
+async def heard_sockets(peer: Peer, count: int) -> list[tuple[str, str]]:
+    """The next messages, which are about sockets: the word of each, and who is at its other end; empty if lost."""
+    found = []
+    for _ in range(count):
+        (kind, word), handed = await peer.heard.get()
+        assert kind == link.HANDED
+        with handed or nullcontext():
+            found.append((word, name_of(handed) if handed is not None else ""))
+    return found
+
+
+def name_of(sock: socket.socket) -> str:
+    host, port = sock.getpeername()
+    return f"{host}:{port}"
+
+
+async def test_sockets_of_one_turn_go_out_together_a_few_at_once() -> None:
+    """The other process is woken once for them."""
+    most = link.HANDED_AT_ONCE
+    with peers() as (one, other), clients(most + 2) as handed:
+        names = [name_of(sock) for sock in handed]
+        one.link.send("before")
+        for number, sock in enumerate(handed):
+            one.link.hand_over(sock, str(number))
+        one.link.send("behind")
+        assert (await other.heard.get())[0] == ["before"]
+        assert await heard_sockets(other, most + 2) == [(str(number), name) for number, name in enumerate(names)]
+        assert (await other.heard.get())[0] == ["behind"]
+        assert one.passage.calls == [0, most, 2, 0]
+
+
+async def test_whoever_there_is_no_descriptor_for_costs_nobody_else_his_socket() -> None:
+    with peers() as (one, other), clients(8) as handed:
+        names = [name_of(sock) for sock in handed]
+        other.passage.descriptors = 2
+        for number, sock in enumerate(handed[:5]):
+            one.link.hand_over(sock, str(number))
+        first = await heard_sockets(other, 5)
+        assert first == [("0", names[0]), ("1", names[1]), ("2", ""), ("3", ""), ("4", "")]
+        other.passage.descriptors = 0
+        one.link.hand_over(handed[5], "5")
+        assert await heard_sockets(other, 1) == [("5", "")]
+        other.passage.descriptors = None
+        for number, sock in enumerate(handed[6:], 6):
+            one.link.hand_over(sock, str(number))
+        assert await heard_sockets(other, 2) == [("6", names[6]), ("7", names[7])]
 
 
 @pytest.mark.parametrize("end", ["enough of them", "a message", "a socket", "the end"])
@@ -138,7 +242,7 @@ class Short(UnixPassage):
     left = 3
     error = errno.ENOBUFS
 
-    def send(self, data: bytes, handed: socket.socket | None) -> int:
+    def send(self, data: bytes, handed: Sequence[socket.socket]) -> int:
         if self.left:
             self.left -= 1
             raise OSError(self.error, os.strerror(self.error))
@@ -192,7 +296,9 @@ async def test_the_end_is_noticed_and_what_was_said_before_it_is_heard() -> None
             assert accepted.fileno() != -1, "it is whose it was"
 
 
-@pytest.mark.parametrize("data", [b"no json\n", b"[]\n", b"7\n", b'["client"]\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "data", [b"no json\n", b"[]\n", b"7\n", b'["client"]\n', b'["client",["1"]]\n', b'["client",7]\n', b"\xff\n"]
+)
 async def test_what_makes_no_sense_ends_the_link(data: bytes) -> None:
     ours, theirs = socket.socketpair()
     with theirs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import socket
 import sys
@@ -56,7 +57,7 @@ class Worker:
         ours, self.theirs = socket.socketpair()
         self.theirs.setblocking(False)
         self.passage: Passage = UnixPassage(ours)
-        self._unread: list[bytes] = []
+        self._unread: list[list[Any]] = []
 
     async def wait(self) -> str:
         return "by the test"
@@ -75,9 +76,16 @@ class Worker:
         """The next message of one of these kinds; the others before it are passed over."""
         while True:
             while self._unread:
-                if (message := json.loads(self._unread.pop(0)))[0] in kinds:
+                if (message := self._unread.pop(0))[0] in kinds:
                     return list(message)
-            self._unread += (await asyncio.get_running_loop().sock_recv(self.theirs, 65536)).splitlines()
+            data = await asyncio.get_running_loop().sock_recv(self.theirs, 65536)
+            self._unread += itertools.chain.from_iterable(map(_messages, data.splitlines()))
+
+
+def _messages(line: bytes) -> list[list[Any]]:
+    """One; or, of sockets that have gone out together, one for each."""
+    kind, *rest = json.loads(line)
+    return [[HANDED, *words] for words in rest] if kind == HANDED else [[kind, *rest]]
 
 
 class Bench:

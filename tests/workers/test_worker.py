@@ -111,7 +111,7 @@ class Bridge:
         if has_left:
             close_with_reset(program.socket)
         self.link.hand_over(accepted, conn, str(port), peer or f"127.0.0.1:{address[1]}", "", no_place, whose)
-        accepted.close()
+        asyncio.get_running_loop().call_soon(accepted.close)  # behind the turn in which it goes out
         return program
 
     async def allow(self, account: Account, token: AccessToken, *, whose: str | None = "") -> Login:
