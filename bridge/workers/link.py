@@ -176,9 +176,7 @@ class Link:
             self._loop.remove_writer(self._passage)
 
     def _send_some(self) -> None:
-        data, handed = self._handed()
-        if not handed:
-            data = self._joined()
+        data, handed = self._handed() if self._queue[0][1] is not None else (self._joined(), [])
         sent = self._passage.send(data, handed)
         for _ in range(len(handed) or 1):
             self._queue.popleft()
@@ -186,7 +184,7 @@ class Link:
             self._queue.appendleft((data[sent:], None))
 
     def _handed(self) -> tuple[bytes, list[socket.socket]]:
-        """The message about the sockets that are next in the queue, and these; none if something else is next."""
+        """The message about the sockets that are next in the queue, and these."""
         about = [_HANDED_BEGIN]
         handed: list[socket.socket] = []
         for words, sock in self._queue:

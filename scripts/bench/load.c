@@ -142,39 +142,28 @@ static int answer(enum protocol protocol, struct peer *peer, char *line)
 {
     char reply[LINE + 128], *rest = NULL;
     char *first = strtok_r(line, " ", &rest), *second = first ? strtok_r(NULL, " ", &rest) : NULL;
-    if (!first)
+    if (!first || (protocol == IMAP && !second))
         return 0;
-    int is_last = 0, has_arguments = second && strtok_r(NULL, " ", &rest) != NULL;
+    int has_arguments = second && strtok_r(NULL, " ", &rest) != NULL;
+    int is_last = !strcasecmp(protocol == IMAP ? second : first, protocol == IMAP ? "LOGOUT" : "QUIT");
+    const char *said = reply;
     if (protocol == IMAP) {
-        const char *before = "";
-        if (!second)
-            return 0;
-        is_last = !strcasecmp(second, "LOGOUT");
-        if (is_last)
-            before = "* BYE bye\r\n";
-        else if (!strcasecmp(second, "CAPABILITY"))
+        const char *before = is_last ? "* BYE bye\r\n" : "";
+        if (!strcasecmp(second, "CAPABILITY"))
             before = "* CAPABILITY IMAP4rev1 SASL-IR AUTH=XOAUTH2\r\n";
         snprintf(reply, sizeof reply, "%s%s OK done\r\n", before, first);
+    } else if (!strcasecmp(first, "AUTH") && !has_arguments) {
+        said = protocol == POP3 ? "+ \r\n" : "334 \r\n";
     } else if (protocol == POP3) {
-        is_last = !strcasecmp(first, "QUIT");
-        const char *said = "+OK done\r\n";
-        if (!strcasecmp(first, "CAPA"))
-            said = "+OK\r\nSASL XOAUTH2\r\nUSER\r\n.\r\n";
-        else if (!strcasecmp(first, "AUTH") && !has_arguments)
-            said = "+ \r\n";
-        strcpy(reply, said);
+        said = strcasecmp(first, "CAPA") ? "+OK done\r\n" : "+OK\r\nSASL XOAUTH2\r\nUSER\r\n.\r\n";
+    } else if (!strcasecmp(first, "EHLO")) {
+        said = "250-upstream.example\r\n250-SIZE 35882577\r\n250-8BITMIME\r\n250 AUTH XOAUTH2\r\n";
+    } else if (!strcasecmp(first, "AUTH") || strlen(first) > 20) { /* the token, on a line of its own */
+        said = "235 2.7.0 Accepted\r\n";
     } else {
-        is_last = !strcasecmp(first, "QUIT");
-        const char *said = "250 2.0.0 done\r\n";
-        if (!strcasecmp(first, "EHLO"))
-            said = "250-upstream.example\r\n250-SIZE 35882577\r\n250-8BITMIME\r\n250 AUTH XOAUTH2\r\n";
-        else if (!strcasecmp(first, "AUTH") && !has_arguments)
-            said = "334 \r\n";
-        else if (!strcasecmp(first, "AUTH") || strlen(first) > 20) /* the token, on a line of its own */
-            said = "235 2.7.0 Accepted\r\n";
-        strcpy(reply, said);
+        said = "250 2.0.0 done\r\n";
     }
-    return send_all(peer, reply, strlen(reply)) && !is_last;
+    return send_all(peer, said, strlen(said)) && !is_last;
 }
 
 struct accepted {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ import pytest
 from bridge.host.workers import UnixPassage
 from bridge.workers import link
 from bridge.workers.link import Link
+from tests.host.limits import out_of_descriptors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
@@ -38,30 +38,8 @@ class Counted(UnixPassage):
     def receive(self) -> tuple[bytes, list[socket.socket | None], bool]:
         if self.descriptors is None:
             return super().receive()
-        with descriptors_left(self.descriptors):
+        with out_of_descriptors(left=self.descriptors):
             return super().receive()
-
-
-@contextmanager
-def descriptors_left(count: int) -> Iterator[None]:
-    """The process gets so many more, and no more than that."""
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = next(itertools.islice(itertools.filterfalse(is_open, itertools.count()), count, None))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 class Peer:
