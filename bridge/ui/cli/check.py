@@ -75,7 +75,8 @@ def check(settings: Settings, online: bool, as_json: bool, report_file: Path | N
 
 
 @click.command(cls=Command)
-def schema() -> int:
+@with_settings
+def schema(_: Settings) -> int:
     """Print the JSON Schema of the configuration file, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
     return DONE

@@ -17,7 +17,8 @@ from bridge.config.load import load_config
 from bridge.config.nodes import at
 from bridge.errors import ConfigError
 from bridge.ui.cli.calling import own_program, with_config
-from bridge.ui.cli.session import DONE
+from bridge.ui.cli.configured import Settings
+from bridge.ui.cli.session import DONE, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say
 from bridge.ui.setup.writing import is_taken, write_configuration
@@ -32,7 +33,8 @@ LARGEST = 64 * 1024 * 1024
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write here. [default: standard output]"
 )
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
-def import_config(file: Path, output: Path | None, force: bool) -> int:
+@with_settings
+def import_config(_: Settings, file: Path, output: Path | None, force: bool) -> int:
     """Read FILE, the configuration of email-oauth2-proxy, and write that of mail-bridge.
 
     With --output, client secrets go into files of their own in the directory `secrets` beside it, for you alone to

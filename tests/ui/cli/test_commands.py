@@ -304,6 +304,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
     assert said.startswith(f"Usage: mail-bridge {command}")
     assert "Options:" in said
     assert "..." not in said.partition("Options:")[2]  # no sentence is cut
+    assert "--config" in said
 
 
 def test_a_command_in_the_help_is_whole_to_be_copied(
@@ -694,6 +695,19 @@ def test_what_a_bridge_that_starts_warns_of_is_in_its_log_as_that_is_configured(
 def test_the_schema_is_json_that_knows_every_section(admin: Bridge) -> None:
     schema = json.loads(admin.run("schema"))
     assert {"providers", "accounts", "listeners", "console", "store", "log"} <= set(schema["properties"])
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_command_that_reads_no_configuration_speaks_its_language(admin: Bridge, is_before: bool) -> None:
+    """It takes the option on either side of its name, as all others do."""
+    admin.config["language"] = "fr"
+    option, old = ["--config", str(admin.write_config())], admin.directory / "emailproxy.config"
+    old.write_text("[alice@example.com]\n")
+    words = [*option, "import"] if is_before else ["import", *option]
+    command = [PYTHON, "-m", "bridge", *words, str(old)]
+    done = subprocess.run(command, capture_output=True, text=True, env=admin.environ, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "emailproxy.config:1: [alice@example.com]: il n’a ni permission_url" in done.stderr
 
 
 def test_two_commands_at_once_make_one_password(admin: Bridge) -> None:
