@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from array import array
 from asyncio.subprocess import DEVNULL
 from asyncio.subprocess import Process as Child
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ class UnixPassage:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        """recv() makes one for each call, and gives back what is left over: holes in which something small stays."""
 
     def fileno(self) -> int:
         """See Passage."""
@@ -67,8 +70,13 @@ class UnixPassage:
         """See Passage."""
         if sys.platform == "win32":
             return self._socket.recv(READ_SIZE), [], False
-        data, descriptors, flags, _ = socket.recv_fds(self._socket, READ_SIZE, HANDED_AT_ONCE)
-        return data, [_socket(descriptor) for descriptor in descriptors], bool(flags & socket.MSG_CTRUNC)
+        handed = array("i")
+        room = socket.CMSG_LEN(HANDED_AT_ONCE * handed.itemsize)
+        count, ancillary, flags, _ = self._socket.recvmsg_into([self._buffer], room)
+        for level, kind, octets in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                handed.frombytes(octets[: len(octets) - len(octets) % handed.itemsize])  # one may be cut off
+        return bytes(self._buffer[:count]), [*map(_socket, handed)], bool(flags & socket.MSG_CTRUNC)
 
     def close(self) -> None:
         """See Passage."""
