@@ -50,6 +50,8 @@ class Look:
     memory: int
     blocks: int
     """Of memory that the objects of its own process take, garbage left out; its workers' are not counted."""
+    heap: int
+    """Octets of the same process beside these blocks: objects of more than 512 octets, and what libraries take."""
 
     @classmethod
     def at(cls, bridge: Bridge) -> Look:
@@ -74,7 +76,8 @@ class Look:
         if found is None:
             return None
         descriptors, threads, memory = figures(pid)
-        return cls(Counter(found["tasks"]), Counter(found["objects"]), descriptors, threads, memory, found["blocks"])
+        tasks, objects = Counter(found["tasks"]), Counter(found["objects"])
+        return cls(tasks, objects, descriptors, threads, memory, found["blocks"], found["heap"])
 
     def _and(self, other: Look) -> Look:
         return Look(
@@ -84,6 +87,7 @@ class Look:
             self.threads + other.threads,
             self.memory + other.memory,
             self.blocks,
+            self.heap,
         )
 
     def more_than(self, rest: Look) -> dict[str, object]:

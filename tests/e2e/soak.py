@@ -42,6 +42,9 @@ free room that peaks leave among what is in use is part of it, and takes half an
 FLAT_BLOCKS = 128
 """Blocks of memory that objects may take more of each minute by the slope: of a thousand logins and more, one in ten
 leaves an object behind. What peaks leave is no part of it, nor what libraries in C take."""
+FLAT_HEAP = 16 * 1024
+"""Octets that may be in use beside these blocks, more each minute by the slope: a session that left its smallest
+buffer, or its TLS, behind would bring megabytes. Free room is no part of it."""
 GONE_SECONDS = 30.0
 PROGRAM_SECONDS = 300
 """For one run of a mail program that meets such a gap and is on a busy machine; one that hangs fails the soak."""
@@ -70,7 +73,7 @@ class Minute:
 
     TITLES = (
         "  min  errands done later  cut left |  logins later no |   MB  tokens faults open |"
-        "  RSS   PSS   own MB blocks  fds thr"
+        "  RSS   PSS   own MB blocks heap KiB  fds thr"
     )
 
     def row(self) -> str:
@@ -80,7 +83,7 @@ class Minute:
             f"{ends['left']:4} | {self.logins:7} {self.later:5} {self.refused:2} | {self.megabytes:4.0f} "
             f"{self.refreshes:7} {self.faults:6} {self.sessions:4} | {self.look.memory / 1e6:5.1f} "
             f"{self.pss / 1e6:5.1f} {self.own / 1e6:5.1f} {self.look.blocks:6} "
-            f"{self.look.descriptors.total():4} {self.look.threads:3}"
+            f"{self.look.heap / 1024:8.1f} {self.look.descriptors.total():4} {self.look.threads:3}"
         )
 
 
@@ -325,10 +328,15 @@ def soak(
         grows_by_blocks = slope([(minute.seconds / 60, minute.look.blocks) for minute in late])
         print(f"mail: {dict(counts)}, none lost, doubled or partial")
         print(f"tasks, objects, sockets, threads at rest as before; {look.memory / 1e6:.1f} MB RSS")
+        heap_grows = slope([(minute.seconds / 60, minute.look.heap) for minute in late])
         whose = "the bridge's own memory" if workers > 1 else "memory"
-        print(f"{whose} after {WARM_UP} minutes: {grows / 1024:+.1f} KiB (RSS), {grows_by_blocks:+.1f} blocks a minute")
+        print(
+            f"{whose} after {WARM_UP} minutes: {grows / 1024:+.1f} KiB (RSS), {grows_by_blocks:+.1f} blocks, "
+            f"{heap_grows / 1024:+.1f} KiB of the heap in use a minute"
+        )
         assert grows < FLAT, "memory is not flat"
         assert grows_by_blocks < FLAT_BLOCKS, "objects are left behind"
+        assert heap_grows < FLAT_HEAP, "buffers, or what libraries take, are left behind"
         refused = sum(minute.refused for minute in minutes)
         assert refused == 0, f"{refused} logins were refused for good"
     return minutes

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.bridge import running
 from tests.e2e.conftest import World
+from tests.e2e.settled import Look, observed
 from tests.e2e.soak import slope, soak
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -17,6 +19,14 @@ def test_a_few_seconds_of_the_soak(world: World, tmp_path: Path, capsys: pytest.
     assert sum(minute.ends["done"] for minute in minutes) > 0
     assert sum(minute.faults for minute in minutes) > 0
     assert "none lost, doubled or partial" in capsys.readouterr().out
+
+
+def test_who_has_the_number_of_a_process_that_has_died_is_looked_at_all_the_same(world: World, tmp_path: Path) -> None:
+    """Of 32,768 numbers a long soak, whose workers are killed, uses one twice now and then."""
+    bridge = world.bridge(tmp_path)
+    bridge.launcher = ["sh", "-c", 'touch "$PYTHON_MAIL_BRIDGE_OBSERVER/$$"; exec "$@"', "sh"]
+    with observed(bridge), running(bridge):
+        assert Look.at(bridge).descriptors
 
 
 def test_the_slope_of_memory_is_that_of_the_line_that_fits_best() -> None:

@@ -1,12 +1,13 @@
 """Looks into a running bridge, from outside the product: Python imports this first if its directory is on the path.
 
-A thread answers on a Unix socket: which tasks the event loop has, how many objects of our own classes there are, and
-how many blocks of memory Python's objects take.
+A thread answers on a Unix socket: which tasks the event loop has, how many objects of our own classes there are, how
+many blocks of memory Python's objects take, and how much the C library has given to larger ones and to libraries.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -31,12 +32,25 @@ def _look(loop: asyncio.AbstractEventLoop) -> bytes:
     """In the loop's own thread, of a copy of the process."""
     gc.unfreeze()  # what the program has put out of the collector's sight is not in get_objects()
     gc.collect()
-    blocks = sys.getallocatedblocks()  # before there are more, of the look's own
+    blocks, heap = sys.getallocatedblocks(), _heap()  # before there is more, of the look's own
     tasks = Counter(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop))
     objects = Counter(
         str(kind.__qualname__) for kind in map(type, gc.get_objects()) if str(kind.__module__).startswith(MODULES)
     )
-    return json.dumps({"tasks": tasks, "objects": objects, "blocks": blocks}).encode()
+    return json.dumps({"tasks": tasks, "objects": objects, "blocks": blocks, "heap": heap}).encode()
+
+
+def _heap() -> int:
+    """Octets that malloc() has given out; those in objects of up to 512 are Python's own affair, and no part of it."""
+    from ctypes import CDLL, Structure, c_size_t  # late: no process that is looked at has more modules for that
+
+    class Mallinfo(Structure):  # mallinfo(3): ten numbers, of all arenas together
+        _fields_ = [("told", c_size_t * 10)]
+
+    tell = CDLL(None).mallinfo2
+    tell.restype = Mallinfo
+    _, _, _, _, hblkhd, _, _, uordblks, _, _ = tell().told
+    return int(hblkhd + uordblks)
 
 
 def _copy(loop: asyncio.AbstractEventLoop, pipe: int) -> int:
@@ -98,8 +112,11 @@ def _told_by_a_copy(loop: asyncio.AbstractEventLoop) -> bytes:
 
 
 def _serve() -> None:
+    place = os.path.join(DIRECTORY, str(os.getpid()))
+    with contextlib.suppress(FileNotFoundError):  # of one that had our number before, and was killed
+        os.unlink(place)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.join(DIRECTORY, str(os.getpid())))
+        listener.bind(place)
         listener.listen()
         while True:
             connection, _ = listener.accept()
