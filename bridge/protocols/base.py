@@ -109,6 +109,11 @@ class ServerMachine(Protocol):
         """True if bytes are kept that the client has sent behind what was answered."""
         ...
 
+    @property
+    def misstep(self) -> str:
+        """What has kept the client from a login so far, one of missteps.py; empty where nothing is known of that."""
+        ...
+
     def closed(self) -> list[Event]:
         """The client has ended its stream: nothing more will come."""
         ...

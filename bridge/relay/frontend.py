@@ -127,6 +127,10 @@ class MachineFrontend:
         try:
             async with self._patience.running():
                 return await self._next_login()
+        except PeerGone as gone:
+            if not self._machine.misstep:
+                raise
+            raise PeerGone(f"{gone}; {self._machine.misstep}") from gone
         except TimeoutError:
             if self._patience.has_ended:
                 await self._say_goodbye(self._machine.send_away(BridgeStops()))

@@ -22,7 +22,7 @@ from aiosmtpd.smtp import MISSING, SMTP, Envelope, Session
 
 from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Login, Protocol
-from bridge.protocols import sasl
+from bridge.protocols import missteps, sasl
 from bridge.protocols.base import Ready
 from bridge.protocols.lines import ClientLines, LineTooLong
 from bridge.protocols.smtp.replies import refusal_reply
@@ -139,6 +139,8 @@ class SmtpFrontend:
         self._login: Login | None = None
         self._verdict: asyncio.Future[str] | None = None
         self._error: Exception | None = None
+        self._misstep = ""
+        """See ServerMachine."""
         self._no_mail = b"530 5.7.0 Authentication required\r\n"
         """The answer to commands of a session that is logged in."""
         self._pipe, self._smtp = self._new_server()
@@ -150,6 +152,10 @@ class SmtpFrontend:
         try:
             async with self._patience.running():
                 return await self._next_login()
+        except PeerGone as gone:
+            if not self._misstep:
+                raise
+            raise PeerGone(f"{gone}; {self._misstep}") from gone
         except TimeoutError:
             if self._patience.has_ended:
                 await self._say_goodbye(refusal_reply(BridgeStops()))
@@ -258,11 +264,18 @@ class SmtpFrontend:
         if len(line) > COMMAND_LIMIT and verb != b"AUTH":
             return b"500 5.5.2 Command line too long\r\n"
         if verb in AFTER_LOGIN and (self._context is None or self._is_tls):
+            if verb == b"MAIL" and self._verdict is None:  # who was refused has tried
+                self._misstep = self._misstep or missteps.NO_LOGIN
             return self._no_mail
         if verb == b"STARTTLS":
             return self._answer_to_starttls()
         if self._context is not None and not self._is_tls and verb not in IN_CLEAR:
+            if verb in {b"AUTH", b"MAIL"}:
+                self._misstep = missteps.BEFORE_TLS
             return b"530 5.7.0 Must issue a STARTTLS command first\r\n"
+        if verb == b"AUTH" and _is_another_way(line):
+            self._misstep = missteps.OTHER_WAY
+            return b"504 5.5.4 Use AUTH with PLAIN or LOGIN\r\n"
         if verb in KNOWN:
             return None
         self._unknown += 1
@@ -276,6 +289,7 @@ class SmtpFrontend:
     async def _answer_or_login(self) -> Login | None:
         await self._pipe.moved.wait()
         if self._login is not None:
+            self._misstep = ""
             return self._login
         await self._pass_on_reply()
         return None
@@ -314,6 +328,7 @@ class SmtpFrontend:
         # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
         self._is_shaking_hands = False
         self._is_tls = True
+        self._misstep = ""
         self._discard()
         self._pipe, self._smtp = self._new_server()
         await self._pipe.moved.wait()
@@ -387,6 +402,12 @@ class _Server(SMTP):
 
     def __dir__(self) -> tuple[str, ...]:
         return _COMMANDS
+
+
+def _is_another_way(line: bytes) -> bool:
+    """True for an AUTH with a mechanism that is not ours."""
+    words = line.split()
+    return len(words) > 1 and words[1].upper().decode("ascii", "replace") not in sasl.MECHANISMS
 
 
 def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:

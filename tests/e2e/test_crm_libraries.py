@@ -120,9 +120,11 @@ def dotnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def sent_by_dotnet(program: Path, bridge: Bridge, address: str, subject: str, password: str) -> list[str]:
+def sent_by_dotnet(
+    program: Path, bridge: Bridge, address: str, subject: str, password: str, which: int = 0
+) -> list[str]:
     """What it says of two messages, sent by one SmtpClient."""
-    command = ["mono", str(program), ports(bridge, 0)[2], address, subject]
+    command = ["mono", str(program), ports(bridge, which)[2], address, subject]
     return run(command, stdin=f"{password}\n".encode()).decode().splitlines()
 
 
@@ -147,6 +149,12 @@ def test_dotnet_says_that_a_password_is_wrong(bridge: Bridge, dotnet: Path) -> N
     said = sent_by_dotnet(dotnet, bridge, ALICE, "never", "another")
     assert len(said) == 2
     assert all(line.startswith("535 535 5.7.8 User name or local password is wrong.") for line in said), said
+
+
+def test_dotnet_without_its_enablessl_is_told_of_in_the_log(bridge: Bridge, dotnet: Path) -> None:
+    said = sent_by_dotnet(dotnet, bridge, ALICE, "never", bridge.password(ALICE), which=1)
+    assert said == ["530 530 5.7.0 Must issue a STARTTLS command first"] * 2
+    bridge.wait_for_log("is STARTTLS switched on in the mail program?")
 
 
 # --- Java ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from bridge.errors import (
     UpstreamRefused,
 )
 from bridge.model import Login, Protocol
-from bridge.protocols import sasl
+from bridge.protocols import missteps, sasl
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, StartTLS
 from bridge.protocols.imap import syntax
 from bridge.protocols.lines import ClientLines
@@ -55,6 +55,8 @@ class ImapServer:
         self._exchange: sasl.Exchange | None = None
         self._tag = "*"
         """Of the command being answered."""
+        self.misstep = ""
+        """See ServerMachine."""
 
     def greet(self) -> list[Event]:
         """`* OK` with our capabilities."""
@@ -82,6 +84,7 @@ class ImapServer:
     def tls_started(self) -> list[Event]:
         """Forget everything from before (RFC 9051 section 6.2.1)."""
         self._is_tls = True
+        self.misstep = ""
         self._parts, self._literal, self._exchange = [], None, None
         return []
 
@@ -220,6 +223,7 @@ class ImapServer:
         found = syntax.strings(arguments)
         mechanism = found[0].upper().decode("ascii", "replace") if found else ""
         if mechanism not in sasl.MECHANISMS or len(found) > 2:
+            self.misstep = missteps.OTHER_WAY
             return [_line(f"{self._tag} NO [CANNOT] Use LOGIN, or AUTHENTICATE with PLAIN or LOGIN")]
         self._exchange = sasl.Exchange(mechanism)
         if len(found) == 1:
@@ -242,6 +246,7 @@ class ImapServer:
 
     def _requested(self, username: str, password: Secret[bytes]) -> list[Event]:
         self._is_waiting = True
+        self.misstep = ""
         return [LoginRequested(Login(Protocol.IMAP, username, password))]
 
     # --- words --------------------------------------------------------------------------------------------------
@@ -269,6 +274,7 @@ class ImapServer:
         return _line(f"{self._tag} BAD {text}")
 
     def _privacy_required(self) -> Send:
+        self.misstep = missteps.BEFORE_TLS
         return _line(f"{self._tag} NO [PRIVACYREQUIRED] Start TLS first")
 
     def _hang_up(self, text: str) -> list[Event]:

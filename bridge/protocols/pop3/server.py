@@ -12,7 +12,7 @@ from bridge.errors import (
     UpstreamRefused,
 )
 from bridge.model import Login, Protocol
-from bridge.protocols import sasl
+from bridge.protocols import missteps, sasl
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, StartTLS
 from bridge.protocols.lines import ClientLines
 from bridge.protocols.refusals import public_line
@@ -40,6 +40,8 @@ class Pop3Server:
         self._is_over = False
         self._username: str | None = None
         self._exchange: sasl.Exchange | None = None
+        self.misstep = ""
+        """See ServerMachine."""
 
     def greet(self) -> list[Event]:
         """No `<stamp>` in it: clients would try APOP, which cannot be bridged (trap 44)."""
@@ -67,6 +69,7 @@ class Pop3Server:
     def tls_started(self) -> list[Event]:
         """Forget everything from before."""
         self._is_tls = True
+        self.misstep = ""
         self._username, self._exchange = None, None
         return []
 
@@ -118,6 +121,7 @@ class Pop3Server:
             "USER": self._user,
             "PASS": self._pass,
             "AUTH": self._auth,
+            "APOP": lambda _: [self._tls_first() if self._needs_tls else self._other_way()],
             "STLS": self._start_tls,
         }
         if verb in commands:
@@ -128,7 +132,7 @@ class Pop3Server:
 
     def _user(self, argument: bytes) -> list[Event]:
         if self._needs_tls:
-            return [_line("-ERR Start TLS first (STLS)")]
+            return [self._tls_first()]
         if not argument.strip():
             return [_line("-ERR USER takes a user name")]
         self._username = sasl.decode_text(argument.strip())
@@ -142,13 +146,13 @@ class Pop3Server:
 
     def _auth(self, argument: bytes) -> list[Event]:
         if self._needs_tls:
-            return [_line("-ERR Start TLS first (STLS)")]
+            return [self._tls_first()]
         words = argument.split()
         if not words:  # what clients did before there was CAPA
             return [_line("\r\n".join(["+OK", *self._mechanisms, "."]))]
         mechanism = words[0].upper().decode("ascii", "replace")
         if mechanism not in sasl.MECHANISMS or len(words) > 2:
-            return [_line("-ERR Use USER and PASS, or AUTH with PLAIN or LOGIN")]
+            return [self._other_way()]
         self._exchange = sasl.Exchange(mechanism)
         if len(words) == 1:
             return [self._challenge(self._exchange)]
@@ -177,6 +181,7 @@ class Pop3Server:
 
     def _requested(self, username: str, password: Secret[bytes]) -> list[Event]:
         self._is_waiting = True
+        self.misstep = ""
         return [LoginRequested(Login(Protocol.POP3, username, password))]
 
     # --- words --------------------------------------------------------------------------------------------------
@@ -195,6 +200,14 @@ class Pop3Server:
         """TOP and UIDL are the upstream's, but clients ask before login only; every provider has them."""
         login = ["STLS"] if self._needs_tls else ["USER", f"SASL {' '.join(self._mechanisms)}"]
         return [*login, "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE"]
+
+    def _tls_first(self) -> Send:
+        self.misstep = missteps.BEFORE_TLS
+        return _line("-ERR Start TLS first (STLS)")
+
+    def _other_way(self) -> Send:
+        self.misstep = missteps.OTHER_WAY
+        return _line("-ERR Use USER and PASS, or AUTH with PLAIN or LOGIN")
 
     def _challenge(self, exchange: sasl.Exchange) -> Send:
         return _line(f"+ {exchange.challenge.decode('ascii')}")

@@ -1,0 +1,12 @@
+"""What keeps a mail program that is set up wrongly from its login: for the log, where somebody looks for the reason.
+
+No word of the client's is in it. What stands where a mechanism should may be a password.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BEFORE_TLS: Final = "is STARTTLS switched on in the mail program? (it wants to log in without)"
+OTHER_WAY: Final = "is a normal password set in the mail program? (it asks for another way in than PLAIN and LOGIN)"
+NO_LOGIN: Final = "is authentication switched on in the mail program? (it sends without)"

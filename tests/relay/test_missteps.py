@@ -1,0 +1,150 @@
+"""A mail program that is set up wrongly leaves without a login, and the log says what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.errors import LoginRefused, PeerGone
+from bridge.model import Protocol
+from bridge.protocols.registry import server_machine
+from bridge.relay.frontend import Frontend, MachineFrontend
+from bridge.relay.smtp_frontend import SmtpFrontend
+from tests.relay.scripted import MailClient, mail_client
+from tests.relay.smtp_talk import PLAIN
+
+STARTTLS = "is STARTTLS switched on in the mail program?"
+PASSWORD = "is a normal password set in the mail program?"
+AUTHENTICATION = "is authentication switched on in the mail program?"
+
+IMAP, POP3, SMTP = Protocol.IMAP, Protocol.POP3, Protocol.SMTP
+LOGIN = {
+    IMAP: [b"a1 LOGIN alice@example.com s3cret"],
+    POP3: [b"USER alice@example.com", b"PASS s3cret"],
+    SMTP: [b"EHLO crm", f"AUTH PLAIN {PLAIN}".encode()],
+}
+GOODBYE = {IMAP: b"a9 LOGOUT", POP3: b"QUIT", SMTP: b"QUIT"}
+OTHER_WAYS = [
+    (IMAP, [b"a1 AUTHENTICATE CRAM-MD5"]),
+    (IMAP, [b"a1 AUTHENTICATE NTLM TlRMTVNTUAAB"]),
+    (POP3, [b"AUTH NTLM"]),
+    (POP3, [b"APOP alice@example.com c4c9334bac560ecc979e58001b3e22fb"]),
+    (SMTP, [b"EHLO crm", b"AUTH NTLM TlRMTVNTUAAB"]),
+    (SMTP, [b"EHLO crm", b"auth cram-md5"]),
+    (SMTP, [b"EHLO crm", b"AUTH GSSAPI", b"MAIL FROM:<alice@example.com>"]),
+]
+BEFORE_TLS = [
+    (IMAP, LOGIN[IMAP]),
+    (IMAP, [b"a1 AUTHENTICATE PLAIN"]),
+    (POP3, LOGIN[POP3]),
+    (POP3, [b"AUTH PLAIN"]),
+    (SMTP, LOGIN[SMTP]),
+    (SMTP, [b"EHLO crm", b"MAIL FROM:<alice@example.com>"]),
+]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[MailClient]:
+    with mail_client() as client:
+        yield client
+
+
+def frontend_of(
+    client: MailClient, protocol: Protocol, *, starttls: bool = False, context: ssl.SSLContext | None = None
+) -> Frontend:
+    if starttls and context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if protocol is SMTP:
+        return SmtpFrontend(client.bridge, extensions=tuple, context=context)
+    return MachineFrontend(client.bridge, server_machine(protocol, starttls=starttls), context)
+
+
+async def reason(client: MailClient, frontend: Frontend, *lines: bytes) -> str:
+    """Why the session ends, after these lines and no more."""
+    await client.say(*lines)
+    client.say_no_more()
+    return await reason_of(frontend)
+
+
+async def reason_of(frontend: Frontend) -> str:
+    try:
+        with pytest.raises(PeerGone) as gone:
+            await frontend.login()
+    finally:
+        frontend.close()
+    assert gone.value.__cause__ is not gone.value  # else it waits for the collector, with all that its frames hold
+    return str(gone.value)
+
+
+@pytest.mark.parametrize("is_polite", [False, True])
+@pytest.mark.parametrize(("protocol", "lines"), OTHER_WAYS)
+async def test_it_wants_another_way_to_log_in(
+    client: MailClient, protocol: Protocol, lines: list[bytes], is_polite: bool
+) -> None:
+    """An "encrypted password", SPA, APOP."""
+    said = await reason(client, frontend_of(client, protocol), *lines, *[GOODBYE[protocol]] * is_polite)
+    how = "the client has taken its leave" if is_polite else "the client has left"
+    assert said.startswith(f"{how}; {PASSWORD}")
+
+
+@pytest.mark.parametrize(("protocol", "lines"), BEFORE_TLS)
+async def test_it_wants_to_log_in_before_starttls(client: MailClient, protocol: Protocol, lines: list[bytes]) -> None:
+    said = await reason(client, frontend_of(client, protocol, starttls=True), *lines)
+    assert said.startswith(f"the client has left; {STARTTLS}")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "early", "start_tls"),
+    [
+        (IMAP, b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"),
+        (POP3, b"USER alice@example.com", b"STLS"),
+        (SMTP, b"MAIL FROM:<alice@example.com>", b"STARTTLS"),
+    ],
+)
+async def test_who_begins_with_tls_in_the_end_has_found_that(
+    client: MailClient,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    protocol: Protocol,
+    early: bytes,
+    start_tls: bytes,
+) -> None:
+    frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(reason_of(frontend))
+        await client.hear()
+        await client.ask(early)
+        await client.ask(start_tls)
+        await client.start_tls(contexts[1])
+        await client.say({IMAP: b"a3 NOOP", POP3: b"CAPA", SMTP: b"NOOP"}[protocol])
+        await client.hear()
+        client.close()
+    assert "mail program" not in waiting.result()
+
+
+async def test_it_sends_without_a_login(client: MailClient) -> None:
+    said = await reason(client, frontend_of(client, SMTP), b"EHLO scanner", b"MAIL FROM:<alice@example.com>")
+    assert said.startswith(f"the client has left; {AUTHENTICATION}")
+
+
+@pytest.mark.parametrize("starttls", [False, True])
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_of_one_that_only_looks_nothing_is_said(client: MailClient, protocol: Protocol, starttls: bool) -> None:
+    lines = {IMAP: [b"a1 CAPABILITY"], POP3: [b"CAPA"], SMTP: [b"EHLO we-guess.example", b"HELP", b"VRFY alice"]}
+    frontend = frontend_of(client, protocol, starttls=starttls)
+    assert await reason(client, frontend, *lines[protocol]) == "the client has left"
+
+
+@pytest.mark.parametrize(("protocol", "lines"), OTHER_WAYS)
+async def test_whose_login_was_refused_in_the_end_has_found_the_way(
+    client: MailClient, protocol: Protocol, lines: list[bytes]
+) -> None:
+    """Many try the best that they know first; the refusal has its own line in the log."""
+    frontend = frontend_of(client, protocol)
+    await client.say(*lines, *LOGIN[protocol])
+    await frontend.login()
+    await frontend.refuse(LoginRefused("x"))
+    rest = [b"MAIL FROM:<alice@example.com>"] * (protocol is SMTP)
+    assert await reason(client, frontend, *rest) == "the client has left"
