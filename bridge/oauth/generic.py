@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from bridge.advice.said import said
 from bridge.clock import Clock
@@ -20,7 +20,9 @@ from bridge.oauth.limits import Limits
 from bridge.oauth.token_endpoint import Answer, TokenEndpoint
 from bridge.secret import Secret
 
-IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", "offline_access"})
+OFFLINE = "offline_access"
+"""What OpenID Connect calls a refresh token that outlives the browser's session."""
+IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", OFFLINE})
 """OpenID Connect's own: servers may leave them out of the `scope` that they grant."""
 
 
@@ -103,6 +105,9 @@ class GenericBrowser(Generic):
         if login_hint:
             query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
         url = urlsplit(self._config.authorization_url or "")
+        # Servers must ignore the scope where nobody is asked (OpenID Connect Core section 11), and many do.
+        if OFFLINE in self._config.effective_scopes and "prompt" not in parse_qs(url.query, keep_blank_values=True):
+            query["prompt"] = "consent"
         joined = "&".join(part for part in (url.query, urlencode(query)) if part)
         whole = urlunsplit(url._replace(query=joined, fragment=""))
         return AuthorizationRequest(whole, state, Secret(json.dumps(kept)))

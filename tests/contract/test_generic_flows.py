@@ -229,6 +229,17 @@ async def test_a_sign_in_that_was_under_way_when_pkce_was_switched_off_goes_on(
         assert (await after.redeem(request, authorization_server.consent(request.url, ALICE))).grant
 
 
+async def test_a_strict_server_gives_a_refresh_token_to_whom_it_has_asked(
+    authorization_server: AuthorizationServer,
+) -> None:
+    """OpenID Connect Core section 11; with the URL of its discovery document, and nothing behind it."""
+    authorization_server.is_strict = True
+    section = authorization_server.generic_config() | {"scopes": ["openid", "email", "offline_access"]}
+    section["authorization_url"] = section["authorization_url"].partition("?")[0]
+    async with browser_adapter(section) as provider:
+        assert (await sign_in(authorization_server, provider)).grant
+
+
 async def test_the_scopes_are_asked_for_as_configured(authorization_server: AuthorizationServer) -> None:
     async with device_adapter(device_section(authorization_server)) as provider:
         await provider.begin_device()

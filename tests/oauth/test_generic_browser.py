@@ -148,3 +148,21 @@ async def test_a_hint_is_sent_where_there_is_one(tmp_path: Path, hint: str, sent
     async with asking(tmp_path) as provider:
         request = await provider.begin(login_hint=hint, redirect_uri=REDIRECT)
     assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("login_hint") == sent
+
+
+@pytest.mark.parametrize(
+    ("scopes", "query", "sent"),
+    [
+        (["openid", "offline_access"], "", ["consent"]),
+        (["openid", "offline_access"], "?prompt=login+consent", ["login consent"]),
+        (["openid", "offline_access"], "?prompt=", [""]),
+        (["openid", "mail"], "", None),
+    ],
+)
+async def test_who_wants_to_come_back_without_the_person_asks_for_their_consent(
+    tmp_path: Path, scopes: list[str], query: str, sent: list[str] | None
+) -> None:
+    """OpenID Connect Core section 11. Another `prompt` is the administrator's word."""
+    async with asking(tmp_path, scopes=scopes, authorization_url=f"https://idp.example/a{query}") as provider:
+        request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
+    assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("prompt") == sent

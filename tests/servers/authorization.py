@@ -99,6 +99,7 @@ class AuthorizationServer(Controls):
             offline = form.get("access_type") == "offline" and asks_again
             if offline:
                 self.consented.add(client_and_person)
+            is_consented = not self.is_strict or "consent" in form.get("prompt", "").split()
             self.codes[code] = Code(
                 form["client_id"],
                 redirect_uri,
@@ -106,7 +107,7 @@ class AuthorizationServer(Controls):
                 form.get("scope", ""),
                 form.get("code_challenge", ""),
                 form.get("nonce", ""),
-                offline or "offline_access" in form.get("scope", "").split(),
+                offline or (is_consented and "offline_access" in form.get("scope", "").split()),
                 time.time() + self.code_lifetime,
             )
             answer = {"code": code}

@@ -137,6 +137,8 @@ class Controls:
     """Whose tokens mail servers are told to refuse, as where a policy forbids their mail programs."""
     refuses_pkce: bool = False
     """As old servers do with parameters that they do not know."""
+    is_strict: bool = False
+    """offline_access is ignored without prompt=consent (OpenID Connect Core section 11)."""
     is_rfc7009: bool = False
     """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
     apps: dict[str, set[str]] = field(default_factory=dict)
