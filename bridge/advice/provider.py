@@ -55,6 +55,10 @@ REGISTRATION: Final[Mapping[str, str]] = {
 }
 """Our registration or the organization's rules are at fault. None of these says anything about the grant."""
 
+REFRESHING: Final[Mapping[str, str]] = {**REGISTRATION, "invalid_request": "oauth.refresh_wrong"}
+"""The same where a person has signed in at any server (RFC 6749). LemonLDAP::NG says no more of a refresh token that it
+does not know any more; others mean what is wrong for everybody, so no grant is given up for it."""
+
 DECLINED_CODES: Final = frozenset({65004})
 """Microsoft's `access_denied` comes with this number, or without any, if it was the person who said no."""
 
@@ -120,9 +124,11 @@ _TEXTS: Final = tuple(
         (r"\binvalid jwt signature\b", "google.key"),
         (r"\binvalid jwt: token must be a short-lived\b", "google.clock"),
         (r"oauth 2\.0 policy|app is blocked", "google.app_policy"),
+        (r"\binvalid client credentials\b", "oauth.invalid_client"),
     )
 )
-"""Descriptions in which Google says more than its `error` does."""
+"""Descriptions in which Google says more than its `error` does; the last is Keycloak's, for a wrong secret, beside
+`unauthorized_client`."""
 
 
 def explanations(error: str, suberror: str, codes: Iterable[int], description: str) -> Iterator[Advice]:

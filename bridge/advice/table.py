@@ -261,7 +261,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             ),
             "oauth.invalid_client": (
                 "The provider does not accept client_id and client_secret: the administrator of mail-bridge must "
-                "correct them."
+                "correct them or, with `kind: oauth2`, the way in which they are shown (client_authentication)."
             ),
             "oauth.unauthorized_client": (
                 "The provider does not know the app registration, or does not allow it this kind of sign-in: the "
@@ -278,6 +278,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "oauth.invalid_request": (
                 "The provider finds the request wrong: the administrator of mail-bridge must compare client_id, "
                 "redirect_uri and the URLs with the registration."
+            ),
+            "oauth.refresh_wrong": (
+                "The provider finds the renewal wrong. It may have ended the sign-in: sign in again. If that does not "
+                "help, the administrator of mail-bridge must compare client_id and the URLs with the registration."
             ),
             "oauth.unsupported_grant": (
                 "The provider's token_url does not do this kind of sign-in: the administrator of mail-bridge must "

@@ -74,16 +74,21 @@ def unreadable() -> GrantRevoked:
     return ended("sign_in.unreadable")
 
 
-def refresh_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
-    """The error to raise when a refresh was answered with `failure`; `hide` never shows in its text."""
+def refresh_problem(
+    failure: Failure, *, hide: Iterable[Secret[str]] = (), rows: Mapping[str, str] = provider.REGISTRATION
+) -> BridgeError:
+    """The error to raise when a refresh was answered with `failure`; `hide` never shows in its text.
+
+    Args: rows, what to say of each error that is nobody's grant.
+    """
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
     if failure.error in provider.ENDED and failure.suberror in provider.ADMIN_SUBERRORS:
         return _told(ProviderRefused, _explained(failure, "oauth.policy", hide))
     if failure.error in provider.ENDED:
         return _told(GrantRevoked, _explained(failure, "oauth.ended", hide))
-    if failure.error in provider.REGISTRATION:
-        return _told(ProviderRefused, _explained(failure, provider.REGISTRATION[failure.error], hide))
+    if failure.error in rows:
+        return _told(ProviderRefused, _explained(failure, rows[failure.error], hide))
     return _told(ProviderUnavailable, _explained(failure, "oauth.unknown", hide))
 
 

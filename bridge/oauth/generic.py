@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
+from bridge.advice.provider import REFRESHING
 from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.generic import GenericProvider
@@ -38,7 +39,7 @@ class Generic(Adapter):
         """A new access token (RFC 6749 section 6); the old refresh token stays where no new one is given."""
         answer = await self._endpoint.ask({"grant_type": "refresh_token", "refresh_token": grant.reveal()})
         if answer.failure is not None:
-            raise refresh_problem(answer.failure, hide=(grant, *self._endpoint.secrets))
+            raise refresh_problem(answer.failure, hide=(grant, *self._endpoint.secrets), rows=REFRESHING)
         return TokenSet(
             answers.access_token(answer.values, asked_at=answer.asked_at),
             _refresh_token(answer) or grant,

@@ -160,6 +160,12 @@ def test_every_number_is_tried_here() -> None:
         ),
         (Failure("invalid_client"), REFUSED, "oauth.invalid_client", APP_ADMIN),
         (Failure("unauthorized_client"), REFUSED, "oauth.unauthorized_client", APP_ADMIN),
+        (
+            Failure("unauthorized_client", "Invalid client or Invalid client credentials", status=401),  # Keycloak
+            REFUSED,
+            "oauth.invalid_client",
+            APP_ADMIN,
+        ),
         (Failure("redirect_uri_mismatch"), REFUSED, "oauth.redirect_uri", APP_ADMIN),
         (Failure("invalid_scope"), REFUSED, "oauth.scope", APP_ADMIN),
         (Failure("invalid_request"), REFUSED, "oauth.invalid_request", APP_ADMIN),

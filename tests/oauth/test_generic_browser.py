@@ -14,7 +14,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.generic import GenericProvider
-from bridge.errors import AuthorizationFailed, ProviderUnavailable
+from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
@@ -103,6 +103,21 @@ async def test_a_server_that_repeats_the_code_does_not_make_us_tell_it(tmp_path:
 async def test_of_scopes_that_only_say_who_it_is_none_has_to_be_granted(tmp_path: Path) -> None:
     tokens = await redeemed(tmp_path, told(scope="mail"), scopes=["mail", "openid", "email", "offline_access"])
     assert tokens.scopes == {"mail"}
+
+
+async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_that_has_ended(tmp_path: Path) -> None:
+    """LemonLDAP::NG's whole answer to a refresh token that it knows no more; others mean our registration by it."""
+    with pytest.raises(ProviderRefused) as caught:
+        await refreshed(tmp_path, http(b'{"error": "invalid_request"}', "400 Bad Request"))
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.key == "oauth.refresh_wrong"
+    assert "sign in again" in str(caught.value)
+
+
+async def test_who_is_not_accepted_may_have_shown_the_right_secret_in_the_wrong_way(tmp_path: Path) -> None:
+    """Servers that take a client's secret in one way only say no more than this (RFC 6749 section 5.2)."""
+    with pytest.raises(ProviderRefused, match=r"with `kind: oauth2`, .*client_authentication"):
+        await redeemed(tmp_path, http(b'{"error": "invalid_client"}', "401 Unauthorized"))
 
 
 @pytest.mark.parametrize("error", ["invalid_token", "invalid_grant"])
