@@ -36,7 +36,7 @@ def main() -> int:
         install_servers()
     interpreter = str(prepare(*DEVELOPMENT))
     if not quick:
-        install_axe_core()
+        install_npm_packages()
 
     def module(*words: str) -> list[str]:
         return [interpreter, "-m", *words]
@@ -102,15 +102,17 @@ def install_servers() -> None:
     install("the test servers", packages["missing"](), "their tests will be skipped")
 
 
-def install_axe_core() -> None:
-    """From npm, into the virtual environment; no code of it runs before a test's browser runs it."""
+def install_npm_packages() -> None:
+    """From npm, into the virtual environment: what the lock has, and none of it runs before a test runs it."""
     packages = runpy.run_path(str(ROOT / "tests" / "servers" / "packages.py"))
     npm = shutil.which("npm")
-    if packages["has_axe_core"]() or npm is None:
+    if packages["has_npm_packages"]() or npm is None:
         return
-    print(f"installing {packages['AXE_CORE']} …", flush=True)
-    quiet = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    if subprocess.run([npm, "install", *quiet, "--prefix", packages["NPM_PREFIX"], packages["AXE_CORE"]]).returncode:
+    print("installing what the tests take from npm …", flush=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(packages["NPM_LOCK"] / name, packages["NPM_PREFIX"])
+    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    if subprocess.run([npm, "ci", *quiet, "--prefix", packages["NPM_PREFIX"]]).returncode:
         print("npm failed; the tests will say what is missing", flush=True)
 
 

@@ -65,10 +65,13 @@ _SIGNS: Final[dict[str, str]] = {
 }
 APT_PACKAGES: Final = tuple(_SIGNS)
 
-AXE_CORE: Final = "axe-core@4.14.1"
-"""From npm: finds what makes a page hard to use for some people."""
+NPM_LOCK: Final = Path(__file__).with_name("npm")
+"""What the tests take from npm, each package by its hash: axe-core, which finds what makes a page hard to use for some
+people, and an OpenID provider that is not ours. After a change of package.json, in that directory:
+`npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts`."""
 NPM_PREFIX: Final = Path(__file__).resolve().parents[2] / ".venv"
 _AXE_SCRIPT: Final = NPM_PREFIX / "node_modules" / "axe-core" / "axe.min.js"
+_OPENID_PROVIDER: Final = NPM_PREFIX / "node_modules" / "oidc-provider" / "lib" / "index.js"
 
 # Debian keeps daemons out of an ordinary user's PATH.
 _SYSTEM_PROGRAMS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -87,16 +90,26 @@ def missing() -> list[str]:
     return [package for package, sign in _SIGNS.items() if program(sign) is None]
 
 
-def has_axe_core() -> bool:
-    """True once scripts/test.py has installed it."""
-    return _AXE_SCRIPT.exists()
+def has_npm_packages() -> bool:
+    """True once scripts/test.py has installed those of the lock; npm writes the hidden one when it has them all."""
+    lock, hidden = NPM_PREFIX / "package-lock.json", NPM_PREFIX / "node_modules" / ".package-lock.json"
+    return hidden.exists() and lock.exists() and lock.read_bytes() == (NPM_LOCK / lock.name).read_bytes()
 
 
 def axe_core() -> Path:
     """The script; without it the calling test is skipped, or fails in CI, as by needs()."""
-    if not has_axe_core():
-        _absent("axe-core (scripts/test.py installs it, where there is npm)")
-    return _AXE_SCRIPT
+    return _from_npm(_AXE_SCRIPT, "axe-core")
+
+
+def openid_provider() -> Path:
+    """The module that node imports; the same."""
+    return _from_npm(_OPENID_PROVIDER, "oidc-provider")
+
+
+def _from_npm(path: Path, package: str) -> Path:
+    if not path.exists():
+        _absent(f"{package} (scripts/test.py installs it, where there is npm)")
+    return path
 
 
 def needs(*names: str) -> None:
