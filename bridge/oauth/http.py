@@ -58,7 +58,7 @@ class Reply:
 def json_object(text: str) -> dict[str, Any]:
     """Read an answer that must be a JSON object.
 
-    Raises: ProviderUnavailable for all else: a captive portal, a proxy's error page, an answer cut short. The text
+    Raises: ProviderUnavailable for all else: a captive portal, the page of a wrong URL, an answer cut short. The text
     is not repeated, since a token may be in it.
     """
     try:
@@ -67,7 +67,7 @@ def json_object(text: str) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise ProviderUnavailable(
-            said("The answer is not from the provider: a proxy or a captive portal may be in between.")
+            said("The answer is not from the provider: a proxy or a captive portal is in between, or a URL is wrong.")
         )
     return value
 

@@ -114,6 +114,13 @@ async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_
     assert "sign in again" in str(caught.value)
 
 
+async def test_a_page_in_place_of_an_answer_may_be_that_of_a_url_that_is_wrong(tmp_path: Path) -> None:
+    """It stays temporary: a gateway says 404, too, while the provider behind it starts."""
+    with pytest.raises(ProviderUnavailable, match="or a URL is wrong") as caught:
+        await redeemed(tmp_path, http(b"Not Found", "404 Not Found"))
+    assert type(caught.value) is ProviderUnavailable
+
+
 async def test_who_is_not_accepted_may_have_shown_the_right_secret_in_the_wrong_way(tmp_path: Path) -> None:
     """Servers that take a client's secret in one way only say no more than this (RFC 6749 section 5.2)."""
     with pytest.raises(ProviderRefused, match=r"with `kind: oauth2`, .*client_authentication"):
