@@ -82,6 +82,14 @@ def check_audience(found: Mapping[str, Any], client_id: str) -> None:
         raise AuthorizationFailed(found_out.told(), code="provider", diagnosis=found_out)
 
 
+def check_nonce(found: Mapping[str, Any], nonce: str) -> None:
+    """Raises: AuthorizationFailed(provider) if these claims were made for another sign-in (OpenID Connect Core 3.1.3.7
+    item 11). Where none was sent, or the server has left it out, PKCE alone tells one sign-in's code from another's."""
+    if nonce and found.get("nonce") not in (None, nonce):
+        found_out = Diagnosis.of("oauth.other_sign_in")
+        raise AuthorizationFailed(found_out.told(), code="provider", diagnosis=found_out)
+
+
 def is_for(found: Mapping[str, Any], client_id: str) -> bool:
     """True for claims whose audience is this client (OpenID Connect Core 3.1.3.7 item 3)."""
     audience = found.get("aud")

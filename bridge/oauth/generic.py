@@ -67,7 +67,7 @@ class Generic(Adapter):
         """Release the connections."""
         self._endpoint.close()
 
-    def _signed_in(self, answer: Answer) -> TokenSet:
+    def _signed_in(self, answer: Answer, nonce: str = "") -> TokenSet:
         """The tokens of a sign-in that has just succeeded. Raises: AuthorizationFailed (missing_scope, no_grant,
         provider), ProviderUnavailable."""
         scopes = answers.granted_scopes(answer.values, self._config.effective_scopes)
@@ -77,6 +77,7 @@ class Generic(Adapter):
             raise not_signed_in("oauth.no_grant", "no_grant")
         found = answers.claims(answer.values)
         answers.check_audience(found, self._config.client_id)
+        answers.check_nonce(found, nonce)
         access = answers.access_token(answer.values, asked_at=answer.asked_at)
         return TokenSet(access, grant, scopes, self._subject(found))
 
@@ -103,6 +104,8 @@ class GenericBrowser(Generic):
         if self._config.pkce:
             query |= {"code_challenge": pkce.challenge(verifier), "code_challenge_method": "S256"}
             kept["code_verifier"] = verifier.reveal()
+        if "openid" in self._config.effective_scopes:  # optional with a code, but some servers insist
+            query["nonce"] = kept["nonce"] = pkce.new_state()
         if login_hint:
             query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
         url = urlsplit(self._config.authorization_url or "")
@@ -121,12 +124,13 @@ class GenericBrowser(Generic):
         if not parameters.get("code"):
             raise not_signed_in("oauth.no_code", "provider")
         kept: dict[str, str] = json.loads(request.kept.reveal())  # redirect_uri and, with PKCE, code_verifier
+        nonce = kept.pop("nonce", "")
         form = {"grant_type": "authorization_code", "code": parameters["code"], **kept}
         answer = await self._endpoint.ask(form)
         if answer.failure is not None:
             spent = (Secret(parameters["code"]), Secret(kept.get("code_verifier", "")))
             raise sign_in_problem(answer.failure, hide=(*spent, *self._endpoint.secrets))
-        return self._signed_in(answer)
+        return self._signed_in(answer, nonce)
 
 
 def _refresh_token(answer: Answer) -> Secret[str] | None:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
 from bridge.config.providers import ProviderConfig
-from bridge.errors import GrantRevoked, ProviderNotAsked, ProviderRefused
+from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderNotAsked, ProviderRefused
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
@@ -232,12 +232,28 @@ async def test_a_sign_in_that_was_under_way_when_pkce_was_switched_off_goes_on(
 async def test_a_strict_server_gives_a_refresh_token_to_whom_it_has_asked(
     authorization_server: AuthorizationServer,
 ) -> None:
-    """OpenID Connect Core section 11; with the URL of its discovery document, and nothing behind it."""
+    """OpenID Connect Core section 11; with the URL of its discovery document, and nothing behind it. Canaille
+    wants a nonce besides."""
     authorization_server.is_strict = True
     section = authorization_server.generic_config() | {"scopes": ["openid", "email", "offline_access"]}
     section["authorization_url"] = section["authorization_url"].partition("?")[0]
     async with browser_adapter(section) as provider:
         assert (await sign_in(authorization_server, provider)).grant
+
+
+@pytest.mark.parametrize(("told", "counts"), [("another", False), ("", False), (7, False), (None, True)])
+async def test_an_id_token_that_was_made_for_another_sign_in_does_not_count(
+    authorization_server: AuthorizationServer, told: object, counts: bool
+) -> None:
+    """OpenID Connect Core 3.1.3.7 item 11; a server that leaves it out has only PKCE to tell one code from another."""
+    authorization_server.claims = {"nonce": told}
+    async with browser_adapter(authorization_server.generic_config()) as provider:
+        if counts:
+            assert (await sign_in(authorization_server, provider)).grant
+            return
+        with refusal(AuthorizationFailed, authorization_server) as caught:
+            await sign_in(authorization_server, provider)
+    assert "made for another sign-in" in str(caught.value)
 
 
 async def test_the_scopes_are_asked_for_as_configured(authorization_server: AuthorizationServer) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -188,3 +189,20 @@ async def test_who_wants_to_come_back_without_the_person_asks_for_their_consent(
     async with asking(tmp_path, scopes=scopes, authorization_url=f"https://idp.example/a{query}") as provider:
         request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
     assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("prompt") == sent
+
+
+@pytest.mark.parametrize(("scopes", "count"), [(["openid", "mail"], 2), (["mail"], 0)])
+async def test_each_sign_in_with_openid_has_a_nonce_of_its_own(tmp_path: Path, scopes: list[str], count: int) -> None:
+    async with asking(tmp_path, scopes=scopes) as provider:
+        begun = [await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT) for _ in range(2)]
+    sent = {nonce for request in begun for nonce in parse_qs(urlsplit(request.url).query).get("nonce", [])}
+    assert len(sent) == count
+    assert all(len(nonce) == 43 for nonce in sent)
+
+
+async def test_a_sign_in_that_had_begun_before_there_was_a_nonce_goes_on(tmp_path: Path) -> None:
+    async with asking(tmp_path, told(id_token=id_token(aud="it")), scopes=["openid"]) as provider:
+        request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
+        kept = {name: text for name, text in json.loads(request.kept.reveal()).items() if name != "nonce"}
+        before = replace(request, kept=Secret(json.dumps(kept)))
+        assert (await provider.redeem(before, {"code": "CANARY-code", "state": request.state})).grant

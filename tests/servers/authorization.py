@@ -43,6 +43,9 @@ from tests.servers.authorization_controls import (
 from tests.servers.ca import NAMES, Authority
 from tests.servers.jwt import claims_of, encoded, header_of, signed_claims
 
+_OF_A_CODE = {"grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "authentication"}
+"""RFC 6749 section 4.1.3, RFC 7636 section 4.5, and our note of how the client has authenticated."""
+
 
 class AuthorizationServer(Controls):
     """The endpoints and pages; see Controls for what tests may change, from any thread."""
@@ -92,6 +95,8 @@ class AuthorizationServer(Controls):
         redirect_uri = form["redirect_uri"]
         if form.get("answer") != "accept" or form.get("account") not in self.people:
             answer = {"error": "access_denied", "error_description": "The person declined."}
+        elif self.is_strict and "openid" in form.get("scope", "").split() and not form.get("nonce"):
+            answer = {"error": "invalid_request", "error_description": "Missing 'nonce' in request."}
         else:
             code = self._secret("code")
             client_and_person = (form["client_id"], form["account"])
@@ -312,6 +317,8 @@ class AuthorizationServer(Controls):
         code = self.codes.pop(form.get("code", ""), None)
         if code is None or code.expires_at < time.time() or code.client_id != form["client_id"]:
             return _error("invalid_grant", 54005, "the code was redeemed already, has expired, or is another app's")
+        if self.is_strict and not form.keys() <= _OF_A_CODE:
+            return _error("invalid_request", 0, "a parameter that has no place here")
         if code.redirect_uri != form.get("redirect_uri"):
             return _error("invalid_grant", 50011, "the redirect URI differs from the authorization request's")
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()

@@ -138,7 +138,7 @@ class Controls:
     refuses_pkce: bool = False
     """As old servers do with parameters that they do not know."""
     is_strict: bool = False
-    """offline_access is ignored without prompt=consent (OpenID Connect Core section 11)."""
+    """offline_access is ignored without prompt=consent (OpenID Connect Core section 11), and openid wants a nonce."""
     is_rfc7009: bool = False
     """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
     apps: dict[str, set[str]] = field(default_factory=dict)
