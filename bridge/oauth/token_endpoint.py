@@ -36,6 +36,8 @@ class TokenEndpoint:
         self._clock = clock
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._basic = _basic(config)
+        self._usual = self._basic if config.client_authentication is ClientAuthentication.BASIC else None
+        """None: the secret goes in the body."""
 
     @property
     def secrets(self) -> tuple[Secret[str], ...]:
@@ -45,16 +47,27 @@ class TokenEndpoint:
     async def ask(self, form: Mapping[str, str], *, url: str | None = None) -> Answer:
         """POST a form, to the token endpoint or to another that answers with JSON. Raises: ProviderUnavailable."""
         asked_at = self._clock.now()
-        reply = await self.post(url or self._config.token_url, form)
+        reply = await self._post(url or self._config.token_url, form, self._usual)
         values = reply.json()
         is_good = reply.status_code == 200 and "error" not in values
         return Answer(values, asked_at, None if is_good else Failure.of(values, reply.status_code))
 
-    async def post(self, url: str, form: Mapping[str, str]) -> Reply:
+    async def revoke(self, url: str, form: Mapping[str, str]) -> Reply:
+        """POST to the revocation endpoint. What it refuses to a secret in the body it may take by HTTP Basic, whatever
+        the token endpoint takes: its default in RFC 8414 section 2, and all that Authlib knows.
+
+        Raises: ProviderUnavailable.
+        """
+        reply = await self._post(url, form, self._usual)
+        if reply.status_code == 401 and self._basic is not self._usual:
+            return await self._post(url, form, self._basic)
+        return reply
+
+    async def _post(self, url: str, form: Mapping[str, str], basic: Secret[str] | None) -> Reply:
         """POST a form as this client. Raises: ProviderUnavailable."""
         headers = {"Accept": "application/json"}
-        if self._basic is not None:
-            headers["Authorization"] = f"Basic {self._basic.reveal()}"
+        if basic is not None:
+            headers["Authorization"] = f"Basic {basic.reveal()}"
             return await self._send(url, form, headers)
         secret = self._config.client_secret
         client = {"client_id": self._config.client_id, **({"client_secret": secret.reveal()} if secret else {})}
@@ -69,10 +82,10 @@ class TokenEndpoint:
 
 
 def _basic(config: GenericProvider) -> Secret[str] | None:
-    """What the Authorization header proves us with, where that is the way. Id and secret are form-encoded first, which
-    many programs forget (RFC 6749 section 2.3.1): a colon in the id, or a % in the secret, would make another client
-    of us."""
-    if config.client_secret is None or config.client_authentication is not ClientAuthentication.BASIC:
+    """What the Authorization header proves us with, where there is a secret. Id and secret are form-encoded first,
+    which many programs forget (RFC 6749 section 2.3.1): a colon in the id, or a % in the secret, would make another
+    client of us."""
+    if config.client_secret is None:
         return None
     pair = f"{quote_plus(config.client_id)}:{quote_plus(config.client_secret.reveal())}"
     return Secret(base64.b64encode(pair.encode("ascii")).decode("ascii"))

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from bridge.clock import SystemClock
 from bridge.config.providers import ProviderConfig
-from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderNotAsked, ProviderRefused
+from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderNotAsked, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
@@ -191,6 +191,28 @@ async def test_the_client_proves_itself_in_one_way_at_every_endpoint(
     asked = [request for request in authorization_server.requests if request["kind"] != "authorize"]
     assert {request["kind"] for request in asked} == {"token", "revoke", "device"}
     assert {(request["client_id"], request["authentication"]) for request in asked} == {("mail:bridge", expected)}
+
+
+@pytest.mark.parametrize("secret", ["right", "wrong"])
+async def test_a_revocation_that_is_refused_to_the_body_is_asked_for_by_basic(
+    authorization_server: AuthorizationServer, secret: str
+) -> None:
+    """Where the token endpoint takes the body alone, Authlib's revocation endpoint takes Basic alone."""
+    section = authorization_server.generic_config()
+    async with browser_adapter(section) as provider:
+        grant = (await sign_in(authorization_server, provider)).grant
+    authorization_server.is_rfc7009 = authorization_server.revokes_by_basic = True
+    authorization_server.requests.clear()
+    if secret == "right":
+        async with browser_adapter(section) as provider:
+            assert await provider.revoke(grant)
+        assert grant.reveal() not in authorization_server.refresh
+    else:
+        async with browser_adapter(section, client_secret="CANARY-wrong") as provider:
+            with pytest.raises(ProviderUnavailable, match="HTTP 401"):
+                await provider.revoke(grant)
+    asked = [request["authentication"] for request in authorization_server.requests]
+    assert asked == ["body", "basic"]
 
 
 async def test_a_public_client_names_itself_in_the_body_whatever_way_its_secret_would_go(

@@ -400,6 +400,8 @@ class AuthorizationServer(Controls):
         self._note("revoke", form)
         if (failed := await self._fault("revoke", request)) is not None:
             return failed
+        if self.revokes_by_basic and form["authentication"] != "basic":
+            return _error("invalid_client", 0, "the client is not authenticated", 401)
         if self.is_rfc7009:
             client = self.clients.get(form.get("client_id", ""))
             if client is None or not _same(client.secret or "", form.get("client_secret", "")):

@@ -141,6 +141,8 @@ class Controls:
     """offline_access is ignored without prompt=consent (OpenID Connect Core section 11), and openid wants a nonce."""
     is_rfc7009: bool = False
     """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
+    revokes_by_basic: bool = False
+    """The revocation endpoint wants the secret as HTTP Basic, however the token endpoint takes it."""
     apps: dict[str, set[str]] = field(default_factory=dict)
     """App-only (client credentials): client_id to the mailboxes that its tokens open."""
     app_tokens: dict[str, set[str]] = field(default_factory=dict)
