@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from bridge.errors import UpstreamUnavailable
 from bridge.model import Endpoint
@@ -24,11 +25,29 @@ WAIT_SECONDS = 1.0
 """For a look, while there is something to go by."""
 REST_SECONDS = 30.0
 """After a look that was not answered, which the logins of that second have waited for."""
-SESSION_SECONDS = 60.0
+SESSION_SECONDS, LONGEST_SESSION_SECONDS = 60.0, 24 * 3600.0
 """From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
-3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day."""
+3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day. Of a
+server that resumes hardly any, as where many machines behind one name do not share their keys, one each minute would
+still be 10 MB a day: twice as long each time."""
 
 OLD_ONES = "the old ones stay in use"
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A session to be resumed, and what has come of that so far."""
+
+    session: ssl.SSLSession
+    taken: float
+    seconds: float
+    """Until another one may be taken."""
+    resumed: int = 0
+    refused: int = 0
+
+    def seconds_of_next(self) -> float:
+        """Until another one may be taken after that which takes its place."""
+        return SESSION_SECONDS if self.resumed >= self.refused else min(2 * self.seconds, LONGEST_SESSION_SECONDS)
 
 
 class Authorities:
@@ -53,7 +72,7 @@ class Authorities:
         self._first: tuple[Stamp, ssl.SSLContext] | None = None
         """What the first reading has found: its login may not have waited for it, and the next one would begin anew."""
         self._turn = asyncio.Lock()
-        self._sessions: dict[tuple[str, int], tuple[ssl.SSLSession, float]] = {}
+        self._sessions: dict[tuple[str, int], _Kept] = {}
 
     async def context(self) -> ssl.SSLContext:
         """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file.
@@ -133,16 +152,24 @@ class Authorities:
 
     def session(self, host: str, port: int) -> ssl.SSLSession | None:
         """The last session with this server: resuming it halves the CPU of a login."""
-        session, _ = self._sessions.get((host, port), (None, 0.0))
-        return session
+        kept = self._sessions.get((host, port))
+        return kept.session if kept is not None else None
 
     def keep_session(self, host: str, port: int, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
         """See UpstreamContexts."""
         if tls.context is not self._context:
             return  # of authorities that are no longer believed
-        _, taken = self._sessions.get((host, port), (None, -math.inf))
-        if self._now() - taken >= SESSION_SECONDS and (session := tls.session) is not None:
-            self._sessions[host, port] = session, self._now()
+        now, seconds, kept = self._now(), SESSION_SECONDS, self._sessions.get((host, port))
+        if kept is not None and tls.session_reused:
+            kept.resumed += 1  # what we have is still good
+            return
+        if kept is not None:
+            kept.refused += 1
+            if now - kept.taken < kept.seconds:
+                return
+            seconds = kept.seconds_of_next()
+        if (session := tls.session) is not None:
+            self._sessions[host, port] = _Kept(session, now, seconds)
 
 
 def _no_answer() -> OSError:
@@ -172,5 +199,5 @@ class UpstreamContexts:
 
     def keep_session(self, endpoint: Endpoint, tls: ssl.SSLSocket | ssl.SSLObject | None) -> None:
         """Call after the first bytes have arrived: TLS 1.3 tickets come behind the handshake."""
-        if tls is not None and not tls.session_reused:  # else what we have is still good
+        if tls is not None:
             self._of(endpoint).keep_session(endpoint.host, endpoint.port, tls)

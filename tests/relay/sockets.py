@@ -50,11 +50,13 @@ async def shake_hands(
     return left, right
 
 
-def shaken_in_memory(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> ssl.SSLObject:
-    """The client's side of a handshake without sockets. Raises: ssl.SSLError."""
+def shaken_in_memory(
+    client: ssl.SSLContext, server: ssl.SSLContext, name: str, session: ssl.SSLSession | None = None
+) -> ssl.SSLObject:
+    """The client's side of a handshake without sockets, which may resume a session. Raises: ssl.SSLError."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(to_server, to_client, server_side=True)
-    theirs = client.wrap_bio(to_client, to_server, server_hostname=name)
+    theirs = client.wrap_bio(to_client, to_server, server_hostname=name, session=session)
     for _ in range(4):
         for side in (theirs, ours):
             try:

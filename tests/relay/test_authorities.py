@@ -10,7 +10,7 @@ import ssl
 import sys
 import threading
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -119,6 +119,54 @@ async def test_a_session_is_looked_at_once_in_a_minute(company: Endpoint, author
         clock[0] += SESSION_SECONDS / 2
     assert kept[0] is kept[1] is not None
     assert kept[2] is not kept[1]
+
+
+async def test_of_a_server_that_resumes_nothing_a_session_is_looked_at_ever_more_seldom(
+    company: Endpoint, authority: trustme.CA
+) -> None:
+    """Once a minute that would be 10 MB a day, in a bridge that runs for months."""
+    clock = [100.0]
+    contexts = UpstreamContexts(now=lambda: clock[0])
+    trust(company, authority)
+    ours, theirs = await contexts.context(company), context_of(authority, "localhost")
+    tls = shaken_in_memory(ours, theirs, "localhost")
+    looked_at = []
+    for minute in range(7 * 24 * 60):
+        before = contexts.session(company)
+        contexts.keep_session(company, tls)
+        if contexts.session(company) is not before:
+            looked_at.append(minute)
+        clock[0] += 60
+    assert looked_at[:6] == [0, 1, 3, 7, 15, 31]
+    assert {later - sooner for sooner, later in pairwise(looked_at[11:])} == {24 * 60}
+
+
+async def test_where_sessions_are_resumed_again_the_end_of_one_is_made_good_at_once(
+    company: Endpoint, authority: trustme.CA
+) -> None:
+    clock = [100.0]
+    contexts = UpstreamContexts(now=lambda: clock[0])
+    trust(company, authority)
+    ours, theirs = await contexts.context(company), context_of(authority, "localhost")
+    theirs.maximum_version = ssl.TLSVersion.TLSv1_2  # its sessions come with the handshake
+
+    def log_in(*, resumes: bool) -> bool:
+        """True if there is another session than before."""
+        before = contexts.session(company)
+        tls = shaken_in_memory(ours, theirs, "localhost", before if resumes else None)
+        assert tls.session_reused == resumes
+        contexts.keep_session(company, tls)
+        return contexts.session(company) is not before
+
+    for _ in range(100):
+        log_in(resumes=False)
+        clock[0] += SESSION_SECONDS
+    assert [log_in(resumes=True) for _ in range(100)] == [False] * 100
+    clock[0] += 128 * SESSION_SECONDS
+    assert log_in(resumes=False), "it lived that long"
+    assert not log_in(resumes=False)
+    clock[0] += SESSION_SECONDS
+    assert log_in(resumes=False)
 
 
 async def test_a_ca_file_that_is_half_written_changes_nothing_and_is_spoken_of_once(
