@@ -42,9 +42,10 @@ free room that peaks leave among what is in use is part of it, and takes half an
 FLAT_BLOCKS = 128
 """Blocks of memory that objects may take more of each minute by the slope: of a thousand logins and more, one in ten
 leaves an object behind. What peaks leave is no part of it, nor what libraries in C take."""
-FLAT_HEAP = 16 * 1024
+FLAT_HEAP = 32 * 1024
 """Octets that may be in use beside these blocks, more each minute by the slope: a session that left its smallest
-buffer, or its TLS, behind would bring megabytes. Free room is no part of it."""
+buffer, or its TLS, behind would bring megabytes. Free room is no part of it; what CPython loses by each look at a TLS
+session is, 7 KiB for each server that is killed in a minute (relay.authorities)."""
 GONE_SECONDS = 30.0
 PROGRAM_SECONDS = 300
 """For one run of a mail program that meets such a gap and is on a busy machine; one that hangs fails the soak."""
