@@ -101,7 +101,10 @@ def admitted(request: web.Request, administrators: guards.Administrators, path: 
     """
     if not administrators.admits(request, request.match_info["token"]):
         return page("problem.html", 403, kind="administrator", detail="")
-    response = see_other(path)  # takes the token out of the address bar
+    # Either takes the token out of the address bar. A link on another site's page (a terminal in the browser, a chat)
+    # makes all redirects after it the other site's, too: without this cookie, which is "Strict". A page's own is ours.
+    is_from_elsewhere = request.headers.get("Sec-Fetch-Site") == "cross-site"
+    response = page("arrived.html", path=path) if is_from_elsewhere else see_other(path)
     guards.set_cookie(response, guards.cookie_name("admin", request), administrators.open_session(request))
     return response
 

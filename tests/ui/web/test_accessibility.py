@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -102,6 +103,15 @@ def troubled(control: FakeControl) -> FakeControl:
     return control
 
 
+async def arrive(page: Page, base: str) -> None:
+    """By the administrator's link, as it stands on a page of another site."""
+    other = f"http://127.0.0.1:{urlsplit(base).port}/"  # to a browser that is not localhost
+    link = f'<a href="{base}/admin/{TOKEN}">the console</a>'
+    await page.route(other, lambda route: route.fulfill(content_type="text/html", body=link))
+    await page.goto(other)
+    await page.click("a")
+
+
 async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
     """Go there as a person does."""
     account = f"{base}/accounts/{ALICE}"
@@ -122,6 +132,10 @@ async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
     match name:
         case "start":
             await page.goto(base)
+        case "arrived":
+            await page.route(f"{base}/", lambda route: route.abort("aborted"))
+            await arrive(page, base)
+            await page.wait_for_selector("main")
         case "sign-in" | "leaving" | "elsewhere" | "device":
             control.user_code = "ABCD-EFGH" if name == "device" else ""
             await page.route("https://login.provider.example/**", lambda route: route.abort("aborted"))
@@ -164,6 +178,7 @@ PAGES = {
     "ready": "You are signed in",
     "denied": "The sign-in was declined",
     "nowhere": "There is nothing here",
+    "arrived": "mail-bridge",
     "list": "Accounts",
     "found": "Accounts",
     "account": ALICE,
@@ -176,6 +191,16 @@ PAGES = {
     "findings": "Check everything",
     "welcome": "First set-up",
 }
+
+
+async def test_the_administrators_link_on_a_page_of_another_site_shows_the_list(
+    chromium: Chromium, browser: Browser, troubled: FakeControl
+) -> None:
+    base = f"http://localhost:{browser.port}"
+    page = await (await chromium.new_context(locale="en-GB")).new_page()
+    await arrive(page, base)
+    await page.wait_for_url(f"{base}/")
+    assert await page.inner_text("h1") == PAGES["list"]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -86,6 +86,20 @@ async def test_the_administrators_link_shows_the_list_and_leaves_the_address_bar
     assert "javascript:" not in text  # a link of ours, not the one of the status
 
 
+async def test_the_administrators_link_on_a_page_of_another_site_leads_on_by_a_page_of_ours(browser: Browser) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    async with browser.get(f"/admin/{TOKEN}", headers=headers, allow_redirects=False) as response:
+        assert response.status == 200  # a redirect would still count as the other site's, and go without the cookie
+        assert "SameSite=Strict" in response.headers["Set-Cookie"]
+        text = await response.text()
+    assert '<meta http-equiv="refresh" content="0; url=/">' in text
+    assert '<a class="button go" href="/">' in text
+    assert TOKEN not in text
+    assert ALICE in await browser.text("/")
+    async with browser.get("/admin/wrong", headers=headers) as response:
+        assert response.status == 403
+
+
 async def test_a_link_for_one_browser_works_once_and_not_for_long(control: FakeControl, clock: HandClock) -> None:
     async with serving(control, clock) as browser, RemoteControl.opened(browser.base, Secret(TOKEN)) as remote:
         used, late = await remote.console_link(), await remote.console_link()

@@ -162,6 +162,11 @@ async def test_the_link_opens_it_and_leaves_the_address_bar(site: Site) -> None:
         assert answer.status == 404
 
 
+async def test_the_link_on_a_page_of_another_site_leads_on_by_a_page_of_ours(site: Site) -> None:
+    async with site.browser.get(f"/admin/{TOKEN}", headers={"Sec-Fetch-Site": "cross-site"}) as answer:
+        assert '<meta http-equiv="refresh" content="0; url=/setup">' in await answer.text()
+
+
 async def test_every_answer_has_the_headers_and_only_our_host_is_answered(site: Site) -> None:
     await site.answer_all()
     for path in ("/setup/provider", "/setup/provider/gmail", "/setup/accounts", "/setup/summary", "/style.css"):
