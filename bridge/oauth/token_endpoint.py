@@ -11,6 +11,7 @@ from urllib.parse import quote_plus
 
 from bridge.clock import Clock
 from bridge.config.generic import ClientAuthentication, GenericProvider
+from bridge.errors import ProviderUnavailable
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https, Reply
 from bridge.oauth.limits import Limits
@@ -59,7 +60,7 @@ class TokenEndpoint:
         Raises: ProviderUnavailable.
         """
         reply = await self._post(url, form, self._usual)
-        if reply.status_code == 401 and self._basic is not self._usual:
+        if reply.status_code == 401 and self._basic is not self._usual and not _is_of_the_token(reply):
             return await self._post(url, form, self._basic)
         return reply
 
@@ -79,6 +80,14 @@ class TokenEndpoint:
     def close(self) -> None:
         """Release the connections."""
         self._https.close()
+
+
+def _is_of_the_token(reply: Reply) -> bool:
+    """True where the server has taken our secret, and does not know what was to be revoked (401: RFC 6750)."""
+    try:
+        return Failure.of(reply.json()).is_unknown_token
+    except ProviderUnavailable:  # a page, or nothing at all
+        return False
 
 
 def _basic(config: GenericProvider) -> Secret[str] | None:

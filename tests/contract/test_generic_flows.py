@@ -215,6 +215,19 @@ async def test_a_revocation_that_is_refused_to_the_body_is_asked_for_by_basic(
     assert asked == ["body", "basic"]
 
 
+async def test_a_revocation_of_what_is_not_known_any_more_is_asked_for_once(
+    authorization_server: AuthorizationServer,
+) -> None:
+    """The secret was right. By Basic it may be refused, and the sign-in that has ended would not count as ended."""
+    authorization_server.unknown_token_status = 401
+    async with browser_adapter(authorization_server.generic_config()) as provider:
+        grant = (await sign_in(authorization_server, provider)).grant
+        assert await provider.revoke(grant)
+        authorization_server.requests.clear()
+        assert await provider.revoke(grant)
+    assert [request["authentication"] for request in authorization_server.requests] == ["body"]
+
+
 async def test_a_public_client_names_itself_in_the_body_whatever_way_its_secret_would_go(
     authorization_server: AuthorizationServer,
 ) -> None:

@@ -143,6 +143,13 @@ async def test_a_revocation_that_is_refused_has_not_been_one(tmp_path: Path, err
             await provider.revoke(GRANT)
 
 
+async def test_a_revocation_that_is_refused_with_nothing_to_read_has_not_been_one(tmp_path: Path) -> None:
+    """By Basic, too: of a 401 the header says enough to many."""
+    async with asking(tmp_path, http(b"", "401 Unauthorized")) as provider:
+        with pytest.raises(ProviderUnavailable, match="not from the provider"):
+            await provider.revoke(GRANT)
+
+
 async def test_a_revocation_that_cannot_be_asked_for_has_not_been_one(tmp_path: Path) -> None:
     async with asking(tmp_path, http(b"{}"), revokes=False) as provider:
         assert not await provider.revoke(GRANT)

@@ -410,7 +410,7 @@ class AuthorizationServer(Controls):
         if grant is None and self.is_rfc7009:
             return web.json_response({})  # section 2.2: the client could do nothing about it
         if grant is None:
-            return web.json_response({"error": "invalid_token"}, status=400)
+            return web.json_response({"error": "invalid_token"}, status=self.unknown_token_status)
         self.consented.discard((grant.client_id, grant.address))
         return web.json_response({})
 

@@ -143,6 +143,8 @@ class Controls:
     """The revocation endpoint wants to know the client, and is content with any token; Google's does neither."""
     revokes_by_basic: bool = False
     """The revocation endpoint wants the secret as HTTP Basic, however the token endpoint takes it."""
+    unknown_token_status: int = 400
+    """Of a revocation endpoint that is not content with any token; RFC 6750 has 401 for `invalid_token`."""
     apps: dict[str, set[str]] = field(default_factory=dict)
     """App-only (client credentials): client_id to the mailboxes that its tokens open."""
     app_tokens: dict[str, set[str]] = field(default_factory=dict)
