@@ -321,6 +321,7 @@ class SmtpFrontend:
     async def _start_tls(self) -> None:
         assert self._context is not None  # noqa: S101  STARTTLS was offered
         self._is_shaking_hands = True
+        self._misstep = ""
         try:
             await self._channel.start_tls(self._context)
         except TlsFailed as problem:
@@ -328,7 +329,6 @@ class SmtpFrontend:
         # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
         self._is_shaking_hands = False
         self._is_tls = True
-        self._misstep = ""
         self._discard()
         self._pipe, self._smtp = self._new_server()
         await self._pipe.moved.wait()

@@ -124,6 +124,33 @@ async def test_who_begins_with_tls_in_the_end_has_found_that(
     assert "mail program" not in waiting.result()
 
 
+@pytest.mark.parametrize(
+    ("protocol", "early", "start_tls"),
+    [
+        (IMAP, b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"),
+        (POP3, b"USER alice@example.com", b"STLS"),
+        (SMTP, b"MAIL FROM:<alice@example.com>", b"STARTTLS"),
+    ],
+)
+async def test_whose_handshake_fails_has_starttls_switched_on(
+    client: MailClient,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    protocol: Protocol,
+    early: bytes,
+    start_tls: bytes,
+) -> None:
+    """The reason is the handshake's: to look for that switch would lead astray."""
+    frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(reason_of(frontend))
+        await client.hear()
+        await client.ask(early)
+        await client.ask(start_tls)
+        client.close()
+    assert waiting.result().startswith("TLS with the mail client failed")
+    assert STARTTLS not in waiting.result()
+
+
 async def test_it_sends_without_a_login(client: MailClient) -> None:
     said = await reason(client, frontend_of(client, SMTP), b"EHLO scanner", b"MAIL FROM:<alice@example.com>")
     assert said.startswith(f"the client has left; {AUTHENTICATION}")

@@ -84,7 +84,6 @@ class ImapServer:
     def tls_started(self) -> list[Event]:
         """Forget everything from before (RFC 9051 section 6.2.1)."""
         self._is_tls = True
-        self.misstep = ""
         self._parts, self._literal, self._exchange = [], None, None
         return []
 
@@ -207,6 +206,7 @@ class ImapServer:
             return [self._bad("TLS is on already" if self._is_tls else "No STARTTLS here")]
         if len(self._buffer):
             raise ProtocolViolation("plaintext behind STARTTLS")
+        self.misstep = ""
         return [StartTLS(f"{self._tag} OK Begin TLS now\r\n".encode("ascii"))]
 
     def _login(self, arguments: list[bytes]) -> list[Event]:

@@ -69,7 +69,6 @@ class Pop3Server:
     def tls_started(self) -> list[Event]:
         """Forget everything from before."""
         self._is_tls = True
-        self.misstep = ""
         self._username, self._exchange = None, None
         return []
 
@@ -177,6 +176,7 @@ class Pop3Server:
             return [_line("-ERR TLS is on already" if self._is_tls else "-ERR No TLS here")]
         if len(self._buffer):
             raise ProtocolViolation("plaintext behind STLS")
+        self.misstep = ""
         return [StartTLS(b"+OK Begin TLS now\r\n")]
 
     def _requested(self, username: str, password: Secret[bytes]) -> list[Event]:
