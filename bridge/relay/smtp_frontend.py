@@ -141,6 +141,8 @@ class SmtpFrontend:
         self._error: Exception | None = None
         self._misstep = ""
         """See ServerMachine."""
+        self._has_tried = False
+        """To log in, by a way that is ours: whatever came of it."""
         self._no_mail = b"530 5.7.0 Authentication required\r\n"
         """The answer to commands of a session that is logged in."""
         self._pipe, self._smtp = self._new_server()
@@ -219,6 +221,7 @@ class SmtpFrontend:
 
     async def authenticate(self, server: SMTP, args: list[str]) -> str | None:
         """handle_AUTH: get the credentials, then wait for the session's decision."""
+        self._has_tried = True
         try:
             self._login = await self._credentials(server, args)
         except sasl.SaslError as problem:
@@ -264,7 +267,7 @@ class SmtpFrontend:
         if len(line) > COMMAND_LIMIT and verb != b"AUTH":
             return b"500 5.5.2 Command line too long\r\n"
         if verb in AFTER_LOGIN and (self._context is None or self._is_tls):
-            if verb == b"MAIL" and self._verdict is None:  # who was refused has tried
+            if verb == b"MAIL" and not self._has_tried:
                 self._misstep = self._misstep or missteps.NO_LOGIN
             return self._no_mail
         if verb == b"STARTTLS":

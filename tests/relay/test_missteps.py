@@ -156,6 +156,15 @@ async def test_it_sends_without_a_login(client: MailClient) -> None:
     assert said.startswith(f"the client has left; {AUTHENTICATION}")
 
 
+@pytest.mark.parametrize("words", [[b"AUTH PLAIN AAA="], [b"AUTH LOGIN", b"*"]])
+async def test_one_that_has_tried_to_log_in_has_authentication_switched_on(
+    client: MailClient, words: list[bytes]
+) -> None:
+    """A scanner whose user name was left empty, and which sends all the same."""
+    lines = [b"EHLO scanner", *words, b"MAIL FROM:<alice@example.com>"]
+    assert await reason(client, frontend_of(client, SMTP), *lines) == "the client has left"
+
+
 @pytest.mark.parametrize("starttls", [False, True])
 @pytest.mark.parametrize("protocol", Protocol)
 async def test_of_one_that_only_looks_nothing_is_said(client: MailClient, protocol: Protocol, starttls: bool) -> None:
