@@ -94,6 +94,15 @@ CLOUDS: Mapping[Cloud, CloudPreset] = {
 
 MICROSOFT_AUTHORITY_HOST = CLOUDS[Cloud.PUBLIC].authority_host
 
+MICROSOFT_HOSTS: Mapping[str, Cloud] = {
+    **{CLOUDS[cloud].authority_host: cloud for cloud in (Cloud.PUBLIC, Cloud.US_GOV, Cloud.CHINA)},
+    "login.microsoft.com": Cloud.PUBLIC,
+    "login.windows.net": Cloud.PUBLIC,
+    "login.live.com": Cloud.PUBLIC,
+    "login.chinacloudapi.cn": Cloud.CHINA,
+}
+"""Where people sign in, by the names of today and of earlier years."""
+
 
 class OAuth2Preset(str, Enum):
     """Well-known providers with `kind: oauth2`."""

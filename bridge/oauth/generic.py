@@ -11,7 +11,7 @@ from bridge.advice.provider import REFRESHING
 from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.generic import GenericProvider
-from bridge.config.presets import CLOUDS
+from bridge.config.presets import MICROSOFT_HOSTS
 from bridge.errors import ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
@@ -26,10 +26,6 @@ OFFLINE = "offline_access"
 """What OpenID Connect calls a refresh token that outlives the browser's session."""
 IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", OFFLINE})
 """OpenID Connect's own: servers may leave them out of the `scope` that they grant."""
-
-GIVEN_UNASKED = frozenset(cloud.authority_host for cloud in CLOUDS.values())
-"""Microsoft's sign-in hosts. OFFLINE is enough there, and prompt=consent would stop whoever may not consent, although
-an administrator has consented for all."""
 
 
 class Generic(Adapter):
@@ -115,8 +111,9 @@ class GenericBrowser(Generic):
             query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
         url = urlsplit(self._config.authorization_url or "")
         has_prompt = "prompt" in parse_qs(url.query, keep_blank_values=True)
-        # Servers must ignore the scope where nobody is asked (OpenID Connect Core section 11), and many do.
-        if OFFLINE in self._config.effective_scopes and not has_prompt and url.hostname not in GIVEN_UNASKED:
+        # Servers must ignore the scope where nobody is asked (OpenID Connect Core section 11), and many do. Not so
+        # Microsoft's, which would stop whoever may not consent, although an administrator has consented for all.
+        if OFFLINE in self._config.effective_scopes and not has_prompt and url.hostname not in MICROSOFT_HOSTS:
             query["prompt"] = "consent"
         joined = "&".join(part for part in (url.query, urlencode(query)) if part)
         whole = urlunsplit(url._replace(query=joined, fragment=""))

@@ -180,9 +180,10 @@ async def test_a_hint_is_sent_where_there_is_one(tmp_path: Path, hint: str, sent
     assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("login_hint") == sent
 
 
-async def test_at_microsoft_nobody_is_asked_for_what_an_administrator_has_granted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["login.microsoftonline.com", "login.microsoftonline.us", "login.windows.net"])
+async def test_at_microsoft_nobody_is_asked_for_what_an_administrator_has_granted(tmp_path: Path, host: str) -> None:
     """`kind: oauth2` can be Microsoft, too; there the scope is enough, and the page stops whoever may not consent."""
-    url = "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/authorize"
+    url = f"https://{host}/contoso.com/oauth2/v2.0/authorize"
     async with asking(tmp_path, scopes=["offline_access"], authorization_url=url) as provider:
         request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
     assert "prompt" not in parse_qs(urlsplit(request.url).query)

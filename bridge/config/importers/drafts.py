@@ -13,7 +13,15 @@ from bridge.advice.said import Said, said
 from bridge.config.importers.accounts import SAMPLE_TEXT, Account, Globals, NotCarried
 from bridge.config.importers.servers import host_of, microsoft
 from bridge.config.microsoft import SHARED_TENANTS, SIGN_IN_SCOPES
-from bridge.config.presets import CLOUDS, GOOGLE_MAIL_SCOPE, GOOGLE_SCOPES, OAUTH2_PRESETS, Cloud, OAuth2Preset
+from bridge.config.presets import (
+    CLOUDS,
+    GOOGLE_MAIL_SCOPE,
+    GOOGLE_SCOPES,
+    MICROSOFT_HOSTS,
+    OAUTH2_PRESETS,
+    Cloud,
+    OAuth2Preset,
+)
 from bridge.config.provider import Flow
 from bridge.secret import Secret
 
@@ -102,7 +110,7 @@ def draft(account: Account, switches: Globals, directory: Path) -> Draft:
         raise NotCarried(said("it still holds the text of the sample configuration"))
     if token_host in _GOOGLE_HOSTS:
         return _google(options, flow)
-    if (cloud := _MICROSOFT_HOSTS.get(token_host)) is not None:
+    if (cloud := MICROSOFT_HOSTS.get(token_host)) is not None:
         return _microsoft(options, flow, cloud)
     return _other(options, flow, token_host)
 
@@ -189,14 +197,6 @@ def _google_scopes(options: _Options, settings: dict[str, Setting], *, preset: t
 
 
 # --- Microsoft ------------------------------------------------------------------------------------------------------
-
-_MICROSOFT_HOSTS: Mapping[str, Cloud] = {
-    **{CLOUDS[cloud].authority_host: cloud for cloud in (Cloud.PUBLIC, Cloud.US_GOV, Cloud.CHINA)},
-    "login.microsoft.com": Cloud.PUBLIC,
-    "login.windows.net": Cloud.PUBLIC,
-    "login.live.com": Cloud.PUBLIC,
-    "login.chinacloudapi.cn": Cloud.CHINA,
-}
 
 _AUTHORITY = re.compile(r"/([^/]+)/oauth2(/v2\.0)?/(?:authorize|token|devicecode)/?")
 _LIVE = re.compile(r"/oauth20_(?:authorize|token|connect)\.srf")
