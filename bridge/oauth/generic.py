@@ -105,15 +105,16 @@ class GenericBrowser(Generic):
         if self._config.pkce:
             query |= {"code_challenge": pkce.challenge(verifier), "code_challenge_method": "S256"}
             kept["code_verifier"] = verifier.reveal()
-        if "openid" in self._config.effective_scopes:  # optional with a code, but some servers insist
-            query["nonce"] = kept["nonce"] = pkce.new_state()
+        url = urlsplit(self._config.authorization_url or "")
+        configured = parse_qs(url.query, keep_blank_values=True)
+        if "openid" in self._config.effective_scopes and "nonce" not in configured:
+            query["nonce"] = kept["nonce"] = pkce.new_state()  # optional with a code, but some servers insist
         if login_hint:
             query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
-        url = urlsplit(self._config.authorization_url or "")
-        has_prompt = "prompt" in parse_qs(url.query, keep_blank_values=True)
         # Servers must ignore the scope where nobody is asked (OpenID Connect Core section 11), and many do. Not so
         # Microsoft's, which would stop whoever may not consent, although an administrator has consented for all.
-        if OFFLINE in self._config.effective_scopes and not has_prompt and url.hostname not in MICROSOFT_HOSTS:
+        is_asked = "prompt" not in configured and url.hostname not in MICROSOFT_HOSTS
+        if is_asked and OFFLINE in self._config.effective_scopes:
             query["prompt"] = "consent"
         joined = "&".join(part for part in (url.query, urlencode(query)) if part)
         whole = urlunsplit(url._replace(query=joined, fragment=""))

@@ -216,6 +216,15 @@ async def test_each_sign_in_with_openid_has_a_nonce_of_its_own(tmp_path: Path, s
     assert all(len(nonce) == 43 for nonce in sent)
 
 
+async def test_a_nonce_in_the_url_is_the_only_one_and_nothing_is_expected_of_it(tmp_path: Path) -> None:
+    """What helped at a server that insists on one, before it was sent. A second one is an error (RFC 6749 3.1)."""
+    answer, url = told(id_token=id_token(aud="it", nonce="of-old")), "https://idp.example/a?nonce=of-old"
+    async with asking(tmp_path, answer, scopes=["openid"], authorization_url=url) as provider:
+        request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
+        assert parse_qs(urlsplit(request.url).query)["nonce"] == ["of-old"]
+        assert (await provider.redeem(request, {"code": "CANARY-code", "state": request.state})).grant
+
+
 async def test_a_sign_in_that_had_begun_before_there_was_a_nonce_goes_on(tmp_path: Path) -> None:
     async with asking(tmp_path, told(id_token=id_token(aud="it")), scopes=["openid"]) as provider:
         request = await provider.begin(login_hint=ALICE, redirect_uri=REDIRECT)
