@@ -41,13 +41,16 @@ def _look(loop: asyncio.AbstractEventLoop) -> bytes:
 
 
 def _heap() -> int:
-    """Octets that malloc() has given out; those in objects of up to 512 are Python's own affair, and no part of it."""
+    """Octets that malloc() has given out; those in objects of up to 512 are Python's own affair, and no part of it. 0
+    where the C library does not tell; glibc does since 2.33."""
     from ctypes import CDLL, Structure, c_size_t  # late: no process that is looked at has more modules for that
 
     class Mallinfo(Structure):  # mallinfo(3): ten numbers, of all arenas together
         _fields_ = [("told", c_size_t * 10)]
 
-    tell = CDLL(None).mallinfo2
+    tell = getattr(CDLL(None), "mallinfo2", None)
+    if tell is None:
+        return 0
     tell.restype = Mallinfo
     _, _, _, _, hblkhd, _, _, uordblks, _, _ = tell().told
     return int(hblkhd + uordblks)
