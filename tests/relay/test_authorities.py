@@ -106,12 +106,19 @@ async def test_a_session_under_the_authorities_of_before_is_not_resumed(
     assert contexts.session(company) is None
 
 
-async def test_a_session_is_looked_at_once_in_a_minute(company: Endpoint, authority: trustme.CA) -> None:
-    """Some Pythons lose 7 KiB by each look."""
+async def by_the_clock(
+    company: Endpoint, authority: trustme.CA
+) -> tuple[list[float], UpstreamContexts, ssl.SSLContext, ssl.SSLContext]:
+    """Seconds to be set; contexts that go by them, their own for this server, and the server's."""
     clock = [100.0]
     contexts = UpstreamContexts(now=lambda: clock[0])
     trust(company, authority)
-    ours, theirs = await contexts.context(company), context_of(authority, "localhost")
+    return clock, contexts, await contexts.context(company), context_of(authority, "localhost")
+
+
+async def test_a_session_is_looked_at_once_in_a_minute(company: Endpoint, authority: trustme.CA) -> None:
+    """Some Pythons lose 7 KiB by each look."""
+    clock, contexts, ours, theirs = await by_the_clock(company, authority)
     kept = []
     for _ in range(3):
         contexts.keep_session(company, shaken_in_memory(ours, theirs, "localhost"))
@@ -125,10 +132,7 @@ async def test_of_a_server_that_resumes_nothing_a_session_is_looked_at_ever_more
     company: Endpoint, authority: trustme.CA
 ) -> None:
     """Once a minute that would be 10 MB a day, in a bridge that runs for months."""
-    clock = [100.0]
-    contexts = UpstreamContexts(now=lambda: clock[0])
-    trust(company, authority)
-    ours, theirs = await contexts.context(company), context_of(authority, "localhost")
+    clock, contexts, ours, theirs = await by_the_clock(company, authority)
     tls = shaken_in_memory(ours, theirs, "localhost")
     looked_at = []
     for minute in range(7 * 24 * 60):
@@ -144,10 +148,7 @@ async def test_of_a_server_that_resumes_nothing_a_session_is_looked_at_ever_more
 async def test_where_sessions_are_resumed_again_the_end_of_one_is_made_good_at_once(
     company: Endpoint, authority: trustme.CA
 ) -> None:
-    clock = [100.0]
-    contexts = UpstreamContexts(now=lambda: clock[0])
-    trust(company, authority)
-    ours, theirs = await contexts.context(company), context_of(authority, "localhost")
+    clock, contexts, ours, theirs = await by_the_clock(company, authority)
     theirs.maximum_version = ssl.TLSVersion.TLSv1_2  # its sessions come with the handshake
 
     def log_in(*, resumes: bool) -> bool:

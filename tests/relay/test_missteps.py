@@ -45,6 +45,13 @@ BEFORE_TLS = [
     (SMTP, [b"EHLO crm", b"MAIL FROM:<alice@example.com>"]),
 ]
 
+TOO_EARLY = {
+    IMAP: [b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"],
+    POP3: [b"USER alice@example.com", b"STLS"],
+    SMTP: [b"MAIL FROM:<alice@example.com>", b"STARTTLS"],
+}
+"""A login, or mail, and then STARTTLS all the same."""
+
 
 @pytest.fixture
 async def client() -> AsyncIterator[MailClient]:
@@ -96,27 +103,16 @@ async def test_it_wants_to_log_in_before_starttls(client: MailClient, protocol: 
     assert said.startswith(f"the client has left; {STARTTLS}")
 
 
-@pytest.mark.parametrize(
-    ("protocol", "early", "start_tls"),
-    [
-        (IMAP, b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"),
-        (POP3, b"USER alice@example.com", b"STLS"),
-        (SMTP, b"MAIL FROM:<alice@example.com>", b"STARTTLS"),
-    ],
-)
+@pytest.mark.parametrize("protocol", Protocol)
 async def test_who_begins_with_tls_in_the_end_has_found_that(
-    client: MailClient,
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-    protocol: Protocol,
-    early: bytes,
-    start_tls: bytes,
+    client: MailClient, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Protocol
 ) -> None:
     frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reason_of(frontend))
         await client.hear()
-        await client.ask(early)
-        await client.ask(start_tls)
+        for line in TOO_EARLY[protocol]:
+            await client.ask(line)
         await client.start_tls(contexts[1])
         await client.say({IMAP: b"a3 NOOP", POP3: b"CAPA", SMTP: b"NOOP"}[protocol])
         await client.hear()
@@ -124,28 +120,17 @@ async def test_who_begins_with_tls_in_the_end_has_found_that(
     assert "mail program" not in waiting.result()
 
 
-@pytest.mark.parametrize(
-    ("protocol", "early", "start_tls"),
-    [
-        (IMAP, b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"),
-        (POP3, b"USER alice@example.com", b"STLS"),
-        (SMTP, b"MAIL FROM:<alice@example.com>", b"STARTTLS"),
-    ],
-)
+@pytest.mark.parametrize("protocol", Protocol)
 async def test_whose_handshake_fails_has_starttls_switched_on(
-    client: MailClient,
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
-    protocol: Protocol,
-    early: bytes,
-    start_tls: bytes,
+    client: MailClient, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Protocol
 ) -> None:
     """The reason is the handshake's: to look for that switch would lead astray."""
     frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reason_of(frontend))
         await client.hear()
-        await client.ask(early)
-        await client.ask(start_tls)
+        for line in TOO_EARLY[protocol]:
+            await client.ask(line)
         client.close()
     assert waiting.result().startswith("TLS with the mail client failed")
     assert STARTTLS not in waiting.result()
