@@ -24,7 +24,7 @@ from bridge.observe.metrics import BYTES, LOGINS, Counters
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, answering
 from bridge.relay.limits import Budget, Cap
-from bridge.relay.splice import splice
+from bridge.relay.splice import Traffic, splice
 from bridge.relay.stopping import Stopping
 from bridge.relay.upstream import Opened, Upstream
 from bridge.relay.wanted import while_wanted
@@ -276,15 +276,19 @@ class Session:
         loop = asyncio.get_running_loop()
         started = loop.time()
         event("session.ready", conn=self._conn, account=account.address, upstream=upstream.channel.peer)
-        traffic = await splice(self._client, upstream.channel, to_client=upstream.ready.leftover, to_upstream=leftover)
-        event(
-            "session.done",
-            conn=self._conn,
-            account=account.address,
-            to_client=traffic.to_client,
-            to_upstream=traffic.to_upstream,
-            ended_by=traffic.ended_by,
-            seconds=round(loop.time() - started, 1),
-        )
-        self._services.counters.add(BYTES, self._protocol.value, "program", by=traffic.to_client)
-        self._services.counters.add(BYTES, self._protocol.value, "server", by=traffic.to_upstream)
+        traffic = Traffic()
+        first = upstream.ready.leftover
+        try:
+            await splice(self._client, upstream.channel, traffic, to_client=first, to_upstream=leftover)
+        finally:  # a stop cuts sessions off: what they have passed is told all the same
+            event(
+                "session.done",
+                conn=self._conn,
+                account=account.address,
+                to_client=traffic.to_client,
+                to_upstream=traffic.to_upstream,
+                ended_by=traffic.ended_by,
+                seconds=round(loop.time() - started, 1),
+            )
+            self._services.counters.add(BYTES, self._protocol.value, "program", by=traffic.to_client)
+            self._services.counters.add(BYTES, self._protocol.value, "server", by=traffic.to_upstream)

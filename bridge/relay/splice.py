@@ -31,28 +31,35 @@ _NOTHING = memoryview(b"")
 """One for all: each session would hold two of 300 octets."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Traffic:
-    """Octets passed after login, and which side ended it."""
+    """Octets passed after login, and who ended it; known once splice() is over, be it cancelled."""
 
-    to_client: int
-    to_upstream: int
-    ended_by: str
-    """`client`, `upstream`, `client lost` / `upstream lost` after a reset, or `idle`."""
+    to_client: int = 0
+    to_upstream: int = 0
+    ended_by: str = "bridge"
+    """`client`, `upstream`, `client lost` / `upstream lost` after a reset, `idle`, or `bridge`: it stops, or fails."""
 
 
 async def splice(
-    client: Channel, upstream: Channel, *, to_client: bytes, to_upstream: bytes, idle_seconds: float = IDLE_SECONDS
-) -> Traffic:
-    """Pass bytes until either side ends, `to_client` and `to_upstream` (received before) first.
+    client: Channel,
+    upstream: Channel,
+    traffic: Traffic,
+    *,
+    to_client: bytes,
+    to_upstream: bytes,
+    idle_seconds: float = IDLE_SECONDS,
+) -> None:
+    """Pass bytes until either side ends, `to_client` and `to_upstream` (received before) first; fill in `traffic`.
 
     The end of the upstream ends the session once the client has what was on its way. The end of the client does so
     once the upstream has it, and has been silent for HALF_CLOSE_SECONDS. A side that takes no more has perhaps said
     why: that is passed on before the session ends. The caller closes both channels.
     """
     if isinstance(client, ReadinessChannel) and isinstance(upstream, ReadinessChannel):
-        return await _ReadinessSplice(client, upstream, idle_seconds).run(to_client, to_upstream)
-    return await _CompletionSplice(client, upstream, idle_seconds).run(to_client, to_upstream)
+        await _ReadinessSplice(client, upstream, traffic, idle_seconds).run(to_client, to_upstream)
+    else:
+        await _CompletionSplice(client, upstream, traffic, idle_seconds).run(to_client, to_upstream)
 
 
 class _Direction:
@@ -164,7 +171,10 @@ def _do_nothing(*_: object) -> None:
 class _ReadinessSplice:
     """Both directions, and the one future that ends them."""
 
-    def __init__(self, client: ReadinessChannel, upstream: ReadinessChannel, idle_seconds: float) -> None:
+    def __init__(
+        self, client: ReadinessChannel, upstream: ReadinessChannel, traffic: Traffic, idle_seconds: float
+    ) -> None:
+        self._traffic = traffic
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[str] = self._loop.create_future()
         self._idle_seconds = idle_seconds
@@ -172,19 +182,19 @@ class _ReadinessSplice:
         self._down = _Direction(upstream, client, self._upstream_ended, self._client_lost, self._fail)
         self._up = _Direction(client, upstream, self._client_ended, self._upstream_lost, self._fail)
 
-    async def run(self, to_client: bytes, to_upstream: bytes) -> Traffic:
+    async def run(self, to_client: bytes, to_upstream: bytes) -> None:
         self._watch(-1)
         try:
             self._down.start(to_client)
             self._up.start(to_upstream)
-            ended_by = await self._done
+            self._traffic.ended_by = await self._done
         finally:
+            self._traffic.to_client, self._traffic.to_upstream = self._down.count, self._up.count
             self._watching.cancel()
             if self._farewell is not None:
                 self._farewell.cancel()  # else it would hold both channels, and their TLS, until then
             self._down.stop()
             self._up.stop()
-        return Traffic(self._down.count, self._up.count, ended_by)
 
     def _upstream_ended(self) -> None:
         self._finish("upstream lost" if self._down.is_source_lost else "upstream")
@@ -275,7 +285,8 @@ class _Copy:
 class _CompletionSplice:
     """The same with receive() and send() only, for loops without readiness."""
 
-    def __init__(self, client: Channel, upstream: Channel, idle_seconds: float) -> None:
+    def __init__(self, client: Channel, upstream: Channel, traffic: Traffic, idle_seconds: float) -> None:
+        self._traffic = traffic
         self._down = _Copy(upstream, client)
         self._up = _Copy(client, upstream)
         self._idle_seconds = idle_seconds
@@ -283,15 +294,18 @@ class _CompletionSplice:
         self._patience: float | None = 0.0
         """Seconds for the other way, once one has ended; None until it has passed everything on."""
 
-    async def run(self, to_client: bytes, to_upstream: bytes) -> Traffic:
-        async with asyncio.TaskGroup() as group:
-            ways = group.create_task(self._run_down(to_client)), group.create_task(self._run_up(to_upstream))
-            await self._wait(ways)
-            if others := [way for way in ways if not way.done()]:
-                await self._await_last_words(others)
-            for way in ways:
-                way.cancel()
-        return Traffic(self._down.count, self._up.count, self._ended_by)
+    async def run(self, to_client: bytes, to_upstream: bytes) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                ways = group.create_task(self._run_down(to_client)), group.create_task(self._run_up(to_upstream))
+                await self._wait(ways)
+                if others := [way for way in ways if not way.done()]:
+                    await self._await_last_words(others)
+                for way in ways:
+                    way.cancel()
+            self._traffic.ended_by = self._ended_by
+        finally:
+            self._traffic.to_client, self._traffic.to_upstream = self._down.count, self._up.count
 
     async def _run_down(self, data: bytes) -> None:
         match await self._down.run(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import re
 import signal
 import smtplib
 import socket
@@ -44,6 +45,7 @@ def test_who_has_not_logged_in_is_told_and_who_has_is_left_in_peace(world: World
         session = imaplib.IMAP4("localhost", ports["imap"], timeout=30)
         clients.callback(session.shutdown)
         session.login(ALICE, bridge.password(ALICE))
+        assert session.noop()[0] == "OK"
 
         waiting: list[tuple[str, socket.socket]] = []
         for protocol in ("imap", "pop3", "smtp") * 2:  # for each worker one
@@ -70,6 +72,10 @@ def test_who_has_not_logged_in_is_told_and_who_has_is_left_in_peace(world: World
         assert in_handshake.recv(500) == b""
         assert _to_the_end(session.sock) == b""
         assert bridge.process.wait(30) == 0
+    (done,) = re.findall(r"session\.done .*", bridge.log)
+    assert f" account={ALICE} " in done
+    assert " ended_by=bridge " in done
+    assert re.search(r" to_client=[1-9]\d* to_upstream=[1-9]\d*$", done), done
     assert "Traceback" not in bridge.log
 
 
