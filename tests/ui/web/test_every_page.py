@@ -197,6 +197,18 @@ def test_every_kind_that_a_template_can_show_is_looked_at() -> None:
         assert set(named or re.findall(r'problem == "(\w+)"', text)) == kinds, template
 
 
+def test_nothing_has_a_name_that_has_no_role_for_one() -> None:
+    """ARIA 1.2 forbids a name for a paragraph and preformatted text; readers leave it out, or read it in their place."""
+    templates = [file.name for file in resources.files("bridge.ui.web").joinpath("templates").iterdir()]
+    named = [
+        tag
+        for name in templates
+        for tag in re.findall(r"<(?:p|pre|div|span|code)\b[^>]* aria-label=[^>]*>", source(name))
+    ]
+    assert named
+    assert [tag for tag in named if " role=" not in tag] == []
+
+
 async def test_every_route_is_looked_at(control: FakeControl) -> None:
     clock = SystemClock()
     forms = Forms(frozenset())
