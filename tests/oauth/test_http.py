@@ -144,6 +144,14 @@ async def test_no_connection_is_kept_for_a_next_request(tls: Tls, scheme: str) -
     assert ends == [b"", b""]
 
 
+async def test_an_office_that_comes_back_at_once_does_not_queue_for_a_provider_that_takes_its_time() -> None:
+    https, all_are_there = Https("office", limits=Limits(overall=60, answer=60)), threading.Barrier(32, timeout=20)
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(https.run(all_are_there.wait)) for _ in range(all_are_there.parties)]
+    assert sorted(call.result() for call in calls) == list(range(32))
+    https.close()
+
+
 async def test_a_call_that_found_no_place_has_not_gone_out() -> None:
     https, over = Https("office", limits=Limits(overall=0.01, answer=60)), threading.Event()
     async with asyncio.TaskGroup() as group:
