@@ -86,6 +86,15 @@ class MailBridge(System):
         finally:
             self.stop()
 
+    @contextmanager
+    def slow_tokens(self, seconds: float) -> Iterator[None]:
+        """The provider takes so long for each of its answers."""
+        self._provider.token_seconds = seconds
+        try:
+            yield
+        finally:
+            self._provider.token_seconds = 0.0
+
     def token_requests(self) -> Callable[[], list[str]]:
         """From now on: whose token was asked for, once for each request."""
         owners = {token: grant.address for token, grant in self._provider.refresh.items()}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench import client, usage
@@ -24,6 +25,8 @@ SETTLE_SECONDS = 0.1
 LOGINS_AT_ONCE = 8
 FETCHES_AT_ONCE = 16
 NOOP_EVERY_SECONDS = 0.005
+TOKEN_SECONDS = 0.5
+"""What a provider may take for an answer on a busy morning."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Scale:
     stop_seconds: float
     noops: int
     cold_accounts: int
+    morning_accounts: int
 
 
 FULL = Scale(
@@ -63,6 +67,7 @@ FULL = Scale(
     stop_seconds=2.0,
     noops=100,
     cold_accounts=100,
+    morning_accounts=250,
 )
 QUICK = Scale(
     rounds=2,
@@ -80,6 +85,7 @@ QUICK = Scale(
     stop_seconds=0.5,
     noops=50,
     cold_accounts=5,
+    morning_accounts=40,
 )
 
 
@@ -301,6 +307,27 @@ def cold_logins(system: System, scale: Scale) -> Sequence[float]:
     return (max(asked), min(asked))
 
 
+def morning(system: System, scale: Scale) -> Sequence[float]:
+    """An office comes back at once behind a night's restart: all tokens have ended, and the provider takes its time."""
+    assert isinstance(system, MailBridge)
+    addresses = [f"person{number}@example.com" for number in range(scale.morning_accounts)]
+    system.accounts = [ADDRESS, *addresses]
+
+    def come(address: str) -> float:
+        """When it was let in."""
+        session = system.opened("imap", system.identity_of(address))
+        let_in = time.monotonic()
+        session.log_out()
+        return let_in
+
+    with system.with_ended_tokens(), system.slow_tokens(TOKEN_SECONDS), ThreadPoolExecutor(len(addresses)) as threads:
+        used, began = usage.Cpu.of(system.pid), time.monotonic()
+        last = max(threads.map(come, addresses)) - began
+        cpu = usage.Cpu.of(system.pid).since(used)
+    system.accounts = [ADDRESS]
+    return cpu / len(addresses) * 1e3, last
+
+
 def start(system: System, scale: Scale) -> Sequence[float]:
     """From nothing to the first login that is accepted; then, at rest."""
     assert isinstance(system, MailBridge)
@@ -369,6 +396,16 @@ def rows(scale: Scale) -> list[Row]:
                 Column("Token requests for an account's 4 first logins, fewest", "", ()),
             ),
             cold_logins,
+            is_alone=True,
+            starts_itself=True,
+        ),
+        Row(
+            "morning",
+            (
+                Column(f"{scale.morning_accounts} first logins at once, {TOKEN_SECONDS} s for a token", "CPU ms", ()),
+                Column("… and the last of them is in after", "s", (Goal(15),)),
+            ),
+            morning,
             is_alone=True,
             starts_itself=True,
         ),

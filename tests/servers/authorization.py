@@ -182,6 +182,7 @@ class AuthorizationServer(Controls):
     async def token(self, request: web.Request) -> web.StreamResponse:
         form = await _client_form(request)
         self._note("token", form)
+        await asyncio.sleep(self.token_seconds)
         if (failed := await self._fault("token", request)) is not None:
             return failed
         if self.is_repeating:

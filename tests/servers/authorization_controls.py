@@ -97,6 +97,8 @@ class Controls:
     introspection_url: str = ""
     lifetime: int = 3600
     """Seconds of an access token; with 0 every login needs a refresh, and mail servers take the token all the same."""
+    token_seconds: float = 0.0
+    """What the token endpoint takes for an answer."""
     code_lifetime: float = 60.0
     """Seconds in which a code can be redeemed."""
     tenants: set[str] = field(default_factory=lambda: {TENANT})

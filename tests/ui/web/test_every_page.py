@@ -198,7 +198,7 @@ def test_every_kind_that_a_template_can_show_is_looked_at() -> None:
 
 
 def test_nothing_has_a_name_that_has_no_role_for_one() -> None:
-    """ARIA 1.2 forbids a name for a paragraph and preformatted text; readers leave it out, or read it in their place."""
+    """ARIA 1.2 forbids a name for a paragraph and preformatted text; readers leave it out, or say only that."""
     templates = [file.name for file in resources.files("bridge.ui.web").joinpath("templates").iterdir()]
     named = [
         tag
