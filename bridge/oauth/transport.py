@@ -129,8 +129,7 @@ class _PlainPool(HTTPConnectionPool):
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.close()
-        super()._put_conn(None)
+            conn.close()  # and no place is given back: a pool that has none left makes connections all the same
 
 
 class _Pool(_PlainPool, HTTPSConnectionPool):

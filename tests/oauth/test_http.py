@@ -27,6 +27,8 @@ from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
 from tests.relay.test_accepting import no_descriptor_left
+from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import Fault
 from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 Tls = tuple[str, ssl.SSLContext]
@@ -150,6 +152,24 @@ async def test_an_office_that_comes_back_at_once_does_not_queue_for_a_provider_t
         calls = [group.create_task(https.run(all_are_there.wait)) for _ in range(all_are_there.parties)]
     assert sorted(call.result() for call in calls) == list(range(32))
     https.close()
+
+
+async def test_many_requests_at_once_leave_no_word_about_a_pool(
+    authorization_server: AuthorizationServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """urllib3 warns where more connections come back than it would keep; ten, if nobody says more."""
+    https = Https("test", ca_file=str(authorization_server.authority.ca_file))
+    url = f"{authorization_server.url}/token"
+    with authorization_server.failing("token", Fault.SLOW):
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(https.run(partial(https.post, url, data={}))) for _ in range(AT_ONCE)]
+            async with asyncio.timeout(20):
+                while len(authorization_server.requests) < AT_ONCE:
+                    await asyncio.sleep(0.01)
+            authorization_server.over.set()
+    https.close()
+    assert {answer.result().status_code for answer in answers} == {401}
+    assert [record.message for record in caplog.records if record.name.startswith("urllib3")] == []
 
 
 async def test_a_call_that_found_no_place_has_not_gone_out() -> None:
