@@ -122,20 +122,7 @@ def no_room(protocol: Protocol, stopping: Stopping) -> Serve:
 class Session:
     """A mail client's connection; run() is its whole life."""
 
-    __slots__ = (
-        "_caller",
-        "_cap",
-        "_client",
-        "_conn",
-        "_frontend",
-        "_protocol",
-        "_services",
-        "_stopping",
-        "_token_for",
-        "_turns",
-        "_upstream",
-        "_who",
-    )
+    __slots__ = ("_caller", "_client", "_conn", "_frontend", "_protocol", "_services", "_upstream")
 
     def __init__(
         self,
@@ -151,11 +138,6 @@ class Session:
         self._client = client
         self._frontend = frontend
         self._upstream = upstream
-        self._who = services.who
-        self._token_for = services.token_for
-        self._turns = services.turns
-        self._cap = services.cap
-        self._stopping = services.stopping
         self._services = services
         self._caller: Caller | None = None
 
@@ -171,7 +153,7 @@ class Session:
                 await self._take_place(unauthenticated)
                 frontend = self._frontend(self._client)
                 unauthenticated.callback(frontend.close)
-                unauthenticated.enter_context(self._stopping.told(frontend.stop))
+                unauthenticated.enter_context(self._services.stopping.told(frontend.stop))
                 for _ in range(LOGINS_PER_CONNECTION):
                     if await self._serve_once(frontend, unauthenticated):
                         return
@@ -187,7 +169,7 @@ class Session:
 
     async def _take_place(self, unauthenticated: ExitStack) -> None:
         try:
-            place = unauthenticated.enter_context(self._cap.place())
+            place = unauthenticated.enter_context(self._services.cap.place())
             if place.needs_caller:
                 place.give_to((await self._ask_caller()).key)
         except LimitReached:
@@ -205,7 +187,7 @@ class Session:
         login = await frontend.login()
         is_answered = False
         try:
-            account = await self._who(login, self._ask_caller)
+            account = await self._services.who(login, self._ask_caller)
             async with self._opened(account, login, frontend) as upstream:
                 is_answered = True
                 leftover = await frontend.accept(upstream.ready)
@@ -236,7 +218,8 @@ class Session:
     async def _opened(self, account: Account, login: Login, frontend: Frontend) -> AsyncIterator[Opened]:
         """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
         most = self._upstream.endpoint(account).connections
-        limited = nullcontext() if most is None else self._turns.turn((self._protocol.value, account.address), most)
+        mailbox = (self._protocol.value, account.address)
+        limited = nullcontext() if most is None else self._services.turns.turn(mailbox, most)
         clock = asyncio.get_running_loop().time
         came = clock()
         async with limited:
@@ -252,7 +235,7 @@ class Session:
 
     async def _open(self, account: Account, login: Login) -> Opened:
         """Token first, then dial: providers cut unauthenticated connections soon."""
-        token = await self._token_for(account)
+        token = await self._services.token_for(account)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -269,7 +252,7 @@ class Session:
             return await self._upstream.open(account, token, login.client_name)
         except TokenRefused as refused:
             event("token.refused", conn=self._conn, account=account.address, reason=str(refused))
-            token = await self._token_for(account, refused=token)
+            token = await self._services.token_for(account, refused=token)
             return await self._upstream.open(account, token, login.client_name)
 
     async def _pass_bytes(self, account: Account, upstream: Opened, leftover: bytes) -> None:
