@@ -85,13 +85,6 @@ class Pool:
                 for number in range(1, self._count + 1):
                     group.create_task(self._keep(number))
 
-    async def _start_of_all(self) -> None:
-        """Until all of them are up, so that the first clients are spread too; not for ever."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(START_SECONDS):
-                while len(self._ready()) < self._count and not self._services.stopping.has_begun:
-                    await self._change()
-
     def take(self, notice: Notice) -> None:
         """The account's token or local password may be another one now: what workers remember of its logins is over."""
         if (address := getattr(notice, "address", "")) and not isinstance(notice, ListenerUp):
@@ -216,13 +209,10 @@ class Pool:
     async def _free_worker(self, conn: str) -> RunningWorker | None:
         """The one with the fewest sessions; None if none has room."""
         if not self._has_started:
-            await self._start_of_all()
+            await self._until_ready(self._count)  # all, so that the first clients are spread too
             self._has_started = True
         if not self._ready():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(START_SECONDS):
-                    while not self._ready() and not self._services.stopping.has_begun:
-                        await self._change()
+            await self._until_ready(1)
         worker = self._emptiest()
         if worker is None or worker.is_full:
             if not self._services.stopping.has_begun:
@@ -362,8 +352,12 @@ class Pool:
                 emptiest = worker
         return emptiest
 
-    async def _change(self) -> None:
-        await self._changed.wait()
+    async def _until_ready(self, count: int) -> None:
+        """Until so many are up; not for ever, and not for a bridge that stops."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                while len(self._ready()) < count and not self._services.stopping.has_begun:
+                    await self._changed.wait()
 
     def _announce_change(self) -> None:
         self._changed.set()
