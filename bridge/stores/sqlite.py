@@ -16,10 +16,10 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
@@ -93,8 +93,6 @@ RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
 _BESIDE = ("-wal", "-shm")
 """Behind the file's name: SQLite's own, the log and its index. Made with the mode that the file has just then."""
 
-R = TypeVar("R")
-
 
 class SqliteStore:
     """A Store in a file; safe to use from several processes."""
@@ -151,28 +149,29 @@ class SqliteStore:
     # --- in the worker's thread ---------------------------------------------------------------------------------
 
     async def _rows(self, statement: str, *values: object) -> list[Any]:
-        return await self._worker.run(lambda: self._attempt(lambda: self._execute(statement, values)))
+        return await self._worker.run(lambda: self._attempt(statement, values))
 
-    def _attempt(self, operation: Callable[[], R]) -> R:
+    def _attempt(self, statement: str, values: Sequence[object]) -> list[Any]:
+        """The rows; asked for once more where a new connection may do what this one cannot."""
         try:
-            return self._connected(operation)
+            return self._connected(statement, values)
         except sqlite3.Error as error:
             if _code(error) & 0xFF not in _OF_THE_CONNECTION:
                 raise self._problem(error) from error
         self._disconnect()
         try:
-            return self._connected(operation)
+            return self._connected(statement, values)
         except sqlite3.Error as error:
             raise self._problem(error) from error
 
-    def _connected(self, operation: Callable[[], R]) -> R:
+    def _connected(self, statement: str, values: Sequence[object]) -> list[Any]:
         if self._connection is None:
             self._open()
         self._still_there()
         if self._log_identity is not None and _identity(self._log) != self._log_identity:
             self._disconnect()
             self._open()
-        return operation()
+        return self._execute(statement, values)
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         assert self._connection is not None  # noqa: S101  _attempt has opened it
@@ -182,7 +181,7 @@ class SqliteStore:
 
     def _open(self) -> None:
         """Create what is missing; refuse what a newer mail-bridge wrote."""
-        self._create_file(self._file)
+        self._create_file()
         # Autocommit: one statement is one transaction. Opened and used in the worker's thread, closed there too.
         self._connection = sqlite3.connect(self._file, timeout=self._busy_limit, isolation_level=None)
         try:
@@ -250,17 +249,17 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             detail("store.log_stays", reason=type(error).__name__)
 
-    def _create_file(self, file: Path) -> None:
+    def _create_file(self) -> None:
         """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
         try:
-            make_private(file.parent)
-            handle = self._made_or_read(file)
+            make_private(self._file.parent)
+            handle = self._made_or_read()
             try:
                 status = os.fstat(handle)
                 self._identity = (status.st_dev, status.st_ino)
                 if os.name == "posix" and status.st_mode & 0o077:
                     with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
-                        os.chmod(file, 0o600)
+                        os.chmod(self._file, 0o600)
                 self._let_write(status.st_mode)
             finally:
                 os.close(handle)
@@ -281,13 +280,13 @@ class SqliteStore:
         kind = StoreUnavailable if may_pass(error) else StoreFileUnusable
         return kind(said("{store} cannot be opened: {reason}", store=file or self._place, reason=system_reason(error)))
 
-    def _made_or_read(self, file: Path) -> int:
+    def _made_or_read(self) -> int:
         """A descriptor of the file, made if it is not there."""
         try:
-            return os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            return os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
         except PermissionError as refused:
             try:
-                return os.open(file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
+                return os.open(self._file, os.O_RDONLY)  # it can be read, and SQLite says what cannot be done with it
             except FileNotFoundError:
                 reason = said("{store} cannot be created: permission denied", store=self._place)
                 raise StoreFileUnusable(reason) from refused
