@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -93,7 +93,7 @@ class SqlStore:
 
     async def put(self, key: str, value: bytes, *, expected: int) -> int:
         """Write if the stored version still is `expected`; durable on return. Raises: VersionConflict."""
-        statement = self._insert(key, value) if expected == NEW else _update(key, expected, value)
+        statement = _insert(key, value) if expected == NEW else _update(key, expected, value)
         return await self._compare_and_swap(key, expected, statement)
 
     async def delete(self, key: str, *, expected: int) -> None:
@@ -136,22 +136,12 @@ class SqlStore:
         """Finish what is under way, then release connections and thread."""
         await self._worker.close(self._engine.dispose)
 
-    def _insert(self, key: str, value: bytes) -> Any:
-        """A first version, or the next one behind a deleted record's last."""
-        insert = postgresql.insert(_records).values(key=key, value=value, version=NEW + 1)
-        return insert.on_conflict_do_update(
-            index_elements=[_records.c.key],
-            set_={"value": insert.excluded.value, "version": _records.c.version + 1},
-            where=_records.c.value.is_(None),
-        ).returning(_records.c.version)
-
     async def _compare_and_swap(self, key: str, expected: int, statement: Any) -> int:
         """The new version, from the row that the statement gives if it changed one."""
-        # all(), not first(): SQLite commits with the step behind the last row, and only then is a full disk known.
-        versions = await self._run(lambda connection: connection.execute(statement).scalars().all())
-        if not versions:
+        version: int | None = await self._run(lambda connection: connection.execute(statement).scalar())
+        if version is None:
             raise VersionConflict(f"{key}: version {expected} was expected, another is stored")
-        return cast(int, versions[0])
+        return version
 
     async def _run(self, operation: Callable[[sa.Connection], R]) -> R:
         """Carry out one operation in the worker thread, opening the database first if need be."""
@@ -263,6 +253,16 @@ def _hosts(url: sa.URL) -> str:
 
 def _is_stored() -> sa.ColumnElement[bool]:
     return _records.c.value.is_not(None)
+
+
+def _insert(key: str, value: bytes) -> Any:
+    """A first version, or the next one behind a deleted record's last."""
+    insert = postgresql.insert(_records).values(key=key, value=value, version=NEW + 1)
+    return insert.on_conflict_do_update(
+        index_elements=[_records.c.key],
+        set_={"value": insert.excluded.value, "version": _records.c.version + 1},
+        where=_records.c.value.is_(None),
+    ).returning(_records.c.version)
 
 
 def _update(key: str, expected: int, value: bytes | None) -> Any:
