@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.advice.said import Said, said
-from bridge.config.importers.ini import DEFAULT, IniSection
+from bridge.config.importers.ini import DEFAULT, IniSection, is_on
 from bridge.config.values import MailAddress
 
 SAMPLE_TEXT = "*** your"
@@ -39,8 +39,6 @@ KNOWN = TOKENS | {
 """Options of an account."""
 
 _ADDRESS: TypeAdapter[str] = TypeAdapter(MailAddress)
-_TRUE = frozenset({"1", "yes", "true", "on"})
-"""What configparser takes for true."""
 
 
 class NotCarried(Exception):
@@ -65,13 +63,9 @@ class Globals:
         found = next((section for section in sections if section.name == GLOBAL), None)
         if found is None:
             return cls()
-
-        def is_on(option: str) -> bool:
-            return found.get(option).lower() in _TRUE
-
         return cls(
-            catch_all=is_on("allow_catch_all_accounts"),
-            login_password_is_secret=is_on("use_login_password_as_client_credentials_secret"),
+            catch_all=is_on(found.get("allow_catch_all_accounts")),
+            login_password_is_secret=is_on(found.get("use_login_password_as_client_credentials_secret")),
             written=frozenset(found.options),
         )
 

@@ -34,6 +34,11 @@ class IniSection:
         return self.options.get(option, "").strip()
 
 
+def is_on(text: str) -> bool:
+    """As configparser understands it; what it would not is off."""
+    return configparser.ConfigParser.BOOLEAN_STATES.get(text.lower(), False)
+
+
 def decoded(content: bytes, name: str) -> str:
     """The text of a file: UTF-8, UTF-16 with its mark, or what older Windows editors write. Raises: ConfigError."""
     encodings = ("utf-16",) if content.startswith(_UTF16) else ("utf-8-sig", "cp1252")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from bridge.advice.said import Said, said
 from bridge.config.addresses import unmapped
-from bridge.config.importers.ini import IniSection
+from bridge.config.importers.ini import IniSection, is_on
 from bridge.config.importers.yaml_text import Scalar
 from bridge.config.presets import CLOUDS, GOOGLE_SERVERS, OAUTH2_SERVERS, Cloud
 from bridge.config.values import is_host, is_loopback
@@ -25,7 +25,6 @@ _SECTION = re.compile(r"(?P<type>IMAP|POP|SMTP)-(?P<port>[0-9]+)")
 """Upper case only, as that program has it."""
 
 _PROTOCOLS = {"IMAP": Protocol.IMAP, "POP": Protocol.POP3, "SMTP": Protocol.SMTP}
-_TRUE = frozenset({"1", "yes", "true", "on"})
 
 KNOWN = frozenset(
     {
@@ -112,7 +111,7 @@ def read_servers(sections: Sequence[IniSection]) -> tuple[tuple[Server, ...], tu
 def _server(section: IniSection, protocol: Protocol, port: int) -> Server:
     certificate, key = section.get("local_certificate_path"), section.get("local_key_path")
     has_tls = bool(certificate and key and f"{certificate}{key}".isprintable())
-    is_starttls = protocol is Protocol.SMTP and section.get("local_starttls").lower() in _TRUE
+    is_starttls = protocol is Protocol.SMTP and is_on(section.get("local_starttls"))
     written = section.get("local_address")
     written = unmapped(written.strip("[]")) or written
     host, remark = _local_host(written, has_tls=has_tls)
@@ -164,8 +163,7 @@ def _upstream(section: IniSection, protocol: Protocol) -> Upstream | None:
     host, port = section.get("server_address").rstrip(".").lower(), section.get("server_port")
     if not is_host(host) or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         return None
-    starttls = section.get("server_starttls") or section.get("starttls")
-    is_starttls = protocol is Protocol.SMTP and starttls.lower() in _TRUE
+    is_starttls = protocol is Protocol.SMTP and is_on(section.get("server_starttls") or section.get("starttls"))
     return Upstream(host, int(port), TlsMode.STARTTLS if is_starttls else TlsMode.IMPLICIT)
 
 
