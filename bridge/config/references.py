@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from bridge.advice.said import Said, as_said, said
@@ -181,14 +182,10 @@ def _file_text(content: bytes, path: Path) -> str:
         raise Unresolved(
             said("the file {path} is larger than {most} KiB; it is not what a setting holds", path=path, most=most)
         )
-    try:
+    text: str | None = None
+    with suppress(UnicodeDecodeError):
         text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = ""
-        is_text = False
-    else:
-        is_text = True
-    if not is_text:  # outside the handler, whose error holds the bytes
+    if text is None:  # not in a handler, whose error holds the bytes
         raise Unresolved(said("the file {path} is not UTF-8 text; save it as UTF-8", path=path))
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if not text:
