@@ -10,13 +10,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from bridge.model import Caller, Ends
 from bridge.shortage import is_short
 from bridge.threads import NotDone, Threads
-
-Answer = TypeVar("Answer")
 
 ASK_SECONDS = 3.0
 """For a directory (LDAP, a domain controller) that knows the user's name: a login waits for it."""
@@ -119,11 +117,9 @@ class Callers:
         system = self._system
         try:
             owner = await self._owner(system, ends) if is_local(ends) else None
+            name = "" if owner is None else await self._threads.run(lambda: system.program(owner))
         except NotDone:
             return ""
-        if owner is None:
-            return ""
-        name = await self._asked(lambda: system.program(owner)) or ""
         return "".join(character for character in name if character.isprintable())  # its user has chosen it
 
     async def _owner(self, system: System, ends: Ends) -> Owner | None:
@@ -155,12 +151,6 @@ class Callers:
         """None if the name is not known, or was told too long ago."""
         told_at, name, known = self._names.get(user_id, (0.0, "", user_id))
         return Caller(name, known) if name and self._monotonic() - told_at < NAME_SECONDS else None
-
-    async def _asked(self, work: Callable[[], Answer | None]) -> Answer | None:
-        try:
-            return await self._threads.run(work)
-        except NotDone:
-            return None
 
 
 def _user(system: System, user_id: str) -> tuple[str, str]:
