@@ -8,7 +8,7 @@ import plistlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -45,9 +45,9 @@ def autostart(arguments: Sequence[str]) -> Autostart:
     if sys.platform == "win32":
         return RunKey(command)
     if sys.platform == "darwin":
-        return StartupFile(Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist", launch_agent(command))
+        return StartupFile(Path.home() / "Library" / "LaunchAgents" / f"{LABEL}.plist", _written(launch_agent, command))
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return StartupFile(config / "autostart" / f"{NAME}.desktop", desktop_entry(command))
+    return StartupFile(config / "autostart" / f"{NAME}.desktop", _written(desktop_entry, command))
 
 
 def program(arguments: Sequence[str]) -> list[str]:
@@ -63,6 +63,14 @@ def program(arguments: Sequence[str]) -> list[str]:
 
 
 # --- what is written (pure) -----------------------------------------------------------------------------------------
+
+
+def _written(write: Callable[[Sequence[str]], bytes], command: Sequence[str]) -> bytes | None:
+    """None where such a file cannot have the command."""
+    try:
+        return write(command)
+    except ValueError:  # a control character in a path, or octets that are no UTF-8
+        return None
 
 
 def desktop_entry(command: Sequence[str]) -> bytes:
@@ -119,7 +127,8 @@ def run_value(command: Sequence[str]) -> str:
 class StartupFile:
     """A file that the session reads at login: there, or not."""
 
-    def __init__(self, path: Path, content: bytes) -> None:
+    def __init__(self, path: Path, content: bytes | None) -> None:
+        """`content`, None where there can be no such file."""
         self._path = path
         self._content = content
 
@@ -132,10 +141,17 @@ class StartupFile:
         return b"Hidden=true" not in lines and b"X-GNOME-Autostart-enabled=false" not in lines
 
     def turn(self, on: bool) -> None:
-        """The file is replaced as a whole, or removed."""
+        """The file is replaced as a whole, or removed. Raises: BridgeError where it cannot name this program."""
         if not on:
             self._path.unlink(missing_ok=True)
             return
+        if self._content is None:
+            raise BridgeError(
+                said(
+                    "Nothing starts at login by a path with a control character, or one that is not UTF-8: move the "
+                    "configuration, or mail-bridge itself, to another path"
+                )
+            )
         make_private(self._path.parent)
         handle, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=self._path.parent)
         try:

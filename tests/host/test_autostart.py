@@ -111,6 +111,23 @@ def test_what_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -
     assert [found.name for found in directory.iterdir()] == ["mail-bridge.desktop"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a command line, which takes any character of a path")
+@pytest.mark.parametrize("path", ["/home/alice/a\tb/config.yaml", "/home/\udce9lise/config.yaml"])
+def test_a_path_that_no_file_for_the_login_can_name_costs_that_switch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    entry = autostart(["run", "--tray", "--config", path])
+    assert not entry.is_on()
+    with pytest.raises(BridgeError, match=r"control character.*another path"):
+        entry.turn(True)
+    assert list(tmp_path.iterdir()) == []
+    autostart(["tray"]).turn(True)
+    entry.turn(False)
+    assert not autostart(["tray"]).is_on(), "what stands there for another configuration can be turned off"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="XDG")
 def test_linux_writes_where_the_session_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
