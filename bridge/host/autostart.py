@@ -7,13 +7,13 @@ import os
 import plistlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from bridge.advice.said import said
 from bridge.errors import BridgeError
+from bridge.host.files import write_private
 from bridge.making import make_private
 
 NAME = "mail-bridge"
@@ -153,16 +153,7 @@ class StartupFile:
                 )
             )
         make_private(self._path.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=self._path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(self._content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_private(self._path, self._content.decode(), overwrite=True)
 
 
 if sys.platform == "win32":
