@@ -122,17 +122,13 @@ class GenericBrowser(Generic):
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the code into tokens (RFC 6749 section 4.1.3, RFC 7636 section 4.5)."""
-        pkce.check_state(request.state, parameters)
-        if "error" in parameters:
-            raise sign_in_problem(Failure.of(parameters))
-        if not parameters.get("code"):
-            raise not_signed_in("oauth.no_code", "provider")
+        code = pkce.code_of(request.state, parameters)
         kept: dict[str, str] = json.loads(request.kept.reveal())  # redirect_uri and, with PKCE, code_verifier
         nonce = kept.pop("nonce", "")
-        form = {"grant_type": "authorization_code", "code": parameters["code"], **kept}
+        form = {"grant_type": "authorization_code", "code": code, **kept}
         answer = await self._endpoint.ask(form)
         if answer.failure is not None:
-            spent = (Secret(parameters["code"]), Secret(kept.get("code_verifier", "")))
+            spent = (Secret(code), Secret(kept.get("code_verifier", "")))
             raise sign_in_problem(answer.failure, hide=(*spent, *self._endpoint.secrets))
         return self._signed_in(answer, nonce)
 

@@ -55,12 +55,8 @@ class Google(Adapter):
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the code into tokens."""
-        pkce.check_state(request.state, parameters)  # the library does not
-        if "error" in parameters:
-            raise sign_in_problem(Failure.of(parameters))
-        if not parameters.get("code"):
-            raise not_signed_in("oauth.no_code", "provider")
-        return await self._https.run(lambda: self._guarded(lambda: self._redeem(request, parameters["code"])))
+        code = pkce.code_of(request.state, parameters)  # the library does not look at the state
+        return await self._https.run(lambda: self._guarded(lambda: self._redeem(request, code)))
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
         """A new access token; Google rarely gives a new refresh token, and then the old one stays."""

@@ -1,4 +1,4 @@
-"""state, code verifier, S256 challenge (RFC 7636)."""
+"""state, code verifier, S256 challenge (RFC 7636), and the code that comes back for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 
 from bridge.errors import AuthorizationFailed
+from bridge.oauth.failures import Failure, not_signed_in, sign_in_problem
 from bridge.secret import Secret
 
 RANDOM_OCTETS = 32
@@ -38,3 +39,16 @@ def check_state(expected: str, parameters: Mapping[str, str]) -> None:
     """
     if not hmac.compare_digest(expected.encode(), parameters.get("state", "").encode("utf-8", "surrogatepass")):
         raise AuthorizationFailed("The browser's answer does not belong to this sign-in.", code="unknown_state")
+
+
+def code_of(state: str, parameters: Mapping[str, str]) -> str:
+    """The authorization code of an answer to our question, whichever library redeems it (RFC 6749 section 4.1.2).
+
+    Raises: BridgeError for an answer to another one, an error of the provider's, or an answer without a code.
+    """
+    check_state(state, parameters)
+    if "error" in parameters:
+        raise sign_in_problem(Failure.of(parameters))
+    if not parameters.get("code"):
+        raise not_signed_in("oauth.no_code", "provider")
+    return parameters["code"]

@@ -23,11 +23,7 @@ class Browser(Person):
 
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the code into tokens; the nonce in the id_token is compared by msal."""
-        pkce.check_state(request.state, parameters)  # msal compares it too, but not in constant time, and prints it
-        if "error" in parameters:
-            raise sign_in_problem(Failure.of(parameters))
-        if not parameters.get("code"):
-            raise not_signed_in("oauth.no_code", "provider")
+        pkce.code_of(request.state, parameters)  # msal compares the state too, but not in constant time, and prints it
         return await self._library.run(lambda: self._redeem(request, parameters))
 
     def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
