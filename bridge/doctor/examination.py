@@ -13,14 +13,13 @@ from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
 from bridge.doctor.accounts import Clinic, account_findings, left_findings, unused_findings
-from bridge.doctor.clock import clock_finding
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.findings import failed, problem_text, skipped
 from bridge.doctor.keys import has_store, keyring_finding, store_finding
 from bridge.doctor.local_tls import certificate_findings
 from bridge.doctor.machine import Machine, machine_findings, user_findings
-from bridge.doctor.network import network_report
+from bridge.doctor.network import network_findings
 from bridge.doctor.places import log_findings
 from bridge.doctor.ports import Bind, port_findings
 from bridge.errors import BridgeError
@@ -80,7 +79,7 @@ class Examination:
             basics = group.create_task(self._basics_then_accounts())
             machine = group.create_task(self._of_machine())
             keyring = group.create_task(bounded("keyring", one(keyring_finding(self.loaded.config.store))))
-            network = group.create_task(self._network())
+            network = group.create_task(bounded("connection", network_findings(self.loaded.config)))
             tenants = group.create_task(bounded("tenant", discovery_findings(self.loaded.config)))
         first, of_accounts = basics.result()
         return (
@@ -134,13 +133,6 @@ class Examination:
 
     async def _of_machine(self) -> Findings:
         return await in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))
-
-    async def _network(self) -> Findings:
-        async def look() -> Findings:
-            report = await network_report(self.loaded.config)
-            return (*report.findings, clock_finding(report.skews))
-
-        return await bounded("connection", look())
 
 
 async def in_thread(check: str, work: Callable[[], Findings]) -> Findings:

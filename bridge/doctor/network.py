@@ -22,7 +22,7 @@ from bridge.config.schema import Config
 from bridge.config.values import is_loopback
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import Certificate, no_verification, public_authorities, read_certificate
-from bridge.doctor.clock import skew
+from bridge.doctor.clock import clock_finding, skew
 from bridge.doctor.findings import failed, ok, problem_text, skipped, warning
 from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable
@@ -129,6 +129,12 @@ async def network_report(config: Config, *, seconds: float = SECONDS) -> Network
         tuple(finding for finding, _ in results),
         tuple(ahead for _, ahead in results if ahead is not None),
     )
+
+
+async def network_findings(config: Config) -> tuple[Finding, ...]:
+    """Of each connection; and of this machine's clock, by what the servers have said."""
+    report = await network_report(config)
+    return (*report.findings, clock_finding(report.skews))
 
 
 def targets(config: Config) -> dict[Target, str]:

@@ -6,12 +6,11 @@ import asyncio
 
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding
-from bridge.doctor.clock import clock_finding
 from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.examination import bounded, in_thread, one
 from bridge.doctor.keys import keyring_finding
 from bridge.doctor.machine import Machine, machine_findings
-from bridge.doctor.network import network_report
+from bridge.doctor.network import network_findings
 from bridge.doctor.ports import Bind, port_findings
 
 
@@ -26,12 +25,7 @@ async def rehearse(loaded: LoadedConfig, machine: Machine, bind: Bind) -> tuple[
             group.create_task(in_thread("port", lambda: port_findings(config, bind, machine))),
             group.create_task(bounded("keyring", one(keyring_finding(config.store)))),
             group.create_task(in_thread("machine", lambda: machine_findings(config, machine))),
-            group.create_task(bounded("connection", _network(loaded))),
+            group.create_task(bounded("connection", network_findings(config))),
             group.create_task(bounded("tenant", discovery_findings(config))),
         ]
     return tuple(finding for task in tasks for finding in task.result())
-
-
-async def _network(loaded: LoadedConfig) -> tuple[Finding, ...]:
-    report = await network_report(loaded.config)
-    return (*report.findings, clock_finding(report.skews))
