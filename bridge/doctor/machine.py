@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bridge.advice.base import Turn
+from bridge.config.diff import configured_listeners
 from bridge.config.provider import Flow
 from bridge.config.schema import SAME_USER, Config
-from bridge.config.values import is_loopback
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed, ok, skipped
 
@@ -129,10 +129,8 @@ def user_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
     for name in names:
         if machine.has_user(name) is False:
             found.append(failed("os user", name, NO_SUCH_USER, turn=Turn.APP_ADMIN, user=name))
-    places = [*config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
-    others = [place.address for place in places if not is_loopback(place.host)]
-    if bound and others:
-        found.append(skipped("os user", "", FROM_ELSEWHERE, addresses=", ".join(others)))
+    if bound and (addresses := _open_to_others(config)):
+        found.append(skipped("os user", "", FROM_ELSEWHERE, addresses=addresses))
     return tuple(found)
 
 
@@ -174,12 +172,15 @@ def _browser(config: Config, machine: Machine) -> Finding:
 
 
 def _firewall(config: Config, machine: Machine) -> Finding:
-    places = [config.console, *config.listeners.imap, *config.listeners.pop3, *config.listeners.smtp]
-    others = [place.address for place in places if not is_loopback(place.host)]
-    if others:
-        return skipped("firewall", "", OPEN_TO_OTHERS, addresses=", ".join(others))
+    if addresses := _open_to_others(config):
+        return skipped("firewall", "", OPEN_TO_OTHERS, addresses=addresses)
     # Not "ok": no firewall was asked.
     return skipped("firewall", "", LOOPBACK_ON_WINDOWS if machine.platform == "win32" else LOOPBACK_ONLY)
+
+
+def _open_to_others(config: Config) -> str:
+    """Where other machines can come to: ports for mail programs alone, since the console is never open to them."""
+    return ", ".join(one.address.address for one in configured_listeners(config) if not one.address.is_local)
 
 
 def _notify(config: Config, machine: Machine) -> tuple[Finding, ...]:
