@@ -137,7 +137,7 @@ def _connected(target: Target, deadline: _Deadline) -> tuple[socket.socket, str]
         sock = connected(found, deadline.left())
         return sock, str(sock.getpeername()[0])
     except OSError as problem:
-        raise Stopped(Stage.CONNECT, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
+        raise _stopped(Stage.CONNECT, problem) from problem
 
 
 def _through_proxy(sock: socket.socket, target: Target, deadline: _Deadline) -> None:
@@ -146,7 +146,7 @@ def _through_proxy(sock: socket.socket, target: Target, deadline: _Deadline) -> 
     try:
         head = _asked(sock, request, deadline)
     except OSError as problem:
-        raise Stopped(Stage.PROXY, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
+        raise _stopped(Stage.PROXY, problem) from problem
     status = re.match(r"HTTP/1\.[01] (\d{3})([^\r\n]*)", head)
     if status is None or not status[1].startswith("2"):
         raise Stopped(Stage.PROXY, f"{status[1]}{status[2]}"[:100] if status else said("no HTTP answer"))
@@ -178,8 +178,7 @@ def _until_starttls(sock: socket.socket, protocol: Protocol, deadline: _Deadline
             data = sock.recv(4096)
             events.extend(machine.receive(data) if data else machine.closed())
     except (OSError, ProtocolViolation) as problem:
-        timed_out = isinstance(problem, TimeoutError)
-        raise Stopped(Stage.GREETING, _words(problem), timed_out=timed_out) from problem
+        raise _stopped(Stage.GREETING, problem) from problem
 
 
 def _start_tls(sock: socket.socket, target: Target, context: ssl.SSLContext, deadline: _Deadline) -> ssl.SSLSocket:
@@ -189,7 +188,7 @@ def _start_tls(sock: socket.socket, target: Target, context: ssl.SSLContext, dea
     except ssl.SSLCertVerificationError as problem:
         raise Stopped(Stage.TLS, certificate_reason(problem), verify_code=problem.verify_code) from problem
     except (OSError, ValueError) as problem:  # ValueError: a name that cannot be in a certificate
-        raise Stopped(Stage.TLS, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
+        raise _stopped(Stage.TLS, problem) from problem
 
 
 def _date(sock: socket.socket, target: Target, deadline: _Deadline) -> str:
@@ -197,7 +196,7 @@ def _date(sock: socket.socket, target: Target, deadline: _Deadline) -> str:
     try:
         head = _asked(sock, request, deadline)
     except OSError as problem:
-        raise Stopped(Stage.ANSWER, _words(problem), timed_out=isinstance(problem, TimeoutError)) from problem
+        raise _stopped(Stage.ANSWER, problem) from problem
     if not head.startswith("HTTP/1."):
         raise Stopped(Stage.ANSWER, said("no HTTP answer"))
     found = re.search(r"(?im)^date:[ \t]*([^\r\n]{1,100})", head)
@@ -215,6 +214,10 @@ def _asked(sock: socket.socket, request: str, deadline: _Deadline) -> str:
             break
         head += data
     return head.decode("latin-1")
+
+
+def _stopped(stage: Stage, problem: Exception) -> Stopped:
+    return Stopped(stage, _words(problem), timed_out=isinstance(problem, TimeoutError))
 
 
 def _words(problem: BaseException) -> str | Said:
