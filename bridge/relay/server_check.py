@@ -32,8 +32,8 @@ class ServerCheck:
         """What `problem`, of an Upstream, says of it; None if there was none."""
         if problem is None:
             return cls(protocol)
-        said = problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
-        return cls(protocol, said, problem.temporary)
+        diagnosis = problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
+        return cls(protocol, diagnosis, problem.temporary)
 
     @property
     def is_ok(self) -> bool:
