@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.control.contract import Outcome
 from bridge.ui.i18n import say
 
 
@@ -43,3 +44,16 @@ def check_name(name: str) -> str:
         case "imap log-in" | "pop3 log-in" | "smtp log-in":
             return say("{protocol} log-in").format(protocol=name[:4].upper())
     return name
+
+
+def outcome_word(outcome: Outcome) -> str:
+    """How it went."""
+    match outcome:
+        case Outcome.OK:
+            return say("ok")
+        case Outcome.WARNING:
+            return say("warning")
+        case Outcome.FAILED:
+            return say("failed")
+        case Outcome.SKIPPED:
+            return say("skipped")

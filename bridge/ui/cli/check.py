@@ -21,7 +21,7 @@ from bridge.doctor.ports import RUNNING
 from bridge.doctor.report import Case, is_report, report
 from bridge.errors import BridgeError, ConfigError
 from bridge.host.files import write_private
-from bridge.ui.checks import check_name
+from bridge.ui.checks import check_name, outcome_word
 from bridge.ui.cli.configured import Settings, find_config, load
 from bridge.ui.cli.overwriting import refuse_another_kind
 from bridge.ui.cli.reaching import known_by, opened, reach_running
@@ -131,15 +131,7 @@ def _line(finding: Finding) -> str:
 
 
 def _word(outcome: Outcome) -> str:
-    match outcome:
-        case Outcome.OK:
-            return say("ok")
-        case Outcome.WARNING:
-            return say("warning")
-        case Outcome.FAILED:
-            return say("FAILED")
-        case Outcome.SKIPPED:
-            return say("skipped")
+    return say("FAILED") if outcome is Outcome.FAILED else outcome_word(outcome)  # nothing is red here
 
 
 def _whose_turn(turn: Turn) -> str:

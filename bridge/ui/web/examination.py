@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bridge.control.contract import Control, Finding, Outcome
 from bridge.errors import BridgeError
-from bridge.ui.checks import check_name
+from bridge.ui.checks import check_name, outcome_word
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.rendering import form_page, not_found
@@ -77,7 +77,7 @@ def findings_of(findings: tuple[Finding, ...]) -> list[Row]:
 def _row(finding: Finding) -> Row:
     return Row(
         finding.outcome.value,
-        wording.outcome_word(finding.outcome),
+        outcome_word(finding.outcome),
         check_name(finding.check),
         finding.subject,
         finding.told(say),

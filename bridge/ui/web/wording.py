@@ -124,19 +124,6 @@ def check_line(check: ProtocolCheck) -> CheckLine:
     )
 
 
-def outcome_word(outcome: Outcome) -> str:
-    """How a check of the doctor's went."""
-    match outcome:
-        case Outcome.OK:
-            return say("ok")
-        case Outcome.WARNING:
-            return say("warning")
-        case Outcome.FAILED:
-            return say("failed")
-        case Outcome.SKIPPED:
-            return say("skipped")
-
-
 def must_act(finding: Finding) -> bool:
     """True if it is worth a line whose turn it is: waiting is no turn where all is well."""
     return finding.outcome is Outcome.FAILED or finding.turn is not Turn.NOBODY
