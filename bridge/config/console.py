@@ -11,6 +11,9 @@ NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 DEFAULT_PORT: Final = 80
 """Of http (RFC 9110 section 4.2.1). A browser names it neither in Host nor in Origin, nor in its address bar."""
 
+USUAL_CONSOLE: Final = 3017
+"""The console's own port, for want of another: the one that is registered with the providers."""
+
 
 def console_url(port: int) -> str:
     """Where the browser finds the console, and comes back to after a sign-in.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Final
+
+from bridge.config.console import USUAL_CONSOLE
 
 _LINE = re.compile(r"""(?m)^language:[ \t]+(["']?)(en|fr|auto)\1[ \t]*(?:#.*)?$""")
 """A key of the root stands in the first column, and no line of another value does. A command that only asks a running
 bridge reads no YAML for one word; whoever writes this key in another way gets the system's language."""
 _CONSOLE = re.compile(r"""(?m)^console:[ \t]+(["']?)(?:[\w.\[\]:-]*:)?(\d{1,5})\1[ \t]*(?:#.*)?$""")
-USUAL_CONSOLE: Final = 3017
 
 
 def configured_language(path: Path) -> str:

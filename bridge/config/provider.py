@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import InitErrorDetails
 
 from bridge.advice.said import Said, said
+from bridge.config.console import USUAL_CONSOLE, console_url
 from bridge.config.values import (
     BadValue,
     ClientSecret,
@@ -68,7 +69,7 @@ class Provider(Part):
     )
     scopes: tuple[Name, ...] | None = Field(None, min_length=1, description="Scopes to ask for, instead of the preset.")
     redirect_uri: HttpsUrl = Field(
-        "http://localhost:3017/",
+        console_url(USUAL_CONSOLE),
         description="Where the browser comes back to, exactly as registered; by default the console at localhost.",
     )
     flow: Flow = Field(Flow.BROWSER, description="How a token is obtained.")

@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema
 
 from bridge.advice.said import said
 from bridge.config.addresses import ConsoleAddress, ListenAddress
+from bridge.config.console import USUAL_CONSOLE
 from bridge.config.providers import ProviderConfig
 from bridge.config.store_url import StoreUrl
 from bridge.config.values import (
@@ -211,7 +212,7 @@ class Config(Part):
     providers: dict[str, ProviderConfig] = Field(min_length=1)
     accounts: tuple[AccountConfig, ...] = Field(min_length=1)
     listeners: Listeners = Field(default_factory=Listeners)
-    console: ConsoleAddress = Field(default_factory=lambda: ConsoleAddress(address="127.0.0.1:3017"))
+    console: ConsoleAddress = Field(default_factory=lambda: ConsoleAddress(address=f"127.0.0.1:{USUAL_CONSOLE}"))
     local_password: LocalPasswordMode = Field(
         "random",
         description="What mail programs log in with. random: a password that mail-bridge makes and shows. first-use: "

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from bridge.advice.said import Translate, said
 from bridge.advice.system import system_reason
+from bridge.config.console import USUAL_CONSOLE
 from bridge.demo.imap import ImapConnection
 from bridge.demo.mailboxes import Mail
 from bridge.demo.pop3 import Pop3Connection
@@ -45,7 +46,7 @@ class DemoWorld:
 
 @asynccontextmanager
 async def demo_world(
-    console_port: int = 3017,
+    console_port: int = USUAL_CONSOLE,
     ports: tuple[int, int, int] = (1143, 1110, 1587),
     *,
     translate: Translate = str,

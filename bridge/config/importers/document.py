@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.advice.said import Said, Translate, said
+from bridge.config.console import USUAL_CONSOLE
 from bridge.config.importers.drafts import absolute
 from bridge.config.importers.providers import Provider, SecretHome
-from bridge.config.importers.redirects import DEFAULT_PORT
 from bridge.config.importers.remarks import secret_to_do
 from bridge.config.importers.servers import Server
 from bridge.config.importers.yaml_text import comment, entry, scalar
@@ -63,7 +63,7 @@ def _lines(found: Found) -> Iterator[str]:
     if found.ports:
         yield ""
         yield from _listener_lines(found)
-    if found.console != DEFAULT_PORT:
+    if found.console != USUAL_CONSOLE:
         yield ""
         yield from found.comment([said("The status page, and where the browser comes back to after a sign-in.")])
         yield f"console: 127.0.0.1:{found.console}"

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.advice.said import said
+from bridge.config.console import USUAL_CONSOLE
 from bridge.config.importers.drafts import Remark
 from bridge.config.values import HttpsUrl, is_loopback
 
-DEFAULT_PORT = 3017
 FIRST_ORDINARY = 1024
 """Below, only administrators may listen on Linux; on Windows port 80 mostly belongs to a web server."""
 
@@ -46,8 +46,8 @@ def console_port(redirects: Iterable[tuple[str, str, int]], taken: Collection[in
             wishes[port] += accounts
             exact[port] += accounts if kind == "oauth2" else 0
     if wishes:
-        return max(wishes, key=lambda port: (exact[port], wishes[port], port == DEFAULT_PORT, -port))
-    return next(port for port in range(DEFAULT_PORT, 65536) if port not in taken)
+        return max(wishes, key=lambda port: (exact[port], wishes[port], port == USUAL_CONSOLE, -port))
+    return next(port for port in range(USUAL_CONSOLE, 65536) if port not in taken)
 
 
 def without_port(uri: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bridge.advice.said import said
+from bridge.config.console import USUAL_CONSOLE
 from bridge.config.load import LoadedConfig, load_config, parse_config
 from bridge.errors import BridgeError, ConfigError, StoreUnavailable
 from bridge.host.paths import config_candidates, config_file, from_root, is_for_service
@@ -70,13 +71,13 @@ def init(settings: Settings, output: Path | None, browser: bool, no_open: bool, 
 
 def _init_in_browser(settings: Settings, output: Path, port: int | None, *, opens: bool) -> int:
     from bridge.ui.cli.first_run import serve_first_run
-    from bridge.ui.cli.local_installer import CONSOLE_PORT, FirstRunOptions
+    from bridge.ui.cli.local_installer import FirstRunOptions
     from bridge.ui.cli.run import Terminal
 
     if is_taken(output):
         click.echo(say("{file} is there already, and is left alone.").format(file=output), err=True)
         return FAILED
-    options = FirstRunOptions(output, CONSOLE_PORT if port is None else port, opens)
+    options = FirstRunOptions(output, USUAL_CONSOLE if port is None else port, opens)
     return in_loop(serve_first_run(settings, Terminal(), options))
 
 

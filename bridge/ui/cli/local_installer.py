@@ -12,6 +12,7 @@ from typing import Final
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.clock import Clock
+from bridge.config.console import USUAL_CONSOLE
 from bridge.control.contract import Finding
 from bridge.doctor.rehearsal import rehearse
 from bridge.errors import BridgeError
@@ -28,9 +29,6 @@ from bridge.ui.setup.draft import Draft
 from bridge.ui.setup.installer import AlreadyConfigured, secret_text
 from bridge.ui.setup.writing import write_configuration
 
-CONSOLE_PORT: Final = 3017
-"""Where the providers' pages send the browser back to, unless another port was registered there."""
-
 FORGET_SECONDS: Final = 8 * 3600.0
 """For answers that nobody has touched: as long as an administrator's session."""
 
@@ -40,7 +38,7 @@ class FirstRunOptions:
     """What the command line says."""
 
     output: Path
-    port: int = CONSOLE_PORT
+    port: int = USUAL_CONSOLE
     open_browser: bool = True
 
 
@@ -62,7 +60,7 @@ class LocalInstaller:
         self._own_entries: set[str] = set()
 
     def _new_draft(self) -> Draft:
-        other_port = None if self._port == CONSOLE_PORT else self._port
+        other_port = None if self._port == USUAL_CONSOLE else self._port
         return Draft(self.output.parent, self._has_keyring, is_for_service(self.output), other_port)
 
     @property

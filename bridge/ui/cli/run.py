@@ -18,7 +18,7 @@ import click
 from bridge.advice.diagnosis import Diagnosis
 from bridge.app import App
 from bridge.clock import SystemClock
-from bridge.config.console import console_url
+from bridge.config.console import USUAL_CONSOLE, console_url
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import KeyFileUnusable, KeyringMissing, StoreCorrupt, StoreFileUnusable, StoreUnavailable
 from bridge.host.collector import spare_the_collector
@@ -238,7 +238,7 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
 
     logs.configure(settings.log_level or "warning")
     with contextlib.closing(DemoPorts()) as taken:
-        console_port, *ports = [taken.choose(port) for port in (3017, 1143, 1110, 1587)]
+        console_port, *ports = [taken.choose(port) for port in (USUAL_CONSOLE, 1143, 1110, 1587)]
         places = (ports[0], ports[1], ports[2])
         async with demo_world(console_port, places, translate=say, language=spoken()) as world:
             loaded = parse_config(world.yaml, name="(demo)", directory=Path.cwd())

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from bridge.config.console import DEFAULT_PORT, NAMES
-from bridge.config.language import USUAL_CONSOLE, configured_console_port
+from bridge.config.console import DEFAULT_PORT, NAMES, USUAL_CONSOLE
+from bridge.config.language import configured_console_port
 from bridge.control.own import connect_own
 from bridge.control.remote import RemoteControl, connect, connect_given
 from bridge.control.rendezvous import find, is_loopback_url

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.advice.said import Said
-from bridge.config.console import console_url
+from bridge.config.console import USUAL_CONSOLE, console_url
 from bridge.config.importers.yaml_text import Reference, Value, comment, entry, scalar
 from bridge.config.load import parse_config
 from bridge.errors import ConfigError
@@ -29,7 +29,7 @@ def document(answers: Answers) -> str:
 
 def at_console(sentence: str, port: int | None) -> str:
     """A sentence that names the console, where that is at another port than the default."""
-    return sentence if port is None else sentence.replace("http://localhost:3017/", console_url(port))
+    return sentence if port is None else sentence.replace(console_url(USUAL_CONSOLE), console_url(port))
 
 
 def section_problem(choice: Choice, settings: Mapping[str, Value], directory: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bridge.config.console import USUAL_CONSOLE
 from bridge.config.importers.yaml_text import Value
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.config.values import same_name
@@ -250,7 +251,7 @@ class Draft:
 
     def _port_problems(self) -> dict[str, str]:
         problems: dict[str, str] = {}
-        taken = {self.console_port or 3017}
+        taken = {self.console_port or USUAL_CONSOLE}
         for protocol, text in self.ports.items():
             if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
                 problems[protocol.value] = say("must be a number from 1 to 65535")
