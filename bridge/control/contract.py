@@ -225,10 +225,6 @@ class Control(Protocol):
         """Everything at a glance; no secrets in it. Each account is looked up in the store."""
         ...
 
-    async def entrance(self) -> Entrance:
-        """What the start page tells of it, for which no account is looked up: anybody may ask, again and again."""
-        ...
-
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """Start a sign-in, or return the one under way; one by device code completes by itself.
 
@@ -300,4 +296,12 @@ class Control(Protocol):
 
     def notices(self) -> AsyncGenerator[Notice, None]:
         """Facts as they happen. Close it (contextlib.aclosing): what it holds lasts until then."""
+        ...
+
+
+class InProcess(Control, Protocol):
+    """Control of a bridge in the console's own process; no other may ask what everybody asks of the console."""
+
+    async def entrance(self) -> Entrance:
+        """What the start page tells of it, for which no account is looked up: anybody may ask, again and again."""
         ...

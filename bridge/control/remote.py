@@ -16,7 +16,7 @@ from bridge.advice.said import said
 from bridge.advice.system import too_little
 from bridge.config.console import DEFAULT_PORT, console_url
 from bridge.control import rendezvous, wire
-from bridge.control.contract import AccountStatus, Entrance, Finding, SignInStarted, SignOut, Status
+from bridge.control.contract import AccountStatus, Finding, SignInStarted, SignOut, Status
 from bridge.errors import BridgeError, TooLittleLeft
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -93,11 +93,6 @@ class RemoteControl:
     async def status(self) -> Status:
         """See Control."""
         return wire.decode(Status, await self._call("GET", "status"))
-
-    async def entrance(self) -> Entrance:
-        """See Control; who has the token may know the rest, too."""
-        status = await self.status()
-        return Entrance(status.is_demo, status.listeners)
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """See Control."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from bridge import __version__
 from bridge.advice.diagnosis import Diagnosis
-from bridge.control.contract import AccountStatus, Entrance, Finding, SignInStarted, SignOut, Status
+from bridge.control.contract import AccountStatus, Finding, SignInStarted, SignOut, Status
 from bridge.errors import BridgeError, LoginRefused
 from bridge.notices import Notice
 from bridge.secret import Secret
@@ -33,10 +33,6 @@ class Unconfigured:
             patterns=(),
             warnings=(Diagnosis.of("setup.first"),),
         )
-
-    async def entrance(self) -> Entrance:
-        """Nothing."""
-        return Entrance(is_demo=False, listeners=())
 
     async def begin_authorization(self, address: str, asker: str = "") -> SignInStarted:
         """Raises: LoginRefused."""

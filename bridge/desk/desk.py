@@ -57,7 +57,7 @@ class About:
 
 
 class Desk:
-    """A Control; whatever a method says of itself, it says there."""
+    """An InProcess Control; whatever a method says of itself, it says there."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Desk:
         )
 
     async def entrance(self) -> Entrance:
-        """See Control."""
+        """See InProcess."""
         return Entrance(self._about.is_demo, tuple(map(_status_of, self._about.listeners())))
 
     async def known(self) -> list[Account]:

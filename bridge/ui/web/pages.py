@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from bridge.clock import Clock
-from bridge.control.contract import AccountState, AccountStatus, Control, Entrance, SignInStarted, Status, Visitors
+from bridge.control.contract import AccountState, AccountStatus, Entrance, InProcess, SignInStarted, Status, Visitors
 from bridge.control.redirect import pasted
 from bridge.errors import AuthorizationFailed, BridgeError, LoginRefused, ProviderRefused
 from bridge.ui.i18n import say, spoken, tell, tell_problem
@@ -57,7 +57,7 @@ class Pages:
 
     def __init__(
         self,
-        control: Control,
+        control: InProcess,
         callback: Callback,
         waiting: Waiting,
         administrators: guards.Administrators,

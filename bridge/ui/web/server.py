@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from bridge.clock import Clock, SystemClock
-from bridge.control.contract import Attendants, Control, Visitors
+from bridge.control.contract import Attendants, InProcess, Visitors
 from bridge.control.wire import KEEP_ALIVE
 from bridge.secret import Secret
 from bridge.ui.web import guards
@@ -41,7 +41,7 @@ class Console(Site):
 
     def __init__(
         self,
-        control: Control,
+        control: InProcess,
         *,
         admin_token: Secret[str],
         hosts: frozenset[str],
