@@ -54,8 +54,8 @@ class AccountPages:
         action: Action = request.match_info["action"]  # type: ignore[assignment]  # the route allows no other
         if not self._administrators.is_open(request):
             return not_found()
-        fields = dict(await guards.form_fields(request) or [])
-        if not self._forms.accept(request, fields.get("form", "")):
+        fields = await self._forms.sent(request)
+        if fields is None:
             return await self._page(request, 403, problem=say(guards.AGAIN))
         if action in {"password", "rotate", "forget"} and not self._administrators.is_fresh(request):
             return await self._page(request, 403, is_stale=True)

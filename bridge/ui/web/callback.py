@@ -164,10 +164,10 @@ class Callback:
         """The person who has signed in says which program is theirs: only this browser knows the page's name."""
         name = request.match_info["name"]
         outcome = self._results.get(name)
-        fields = dict(await guards.form_fields(request) or [])
+        fields = await self._forms.sent(request)
         if outcome is None or not outcome.may_keep:
             return not_found()
-        if not self._forms.accept(request, fields.get("form", "")):
+        if fields is None:
             return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
         status, problem = await self._keep_chosen(request, name, outcome, fields.get("wish", ""))
         after = self._results.get(name) or outcome

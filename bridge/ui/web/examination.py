@@ -51,8 +51,7 @@ class CheckPage:
         """Answers within a minute, when everything was tried."""
         if not self._administrators.is_open(request):
             return not_found()
-        fields = dict(await guards.form_fields(request) or [])
-        if not self._forms.accept(request, fields.get("form", "")):
+        if await self._forms.sent(request) is None:
             return self._page(request, 403, problem=say(guards.AGAIN))
         if self._busy.locked():
             return self._page(request, 409, problem=say("A check is under way already. Please try again in a minute."))

@@ -153,6 +153,11 @@ class Forms:
             cookie = secrets.token_urlsafe(32)
         return cookie, self._field(request, cookie)
 
+    async def sent(self, request: web.Request) -> dict[str, str] | None:
+        """The fields of a form; None for what accept() says no to."""
+        fields = dict(await form_fields(request) or [])
+        return fields if self.accept(request, fields.get("form", "")) else None
+
     def accept(self, request: web.Request, field: str) -> bool:
         """True if cookie and field belong together and the browser does not name another site."""
         cookie = cookie_of(request, "form")

@@ -139,8 +139,8 @@ class Pages:
         address = request.match_info["address"]
         if not _is_plausible(address):
             return not_found()
-        fields = dict(await guards.form_fields(request) or [])
-        if not self._forms.accept(request, fields.get("form", "")):
+        fields = await self._forms.sent(request)
+        if fields is None:
             return self._sign_in_page(request, address, 403, "again")
         try:
             started = await self._control.begin_authorization(address, guards.user_of(request))
@@ -159,8 +159,8 @@ class Pages:
 
     async def paste(self, request: web.Request) -> web.StreamResponse:
         """The address at which a browser on another computer has ended."""
-        fields = dict(await guards.form_fields(request) or [])
-        if not self._forms.accept(request, fields.get("form", "")):
+        fields = await self._forms.sent(request)
+        if fields is None:
             return self._elsewhere_page(request, 403, problem="again")
         try:
             parameters = pasted(fields.get("address", ""))

@@ -104,8 +104,8 @@ class SetupPages:
         async def sent(request: web.Request) -> web.StreamResponse:
             if not self._administrators.is_open(request):
                 return _stranger()
-            fields = dict(await guards.form_fields(request) or [])
-            if not self._forms.accept(request, fields.get("form", "")):
+            fields = await self._forms.sent(request)
+            if fields is None:
                 return page("setup_again.html", 403)
             return await handler(request, fields)
 
