@@ -14,9 +14,9 @@ def ok(check: str, subject: str, sentence: str, /, **arguments: object) -> Findi
     return Finding(check, subject, Outcome.OK, sentence, _texts(arguments))
 
 
-def warning(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.APP_ADMIN, **arguments: object) -> Finding:
+def warning(check: str, subject: str, sentence: str, /, **arguments: object) -> Finding:
     """It was tried, and it works; somebody should see to it all the same, before it does not, or others can read it."""
-    return Finding(check, subject, Outcome.WARNING, sentence, _texts(arguments), turn)
+    return Finding(check, subject, Outcome.WARNING, sentence, _texts(arguments), Turn.APP_ADMIN)
 
 
 def failed(check: str, subject: str, sentence: str, /, *, turn: Turn = Turn.APP_ADMIN, **arguments: object) -> Finding:
