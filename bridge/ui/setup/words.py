@@ -33,20 +33,19 @@ def preparation(choice: Choice) -> str:
     """What must be there before the questions can be answered."""
     match choice.kind:
         case "google" if choice is Choice.GOOGLE:
-            what = say("At Google: an OAuth client of type Desktop app, with the Gmail API enabled.")
+            return say("At Google: an OAuth client of type Desktop app, with the Gmail API enabled.")
         case "google":
-            what = say("At Google: a service account with domain-wide delegation for https://mail.google.com/.")
+            return say("At Google: a service account with domain-wide delegation for https://mail.google.com/.")
         case "microsoft" if choice is Choice.MICROSOFT:
-            what = say("At Microsoft: an app registration with the redirect URI http://localhost:3017/ of type Web.")
+            return say("At Microsoft: an app registration with the redirect URI http://localhost:3017/ of type Web.")
         case "microsoft" if choice is Choice.MICROSOFT_DEVICE:
-            what = say(
+            return say(
                 "At Microsoft: an app registration with “Allow public client flows” set to Yes, without a secret."
             )
         case "microsoft":
-            what = say("At Microsoft: an app with application permissions, and its service principal in Exchange.")
+            return say("At Microsoft: an app with application permissions, and its service principal in Exchange.")
         case _:
             return say("A client must be registered at the provider, with http://localhost:3017/: docs/providers.md")
-    return what
 
 
 def guide(choice: Choice) -> str:
