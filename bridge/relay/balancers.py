@@ -33,7 +33,9 @@ class Balancers:
         Raises: as introduced().
         """
         channel.is_direct = False
-        channel.peer, channel.origin = await self.introduced(conn, channel.peer, channel.receive_first)
+        balancer = channel.peer
+        channel.peer, channel.origin = await self.introduced(conn, balancer, channel.receive_first)
+        channel.is_check = channel.peer == balancer
 
     async def introduced(self, conn: str, balancer: str, receive: Receive) -> tuple[str, Ends | None]:
         """The same for a connection that is no channel yet. Returns: the peer, and whose connection it is.

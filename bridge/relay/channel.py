@@ -31,13 +31,16 @@ LINGER_OCTETS = 256 * 1024
 class Channel(ABC):
     """A connected stream socket, plain or TLS. One task at a time may receive, and one may send."""
 
-    __slots__ = ("is_direct", "origin", "peer")
+    __slots__ = ("is_check", "is_direct", "origin", "peer")
 
     peer: str
     """The other side's address, for the log; behind a balancer with the PROXY protocol, the one in its header."""
     is_direct: bool
     """True where the socket's other end is the peer itself; False where a balancer speaks for it, so that nothing of
     this socket (its OS user, its port) tells who the peer is."""
+    is_check: bool
+    """True where a balancer speaks for itself: a health check, each second or two, in which nobody reads his mail. So
+    may a client of its Unix socket, whom it has no address for."""
     origin: Ends | None
     """What a balancer says of the peer; None where there is no balancer, or it says nothing of use."""
 

@@ -55,6 +55,7 @@ class CompletionChannel(Channel):
         self._closed = False
         self.peer = peer
         self.is_direct = True
+        self.is_check = False
         self.origin = None
 
     async def receive(self) -> bytes:

@@ -82,6 +82,7 @@ class ReadinessChannel(Channel):
         self._closed = False
         self.peer = peer
         self.is_direct = True
+        self.is_check = False
         self.origin = None
 
     # --- what the splice uses: never waits -------------------------------------------------------------------

@@ -19,7 +19,7 @@ from bridge.errors import (
     UpstreamUnavailable,
 )
 from bridge.model import LONGEST_ADDRESS, AccessToken, Account, Caller, Ends, Login, Protocol
-from bridge.observe.logs import connection, event, report
+from bridge.observe.logs import connection, detail, event, report
 from bridge.observe.metrics import BYTES, LOGINS, Counters
 from bridge.relay.channel import Channel
 from bridge.relay.frontend import Frontend, answering
@@ -147,7 +147,8 @@ class Session:
             await self._run()
 
     async def _run(self) -> None:
-        event("session.open", conn=self._conn, protocol=self._protocol.value, client=self._client.peer)
+        note = detail if self._client.is_check else event
+        note("session.open", conn=self._conn, protocol=self._protocol.value, client=self._client.peer)
         try:
             with ExitStack() as unauthenticated:
                 await self._take_place(unauthenticated)
@@ -161,7 +162,7 @@ class Session:
                     await self._client.send(_TOO_MANY.get(self._protocol, b""))
                 raise PeerGone("too many refused logins")
         except PeerGone as gone:
-            event("session.closed", conn=self._conn, reason=str(gone))
+            note("session.closed", conn=self._conn, reason=str(gone))
         except BridgeError as problem:
             report("session.ended", problem, conn=self._conn)
         finally:

@@ -100,6 +100,8 @@ class Service:
     """For the places."""
     balancers: Balancers | None = None
     """Where there are any, only they may connect, each time with a PROXY header."""
+    is_check: bool = False
+    """See Channel; of who has been introduced already."""
 
     async def __call__(self, conn: str, client: socket.socket, peer: str) -> None:
         """See Welcome."""
@@ -107,6 +109,7 @@ class Service:
         try:
             with supervised(conn, lambda: peer if channel is None else channel.peer):
                 channel = open_channel(client, asyncio.get_running_loop(), peer)
+                channel.is_check = self.is_check
                 if self.balancers is not None:
                     await self.balancers.introduce(conn, channel)
                 if self.context is not None:

@@ -33,7 +33,7 @@ class Client:
     later: bytes = b""
     """In clear, that it shall come again; empty where TLS comes first."""
     named: str = ""
-    """What a balancer calls it; empty where there is none."""
+    """What a balancer calls it, or its own name where it speaks for itself; empty where there is none."""
     no_place: str = ""
     """Why it is to be sent away, in its protocol; empty if it is not."""
     place: AbstractContextManager[Place] | None = None

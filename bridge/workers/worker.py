@@ -57,6 +57,8 @@ class _Client:
     """Why it is to be sent away; empty if it is not."""
     whose: str
     """The caller, as Caller.key has it; empty where the bridge has not asked."""
+    is_check: bool
+    """See Channel."""
 
 
 Read = Callable[[Any], Any]
@@ -116,7 +118,8 @@ class _Worker:
     def _take(self, message: list[Any], handed: socket.socket | None) -> None:
         match message:
             case ["client", str(conn), str(port), str(peer), str(named), str(no_place), str(whose)]:
-                self._begin(_Client(conn, self._ports[int(port)], named or peer, no_place, whose), peer, handed)
+                client = _Client(conn, self._ports[int(port)], named or peer, no_place, whose, is_check=named == peer)
+                self._begin(client, peer, handed)
             case ["end", str(conn)]:
                 if (session := self._sessions.get(conn)) is not None:
                     session.cancel()
@@ -229,7 +232,8 @@ class _Worker:
         )
         is_implicit = port.tls is TlsMode.IMPLICIT
         serve = self._reception.serving(port.protocol, None if is_implicit else context, services)
-        return Service(serve, Places(client.no_place), context if is_implicit else None)
+        places = Places(client.no_place)
+        return Service(serve, places, context if is_implicit else None, is_check=client.is_check)
 
     # --- what this process asks ---------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import socket
 from collections.abc import Iterator
@@ -63,6 +64,20 @@ def port_of(address: object) -> int:
 def test_its_health_checks_with_a_header_of_its_own_pass_tls_and_all(bridge: Bridge, balancer: HAProxy) -> None:
     assert set(balancer.check_status().values()) == {"L4OK", "L6OK"}
     assert "session.bug" not in bridge.log
+
+
+def test_a_health_check_leaves_no_line_in_the_log_of_an_ordinary_day(bridge: Bridge, balancer: HAProxy) -> None:
+    """HAProxy's come every two seconds: of each port and each balancer 86,000 lines a day."""
+
+    def checks() -> set[str]:
+        found = re.finditer(r"session\.introduced balancer=(\S+) client=\1 (conn=\S+)", bridge.log)
+        return {check[2] for check in found}
+
+    asked = len(checks()) + 20
+    bridge.wait_until(lambda: len(checks()) > asked, "twenty health checks more")
+    of_checks = checks()
+    loud = [line for line in bridge.log.splitlines() if "[debug" not in line and of_checks.intersection(line.split())]
+    assert loud == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)

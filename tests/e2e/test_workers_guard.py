@@ -182,6 +182,20 @@ def test_whom_a_balancer_speaks_for_is_in_the_log_and_is_no_user_of_this_machine
     shared.wait_for_log("no PROXY protocol header")
 
 
+def test_what_a_balancer_asks_for_itself_is_no_line_of_an_ordinary_day(shared: Bridge) -> None:
+    where = int(shared.config["listeners"]["pop3"][1]["address"].rpartition(":")[2])
+    for header in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"):
+        with socket.create_connection(("127.0.0.1", where), timeout=60) as check:
+            check.sendall(header)
+            assert heard(check).startswith(b"+OK")
+            itself = f"127.0.0.1:{check.getsockname()[1]}"
+        introduced = re.search(rf"session\.introduced balancer={itself} client={itself} conn=(\S+)", shared.log)
+        assert introduced is not None
+        shared.wait_for_log(f"session.closed conn={introduced[1]} ")
+        told = [line for line in shared.log.splitlines() if f"conn={introduced[1]} " in line]
+        assert all("[debug" in line for line in told), told
+
+
 def heard(sock: socket.socket) -> bytes:
     """All that is said until the connection ends, by FIN or by RST."""
     try:

@@ -46,6 +46,7 @@ async def test_the_peer_is_whom_the_header_names(accepted: tuple[Channel, socket
     balancer.sendall(HEADER + b"a1 CAPABILITY\r\n")
     await Balancers(["10.1.0.0/16"]).introduce("imap-1", channel)
     assert channel.peer == "192.0.2.7:50000"
+    assert not channel.is_check
     assert channel.origin == Ends(("192.0.2.7", 50000), ("", 0)), "which counts its connections"
     assert not channel.is_direct
     assert await receive_exactly(channel, 15) == b"a1 CAPABILITY\r\n"
@@ -85,6 +86,7 @@ async def test_a_health_check_keeps_the_balancers_own_address(accepted: tuple[Ch
     balancer.sendall(b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
     await Balancers(["10.1.2.3"]).introduce("imap-1", channel)
     assert channel.peer == BALANCER
+    assert channel.is_check
     assert not channel.is_direct
 
 
