@@ -56,7 +56,11 @@ CASES: Final = tuple(
             r"\[(?:AUTHORIZATIONFAILED|CONTACTADMIN|NOPERM|PRIVACYREQUIRED|EXPIRED|CANNOT|SYS/PERM)[ \]]"
             r"|(?:is|are|been) (?:disabled|blocked)|not enabled",
         ),
-        ("mail.too_many", r"too many|concurrent connections|thread limit exceeded|\[(?:LIMIT|INUSE|IN-USE)[ \]]"),
+        (
+            "mail.too_many",
+            r"too many|concurrent connections|maximum (?:number of )?connection|thread limit exceeded"
+            r"|\[(?:LIMIT|INUSE|IN-USE)[ \]]",
+        ),
         (
             "mail.busy",
             r"\[(?:UNAVAILABLE|SERVERBUG|SYS/TEMP)[ \]]|temporar|try again|system error|server (?:busy|unavailable)"
