@@ -50,6 +50,8 @@ CASES: Final = tuple(
         ("mail.session_over", r"session expired"),
         # Yandex, of a token that has ended too: only a newer one, or a new sign-in, tells which of the two it is
         ("mail.not_accepted", r"invalid credentials or (?:IMAP|POP3?) is disabled"),
+        # RFC 6750; go-smtp, behind 454, which is its code for any failure
+        ("mail.not_accepted", r"\binvalid_token\b"),
         # anybody
         (
             "mail.forbidden",

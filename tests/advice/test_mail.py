@@ -113,6 +113,8 @@ ANSWERS = [
     ),
     ("421 4.7.0 Maximum number of connections from user+IP exceeded", "mail.too_many", NOBODY, True),
     ("[ALERT] Maximum connection limit reached, please try again later", "mail.too_many", NOBODY, True),
+    ("OAUTHBEARER authentication error (invalid_token)", "mail.not_accepted", TENANT_ADMIN, False),
+    ("454 4.7.0 OAUTHBEARER authentication error (invalid_token)", "mail.not_accepted", TENANT_ADMIN, False),
     ("[LOGIN-DELAY] minimum time between mail checks violation", "mail.throttled", NOBODY, True),
     ("[CONTACTADMIN] Ask us.", "mail.forbidden", TENANT_ADMIN, False),
     ("Vaya, no.", "mail.unknown", TENANT_ADMIN, False),

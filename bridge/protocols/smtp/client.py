@@ -146,9 +146,10 @@ class SmtpClient:
             self._client_name = NAMELESS
             return self._hello()
         kind = kind_of_refusal(text)
-        if code < 500 or self._wait is _Wait.GREETING:  # nobody has logged in: about the host, whatever its words
-            kind = RefusalKind.BUSY
-        elif kind is RefusalKind.TOKEN and (self._wait is not _Wait.VERDICT or code != 535):
+        may_be_token = kind is RefusalKind.TOKEN and self._wait is _Wait.VERDICT  # with 4xx only where its words say so
+        if self._wait is _Wait.GREETING or (code < 500 and not may_be_token):
+            kind = RefusalKind.BUSY  # in the greeting about the host, whatever its words: nobody has logged in
+        elif kind is RefusalKind.TOKEN and (not may_be_token or 500 <= code != 535):
             kind = RefusalKind.POLICY  # not about the credentials, or before the server has seen them
         self._wait = _Wait.NOTHING
         return [Refused(kind, text)]
