@@ -15,6 +15,15 @@ def kind_of_refusal(text: str) -> RefusalKind:
     return RefusalKind.BUSY if case.advice.is_temporary else RefusalKind.POLICY
 
 
+def judged(text: str, trouble: str) -> tuple[RefusalKind, str]:
+    """The same behind an error challenge, whose status counts more where it tells of `trouble` (sasl.trouble_in): then
+    the answer says "authentication failed" all the same. Returns: kind and words, the status among them."""
+    kind = kind_of_refusal(text)
+    if kind is RefusalKind.TOKEN and trouble:
+        return RefusalKind.BUSY, f"{text} (status {trouble})"
+    return kind, text
+
+
 def readable(words: str) -> str:
     """A server's own words for a person: with nothing in them that a terminal obeys, or writes from right to left.
     Before STARTTLS anybody on the way may say them in its place."""

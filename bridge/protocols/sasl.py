@@ -27,6 +27,9 @@ codecs.lookup("cp1252")  # read from the disk now: the first login may come when
 _UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
 """In Windows-1252."""
 
+_TROUBLE = re.compile(rb'"status": ?"(5[0-9]{2}|internal_failure|server_error|temporarily_unavailable)"')
+"""Dovecot's `500` and `internal_failure`, and RFC 6749's own words."""
+
 _LONG_WORD = re.compile(r"[\w.~+/-]{12,}=*")
 """What a piece of a token looks like, plain or in base64; a shorter one leads to nothing."""
 
@@ -126,6 +129,16 @@ def line_after_challenge(credentials: Credentials) -> Send:
     if credentials.mechanism is Mechanism.OAUTHBEARER:
         return Send(base64.b64encode(b"\x01") + b"\r\n")
     return Send(b"\r\n", log="(empty)")
+
+
+def trouble_in(challenge: bytes) -> str:
+    """The status of an error challenge (RFC 7628 section 3.2.2) that is about the server, or whom it asks about tokens,
+    and not about the token; empty for any other, and for what is no such challenge."""
+    try:
+        found = _TROUBLE.search(base64.b64decode(challenge))
+    except (binascii.Error, ValueError):
+        return ""
+    return found[1].decode("ascii") if found is not None else ""
 
 
 def initial_response(credentials: Credentials) -> bytes:

@@ -10,7 +10,7 @@ from bridge.errors import ProtocolViolation
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
 from bridge.protocols.lines import LineBuffer
-from bridge.protocols.refusals import kind_of_refusal
+from bridge.protocols.refusals import judged, kind_of_refusal
 
 LINE_LIMIT = 16 * 1024
 """Octets of one line before login; Gmail's capabilities have 400."""
@@ -59,6 +59,7 @@ class ImapClient:
         self._bye: str | None = None
         self._accepted = b""
         self._answered_challenge = False
+        self._trouble = ""
 
     def start(self) -> list[Event]:
         """The server greets first."""
@@ -96,7 +97,7 @@ class ImapClient:
         if line.startswith(b"* "):
             return self._take_untagged(line)
         if line == b"+" or line.startswith(b"+ "):
-            return self._take_continuation()
+            return self._take_continuation(line[2:])
         tag, _, rest = line.partition(b" ")
         if tag != self._tag:
             raise ProtocolViolation("the server's answer has a foreign tag")
@@ -128,12 +129,13 @@ class ImapClient:
             self._untagged += line + b"\r\n"
         return []
 
-    def _take_continuation(self) -> list[Event]:
+    def _take_continuation(self, challenge: bytes) -> list[Event]:
         if self._wait is _Wait.PROMPT:
             self._wait = _Wait.VERDICT
             return [sasl.token_line(self._credentials)]
         if self._wait is _Wait.VERDICT and not self._answered_challenge:
             self._answered_challenge = True  # Exchange sends no error challenge, and must get no answer to none
+            self._trouble = sasl.trouble_in(challenge)
             return [sasl.line_after_challenge(self._credentials)]
         raise ProtocolViolation("the server asks for more when there is nothing to say")
 
@@ -191,7 +193,7 @@ class ImapClient:
         words = _text(text)
         if self._wait is _Wait.PROMPT:  # it has not seen the token, so that cannot be it
             return self._refused(kind_of_refusal(words), words, unless_token=RefusalKind.POLICY)
-        return self._refused(kind_of_refusal(words), words)
+        return self._refused(*judged(words, self._trouble))
 
     def _told_later(self, status: bytes, text: bytes) -> list[Event]:
         """Exchange accepts the token, and tells with the first command of a client that is logged in that no mailbox

@@ -9,7 +9,7 @@ from bridge.errors import ProtocolViolation
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
 from bridge.protocols.lines import LineBuffer
-from bridge.protocols.refusals import kind_of_refusal
+from bridge.protocols.refusals import judged
 
 LINE_LIMIT = 8192
 """Octets of one line before login; RFC 2449 section 4 has 512, an error challenge may be longer."""
@@ -41,6 +41,7 @@ class Pop3Client:
         self._buffer = LineBuffer(LINE_LIMIT)
         self._wait = _Wait.GREETING
         self._answered_challenge = False
+        self._trouble = ""
         self._is_exchange = False
         self._accepted = b""
 
@@ -93,6 +94,7 @@ class Pop3Client:
                 return self._ready()
             case _Wait.VERDICT if line.startswith(b"+") and not self._answered_challenge:
                 self._answered_challenge = True
+                self._trouble = sasl.trouble_in(line[1:])
                 return [sasl.line_after_challenge(self._credentials)]
             case _:
                 raise ProtocolViolation("the server's answer makes no sense")
@@ -113,7 +115,7 @@ class Pop3Client:
     def _refused(self, text: str) -> list[Event]:
         if self._wait is _Wait.STLS:
             raise ProtocolViolation(f"the server refuses STLS, and without TLS no token is sent: {text}")
-        kind = kind_of_refusal(text)
+        kind, text = judged(text, self._trouble)
         if self._wait is _Wait.GREETING:  # nobody has logged in: about the host, whatever its words
             kind = RefusalKind.BUSY
         elif kind is RefusalKind.TOKEN and self._wait in _NOT_ABOUT_TOKEN:

@@ -10,7 +10,7 @@ from bridge.errors import ProtocolViolation
 from bridge.protocols import sasl
 from bridge.protocols.base import Credentials, Event, Ready, RefusalKind, Refused, Send, StartTLS
 from bridge.protocols.lines import LineBuffer
-from bridge.protocols.refusals import kind_of_refusal
+from bridge.protocols.refusals import judged
 from bridge.protocols.smtp.extensions import upstream_extensions
 
 LINE_LIMIT = 8192
@@ -57,6 +57,7 @@ class SmtpClient:
         self._refusal = ""
         """Of the name, while another one is tried."""
         self._answered_challenge = False
+        self._trouble = ""
 
     def start(self) -> list[Event]:
         """The server greets first."""
@@ -109,6 +110,7 @@ class SmtpClient:
                 return [sasl.token_line(self._credentials)]
             case _Wait.VERDICT, 334 if not self._answered_challenge:
                 self._answered_challenge = True
+                self._trouble = sasl.trouble_in(reply[-1].encode("utf-8"))
                 return [sasl.line_after_challenge(self._credentials)]
             case _Wait.VERDICT, 235:
                 self._wait = _Wait.NOTHING
@@ -145,7 +147,7 @@ class SmtpClient:
                 raise ProtocolViolation(self._refusal)
             self._client_name = NAMELESS
             return self._hello()
-        kind = kind_of_refusal(text)
+        kind, text = judged(text, self._trouble)
         may_be_token = kind is RefusalKind.TOKEN and self._wait is _Wait.VERDICT  # with 4xx only where its words say so
         if self._wait is _Wait.GREETING or (code < 500 and not may_be_token):
             kind = RefusalKind.BUSY  # in the greeting about the host, whatever its words: nobody has logged in
