@@ -8,5 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 BEFORE_TLS: Final = "is STARTTLS switched on in the mail program? (it wants to log in without)"
+WANTS_TLS: Final = "is encryption switched off in the mail program? (it asks for STARTTLS, and there is none here)"
 OTHER_WAY: Final = "is a normal password set in the mail program? (it asks for another way in than PLAIN and LOGIN)"
 NO_LOGIN: Final = "is authentication switched on in the mail program? (it sends without)"

@@ -267,8 +267,8 @@ class SmtpFrontend:
         if len(line) > COMMAND_LIMIT and verb != b"AUTH":
             return b"500 5.5.2 Command line too long\r\n"
         if verb in AFTER_LOGIN and (self._context is None or self._is_tls):
-            if verb == b"MAIL" and not self._has_tried:
-                self._misstep = self._misstep or missteps.NO_LOGIN
+            if verb == b"MAIL" and not self._has_tried and self._misstep != missteps.OTHER_WAY:
+                self._misstep = missteps.NO_LOGIN
             return self._no_mail
         if verb == b"STARTTLS":
             return self._answer_to_starttls()
@@ -285,9 +285,12 @@ class SmtpFrontend:
         return b"500 5.5.2 Command not recognized\r\n"
 
     def _answer_to_starttls(self) -> bytes:
+        if self._is_tls:
+            return b"503 5.5.1 TLS is on already\r\n"
         if self._context is None:
+            self._misstep = missteps.WANTS_TLS
             return b"502 5.5.1 No TLS on this port\r\n"
-        return b"503 5.5.1 TLS is on already\r\n" if self._is_tls else b"220 2.0.0 Go ahead\r\n"
+        return b"220 2.0.0 Go ahead\r\n"
 
     async def _answer_or_login(self) -> Login | None:
         await self._pipe.moved.wait()

@@ -19,6 +19,7 @@ from tests.relay.smtp_talk import PLAIN
 STARTTLS = "is STARTTLS switched on in the mail program?"
 PASSWORD = "is a normal password set in the mail program?"
 AUTHENTICATION = "is authentication switched on in the mail program?"
+ENCRYPTION = "is encryption switched off in the mail program?"
 
 IMAP, POP3, SMTP = Protocol.IMAP, Protocol.POP3, Protocol.SMTP
 LOGIN = {
@@ -44,6 +45,8 @@ BEFORE_TLS = [
     (SMTP, LOGIN[SMTP]),
     (SMTP, [b"EHLO crm", b"MAIL FROM:<alice@example.com>"]),
 ]
+
+WANTS_TLS = {IMAP: [b"a1 STARTTLS"], POP3: [b"CAPA", b"STLS"], SMTP: [b"EHLO crm", b"STARTTLS"]}
 
 TOO_EARLY = {
     IMAP: [b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"],
@@ -134,6 +137,48 @@ async def test_whose_handshake_fails_has_starttls_switched_on(
         client.close()
     assert waiting.result().startswith("TLS with the mail client failed")
     assert STARTTLS not in waiting.result()
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_it_wants_starttls_where_there_is_none(client: MailClient, protocol: Protocol) -> None:
+    """Chilkat, whether that is offered or not."""
+    said = await reason(client, frontend_of(client, protocol), *WANTS_TLS[protocol])
+    assert said.startswith(f"the client has left; {ENCRYPTION}")
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_who_asks_for_starttls_within_tls_is_encrypted_as_it_should_be(
+    client: MailClient, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Protocol
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.bridge.start_tls(contexts[0]))
+        await client.start_tls(contexts[1])
+    if protocol is SMTP:
+        frontend: Frontend = SmtpFrontend(client.bridge, extensions=tuple)
+    else:
+        frontend = MachineFrontend(client.bridge, server_machine(protocol, starttls=False, is_tls=True), None)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(reason_of(frontend))
+        await client.hear()
+        said = await client.ask(WANTS_TLS[protocol][-1])
+        client.close()
+    assert said.endswith(b"TLS is on already")
+    assert "mail program" not in waiting.result()
+
+
+async def test_one_that_sends_without_tls_as_well_wants_no_more_than_a_login(client: MailClient) -> None:
+    lines = [*WANTS_TLS[SMTP], b"MAIL FROM:<alice@example.com>"]
+    said = await reason(client, frontend_of(client, SMTP), *lines)
+    assert said.startswith(f"the client has left; {AUTHENTICATION}")
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_whose_login_was_refused_without_tls_does_without(client: MailClient, protocol: Protocol) -> None:
+    frontend = frontend_of(client, protocol)
+    await client.say(*WANTS_TLS[protocol], *LOGIN[protocol])
+    await frontend.login()
+    await frontend.refuse(LoginRefused("x"))
+    assert await reason(client, frontend) == "the client has left"
 
 
 async def test_it_sends_without_a_login(client: MailClient) -> None:

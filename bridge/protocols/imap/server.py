@@ -202,8 +202,11 @@ class ImapServer:
         return [Hangup(f"* BYE Logging out\r\n{self._tag} OK Done\r\n".encode("ascii"))]
 
     def _start_tls(self, _: list[bytes]) -> list[Event]:
-        if not self._starttls or self._is_tls:
-            return [self._bad("TLS is on already" if self._is_tls else "No STARTTLS here")]
+        if self._is_tls:
+            return [self._bad("TLS is on already")]
+        if not self._starttls:
+            self.misstep = missteps.WANTS_TLS
+            return [self._bad("No STARTTLS here")]
         if len(self._buffer):
             raise ProtocolViolation("plaintext behind STARTTLS")
         self.misstep = ""

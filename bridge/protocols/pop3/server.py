@@ -172,8 +172,11 @@ class Pop3Server:
         return self._requested(*credentials)
 
     def _start_tls(self, _: bytes) -> list[Event]:
-        if not self._starttls or self._is_tls:
-            return [_line("-ERR TLS is on already" if self._is_tls else "-ERR No TLS here")]
+        if self._is_tls:
+            return [_line("-ERR TLS is on already")]
+        if not self._starttls:
+            self.misstep = missteps.WANTS_TLS
+            return [_line("-ERR No TLS here")]
         if len(self._buffer):
             raise ProtocolViolation("plaintext behind STLS")
         self.misstep = ""
