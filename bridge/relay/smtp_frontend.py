@@ -277,7 +277,8 @@ class SmtpFrontend:
                 self._misstep = missteps.BEFORE_TLS
             return b"530 5.7.0 Must issue a STARTTLS command first\r\n"
         if verb == b"AUTH" and _is_another_way(line):
-            self._misstep = missteps.OTHER_WAY
+            if self._verdict is None:  # who was refused is told why by then
+                self._misstep = missteps.OTHER_WAY
             return b"504 5.5.4 Use AUTH with PLAIN or LOGIN\r\n"
         if verb in KNOWN:
             return None

@@ -204,6 +204,18 @@ async def test_of_one_that_only_looks_nothing_is_said(client: MailClient, protoc
 
 
 @pytest.mark.parametrize(("protocol", "lines"), OTHER_WAYS)
+async def test_whose_login_was_refused_at_first_tries_whatever_is_left(
+    client: MailClient, protocol: Protocol, lines: list[bytes]
+) -> None:
+    """Gambas. What was wrong is in the line of the refusal, and a normal password is set."""
+    frontend = frontend_of(client, protocol)
+    await client.say(*LOGIN[protocol])
+    await frontend.login()
+    await frontend.refuse(LoginRefused("x"))
+    assert await reason(client, frontend, *lines) == "the client has left"
+
+
+@pytest.mark.parametrize(("protocol", "lines"), OTHER_WAYS)
 async def test_whose_login_was_refused_in_the_end_has_found_the_way(
     client: MailClient, protocol: Protocol, lines: list[bytes]
 ) -> None:

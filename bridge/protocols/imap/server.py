@@ -57,6 +57,8 @@ class ImapServer:
         """Of the command being answered."""
         self.misstep = ""
         """See ServerMachine."""
+        self._was_refused = False
+        """A login; its reason is told by then."""
 
     def greet(self) -> list[Event]:
         """`* OK` with our capabilities."""
@@ -100,6 +102,7 @@ class ImapServer:
     def refuse(self, problem: BridgeError) -> list[Event]:
         """NO with a response code of RFC 5530, or BYE when the client must go."""
         self._is_waiting = False
+        self._was_refused = True
         if isinstance(problem, LimitReached):
             return self.send_away(problem)
         return [_line(f"{self._tag} NO [{_code(problem)}] {public_line(problem)}"), *self._go_on()]
@@ -226,7 +229,8 @@ class ImapServer:
         found = syntax.strings(arguments)
         mechanism = found[0].upper().decode("ascii", "replace") if found else ""
         if mechanism not in sasl.MECHANISMS or len(found) > 2:
-            self.misstep = missteps.OTHER_WAY
+            if not self._was_refused:
+                self.misstep = missteps.OTHER_WAY
             return [_line(f"{self._tag} NO [CANNOT] Use LOGIN, or AUTHENTICATE with PLAIN or LOGIN")]
         self._exchange = sasl.Exchange(mechanism)
         if len(found) == 1:

@@ -42,6 +42,8 @@ class Pop3Server:
         self._exchange: sasl.Exchange | None = None
         self.misstep = ""
         """See ServerMachine."""
+        self._was_refused = False
+        """A login; its reason is told by then."""
 
     def greet(self) -> list[Event]:
         """No `<stamp>` in it: clients would try APOP, which cannot be bridged (trap 44)."""
@@ -81,6 +83,7 @@ class Pop3Server:
     def refuse(self, problem: BridgeError) -> list[Event]:
         """-ERR with a response code of RFC 2449 section 8 and RFC 3206."""
         self._is_waiting = False
+        self._was_refused = True
         self._username = None
         if isinstance(problem, LimitReached):
             return self.send_away(problem)
@@ -209,7 +212,8 @@ class Pop3Server:
         return _line("-ERR Start TLS first (STLS)")
 
     def _other_way(self) -> Send:
-        self.misstep = missteps.OTHER_WAY
+        if not self._was_refused:
+            self.misstep = missteps.OTHER_WAY
         return _line("-ERR Use USER and PASS, or AUTH with PLAIN or LOGIN")
 
     def _challenge(self, exchange: sasl.Exchange) -> Send:
