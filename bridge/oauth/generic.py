@@ -58,7 +58,7 @@ class Generic(Adapter):
         if url is None:
             return False
         reply = await self._endpoint.revoke(url, {"token": grant.reveal(), "token_type_hint": "refresh_token"})
-        if reply.status_code != 200 and not Failure.of(reply.json()).is_unknown_token:
+        if not reply.is_good and not Failure.of(reply.json()).is_unknown_token:
             raise ProviderUnavailable(
                 said("The provider does not revoke the sign-in (HTTP {status}).", status=reply.status_code)
             )

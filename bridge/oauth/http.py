@@ -52,6 +52,12 @@ class Reply:
     text: str
     headers: Mapping[str, str]
 
+    @property
+    def is_good(self) -> bool:
+        """True of what has succeeded: 200 in every RFC of OAuth, but whole frameworks say 201 of any POST, or 204 where
+        there is nothing to say, and a new refresh token in such an answer is the only one that is left."""
+        return 200 <= self.status_code < 300
+
     def json(self) -> dict[str, Any]:
         """The JSON object in the body; see json_object()."""
         return json_object(self.text)

@@ -50,7 +50,7 @@ class TokenEndpoint:
         asked_at = self._clock.now()
         reply = await self._post(url or self._config.token_url, form, self._usual)
         values = reply.json()
-        is_good = reply.status_code == 200 and "error" not in values
+        is_good = reply.is_good and not values.get("error")  # some always have the member
         return Answer(values, asked_at, None if is_good else Failure.of(values, reply.status_code))
 
     async def revoke(self, url: str, form: Mapping[str, str]) -> Reply:

@@ -79,6 +79,21 @@ async def test_at_a_refresh_only_an_id_token_for_us_says_who_it_is(tmp_path: Pat
     assert (subject is not None and subject.is_named(ALICE)) is counts
 
 
+@pytest.mark.parametrize("extra", [{"error": None}, {"error": ""}, {"error": None, "error_description": None}])
+async def test_an_error_that_names_none_is_no_error(tmp_path: Path, extra: dict[str, Any]) -> None:
+    """Of servers whose answers have the same members whatever happens: what rotates must not be lost for that."""
+    answer = http(json.dumps(GOOD | extra).encode())
+    assert (await refreshed(tmp_path, answer)).grant.reveal() == "CANARY-refresh"
+
+
+@pytest.mark.parametrize("status", ["201 Created", "202 Accepted", "203 Non-Authoritative Information"])
+async def test_tokens_are_tokens_with_any_status_of_success(tmp_path: Path, status: str) -> None:
+    """RFC 6749 section 5.1 has 200; what frameworks say of any POST is 201, and a proxy that has touched an answer
+    says 203."""
+    answer = http(json.dumps(GOOD).encode(), status)
+    assert (await refreshed(tmp_path, answer)).grant.reveal() == "CANARY-refresh"
+
+
 @pytest.mark.parametrize("grant", [None, "", 7, []])
 async def test_a_grant_is_text_or_none(tmp_path: Path, grant: object) -> None:
     assert (await refreshed(tmp_path, told(refresh_token=grant))).grant.reveal() == GRANT.reveal()
@@ -141,6 +156,12 @@ async def test_a_revocation_that_is_refused_has_not_been_one(tmp_path: Path, err
     async with asking(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request")) as provider:
         with pytest.raises(ProviderUnavailable, match="HTTP 400"):
             await provider.revoke(GRANT)
+
+
+@pytest.mark.parametrize("status", ["201 Created", "204 No Content"])
+async def test_a_revocation_that_succeeds_in_other_words_has_been_one(tmp_path: Path, status: str) -> None:
+    async with asking(tmp_path, http(b"", status)) as provider:
+        assert await provider.revoke(GRANT)
 
 
 async def test_a_revocation_that_is_refused_with_nothing_to_read_has_not_been_one(tmp_path: Path) -> None:
