@@ -20,6 +20,9 @@ from bridge.secret import Secret
 TEXT_LIMIT = 300
 """Characters of the provider's own text that we repeat: its sentence and, at Microsoft, the trace id."""
 
+_BY_STATUS = {400: "invalid_request", 401: "invalid_client", 403: "unauthorized_client"}
+"""What a status alone says (RFC 9110 section 15.5), where the provider adds no word to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -40,6 +43,13 @@ class Failure:
         codes += [int(number) for number in re.findall(r"AADSTS(\d{4,8})", description)]
         suberror = _text(answer.get("suberror")) or _text(answer.get("error_subtype"))
         return cls(_text(answer.get("error")), description, suberror, tuple(dict.fromkeys(codes)), status)
+
+    @classmethod
+    def by_status(cls, status: int) -> Failure | None:
+        """What an answer with no body says, as Glewlwyd has it for refresh tokens that it does not know, and for wrong
+        secrets; None where that is nothing."""
+        error = _BY_STATUS.get(status)
+        return cls(error, f"HTTP {status}", status=status) if error is not None else None
 
     @property
     def is_unknown_token(self) -> bool:

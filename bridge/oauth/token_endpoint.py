@@ -49,6 +49,8 @@ class TokenEndpoint:
         """POST a form, to the token endpoint or to another that answers with JSON. Raises: ProviderUnavailable."""
         asked_at = self._clock.now()
         reply = await self._post(url or self._config.token_url, form, self._usual)
+        if not reply.text.strip() and (wordless := Failure.by_status(reply.status_code)) is not None:
+            return Answer({}, asked_at, wordless)
         values = reply.json()
         is_good = reply.is_good and not values.get("error")  # some always have the member
         return Answer(values, asked_at, None if is_good else Failure.of(values, reply.status_code))

@@ -137,6 +137,27 @@ async def test_a_page_in_place_of_an_answer_may_be_that_of_a_url_that_is_wrong(t
     assert type(caught.value) is ProviderUnavailable
 
 
+async def test_a_renewal_that_is_refused_without_a_word_may_be_a_sign_in_that_has_ended(tmp_path: Path) -> None:
+    """Glewlwyd's whole answer to a refresh token that it does not know any more, and to a wrong secret beside it."""
+    with pytest.raises(ProviderRefused) as caught:
+        await refreshed(tmp_path, http(b"", "400 Bad Request"))
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.key == "oauth.refresh_wrong"
+    assert "HTTP 400" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "key"),
+    [("401 Unauthorized", "oauth.invalid_client"), ("403 Forbidden", "oauth.unauthorized_client")],
+)
+async def test_a_status_alone_says_who_is_not_accepted(tmp_path: Path, status: str, key: str) -> None:
+    """RFC 9110 sections 15.5.2, 15.5.4; 403 is all that Glewlwyd says of a wrong secret where nobody signs in."""
+    with pytest.raises(ProviderRefused) as caught:
+        await refreshed(tmp_path, http(b" \r\n", status))
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.key == key
+
+
 async def test_who_is_not_accepted_may_have_shown_the_right_secret_in_the_wrong_way(tmp_path: Path) -> None:
     """Servers that take a client's secret in one way only say no more than this (RFC 6749 section 5.2)."""
     with pytest.raises(ProviderRefused, match=r"with `kind: oauth2`, .*client_authentication"):
