@@ -74,10 +74,15 @@ def json_object(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):  # the second: brackets in brackets in brackets
         value = None
     if not isinstance(value, dict):
-        raise ProviderUnavailable(
-            said("The answer is not from the provider: a proxy or a captive portal is in between, or a URL is wrong.")
-        )
+        raise not_the_provider()
     return value
+
+
+def not_the_provider() -> ProviderUnavailable:
+    """What to raise for an answer that is none of the provider's."""
+    return ProviderUnavailable(
+        said("The answer is not from the provider: a proxy or a captive portal is in between, or a URL is wrong.")
+    )
 
 
 class Https:

@@ -13,7 +13,7 @@ from bridge.clock import Clock
 from bridge.config.generic import ClientAuthentication, GenericProvider
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.failures import Failure
-from bridge.oauth.http import Https, Reply
+from bridge.oauth.http import Https, Reply, not_the_provider
 from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 
@@ -52,8 +52,12 @@ class TokenEndpoint:
         if not reply.text.strip() and (wordless := Failure.by_status(reply.status_code)) is not None:
             return Answer({}, asked_at, wordless)
         values = reply.json()
-        is_good = reply.is_good and not values.get("error")  # some always have the member
-        return Answer(values, asked_at, None if is_good else Failure.of(values, reply.status_code))
+        if reply.is_good and not values.get("error"):  # some always have the member
+            return Answer(values, asked_at, None)
+        failure = Failure.of(values, reply.status_code)
+        if failure.is_of_no_endpoint:
+            raise not_the_provider()
+        return Answer(values, asked_at, failure)
 
     async def revoke(self, url: str, form: Mapping[str, str]) -> Reply:
         """POST to the revocation endpoint. What it refuses to a secret in the body it may take by HTTP Basic, whatever

@@ -15,7 +15,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.generic import GenericProvider
-from bridge.errors import AuthorizationFailed, ProviderRefused, ProviderUnavailable
+from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
@@ -156,6 +156,28 @@ async def test_a_status_alone_says_who_is_not_accepted(tmp_path: Path, status: s
         await refreshed(tmp_path, http(b" \r\n", status))
     assert caught.value.diagnosis is not None
     assert caught.value.diagnosis.key == key
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": "Not Found", "status": 404},
+        {"error": "Realm does not exist"},
+        {"error": "invalid_request", "error_description": "unrecognized route or not allowed method"},
+        {"errorCode": "E0000007"},
+    ],
+)
+async def test_where_there_is_nothing_a_url_may_be_wrong(tmp_path: Path, status: str, answer: dict[str, Any]) -> None:
+    """Rails, Keycloak, node's oidc-provider and Okta say it in JSON."""
+    with pytest.raises(ProviderUnavailable, match="or a URL is wrong") as caught:
+        await redeemed(tmp_path, http(json.dumps(answer).encode(), status))
+    assert type(caught.value) is ProviderUnavailable
+
+
+async def test_an_end_that_is_told_with_404_is_one(tmp_path: Path) -> None:
+    with pytest.raises(GrantRevoked):
+        await refreshed(tmp_path, http(b'{"error": "invalid_grant"}', "404 Not Found"))
 
 
 async def test_who_is_not_accepted_may_have_shown_the_right_secret_in_the_wrong_way(tmp_path: Path) -> None:
