@@ -101,6 +101,11 @@ class ProviderNotAsked(ProviderUnavailable):
         """Seconds after which it is worth trying again; not known in another process."""
 
 
+class ProviderRedirects(ProviderUnavailable):
+    """The answer sends us to another place, where no code, secret or token of ours goes: another than the provider
+    answers, or a URL is wrong."""
+
+
 class ProviderRefused(ProviderUnavailable):
     """The provider rejects our registration (secret expired, client unknown): the admin's turn, no token is lost."""
 

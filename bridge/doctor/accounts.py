@@ -89,6 +89,14 @@ def _domain(address: str) -> str:
     return same_name(address.rpartition("@")[2])
 
 
+async def is_signed_in(account: Account, clinic: Clinic) -> bool:
+    """By what is stored: a grant is there, so that its renewal shows whether the provider knows us."""
+    try:
+        return (await clinic.status(account)).state in {AccountState.READY, AccountState.TROUBLE}
+    except BridgeError:
+        return False
+
+
 async def account_findings(
     accounts: Sequence[Account],
     clinic: Clinic,

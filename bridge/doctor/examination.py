@@ -12,7 +12,7 @@ from bridge.advice.base import Turn
 from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
-from bridge.doctor.accounts import Clinic, account_findings, left_findings, unused_findings
+from bridge.doctor.accounts import MOST, Clinic, account_findings, is_signed_in, left_findings, unused_findings
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.findings import failed, problem_text, skipped
@@ -22,6 +22,7 @@ from bridge.doctor.machine import Machine, machine_findings, user_findings
 from bridge.doctor.network import network_findings
 from bridge.doctor.places import log_findings
 from bridge.doctor.ports import Bind, port_findings
+from bridge.doctor.registration import registration_findings
 from bridge.errors import BridgeError
 from bridge.model import Account
 from bridge.threads import NotDone, NoThread, Threads
@@ -90,15 +91,27 @@ class Examination:
         first = await self.basics()
         store = first[-1]
         if store.outcome is Outcome.FAILED:
-            return first, (skipped("token", "", accounts.STORE_CLOSED),)
+            return first, (*await self._registrations(), skipped("token", "", accounts.STORE_CLOSED))
         if not has_store(self.store_place):
-            return first, (skipped("token", "", accounts.NO_STORE),)
+            return first, (*await self._registrations(), skipped("token", "", accounts.NO_STORE))
         unattended = frozenset(
             name for name, provider in self.loaded.config.providers.items() if provider.flow.is_unattended
         )
         known = await self.accounts()
         unused = unused_findings(self.loaded.config.accounts, known)
-        return first, (*await account_findings(known, self.clinic, unattended=unattended), *unused)
+        async with asyncio.TaskGroup() as group:
+            registrations = group.create_task(self._registrations(known))
+            of_accounts = group.create_task(account_findings(known, self.clinic, unattended=unattended))
+        return first, (*registrations.result(), *of_accounts.result(), *unused)
+
+    async def _registrations(self, known: Sequence[Account] = ()) -> Findings:
+        """Where somebody is signed in, renewing that tells as much, and leaves nothing in the provider's log."""
+
+        async def look() -> Findings:
+            proven = {account.provider for account in known[:MOST] if await is_signed_in(account, self.clinic)}
+            return await registration_findings(self.loaded.config, proven=proven)
+
+        return await bounded("registration", look())
 
     def _configuration(self) -> Findings:
         log = log_findings(self.loaded.config.log)

@@ -23,7 +23,7 @@ TEXT_LIMIT = 300
 _BY_STATUS = {400: "invalid_request", 401: "invalid_client", 403: "unauthorized_client"}
 """What a status alone says (RFC 9110 section 15.5), where the provider adds no word to it."""
 
-_NOTHING_THERE = {404, 405}
+NOTHING_THERE = frozenset({404, 405})
 """Of an HTTP server that knows no such resource, or no POST to it (RFC 9110 sections 15.5.5, 15.5.6)."""
 
 _SAID_OF_TOKENS = {*provider.ENDED, *provider.TEMPORARY, *provider.REGISTRATION, "expired_token"} - {"invalid_request"}
@@ -60,7 +60,7 @@ class Failure:
     def is_of_no_endpoint(self) -> bool:
         """True where nothing is at this URL, or another thing than was asked: in words of a framework's or a gateway's
         own, or, as node's oidc-provider has it, in `invalid_request`."""
-        return self.status in _NOTHING_THERE and self.error not in _SAID_OF_TOKENS
+        return self.status in NOTHING_THERE and self.error not in _SAID_OF_TOKENS
 
     @property
     def is_unknown_token(self) -> bool:

@@ -48,7 +48,7 @@ class TokenEndpoint:
     async def ask(self, form: Mapping[str, str], *, url: str | None = None) -> Answer:
         """POST a form, to the token endpoint or to another that answers with JSON. Raises: ProviderUnavailable."""
         asked_at = self._clock.now()
-        reply = await self._post(url or self._config.token_url, form, self._usual)
+        reply = await self.post(form, url=url)
         if not reply.text.strip() and (wordless := Failure.by_status(reply.status_code)) is not None:
             return Answer({}, asked_at, wordless)
         values = reply.json()
@@ -58,6 +58,10 @@ class TokenEndpoint:
         if failure.is_of_no_endpoint:
             raise not_the_provider()
         return Answer(values, asked_at, failure)
+
+    async def post(self, form: Mapping[str, str], *, url: str | None = None) -> Reply:
+        """The same, for an answer as it is, whatever it is. Raises: ProviderUnavailable."""
+        return await self._post(url or self._config.token_url, form, self._usual)
 
     async def revoke(self, url: str, form: Mapping[str, str]) -> Reply:
         """POST to the revocation endpoint. What it refuses to a secret in the body it may take by HTTP Basic, whatever

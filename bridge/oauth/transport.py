@@ -37,7 +37,7 @@ from bridge.advice.system import system_reason
 from bridge.advice.tls import certificate_reason, tls_reason
 from bridge.config.values import is_loopback
 from bridge.dialing import connected, look_up
-from bridge.errors import ProviderNotAsked, ProviderUnavailable
+from bridge.errors import ProviderNotAsked, ProviderRedirects, ProviderUnavailable
 from bridge.oauth.limits import Limits
 from bridge.oauth.retry_after import RetryAfter, says_later
 from bridge.shortage import is_short
@@ -290,8 +290,8 @@ def _check_redirect(response: requests.Response, method: str, url: str, host: st
             raise _redirected(host)
 
 
-def _redirected(host: str) -> ProviderUnavailable:
-    return ProviderUnavailable(
+def _redirected(host: str) -> ProviderRedirects:
+    return ProviderRedirects(
         said("{host} answers with a redirect: there is a captive portal, or a URL is wrong.", host=host)
     )
 

@@ -31,6 +31,8 @@ def check_name(name: str) -> str:
             return say("clock")
         case "tenant":
             return say("tenant")
+        case "registration":
+            return say("app registration")
         case "certificate":
             return say("certificate")
         case "os user":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import socket
 import ssl
@@ -32,7 +33,7 @@ def of(rows: Rows, check: str, subject: str = "") -> dict[str, Any]:
 
 
 def test_beside_a_running_bridge_everything_is_tried_and_nobody_is_asked(bridge: Bridge, world: World) -> None:
-    asked = world.provider.count("refresh_token")
+    asked, codes = world.provider.count("refresh_token"), world.provider.count("authorization_code")
     noted = bridge.log.count("sign_in.needed")
     rows: Rows = bridge.json_of("check", "--online", code=1)
     assert of(rows, "port", "imap")["detail"] == "open: this bridge listens here"
@@ -48,6 +49,7 @@ def test_beside_a_running_bridge_everything_is_tried_and_nobody_is_asked(bridge:
     carol = of(rows, "token", CAROL)
     assert (carol["outcome"], carol["turn"]) == ("failed", "user")
     assert world.provider.count("refresh_token") == asked + 2
+    assert world.provider.count("authorization_code") == codes  # none is invented for whoever has renewed a token
     assert bridge.log.count("sign_in.needed") == noted
 
 
@@ -83,6 +85,24 @@ def test_without_a_bridge_nothing_is_made_and_accounts_are_not_called_ok(world: 
     rows: Rows = bridge.json_of("check", "--online")
     assert of(rows, "token")["outcome"] == "skipped"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_wrong_secret_and_a_wrong_path_are_named_before_anybody_signs_in(
+    world: World, tmp_path: Path, is_running: bool
+) -> None:
+    bridge = world.bridge(tmp_path)
+    own = bridge.config["providers"]["gmail"] | {"kind": "oauth2", "scopes": ["mail"]}
+    bridge.config["providers"]["gmail"]["client_secret"] = "CANARY-wrong"
+    bridge.config["providers"]["own"] = own | {"token_url": f"{world.provider.url}/tokens"}
+    with ExitStack() as stack:
+        if is_running:
+            stack.enter_context(running(bridge))
+        rows: Rows = bridge.json_of("check", "--online", code=1)
+    assert {row["subject"] for row in rows if row["check"] == "registration"} == {"gmail", "own"}
+    assert "client_secret" in of(rows, "registration", "gmail")["detail"]
+    assert "`token_url` in the configuration is wrong" in of(rows, "registration", "own")["detail"]
+    assert "CANARY" not in json.dumps(rows)
 
 
 def test_without_a_bridge_the_page_to_sign_in_at_is_not_said_to_open(world: World, tmp_path: Path) -> None:

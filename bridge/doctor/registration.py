@@ -1,0 +1,114 @@
+"""Whether the provider takes us for who we say we are before anybody signs in: an invented code is sent to token_url.
+
+A provider must know the client before it looks at a code (RFC 6749 section 3.2.1), but what it checks first is its own
+affair. So only what it says outright counts: that it does not accept this client, or that nothing at this URL gives
+tokens. All else is no finding, the right answer to such a code too, since it need not mean that the secret was right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Container
+
+from bridge.clock import SystemClock
+from bridge.config.generic import GenericProvider
+from bridge.config.microsoft import MicrosoftProvider
+from bridge.config.provider import Flow
+from bridge.config.providers import ProviderConfig
+from bridge.config.schema import Config
+from bridge.control.contract import Finding
+from bridge.doctor.findings import failed, problem_text
+from bridge.errors import ProviderRedirects, ProviderUnavailable
+from bridge.oauth.failures import NOTHING_THERE, Failure, sign_in_problem
+from bridge.oauth.generic_device import GRANT_TYPE
+from bridge.oauth.http import Reply
+from bridge.oauth.limits import Limits
+from bridge.oauth.token_endpoint import TokenEndpoint
+
+LIMITS = Limits(connect=5.0, read=8.0, overall=15.0, answer=8.0)
+
+OF_THE_CLIENT = frozenset(
+    {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "unsupported_grant_type"}
+)
+"""Errors that no code whatever brings about; two are Google's."""
+
+VERBATIM = "{problem}"
+NO_TOKENS = (
+    "{url} gives no tokens (HTTP {status}): `token_url` in the configuration is wrong, or something on the way answers "
+    "in the provider's place"
+)
+REDIRECTED = (
+    "{url} gives no tokens, but a redirect: `token_url` in the configuration is wrong, or something on the way answers "
+    "in the provider's place"
+)
+
+
+async def registration_findings(config: Config, *, proven: Container[str] = ()) -> tuple[Finding, ...]:
+    """Of the providers where people sign in; one request to each, which its log may show as a failed sign-in of nobody.
+
+    Args: proven, providers that are not asked, since a token of theirs tells as much.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_asked(name, server, provider.flow))
+            for name, provider in config.providers.items()
+            if name not in proven and (server := _server(provider)) is not None
+        ]
+    return tuple(finding for task in tasks for finding in task.result())
+
+
+def _server(provider: ProviderConfig) -> GenericProvider | None:
+    """Each is an RFC 6749 server here, whatever else it is; None where this check cannot show who we are, or where a
+    token is asked for anyway, since nobody signs in."""
+    if isinstance(provider, GenericProvider):
+        return None if provider.flow.is_unattended else provider
+    if provider.flow is not Flow.BROWSER or getattr(provider, "client_certificate", None) is not None:
+        return None
+    microsoft = f"{provider.authority}/oauth2/v2.0" if isinstance(provider, MicrosoftProvider) else ""
+    return GenericProvider(
+        kind="oauth2",
+        client_id=provider.client_id,
+        client_secret=provider.client_secret,
+        redirect_uri=provider.redirect_uri,
+        authorization_url=provider.authorization_url or f"{microsoft}/authorize",
+        token_url=provider.token_url or f"{microsoft}/token",
+        scopes=provider.effective_scopes,
+        ca_file=provider.ca_file,
+        proxy=provider.proxy,
+    )
+
+
+async def _asked(name: str, server: GenericProvider, flow: Flow) -> tuple[Finding, ...]:
+    invented = secrets.token_urlsafe(24)
+    if flow is Flow.DEVICE:
+        form = {"grant_type": GRANT_TYPE, "device_code": invented}
+    else:
+        form = {"grant_type": "authorization_code", "code": invented, "redirect_uri": server.redirect_uri}
+        if server.pkce:
+            form["code_verifier"] = secrets.token_urlsafe(48)
+    endpoint = TokenEndpoint(name, server, SystemClock(), limits=LIMITS)
+    try:
+        reply = await endpoint.post(form)
+        return _judged(name, server.token_url, reply, endpoint)
+    except ProviderRedirects:
+        return (failed("registration", name, REDIRECTED, url=server.token_url),)
+    except ProviderUnavailable:  # what is in the way is told by the connection's own finding, or passes
+        return ()
+    finally:
+        endpoint.close()
+
+
+def _judged(name: str, url: str, reply: Reply, endpoint: TokenEndpoint) -> tuple[Finding, ...]:
+    no_tokens = failed("registration", name, NO_TOKENS, url=url, status=reply.status_code)
+    try:
+        failure = Failure.of(reply.json(), reply.status_code)
+    except ProviderUnavailable:  # a page: of an error it may be anybody's, but what has succeeded is another thing
+        return (no_tokens,) if reply.is_good or reply.status_code in NOTHING_THERE else ()
+    if failure.is_of_no_endpoint:
+        return (no_tokens,)
+    if failure.error not in OF_THE_CLIENT or failure.is_temporary:
+        return ()
+    return (
+        failed("registration", name, VERBATIM, problem=problem_text(sign_in_problem(failure, hide=endpoint.secrets))),
+    )
