@@ -35,6 +35,8 @@ class GenericProvider(Provider):
     scopes: tuple[Name, ...] = Field(
         min_length=1, description="Scopes to ask for; `openid email` tells us who signed in."
     )
+    resource: Name | None = Field(None, description="What tokens are for, where the server must be told (RFC 8707).")
+    audience: Name | None = Field(None, description="The same, where the server calls it so, as Auth0 does.")
     sasl: Mechanism = Field(Mechanism.XOAUTH2, description="How the mail servers take a token.")
     pkce: bool = Field(True, description="False only for a server that refuses RFC 7636's parameters.")
     client_authentication: ClientAuthentication = Field(
@@ -45,6 +47,12 @@ class GenericProvider(Provider):
     def effective_scopes(self) -> tuple[str, ...]:
         """What to ask for."""
         return self.scopes
+
+    @property
+    def purpose(self) -> Mapping[str, str]:
+        """What tokens are for, as parameters of each request for one."""
+        known = {"resource": self.resource, "audience": self.audience}
+        return {name: value for name, value in known.items() if value is not None}
 
     @property
     def servers(self) -> Mapping[Protocol, Endpoint]:
@@ -59,7 +67,7 @@ class GenericProvider(Provider):
     @property
     def grant_identity(self) -> GrantIdentity:
         """What a stored sign-in depends on; device and browser lead to the same grant."""
-        return *self.client_identity, *sorted(self.scopes)
+        return *self.client_identity, *sorted(self.scopes), *sorted(self.purpose.items())
 
     @property
     def client_identity(self) -> GrantIdentity:

@@ -107,6 +107,7 @@ class GenericBrowser(Generic):
             kept["code_verifier"] = verifier.reveal()
         url = urlsplit(self._config.authorization_url or "")
         configured = parse_qs(url.query, keep_blank_values=True)
+        query |= {name: value for name, value in self._config.purpose.items() if name not in configured}
         if "openid" in self._config.effective_scopes and "nonce" not in configured:
             query["nonce"] = kept["nonce"] = pkce.new_state()  # optional with a code, but some servers insist
         if login_hint:

@@ -61,7 +61,7 @@ class TokenEndpoint:
 
     async def post(self, form: Mapping[str, str], *, url: str | None = None) -> Reply:
         """The same, for an answer as it is, whatever it is. Raises: ProviderUnavailable."""
-        return await self._post(url or self._config.token_url, form, self._usual)
+        return await self._post(url or self._config.token_url, {**self._config.purpose, **form}, self._usual)
 
     async def revoke(self, url: str, form: Mapping[str, str]) -> Reply:
         """POST to the revocation endpoint. What it refuses to a secret in the body it may take by HTTP Basic, whatever

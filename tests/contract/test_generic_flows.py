@@ -291,6 +291,46 @@ async def test_an_id_token_that_was_made_for_another_sign_in_does_not_count(
     assert "made for another sign-in" in str(caught.value)
 
 
+MAIL = "https://mail.example.com/"
+
+
+@pytest.mark.parametrize("name", ["resource", "audience"])
+async def test_a_server_is_told_what_its_tokens_are_for_each_time(
+    authorization_server: AuthorizationServer, name: str
+) -> None:
+    """RFC 8707; AD FS takes its own default where a refresh does not say it, and Auth0 wants it of an app."""
+    server, asked = authorization_server, authorization_server.requests
+    async with browser_adapter(server.generic_config(), **{name: MAIL}) as provider:
+        tokens = await sign_in(server, provider)
+        await provider.refresh(tokens.grant, subject=ALICE)
+    async with device_adapter(device_section(server), **{name: MAIL}) as provider:
+        await signed_in(server, provider)
+    async with adapter(app_section(server), **{name: MAIL}) as provider:
+        await provider.refresh(NOTHING, subject=ALICE)
+    assert {request["kind"] for request in asked} == {"authorize", "token", "device"}
+    assert len(asked) == 6
+    assert {request.get(name) for request in asked} == {MAIL}
+
+
+async def test_what_authorization_url_says_of_it_stays(authorization_server: AuthorizationServer) -> None:
+    section = authorization_server.generic_config()
+    section["authorization_url"] += "&resource=own"
+    async with browser_adapter(section, resource=MAIL) as provider:
+        url = (await provider.begin(login_hint="", redirect_uri=REDIRECT)).url
+    assert parse_qs(urlsplit(url).query)["resource"] == ["own"]
+
+
+async def test_a_sign_in_for_another_resource_is_another(authorization_server: AuthorizationServer) -> None:
+    section = authorization_server.generic_config()
+    async with (
+        adapter(section) as plain,
+        adapter(section, resource=MAIL) as one,
+        adapter(section, audience=MAIL) as other,
+    ):
+        assert len({plain.fingerprint, one.fingerprint, other.fingerprint}) == 3
+        assert len({plain.client, one.client, other.client}) == 1
+
+
 async def test_the_scopes_are_asked_for_as_configured(authorization_server: AuthorizationServer) -> None:
     async with device_adapter(device_section(authorization_server)) as provider:
         await provider.begin_device()

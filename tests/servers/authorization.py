@@ -458,7 +458,7 @@ class AuthorizationServer(Controls):
         return token
 
     def _note(self, kind: str, form: Mapping[str, str]) -> None:
-        names = ("grant_type", "client_id", "scope", "login_hint", "authentication")
+        names = ("grant_type", "client_id", "scope", "login_hint", "authentication", "audience", "resource")
         kept = {name: form[name] for name in names if name in form}
         self.requests.append({"kind": kind, "time": f"{time.time():.3f}", **kept})
 

@@ -121,7 +121,7 @@ class Controls:
     """Google's personality: (client_id, address) who have a refresh token; only prompt=consent brings another."""
     requests: list[dict[str, str]] = field(default_factory=list)
     """What was asked: `kind`, `grant_type`, `client_id`, `scope`, `login_hint`, `authentication` (body, basic or both),
-    `time` (seconds since the epoch)."""
+    `audience`, `resource`, `time` (seconds since the epoch)."""
     secrets: list[str] = field(default_factory=list)
     """Everything that no log may show: secrets, codes, tokens."""
     clients: dict[str, Client] = field(default_factory=dict)
