@@ -55,9 +55,14 @@ REGISTRATION: Final[Mapping[str, str]] = {
 }
 """Our registration or the organization's rules are at fault. None of these says anything about the grant."""
 
-REFRESHING: Final[Mapping[str, str]] = {**REGISTRATION, "invalid_request": "oauth.refresh_wrong"}
+REFRESHING: Final[Mapping[str, str]] = {
+    **REGISTRATION,
+    "invalid_request": "oauth.refresh_wrong",
+    "INVALID_REFRESH_TOKEN": "oauth.refresh_wrong",
+}
 """The same where a person has signed in at any server (RFC 6749). LemonLDAP::NG says no more of a refresh token that it
-does not know any more; others mean what is wrong for everybody, so no grant is given up for it."""
+does not know any more; others mean what is wrong for everybody, so no grant is given up for it. Nor for Yahoo's word of
+its own, which is known from one log, beside "Failed to decode/encode refresh token"."""
 
 DECLINED_CODES: Final = frozenset({65004})
 """Microsoft's `access_denied` comes with this number, or without any, if it was the person who said no."""

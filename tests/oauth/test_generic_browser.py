@@ -121,10 +121,14 @@ async def test_of_scopes_that_only_say_who_it_is_none_has_to_be_granted(tmp_path
     assert tokens.scopes == {"mail"}
 
 
-async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_that_has_ended(tmp_path: Path) -> None:
-    """LemonLDAP::NG's whole answer to a refresh token that it knows no more; others mean our registration by it."""
+@pytest.mark.parametrize("error", ["invalid_request", "INVALID_REFRESH_TOKEN"])
+async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_that_has_ended(
+    tmp_path: Path, error: str
+) -> None:
+    """LemonLDAP::NG's whole answer to a refresh token that it knows no more; others mean our registration by it. The
+    second is Yahoo's own."""
     with pytest.raises(ProviderRefused) as caught:
-        await refreshed(tmp_path, http(b'{"error": "invalid_request"}', "400 Bad Request"))
+        await refreshed(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request"))
     assert caught.value.diagnosis is not None
     assert caught.value.diagnosis.key == "oauth.refresh_wrong"
     assert "sign in again" in str(caught.value)
