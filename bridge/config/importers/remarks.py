@@ -40,22 +40,16 @@ def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
     strange: dict[str, str] = {}
     in_default: frozenset[str] = frozenset()
     for section in sections:
-        if servers_of.is_server(section):
-            known: frozenset[str] = servers_of.KNOWN
-        elif "@" in section.name:
-            known = accounts_of.KNOWN
-        elif section.name == accounts_of.GLOBAL:
-            known = frozenset(_SWITCHES)
-        else:
-            if servers_of.is_almost_server(section):
-                yield said(
-                    "[{section}] (line {line}) had no effect: it would have to be in upper case.",
-                    section=section.name,
-                    line=section.line,
-                )
-            continue  # the sample configuration has sections that are headings only
-        strange |= {option: section.name for option in section.options if option not in known | section.inherited}
-        in_default |= section.inherited
+        known = _known(section)
+        if known is not None:
+            strange |= {option: section.name for option in section.options if option not in known | section.inherited}
+            in_default |= section.inherited
+        elif servers_of.is_almost_server(section):
+            yield said(
+                "[{section}] (line {line}) had no effect: it would have to be in upper case.",
+                section=section.name,
+                line=section.line,
+            )
     strange |= dict.fromkeys(sorted(in_default - _ALL_KNOWN), DEFAULT)
     for option, where in strange.items():
         yield said(
@@ -63,6 +57,15 @@ def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
             option=option,
             section=where,
         )
+
+
+def _known(section: IniSection) -> frozenset[str] | None:
+    """Options of a section of this kind; None for one that means nothing, such as the headings of the sample file."""
+    if servers_of.is_server(section):
+        return servers_of.KNOWN
+    if "@" in section.name:
+        return accounts_of.KNOWN
+    return frozenset(_SWITCHES) if section.name == accounts_of.GLOBAL else None
 
 
 def to_do(providers: Sequence[Provider], ports: Sequence[Server], home: SecretHome, source: str) -> Iterator[Said]:
