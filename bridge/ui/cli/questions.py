@@ -29,7 +29,7 @@ from bridge.ui.setup.answers import (
 )
 from bridge.ui.setup.document import section_problem
 from bridge.ui.setup.roster import LARGEST, read_roster
-from bridge.ui.setup.words import USUAL_PORTS, choice_label, guide, preparation
+from bridge.ui.setup.words import USUAL_PORTS, choice_label, field_label, guide, preparation
 
 SECRETS = "secrets"
 """Directory for secrets, beside the YAML, as `mail-bridge import` has it."""
@@ -83,20 +83,21 @@ class Interview:
     def _settings(self, choice: Choice) -> dict[str, Value]:
         settings = choice.settings
 
-        def asked(key: str, question: str) -> None:
+        def asked(key: str) -> None:
+            question = field_label(choice, key)
             settings[key] = ask(question, lambda answer: setting_problem({**settings, key: answer}, key))
 
         if choice is Choice.GOOGLE_SERVICE:
-            path = ask(say("Path of the service account's JSON key file"), file_problem)
+            path = ask(field_label(choice, "service_account_file"), file_problem)
             settings["service_account_file"] = str(Path(path).expanduser().absolute())
             return settings
-        asked("client_id", say("Application (client) ID") if choice.kind == "microsoft" else say("Client ID"))
+        asked("client_id")
         if choice.kind == "microsoft":
             self._tenant(settings)
         if choice is Choice.OTHER:
-            asked("authorization_url", say("Authorization URL"))
-            asked("token_url", say("Token URL"))
-            settings["scopes"] = ask(say("Scopes, separated by spaces")).split()
+            asked("authorization_url")
+            asked("token_url")
+            settings["scopes"] = ask(field_label(choice, "scopes")).split()
             self._servers(settings)
         return settings
 
@@ -131,7 +132,7 @@ class Interview:
                 Choice.MICROSOFT, {key: value for key, value in filled.items() if key != "flow"}, self.directory
             )
 
-        settings["token_url"] = ask(say("OAuth 2.0 token endpoint (v2)"), token_url_problem)
+        settings["token_url"] = ask(field_label(Choice.MICROSOFT, "token_url"), token_url_problem)
 
     # --- its secret ---------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class Interview:
         if choice.secret is SecretNeed.NONE:
             return ""
         is_optional = choice.secret is SecretNeed.MAYBE
-        question = say("Client secret: its Value") if choice.kind == "microsoft" else say("Client secret")
+        question = field_label(choice, "client_secret")
         if is_optional:
             question = say("{question} (empty: none, a public client)").format(question=question)
         secret = ask_secret(question, lambda text: secret_problem(choice, text), optional=is_optional)

@@ -1,4 +1,4 @@
-"""What the first set-up calls the providers, and what must be there before it can begin."""
+"""What the first set-up calls the providers and their settings, and what must be there before it can begin."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def guide(choice: Choice) -> str:
 
 
 def field_label(choice: Choice, name: str) -> str:
-    """What a field of the first-run page asks for; the words are those of the providers' own pages."""
+    """What is asked for; the words are those of the providers' own pages."""
     match name:
         case "client_id":
             return say("Application (client) ID") if choice.kind == "microsoft" else say("Client ID")
