@@ -10,7 +10,7 @@ import click
 
 from bridge.advice.said import said
 from bridge.config.console import USUAL_CONSOLE
-from bridge.config.load import LoadedConfig, load_config, parse_config
+from bridge.config.load import LoadedConfig, load_config
 from bridge.errors import BridgeError, ConfigError, StoreUnavailable
 from bridge.host.paths import config_candidates, config_file, from_root, is_for_service
 from bridge.model import Protocol
@@ -22,7 +22,8 @@ from bridge.ui.cli.questions import Interview
 from bridge.ui.cli.session import DONE, FAILED, code_of, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, tell_problem
-from bridge.ui.setup.document import document
+from bridge.ui.setup.document import document, trial
+from bridge.ui.setup.installer import secret_text
 from bridge.ui.setup.writing import check_writable, is_taken, write_configuration
 
 
@@ -106,7 +107,7 @@ def _ask(output: Path, replaceable: Replaceable) -> tuple[Interview, str] | None
             return None
     click.echo()
     text = document(interview.hold())
-    _try(text, interview)
+    trial(text, [f"${{file:{place}}}" for place in interview.files], interview.directory)  # before anything is written
     click.echo()
     return interview, text
 
@@ -165,17 +166,9 @@ def _has_keyring(output: Path) -> bool:
     return True
 
 
-def _try(text: str, interview: Interview) -> None:
-    """Load it before anything is written, the secrets elsewhere. Raises: ConfigError, such as for too many accounts."""
-    shown = text
-    for place in interview.files:
-        shown = shown.replace(f"${{file:{place}}}", "${TRIAL}")
-    parse_config(shown, directory=interview.directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
-
-
 def _write(interview: Interview, output: Path, text: str, replaceable: Replaceable) -> None:
     """Raises: BridgeError, also for what has come since it was asked about: in another window, by somebody else."""
-    secrets = {output.parent / place: secret.reveal() + "\n" for place, secret in interview.files.items()}
+    secrets = {output.parent / place: secret_text(secret) for place, secret in interview.files.items()}
     for path in (*secrets, output):
         if path not in replaceable.places and is_taken(path):
             raise BridgeError(said("{file} is there already, and is left alone.", file=path))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from bridge.advice.said import Said
 from bridge.config.console import USUAL_CONSOLE, console_url
 from bridge.config.importers.yaml_text import Reference, Value, comment, entry, scalar
-from bridge.config.load import parse_config
+from bridge.config.load import LoadedConfig, parse_config
 from bridge.errors import ConfigError
 from bridge.model import Protocol
 from bridge.ui.i18n import say
@@ -52,6 +52,14 @@ def section_problems(choice: Choice, settings: Mapping[str, Value], directory: P
     except ConfigError as error:
         return [_placed(sentence) for sentence in error.sentences]
     return []
+
+
+def trial(text: str, references: Iterable[str], directory: Path) -> LoadedConfig:
+    """The file as `run` would read it, though what these references name is nowhere yet. Raises: ConfigError, such as
+    for too many accounts."""
+    for reference in references:
+        text = text.replace(reference, "${TRIAL}")
+    return parse_config(text, directory=directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
 
 
 def _placed(problem: Said) -> tuple[str, str]:

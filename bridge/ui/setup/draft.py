@@ -14,7 +14,7 @@ from typing import Final
 
 from bridge.config.console import USUAL_CONSOLE
 from bridge.config.importers.yaml_text import Value
-from bridge.config.load import LoadedConfig, parse_config
+from bridge.config.load import LoadedConfig
 from bridge.config.values import same_name
 from bridge.model import Protocol
 from bridge.secret import Secret
@@ -31,7 +31,7 @@ from bridge.ui.setup.answers import (
     setting_problem,
     store_places,
 )
-from bridge.ui.setup.document import PORTS, document, section_problems
+from bridge.ui.setup.document import PORTS, document, section_problems, trial
 from bridge.ui.setup.roster import read_roster
 
 SECTIONS: Final = 8
@@ -301,11 +301,8 @@ class Draft:
 
     def loaded(self) -> LoadedConfig:
         """The configuration as `run` would read it, the secrets elsewhere. Raises: ConfigError."""
-        shown = self.text
-        for section in self.sections.values():
-            if section.reference.startswith("${file:"):
-                shown = shown.replace(section.reference, "${TRIAL}")
-        return parse_config(shown, directory=self.directory, environ={"TRIAL": "any"}, read_keyring=lambda name: "any")
+        files = [f"${{file:{place}}}" for place, _ in self._secrets("file")]
+        return trial(self.text, files, self.directory)
 
     @property
     def files(self) -> dict[Path, Secret[str]]:
