@@ -61,6 +61,18 @@ def looking() -> Iterator[None]:
         ) from problem
 
 
+@contextmanager
+def changing(place: str | Path) -> Iterator[None]:
+    """Raises: ServiceTrouble. Of a descriptor Python gives the number, or nothing: then it is about `place`."""
+    try:
+        yield
+    except OSError as problem:
+        named = problem.filename if isinstance(problem.filename, str) else place
+        raise ServiceTrouble(
+            said("{file} cannot be changed: {reason}", file=named, reason=system_reason(problem))
+        ) from problem
+
+
 def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemService:
     """Of this system, for this program and the machine's configuration, which opens these. Raises: ServiceTrouble."""
     if sys.platform == "linux":

@@ -23,6 +23,7 @@ from bridge.host.system_service import (
     ServiceTrouble,
     Told,
     ask_system,
+    changing,
     looking,
     needs_administrator,
     parts_of_program,
@@ -89,11 +90,11 @@ class Systemd:
         _check_program()
         _check_unit()
         number, group = _user(told)
-        with _changing(self._config.parent):
+        with changing(self._config.parent):
             is_given = _give(self._config.parent, number, group)
         if is_given:
             told(said("{place} belongs to the user {user} now", place=self._config.parent, user=NAME))
-        with _changing(UNIT_FILE):
+        with changing(UNIT_FILE):
             _write(UNIT_FILE, self.definition())
         told(said("{file} is written", file=UNIT_FILE))
         ask_system("systemctl", "daemon-reload")
@@ -119,7 +120,7 @@ class Systemd:
         _check_unit()
         ask_system("systemctl", "disable", "--now", UNIT_FILE.name)
         told(said("it is stopped, and does not start again"))
-        with _changing(UNIT_FILE):
+        with changing(UNIT_FILE):
             UNIT_FILE.unlink()
         told(said("{file} is removed", file=UNIT_FILE))
         ask_system("systemctl", "daemon-reload")
@@ -131,18 +132,6 @@ class Systemd:
                 user=NAME,
             )
         )
-
-
-@contextlib.contextmanager
-def _changing(place: Path) -> Iterator[None]:
-    """Raises: ServiceTrouble. Of a descriptor Python gives the number, or nothing: then it is about `place`."""
-    try:
-        yield
-    except OSError as problem:
-        named = problem.filename if isinstance(problem.filename, str) else place
-        raise ServiceTrouble(
-            said("{file} cannot be changed: {reason}", file=named, reason=system_reason(problem))
-        ) from problem
 
 
 def _quoted(word: str) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from bridge.advice.said import said
-from bridge.advice.system import system_reason
 from bridge.host.sockets import answers
 from bridge.host.system_service import (
     NAME,
@@ -23,6 +22,7 @@ from bridge.host.system_service import (
     ServiceTrouble,
     Told,
     ask_system,
+    changing,
     needs_administrator,
     parts_of_program,
 )
@@ -90,18 +90,15 @@ class TaskScheduler:
         """See SystemService."""
         _check_rights()
         _check_program()
-        try:
+        with (
+            changing(TASK_FILE),
             # What a virus scanner still reads is left in there; the task is made by then.
-            with tempfile.TemporaryDirectory(prefix=f"{NAME}.", ignore_cleanup_errors=True) as directory:
-                written = Path(directory, TASK_FILE)
-                written.write_text(self.definition(), "utf-16")
-                _end()  # else the old program runs on, and the new one is ignored beside it
-                ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(written), "/F")
-        except OSError as problem:
-            file = problem.filename or TASK_FILE  # a full disk names none
-            raise ServiceTrouble(
-                said("{file} cannot be changed: {reason}", file=file, reason=system_reason(problem))
-            ) from problem
+            tempfile.TemporaryDirectory(prefix=f"{NAME}.", ignore_cleanup_errors=True) as directory,
+        ):
+            written = Path(directory, TASK_FILE)
+            written.write_text(self.definition(), "utf-16")
+            _end()  # else the old program runs on, and the new one is ignored beside it
+            ask_system("schtasks", "/Create", "/TN", NAME, "/XML", str(written), "/F")
         told(said("the task {name} is made; it starts with the machine, as SYSTEM", name=NAME))
         ask_system("schtasks", "/Run", "/TN", NAME)
         self._wait()
