@@ -38,6 +38,15 @@ async def answering() -> AsyncIterator[None]:
         raise PeerGone("the client does not read its answer") from None
 
 
+async def start_tls(channel: Channel, context: ssl.SSLContext | None) -> None:
+    """With a mail client, which has been told to begin. Raises: PeerGone."""
+    assert context is not None  # noqa: S101  STARTTLS is offered only where there is one
+    try:
+        await channel.start_tls(context)
+    except TlsFailed as problem:
+        raise PeerGone(f"TLS with the mail client failed: {client_reason(problem)}") from problem
+
+
 class Patience:
     """How long a client may take for its logins, our own work not counted; a stop ends it."""
 
@@ -209,13 +218,9 @@ class MachineFrontend:
         self._can_speak = True
 
     async def _start_tls(self, farewell: bytes) -> None:
-        assert self._context is not None  # noqa: S101  a machine offers STARTTLS only when it was told to
         await self._send(farewell)
         self._can_speak = False
-        try:
-            await self._channel.start_tls(self._context)
-        except TlsFailed as problem:
-            raise PeerGone(f"TLS with the mail client failed: {client_reason(problem)}") from problem
+        await start_tls(self._channel, self._context)
         self._can_speak = True
         self._events.extend(self._machine.tls_started())
 

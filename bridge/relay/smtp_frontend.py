@@ -20,15 +20,14 @@ from typing import Any
 
 from aiosmtpd.smtp import MISSING, SMTP, Envelope, Session
 
-from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, ProtocolViolation, TlsFailed
+from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, ProtocolViolation
 from bridge.model import Login, Protocol
 from bridge.protocols import missteps, sasl
 from bridge.protocols.base import Ready
 from bridge.protocols.lines import ClientLines, LineTooLong
 from bridge.protocols.smtp.replies import refusal_reply
 from bridge.relay.channel import Channel
-from bridge.relay.frontend import LOGIN_SECONDS, Patience, answering
-from bridge.relay.tls import client_reason
+from bridge.relay.frontend import LOGIN_SECONDS, Patience, answering, start_tls
 from bridge.secret import Secret
 
 LINE_LIMIT = 12288 + 16
@@ -326,13 +325,9 @@ class SmtpFrontend:
         return self._is_in_exchange or self._lines.leftover()[:5].upper() == b"AUTH "
 
     async def _start_tls(self) -> None:
-        assert self._context is not None  # noqa: S101  STARTTLS was offered
         self._is_shaking_hands = True
         self._misstep = ""
-        try:
-            await self._channel.start_tls(self._context)
-        except TlsFailed as problem:
-            raise PeerGone(f"TLS with the mail client failed: {client_reason(problem)}") from problem
+        await start_tls(self._channel, self._context)
         # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
         self._is_shaking_hands = False
         self._is_tls = True
