@@ -220,6 +220,11 @@ class Draft:
         """The first provider with something to answer; empty if there is none."""
         return next((name for name, section in self.sections.items() if not section.is_good), "")
 
+    @property
+    def has_providers(self) -> bool:
+        """True once there is one, and each is answered."""
+        return bool(self.sections) and not self.unanswered
+
     # --- accounts -----------------------------------------------------------------------------------------------
 
     def take_typed(self, text: str) -> list[str]:
@@ -270,6 +275,11 @@ class Draft:
     def has_mailboxes(self) -> bool:
         """True once both lists, and the ports, are right: what was refused is kept, to be shown again."""
         return not self.account_problem() and not self._port_problems()
+
+    @property
+    def is_complete(self) -> bool:
+        """True once there is nothing left to ask."""
+        return self.has_providers and self.has_mailboxes
 
     def account_problem(self) -> str:
         """What is wrong with both lists together, or with one since a provider was removed; empty if nothing is."""

@@ -218,7 +218,7 @@ class SetupPages:
 
     async def _ask_accounts(self, request: web.Request) -> web.StreamResponse:
         draft = self._installer.draft
-        if not draft.sections or draft.unanswered:
+        if not draft.has_providers:
             return see_other(self._step())
         return self._accounts_page(request)
 
@@ -231,7 +231,7 @@ class SetupPages:
                 return page("problem.html", 413, kind="too_large", detail="")
             return page("setup_again.html", 403)
         draft = self._installer.draft
-        if not draft.sections or draft.unanswered:
+        if not draft.has_providers:
             return see_other(self._step())
         refused = _taken(draft, upload)
         return self._accounts_page(request, refused) if refused else see_other("/setup/summary")
@@ -266,7 +266,7 @@ class SetupPages:
         if self._busy.locked():
             return self._summary_page(request, 409, say("A check is under way already. Please try again in a minute."))
         draft = self._installer.draft
-        if draft.unanswered or not draft.has_mailboxes:
+        if not draft.is_complete:
             return see_other(self._step())
         async with self._busy:
             try:
@@ -277,7 +277,7 @@ class SetupPages:
 
     async def _write(self, request: web.Request, fields: Texts) -> web.StreamResponse:
         draft = self._installer.draft
-        if not draft.sections or draft.unanswered or not draft.has_mailboxes:
+        if not draft.is_complete:
             return see_other(self._step())
         if fields.get("seen") != digest(draft.text):
             changed = say("The answers have changed since, in another window. Nothing is written yet: look once more.")
@@ -323,7 +323,7 @@ class SetupPages:
         self, request: web.Request, status: int = 200, problem: str = "", findings: tuple[Finding, ...] | None = None
     ) -> web.Response:
         draft = self._installer.draft
-        if not draft.sections or draft.unanswered or not draft.has_mailboxes:
+        if not draft.is_complete:
             return see_other(self._step())
         text = draft.text
         problems = [problem] if problem else _load_problems(draft)
