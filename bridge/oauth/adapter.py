@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.clock import Clock
-from bridge.config.provider import GrantIdentity
+from bridge.config.providers import ProviderConfig
 from bridge.oauth import answers
 
 
@@ -13,10 +13,10 @@ class Adapter:
     is_unattended: bool = False
     """A person signs in, unless a subclass says otherwise."""
 
-    def __init__(self, name: str, identity: GrantIdentity, client: GrantIdentity, clock: Clock) -> None:
+    def __init__(self, name: str, config: ProviderConfig, clock: Clock) -> None:
         self._name = name
-        self._fingerprint = answers.fingerprint(identity)  # once: each login asks for it
-        self._client = answers.fingerprint(client)
+        self._fingerprint = answers.fingerprint(config.grant_identity)  # once: each login asks for it
+        self._client = answers.fingerprint(config.client_identity)
         self._clock = clock
 
     @property

@@ -31,8 +31,8 @@ IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", O
 class Generic(Adapter):
     """A provider with `kind: oauth2` where a person signs in, in whatever way. The grant is its refresh token."""
 
-    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, config.client_identity, clock)
+    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits) -> None:
+        super().__init__(name, config, clock)
         self._config = config
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 

@@ -14,8 +14,8 @@ from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 class GenericApp(AppToken):
     """With `flow: client_credentials`: one kind of token for all mailboxes, so the mail server must say which ones."""
 
-    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, config.client_identity, clock)
+    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits) -> None:
+        super().__init__(name, config, clock)
         self._config = config
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 

@@ -43,8 +43,8 @@ ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
 class Google(Adapter):
     """A provider with `kind: google`. The grant is Google's refresh token."""
 
-    def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, config.client_identity, clock)
+    def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits) -> None:
+        super().__init__(name, config, clock)
         self._config = config
         self._secret = config.client_secret or Secret("")
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)

@@ -45,8 +45,8 @@ class _Key:
 class GoogleServiceAccount(Unattended):
     """With `kind: google` and `flow: service_account`. Who holds the key file can open every mailbox of the domain."""
 
-    def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, config.client_identity, clock)
+    def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits) -> None:
+        super().__init__(name, config, clock)
         self._config = config
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._path = config.service_account_file or ""

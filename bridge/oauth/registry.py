@@ -33,4 +33,4 @@ def create(name: str, config: ProviderSettings, clock: Clock, *, limits: Limits 
     """Build the adapter for one entry of `providers`; touches no network."""
     module, adapter = _ADAPTERS[config.kind, config.flow]
     factory = cast("Callable[..., Provider]", getattr(importlib.import_module(module), adapter))
-    return factory(name, config, clock, limits=limits)
+    return factory(name, config, clock, limits=limits or Limits())

@@ -32,7 +32,7 @@ class Answer:
 class TokenEndpoint:
     """The way to one provider, for one client; blocking work runs in threads."""
 
-    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits | None = None) -> None:
+    def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits) -> None:
         self._config = config
         self._clock = clock
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)

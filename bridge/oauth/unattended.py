@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, said
 from bridge.clock import Clock
-from bridge.config.provider import GrantIdentity
+from bridge.config.providers import ProviderConfig
 from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused
 from bridge.model import TokenSet
 from bridge.oauth.adapter import Adapter
@@ -49,8 +49,8 @@ class Unattended(Adapter):
 class AppToken(Unattended, ABC):
     """Client credentials (RFC 6749 section 4.4): one token for every mailbox of the app, so one request for all."""
 
-    def __init__(self, name: str, identity: GrantIdentity, client: GrantIdentity, clock: Clock) -> None:
-        super().__init__(name, identity, client, clock)
+    def __init__(self, name: str, config: ProviderConfig, clock: Clock) -> None:
+        super().__init__(name, config, clock)
         self._shared: tuple[float, TokenSet] | None = None
         """When it came, by the monotonic clock, and what it was."""
         self._flight: asyncio.Future[TokenSet | BridgeError | None] | None = None

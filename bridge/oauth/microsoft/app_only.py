@@ -22,8 +22,8 @@ ADVICE = said(
 class AppOnly(AppToken):
     """`kind: microsoft, flow: client_credentials`, by secret or certificate. There is no grant."""
 
-    def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, config.client_identity, clock)
+    def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits) -> None:
+        super().__init__(name, config, clock)
         self._config = config
         self._library = Library(name, config, limits)
 

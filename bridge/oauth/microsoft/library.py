@@ -40,7 +40,7 @@ def _certificate(config: MicrosoftProvider) -> ClientCertificate | None:
 class Library:
     """msal, set up for one provider of the configuration."""
 
-    def __init__(self, name: str, config: MicrosoftProvider, limits: Limits | None) -> None:
+    def __init__(self, name: str, config: MicrosoftProvider, limits: Limits) -> None:
         self._config = config
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._wire = Wire(self._https)

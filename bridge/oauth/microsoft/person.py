@@ -20,8 +20,8 @@ from bridge.secret import Secret
 class Person(Adapter):
     """A Provider without its sign-in. The grant is msal's serialised cache for one person."""
 
-    def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits | None = None) -> None:
-        super().__init__(name, config.grant_identity, config.client_identity, clock)
+    def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits) -> None:
+        super().__init__(name, config, clock)
         self._config = config
         self._library = Library(name, config, limits)
         self._scopes = [scope for scope in config.effective_scopes if scope not in MSAL_SCOPES]
