@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -19,6 +20,24 @@ def draft_of(file: Path) -> tuple[int, Path]:
     called meanwhile. Raises: OSError."""
     draft = _name(file)
     return os.open(draft, _FLAGS, 0o600), draft
+
+
+def stage_private(file: Path, text: str) -> Path:
+    """Write a text as UTF-8 into a draft of this file, and onto the disk; to be renamed. Raises: OSError, leaving
+    nothing."""
+    handle, draft = draft_of(file)
+    is_whole = False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        is_whole = True
+    finally:
+        if not is_whole:
+            with suppress(OSError):  # a disk that fails is read-only from then on; why it has failed is what counts
+                draft.unlink(missing_ok=True)
+    return draft
 
 
 def check_directory(directory: Path, *, is_above: bool = False) -> None:

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from bridge.drafts import draft_of
+from bridge.drafts import stage_private
 from bridge.replacing import replace
 
 
@@ -21,23 +21,6 @@ def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def stage_private(path: Path, text: str) -> Path:
-    """Write a text beside its place, as write_private() does, for take_place(). Raises: OSError, leaving nothing."""
-    handle, temporary = draft_of(path)
-    is_whole = False
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        is_whole = True
-    finally:
-        if not is_whole:
-            with suppress(OSError):  # a disk that fails is read-only from then on; why it has failed is what counts
-                temporary.unlink(missing_ok=True)
-    return temporary
 
 
 def take_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -55,6 +38,6 @@ def _take_place(temporary: Path, path: Path) -> None:
         os.close(handle)
         replace(temporary, path)
     except OSError:
-        with suppress(OSError):  # as above
+        with suppress(OSError):  # as stage_private() does
             path.unlink(missing_ok=True)
         raise

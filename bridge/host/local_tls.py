@@ -24,8 +24,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
+from bridge.drafts import stage_private
 from bridge.errors import BridgeError
-from bridge.host.files import stage_private, take_place
+from bridge.host.files import take_place
 from bridge.host.paths import AUTHORITY_NAME, ensure_private
 from bridge.observe.logs import event
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
+from bridge.drafts import stage_private
 from bridge.existing import exists
-from bridge.host.files import stage_private, take_place
+from bridge.host.files import take_place
 from bridge.host.paths import service_data_dir
 from bridge.host.service_user import SYSTEMD
 from bridge.host.sockets import LOWEST_FREE_PORT

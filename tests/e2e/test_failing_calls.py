@@ -388,6 +388,18 @@ def test_a_disk_that_fails_and_is_read_only_then_is_a_sentence(signed_in: Bridge
     assert (done.returncode, sentence.endswith('cannot be written: "Input/output error"')) == (1, True), sentence
 
 
+def test_a_bridge_that_can_leave_no_word_on_such_a_disk_serves_mail_all_the_same(signed_in: Bridge) -> None:
+    """What cannot be removed either would end the start: a disk that is read-only does not come and go."""
+    failing = Failing(("fsync EIO 1", "unlink EROFS 1"))
+    before = len(signed_in.log)
+    signed_in.launcher = [*failing.strace(signed_in.directory), "-D", "--seccomp-bpf"]
+    with running(signed_in):
+        assert failing.have_failed(signed_in.directory)
+        signed_in.wait_until(lambda: answer(signed_in.login(ALICE), "imap").startswith(YES["imap"]), "a login", 20)
+    (line,) = (line for line in signed_in.log[before:].splitlines() if "control.not_published" in line)
+    assert "Input/output error" in line
+
+
 def test_a_place_that_could_not_be_taken_is_free_the_next_time(signed_in: Bridge) -> None:
     """A network home may have its say only when a file is closed."""
     failing, where = Failing(("close EIO 1",), "taken.yaml"), signed_in.directory

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
-from bridge.drafts import try_directory
+from bridge.drafts import stage_private, try_directory
 from bridge.errors import BridgeError
 from bridge.existing import above, is_directory
-from bridge.host.files import stage_private, take_place
+from bridge.host.files import take_place
 from bridge.host.paths import ensure_private
 from bridge.making import make_private
 
