@@ -56,7 +56,7 @@ CASES: Final = tuple(
         (
             "mail.forbidden",
             r"\[(?:AUTHORIZATIONFAILED|CONTACTADMIN|NOPERM|PRIVACYREQUIRED|EXPIRED|CANNOT|SYS/PERM)[ \]]"
-            r"|(?:is|are|been) (?:disabled|blocked)|not enabled",
+            r"|(?:is|are|been) (?:disabled|blocked)|account disabled|not enabled",
         ),
         (
             "mail.too_many",
@@ -66,7 +66,7 @@ CASES: Final = tuple(
         (
             "mail.busy",
             r"\[(?:UNAVAILABLE|SERVERBUG|SYS/TEMP)[ \]]|temporar|try again|system error|server (?:busy|unavailable)"
-            r"|shutting down|^4\d\d[ -]",
+            r"|shutting down|(?:transient|generic) failure|^4\d\d[ -]",
         ),
         (
             "mail.not_accepted",

@@ -115,6 +115,12 @@ ANSWERS = [
     ("[ALERT] Maximum connection limit reached, please try again later", "mail.too_many", NOBODY, True),
     ("OAUTHBEARER authentication error (invalid_token)", "mail.not_accepted", TENANT_ADMIN, False),
     ("454 4.7.0 OAUTHBEARER authentication error (invalid_token)", "mail.not_accepted", TENANT_ADMIN, False),
+    # Cyrus SASL, as Cyrus IMAP 3.10 says them, and Postfix behind "authentication failed"
+    ("remote authentication server unavailable", "mail.busy", NOBODY, True),
+    ("[AUTH] authenticating: transient failure (e.g., weak key)", "mail.busy", NOBODY, True),
+    ("535 5.7.8 Error: authentication failed: generic failure", "mail.busy", NOBODY, True),
+    ("[AUTH] authenticating: account disabled", "mail.forbidden", TENANT_ADMIN, False),
+    ("[AUTH] authenticating: authentication failure", "mail.not_accepted", TENANT_ADMIN, False),
     ("[LOGIN-DELAY] minimum time between mail checks violation", "mail.throttled", NOBODY, True),
     ("[CONTACTADMIN] Ask us.", "mail.forbidden", TENANT_ADMIN, False),
     ("Vaya, no.", "mail.unknown", TENANT_ADMIN, False),
