@@ -135,6 +135,8 @@ async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
         if getattr(problem.__cause__, "reason", None) in PLAIN_REASONS:
             raise TlsFailed(f"{problem}; {SPEAKS_PLAIN}") from problem
         if has_hung_up(problem) and not _has_said_hello(channel):
+            if channel.is_check:
+                raise PeerGone(f"{channel.peer}: the balancer has seen that the port is open") from problem
             raise TlsFailed(f"the mail program hung up before TLS began; {SPEAKS_PLAIN}") from problem
         raise TlsFailed(client_reason(problem)) from problem
 

@@ -423,3 +423,17 @@ async def test_behind_a_balancer_only_introduced_clients_are_served(log: io.Stri
     assert peers == [("192.0.2.7:50000", False, Ends(("192.0.2.7", 50000), ("", 0)))]
     assert "no PROXY protocol header" in log.getvalue()
     assert "session.bug" not in log.getvalue()
+
+
+async def test_a_health_check_that_ends_before_tls_is_no_mail_program_that_hung_up(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], log: io.StringIO
+) -> None:
+    """HAProxy's ends by a reset, which is no word of anybody's; others say FIN."""
+    async with listening(echo, TlsMode.IMPLICIT, contexts[0], balancers=["127.0.0.0/8"]) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"PROXY UNKNOWN\r\n")
+        writer.write_eof()
+        await reader.read()  # an alert, until the end
+        writer.close()
+    assert "session.gone" in log.getvalue()
+    assert "session.refused" not in log.getvalue()
