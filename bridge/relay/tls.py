@@ -18,14 +18,18 @@ TOO_OLD = "the encryption of the mail program is too old: this port takes TLS 1.
 NOT_TRUSTED = "the mail program does not trust the certificate, or knows the server by a name that is not in it"
 HUNG_UP = "the mail program hung up in the middle: so do some that do not trust the certificate"
 _SEEN_FROM_HERE = {
+    "UNKNOWN_PROTOCOL": TOO_OLD,
+    "VERSION_TOO_LOW": TOO_OLD,
     "UNSUPPORTED_PROTOCOL": TOO_OLD,
     "NO_SHARED_CIPHER": TOO_OLD,
+    "NO_SHARED_SIGNATURE_ALGORITHMS": TOO_OLD,
     "TLSV1_ALERT_UNKNOWN_CA": NOT_TRUSTED,
     "SSLV3_ALERT_BAD_CERTIFICATE": NOT_TRUSTED,
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": NOT_TRUSTED,
 }
 """OpenSSL's words for a handshake with a mail client are about the other side, and name none: a scanner of 2010 is
-`unsupported protocol`, a PC without our authority `tlsv1 alert unknown ca`."""
+`unsupported protocol`, one with SSL 3.0 `version too low`, with SSL 2.0 `unknown protocol`; who knows TLS 1.2 and no
+hash but SHA-1 has `no shared signature algorithms`, and a PC without our authority is `tlsv1 alert unknown ca`."""
 
 _UNSAID_END_IS_ONE: int = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
 """None in LibreSSL and before OpenSSL 3: there a FIN without close_notify breaks nothing but the reading."""

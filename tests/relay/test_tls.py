@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from bridge.errors import ConfigError
-from bridge.relay.tls import ListenerCertificate, listener_context
+from bridge.errors import ConfigError, TlsFailed
+from bridge.relay.tls import ListenerCertificate, client_reason, listener_context
 from bridge.ui.i18n import translation
+from tests.relay.scripted import mail_client
 from tests.relay.sockets import shaken_in_memory
 from tests.servers.ca import self_signed
 
@@ -261,6 +262,48 @@ def test_what_is_replaced_while_it_is_read_is_read_once_more(pair: Pair) -> None
     listener = ListenerCertificate(str(pair.certificate), str(pair.key))
     saying.join()
     assert [listener.look(), listener.look()] == [True, False]
+
+
+def ssl_2_hello(version: bytes) -> bytes:
+    """In SSL 2.0's own form, by which programs with SSL 3.0 and TLS 1.0 began as well (RFC 5246 appendix E.2)."""
+    ciphers = bytes.fromhex("010080 00002f 00000a")
+    said = b"\x01" + version + bytes([0, len(ciphers), 0, 0, 0, 16]) + ciphers + bytes(16)
+    return bytes([0x80, len(said)]) + said
+
+
+def hello(version: bytes, cipher: str, extensions: str = "") -> bytes:
+    """With one cipher."""
+    told = bytes.fromhex(extensions)
+    said = version + bytes(33) + bytes([0, 2]) + bytes.fromhex(cipher) + bytes([1, 0])
+    said += len(told).to_bytes(2, "big") + told if told else b""
+    said = b"\x01" + len(said).to_bytes(3, "big") + said
+    return b"\x16\x03\x00" + len(said).to_bytes(2, "big") + said
+
+
+SSL_2, SSL_3, TLS_1_0, TLS_1_2 = b"\x00\x02", b"\x03\x00", b"\x03\x01", b"\x03\x03"
+CURVE_AND_SHA_1 = "000a 0004 0002 0017  000b 0002 0100  000d 0004 0002 0201"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(ssl_2_hello(SSL_2), id="SSL 2.0"),
+        pytest.param(ssl_2_hello(SSL_3), id="SSL 3.0 in the form of 2.0"),
+        pytest.param(ssl_2_hello(TLS_1_0), id="TLS 1.0 in the form of SSL 2.0"),
+        pytest.param(hello(SSL_3, "002f"), id="SSL 3.0"),
+        pytest.param(hello(TLS_1_0, "002f"), id="TLS 1.0"),
+        pytest.param(hello(TLS_1_2, "002f"), id="TLS 1.2 without forward secrecy"),
+        pytest.param(hello(TLS_1_2, "c02f", CURVE_AND_SHA_1), id="TLS 1.2 with SHA-1 alone"),
+    ],
+)
+async def test_a_mail_program_that_is_too_old_is_called_so(pair: Pair, said: bytes) -> None:
+    context = listener_context(str(pair.certificate), str(pair.key))
+    with mail_client() as client:
+        await client.send(said)
+        client.say_no_more()
+        with pytest.raises(TlsFailed) as failed:
+            await client.bridge.start_tls(context)
+    assert "the encryption of the mail program is too old" in client_reason(failed.value)
 
 
 def test_a_port_speaks_tls_1_2_or_better_without_renegotiation_or_alpn(pair: Pair) -> None:
