@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bridge.advice.said import Said, said
-from bridge.config.presets import CLOUDS, MICROSOFT_AUTHORITY_HOST, Cloud, CloudPreset
+from bridge.config.presets import CLOUDS, MICROSOFT_AUTHORITY_HOST, NATIONAL_HOSTS, Cloud, CloudPreset
 from bridge.config.provider import Flow, GrantIdentity, Provider, only, unwanted
 from bridge.config.values import BadValue, FilePath, HttpsUrl
 from bridge.model import Endpoint, Mechanism, Protocol
@@ -72,8 +72,9 @@ class MicrosoftProvider(Provider):
 
     @property
     def servers(self) -> Mapping[Protocol, Endpoint]:
-        """The mail servers of its cloud."""
-        return self._preset.servers
+        """The mail servers of its cloud; where we know none, the token is not for those of another."""
+        is_national = self.cloud is None and urlsplit(self.authority).hostname in NATIONAL_HOSTS
+        return {} if is_national else self._preset.servers
 
     @property
     def mechanism(self) -> Mechanism:

@@ -11,7 +11,7 @@ from bridge.advice.provider import REFRESHING
 from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.config.generic import GenericProvider
-from bridge.config.presets import MICROSOFT_HOSTS
+from bridge.config.presets import MICROSOFT_SIGN_IN_HOSTS
 from bridge.errors import ProviderUnavailable
 from bridge.model import Subject, TokenSet
 from bridge.oauth import answers, pkce
@@ -114,7 +114,7 @@ class GenericBrowser(Generic):
             query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
         # Servers must ignore the scope where nobody is asked (OpenID Connect Core section 11), and many do. Not so
         # Microsoft's, which would stop whoever may not consent, although an administrator has consented for all.
-        is_asked = "prompt" not in configured and url.hostname not in MICROSOFT_HOSTS
+        is_asked = "prompt" not in configured and url.hostname not in MICROSOFT_SIGN_IN_HOSTS
         if is_asked and OFFLINE in self._config.effective_scopes:
             query["prompt"] = "consent"
         joined = "&".join(part for part in (url.query, urlencode(query)) if part)

@@ -15,6 +15,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.config.generic import GenericProvider
+from bridge.config.presets import CLOUDS
 from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth import registry
@@ -248,7 +249,9 @@ async def test_a_hint_is_sent_where_there_is_one(tmp_path: Path, hint: str, sent
     assert parse_qs(urlsplit(request.url).query, keep_blank_values=True).get("login_hint") == sent
 
 
-@pytest.mark.parametrize("host", ["login.microsoftonline.com", "login.microsoftonline.us", "login.windows.net"])
+@pytest.mark.parametrize(
+    "host", ["login.windows.net", "login.sovcloud-identity.fr", *(preset.authority_host for preset in CLOUDS.values())]
+)
 async def test_at_microsoft_nobody_is_asked_for_what_an_administrator_has_granted(tmp_path: Path, host: str) -> None:
     """`kind: oauth2` can be Microsoft, too; there the scope is enough, and the page stops whoever may not consent."""
     url = f"https://{host}/contoso.com/oauth2/v2.0/authorize"

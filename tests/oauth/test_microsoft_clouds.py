@@ -131,6 +131,18 @@ def test_its_mail_servers_are_its_own(cloud: str) -> None:
     assert tuple(end.host for end in ends if end is not None) == CLOUDS[cloud][3]
 
 
+@pytest.mark.parametrize("country", ["fr", "de", "sg"])
+def test_no_token_of_a_cloud_whose_mail_servers_are_unknown_goes_to_those_of_another(country: str) -> None:
+    at = f"https://login.sovcloud-identity.{country}/{TENANT}/oauth2/v2.0"
+    urls = {"authorization_url": f"{at}/authorize", "token_url": f"{at}/token"}
+    keys = {"kind": "microsoft", "client_id": "id", "imap": {"host": "outlook.sovcloud.example"}, **urls}
+    config = MicrosoftProvider.model_validate(keys)
+    ends = {protocol: effective_endpoint(config, protocol) for protocol in Protocol}
+    assert [(protocol, end.host) for protocol, end in ends.items() if end] == [
+        (Protocol.IMAP, "outlook.sovcloud.example")
+    ]
+
+
 @pytest.mark.parametrize("host", CLOUD_HOSTS)
 async def test_every_sign_in_host_of_microsofts_is_known_by_its_urls_too(
     authorization_server: AuthorizationServer, proxy: Tunnel, host: str
