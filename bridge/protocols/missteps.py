@@ -9,5 +9,6 @@ from typing import Final
 
 BEFORE_TLS: Final = "is STARTTLS switched on in the mail program? (it wants to log in without)"
 WANTS_TLS: Final = "is encryption switched off in the mail program? (it asks for STARTTLS, and there is none here)"
+MISTRUST: Final = "does the mail program trust the certificate? (it left without a word when it had seen it)"
 OTHER_WAY: Final = "is a normal password set in the mail program? (it asks for another way in than PLAIN and LOGIN)"
 NO_LOGIN: Final = "is authentication switched on in the mail program? (it sends without)"

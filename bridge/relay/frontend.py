@@ -12,6 +12,7 @@ from typing import Protocol
 from bridge.errors import BridgeError, BridgeStops, LimitReached, PeerGone, ProtocolViolation, TlsFailed
 from bridge.model import Login
 from bridge.observe.logs import detail, is_detailed
+from bridge.protocols import missteps
 from bridge.protocols.base import Event, Hangup, LoginRequested, Ready, Send, ServerMachine, StartTLS
 from bridge.relay.channel import Channel
 from bridge.relay.tls import client_reason
@@ -113,7 +114,7 @@ class Frontend(Protocol):
 class MachineFrontend:
     """Drives a ServerMachine (IMAP, POP3)."""
 
-    __slots__ = ("_can_speak", "_channel", "_context", "_events", "_machine", "_patience")
+    __slots__ = ("_can_speak", "_channel", "_context", "_events", "_is_unheard", "_machine", "_patience")
 
     def __init__(
         self,
@@ -130,6 +131,8 @@ class MachineFrontend:
         self._patience = Patience(login_seconds)
         self._can_speak = True
         """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""
+        self._is_unheard = channel.tls is not None
+        """Since its handshake the client has said nothing."""
 
     async def login(self) -> Login:
         """See Frontend."""
@@ -137,9 +140,10 @@ class MachineFrontend:
             async with self._patience.running():
                 return await self._next_login()
         except PeerGone as gone:
-            if not self._machine.misstep:
+            misstep = missteps.MISTRUST if self._is_unheard else self._machine.misstep
+            if not misstep:
                 raise
-            raise PeerGone(f"{gone}; {self._machine.misstep}") from gone
+            raise PeerGone(f"{gone}; {misstep}") from gone
         except TimeoutError:
             if self._patience.has_ended:
                 await self._say_goodbye(self._machine.send_away(BridgeStops()))
@@ -182,6 +186,7 @@ class MachineFrontend:
             if (login := await self._carry_out()) is not None:
                 return login
             data = await self._channel.receive()
+            self._is_unheard = self._is_unheard and not data
             self._events.extend(self._machine.receive(data) if data else self._machine.closed())
             if not data and not self._events:
                 raise PeerGone("the client has left")
@@ -221,7 +226,7 @@ class MachineFrontend:
         await self._send(farewell)
         self._can_speak = False
         await start_tls(self._channel, self._context)
-        self._can_speak = True
+        self._can_speak = self._is_unheard = True
         self._events.extend(self._machine.tls_started())
 
     async def _say_goodbye(self, last: list[Event]) -> None:

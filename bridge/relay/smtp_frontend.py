@@ -140,6 +140,8 @@ class SmtpFrontend:
         self._error: Exception | None = None
         self._misstep = ""
         """See ServerMachine."""
+        self._is_unheard = self._is_tls
+        """Since its handshake the client has said nothing."""
         self._has_tried = False
         """To log in, by a way that is ours: whatever came of it."""
         self._no_mail = b"530 5.7.0 Authentication required\r\n"
@@ -154,9 +156,10 @@ class SmtpFrontend:
             async with self._patience.running():
                 return await self._next_login()
         except PeerGone as gone:
-            if not self._misstep:
+            misstep = missteps.MISTRUST if self._is_unheard else self._misstep
+            if not misstep:
                 raise
-            raise PeerGone(f"{gone}; {self._misstep}") from gone
+            raise PeerGone(f"{gone}; {misstep}") from gone
         except TimeoutError:
             if self._patience.has_ended:
                 await self._say_goodbye(refusal_reply(BridgeStops()))
@@ -316,6 +319,7 @@ class SmtpFrontend:
             data = await self._channel.receive()
             if not data:
                 raise PeerGone("the client has left")
+            self._is_unheard = False
             self._lines.append(data)
         return line
 
@@ -330,7 +334,7 @@ class SmtpFrontend:
         await start_tls(self._channel, self._context)
         # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
         self._is_shaking_hands = False
-        self._is_tls = True
+        self._is_tls = self._is_unheard = True
         self._discard()
         self._pipe, self._smtp = self._new_server()
         await self._pipe.moved.wait()

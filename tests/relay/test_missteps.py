@@ -20,6 +20,9 @@ STARTTLS = "is STARTTLS switched on in the mail program?"
 PASSWORD = "is a normal password set in the mail program?"
 AUTHENTICATION = "is authentication switched on in the mail program?"
 ENCRYPTION = "is encryption switched off in the mail program?"
+TRUST = "does the mail program trust the certificate?"
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 IMAP, POP3, SMTP = Protocol.IMAP, Protocol.POP3, Protocol.SMTP
 LOGIN = {
@@ -72,6 +75,16 @@ def frontend_of(
     return MachineFrontend(client.bridge, server_machine(protocol, starttls=starttls), context)
 
 
+async def encrypted(client: MailClient, contexts: Contexts, protocol: Protocol) -> Frontend:
+    """At a port that begins with TLS, behind the handshake."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.bridge.start_tls(contexts[0]))
+        await client.start_tls(contexts[1])
+    if protocol is SMTP:
+        return SmtpFrontend(client.bridge, extensions=tuple)
+    return MachineFrontend(client.bridge, server_machine(protocol, starttls=False, is_tls=True), None)
+
+
 async def reason(client: MailClient, frontend: Frontend, *lines: bytes) -> str:
     """Why the session ends, after these lines and no more."""
     await client.say(*lines)
@@ -108,7 +121,7 @@ async def test_it_wants_to_log_in_before_starttls(client: MailClient, protocol: 
 
 @pytest.mark.parametrize("protocol", Protocol)
 async def test_who_begins_with_tls_in_the_end_has_found_that(
-    client: MailClient, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Protocol
+    client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
     frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
     async with asyncio.TaskGroup() as group:
@@ -125,7 +138,7 @@ async def test_who_begins_with_tls_in_the_end_has_found_that(
 
 @pytest.mark.parametrize("protocol", Protocol)
 async def test_whose_handshake_fails_has_starttls_switched_on(
-    client: MailClient, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Protocol
+    client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
     """The reason is the handshake's: to look for that switch would lead astray."""
     frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
@@ -146,17 +159,40 @@ async def test_it_wants_starttls_where_there_is_none(client: MailClient, protoco
     assert said.startswith(f"the client has left; {ENCRYPTION}")
 
 
+@pytest.mark.parametrize("greeted", [False, True])
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_it_leaves_when_it_has_seen_the_certificate(
+    client: MailClient, contexts: Contexts, protocol: Protocol, greeted: bool
+) -> None:
+    """msmtp, wget and Chilkat look at it behind the handshake, and send no alert."""
+    frontend = await encrypted(client, contexts, protocol)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(reason_of(frontend))
+        if greeted:
+            await client.hear()
+        client.close()
+    assert f"; {TRUST}" in waiting.result()
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_it_leaves_when_it_has_seen_the_certificate_behind_starttls(
+    client: MailClient, contexts: Contexts, protocol: Protocol
+) -> None:
+    frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(reason_of(frontend))
+        await client.hear()
+        await client.ask(TOO_EARLY[protocol][-1])
+        await client.start_tls(contexts[1])
+        client.close()
+    assert f"; {TRUST}" in waiting.result()
+
+
 @pytest.mark.parametrize("protocol", Protocol)
 async def test_who_asks_for_starttls_within_tls_is_encrypted_as_it_should_be(
-    client: MailClient, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Protocol
+    client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(client.bridge.start_tls(contexts[0]))
-        await client.start_tls(contexts[1])
-    if protocol is SMTP:
-        frontend: Frontend = SmtpFrontend(client.bridge, extensions=tuple)
-    else:
-        frontend = MachineFrontend(client.bridge, server_machine(protocol, starttls=False, is_tls=True), None)
+    frontend = await encrypted(client, contexts, protocol)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reason_of(frontend))
         await client.hear()
