@@ -45,6 +45,7 @@ BEFORE_TLS = [
     (IMAP, [b"a1 AUTHENTICATE PLAIN"]),
     (POP3, LOGIN[POP3]),
     (POP3, [b"AUTH PLAIN"]),
+    (POP3, [b"CAPA", b"STAT"]),  # Aspose.Email, which finds no way to log in there
     (SMTP, LOGIN[SMTP]),
     (SMTP, [b"EHLO crm", b"MAIL FROM:<alice@example.com>"]),
 ]

@@ -128,7 +128,9 @@ class Pop3Server:
         }
         if verb in commands:
             return commands[verb](argument)
-        return [_line("-ERR Log in first" if verb in ELSEWHERE else "-ERR Unknown command")]
+        if verb not in ELSEWHERE:
+            return [_line("-ERR Unknown command")]
+        return [self._tls_first() if self._needs_tls else _line("-ERR Log in first")]
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -142,6 +144,8 @@ class Pop3Server:
 
     def _pass(self, argument: bytes) -> list[Event]:
         """The rest of the line, spaces included, is the password (RFC 1939 section 7)."""
+        if self._needs_tls:
+            return [self._tls_first()]
         if self._username is None:
             return [_line("-ERR USER comes first")]
         return self._requested(self._username, Secret(argument))
