@@ -20,7 +20,8 @@ from bridge.secret import Secret
 TEXT_LIMIT = 300
 """Characters of the provider's own text that we repeat: its sentence and, at Microsoft, the trace id."""
 
-_BY_STATUS = {400: "invalid_request", 401: "invalid_client", 403: "unauthorized_client"}
+_WHO_ARE_YOU = 401
+_BY_STATUS = {400: "invalid_request", _WHO_ARE_YOU: "invalid_client", 403: "unauthorized_client"}
 """What a status alone says (RFC 9110 section 15.5), where the provider adds no word to it."""
 
 NOTHING_THERE = frozenset({404, 405})
@@ -50,10 +51,11 @@ class Failure:
         return cls(_text(answer.get("error")), description, suberror, tuple(dict.fromkeys(codes)), status)
 
     @classmethod
-    def by_status(cls, status: int) -> Failure | None:
-        """What an answer with no body says, as Glewlwyd has it for refresh tokens that it does not know, and for wrong
-        secrets; None where that is nothing."""
-        error = _BY_STATUS.get(status)
+    def by_status(cls, status: int, *, is_wordless: bool) -> Failure | None:
+        """What an answer says that is no JSON; None where that is nothing. Without a word a refusal is the provider's,
+        as Glewlwyd has it for refresh tokens that it does not know, and for wrong secrets. A page may be anybody's,
+        but for 401: whoever says it wants to know who we are, as Passport does, in front of node's oauth2orize."""
+        error = _BY_STATUS.get(status) if is_wordless or status == _WHO_ARE_YOU else None
         return cls(error, f"HTTP {status}", status=status) if error is not None else None
 
     @property

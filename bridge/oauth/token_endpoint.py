@@ -49,9 +49,13 @@ class TokenEndpoint:
         """POST a form, to the token endpoint or to another that answers with JSON. Raises: ProviderUnavailable."""
         asked_at = self._clock.now()
         reply = await self.post(form, url=url)
-        if not reply.text.strip() and (wordless := Failure.by_status(reply.status_code)) is not None:
-            return Answer({}, asked_at, wordless)
-        values = reply.json()
+        try:
+            values = reply.json()
+        except ProviderUnavailable:
+            failure = Failure.by_status(reply.status_code, is_wordless=not reply.text.strip())
+            if failure is None:
+                raise
+            return Answer({}, asked_at, failure)
         if reply.is_good and not values.get("error"):  # some always have the member
             return Answer(values, asked_at, None)
         failure = Failure.of(values, reply.status_code)

@@ -163,6 +163,17 @@ async def test_a_status_alone_says_who_is_not_accepted(tmp_path: Path, status: s
     assert caught.value.diagnosis.key == key
 
 
+@pytest.mark.parametrize("body", [b"Unauthorized", b"<!doctype html><title>Unauthorized</title>", b'"no"'])
+async def test_with_401_it_is_us_who_are_not_accepted_in_whatever_words(tmp_path: Path, body: bytes) -> None:
+    """Passport's, before node's oauth2orize, are no JSON. Of another status a page may be anybody's."""
+    with pytest.raises(ProviderRefused, match="client_id and client_secret"):
+        await refreshed(tmp_path, http(body, "401 Unauthorized"))
+    for status in ("400 Bad Request", "403 Forbidden"):
+        with pytest.raises(ProviderUnavailable, match="not from the provider") as caught:
+            await refreshed(tmp_path, http(body, status))
+        assert type(caught.value) is ProviderUnavailable
+
+
 @pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
 @pytest.mark.parametrize(
     "answer",
