@@ -136,7 +136,7 @@ def trouble_in(challenge: bytes) -> str:
     and not about the token; empty for any other, and for what is no such challenge."""
     try:
         found = _TROUBLE.search(base64.b64decode(challenge))
-    except (binascii.Error, ValueError):
+    except binascii.Error:
         return ""
     return found[1].decode("ascii") if found is not None else ""
 
