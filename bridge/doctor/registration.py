@@ -3,17 +3,21 @@
 A provider must know the client before it looks at a code (RFC 6749 section 3.2.1), but what it checks first is its own
 affair. So only what it says outright counts: that it does not accept this client, or that nothing at this URL gives
 tokens. All else is no finding, the right answer to such a code too, since it need not mean that the secret was right.
+
+Entra takes a code apart before it looks at the secret (AADSTS9002313). But whoever has a secret there may ask for a
+token of the app's own, which opens nothing that the app was given no role for: that is asked for, and thrown away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
 from bridge.clock import SystemClock
 from bridge.config.generic import GenericProvider
-from bridge.config.microsoft import MicrosoftProvider
+from bridge.config.microsoft import SHARED_TENANTS, MicrosoftProvider
+from bridge.config.presets import CLOUDS
 from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config
@@ -28,10 +32,15 @@ from bridge.oauth.token_endpoint import TokenEndpoint
 
 LIMITS = Limits(connect=5.0, read=8.0, overall=15.0, answer=8.0)
 
+APP_ALONE = Flow.CLIENT_CREDENTIALS.value
 OF_THE_CLIENT = frozenset(
     {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "unsupported_grant_type"}
 )
 """Errors that no code whatever brings about; two are Google's."""
+OF_THE_APP = frozenset({"invalid_client"})
+"""The same of a token of the app's own, which an app may be refused that people may sign in with."""
+UNKNOWN_APP = 700016
+"""Entra's, beside `unauthorized_client`: there is no such app in this tenant, whatever it asks for."""
 
 VERBATIM = "{problem}"
 NO_TOKENS = (
@@ -51,7 +60,7 @@ async def registration_findings(config: Config, *, proven: Container[str] = ()) 
     """
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_asked(name, server, provider.flow))
+            group.create_task(_asked(name, server, _form(provider, server)))
             for name, provider in config.providers.items()
             if name not in proven and (server := _server(provider)) is not None
         ]
@@ -79,18 +88,23 @@ def _server(provider: ProviderConfig) -> GenericProvider | None:
     )
 
 
-async def _asked(name: str, server: GenericProvider, flow: Flow) -> tuple[Finding, ...]:
-    invented = secrets.token_urlsafe(24)
-    if flow is Flow.DEVICE:
-        form = {"grant_type": GRANT_TYPE, "device_code": invented}
-    else:
-        form = {"grant_type": "authorization_code", "code": invented, "redirect_uri": server.redirect_uri}
-        if server.pkce:
-            form["code_verifier"] = secrets.token_urlsafe(48)
+def _form(provider: ProviderConfig, server: GenericProvider) -> dict[str, str]:
+    if provider.flow is Flow.DEVICE:
+        return {"grant_type": GRANT_TYPE, "device_code": secrets.token_urlsafe(24)}
+    if isinstance(provider, MicrosoftProvider) and provider.client_secret is not None:
+        *_, tenant = provider.authority.rpartition("/")
+        if tenant.lower() not in SHARED_TENANTS:  # in which no app lives
+            return {"grant_type": APP_ALONE, "scope": CLOUDS[provider.effective_cloud].app_scope}
+    form = {"grant_type": "authorization_code", "code": secrets.token_urlsafe(24), "redirect_uri": server.redirect_uri}
+    return {**form, "code_verifier": secrets.token_urlsafe(48)} if server.pkce else form
+
+
+async def _asked(name: str, server: GenericProvider, form: Mapping[str, str]) -> tuple[Finding, ...]:
     endpoint = TokenEndpoint(name, server, SystemClock(), limits=LIMITS)
+    is_app = form["grant_type"] == APP_ALONE
     try:
         reply = await endpoint.post(form)
-        return _judged(name, server.token_url, reply, endpoint)
+        return _judged(name, server.token_url, reply, endpoint, OF_THE_APP if is_app else OF_THE_CLIENT)
     except ProviderRedirects:
         return (failed("registration", name, REDIRECTED, url=server.token_url),)
     except ProviderUnavailable:  # what is in the way is told by the connection's own finding, or passes
@@ -99,7 +113,9 @@ async def _asked(name: str, server: GenericProvider, flow: Flow) -> tuple[Findin
         endpoint.close()
 
 
-def _judged(name: str, url: str, reply: Reply, endpoint: TokenEndpoint) -> tuple[Finding, ...]:
+def _judged(
+    name: str, url: str, reply: Reply, endpoint: TokenEndpoint, definite: Container[str]
+) -> tuple[Finding, ...]:
     no_tokens = failed("registration", name, NO_TOKENS, url=url, status=reply.status_code)
     try:
         failure = Failure.of(reply.json(), reply.status_code)
@@ -107,7 +123,7 @@ def _judged(name: str, url: str, reply: Reply, endpoint: TokenEndpoint) -> tuple
         return (no_tokens,) if reply.is_good or reply.status_code in NOTHING_THERE else ()
     if failure.is_of_no_endpoint:
         return (no_tokens,)
-    if failure.error not in OF_THE_CLIENT or failure.is_temporary:
+    if failure.is_temporary or not (failure.error in definite or UNKNOWN_APP in failure.codes):
         return ()
     return (
         failed("registration", name, VERBATIM, problem=problem_text(sign_in_problem(failure, hide=endpoint.secrets))),

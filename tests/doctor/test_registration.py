@@ -84,6 +84,66 @@ async def test_who_signs_in_without_a_person_or_by_certificate_is_not_asked(
     assert len(server.requests) == before
 
 
+def error(status: str, error: str, description: str = "") -> bytes:
+    return http(json.dumps({"error": error, "error_description": description}).encode(), status)
+
+
+async def test_microsoft_is_asked_for_a_token_of_the_apps_own(authorization_server: AuthorizationServer) -> None:
+    """It takes an invented code apart first, and says nothing of the secret."""
+    server, before = authorization_server, len(authorization_server.requests)
+    assert await found(microsoft(server)) == ()
+    (asked,) = server.requests[before:]
+    assert (asked["grant_type"], asked["scope"]) == ("client_credentials", "https://outlook.office365.com/.default")
+
+
+@pytest.mark.parametrize("tenant", ["common", "Organizations", "consumers"])
+async def test_in_no_tenant_of_its_own_an_app_has_no_token(
+    authorization_server: AuthorizationServer, tenant: str
+) -> None:
+    server, before = authorization_server, len(authorization_server.requests)
+    server.tenants.add(tenant)
+    assert await found(server.microsoft_config(tenant=tenant)) == ()
+    (asked,) = server.requests[before:]
+    assert asked["grant_type"] == "authorization_code"
+
+
+async def told_by_microsoft(directory: Path, answer: bytes) -> tuple[Finding, ...]:
+    ca_file, context = certificates(directory)
+    with serving(answer, ca_file, context) as raw:
+        at = f"https://localhost:{raw.port}/contoso.com/oauth2/v2.0"
+        urls = {"authorization_url": f"{at}/authorize", "token_url": f"{at}/token", "ca_file": ca_file}
+        client = {"client_id": "11111111-2222-3333-4444-555555555555", "client_secret": WRONG, "discovery": False}
+        return await found({"kind": "microsoft", **client, **urls})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error("400 Bad Request", "unauthorized_client", "AADSTS7000229: The client application is missing"),
+        error("400 Bad Request", "unauthorized_client", "AADSTS53003: Blocked by Conditional Access"),
+        error("400 Bad Request", "invalid_resource", "AADSTS500011: The resource principal was not found"),
+        error("400 Bad Request", "invalid_client", "AADSTS90033: A transient error has occurred."),
+        http(b'{"access_token": "CANARY-of-the-app", "token_type": "Bearer", "expires_in": 3599}'),
+    ],
+)
+async def test_what_an_app_may_not_have_people_may_sign_in_for(tmp_path: Path, answer: bytes) -> None:
+    assert await told_by_microsoft(tmp_path, answer) == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        (error("401 Unauthorized", "invalid_client", "AADSTS7000215: Invalid client secret provided"), "Value"),
+        (error("401 Unauthorized", "invalid_client", "AADSTS7000222: The client secret keys are expired"), "secret"),
+        (error("400 Bad Request", "unauthorized_client", "AADSTS700016: Application was not found"), "client_id"),
+    ],
+)
+async def test_what_microsoft_says_of_the_app_is_told(tmp_path: Path, answer: bytes, word: str) -> None:
+    (finding,) = await told_by_microsoft(tmp_path, answer)
+    assert finding.outcome is Outcome.FAILED
+    assert word in finding.detail
+
+
 async def answered(directory: Path, answer: bytes) -> tuple[Finding, ...]:
     ca_file, context = certificates(directory)
     with serving(answer, ca_file, context) as raw:
@@ -93,10 +153,6 @@ async def answered(directory: Path, answer: bytes) -> tuple[Finding, ...]:
         (request,) = raw.requests
     assert b"grant_type=authorization_code" in request
     return findings
-
-
-def error(status: str, error: str, description: str = "") -> bytes:
-    return http(json.dumps({"error": error, "error_description": description}).encode(), status)
 
 
 PAGE = b"<!doctype html><title>Here</title>"
