@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader, hdrs, web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader, hdrs, web
 
 from bridge.errors import LimitReached
 from bridge.model import Ends
@@ -226,6 +226,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         else:  # what is behind the last head is its body, and the next one's beginning
             if self._messages:
                 message, self._body = self._messages[-1]
+                self._messages[-1] = _in_our_version(message), self._body
                 self._length = _length_told(message)
             self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():
@@ -257,6 +258,12 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """The kind of the error, without its text."""
         error = kw.get("exc_info")
         trouble("console.connection_failed", problem=type(error).__name__)
+
+
+def _in_our_version(message: Any) -> Any:
+    """As HTTP/1.1 where it calls itself a later one (RFC 9110 section 2.5), for aiohttp answers in a request's own."""
+    is_later = getattr(message, "version", HttpVersion11) > HttpVersion11
+    return message._replace(version=HttpVersion11) if is_later else message
 
 
 def _length_told(message: Any) -> int | None:

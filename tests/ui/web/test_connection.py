@@ -125,6 +125,21 @@ async def test_who_goes_in_the_middle_of_his_form_is_nobody_to_warn_of(log: io.S
     assert "warning" not in log.getvalue()
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1", "2.0"])  # of others aiohttp makes an error
+async def test_the_answer_is_in_a_version_that_we_speak(version: str) -> None:
+    """RFC 9110 section 2.5; found by scripts/fuzz.py: aiohttp answers in the request's version, whatever that is."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=await request.text())
+
+    async with asyncio.timeout(30), visitors(handler) as (head, come):
+        reader, writer = come[0]
+        writer.write(head("Content-Length: 3\r\n").replace(b"HTTP/1.1", f"HTTP/{version}".encode()) + b"abc")
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.0 200 " if version == "1.0" else b"HTTP/1.1 200 ")
+        assert await reader.readexactly(3) == b"abc"
+
+
 async def test_aiohttp_has_the_private_names_that_we_go_by() -> None:
     """_request_count, how many requests were taken apart; _messages, those of them whose turn has not come, each with
     the reader of its body. If this fails, an update of aiohttp has changed what connection.py goes by."""
