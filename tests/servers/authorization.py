@@ -217,7 +217,7 @@ class AuthorizationServer(Controls):
         if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:device_code":
             return self._poll(form, request)
         if form.get("grant_type") == "client_credentials":
-            return self._for_app(form, client, request)
+            return self._for_app(form, client)
         return _error("unsupported_grant_type", 70003, "unsupported grant type")
 
     def _poll(self, form: Mapping[str, str], request: web.Request) -> web.Response:
@@ -249,17 +249,16 @@ class AuthorizationServer(Controls):
         offline = "offline_access" in device.scope.split() or not is_microsoft
         return self._answer(grant, self._new_refresh(grant) if offline else None, request, form)
 
-    def _for_app(self, form: Mapping[str, str], client: Client, request: web.Request) -> web.Response:
-        """RFC 6749 section 4.4: no id_token, no refresh token, and the token opens the app's mailboxes, at Microsoft's
-        perhaps none."""
+    def _for_app(self, form: Mapping[str, str], client: Client) -> web.Response:
+        """RFC 6749 section 4.4: no id_token, no refresh token, and the token opens the app's mailboxes."""
         if client.secret is None and not form.get("client_assertion"):
             return _error("invalid_client", 7000218, "a secret or an assertion is needed", 401)
-        if form["client_id"] not in self.apps and not _is_microsoft(request):
-            return _error("unauthorized_client", 0, "this client may not ask for itself")
+        if form["client_id"] not in self.apps:
+            return _error("unauthorized_client", 700016, "the app was not found in the directory")
         token = self._secret("app")
         expires_at = time.time() + self.lifetime
         self.access[token] = ("*", expires_at)
-        self.app_tokens[token] = self.apps.get(form["client_id"], set())
+        self.app_tokens[token] = self.apps[form["client_id"]]
         answer = {"token_type": "Bearer", "access_token": token, "expires_in": self.lifetime}
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
@@ -422,8 +421,9 @@ class AuthorizationServer(Controls):
         token = str(form.get("token", ""))
         address, expires_at = self.access.get(token, ("", 0.0))
         is_alive = expires_at >= time.time() or self.lifetime == 0
-        opens_nothing = token in self.app_tokens and not self.app_tokens[token]
-        if not address or not is_alive or opens_nothing or address in self.kept_out:
+        if not address or not is_alive or address in self.kept_out:
+            return web.json_response({"active": False})
+        if token in self.app_tokens and not self.app_tokens[token]:
             return web.json_response({"active": False})
         if token in self.app_tokens:
             # Dovecot compares the name in the SASL response with one name of ours, so this is right for one mailbox.
@@ -536,6 +536,7 @@ def authorization_server(authority: Authority) -> Iterator[AuthorizationServer]:
     server.register(GOOGLE_CLIENT, "CANARY-google-secret", REDIRECT)
     server.register(MICROSOFT_CLIENT, "CANARY-microsoft-secret", REDIRECT)
     server.register(PUBLIC_CLIENT, None, REDIRECT)
+    server.apps[MICROSOFT_CLIENT] = set()  # whoever has a secret there may ask for itself, and gets what opens nothing
     up = threading.Event()
     loop = asyncio.new_event_loop()
     done = asyncio.Event()
