@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.advice import provider
@@ -57,6 +57,14 @@ class Failure:
         but for 401: whoever says it wants to know who we are, as Passport does, in front of node's oauth2orize."""
         error = _BY_STATUS.get(status) if is_wordless or status == _WHO_ARE_YOU else None
         return cls(error, f"HTTP {status}", status=status) if error is not None else None
+
+    @property
+    def read_by_status(self) -> Failure:
+        """The same, of an answer in JSON: with 401 and no error but a framework's own, such as Spring's `Unauthorized`,
+        or none, as NestJS has it, it is our secret that was refused, before anything of OAuth was asked."""
+        if self.status != _WHO_ARE_YOU or self.error.lower() not in {"", "unauthorized"}:
+            return self
+        return replace(self, error=_BY_STATUS[self.status], description=self.description or f"HTTP {self.status}")
 
     @property
     def is_of_no_endpoint(self) -> bool:

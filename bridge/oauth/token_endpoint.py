@@ -61,7 +61,7 @@ class TokenEndpoint:
         failure = Failure.of(values, reply.status_code)
         if failure.is_of_no_endpoint:
             raise not_the_provider()
-        return Answer(values, asked_at, failure)
+        return Answer(values, asked_at, failure.read_by_status)
 
     async def post(self, form: Mapping[str, str], *, url: str | None = None) -> Reply:
         """The same, for an answer as it is, whatever it is. Raises: ProviderUnavailable."""

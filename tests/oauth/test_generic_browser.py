@@ -174,6 +174,32 @@ async def test_with_401_it_is_us_who_are_not_accepted_in_whatever_words(tmp_path
         assert type(caught.value) is ProviderUnavailable
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {
+            "timestamp": 1520959116710,
+            "status": 401,
+            "error": "Unauthorized",
+            "message": "Bad credentials",
+            "path": "/t",
+        },
+        {"statusCode": 401, "message": "Unauthorized"},
+        {"code": 401, "error": None, "message": "Bad credentials"},
+    ],
+)
+async def test_with_401_in_the_json_of_a_framework_it_is_us_too(tmp_path: Path, answer: dict[str, Any]) -> None:
+    """Spring's and NestJS's words for a wrong secret, where the framework says no before anything of OAuth is asked."""
+    for asked in (refreshed, redeemed):
+        with pytest.raises(ProviderRefused, match="client_id and client_secret"):
+            await asked(tmp_path, http(json.dumps(answer).encode(), "401 Unauthorized"))
+
+
+async def test_an_end_that_is_told_with_401_is_one(tmp_path: Path) -> None:
+    with pytest.raises(GrantRevoked):
+        await refreshed(tmp_path, http(b'{"error": "invalid_grant"}', "401 Unauthorized"))
+
+
 @pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
 @pytest.mark.parametrize(
     "answer",
