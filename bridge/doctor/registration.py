@@ -54,7 +54,8 @@ REDIRECTED = (
 
 
 async def registration_findings(config: Config, *, proven: Container[str] = ()) -> tuple[Finding, ...]:
-    """Of the providers where people sign in; one request to each, which its log may show as a failed sign-in of nobody.
+    """Of the providers where people sign in; one request to each, which its log may show: as a failed sign-in of
+    nobody or, at Entra with a secret, as one of the app itself that went well.
 
     Args: proven, providers that are not asked, since a token of theirs tells as much.
     """
