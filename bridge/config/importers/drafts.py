@@ -340,8 +340,8 @@ def _other(options: _Options, flow: Flow | None, token_host: str) -> Draft:
         raise NotCarried(said("oauth2_scope is missing, so that it did not work there either"))
     if {*scopes} - {"offline_access"} != {*known.get("scopes", ())}:
         settings["scopes"] = scopes
-    if options.get("oauth2_resource"):
-        options.remark(said("oauth2_resource is left out: no provider of this kind takes it."))
+    if resource := options.get("oauth2_resource"):
+        settings["resource"] = resource
     secret, hidden = _secret(options)
     if flow is Flow.CLIENT_CREDENTIALS and secret is None and hidden is None:
         hidden = said("the old file has none, and client_credentials need one")

@@ -98,7 +98,20 @@ def test_client_credentials_of_a_provider_that_no_preset_knows() -> None:
     carried = carry(text + server("IMAP-1993", "imap.example.org", 993))
     assert carried.provider.flow is Flow.CLIENT_CREDENTIALS
     assert carried.secret("erin@example.org") == FROM_THE_ADMIN
-    assert "oauth2_resource is left out" in carried.said
+    assert isinstance(carried.provider, GenericProvider)
+    assert carried.provider.purpose == {"resource": "https://mail.example.org"}
+    assert "oauth2_resource" not in carried.said
+
+
+def test_two_accounts_whose_tokens_are_for_different_things_share_no_provider() -> None:
+    one = company(oauth2_resource="https://one.example.org")
+    other = one.replace("erin@", "frank@").replace("//one.", "//other.")
+    carried = carry(one + other + server("IMAP-1993", "imap.example.org", 993))
+    providers = carried.config.providers.values()
+    assert [getattr(provider, "resource", "") for provider in providers] == [
+        "https://one.example.org",
+        "https://other.example.org",
+    ]
 
 
 def test_an_address_behind_a_container_is_left_out() -> None:
