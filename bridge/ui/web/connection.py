@@ -224,9 +224,9 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         if self._request_count == requests:
             self._head_size += len(data) - (self._body.total_bytes - fed)
         else:  # what is behind the last head is its body, and the next one's beginning
-            if self._messages:
-                message, self._body = self._messages[-1]
-                self._messages[-1] = _in_our_version(message), self._body
+            for place in range(-min(self._request_count - requests, len(self._messages)), 0):
+                message, self._body = self._messages[place]
+                self._messages[place] = _in_our_version(message), self._body
                 self._length = _length_told(message)
             self._head_size = len(data) - (data.rfind(HEAD_END) + len(HEAD_END)) - self._body.total_bytes
         if not self._body.is_eof():

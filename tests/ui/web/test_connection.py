@@ -140,6 +140,25 @@ async def test_the_answer_is_in_a_version_that_we_speak(version: str) -> None:
         assert await reader.readexactly(3) == b"abc"
 
 
+async def test_so_is_each_answer_to_requests_that_come_in_one_piece() -> None:
+    """Behind the end of a body that says no length, heads are not told apart before aiohttp has them."""
+    has_begun = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        has_begun.set()
+        await request.read()
+        return web.Response()
+
+    async with asyncio.timeout(30), visitors(handler) as (head, come):
+        reader, writer = come[0]
+        writer.write(head("Transfer-Encoding: chunked\r\n") + b"3\r\nabc\r\n")
+        await has_begun.wait()
+        later = head("Connection: keep-alive\r\nContent-Length: 0\r\n").replace(b"HTTP/1.1", b"HTTP/2.0")
+        writer.write(b"0\r\n\r\n" + later * 3)
+        for _ in range(4):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_aiohttp_has_the_private_names_that_we_go_by() -> None:
     """_request_count, how many requests were taken apart; _messages, those of them whose turn has not come, each with
     the reader of its body. If this fails, an update of aiohttp has changed what connection.py goes by."""
