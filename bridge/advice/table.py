@@ -358,7 +358,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "mail-bridge must set this computer's clock."
             ),
             "microsoft.unknown_app": (
-                "This tenant does not know the app: the administrator of mail-bridge must check client_id and tenant."
+                "This tenant does not know the app: the administrator of mail-bridge must check client_id and tenant. "
+                "An app of another tenant is known here once somebody here has consented to it."
             ),
             "microsoft.tenant": (
                 "The tenant is not the right one for this app: the administrator of mail-bridge must check tenant and "
