@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,6 @@ from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
 from tests.oauth.raw import Raw, certificates, http, serving
 from tests.relay.test_accepting import no_descriptor_left
-from tests.servers.authorization import AuthorizationServer
-from tests.servers.authorization_controls import Fault
 from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 Tls = tuple[str, ssl.SSLContext]
@@ -154,21 +153,35 @@ async def test_an_office_that_comes_back_at_once_does_not_queue_for_a_provider_t
     https.close()
 
 
-async def test_many_requests_at_once_leave_no_word_about_a_pool(
-    authorization_server: AuthorizationServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_many_requests_at_once_leave_no_word_about_a_pool(tls: Tls, caplog: pytest.LogCaptureFixture) -> None:
     """urllib3 warns where more connections come back than it would keep; ten, if nobody says more."""
-    https = Https("test", ca_file=str(authorization_server.authority.ca_file))
-    url = f"{authorization_server.url}/token"
-    with authorization_server.failing("token", Fault.SLOW):
-        async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(https.run(partial(https.post, url, data={}))) for _ in range(AT_ONCE)]
-            async with asyncio.timeout(20):
-                while len(authorization_server.requests) < AT_ONCE:
-                    await asyncio.sleep(0.01)
-            authorization_server.over.set()
-    https.close()
-    assert {answer.result().status_code for answer in answers} == {401}
+    all_are_there = threading.Barrier(AT_ONCE, timeout=20)
+
+    class Together(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            all_are_there.wait()
+            self.wfile.write(http(b"{}"))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 2 * AT_ONCE
+
+    with Server(("127.0.0.1", 0), Together) as server:
+        server.socket = tls[1].wrap_socket(server.socket, server_side=True)
+        serving_all = threading.Thread(target=server.serve_forever)
+        serving_all.start()
+        https = Https("test", ca_file=tls[0])
+        ask = partial(https.get, f"https://localhost:{server.server_port}/")
+        try:
+            async with asyncio.TaskGroup() as group:
+                answers = [group.create_task(https.run(ask)) for _ in range(AT_ONCE)]
+        finally:
+            https.close()
+            server.shutdown()
+            serving_all.join()
+    assert {answer.result().status_code for answer in answers} == {200}
     assert [record.message for record in caplog.records if record.name.startswith("urllib3")] == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -93,6 +94,16 @@ async def reason(client: MailClient, frontend: Frontend, *lines: bytes) -> str:
     return await reason_of(frontend)
 
 
+@asynccontextmanager
+async def greeted(client: MailClient, frontend: Frontend) -> AsyncIterator[asyncio.Task[str]]:
+    """The client has heard the greeting, and hangs up behind the block. The task's result is reason_of()."""
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(reason_of(frontend))
+        await client.hear()
+        yield waiting
+        client.close()
+
+
 async def reason_of(frontend: Frontend) -> str:
     try:
         with pytest.raises(PeerGone) as gone:
@@ -124,16 +135,12 @@ async def test_it_wants_to_log_in_before_starttls(client: MailClient, protocol: 
 async def test_who_begins_with_tls_in_the_end_has_found_that(
     client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
-    frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(reason_of(frontend))
-        await client.hear()
+    async with greeted(client, frontend_of(client, protocol, starttls=True, context=contexts[0])) as waiting:
         for line in TOO_EARLY[protocol]:
             await client.ask(line)
         await client.start_tls(contexts[1])
         await client.say({IMAP: b"a3 NOOP", POP3: b"CAPA", SMTP: b"NOOP"}[protocol])
         await client.hear()
-        client.close()
     assert "mail program" not in waiting.result()
 
 
@@ -142,13 +149,9 @@ async def test_whose_handshake_fails_has_starttls_switched_on(
     client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
     """The reason is the handshake's: to look for that switch would lead astray."""
-    frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(reason_of(frontend))
-        await client.hear()
+    async with greeted(client, frontend_of(client, protocol, starttls=True, context=contexts[0])) as waiting:
         for line in TOO_EARLY[protocol]:
             await client.ask(line)
-        client.close()
     assert waiting.result().startswith("TLS with the mail client failed")
     assert STARTTLS not in waiting.result()
 
@@ -160,16 +163,16 @@ async def test_it_wants_starttls_where_there_is_none(client: MailClient, protoco
     assert said.startswith(f"the client has left; {ENCRYPTION}")
 
 
-@pytest.mark.parametrize("greeted", [False, True])
+@pytest.mark.parametrize("has_heard", [False, True])
 @pytest.mark.parametrize("protocol", Protocol)
 async def test_it_leaves_when_it_has_seen_the_certificate(
-    client: MailClient, contexts: Contexts, protocol: Protocol, greeted: bool
+    client: MailClient, contexts: Contexts, protocol: Protocol, has_heard: bool
 ) -> None:
     """msmtp, wget and Chilkat look at it behind the handshake, and send no alert."""
     frontend = await encrypted(client, contexts, protocol)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(reason_of(frontend))
-        if greeted:
+        if has_heard:
             await client.hear()
         client.close()
     assert f"; {TRUST}" in waiting.result()
@@ -179,13 +182,9 @@ async def test_it_leaves_when_it_has_seen_the_certificate(
 async def test_it_leaves_when_it_has_seen_the_certificate_behind_starttls(
     client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
-    frontend = frontend_of(client, protocol, starttls=True, context=contexts[0])
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(reason_of(frontend))
-        await client.hear()
+    async with greeted(client, frontend_of(client, protocol, starttls=True, context=contexts[0])) as waiting:
         await client.ask(TOO_EARLY[protocol][-1])
         await client.start_tls(contexts[1])
-        client.close()
     assert f"; {TRUST}" in waiting.result()
 
 
@@ -193,12 +192,8 @@ async def test_it_leaves_when_it_has_seen_the_certificate_behind_starttls(
 async def test_who_asks_for_starttls_within_tls_is_encrypted_as_it_should_be(
     client: MailClient, contexts: Contexts, protocol: Protocol
 ) -> None:
-    frontend = await encrypted(client, contexts, protocol)
-    async with asyncio.TaskGroup() as group:
-        waiting = group.create_task(reason_of(frontend))
-        await client.hear()
+    async with greeted(client, await encrypted(client, contexts, protocol)) as waiting:
         said = await client.ask(WANTS_TLS[protocol][-1])
-        client.close()
     assert said.endswith(b"TLS is on already")
     assert "mail program" not in waiting.result()
 
