@@ -33,14 +33,14 @@ from bridge.oauth.token_endpoint import TokenEndpoint
 LIMITS = Limits(connect=5.0, read=8.0, overall=15.0, answer=8.0)
 
 APP_ALONE = Flow.CLIENT_CREDENTIALS.value
-OF_THE_CLIENT = frozenset(
+OF_THE_CLIENT: Container[str | int] = frozenset(
     {"invalid_client", "unauthorized_client", "deleted_client", "disabled_client", "unsupported_grant_type"}
 )
 """Errors that no code whatever brings about; two are Google's."""
-OF_THE_APP = frozenset({"invalid_client"})
-"""The same of a token of the app's own, which an app may be refused that people may sign in with."""
-UNKNOWN_APP = 700016
-"""Entra's, beside `unauthorized_client`: there is no such app in this tenant, whatever it asks for."""
+OF_THE_SECRET: Container[str | int] = frozenset({"invalid_client"})
+"""The same at Microsoft, which says `unauthorized_client` of an app, too, that nobody has consented to yet."""
+OF_THE_APP: Container[str | int] = frozenset({"invalid_client", 700016})
+"""The same where it is asked for a token of the app's own; the number: the tenant does not know such an app."""
 
 VERBATIM = "{problem}"
 NO_TOKENS = (
@@ -61,7 +61,7 @@ async def registration_findings(config: Config, *, proven: Container[str] = ()) 
     """
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(_asked(name, server, _form(provider, server)))
+            group.create_task(_asked(name, server, *_question(provider, server)))
             for name, provider in config.providers.items()
             if name not in proven and (server := _server(provider)) is not None
         ]
@@ -89,23 +89,27 @@ def _server(provider: ProviderConfig) -> GenericProvider | None:
     )
 
 
-def _form(provider: ProviderConfig, server: GenericProvider) -> dict[str, str]:
-    if provider.flow is Flow.DEVICE:
-        return {"grant_type": GRANT_TYPE, "device_code": secrets.token_urlsafe(24)}
-    if isinstance(provider, MicrosoftProvider) and provider.client_secret is not None:
+def _question(provider: ProviderConfig, server: GenericProvider) -> tuple[dict[str, str], Container[str | int]]:
+    """A form, and the errors and numbers in an answer to it that are about us."""
+    definite = OF_THE_CLIENT
+    if isinstance(provider, MicrosoftProvider):
+        definite = OF_THE_SECRET
         *_, tenant = provider.authority.rpartition("/")
-        if tenant.lower() not in SHARED_TENANTS:  # in which no app lives
-            return {"grant_type": APP_ALONE, "scope": CLOUDS[provider.effective_cloud].app_scope}
+        if provider.client_secret is not None and tenant.lower() not in SHARED_TENANTS:  # in which no app lives
+            return {"grant_type": APP_ALONE, "scope": CLOUDS[provider.effective_cloud].app_scope}, OF_THE_APP
+    if provider.flow is Flow.DEVICE:
+        return {"grant_type": GRANT_TYPE, "device_code": secrets.token_urlsafe(24)}, definite
     form = {"grant_type": "authorization_code", "code": secrets.token_urlsafe(24), "redirect_uri": server.redirect_uri}
-    return {**form, "code_verifier": secrets.token_urlsafe(48)} if server.pkce else form
+    return {**form, **({"code_verifier": secrets.token_urlsafe(48)} if server.pkce else {})}, definite
 
 
-async def _asked(name: str, server: GenericProvider, form: Mapping[str, str]) -> tuple[Finding, ...]:
+async def _asked(
+    name: str, server: GenericProvider, form: Mapping[str, str], definite: Container[str | int]
+) -> tuple[Finding, ...]:
     endpoint = TokenEndpoint(name, server, SystemClock(), limits=LIMITS)
-    is_app = form["grant_type"] == APP_ALONE
     try:
         reply = await endpoint.post(form)
-        return _judged(name, server.token_url, reply, endpoint, OF_THE_APP if is_app else OF_THE_CLIENT)
+        return _judged(name, server.token_url, reply, endpoint, definite)
     except ProviderRedirects:
         return (failed("registration", name, REDIRECTED, url=server.token_url),)
     except ProviderUnavailable:  # what is in the way is told by the connection's own finding, or passes
@@ -115,7 +119,7 @@ async def _asked(name: str, server: GenericProvider, form: Mapping[str, str]) ->
 
 
 def _judged(
-    name: str, url: str, reply: Reply, endpoint: TokenEndpoint, definite: Container[str]
+    name: str, url: str, reply: Reply, endpoint: TokenEndpoint, definite: Container[str | int]
 ) -> tuple[Finding, ...]:
     no_tokens = failed("registration", name, NO_TOKENS, url=url, status=reply.status_code)
     try:
@@ -124,7 +128,7 @@ def _judged(
         return (no_tokens,) if reply.is_good or reply.status_code in NOTHING_THERE else ()
     if failure.is_of_no_endpoint:
         return (no_tokens,)
-    if failure.is_temporary or not (failure.error in definite or UNKNOWN_APP in failure.codes):
+    if failure.is_temporary or not any(said in definite for said in (failure.error, *failure.codes)):
         return ()
     return (
         failed("registration", name, VERBATIM, problem=problem_text(sign_in_problem(failure, hide=endpoint.secrets))),

@@ -107,10 +107,10 @@ async def test_in_no_tenant_of_its_own_an_app_has_no_token(
     assert asked["grant_type"] == "authorization_code"
 
 
-async def told_by_microsoft(directory: Path, answer: bytes) -> tuple[Finding, ...]:
+async def told_by_microsoft(directory: Path, answer: bytes, tenant: str = "contoso.com") -> tuple[Finding, ...]:
     ca_file, context = certificates(directory)
     with serving(answer, ca_file, context) as raw:
-        at = f"https://localhost:{raw.port}/contoso.com/oauth2/v2.0"
+        at = f"https://localhost:{raw.port}/{tenant}/oauth2/v2.0"
         urls = {"authorization_url": f"{at}/authorize", "token_url": f"{at}/token", "ca_file": ca_file}
         client = {"client_id": "11111111-2222-3333-4444-555555555555", "client_secret": WRONG, "discovery": False}
         return await found({"kind": "microsoft", **client, **urls})
@@ -142,6 +142,14 @@ async def test_what_microsoft_says_of_the_app_is_told(tmp_path: Path, answer: by
     (finding,) = await told_by_microsoft(tmp_path, answer)
     assert finding.outcome is Outcome.FAILED
     assert word in finding.detail
+
+
+async def test_in_no_tenant_of_its_own_only_what_is_said_of_the_secret_counts(tmp_path: Path) -> None:
+    for said in ("AADSTS700016: Application was not found", "AADSTS7000229: The client application is missing"):
+        assert await told_by_microsoft(tmp_path, error("400 Bad Request", "unauthorized_client", said), "common") == ()
+    wrong = error("401 Unauthorized", "invalid_client", "AADSTS7000215: Invalid client secret provided")
+    (finding,) = await told_by_microsoft(tmp_path, wrong, "common")
+    assert "Value" in finding.detail
 
 
 async def answered(directory: Path, answer: bytes) -> tuple[Finding, ...]:
