@@ -23,8 +23,9 @@ SIGN_IN_SCOPES = frozenset({"openid", "profile", "offline_access", "email"})
 """These belong to no service and go with any."""
 MSAL_SCOPES = frozenset({"openid", "profile", "offline_access"})
 """msal adds these itself, and raises ValueError when it is given one."""
-SHARED_TENANTS = frozenset({"common", "organizations", "consumers"})
-"""Tenant names that let in people of any organization, or private persons."""
+SHARED_TENANTS = frozenset({"common", "organizations", "consumers", "9188040d-6c67-4c5b-b112-36a304b66dad"})
+"""Tenant names that let in people of any organization, or private persons; the GUID is that of `consumers`, which
+their ID tokens name."""
 
 
 class MicrosoftProvider(Provider):

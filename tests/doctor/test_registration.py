@@ -96,7 +96,7 @@ async def test_microsoft_is_asked_for_a_token_of_the_apps_own(authorization_serv
     assert (asked["grant_type"], asked["scope"]) == ("client_credentials", "https://outlook.office365.com/.default")
 
 
-@pytest.mark.parametrize("tenant", ["common", "Organizations", "consumers"])
+@pytest.mark.parametrize("tenant", ["common", "Organizations", "consumers", "9188040D-6c67-4c5b-b112-36a304b66dad"])
 async def test_in_no_tenant_of_its_own_an_app_has_no_token(
     authorization_server: AuthorizationServer, tenant: str
 ) -> None:

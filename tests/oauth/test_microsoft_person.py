@@ -260,6 +260,11 @@ async def test_who_it_is_where_every_tenant_may_sign_in(
         assert (await trial.redeem(**claims)).subject == subject
 
 
+async def test_the_tenant_of_private_accounts_is_everybodys_by_its_guid_too(tls: Tls) -> None:
+    async with asking(tls, "9188040d-6c67-4c5b-b112-36a304b66dad") as trial:
+        assert (await trial.redeem(email=OTHER)).subject == Subject(ALICE)
+
+
 async def test_without_an_id_token_it_is_nobody(tls: Tls) -> None:
     async with asking(tls) as trial:
         trial.claims = None
