@@ -27,7 +27,7 @@ codecs.lookup("cp1252")  # read from the disk now: the first login may come when
 _UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
 """In Windows-1252."""
 
-_TROUBLE = re.compile(rb'"status": ?"(5[0-9]{2}|internal_failure|server_error|temporarily_unavailable)"')
+_TROUBLE = re.compile(rb'"status" ?: ?"(5[0-9]{2}|internal_failure|server_error|temporarily_unavailable)"')
 """Dovecot's `500` and `internal_failure`, and RFC 6749's own words."""
 
 _LONG_WORD = re.compile(r"[\w.~+/-]{12,}=*")
