@@ -11,4 +11,5 @@ BEFORE_TLS: Final = "is STARTTLS switched on in the mail program? (it wants to l
 WANTS_TLS: Final = "is encryption switched off in the mail program? (it asks for STARTTLS, and there is none here)"
 MISTRUST: Final = "does the mail program trust the certificate? (it left without a word when it had seen it)"
 OTHER_WAY: Final = "is a normal password set in the mail program? (it asks for another way in than PLAIN and LOGIN)"
+UNQUOTED: Final = "is there a space in the user name or the password? (the mail program does not quote what has one)"
 NO_LOGIN: Final = "is authentication switched on in the mail program? (it sends without)"

@@ -21,6 +21,7 @@ STARTTLS = "is STARTTLS switched on in the mail program?"
 PASSWORD = "is a normal password set in the mail program?"
 AUTHENTICATION = "is authentication switched on in the mail program?"
 ENCRYPTION = "is encryption switched off in the mail program?"
+QUOTES = "is there a space in the user name or the password?"
 TRUST = "does the mail program trust the certificate?"
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -129,6 +130,17 @@ async def test_it_wants_another_way_to_log_in(
 async def test_it_wants_to_log_in_before_starttls(client: MailClient, protocol: Protocol, lines: list[bytes]) -> None:
     said = await reason(client, frontend_of(client, protocol, starttls=True), *lines)
     assert said.startswith(f"the client has left; {STARTTLS}")
+
+
+@pytest.mark.parametrize("line", [b"a1 LOGIN alice@example.com my old password", b"a1 login Alice Martin s3cret"])
+async def test_it_does_not_quote_what_has_a_space(client: MailClient, line: bytes) -> None:
+    """Apache Commons Net; it may say no more than that the login failed."""
+    said = await reason(client, frontend_of(client, IMAP), line)
+    assert said.startswith(f"the client has left; {QUOTES}")
+
+
+async def test_a_login_that_lacks_the_password_has_no_space_in_it(client: MailClient) -> None:
+    assert "mail program" not in await reason(client, frontend_of(client, IMAP), b"a1 LOGIN alice@example.com")
 
 
 @pytest.mark.parametrize("protocol", Protocol)

@@ -220,6 +220,8 @@ class ImapServer:
             return [self._privacy_required()]
         found = syntax.strings(arguments)
         if len(found) != 2:
+            if len(found) > 2:
+                self.misstep = missteps.UNQUOTED
             return [self._bad("LOGIN takes a user name and a password; quote them if they have spaces")]
         return self._requested(sasl.decode_text(found[0]), Secret(found[1]))
 
