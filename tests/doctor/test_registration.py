@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ from bridge.doctor.registration import registration_findings
 from bridge.ui.i18n import translation
 from tests.oauth.raw import certificates, http, serving
 from tests.servers.authorization import AuthorizationServer
+from tests.servers.authorization_controls import MICROSOFT_CLIENT, TENANT
+from tests.servers.tunnel import tunnel
 
 Section = dict[str, Any]
 WRONG = "CANARY-7"
@@ -61,6 +64,25 @@ async def test_a_wrong_secret_is_told_before_anybody_signs_in(
     assert "secret" in finding.detail
     assert WRONG not in finding.detail
     assert "administrat" in finding.told(translation("fr"))
+
+
+async def test_a_tenant_alone_is_asked_at_its_clouds_own_endpoint(authorization_server: AuthorizationServer) -> None:
+    server = authorization_server
+    client = {"client_id": MICROSOFT_CLIENT, "client_secret": WRONG, "tenant": TENANT, "cloud": "china"}
+    with tunnel(urlsplit(server.url).port or 0) as proxy:
+        section = {"kind": "microsoft", **client, "proxy": proxy.url, "ca_file": str(server.authority.ca_file)}
+        (finding,) = await found(section)
+    assert "secret" in finding.detail
+    assert set(proxy.hosts) == {"login.partner.microsoftonline.cn:443"}
+
+
+async def test_where_a_code_is_typed_in_an_invented_one_is_asked_about(
+    authorization_server: AuthorizationServer,
+) -> None:
+    server, before = authorization_server, len(authorization_server.requests)
+    assert await found(own_by_device(server)) == ()
+    (asked,) = server.requests[before:]
+    assert asked["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code"
 
 
 async def test_a_wrong_client_id_is_told(authorization_server: AuthorizationServer) -> None:
