@@ -17,6 +17,8 @@ from bridge.config.schema import Config, Listeners
 from bridge.config.source import Source
 
 _GOOGLE_ID: Final = re.compile(r"(?i)[a-z0-9_-]+\.apps\.googleusercontent\.com")
+_SHORTEST_SECRET: Final = 24
+"""Google's old ones; its own and Microsoft's of today have 35 and 40 characters. Names and numbers have fewer."""
 _SHELLS_VARIABLE: Final = re.compile(r"\$(?:env:)?\w+|\$\(\w+\)|%\w+%", re.ASCII)
 """As sh, PowerShell, make and cmd write it; around the last one YAML wants quotes, which make it a text."""
 _MICROSOFT_HOSTS: Final = frozenset(preset.authority_host for preset in CLOUDS.values())
@@ -40,6 +42,18 @@ def client_id_doubt(kind: str, client_id: str) -> Said | None:
     return None
 
 
+def client_secret_doubt(kind: str, secret: str) -> Said | None:
+    """What is copied in the place of a secret: the other value of the same page."""
+    if kind == "google" and _GOOGLE_ID.fullmatch(secret):
+        return said("this is a client ID; the client secret is wanted, which Google shows only when it is made")
+    if kind == "microsoft" and GUID.fullmatch(secret):
+        return said(
+            "this looks like the Secret ID, of no use here; the Value of the secret is wanted, which Microsoft "
+            "shows only when it is made"
+        )
+    return None
+
+
 def _of_ports(listeners: Listeners) -> Iterator[tuple[Keys, Said]]:
     if not (listeners.imap or listeners.pop3 or listeners.smtp):
         yield ("listeners",), said("imap, pop3 and smtp are all off: no mail program can log in")
@@ -47,23 +61,22 @@ def _of_ports(listeners: Listeners) -> Iterator[tuple[Keys, Said]]:
 
 def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:
     """Each key, with what is odd about its value."""
-    if (doubt := _of_client_id(provider)) is not None:
-        yield "client_id", doubt
-    secret = provider.client_secret
-    if secret is not None and _SHELLS_VARIABLE.fullmatch(secret.reveal()):
+    secret = "" if provider.client_secret is None else provider.client_secret.reveal()
+    kind = provider.kind if isinstance(provider, GoogleProvider | MicrosoftProvider) else ""
+    id_doubt, secret_doubt = _of_client_id(provider), client_secret_doubt(kind, secret)
+    if id_doubt is not None and secret_doubt is not None and len(provider.client_id) >= _SHORTEST_SECRET:
+        yield "client_secret", said("client_id and client_secret have changed places")
+        return
+    if id_doubt is not None:
+        yield "client_id", id_doubt
+    if secret_doubt is not None:
+        yield "client_secret", secret_doubt
+    if _SHELLS_VARIABLE.fullmatch(secret):
         yield (
             "client_secret",
             said(
                 "this is taken for the secret itself, as it stands; an environment variable is written {example}",
                 example="${NAME}",
-            ),
-        )
-    if isinstance(provider, MicrosoftProvider) and secret is not None and GUID.fullmatch(secret.reveal()):
-        yield (
-            "client_secret",
-            said(
-                "this looks like the Secret ID, of no use here; the Value of the secret is wanted, which Microsoft "
-                "shows only when it is made"
             ),
         )
 

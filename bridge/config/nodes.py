@@ -166,6 +166,9 @@ _TOO_DEEP = said("this is nested more than {levels} levels deep (or an alias con
 _CONTROL = said(
     "after \\ in \"…\" comes a letter that makes a control character; use '…' for Windows paths and user names"
 )
+_NO_BREAK = said("a no-break space stands here; type an ordinary one")
+_TYPED_NO_BREAK = re.compile("[\u00a0\u202f]+")
+"""What French keyboards and word processors put before a colon; YAML takes it for a letter of the key."""
 _TAGS = said('tags (a word that begins with "!") are not supported; put a text in quotes')
 
 
@@ -238,6 +241,10 @@ class _Reading:
     def _key(self, node: Any, place: Place, keys: Keys) -> str | None:
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _KNOWN_TAGS:
             self._problem(place, keys, said("a key must be a plain text"))
+        elif found := _TYPED_NO_BREAK.search(node.value):
+            column = place.column + (found.start() if node.style is None else 0)
+            self._problem(Place(place.line, column), keys, _NO_BREAK)
+            return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as it was meant: else it is told as missing, too
         elif not node.value.strip() or not node.value.isprintable():
             self._problem(place, keys, said("a key is empty, or holds a control character"))
         elif "${" in node.value:
@@ -342,7 +349,7 @@ def _no_break_space(text: str, error: yaml.MarkedYAMLError) -> Problem | None:
     """One that stands for a space of YAML's: nobody can see it."""
     for number, line in _near(text, error):
         if found := _NO_BREAK_SPACE.match(line):
-            return Problem(Place(number, found.end()), "", said("a no-break space stands here; type an ordinary one"))
+            return Problem(Place(number, found.end()), "", _NO_BREAK)
     return None
 
 

@@ -243,6 +243,9 @@ def test_aliases_that_multiply_are_stopped() -> None:
         ("accounts: []", "9:1: accounts: this key was given before, in line 6"),
         ("? [a]\n: 1", "9:3: a key must be a plain text"),
         ("'': 1", "9:1: a key is empty, or holds a control character"),
+        ("log\u00a0: {level: info}", "9:4: a no-break space stands here; type an ordinary one"),
+        ("log:\n  level\u202f: info", "10:8: log: a no-break space stands here; type an ordinary one"),
+        ("'log\u00a0': {level: info}", "9:1: a no-break space stands here; type an ordinary one"),
         (
             "log: {level: !secret info}",
             '9:7: log.level: tags (a word that begins with "!") are not supported; put a text in quotes',
@@ -464,6 +467,35 @@ def test_a_secret_id_in_place_of_the_secret_is_told_before_anybody_signs_in() ->
     assert not load(office, S="abc8Q~a-value").warnings
     assert not load(office, S=f"{secret_id}~a").warnings, "which only begins like one"
     assert not load(edited(("client_secret: text", f"client_secret: {secret_id}"))).warnings, "Google's are its own"
+
+
+def test_an_id_and_a_secret_that_have_changed_places_are_told_as_that_alone() -> None:
+    swapped = edited(("client_id: 1234.apps.googleusercontent.com", "client_id: GOCSPX-CANARY-CANARY-CANARY"))
+    swapped = swapped.replace("client_secret: text", "client_secret: 1234-ab.apps.googleusercontent.com")
+    (warning,) = load(swapped).warnings
+    assert str(warning) == (
+        "config.yaml:5:5: providers.gmail.client_secret: client_id and client_secret have changed places"
+    )
+    office = edited(
+        ("kind: google", "kind: microsoft\n    tenant: contoso.com"),
+        ("1234.apps.googleusercontent.com", "abc8Q~CANARY-CANARY-CANARY"),
+        ("client_secret: text", "client_secret: 11111111-2222-3333-4444-555555555555"),
+    )
+    (warning,) = load(office).warnings
+    assert str(warning) == (
+        "config.yaml:6:5: providers.gmail.client_secret: client_id and client_secret have changed places"
+    )
+    of_each = load(office.replace("abc8Q~CANARY-CANARY-CANARY", "mail-bridge")).warnings
+    assert [str(warning).split()[1] for warning in of_each] == [
+        "providers.gmail.client_id:",
+        "providers.gmail.client_secret:",
+    ]
+
+
+def test_a_client_id_of_google_in_place_of_the_secret_is_told_before_anybody_signs_in() -> None:
+    twice = edited(("client_secret: text", "client_secret: 1234.apps.googleusercontent.com"))
+    (warning,) = load(twice).warnings
+    assert str(warning).startswith("config.yaml:5:5: providers.gmail.client_secret: this is a client ID")
 
 
 @pytest.mark.parametrize("written", ["$GMAIL_SECRET", "$(GMAIL_SECRET)", "'%GMAIL_SECRET%'", "$env:GMAIL_SECRET"])

@@ -14,9 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config import sentences
-from bridge.config.doubts import client_id_doubt
+from bridge.config.doubts import client_id_doubt, client_secret_doubt
 from bridge.config.importers.yaml_text import Scalar, Value
-from bridge.config.microsoft import GUID
 from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import AccountConfig
@@ -149,9 +148,8 @@ def secret_problem(choice: Choice, secret: str) -> str:
         return wrong.told(say)
     if " " in secret:
         return say("a client secret is one word, without spaces")
-    if choice.kind == "microsoft" and GUID.fullmatch(secret):
-        return say("this is the Secret ID; copy the Value of the secret, which Microsoft shows only when it is made")
-    return ""
+    doubt = client_secret_doubt(choice.kind, secret)
+    return doubt.told(say) if doubt is not None else ""
 
 
 def file_problem(text: str) -> str:

@@ -85,6 +85,7 @@ def test_the_id_of_a_secret_is_not_its_value() -> None:
     assert "Secret ID" in secret_problem(Choice.MICROSOFT, secret_id)
     assert secret_id not in secret_problem(Choice.MICROSOFT, secret_id)
     assert secret_problem(Choice.GOOGLE, secret_id) == ""
+    assert "this is a client ID" in secret_problem(Choice.GOOGLE, "1234-ab.apps.googleusercontent.com")
     assert "one word" in secret_problem(Choice.GOOGLE, "CANARY two")
     assert "(U+200B ZERO WIDTH SPACE)" in secret_problem(Choice.GOOGLE, "CANARY\u200b")
     assert "typographic quotes" in secret_problem(Choice.GOOGLE, "“CANARY”")
