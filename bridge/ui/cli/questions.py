@@ -25,6 +25,7 @@ from bridge.ui.setup.answers import (
     secret_problem,
     setting_problem,
     store_places,
+    unquoted,
     unreadable,
 )
 from bridge.ui.setup.document import section_problem
@@ -89,7 +90,7 @@ class Interview:
 
         if choice is Choice.GOOGLE_SERVICE:
             path = ask(field_label(choice, "service_account_file"), file_problem)
-            settings["service_account_file"] = str(Path(path).expanduser().absolute())
+            settings["service_account_file"] = str(Path(unquoted(path)).expanduser().absolute())
             return settings
         asked("client_id")
         if choice.kind == "microsoft":
@@ -179,7 +180,7 @@ class Interview:
 
     def _accounts_from_file(self) -> None:
         while True:
-            path = Path(ask(say("Path of the CSV file"), file_problem)).expanduser()
+            path = Path(unquoted(ask(say("Path of the CSV file"), file_problem))).expanduser()
             try:
                 with path.open("rb") as file:
                     content = file.read(LARGEST + 1)

@@ -152,10 +152,15 @@ def secret_problem(choice: Choice, secret: str) -> str:
     return doubt.told(say) if doubt is not None else ""
 
 
+def unquoted(path: str) -> str:
+    """A path without the quotes in which Windows copies it, or a terminal puts a file that is dropped on it."""
+    return path[1:-1] if len(path) > 2 and path[0] == path[-1] and path[0] in "\"'" else path
+
+
 def file_problem(text: str) -> str:
     """Why the file of this path cannot be read; empty if it can."""
     try:
-        with Path(text).expanduser().open("rb"):
+        with Path(unquoted(text)).expanduser().open("rb"):
             return ""
     except (OSError, RuntimeError, ValueError) as error:  # no such home directory; a character that no path may have
         return unreadable(error)

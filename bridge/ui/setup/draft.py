@@ -30,6 +30,7 @@ from bridge.ui.setup.answers import (
     secret_problem,
     setting_problem,
     store_places,
+    unquoted,
 )
 from bridge.ui.setup.document import PORTS, document, section_problems, trial
 from bridge.ui.setup.roster import read_roster
@@ -121,7 +122,9 @@ class Section:
                 server = mail_server(text)
                 found[name] = text if isinstance(server, str) else server
             elif name.endswith("_file"):
-                found[name] = os.path.abspath(os.path.expanduser(text))  # Path's raises where there is no such home
+                found[name] = os.path.abspath(
+                    os.path.expanduser(unquoted(text))
+                )  # Path's raises where there is no such home
             else:
                 found[name] = text
         return found

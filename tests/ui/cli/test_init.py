@@ -206,6 +206,17 @@ def test_two_providers_and_a_list_whose_first_version_is_wrong(desk: Desk) -> No
     ]
 
 
+def test_a_path_in_the_quotes_of_copy_as_path_is_that_path(desk: Desk) -> None:
+    """Windows puts it into "…", and so do terminals into '…' where a file is dropped on them."""
+    key, people = desk.home / "the key.json", desk.home / "the people.csv"
+    key.write_text(json.dumps({"type": "service_account", "client_email": "a@b.example", "private_key": CANARY}))
+    people.write_text("alice@example.com\n")
+    said = desk.init("2", f'"{key}"', "", "2", f"'{people}'", *WRITE)
+    assert "cannot be" not in said
+    loaded = load_config(desk.config, environ={}).config
+    assert [account.address for account in loaded.accounts] == ["alice@example.com"]
+
+
 def test_the_key_file_of_a_service_account_is_looked_into_at_once(desk: Desk) -> None:
     (desk.home / "empty.json").write_text("{}")
     key = {"type": "service_account", "client_email": "a@b.example", "private_key": CANARY}

@@ -52,6 +52,14 @@ def test_each_answer_is_judged_beside_its_field(tmp_path: Path, texts: dict[str,
     assert not section.is_good
 
 
+def test_a_file_in_the_quotes_of_copy_as_path_is_that_file(tmp_path: Path) -> None:
+    file = tmp_path / "key.json"
+    file.write_text('{"type": "service_account", "client_email": "a@b.example", "private_key": "CANARY"}')
+    section = Section(Choice.GOOGLE_SERVICE)
+    assert section.take({"service_account_file": f'"{file}"'}, tmp_path) == {}
+    assert section.settings["service_account_file"] == str(file)
+
+
 def test_a_file_below_a_home_that_does_not_exist_is_an_answer_that_is_wrong(tmp_path: Path) -> None:
     section = Section(Choice.GOOGLE_SERVICE)
     problems = section.take({"service_account_file": "~nobody-here-x/key.json"}, tmp_path)
