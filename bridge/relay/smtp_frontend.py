@@ -54,6 +54,9 @@ KNOWN = frozenset({b"AUTH", b"EHLO", b"HELO", b"HELP", b"NOOP", b"QUIT", b"RSET"
 refused, without a look at the answer, is its password."""
 
 _NOT_PRINTABLE = re.compile(rb"[^\x21-\x7e]")
+_STATUSLESS = re.compile(rb"\A([245])(\d\d) (?![245]\.\d)")
+_STATUS = {b"501": b"5.5.4", b"503": b"5.5.1", b"500": b"5.5.2"}
+"""RFC 3463 section 3.6: wrong arguments, not now, no command."""
 _WHOLE_REPLY = re.compile(rb"(?:^|\n)\d{3}(?: [^\n]*)?\r\n\Z")
 
 
@@ -241,7 +244,7 @@ class SmtpFrontend:
     # --- driving aiosmtpd ---------------------------------------------------------------------------------------
 
     async def _next_login(self) -> Login:
-        await self._pass_on_reply()  # the greeting, the first time
+        await self._pass_on_reply(has_status=False)  # the greeting, the first time
         while True:
             line = await self._next_line()
             verb = line.split(b" ", 1)[0].strip().upper()
@@ -259,7 +262,7 @@ class SmtpFrontend:
                 continue
             self._pipe.moved.clear()
             self._smtp.data_received(line if self._is_in_exchange else _as_aiosmtpd_takes_it(verb, line))
-            if (login := await self._answer_or_login()) is not None:
+            if (login := await self._answer_or_login(verb)) is not None:
                 return login
 
     def _own_answer(self, verb: bytes, line: bytes) -> bytes | None:
@@ -295,17 +298,19 @@ class SmtpFrontend:
             return b"502 5.5.1 No TLS on this port\r\n"
         return b"220 2.0.0 Go ahead\r\n"
 
-    async def _answer_or_login(self) -> Login | None:
+    async def _answer_or_login(self, verb: bytes) -> Login | None:
         await self._pipe.moved.wait()
         if self._login is not None:
             self._misstep = ""
             return self._login
-        await self._pass_on_reply()
+        await self._pass_on_reply(has_status=verb not in {b"EHLO", b"HELO"})
         return None
 
-    async def _pass_on_reply(self) -> None:
+    async def _pass_on_reply(self, *, has_status: bool = True) -> None:
         await self._pipe.moved.wait()
         reply = bytes(self._pipe.written)
+        if has_status:
+            reply = _STATUSLESS.sub(_status_of, reply)
         self._pipe.written.clear()
         self._is_in_exchange = reply.startswith(b"334")
         await self._channel.send(reply)
@@ -414,6 +419,12 @@ def _is_another_way(line: bytes) -> bool:
     """True for an AUTH with a mechanism that is not ours."""
     words = line.split()
     return len(words) > 1 and words[1].upper().decode("ascii", "replace") not in sasl.MECHANISMS
+
+
+def _status_of(head: re.Match[bytes]) -> bytes:
+    """The number of one of aiosmtpd's replies, with the status that RFC 2034 section 4 wants behind it."""
+    number = head[1] + head[2]
+    return b"%s %s " % (number, _STATUS.get(number, head[1] + b".0.0"))
 
 
 def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:

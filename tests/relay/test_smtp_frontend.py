@@ -119,6 +119,35 @@ async def test_a_login_that_is_cancelled_half_way_gets_one_reply_too(steps: list
         await waiting
 
 
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("NOOP", "250 2.0.0 OK"),
+        ("RSET", "250 2.0.0 OK"),
+        ("QUIT", "221 2.0.0 Bye"),
+        ("RSET now", "501 5.5.4 Syntax: RSET"),
+        ("QUIT now", "501 5.5.4 Syntax: QUIT"),
+        ("AUTH", "501 5.5.4 Not enough value"),
+        (f"AUTH PLAIN {PLAIN} more", "501 5.5.4 Too many values"),
+        ("AUTH PLAIN ?", "501 5.5.2 The response is not base64."),
+        ("HELP RSET", "250 2.0.0 Syntax: RSET"),
+    ],
+)
+async def test_each_reply_of_the_librarys_has_the_status_of_rfc_2034(command: str, reply: str) -> None:
+    """All but the greeting and what answers EHLO and HELO (section 4)."""
+    async with talking("ENHANCEDSTATUSCODES") as (talk, waiting):
+        assert await talk.ask("EHLO crm") == "250 AUTH=PLAIN LOGIN"
+        assert await talk.ask(command) == reply
+        if command == "QUIT":
+            with pytest.raises(errors.PeerGone):
+                await waiting
+
+
+async def test_auth_before_any_greeting_has_a_status_too() -> None:
+    async with talking("ENHANCEDSTATUSCODES") as (talk, _):
+        assert await talk.ask(f"AUTH PLAIN {PLAIN}") == "503 5.5.1 Error: send EHLO first"
+
+
 async def test_auth_without_a_mechanism_is_501() -> None:
     async with talking() as (talk, _):
         await talk.ask("EHLO crm")
