@@ -28,6 +28,9 @@ _SWITCHES = {
     ),
 }
 
+_PLUGINS = "plugins"
+"""Of a server, in a branch of the other program."""
+
 _ALL_KNOWN = servers_of.KNOWN | accounts_of.KNOWN | frozenset(_SWITCHES)
 """What stands in [DEFAULT] is meant for sections of any kind."""
 
@@ -52,6 +55,14 @@ def notes(sections: Sequence[IniSection], switches: Globals) -> Iterator[Said]:
             )
     strange |= dict.fromkeys(sorted(in_default - _ALL_KNOWN), DEFAULT)
     for option, where in strange.items():
+        if option == _PLUGINS:
+            yield said(
+                "plugins (in [{section}], and perhaps elsewhere) are not carried: what passes after the login is not "
+                'looked at. In place of IMAPIgnoreSentMessageUpload switch off "save a copy in Sent" in the mail '
+                "program.",
+                section=where,
+            )
+            continue
         yield said(
             "{option} (in [{section}], and perhaps elsewhere) was no option that the program knew; it is left out.",
             option=option,

@@ -564,6 +564,14 @@ def test_switches_that_are_not_needed_are_explained() -> None:
     assert "loglevel (in [emailproxy]" in carried.said
 
 
+def test_plugins_are_known_and_what_the_commonest_did_is_the_mail_programs_to_do() -> None:
+    """Of the other program's branch `plugins`."""
+    carried = carry(GMAIL_SERVERS.replace("server_port", "plugins = {'Echo': {}}\nserver_port", 1) + gmail())
+    assert "plugins (in [" in carried.said
+    assert "save a copy in Sent" in carried.said
+    assert "no option that the program knew" not in carried.said
+
+
 def test_the_login_password_as_client_secret_must_be_replaced() -> None:
     switch = "[emailproxy]\nuse_login_password_as_client_credentials_secret = True\n"
     carried = carry(switch + app_only(client_secret=""))
