@@ -120,12 +120,15 @@ def _rows(text: str, providers: Collection[str]) -> Iterator[tuple[int, Mapping[
 
 
 def _separator(text: str) -> tuple[str, str, int]:
-    """What stands most often in the first line, the text to read, and how many lines were taken off it."""
+    """What stands most often in the first line that has any, the text to read, and how many lines were taken off it."""
     first, _, rest = text.partition("\n")
     if (named := first.strip()).lower().startswith("sep=") and len(named) == 5:  # Excel's own hint
         return (named[4], rest, 1) if named[4] in ";,\t" else (",", rest, 1)
-    counts = {separator: text.strip().partition("\n")[0].count(separator) for separator in (",", ";", "\t")}
-    return max(counts, key=lambda separator: counts[separator]), text, 0
+    for line in text.splitlines():
+        counts = {separator: line.strip().count(separator) for separator in (",", ";", "\t")}
+        if any(counts.values()):
+            return max(counts, key=lambda separator: counts[separator]), text, 0
+    return ",", text, 0
 
 
 def _header(cells: list[str]) -> tuple[str, ...] | None:
