@@ -128,8 +128,10 @@ def ask_system(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise ServiceTrouble(said("`{command}` does not end", command=" ".join(command))) from None
     except OSError as problem:
-        # Of tempfile, which has tried each directory: its number is that of a file that is not there.
-        is_without_room = problem.filename is None and problem.errno == errno.ENOENT
+        # Of tempfile, which has tried each directory: its number is that of a file that is not there. (Windows names no
+        # file either when it starts a program, but has a number of its own for that.)
+        is_of_system = problem.filename is not None or getattr(problem, "winerror", None) is not None
+        is_without_room = not is_of_system and problem.errno == errno.ENOENT
         reason = quoted(problem.strerror or "") if is_without_room else system_reason(problem)
         raise ServiceTrouble(
             said("`{command}` cannot be run: {reason}", command=command[0], reason=reason)
