@@ -18,7 +18,8 @@ from typing import IO, Any, Final
 
 from bridge.errors import BridgeError
 from bridge.ui.tray.bubbles import Bubbles, session_bus
-from bridge.ui.tray.view import RULE, Action, Entry, Picture, View
+from bridge.ui.tray.taskbar import RETRY_SECONDS, Taskbar
+from bridge.ui.tray.view import RULE, Action, Entry, Picture, Quit, View
 from bridge.ui.tray.words import Notification, Words
 
 NAME: Final = "mail-bridge"
@@ -31,9 +32,6 @@ PANEL_SIZE: Final = 64
 
 TITLE_LIMIT, TEXT_LIMIT, LINE_LIMIT = (63, 255, 127) if sys.platform == "win32" else (1000, 1000, 1000)
 """Characters of a notification and of the line under the pointer: NOTIFYICONDATAW's fields, less their end."""
-
-RETRY_SECONDS: Final = 2.0
-"""Between two attempts to become visible."""
 
 PER_MONITOR_AWARE_V2: Final = -4
 """DPI_AWARENESS_CONTEXT_PER_MONITOR_AWARE_V2: else Windows gives us 32 pixels and stretches them."""
@@ -56,6 +54,7 @@ class Icon:
         self._choose: Callable[[Action], None] | None = None
         self._pictures = {picture: Drawing(picture) for picture in Picture}
         self._bubbles = Bubbles(self._chosen) if sys.platform == "linux" else None
+        self._taskbar = Taskbar(_shell_notify_icon()) if sys.platform == "win32" else None
         self._icon: Any = None
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -69,13 +68,13 @@ class Icon:
             if self._icon is None:
                 self._icon = self._pystray.Icon(NAME, drawing, line, menu)
             else:
-                _in_main_thread(lambda: self._update(drawing, line, menu))
+                self._in_its_thread(lambda: self._update(drawing, line, menu))
 
     def _update(self, drawing: Any, line: str, menu: Any) -> None:
-        with contextlib.suppress(OSError):  # Windows, while the taskbar starts anew: it asks for all of this again
+        with contextlib.suppress(OSError):  # no room for the file that the system takes it from
             if self._icon.icon is not drawing:
                 self._icon.icon = drawing
-            self._icon.title = line
+        self._icon.title = line
         self._icon.menu = menu
 
     def notify(self, said: Notification, action: Action | None = None) -> None:
@@ -89,7 +88,7 @@ class Icon:
             with contextlib.suppress(OSError, subprocess.SubprocessError):  # nobody shows them here just now
                 self._icon.notify(text, title)
 
-        _in_main_thread(tell)
+        self._in_its_thread(tell)
 
     def run(self, choose: Callable[[Action], None], ready: Callable[[], None], rearm: Callable[[], None]) -> None:
         """Show the icon until stop().
@@ -100,34 +99,50 @@ class Icon:
         self._choose = choose
 
         def shown(icon: Any) -> None:
+            if self._taskbar is not None:
+                self._taskbar.listen(self._appear, ready)
+                return
             is_visible = self._become_visible()
             ready()
             while not is_visible and not self._is_over.wait(RETRY_SECONDS):
                 is_visible = self._become_visible()
 
-        if sys.platform == "linux":
-            _run_with_glib(self._icon, shown, rearm)
-            if self._bubbles is not None:
-                self._bubbles.take_back()
+        if self._taskbar is not None:
+            self._icon._message_handlers |= self._taskbar.ends_of_session(lambda: self._chosen(Quit()))
+            self._icon.run(shown)
         elif sys.platform == "darwin":
             self._icon.run_detached(shown)  # its run() would take Ctrl-C and end the process at once
             _mac_application().run()
         else:
-            self._icon.run(shown)
+            _run_with_glib(self._icon, shown, rearm)
+            if self._bubbles is not None:
+                self._bubbles.take_back()
 
     def stop(self) -> None:
         """Let run() return; from any thread."""
         self._is_over.set()
+        if self._taskbar is not None:
+            self._taskbar.leave()
         _in_main_thread(self._icon.stop)
 
+    def _in_its_thread(self, call: Callable[[], object]) -> None:
+        """The one that talks to the system's bar of icons, where that has one."""
+        if self._taskbar is not None:
+            self._taskbar.tell(call)
+        else:
+            _in_main_thread(call)
+
     def _become_visible(self) -> bool:
-        with contextlib.suppress(OSError):  # Windows, early at login: there is no taskbar yet
+        with contextlib.suppress(OSError):  # as in _update()
             _in_main_thread(self._appear)  # we are in pystray's, for which macOS 26 ends the process
             return True
         return False
 
     def _appear(self) -> None:
-        self._icon.visible = True
+        if self._icon.visible:  # but the taskbar does not know of it
+            self._icon._show()
+        else:
+            self._icon.visible = True
 
     @property
     def has_place(self) -> bool:
@@ -270,6 +285,14 @@ def _has_system_tray() -> bool:
         return bool(server.get_selection_owner(atom))
 
 
+# --- Windows --------------------------------------------------------------------------------------------------------
+
+
+def _shell_notify_icon() -> Any:
+    """pystray's own way to the taskbar, a function of ctypes."""
+    return importlib.import_module("pystray._util.win32").Shell_NotifyIcon
+
+
 # --- what differs ---------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +301,7 @@ def _mac_application() -> Any:
 
 
 def _in_main_thread(call: Callable[[], object]) -> None:
-    """AppKit wants its own thread; pystray's other two systems take calls from any."""
+    """AppKit wants its own thread; the other two systems take calls from any."""
     if sys.platform == "darwin":
         importlib.import_module("PyObjCTools.AppHelper").callAfter(call)
     else:

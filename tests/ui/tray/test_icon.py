@@ -73,3 +73,19 @@ def test_on_a_mac_nothing_is_asked_of_appkit_but_in_the_main_thread() -> None:
     assert seen["setActivationPolicy_"] == [1], "NSApplicationActivationPolicyAccessory"
     assert seen["setHidden_"] == [False]
     assert seen["setToolTip_"] == ["somebody"]
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="a taskbar is Windows' alone")
+def test_a_taskbar_that_is_too_busy_is_asked_again_and_the_end_of_a_session_is_nothing_to_refuse(
+    tmp_path: Path,
+) -> None:
+    told = tmp_path / "told.json"  # and not a pipe: the first window starts wine's desktop, which would keep it open
+    subprocess.run([sys.executable, "-m", "tests.ui.tray.a_taskbar", str(told)], timeout=60, check=True)
+    seen = json.loads(told.read_text())
+    add, modify, delete = range(3)
+    early = [modify, add, modify, add, modify, add]
+    started_anew = [modify, modify, add]
+    had_us_still = [add, modify]
+    assert seen["orders"] == [*early, *started_anew, *had_us_still, delete]
+    assert seen["answers"] == [1, 0, 0, 1], "it may end; it does not; nobody has stopped; a stop, before the answer"
+    assert seen["chosen"] == ["Quit"]

@@ -1,0 +1,91 @@
+"""Windows' taskbar, which may be too busy to answer, and the end of its sessions: pystray takes no notice of either."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+RETRY_SECONDS: Final = 2.0
+"""Between two attempts to become visible."""
+END_SECONDS: Final = 4.0
+"""For a stop at the end of a session. Windows ends whoever has not answered after five (HungAppTimeout)."""
+
+NIM_ADD: Final = 0
+NIM_MODIFY: Final = 1
+"""For an icon that it has, an order it takes; for any other one it says no."""
+NIM_DELETE: Final = 2
+WM_QUERYENDSESSION: Final = 0x0011
+WM_ENDSESSION: Final = 0x0016
+
+Call = Callable[[], object]
+
+
+class Taskbar:
+    """Is told things by one thread: at login, or when somebody comes back to a session, each may take four seconds and
+    then be refused (Shell_NotifyIcon), which is no matter for the loop that mail goes through."""
+
+    def __init__(self, order: Any) -> None:
+        """Args: order, pystray's Shell_NotifyIcon, whose answers are heard from now on."""
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._is_refused = False
+        self._is_over = threading.Event()
+        order.errcheck = self._answered
+
+    def tell(self, call: Call) -> None:
+        """Soon, in that thread; from any."""
+        self._calls.put(call)
+
+    def listen(self, appear: Call, ready: Callable[[], None]) -> None:
+        """That thread, until leave(). Args: appear, which orders the whole icon, as often as it takes to be there;
+        ready, called once that has been tried."""
+        self._do(appear)
+        ready()
+        while True:
+            try:
+                call = self._calls.get(timeout=RETRY_SECONDS if self._is_refused else None)
+            except queue.Empty:
+                self._is_refused = False
+                call = appear
+            if call is None:
+                return
+            self._do(call)
+
+    def _do(self, call: Call) -> None:
+        try:
+            call()
+        except OSError:  # no room for the file that Windows takes a picture from
+            self._is_refused = True
+
+    def leave(self) -> None:
+        """Let listen() return; from any thread."""
+        self._is_over.set()
+        self._calls.put(None)
+
+    def ends_of_session(self, stop: Call) -> dict[int, Callable[[int, int], int]]:
+        """Handlers for pystray's window, which would answer "no": whoever has no window to be seen is then ended before
+        all others are asked, though the person may choose to stay. Args: stop, of the program, which calls leave().
+
+        Source: Shutdown Changes for Windows Vista; WM_QUERYENDSESSION, WM_ENDSESSION.
+        """
+
+        def end(is_ending: int, _: int) -> int:
+            if is_ending:  # and with the answer the process is over
+                stop()
+                self._is_over.wait(END_SECONDS)
+            return 0
+
+        return {WM_QUERYENDSESSION: lambda *_: 1, WM_ENDSESSION: end}
+
+    def _answered(self, is_done: int, function: Callable[..., int], arguments: tuple[Any, ...]) -> int:
+        """See ctypes, errcheck."""
+        order, icon = arguments
+        if is_done or order == NIM_DELETE:
+            return is_done
+        if order == NIM_ADD:  # what it has not answered in time it may have done; a second one of that it refuses
+            return function(NIM_MODIFY, icon)
+        if not self._is_refused:
+            self._is_refused = True
+            self._calls.put(lambda: None)  # listen() may wait without a limit
+        return is_done
