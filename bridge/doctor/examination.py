@@ -13,6 +13,7 @@ from bridge.config.load import LoadedConfig
 from bridge.control.contract import Finding, Leftover, Outcome
 from bridge.doctor import accounts
 from bridge.doctor.accounts import MOST, Clinic, account_findings, is_signed_in, left_findings, unused_findings
+from bridge.doctor.authorization import authorization_findings
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.findings import failed, problem_text, skipped
@@ -109,7 +110,11 @@ class Examination:
 
         async def look() -> Findings:
             proven = {account.provider for account in known[:MOST] if await is_signed_in(account, self.clinic)}
-            return await registration_findings(self.loaded.config, proven=proven)
+            config = self.loaded.config
+            found = await registration_findings(config, proven=proven)
+            # Whom the provider does not know has been told so, and would be told it twice.
+            told = {finding.subject for finding in found}
+            return (*found, *await authorization_findings(config, proven=proven | told))
 
         return await bounded("registration", look())
 

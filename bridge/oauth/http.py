@@ -126,9 +126,11 @@ class Https:
         """
         self._ready().equip(session)
 
-    def get(self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
-        """Blocking GET. Raises: ProviderUnavailable."""
-        return self._request("GET", url, params=params, headers=headers)
+    def get(
+        self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None, follows: bool = True
+    ) -> Reply:
+        """Blocking GET. Args: follows, redirects to the same place. Raises: ProviderUnavailable."""
+        return self._request("GET", url, params=params, headers=headers, allow_redirects=follows)
 
     def post(
         self, url: str, *, data: Any = None, params: Any = None, headers: Mapping[str, str] | None = None

@@ -105,6 +105,20 @@ def test_a_wrong_secret_and_a_wrong_path_are_named_before_anybody_signs_in(
     assert "CANARY" not in json.dumps(rows)
 
 
+def test_a_redirect_uri_that_the_provider_does_not_know_is_named_before_anybody_signs_in(
+    world: World, tmp_path: Path
+) -> None:
+    bridge = world.bridge(tmp_path)
+    section = world.provider.generic_config() | {"imap": bridge.config["providers"]["gmail"]["imap"]}
+    redirect_uri = f"http://localhost:{bridge.console_port}/"
+    bridge.config["providers"] = {"own": section | {"redirect_uri": redirect_uri}}
+    bridge.config["accounts"] = [{"address": ALICE, "provider": "own"}]
+    assert not [row for row in bridge.json_of("check", "--online") if row["check"] == "registration"]
+    world.provider.clients[section["client_id"]].redirect_uris.discard(redirect_uri)
+    rows: Rows = bridge.json_of("check", "--online", code=1)
+    assert f"the redirect URI {redirect_uri} is not" in of(rows, "registration", "own")["detail"]
+
+
 def test_without_a_bridge_the_page_to_sign_in_at_is_not_said_to_open(world: World, tmp_path: Path) -> None:
     with running(world.bridge(tmp_path)) as bridge:
         (carol,) = (row for row in bridge.json_of("accounts", "list") if row["address"] == CAROL)

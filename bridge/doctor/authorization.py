@@ -1,0 +1,66 @@
+"""Whether the provider's page opens for a sign-in of ours, before anybody is sent there: asked for, and no more.
+
+Who is sent to a page that says no comes back from there with nothing: a redirect URI that is not the registered one is
+no redirect's business (RFC 6749 section 4.1.2.1), so neither the log nor the console can tell of it. Only what such
+pages are answered with counts. A login, a redirect, a firewall's 403 or nothing at all is no finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container
+from functools import partial
+
+from bridge.clock import SystemClock
+from bridge.config.generic import GenericProvider
+from bridge.config.provider import Flow
+from bridge.config.schema import Config
+from bridge.control.contract import Finding
+from bridge.doctor.findings import failed
+from bridge.errors import ProviderUnavailable
+from bridge.oauth.generic import GenericBrowser
+from bridge.oauth.http import Https
+from bridge.oauth.limits import Limits
+
+LIMITS = Limits(connect=5.0, read=8.0, overall=15.0)
+
+REFUSED = frozenset({400, 404, 405, 422})
+"""Of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may mean this program alone."""
+
+NO_PAGE = (
+    "{url} does not let a sign-in begin (HTTP {status}): `client_id` or the redirect URI {redirect_uri} is not what "
+    "the provider has registered, or `authorization_url` in the configuration is wrong"
+)
+
+
+async def authorization_findings(config: Config, *, proven: Container[str] = ()) -> tuple[Finding, ...]:
+    """Of the servers of one's own where people sign in with a browser; Google and Microsoft show a page whatever is
+    wrong.
+
+    Args: proven, providers that are not asked, since somebody has come back from there.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(_asked(name, provider))
+            for name, provider in config.providers.items()
+            if name not in proven and isinstance(provider, GenericProvider) and provider.flow is Flow.BROWSER
+        ]
+    return tuple(finding for task in tasks for finding in task.result())
+
+
+async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
+    redirect_uri = provider.redirect_uri
+    adapter = GenericBrowser(name, provider, SystemClock(), limits=LIMITS)
+    https = Https(name, ca_file=provider.ca_file, proxy=provider.proxy, limits=LIMITS)
+    try:
+        request = await adapter.begin(login_hint="", redirect_uri=redirect_uri)
+        reply = await https.run(partial(https.get, request.url, follows=False))
+    except ProviderUnavailable:  # a redirect, or what the connection's own finding tells
+        return ()
+    finally:
+        https.close()
+        await adapter.close()
+    if reply.status_code not in REFUSED:
+        return ()
+    url = provider.authorization_url
+    return (failed("registration", name, NO_PAGE, url=url, status=reply.status_code, redirect_uri=redirect_uri),)
