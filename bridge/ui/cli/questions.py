@@ -204,7 +204,10 @@ class Interview:
     def _accounts_one_by_one(self) -> None:
         while True:
             question = say("Address of a mailbox") if not self.accounts else say("Another mailbox (empty: no more)")
-            address = ask(question, self._address_problem, optional=bool(self.accounts))
+            # In quotes, as YAML needs them and the advice shows them, it is the same address.
+            address = unquoted(
+                ask(question, lambda text: self._address_problem(unquoted(text)), optional=bool(self.accounts))
+            )
             if not address:
                 return
             provider = self._provider_of(address)

@@ -152,9 +152,10 @@ def secret_problem(choice: Choice, secret: str) -> str:
     return doubt.told(say) if doubt is not None else ""
 
 
-def unquoted(path: str) -> str:
-    """A path without the quotes in which Windows copies it, or a terminal puts a file that is dropped on it."""
-    return path[1:-1] if len(path) > 2 and path[0] == path[-1] and path[0] in "\"'" else path
+def unquoted(text: str) -> str:
+    """Without quotes around it: Windows copies a path in them, a terminal puts a file that is dropped on it into them,
+    and `"*@example.com"` has them in YAML."""
+    return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def file_problem(text: str) -> str:

@@ -217,6 +217,13 @@ def test_a_path_in_the_quotes_of_copy_as_path_is_that_path(desk: Desk) -> None:
     assert [account.address for account in loaded.accounts] == ["alice@example.com"]
 
 
+def test_a_whole_domain_may_be_typed_as_the_advice_writes_it(desk: Desk) -> None:
+    """With the quotes that YAML needs: typed so, it was answered by the same advice again."""
+    said = desk.init(*GOOGLE, "1", "alice", '"*@example.com"', "", *WRITE)
+    assert said.count('"*@example.com" for a whole domain') == 1
+    assert [account.address for account in load_config(desk.config, environ={}).config.accounts] == ["*@example.com"]
+
+
 def test_the_key_file_of_a_service_account_is_looked_into_at_once(desk: Desk) -> None:
     (desk.home / "empty.json").write_text("{}")
     key = {"type": "service_account", "client_email": "a@b.example", "private_key": CANARY}
