@@ -166,6 +166,8 @@ class ImapServer:
         if literal is None:
             parts, self._parts = [*self._parts, line], []
             return self._carry_out(parts)
+        if self._needs_tls and literal.is_synchronizing and not self._parts and _verb(line) == "LOGIN":
+            return [self._privacy_required()]  # "go ahead" would be to ask for the password in clear
         if literal.size > LITERAL_LIMIT or len(self._parts) >= 2 * LITERALS_LIMIT:
             if not literal.is_synchronizing:
                 raise ProtocolViolation("a literal that is too long")
@@ -179,7 +181,7 @@ class ImapServer:
 
     def _carry_out(self, parts: list[bytes]) -> list[Event]:
         words = parts[0].split(b" ", 2)
-        verb = words[1].upper().decode("ascii", "replace").strip()
+        verb = _verb(parts[0])
         arguments = [words[2] if len(words) > 2 else b"", *parts[1:]]
         commands: dict[str, Callable[[list[bytes]], list[Event]]] = {
             "CAPABILITY": self._capability,
@@ -289,6 +291,11 @@ class ImapServer:
     def _hang_up(self, text: str) -> list[Event]:
         self._is_over = True
         return [Hangup(f"* BYE {text}\r\n".encode("ascii", "replace"))]
+
+
+def _verb(line: bytes) -> str:
+    """The second word: what a command is called."""
+    return line.split(b" ", 2)[1].upper().decode("ascii", "replace").strip()
 
 
 def _line(text: str) -> Send:
