@@ -170,9 +170,16 @@ def _is_unspecified(host: str) -> bool:
 
 
 _PORT = re.compile(r"[0-9]{1,5}")
+_URL = re.compile(r"\w+://([^/\s]+:[0-9]{1,5})/?")
+"""As the console's address is shown everywhere else."""
 
 
 def _split_address(value: str) -> tuple[str, int]:
+    if url := _URL.fullmatch(value):
+        raise BadValue(
+            said("write the address and the port alone: {address}", address=url[1]),
+            said("write the address and the port alone: {address}", address="127.0.0.1:PORT"),
+        )
     host, colon, port = value.rpartition(":")
     if not colon and _PORT.fullmatch(port):
         raise BadValue(

@@ -113,6 +113,8 @@ BAD_VALUES: list[tuple[str, str, str, str]] = [
     (GOOD, "accounts:", "store: {path: ~nobody-here-x/a}\naccounts:", "6:9: store.path: begins with ~, and there is no such home directory; write the whole path"),
     (GOOD, "accounts:", "notify: {command: [~nobody-here-x/a]}\naccounts:", "6:10: notify.command: begins with ~, and there is no such home directory; write the whole path"),
     (GOOD, "accounts:", "listeners: {imap: 1143}\naccounts:", "6:13: listeners.imap: write the address, too: 127.0.0.1:1143"),
+    (GOOD, "accounts:", "console: http://localhost:3017/\naccounts:", "6:1: console: write the address and the port alone: localhost:3017"),
+    (GOOD, "accounts:", "listeners: {imap: 'imap://[::1]:1143'}\naccounts:", "6:13: listeners.imap: write the address and the port alone: [::1]:1143"),
     (GOOD, "accounts:", "listeners: {imap: [127.0.0.1]}\naccounts:", "6:20: listeners.imap[0]: '127.0.0.1' is not an address and a port such as 127.0.0.1:1143"),
     (GOOD, "accounts:", "listeners: {imap: '127.0.0.1:70000'}\naccounts:", "6:13: listeners.imap: '127.0.0.1:70000' is not an address and a port such as 127.0.0.1:1143"),
     (GOOD, "accounts:", "listeners: {imap: '0.0.0.0:1143'}\naccounts:", "6:13: listeners.imap: 0.0.0.0 can be reached from other machines, and passwords would cross the network in clear: use localhost, or add `tls: implicit` and `exposed: true`"),
