@@ -12,9 +12,11 @@ def main() -> int:
 
         return run_worker(sys.argv[2])
     if sys.platform == "win32":
+        from bridge.host.console_window import show_colours
         from bridge.host.environment import look_in_path_alone
         from bridge.trust import take_windows_certificates_one_by_one
 
+        show_colours()
         look_in_path_alone()
         take_windows_certificates_one_by_one()
     from bridge.ui.cli.main import run_command_line

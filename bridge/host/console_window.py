@@ -1,15 +1,18 @@
-"""A console window of Windows, where a click selects text, and stops whoever writes to it until a key is pressed."""
+"""A console window of Windows: it shows a log's colours, and stops nobody who writes while something is selected."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STD_INPUT_HANDLE = -10
+STD_INPUT_HANDLE, STD_ERROR_HANDLE = -10, -12
 ENABLE_QUICK_EDIT_MODE = 0x0040
 ENABLE_EXTENDED_FLAGS = 0x0080
 """Without it the other one is not looked at: SetConsoleMode, High-Level Console Modes."""
+ENABLE_VIRTUAL_TERMINAL_PROCESSING = 0x0004
+"""Else it prints the marks of colours, `←[32m`. Since Windows 10; on at the start only where a shell has left it so."""
 
 
 @contextmanager
@@ -33,3 +36,20 @@ def held_by_no_click() -> Iterator[None]:
         yield
     finally:
         kernel32.SetConsoleMode(window, before.value | ENABLE_EXTENDED_FLAGS)
+
+
+def show_colours() -> None:
+    """In the window of standard error, from now on. What cannot show them is spared the marks (no-color.org)."""
+    if sys.platform != "win32":
+        return
+    import ctypes
+    from ctypes import wintypes
+
+    kernel32 = ctypes.WinDLL("kernel32")
+    kernel32.GetStdHandle.restype = wintypes.HANDLE
+    window = wintypes.HANDLE(kernel32.GetStdHandle(STD_ERROR_HANDLE))
+    mode = wintypes.DWORD()
+    if not kernel32.GetConsoleMode(window, ctypes.byref(mode)):  # a task, pythonw, a file
+        return
+    if not kernel32.SetConsoleMode(window, mode.value | ENABLE_VIRTUAL_TERMINAL_PROCESSING):
+        os.environ["NO_COLOR"] = "1"

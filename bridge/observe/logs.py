@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import traceback
@@ -121,7 +122,7 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     _current = level, style
     stream = stream if stream is not None else sys.stderr
     out = _ours.out if _ours.out.stream is stream else PatientStream(stream)  # it knows what has been lost
-    render: Render = _as_json if style == "json" else _AsText(out.is_terminal)
+    render: Render = _as_json if style == "json" else _AsText(out.is_terminal and not os.environ.get("NO_COLOR"))
     if out.is_journal:
         render = _with_priority(render)
     root = logging.getLogger()
@@ -208,7 +209,7 @@ def _with_priority(render: Render) -> Render:
 
 
 class _AsText:
-    """`time [level    ] event name=value …`, in colours on a terminal."""
+    """`time [level    ] event name=value …`, in colours on a terminal, unless somebody wants none (no-color.org)."""
 
     COLORS: Mapping[str, str] = {"debug": "32", "info": "32", "warning": "33", "error": "31", "critical": "31"}
 

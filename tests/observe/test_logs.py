@@ -48,6 +48,26 @@ def test_detail_is_shown_at_debug_only(stream: io.StringIO) -> None:
     assert "a1 LOGIN alice" in stream.getvalue()
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize(("wish", "is_colored"), [(None, True), ("", True), ("1", False)])
+def test_a_terminal_is_shown_colours_unless_somebody_wants_none(
+    wish: str | None, is_colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As no-color.org has it; a console window of Windows that cannot show them wants none."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("NO_COLOR", wish)
+    terminal = Terminal()
+    logs.configure("info", "text", terminal)
+    logs.event("bridge.up")
+    assert ("\x1b[" in terminal.getvalue()) == is_colored
+
+
 @pytest.mark.parametrize("library", ["msal", "urllib3", "mail.log", "oauthlib"])
 def test_libraries_never_speak_at_debug(stream: io.StringIO, library: str) -> None:
     logs.configure("debug", "text", stream)
