@@ -46,9 +46,10 @@ def stop_on_signal(stop: Callable[[], None]) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in _stop_names()]
     if sys.platform == "win32":
         # The Proactor loop has no add_signal_handler; the loop may be asleep in a system call, so it is woken too.
-        before = {n: signal.signal(n, lambda *_: loop.call_soon_threadsafe(stop)) for n in numbers}
+        order = _on_loop(stop)
+        before = {n: signal.signal(n, lambda *_: order()) for n in numbers}
         try:
-            with _outliving_logoffs():
+            with _told_by_windows(order):
                 yield
         finally:
             for number, handler in before.items():
@@ -67,22 +68,47 @@ if sys.platform == "win32":
     import ctypes
     from ctypes import wintypes
 
-    CTRL_LOGOFF_EVENT = 5
+    CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT = 2, 5, 6
+    LONGEST_STOP_SECONDS = 60.0
+    """More than Windows waits: five for a window that is closed, twenty for a service's program."""
+    _kept: list[object] = []
+    """What Windows still calls."""
 
     @contextlib.contextmanager
-    def _outliving_logoffs() -> Iterator[None]:
-        """A service's program is told when any user logs off, and has no reason to end; but Python's C library calls
+    def _told_by_windows(stop: Order) -> Iterator[None]:
+        """Of a console's window that is closed and of a machine that shuts down, for which there are seconds: as soon
+        as that has been answered, or after them, the process is ended, wherever it is. So it is answered by our end.
+
+        A service's program is told when any user logs off, too, and has no reason to end; but Python's C library calls
         all that is not Ctrl-C SIGBREAK. Whose own session ends is ended by Windows in any case.
 
         Source: HandlerRoutine, SetConsoleCtrlHandler; Microsoft's article 149901.
         """
-        handled = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)(lambda event: event == CTRL_LOGOFF_EVENT)
+        is_ending = threading.Event()
+
+        def told(event: int) -> bool:  # in a thread of Windows' own
+            if event in {CTRL_CLOSE_EVENT, CTRL_SHUTDOWN_EVENT}:
+                is_ending.set()
+                stop()
+                threading.Event().wait(LONGEST_STOP_SECONDS)
+            return event in {CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT}
+
+        handler = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)(told)
         set_handler = ctypes.WinDLL("kernel32").SetConsoleCtrlHandler
-        set_handler(handled, True)  # the last that came is the first that is asked
+        set_handler(handler, True)  # the last that came is the first that is asked
         try:
             yield
         finally:
-            set_handler(handled, False)
+            if is_ending.is_set():  # it cannot be taken back before it has answered
+                _kept.append(handler)
+            else:
+                set_handler(handler, False)
+
+else:
+
+    @contextlib.contextmanager
+    def _told_by_windows(stop: Order) -> Iterator[None]:
+        yield
 
 
 def run_until_interrupted(runner: asyncio.Runner, main: Coroutine[Any, Any, R]) -> R:
@@ -163,22 +189,15 @@ class Relay:
     @contextlib.contextmanager
     def heard(self, stop: Order, reload: Order) -> Iterator[None]:
         """On the loop in the other thread: what came before counts too."""
-        loop = asyncio.get_running_loop()
-
-        def on_loop(order: Order) -> Order:
-            def call() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                    loop.call_soon_threadsafe(order)
-
-            return call
-
+        orders = _on_loop(stop), _on_loop(reload)
         with self._lock:
-            self._orders = on_loop(stop), on_loop(reload)
+            self._orders = orders
             missed, self._missed = self._missed, []
         for number in missed:
             self._pass_on(number)
         try:
-            yield
+            with _told_by_windows(orders[0]):
+                yield
         finally:
             with self._lock:
                 self._orders = None
@@ -199,6 +218,17 @@ class Relay:
                 return
         stop, reload = orders
         (reload if number == _reload_number() else stop)()
+
+
+def _on_loop(order: Order) -> Order:
+    """The same from any thread, on the loop that runs here."""
+    loop = asyncio.get_running_loop()
+
+    def call() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(order)
+
+    return call
 
 
 def _numbers() -> list[int]:

@@ -69,3 +69,47 @@ def test_a_service_outlives_a_user_who_logs_off() -> None:
         creationflags=OWN_TERMINAL,
     )
     assert done.stdout == "serves on\n"
+
+
+CLOSE = """
+import asyncio, contextlib, ctypes, sys, threading
+from bridge.host.loop import new_event_loop
+from bridge.host.signals import Relay, stop_on_signal
+
+answered = threading.Event()
+
+def close():
+    ctypes.WinDLL("kernelbase").CtrlRoutine(ctypes.c_void_p(2))
+    answered.set()
+
+async def work(hearing):
+    stop = asyncio.Event()
+    with hearing(stop.set):
+        threading.Thread(target=close, daemon=True).start()
+        await stop.wait()
+    print("cut short" if answered.wait(1) else "stopped")
+
+with contextlib.ExitStack() as stack:
+    hearing = stop_on_signal
+    if sys.argv[1] == "icon":
+        relay = Relay()
+        stack.enter_context(relay.caught())
+        hearing = lambda stop: relay.heard(stop, print)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(work(hearing))
+"""
+"""2 is CTRL_CLOSE_EVENT; as soon as it is answered Windows ends the process."""
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="elsewhere that is a signal")
+@pytest.mark.parametrize("beside", ["nothing", "icon"])
+def test_a_console_that_is_closed_is_answered_by_our_end(beside: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSE, beside],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        creationflags=OWN_TERMINAL,
+    )
+    assert done.stdout == "stopped\n"
