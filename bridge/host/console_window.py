@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,3 +54,17 @@ def show_colours() -> None:
         return
     if not kernel32.SetConsoleMode(window, mode.value | ENABLE_VIRTUAL_TERMINAL_PROCESSING):
         os.environ["NO_COLOR"] = "1"
+
+
+def encoding_of_pipe(descriptor: int) -> str:
+    """What the programs of a console write to each other, in French cp850, where Python has the cp1252 of files; a
+    PowerShell sends through pipes what goes to a file, too. Empty where this is none, or somebody has chosen.
+
+    Raises: OSError.
+    """
+    if sys.platform != "win32" or sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ:
+        return ""
+    import ctypes
+
+    number = ctypes.WinDLL("kernel32").GetConsoleOutputCP()
+    return f"cp{number}" if number and stat.S_ISFIFO(os.fstat(descriptor).st_mode) else ""

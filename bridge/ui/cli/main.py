@@ -22,6 +22,7 @@ from bridge import __version__
 from bridge.advice.said import said
 from bridge.advice.system import system_reason, too_little
 from bridge.errors import BridgeError, ConfigError
+from bridge.host.console_window import encoding_of_pipe
 from bridge.shortage import is_short
 from bridge.threads import NoThread
 from bridge.ui.cli.session import (
@@ -136,6 +137,14 @@ def _have_standard_streams() -> None:
             sys.stderr = log_file(log_dir() / "mail-bridge.log")
 
 
+def _speak_as_the_console() -> None:
+    """In a pipe: `mail-bridge check | more`, and in a PowerShell `mail-bridge check > report.txt`."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, LookupError):  # it is closed, or Python does not know the letters
+            if isinstance(stream, io.TextIOWrapper) and (encoding := encoding_of_pipe(stream.fileno())):
+                stream.reconfigure(encoding=encoding, errors=stream.errors)
+
+
 def _read_anything() -> None:
     """What standard input has that is no text in its encoding is kept as Python does in the locale C: no answer but a
     path may hold it. Else it would end the command, or the thread that waits for a line, unheard."""
@@ -144,14 +153,15 @@ def _read_anything() -> None:
 
 
 def _print_anything() -> None:
-    """What standard output has no letter for is written in plain ones. On Windows a file or a pipe has 250 of them,
-    and one of the others, such as the mark before an account, would end the command. UTF-8 has none for a file's name
-    in Latin-1, and in most locales Python is strict about that."""
-    if not isinstance(sys.stdout, io.TextIOWrapper):
-        return
-    if sys.stdout.errors == "strict" or codecs.lookup(sys.stdout.encoding).name != "utf-8":
-        codecs.register_error("plain", _in_plain_letters)
-        sys.stdout.reconfigure(errors="plain")
+    """What the standard streams have no letter for is written in plain ones. On Windows a file or a pipe has 250 of
+    them, and one of the others, such as the mark before an account, would end the command. UTF-8 has none for a file's
+    name in Latin-1, and in most locales Python is strict about that."""
+    codecs.register_error("plain", _in_plain_letters)
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream.errors == "strict" or codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="plain")
 
 
 def _in_plain_letters(problem: UnicodeError) -> tuple[str, int]:
@@ -226,6 +236,7 @@ def _tell_of_name(problem: UnicodeEncodeError) -> int:
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
     _have_standard_streams()
+    _speak_as_the_console()
     _read_anything()
     _print_anything()
     speak_before_parsing(arguments)

@@ -4,6 +4,7 @@ that takes nothing."""
 from __future__ import annotations
 
 import json
+import locale
 import os
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from bridge.ui.cli.calling import own_program, with_config
 from tests.e2e.bridge import Bridge, configuration
+from tests.interrupting import OWN_TERMINAL
 from tests.oauth.raw import certificates, http, serving
 
 ALICE = "alice@example.com"
@@ -164,3 +166,29 @@ def adopted(bridge: Bridge, given: bytes) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, (done.stdout + done.stderr).decode()
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="consoles with letters of their own")
+def test_a_pipe_has_the_letters_of_the_console(admin: Bridge) -> None:
+    """As `mail-bridge check | more`, and each `>` of a PowerShell: in French cp850, while a file is in cp1252."""
+    environment = {**os.environ, **admin.environ, "LC_ALL": "fr_FR"}
+    environment.pop("PYTHONIOENCODING", None)
+
+    def piped(*arguments: str) -> bytes:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            capture_output=True,
+            env=environment,
+            timeout=60,
+            check=True,
+            creationflags=OWN_TERMINAL,
+        ).stdout
+
+    number = int(piped("-c", "import ctypes; print(ctypes.windll.kernel32.GetConsoleOutputCP())"))
+    helped = piped("-m", "bridge", "--help").decode(f"cp{number}")
+    assert "démo" in helped or "Démarre" in helped, helped
+    assert "\\u" not in helped
+    with open(admin.directory / "help.txt", "wb") as file:
+        command = [sys.executable, "-m", "bridge", "--help"]
+        subprocess.run(command, stdout=file, env=environment, timeout=60, check=True, creationflags=OWN_TERMINAL)
+    assert "é" in (admin.directory / "help.txt").read_text(locale.getpreferredencoding(False))
