@@ -63,7 +63,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
         "info",
         {
             "sign_in.cancelled": "The sign-in was cancelled.",
-            "sign_in.expired": "Nobody signed in in time.",
+            "sign_in.expired": (
+                "Nobody signed in in time. If the provider showed an error instead, forward it to the administrator of "
+                "mail-bridge, who may learn more from `mail-bridge check --online`."
+            ),
             "oauth.declined": "The sign-in was declined in the browser. Try it again.",
             "device.pending": "Nobody has entered the code on the provider's page yet.",
             "device.expired": "The code has expired before anybody entered it. Start the sign-in again.",

@@ -186,6 +186,9 @@ async def test_a_sign_in_ends_after_ten_minutes_by_the_monotonic_clock() -> None
     (notice,) = it.notices
     assert isinstance(notice, AuthorizationEnded)
     assert notice.code == "expired"
+    # A provider's own error page leads nobody back: this is all that is ever heard of it.
+    assert "error" in notice.reason
+    assert "`mail-bridge check --online`" in notice.reason
 
 
 async def test_a_sign_in_that_has_ended_by_time_is_no_longer_found() -> None:
