@@ -48,6 +48,7 @@ CASES: Final = tuple(
         ("mail.protocol_off", r"not enabled for (?:IMAP|POP)|(?:IMAP|POP)3? access is disabled"),
         ("mail.web_login", r"(?:via|with|through) your web browser|web login required|\[WEBALERT[ \]]"),
         ("mail.session_over", r"session expired"),
+        ("mail.token_long", r"(?<![\d.])5\.5\.6(?![\d.])"),  # RFC 4954 section 6; Postfix, above 12,288 octets
         # Yandex, of a token that has ended too: only a newer one, or a new sign-in, tells which of the two it is
         ("mail.not_accepted", r"invalid credentials or (?:IMAP|POP3?) is disabled"),
         # RFC 6750; go-smtp, behind 454, which is its code for any failure

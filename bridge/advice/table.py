@@ -195,6 +195,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "network's address on a block list, or is none for mail programs. If this lasts, the administrator of "
                 "mail-bridge must check the server's name in the configuration, and ask those who keep the server."
             ),
+            "mail.token_long": (
+                "The access token seems to be too long for the mail server. The administrator of mail-bridge must have "
+                "the provider put less into it (groups, roles), or give short ones that mean nothing by themselves "
+                "(opaque tokens)."
+            ),
             "google.no_such_user": (
                 "Google knows no person with this address: the administrator of mail-bridge must correct it in the "
                 "configuration."

@@ -50,6 +50,9 @@ LOGIN_SECONDS = 15.0
 """TLS, greeting and the dialogue up to the token together."""
 ANSWER_SECONDS = 30.0
 """More, for the server's word on the token: Exchange was seen to take as long before its OK (Webklex/php-imap#213)."""
+LONG_LINE = 8192
+"""Octets of the line with the token that everybody should read (RFC 7162 section 4), and Dovecot does: on a longer one
+it hangs up without a word. A JWT with somebody's groups or roles gets there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +162,7 @@ class Upstream:
             ) from None
         except (PeerGone, ProtocolViolation) as problem:
             channel.close()
-            reason = _lost(problem)
-            raise UpstreamUnavailable(said("{name}: {problem}", name=endpoint.host, problem=reason)) from problem
+            raise UpstreamUnavailable(_named(endpoint, problem)) from problem
         except BaseException:
             channel.close()
             raise
@@ -192,7 +194,7 @@ class Upstream:
     ) -> Ready:
         """Carry out the machine's events until the upstream has decided; `limit` is put off for the decision itself."""
         events: deque[Event] = deque(machine.start())
-        is_greeting = True
+        is_greeting, shown = True, 0
         while True:
             while events:
                 match events.popleft():
@@ -204,6 +206,7 @@ class Upstream:
                         await channel.send(data)
                         if shows_token:
                             limit.reschedule((limit.when() or 0.0) + self._answer_seconds)
+                            shown = len(data)
                     case StartTLS(farewell):
                         await channel.send(farewell)
                         await self._start_tls(channel, endpoint)
@@ -215,8 +218,13 @@ class Upstream:
                         raise self._refusal(endpoint, account, kind, text, is_greeting=is_greeting)
                     case other:
                         raise AssertionError(f"a client machine does not say {other!r}")
-            data = await channel.receive()
-            events.extend(machine.receive(data) if data else machine.closed())
+            try:
+                data = await channel.receive()
+                events.extend(machine.receive(data) if data else machine.closed())
+            except (PeerGone, ProtocolViolation) as problem:
+                if shown <= LONG_LINE:
+                    raise
+                raise _not_read(endpoint, problem) from problem
 
     def _refusal(
         self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str, *, is_greeting: bool
@@ -248,6 +256,17 @@ def _unreached(problem: OSError) -> Said:
         return quoted(str(problem) or type(problem).__name__)
     names = [f"reason_{number}" for number in range(len(reasons))]
     return Said(", ".join(f"{{{name}}}" for name in names), tuple(zip(names, reasons, strict=True)))
+
+
+def _named(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> Said:
+    return said("{name}: {problem}", name=endpoint.host, problem=_lost(problem))
+
+
+def _not_read(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> UpstreamUnavailable:
+    """The end of a dialogue behind a long line, which may have been cut anywhere: that it is so long is as good as a
+    reason, and waiting makes it no shorter."""
+    sentence = _named(endpoint, problem)
+    return UpstreamUnavailable(sentence, diagnosis=Diagnosis.of("mail.token_long", sentence))
 
 
 def _lost(problem: PeerGone | ProtocolViolation) -> Said:

@@ -123,6 +123,8 @@ ANSWERS = [
     ("[AUTH] authenticating: authentication failure", "mail.not_accepted", TENANT_ADMIN, False),
     ("[LOGIN-DELAY] minimum time between mail checks violation", "mail.throttled", NOBODY, True),
     ("[CONTACTADMIN] Ask us.", "mail.forbidden", TENANT_ADMIN, False),
+    # Postfix, of a response above 12,288 octets
+    ("500 5.5.6 SASL response limit exceeded", "mail.token_long", APP_ADMIN, False),
     ("Vaya, no.", "mail.unknown", TENANT_ADMIN, False),
 ]
 

@@ -119,6 +119,19 @@ def test_a_redirect_uri_that_the_provider_does_not_know_is_named_before_anybody_
     assert f"the redirect URI {redirect_uri} is not" in of(rows, "registration", "own")["detail"]
 
 
+def test_a_token_that_dovecot_does_not_read_is_told_as_too_long(world: World, fresh: Bridge) -> None:
+    """It hangs up without a word; Postfix reads a longer line."""
+    world.provider.padding = 6200
+    try:
+        fresh.sign_in(world.provider, ALICE)
+        rows: Rows = fresh.json_of("check", "--online", code=1)
+    finally:
+        world.provider.padding = 0
+    told = {row["check"]: row["detail"] for row in rows if row["subject"] == ALICE and row["outcome"] == "failed"}
+    assert sorted(told) == ["imap log-in", "pop3 log-in"]
+    assert all("token seems to be too long" in detail for detail in told.values())
+
+
 def test_without_a_bridge_the_page_to_sign_in_at_is_not_said_to_open(world: World, tmp_path: Path) -> None:
     with running(world.bridge(tmp_path)) as bridge:
         (carol,) = (row for row in bridge.json_of("accounts", "list") if row["address"] == CAROL)

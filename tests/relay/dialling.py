@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -42,8 +43,10 @@ def upstream_of(
 
 
 @asynccontextmanager
-async def opened(upstream: Upstream, protocol: Protocol, endpoint: Endpoint) -> AsyncIterator[Opened]:
-    connection = await upstream.open(account_at(protocol, endpoint), TOKEN, "crm.example")
+async def opened(
+    upstream: Upstream, protocol: Protocol, endpoint: Endpoint, token: AccessToken = TOKEN
+) -> AsyncIterator[Opened]:
+    connection = await upstream.open(account_at(protocol, endpoint), token, "crm.example")
     try:
         yield connection
     finally:
@@ -51,7 +54,7 @@ async def opened(upstream: Upstream, protocol: Protocol, endpoint: Endpoint) -> 
 
 
 async def failure(
-    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 60.0
+    protocol: Protocol, script: Script, trust: Trust, mode: TlsMode, *, seconds: float = 60.0, token: str = ""
 ) -> tuple[UpstreamUnavailable | UpstreamRefused, bytes]:
     """The error, and what the server heard. That the connection is closed is checked by leaving scripted()."""
     with (
@@ -59,7 +62,8 @@ async def failure(
         upstream_of(protocol, seconds=seconds) as upstream,
         pytest.raises((UpstreamUnavailable, UpstreamRefused)) as caught,
     ):
-        async with opened(upstream, protocol, trust.endpoint(server.port, mode)):
+        shown = replace(TOKEN, value=Secret(token)) if token else TOKEN
+        async with opened(upstream, protocol, trust.endpoint(server.port, mode), shown):
             pass
     problem = caught.value
     assert isinstance(problem, UpstreamUnavailable | UpstreamRefused)

@@ -35,7 +35,9 @@ from tests.relay.scripted import (
     ACCEPTED,
     GO_AHEAD,
     GREETING,
+    Close,
     Expect,
+    Reset,
     Say,
     StartTls,
     Step,
@@ -339,6 +341,44 @@ async def test_a_greeting_that_turns_everybody_away_is_no_refused_login(
     assert type(problem) is UpstreamUnavailable
     assert problem.diagnosis is not None
     assert problem.diagnosis.key == key
+
+
+LONG_TOKEN = "CANARY" + "a" * 6200
+"""Some 8,300 octets as XOAUTH2 sends it. Dovecot 2.3 reads 8,192, and hangs up without a word."""
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_who_hangs_up_on_a_very_long_token_is_not_said_to_be_away(
+    trust: Trust, protocol: Protocol, end: Step
+) -> None:
+    login = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)[:-1], Expect(rb".*")]
+    problem, _ = await failure(protocol, [*login, end], trust, IMPLICIT, token=LONG_TOKEN)
+    assert type(problem) is UpstreamUnavailable
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.key == "mail.token_long"
+    assert str(problem) in problem.diagnosis.told()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_who_hangs_up_on_an_ordinary_token_or_before_a_long_one_has_other_reasons(
+    trust: Trust, protocol: Protocol
+) -> None:
+    before = [*secured(protocol, IMPLICIT, trust.good), *asks_for_login(protocol, IMPLICIT)]
+    problem, _ = await failure(protocol, [*before, Close()], trust, IMPLICIT)
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.key == "mail.unreachable"
+    problem, _ = await failure(protocol, [*before[:1], Close()], trust, IMPLICIT, token=LONG_TOKEN)
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.key == "mail.unreachable"
+
+
+async def test_a_word_for_a_token_that_is_too_long_is_known(trust: Trust) -> None:
+    """Postfix; the number is RFC 4954's."""
+    words = b"500 5.5.6 SASL response limit exceeded"
+    problem, _ = await failure(Protocol.SMTP, refuses(Protocol.SMTP, IMPLICIT, trust.good, words), trust, IMPLICIT)
+    assert problem.diagnosis is not None
+    assert problem.diagnosis.key == "mail.token_long"
 
 
 @pytest.mark.parametrize(
