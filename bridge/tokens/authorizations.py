@@ -168,12 +168,12 @@ class Authorizations:
         match provider:
             case BrowserProvider():
                 redirect_uri = self._redirect_uris[account.provider]
-                with _told_to_a_person():
+                with _told_to_a_person(goes_on=False):
                     request = await provider.begin(login_hint=account.subject, redirect_uri=redirect_uri)
                 self._check_still_configured(account, fingerprint)
                 return self._note(Pending(account, request, self._clock.now() + LIFE, fingerprint, asker))
             case DeviceProvider():
-                with _told_to_a_person():
+                with _told_to_a_person(goes_on=False):
                     asked = await provider.begin_device()
                 if self._group is None:
                     raise StoreUnavailable(said("mail-bridge is stopping"))
@@ -225,7 +225,7 @@ class Authorizations:
             provider = self._provider(account)
             if not isinstance(provider, BrowserProvider):
                 raise _configuration_changed()
-            with _told_to_a_person():
+            with _told_to_a_person(goes_on=True):
                 return await provider.redeem(request, parameters)
         except ProviderNotAsked as problem:
             self._check_still_configured(account, pending.fingerprint)
@@ -398,14 +398,14 @@ def _is_same(one: Account, other: Account) -> bool:
 
 
 @contextmanager
-def _told_to_a_person() -> Iterator[None]:
+def _told_to_a_person(*, goes_on: bool) -> Iterator[None]:
     """What is nobody's turn where a mail program comes again by itself is a person's who signs in. ProviderNotAsked
-    stays what it is."""
+    stays what it is where the sign-in goes on."""
     try:
         yield
-    except ProviderNotAsked:
-        raise
     except ProviderUnavailable as problem:
+        if goes_on and isinstance(problem, ProviderNotAsked):
+            raise
         if problem.diagnosis is None or problem.diagnosis.advice.turn is not Turn.NOBODY:
             raise
         raise _start_again(problem) from problem

@@ -179,10 +179,14 @@ class ScriptedDevice:
         self.polls: list[float] = []
         """When, by the monotonic clock."""
         self.begun = 0
+        self.problem: Exception | None = None
+        """Why none can begin."""
         self.finished: set[str] = set()
         """Codes that the person has typed, whatever the script says."""
 
     async def begin_device(self) -> DeviceRequest:
+        if self.problem is not None:
+            raise self.problem
         self.begun += 1
         url = "https://acme.example/device"
         return DeviceRequest(f"CODE-{self.begun}", url, f"{url}?c=1", 900.0, 5.0, Secret("CANARY-device"))

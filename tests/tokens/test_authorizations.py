@@ -424,6 +424,18 @@ async def test_each_asker_has_a_sign_in_of_their_own_and_the_first_good_end_is_t
 WAIT, SLOW = DevicePending(), DevicePending(slow_down=True)
 
 
+@pytest.mark.parametrize("kind", [ProviderUnavailable, ProviderNotAsked])
+async def test_who_cannot_begin_is_told_when_to_come_back(kind: type[ProviderUnavailable]) -> None:
+    """Nothing goes on meanwhile, whether or not something has reached the provider."""
+    it = World(WAIT)
+    it.device.problem = kind(said("{host} refuses the connection.", host="acme.example"))
+    async with it.authorizations.running():
+        with pytest.raises(ProviderUnavailable, match="Start the sign-in again in a few minutes") as caught:
+            await it.authorizations.begin(ALICE)
+    assert "Nobody has to act" not in str(caught.value)
+    assert "acme.example refuses the connection." in str(caught.value)
+
+
 async def test_a_second_begin_gives_the_code_under_way() -> None:
     it = World(WAIT, WAIT, None)
     async with it.authorizations.running():
