@@ -2,7 +2,7 @@
 
 `error` and `suberror` decide what happens to a grant (oauth.failures does that, by the sets in here). Microsoft asks
 programs not to decide by its AADSTS numbers, and Google's descriptions have changed before: both only explain, that is,
-choose a better sentence, with the exceptions of TEMPORARY_CODES, which keep a grant, and DECLINED_CODES.
+choose a better sentence, with the exceptions of TEMPORARY_CODES, which keep a grant, DECLINED_CODES and ENDED_TEXT.
 Sources: RFC 6749 sections 4.1.2.1 and 5.2, RFC 8628 section 3.5, OpenID Connect Core 3.1.2.6, docs/quirks.md.
 """
 
@@ -31,6 +31,10 @@ TEMPORARY_CODES: Final = frozenset({90033, 90006, 90024, 50033, 50087, 50196})
 
 ENDED: Final = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
 """The grant is over, or the provider wants to see the person: only a sign-in helps."""
+
+ENDED_TEXT: Final = "The refresh token is invalid."
+"""All that tells the same where league/oauth2-server (PHP; Laravel Passport until version 12) says `invalid_request` of
+it, with HTTP 401 that no other `invalid_request` of its has. Since version 9 it says `invalid_grant`."""
 
 ADMIN_SUBERRORS: Final = frozenset({"message_only", "protection_policy_required"})
 """Microsoft: the person can do nothing. A policy (place, device, assignment) is in the way, and once it is not, the

@@ -79,6 +79,13 @@ class Failure:
         return self.error in {"invalid_token", "invalid_grant"}
 
     @property
+    def is_of_ended_grant(self) -> bool:
+        """True if only a sign-in helps. One server's words decide, whose error and status are nobody else's."""
+        if (self.error, self.status) == ("invalid_request", _WHO_ARE_YOU):
+            return self.description == provider.ENDED_TEXT
+        return self.error in provider.ENDED
+
+    @property
     def is_temporary(self) -> bool:
         """True if waiting is all there is to do; the status counts first, since a gateway may add any body."""
         return (
@@ -114,9 +121,9 @@ def refresh_problem(
     """
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
-    if failure.error in provider.ENDED and failure.suberror in provider.ADMIN_SUBERRORS:
+    if failure.is_of_ended_grant and failure.suberror in provider.ADMIN_SUBERRORS:
         return _told(ProviderRefused, _explained(failure, "oauth.policy", hide))
-    if failure.error in provider.ENDED:
+    if failure.is_of_ended_grant:
         return _told(GrantRevoked, _explained(failure, "oauth.ended", hide))
     if failure.error in rows:
         return _told(ProviderRefused, _explained(failure, rows[failure.error], hide))

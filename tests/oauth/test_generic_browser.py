@@ -135,6 +135,36 @@ async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_
     assert "sign in again" in str(caught.value)
 
 
+LEAGUE = {"error": "invalid_request", "error_description": "The refresh token is invalid."}
+"""Of league/oauth2-server before its version 9; a hint stands beside it, such as "Token has been revoked"."""
+
+
+async def test_who_says_in_so_many_words_that_the_refresh_token_is_invalid_has_ended_the_sign_in(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(GrantRevoked) as caught:
+        await refreshed(tmp_path, http(json.dumps(LEAGUE).encode(), "401 Unauthorized"))
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.key == "oauth.ended"
+    assert "The refresh token is invalid." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, "400 Bad Request"),
+        ({"error_description": "The refresh token is missing or invalid."}, "401 Unauthorized"),
+        ({"error": "invalid_client"}, "401 Unauthorized"),
+        ({"error": "server_error"}, "401 Unauthorized"),
+    ],
+)
+async def test_the_same_words_in_another_answer_end_nothing(
+    tmp_path: Path, change: dict[str, str], status: str
+) -> None:
+    with pytest.raises(ProviderUnavailable):
+        await refreshed(tmp_path, http(json.dumps(LEAGUE | change).encode(), status))
+
+
 async def test_a_page_in_place_of_an_answer_may_be_that_of_a_url_that_is_wrong(tmp_path: Path) -> None:
     """It stays temporary: a gateway says 404, too, while the provider behind it starts."""
     with pytest.raises(ProviderUnavailable, match="or a URL is wrong") as caught:
