@@ -82,7 +82,7 @@ def system_service(config: Path, addresses: Sequence[Address] = ()) -> SystemSer
     if sys.platform == "win32":
         from bridge.host.task_scheduler import TaskScheduler
 
-        return TaskScheduler(service_command(), addresses)
+        return TaskScheduler(service_command(), config, addresses)
     raise ServiceTrouble(
         said(
             "services are made with systemd and on Windows only; docs/guides/en/terminal-server.md says what one must "

@@ -15,6 +15,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from bridge.advice.said import said
+from bridge.host.owners import everybody_reads
 from bridge.host.sockets import answers
 from bridge.host.system_service import (
     NAME,
@@ -28,6 +29,8 @@ from bridge.host.system_service import (
 )
 
 TASK_FILE = "task.xml"
+CLOSED = '/inheritance:r /grant "*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F"'
+"""To all but SYSTEM and administrators, whatever they are called in this language."""
 START_SECONDS = 60.0
 """Until the last of its ports must answer; the first start of a day may be slow."""
 
@@ -73,8 +76,9 @@ otherwise only started anew if Windows takes its end for a failure. Priority: a 
 class TaskScheduler:
     """A SystemService."""
 
-    def __init__(self, command: Sequence[str], addresses: Sequence[Address]) -> None:
+    def __init__(self, command: Sequence[str], config: Path, addresses: Sequence[Address]) -> None:
         self._command = command
+        self._config = config
         self._addresses = addresses
 
     def definition(self) -> str:
@@ -90,6 +94,7 @@ class TaskScheduler:
         """See SystemService."""
         _check_rights()
         _check_program()
+        _check_directory(self._config.parent)
         with (
             changing(TASK_FILE),
             # What a virus scanner still reads is left in there; the task is made by then.
@@ -158,3 +163,17 @@ def _check_program() -> None:
                     place=part,
                 )
             )
+
+
+def _check_directory(directory: Path) -> None:
+    """Of the configuration, and mostly of the store and its key: what is below ProgramData is for everybody to read,
+    unless somebody has closed it."""
+    if everybody_reads(directory):
+        raise ServiceTrouble(
+            said(
+                "every user of this machine may read {directory}, and with it the key of the stored sign-ins; close it "
+                "to them: {command}",
+                directory=directory,
+                command=f'icacls "{directory}" {CLOSED}',
+            )
+        )

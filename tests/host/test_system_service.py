@@ -21,6 +21,7 @@ from bridge.host.task_scheduler import TaskScheduler
 from bridge.ui.i18n import translation
 
 TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
+CONFIG = Path("nowhere", "config.yaml")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on a file's size")
@@ -41,7 +42,7 @@ def test_a_disk_without_room_is_no_program_that_is_missing(monkeypatch: pytest.M
 @pytest.mark.parametrize("directory", [r"C:\Program Files\mail-bridge", r"C:\Program Files\R&D <new>", "C:\\Büro ☺"])
 def test_a_task_of_windows_names_the_program_by_its_very_words(directory: str) -> None:
     program = directory + r"\mail-bridge.exe"
-    written = TaskScheduler([program, "run", "two words"], []).definition().encode("utf-16")
+    written = TaskScheduler([program, "run", "two words"], CONFIG, []).definition().encode("utf-16")
     task = ElementTree.fromstring(written)
     told = {
         name: task.findtext(f".//{TASK}{name}") for name in ("Command", "Arguments", "UserId", "ExecutionTimeLimit")
@@ -143,7 +144,7 @@ def schtasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_update_ends_the_old_program_before_the_new_one_is_started(schtasks: Path) -> None:
     """Beside one that runs Windows starts no second one, and says so to nobody."""
-    TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
+    TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
     assert schtasks.read_text().split() == ["/End", "/Create", "/Run"]
 
 
@@ -157,9 +158,9 @@ def test_each_port_of_a_task_is_waited_for_at_its_own_address(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listening:
         address = host, listening.getsockname()[1]
-        TaskScheduler(["mail-bridge.exe", "run"], [address]).install(lambda said: None)
+        TaskScheduler(["mail-bridge.exe", "run"], CONFIG, [address]).install(lambda said: None)
     with pytest.raises(ServiceTrouble, match=f"nothing answers at port {address[1]}"):
-        TaskScheduler(["mail-bridge.exe", "run"], [address]).install(lambda said: None)
+        TaskScheduler(["mail-bridge.exe", "run"], CONFIG, [address]).install(lambda said: None)
 
 
 def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +171,17 @@ def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: p
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
         with pytest.raises(ServiceTrouble, match=r"^task\.xml cannot be changed: "):
-            TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
+            TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_no_service_is_made_whose_key_everybody_may_read(schtasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As below ProgramData, where nobody has closed the directory."""
+    monkeypatch.setattr(task_scheduler, "everybody_reads", lambda directory: directory == CONFIG.parent)
+    with pytest.raises(ServiceTrouble, match=r"^every user .*: icacls \"nowhere\" /inheritance:r /grant \"\*S-1-5-18:"):
+        TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
+    assert not schtasks.exists()
 
 
 def test_a_task_that_is_made_is_started_though_a_virus_scanner_reads_its_file(
@@ -191,7 +200,7 @@ def test_a_task_that_is_made_is_started_though_a_virus_scanner_reads_its_file(
         monkeypatch.setattr(task_scheduler, "ask_system", ask)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         monkeypatch.setenv("PROGRAMFILES", Path(sys.executable).anchor)
-        TaskScheduler(["mail-bridge.exe", "run"], []).install(lambda said: None)
+        TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
     assert asked == ["/End", "/Create", "/Run"]
 
 
@@ -199,7 +208,7 @@ def test_a_task_that_is_made_is_started_though_a_virus_scanner_reads_its_file(
 def test_windows_takes_the_task(tmp_path: Path) -> None:
     """Makes it, disabled by a program that is not there, and takes it away again."""
     name, file = "mail-bridge of the tests", tmp_path / "task.xml"
-    file.write_text(TaskScheduler([str(tmp_path / "no program.exe"), "run"], []).definition(), "utf-16")
+    file.write_text(TaskScheduler([str(tmp_path / "no program.exe"), "run"], CONFIG, []).definition(), "utf-16")
     ask_system("schtasks", "/Create", "/TN", name, "/XML", str(file), "/F")
     try:
         with pytest.raises(ServiceTrouble):
