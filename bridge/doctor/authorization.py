@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Container
 from functools import partial
 
+from bridge.advice.provider import REGISTRATION
 from bridge.clock import SystemClock
 from bridge.config.generic import GenericProvider
 from bridge.config.provider import Flow
@@ -18,14 +19,16 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding
 from bridge.doctor.findings import failed
 from bridge.errors import ProviderUnavailable
+from bridge.oauth.failures import Failure
 from bridge.oauth.generic import GenericBrowser
-from bridge.oauth.http import Https
+from bridge.oauth.http import Https, Reply
 from bridge.oauth.limits import Limits
 
 LIMITS = Limits(connect=5.0, read=8.0, overall=15.0)
 
 REFUSED = frozenset({400, 404, 405, 422})
-"""Of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may mean this program alone."""
+"""Of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may mean this program alone, unless
+they say more."""
 
 NO_PAGE = (
     "{url} does not let a sign-in begin (HTTP {status}): `client_id` or the redirect URI {redirect_uri} is not what "
@@ -60,7 +63,15 @@ async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
     finally:
         https.close()
         await adapter.close()
-    if reply.status_code not in REFUSED:
+    if reply.status_code not in REFUSED and not _is_about_us(reply):
         return ()
     url = provider.authorization_url
     return (failed("registration", name, NO_PAGE, url=url, status=reply.status_code, redirect_uri=redirect_uri),)
+
+
+def _is_about_us(reply: Reply) -> bool:
+    """True where an error of OAuth's own says that it is our registration."""
+    try:
+        return Failure.of(reply.json()).error in REGISTRATION
+    except ProviderUnavailable:  # a page
+        return False

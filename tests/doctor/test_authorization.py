@@ -82,6 +82,8 @@ async def answered(directory: Path, answer: bytes) -> tuple[Finding, ...]:
         http(b"", "302 Found", "Location: https://login.example.com/\r\n"),
         http(b"", "302 Found", "Location: http://localhost:3017/?error=login_required\r\n"),
         http(PAGE, "401 Unauthorized"),
+        http(b'{"error": "login_required"}', "401 Unauthorized"),
+        http(b'{"error": "invalid_client"}', "503 Busy"),
         http(PAGE, "403 Forbidden"),
         http(PAGE, "429 Too Many Requests"),
         http(PAGE, "500 Oops"),
@@ -98,3 +100,9 @@ async def test_a_page_or_a_redirect_and_what_may_be_about_this_program_alone_is_
 async def test_what_is_wrong_for_every_browser_is_told(tmp_path: Path, status: str) -> None:
     (finding,) = await answered(tmp_path, http(PAGE, status))
     assert f"(HTTP {status[:3]})" in finding.detail
+
+
+async def test_what_is_said_of_the_client_outright_is_told_with_any_status(tmp_path: Path) -> None:
+    """As league/oauth2-server does, of a redirect URI that is another one, too."""
+    (finding,) = await answered(tmp_path, http(b'{"error": "invalid_client"}', "401 Unauthorized"))
+    assert "(HTTP 401)" in finding.detail
