@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from bridge.advice.diagnosis import Diagnosis
+from bridge.advice.provider import REGISTRATION
 from bridge.clock import Clock
 from bridge.config import console
 from bridge.control.contract import Control, ProtocolCheck, SignInStarted, Visitors
@@ -39,6 +40,9 @@ from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of, w
 RESULTS = 100
 RESULT_SECONDS = 600.0
 """Long enough to call somebody over and to reload the page in front of them."""
+
+_ERRORS = {**REGISTRATION, "access_denied": "oauth.declined"}
+"""Rows of the table of advice, by the provider's word."""
 
 REMEMBERED = 1000
 REMEMBERED_SECONDS = 3600.0
@@ -103,7 +107,7 @@ class Callback:
 
     async def _complete(self, request: web.Request, fields: list[tuple[str, str]] | None) -> web.StreamResponse:
         parameters = accepted(fields)
-        return not_found() if parameters is None else await self.complete(request, parameters)
+        return _stateless(fields) if parameters is None else await self.complete(request, parameters)
 
     async def complete(self, request: web.Request, parameters: Mapping[str, str]) -> web.StreamResponse:
         """Finish the sign-in that these belong to; the answer leads to the page with the result.
@@ -246,6 +250,16 @@ class Callback:
         if not choice:
             return page("done.html", status, field="", **fields)
         return form_page(self._forms, request, "done.html", status, **fields)
+
+
+def _stateless(fields: list[tuple[str, str]] | None) -> web.Response:
+    """For what is no answer to a question of ours. Some servers forget the state beside an error, and whoever comes
+    from there should read more than that there is nothing here: a sentence of ours, and no word that was brought."""
+    given = dict(fields or [])
+    row = _ERRORS.get(given.get("error", "")) if "state" not in given else None
+    if row is None:
+        return not_found()
+    return page("problem.html", 404, kind="stateless", detail=tell("", Diagnosis.of(row, given["error"])))
 
 
 def sign_in_path(address: str) -> str:

@@ -193,6 +193,28 @@ async def test_what_is_no_answer_of_a_provider_never_reaches_the_bridge(
         assert "is signed in" in await response.text()
 
 
+async def test_an_error_without_a_state_is_explained_in_our_words_and_changes_nothing(
+    browser: Browser, control: FakeControl
+) -> None:
+    """As league/oauth2-server before its version 9 sends people back whose scopes it does not know."""
+    state = await begun(control)
+    theirs = "&error_description=WIN+a+prize&hint=WIN&message=WIN"
+    for error, ours in (("invalid_scope", "one of the `scopes`"), ("access_denied", "was declined")):
+        async with browser.get(f"/?error={error}{theirs}") as response:
+            assert response.status == 404
+            shown = re.sub(r"</?code>", "`", await response.text())
+        assert "The sign-in did not succeed" in shown
+        assert ours in shown
+        assert "WIN" not in shown
+    for query in (f"error=invented{theirs}", f"error=invalid_scope&state={theirs}"):
+        async with browser.get(f"/?{query}") as response:
+            assert response.status == 404
+            assert "There is nothing here" in await response.text()
+    assert control.completions == []
+    assert control.states[ALICE] is AccountState.PENDING
+    assert "is signed in" in await browser.text(f"/?code=CANARY-c&state={state}")
+
+
 async def test_parameters_that_oauth_does_not_define_are_not_passed_on(browser: Browser, control: FakeControl) -> None:
     state = await begun(control)
     await browser.text(f"/?code=CANARY-c&state={state}&address=bob@example.com&x=1&x=2")

@@ -145,6 +145,8 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
             await page.goto(f"{base}/nowhere")
         case "too_late":
             await page.goto(f"{base}/?code=c&state=of-another-day")
+        case "stateless":
+            await page.goto(f"{base}/?error=invalid_scope")
         case "reload":
             state = state_of((await control.begin_authorization(ALICE)).url)
             control.problem = ProviderNotAsked("no network")
@@ -172,7 +174,7 @@ KINDS: dict[str, tuple[set[str], Callable[[Page, str, FakeControl, str], Awaitab
     "done.html": (set(ENDED), ended),
     "sign_in.html": (set(BEGUN), begun),
     "problem.html": (
-        {"not_found", "too_late", "reload", "administrator", "bridge", "too_large", "bug", "set_up"},
+        {"not_found", "too_late", "stateless", "reload", "administrator", "bridge", "too_large", "bug", "set_up"},
         broken,
     ),
 }
