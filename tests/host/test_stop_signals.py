@@ -30,6 +30,11 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
 NAMES = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
 
+def said_in_own_terminal(program: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.check_output(command, text=True, timeout=60, creationflags=OWN_TERMINAL)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_stops_though_the_loop_is_asleep(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, name], capture_output=True, text=True, timeout=60, check=True)
@@ -60,15 +65,7 @@ with asyncio.Runner(loop_factory=new_event_loop) as runner:
 
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere nobody is told")
 def test_a_service_outlives_a_user_who_logs_off() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LOGOFF],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        creationflags=OWN_TERMINAL,
-    )
-    assert done.stdout == "serves on\n"
+    assert said_in_own_terminal(LOGOFF) == "serves on\n"
 
 
 CLOSE = """
@@ -104,12 +101,4 @@ with contextlib.ExitStack() as stack:
 @pytest.mark.skipif(sys.platform != "win32", reason="elsewhere that is a signal")
 @pytest.mark.parametrize("beside", ["nothing", "icon"])
 def test_a_console_that_is_closed_is_answered_by_our_end(beside: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CLOSE, beside],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        creationflags=OWN_TERMINAL,
-    )
-    assert done.stdout == "stopped\n"
+    assert said_in_own_terminal(CLOSE, beside) == "stopped\n"
