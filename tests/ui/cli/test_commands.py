@@ -390,6 +390,16 @@ def test_a_password_is_set_from_standard_input_and_an_easy_one_refused(admin: Br
     assert admin.run("accounts", "password", ALICE, "--rotate").strip() != "chosen by an admin"
 
 
+def test_an_address_that_changes_takes_the_crms_user_name_and_password_along(admin: Bridge) -> None:
+    """As docs/guides/en/first-steps.md has it."""
+    before, new = admin.password(ALICE), "alice@new.example"
+    admin.config["accounts"][0] = {"address": new, "provider": "gmail", "aliases": [ALICE]}
+    admin.run("accounts", "password", new, "--set-from-stdin", stdin=f"{before}\n")
+    assert admin.password(ALICE) == before, "by the name that the CRM has, too"
+    assert "All that was stored of it is removed" in admin.run("accounts", "forget", ALICE, "--yes")
+    assert admin.password(new) == before, "what was forgotten is the account before, not the one that has its name now"
+
+
 def test_what_powershell_puts_before_a_password_is_none_of_its_characters(admin: Bridge) -> None:
     """`$OutputEncoding = [Text.Encoding]::UTF8` sends the mark of UTF-8 ahead of a pipe's first line."""
     command = ("accounts", "password", ALICE, "--set-from-stdin")
