@@ -48,7 +48,7 @@ class Taskbar:
             except queue.Empty:
                 self._is_refused = False
                 call = appear
-            if call is None:
+            if call is None or self._is_over.is_set():  # what is left may take four seconds each, and nobody looks
                 return
             self._do(call)
 
