@@ -6,6 +6,7 @@ values, which print as "Secret(…)". The scrubber is for what nobody thought of
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TextIO, cast
 
 from bridge.advice.base import Level as AdviceLevel
@@ -122,7 +124,8 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
     _current = level, style
     stream = stream if stream is not None else sys.stderr
     out = _ours.out if _ours.out.stream is stream else PatientStream(stream)  # it knows what has been lost
-    render: Render = _as_json if style == "json" else _AsText(out.is_terminal and not os.environ.get("NO_COLOR"))
+    has_colors = out.is_terminal and not os.environ.get("NO_COLOR")
+    render = _in_letters_of(stream, style, _as_json if style == "json" else _AsText(has_colors))
     if out.is_journal:
         render = _with_priority(render)
     root = logging.getLogger()
@@ -192,10 +195,22 @@ def _lines_lost(lines: int) -> Fields:
     return {"timestamp": datetime.now().isoformat(), "level": "warning", "event": "log.lines_lost", "lines": lines}
 
 
-def _as_json(fields: Fields) -> str:
+def _as_json(fields: Fields, *, ensure_ascii: bool = False) -> str:
     """What is not for reading as `\\u…`, which is the same to whoever parses it."""
-    line = json.dumps(fields, ensure_ascii=False, default=repr)
+    line = json.dumps(fields, ensure_ascii=ensure_ascii, default=repr)
     return _UNREADABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
+
+
+def _in_letters_of(stream: Any, style: Style, render: Render) -> Render:
+    """The same with `\\u…` for the letters that the stream has not, such as a pipe of a Windows console. The stream
+    itself may be told to write ' for ’, as our sentences want it, which ends a field where somebody else has typed it;
+    and of what it writes for é and 😀 JSON knows neither."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    if codecs.lookup(encoding).name == "utf-8":
+        return render
+    if style == "json":
+        return partial(_as_json, ensure_ascii=True)
+    return lambda fields: render(fields).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _with_priority(render: Render) -> Render:

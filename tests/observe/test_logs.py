@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
@@ -21,6 +22,7 @@ from bridge.errors import BridgeError, GrantRevoked, LoginRefused, ProviderRefus
 from bridge.observe import logs, scrubber
 from bridge.observe.patient_stream import PatientStream
 from bridge.secret import Secret
+from bridge.ui.cli.main import _in_plain_letters
 
 
 @pytest.fixture
@@ -66,6 +68,30 @@ def test_a_terminal_is_shown_colours_unless_somebody_wants_none(
     logs.configure("info", "text", terminal)
     logs.event("bridge.up")
     assert ("\x1b[" in terminal.getvalue()) == is_colored
+
+
+OLD_LETTERS = ["ascii", "cp437", "cp850", "cp932", "latin-1"]
+"""Of a pipe between two programs of a Windows console, and of a locale without UTF-8."""
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("encoding", OLD_LETTERS)
+def test_a_json_line_is_json_whatever_letters_the_stream_has(encoding: str) -> None:
+    written = io.BytesIO()
+    logs.configure("info", "json", io.TextIOWrapper(written, encoding, "backslashreplace"))
+    logs.event("login.refused", username="Àé’ł😀")
+    assert json.loads(written.getvalue().decode(encoding))["username"] == "Àé’ł😀"
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("encoding", OLD_LETTERS)
+def test_no_letter_that_the_stream_lacks_ends_a_field_before_its_end(encoding: str) -> None:
+    """Of our sentences for people ’ becomes ' there; in a log somebody else may have typed it."""
+    codecs.register_error("plain", _in_plain_letters)
+    written = io.BytesIO()
+    logs.configure("info", "text", io.TextIOWrapper(written, encoding, "plain"))
+    logs.event("login.refused", username="a’ account=admin@example.com b")
+    assert "'a' account" not in written.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize("library", ["msal", "urllib3", "mail.log", "oauthlib"])
