@@ -244,7 +244,8 @@ class _Reading:
         elif found := _TYPED_NO_BREAK.search(node.value):
             column = place.column + (found.start() if node.style is None else 0)
             self._problem(Place(place.line, column), keys, _NO_BREAK)
-            return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as it was meant: else it is told as missing, too
+            if found.start():  # in front it was to indent, and the key belongs elsewhere
+                return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as it was meant: else it is told as missing, too
         elif not node.value.strip() or not node.value.isprintable():
             self._problem(place, keys, said("a key is empty, or holds a control character"))
         elif "${" in node.value:

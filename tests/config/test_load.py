@@ -246,6 +246,7 @@ def test_aliases_that_multiply_are_stopped() -> None:
         ("log\u00a0: {level: info}", "9:4: a no-break space stands here; type an ordinary one"),
         ("log:\n  level\u202f: info", "10:8: log: a no-break space stands here; type an ordinary one"),
         ("'log\u00a0': {level: info}", "9:1: a no-break space stands here; type an ordinary one"),
+        ("log:\n\u00a0\u00a0level: info", "10:1: a no-break space stands here; type an ordinary one"),
         (
             "log: {level: !secret info}",
             '9:7: log.level: tags (a word that begins with "!") are not supported; put a text in quotes',
