@@ -29,6 +29,9 @@ LITERALS_LIMIT = 8
 COMMANDS_LIMIT = 50
 """Commands before login; a mail client needs about five."""
 
+WITH_PASSWORD = frozenset({"LOGIN", "AUTHENTICATE"})
+"""Commands that hold a password, in whatever form it is sent."""
+
 AFTER_LOGIN = re.compile(
     r"SELECT|EXAMINE|CREATE|DELETE|RENAME|(UN)?SUBSCRIBE|LIST|LSUB|NAMESPACE|STATUS|APPEND|IDLE|CLOSE|UNSELECT|EXPUNGE"
     r"|SEARCH|FETCH|STORE|COPY|MOVE|UID|ENABLE|CHECK|GETQUOTA(ROOT)?|COMPRESS"
@@ -166,7 +169,9 @@ class ImapServer:
         if literal is None:
             parts, self._parts = [*self._parts, line], []
             return self._carry_out(parts)
-        if self._needs_tls and literal.is_synchronizing and not self._parts and _verb(line) == "LOGIN":
+        opening = self._parts[0] if self._parts else line
+        if self._needs_tls and literal.is_synchronizing and _verb(opening) in WITH_PASSWORD:
+            self._parts = []
             return [self._privacy_required()]  # "go ahead" would be to ask for the password in clear
         if literal.size > LITERAL_LIMIT or len(self._parts) >= 2 * LITERALS_LIMIT:
             if not literal.is_synchronizing:
