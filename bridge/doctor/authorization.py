@@ -37,8 +37,8 @@ NO_PAGE = (
 
 
 async def authorization_findings(config: Config, *, proven: Container[str] = ()) -> tuple[Finding, ...]:
-    """Of the servers of one's own where people sign in with a browser; Google and Microsoft show a page whatever is
-    wrong.
+    """Of the providers with `kind: oauth2` where people sign in with a browser; Google and Microsoft show a page
+    whatever is wrong.
 
     Args: proven, providers that are not asked, since somebody has come back from there.
     """
@@ -63,7 +63,9 @@ async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
     finally:
         https.close()
         await adapter.close()
-    if reply.status_code not in REFUSED and not _is_about_us(reply):
+    # AWS WAF asks with 405 and this whether a person calls: in a browser they solve its puzzle, and are let through.
+    is_wall = "x-amzn-waf-action" in reply.headers
+    if is_wall or (reply.status_code not in REFUSED and not _is_about_us(reply)):
         return ()
     url = provider.authorization_url
     return (failed("registration", name, NO_PAGE, url=url, status=reply.status_code, redirect_uri=redirect_uri),)

@@ -85,6 +85,7 @@ async def answered(directory: Path, answer: bytes) -> tuple[Finding, ...]:
         http(b'{"error": "login_required"}', "401 Unauthorized"),
         http(b'{"error": "invalid_client"}', "503 Busy"),
         http(PAGE, "403 Forbidden"),
+        http(PAGE, "405 Method Not Allowed", "x-amzn-waf-action: captcha\r\n"),
         http(PAGE, "429 Too Many Requests"),
         http(PAGE, "500 Oops"),
         b"",
