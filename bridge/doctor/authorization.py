@@ -30,6 +30,9 @@ REFUSED = frozenset({400, 404, 405, 422})
 """Of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may mean this program alone, unless
 they say more."""
 
+ABOUT_US = frozenset(REGISTRATION) - {"access_denied"}
+"""That one is said of who asks, or from where: a firewall's 403 may have it, too."""
+
 NO_PAGE = (
     "{url} does not let a sign-in begin (HTTP {status}): `client_id` or the redirect URI {redirect_uri} is not what "
     "the provider has registered, or `authorization_url` in the configuration is wrong"
@@ -74,6 +77,6 @@ async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
 def _is_about_us(reply: Reply) -> bool:
     """True where an error of OAuth's own says that it is our registration."""
     try:
-        return Failure.of(reply.json()).error in REGISTRATION
+        return Failure.of(reply.json()).error in ABOUT_US
     except ProviderUnavailable:  # a page
         return False

@@ -83,6 +83,7 @@ async def answered(directory: Path, answer: bytes) -> tuple[Finding, ...]:
         http(b"", "302 Found", "Location: http://localhost:3017/?error=login_required\r\n"),
         http(PAGE, "401 Unauthorized"),
         http(b'{"error": "login_required"}', "401 Unauthorized"),
+        http(b'{"error": "access_denied"}', "403 Forbidden"),
         http(b'{"error": "invalid_client"}', "503 Busy"),
         http(PAGE, "403 Forbidden"),
         http(PAGE, "405 Method Not Allowed", "x-amzn-waf-action: captcha\r\n"),
