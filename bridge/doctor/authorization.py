@@ -34,8 +34,8 @@ ABOUT_US = frozenset(REGISTRATION) - {"access_denied"}
 """That one is said of who asks, or from where: a firewall's 403 may have it, too."""
 
 NO_PAGE = (
-    "{url} does not let a sign-in begin (HTTP {status}): `client_id` or the redirect URI {redirect_uri} is not what "
-    "the provider has registered, or `authorization_url` in the configuration is wrong"
+    "{url} does not let a sign-in begin (HTTP {status}): `client_id`, one of the `scopes` or the redirect URI "
+    "{redirect_uri} is not what the provider has registered, or `authorization_url` in the configuration is wrong"
 )
 
 

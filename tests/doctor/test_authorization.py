@@ -108,3 +108,9 @@ async def test_what_is_said_of_the_client_outright_is_told_with_any_status(tmp_p
     """As league/oauth2-server does, of a redirect URI that is another one, too."""
     (finding,) = await answered(tmp_path, http(b'{"error": "invalid_client"}', "401 Unauthorized"))
     assert "(HTTP 401)" in finding.detail
+
+
+async def test_a_scope_that_is_not_known_is_no_redirect_uris_fault_alone(tmp_path: Path) -> None:
+    (finding,) = await answered(tmp_path, http(b'{"error": "invalid_scope"}', "400 Bad Request"))
+    assert "`scopes`" in finding.detail
+    assert "`scopes`" in finding.told(translation("fr"))
