@@ -22,9 +22,7 @@ from bridge.errors import ProviderUnavailable
 from bridge.oauth.failures import Failure
 from bridge.oauth.generic import GenericBrowser
 from bridge.oauth.http import Https, Reply
-from bridge.oauth.limits import Limits
-
-LIMITS = Limits(connect=5.0, read=8.0, overall=15.0)
+from bridge.oauth.limits import OF_A_CHECK
 
 REFUSED = frozenset({400, 404, 405, 422})
 """Of a request that is wrong for everybody (RFC 9110 section 15.5). 401 and 403 may mean this program alone, unless
@@ -56,8 +54,8 @@ async def authorization_findings(config: Config, *, proven: Container[str] = ())
 
 async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
     redirect_uri = provider.redirect_uri
-    adapter = GenericBrowser(name, provider, SystemClock(), limits=LIMITS)
-    https = Https(name, ca_file=provider.ca_file, proxy=provider.proxy, limits=LIMITS)
+    adapter = GenericBrowser(name, provider, SystemClock(), limits=OF_A_CHECK)
+    https = Https(name, ca_file=provider.ca_file, proxy=provider.proxy, limits=OF_A_CHECK)
     try:
         request = await adapter.begin(login_hint="", redirect_uri=redirect_uri)
         reply = await https.run(partial(https.get, request.url, follows=False))

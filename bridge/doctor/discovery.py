@@ -12,9 +12,7 @@ from bridge.doctor.findings import failed, ok, problem_text
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https, json_object
-from bridge.oauth.limits import Limits
-
-LIMITS = Limits(connect=5.0, read=8.0, overall=15.0)
+from bridge.oauth.limits import OF_A_CHECK
 
 ANSWERS = "the tenant {tenant} is known"
 UNKNOWN = (
@@ -38,7 +36,7 @@ async def discovery_findings(config: Config) -> tuple[Finding, ...]:
 
 async def _asked(name: str, provider: MicrosoftProvider) -> Finding:
     tenant = provider.authority.rsplit("/", 1)[-1]
-    https = Https(name, ca_file=provider.ca_file, proxy=provider.proxy, limits=LIMITS)
+    https = Https(name, ca_file=provider.ca_file, proxy=provider.proxy, limits=OF_A_CHECK)
     url = f"{provider.authority}/v2.0/.well-known/openid-configuration"
     try:
         reply = await https.run(lambda: https.get(url))

@@ -27,10 +27,8 @@ from bridge.errors import ProviderRedirects, ProviderUnavailable
 from bridge.oauth.failures import NOTHING_THERE, Failure, sign_in_problem
 from bridge.oauth.generic_device import GRANT_TYPE
 from bridge.oauth.http import Reply
-from bridge.oauth.limits import Limits
+from bridge.oauth.limits import OF_A_CHECK
 from bridge.oauth.token_endpoint import TokenEndpoint
-
-LIMITS = Limits(connect=5.0, read=8.0, overall=15.0, answer=8.0)
 
 APP_ALONE = Flow.CLIENT_CREDENTIALS.value
 OF_THE_CLIENT: Container[str | int] = frozenset(
@@ -106,7 +104,7 @@ def _question(provider: ProviderConfig, server: GenericProvider) -> tuple[dict[s
 async def _asked(
     name: str, server: GenericProvider, form: Mapping[str, str], definite: Container[str | int]
 ) -> tuple[Finding, ...]:
-    endpoint = TokenEndpoint(name, server, SystemClock(), limits=LIMITS)
+    endpoint = TokenEndpoint(name, server, SystemClock(), limits=OF_A_CHECK)
     try:
         reply = await endpoint.post(form)
         return _judged(name, server.token_url, reply, endpoint, definite)

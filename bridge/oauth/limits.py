@@ -24,3 +24,7 @@ class Limits:
     def call(self) -> float:
         """For one call of ours once it has a thread: a GET and a POST at most."""
         return 2 * self.overall + self.answer
+
+
+OF_A_CHECK = Limits(connect=5.0, read=8.0, overall=15.0, answer=8.0)
+"""Somebody sits before it and waits, and nothing is lost with an answer that comes too late."""
