@@ -205,16 +205,14 @@ class Interview:
         while True:
             question = say("Address of a mailbox") if not self.accounts else say("Another mailbox (empty: no more)")
             # In quotes, as YAML needs them and the advice shows them, it is the same address.
-            address = unquoted(
-                ask(question, lambda text: self._address_problem(unquoted(text)), optional=bool(self.accounts))
-            )
+            address = unquoted(ask(question, self._address_problem, optional=bool(self.accounts)))
             if not address:
                 return
             provider = self._provider_of(address)
             self.accounts.append(AccountAnswer(address, provider, self._who_signs_in(address, provider)))
 
-    def _address_problem(self, address: str) -> str:
-        name = next(iter(self.providers))
+    def _address_problem(self, text: str) -> str:
+        name, address = next(iter(self.providers)), unquoted(text)
         if problem := account_problem(AccountAnswer(address, name)):
             return problem
         taken = {same_name(account.address) for account in self.accounts}

@@ -122,9 +122,8 @@ class Section:
                 server = mail_server(text)
                 found[name] = text if isinstance(server, str) else server
             elif name.endswith("_file"):
-                found[name] = os.path.abspath(
-                    os.path.expanduser(unquoted(text))
-                )  # Path's raises where there is no such home
+                path = os.path.expanduser(unquoted(text))  # Path's raises where there is no such home
+                found[name] = os.path.abspath(path)
             else:
                 found[name] = text
         return found

@@ -1,4 +1,4 @@
-"""Windows' taskbar, which may be too busy to answer, and the end of its sessions: pystray takes no notice of either."""
+"""What pystray takes no notice of on Windows: a taskbar that is too busy to answer, and that a session is to end."""
 
 from __future__ import annotations
 
