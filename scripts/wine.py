@@ -123,6 +123,7 @@ def act_as_program(arguments: list[str]) -> int:
         "DISPLAY": DISPLAY,
         "PYTHONIOENCODING": "utf-8",
     }
+    os.umask(0o077)  # wine makes access lists of modes: what it makes is not for everybody, as in a person's profile
     is_fed = stat.S_ISFIFO(os.fstat(0).st_mode)
     process = subprocess.Popen(
         ["wine", PYTHON / "python.exe", *arguments],

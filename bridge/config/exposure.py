@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from bridge.advice.said import Said, said
 from bridge.config.nodes import Keys, Problem, path_of
@@ -16,20 +17,54 @@ _FILE_REFERENCE = re.compile(r"(?<!\$)\$\{file:([^}]+)\}")
 _SECRET_KEYS = frozenset({"client_secret", "webhook"})
 """Chat services put the key into a webhook's path."""
 _PRIVATE_FILES = frozenset({"key", "client_certificate_key", "service_account_file"})
-"""Keys that name a file with a private key. `store.key_file` is refused where others can read it."""
+"""Keys that name a file with a private key."""
+_KEY_FILE = ("store", "key_file")
 
 
-def exposed_secrets(source: Source, path: Path | None, directory: Path) -> Iterator[Problem]:
-    """Each with its place. Windows' access lists are not looked at."""
-    if os.name != "posix":
-        return
-    open_file = path if path is not None and _is_for_all(path) else None
+class Readers(Protocol):
+    """Whom the system lets read a file."""
+
+    refuses_open_key_files: bool
+    """Whether the store itself refuses a key file that others can read, so that nothing need be said of it here."""
+
+    def everybody_reads(self, path: Path) -> bool:
+        """True if every user of this machine may; False where that is not told."""
+        ...
+
+    def closing(self, path: Path) -> str:
+        """The command that leaves it to whoever runs us."""
+        ...
+
+
+class Modes:
+    """By POSIX permissions; the directories above are not asked. No answer on Windows, where modes say nothing."""
+
+    refuses_open_key_files = True
+
+    def everybody_reads(self, path: Path) -> bool:
+        """True if others than owner and group may."""
+        try:
+            return os.name == "posix" and bool(path.stat().st_mode & stat.S_IROTH)
+        except OSError:
+            return False
+
+    def closing(self, path: Path) -> str:
+        """See Readers."""
+        return f"chmod 600 {path}"
+
+
+MODES = Modes()
+
+
+def exposed_secrets(source: Source, path: Path | None, directory: Path, readers: Readers) -> Iterator[Problem]:
+    """Each with its place."""
+    open_file = path if path is not None and readers.everybody_reads(path) else None
     for keys in source.places:
-        for sentence in _exposed(source, keys, directory, open_file):
+        for sentence in _exposed(source, keys, directory, open_file, readers):
             yield Problem(source.place(keys), path_of(keys), sentence)
 
 
-def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None) -> Iterator[Said]:
+def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None, readers: Readers) -> Iterator[Said]:
     """`open_file`: the configuration file, if everybody can read it."""
     written = source.written(keys)
     if written is None:
@@ -39,12 +74,17 @@ def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None
             yield said(
                 "every user of this machine can read this secret; run: {command} (or write ${{ENV}}, ${{file:path}} or "
                 "${{keyring:name}} in its place)",
-                command=f"chmod 600 {open_file}",
+                command=readers.closing(open_file),
             )
         for reference in _FILE_REFERENCE.findall(written):
-            yield from _of_file(directory, reference.strip())
-    elif _is_private_file(source, keys) and not source.has_references(keys):
-        yield from _of_file(directory, written)
+            yield from _of_file(directory, reference.strip(), readers)
+    elif source.has_references(keys):
+        return
+    elif _is_private_file(source, keys):
+        yield from _of_file(directory, written, readers)
+    elif keys == _KEY_FILE and not readers.refuses_open_key_files:
+        file = directory / Path(written).expanduser()
+        yield from _of_file(directory, str(file if file.exists() else file.parent), readers)  # it is to be made there
 
 
 def _is_secret(keys: Keys, written: str) -> bool:
@@ -59,19 +99,11 @@ def _is_private_file(source: Source, keys: Keys) -> bool:
     return keys[-1] in _PRIVATE_FILES
 
 
-def _of_file(directory: Path, written: str) -> Iterator[Said]:
+def _of_file(directory: Path, written: str, readers: Readers) -> Iterator[Said]:
     path = directory / Path(written).expanduser()
-    if _is_for_all(path):
+    if readers.everybody_reads(path):
         yield said(
             "every user of this machine can read the secret in {path}; run: {command}",
             path=path,
-            command=f"chmod 600 {path}",
+            command=readers.closing(path),
         )
-
-
-def _is_for_all(path: Path) -> bool:
-    """True if others than owner and group may read it; the directories above are not asked."""
-    try:
-        return bool(path.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False

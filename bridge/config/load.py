@@ -20,7 +20,7 @@ from bridge.advice.system import system_reason
 from bridge.config import checks, sentences
 from bridge.config.console import console_url
 from bridge.config.doubts import doubtful
-from bridge.config.exposure import exposed_secrets
+from bridge.config.exposure import MODES, Readers, exposed_secrets
 from bridge.config.nodes import Keys, Place, Problem, Unreadable, at, in_order, read
 from bridge.config.references import ReadKeyring, References
 from bridge.config.schema import Config
@@ -53,10 +53,12 @@ def load_config(
     environ: Mapping[str, str] = os.environ,
     read_keyring: ReadKeyring | None = None,
     refuse: Callable[[int], None] = lambda handle: None,
+    readers: Readers = MODES,
 ) -> LoadedConfig:
     """Read and check a file. May wait for the keyring. Raises: ConfigError with all problems.
 
     Args: refuse, asked about the open file before it is read; raises a ConfigError where it is not to be.
+        readers, who are asked whether everybody can read a secret.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +72,7 @@ def load_config(
         problem = said("this file cannot be read: {reason}", reason=system_reason(error))
         raise ConfigError([at(str(path), problem)], may_pass=may_pass(error)) from error
     text = _decoded(content, path.name)
-    return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring)
+    return _loaded(text, path.name, path, path.absolute().parent, environ, read_keyring, readers)
 
 
 def parse_config(
@@ -84,7 +86,7 @@ def parse_config(
     """Check a text as if it were the file `name` in `directory`. Raises: ConfigError with all problems."""
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST:
         raise ConfigError([at(name, _TOO_LARGE)])
-    return _loaded(text, name, None, directory.absolute(), environ, read_keyring)
+    return _loaded(text, name, None, directory.absolute(), environ, read_keyring, MODES)
 
 
 _TOO_LARGE = said("the file is larger than 1 MiB; it is hardly a configuration")
@@ -111,6 +113,7 @@ def _loaded(
     directory: Path,
     environ: Mapping[str, str],
     read_keyring: ReadKeyring | None,
+    readers: Readers,
 ) -> LoadedConfig:
     try:
         root, found = read(text)
@@ -121,7 +124,7 @@ def _loaded(
         config = _checked(source, {"directory": directory})
         problems = in_order([*found, *source.problems])
         if config is not None and not problems:
-            odd = in_order([*exposed_secrets(source, path, directory), *doubtful(source, config)])
+            odd = in_order([*exposed_secrets(source, path, directory, readers), *doubtful(source, config)])
             return LoadedConfig(config, path, name, tuple(problem.told_of(name) for problem in odd))
         passes = all(problem.may_pass for problem in problems)
         is_locked = any(problem.is_locked for problem in problems)

@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from bridge.advice.said import said
-from bridge.host.owners import EVERYBODY, everybody_reads
+from bridge.host.access_lists import AccessLists, closing
 from bridge.host.sockets import answers
 from bridge.host.system_service import (
     NAME,
@@ -29,11 +29,6 @@ from bridge.host.system_service import (
 )
 
 TASK_FILE = "task.xml"
-CLOSED = '/inheritance:r /grant "*S-1-5-18:(OI)(CI)F" "*S-1-5-32-544:(OI)(CI)F" /remove:g ' + " ".join(
-    f'"*{sid}"' for sid in sorted(EVERYBODY)
-)
-"""To all but SYSTEM and administrators, whatever they are called in this language; and what everybody has in the list
-itself, as after "convert inherited permissions", stays unless it is removed by name."""
 START_SECONDS = 60.0
 """Until the last of its ports must answer; the first start of a day may be slow."""
 
@@ -171,12 +166,12 @@ def _check_program() -> None:
 def _check_directory(directory: Path) -> None:
     """Of the configuration, and mostly of the store and its key: what is below ProgramData is for everybody to read,
     unless somebody has closed it."""
-    if everybody_reads(directory):
+    if AccessLists().everybody_reads(directory):
         raise ServiceTrouble(
             said(
                 "every user of this machine may read {directory}, and with it the key of the stored sign-ins; close it "
                 "to them: {command}",
                 directory=directory,
-                command=f'icacls "{directory}" {CLOSED}',
+                command=closing(directory),
             )
         )

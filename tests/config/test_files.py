@@ -216,6 +216,46 @@ def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Aut
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
 
 
+class Lists:
+    """A system without modes, by which a store would refuse a key file; a real one: tests/host/test_access_lists.py."""
+
+    refuses_open_key_files = False
+
+    def __init__(self, *for_all: Path) -> None:
+        self._for_all = for_all
+
+    def everybody_reads(self, path: Path) -> bool:
+        return path in self._for_all
+
+    def closing(self, path: Path) -> str:
+        return f"close {path}"
+
+
+def test_who_reads_is_asked_of_the_system(tmp_path: Path) -> None:
+    path, secret, key = tmp_path / "config.yaml", tmp_path / "secret.txt", tmp_path / "store.key"
+    secret.write_text(CANARY)
+    path.write_text(edited(("text", "${file:secret.txt}")) + "store: {key_file: store.key}\n")
+
+    def warned(*for_all: Path) -> list[str]:
+        return [str(warning) for warning in load_config(path, readers=Lists(*for_all)).warnings]
+
+    assert not warned()
+    assert not warned(path), "no secret stands in it"
+    assert warned(secret) == [
+        "config.yaml:5:5: providers.gmail.client_secret: every user of this machine can read the secret in "
+        f"{secret}; run: close {secret}"
+    ]
+    (where,) = warned(tmp_path)
+    assert f"store.key_file: every user of this machine can read the secret in {tmp_path}; run: close " in where
+    key.write_bytes(bytes(32))
+    assert not warned(tmp_path), "it is made already"
+    (where,) = warned(key)
+    assert f"the secret in {key}; run: close {key}" in where
+    path.write_text(edited())
+    (where,) = warned(path)
+    assert f"every user of this machine can read this secret; run: close {path} (or write" in where
+
+
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_what_is_warned_of_comes_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import struct
@@ -15,7 +14,8 @@ import pytest
 from bridge.errors import ConfigError
 from bridge.host import owners, paths
 from bridge.host.callers_windows import user_id
-from bridge.host.owners import ADMINISTRATORS, SYSTEM, everybody_reads, is_trusted
+from bridge.host.owners import ADMINISTRATORS, SYSTEM, is_trusted
+from bridge.host.security_descriptors import owner_of
 from bridge.ui.cli.configured import Settings, find_config, load
 
 COLLEAGUE = "S-1-5-21-1-2-3-1001"
@@ -37,7 +37,7 @@ def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def belong(monkeypatch: pytest.MonkeyPatch, file: str, directory: str) -> None:
-    monkeypatch.setattr(owners, "_owner", lambda path: file if path.suffix else directory)
+    monkeypatch.setattr(owners, "owner_of", lambda path: file if path.suffix else directory)
 
 
 @pytest.mark.parametrize(("file", "directory"), [(COLLEAGUE, ADMINISTRATORS), (ADMINISTRATORS, COLLEAGUE)])
@@ -133,30 +133,5 @@ def test_it_is_the_file_that_is_read_whose_owner_counts(machines: Path, monkeypa
 
 @pytest.mark.skipif(sys.platform != "win32", reason="asks Windows itself")
 def test_windows_says_whose_a_file_is(machines: Path) -> None:
-    assert owners._owner(machines) in {ADMINISTRATORS, user_id(os.getpid())}
-    assert owners._owner(machines / "nothing") == ""
-
-
-@pytest.mark.skipif(sys.platform != "win32", reason="access lists of Windows")
-@pytest.mark.parametrize(
-    ("entry", "is_open"),
-    [("", False), ("(A;OICI;FR;;;BU)", True), ("(A;OICI;GA;;;WD)", True), ("(A;OICI;WD;;;BU)", False)],
-)
-def test_a_directory_that_everybody_reads_is_known_by_its_access_list(
-    tmp_path: Path, entry: str, is_open: bool
-) -> None:
-    """BU and WD as SIDs: Users, Everyone; WD as a right is to change the list, which by itself shows nothing."""
-    advapi32: Any = ctypes.__dict__["WinDLL"]("advapi32", use_last_error=True)
-    text = f"D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;{user_id(os.getpid())}){entry}"
-    descriptor, entries, found = ctypes.c_void_p(), ctypes.c_void_p(), (ctypes.c_int(), ctypes.c_int())
-    assert advapi32.ConvertStringSecurityDescriptorToSecurityDescriptorW(
-        ctypes.c_wchar_p(text), 1, ctypes.byref(descriptor), None
-    )
-    assert advapi32.GetSecurityDescriptorDacl(
-        descriptor, ctypes.byref(found[0]), ctypes.byref(entries), ctypes.byref(found[1])
-    )
-    assert getattr(owners, "_lets_everybody_read")(entries) == is_open  # noqa: B009  Windows' alone
-    if "BU" not in entry:  # wine keeps none of Users: it has Unix' modes
-        assert advapi32.SetFileSecurityW(ctypes.c_wchar_p(str(tmp_path)), owners.ACCESS_LIST, descriptor)
-        assert everybody_reads(tmp_path) == is_open
-    assert not everybody_reads(tmp_path / "not there")
+    assert owner_of(machines) in {ADMINISTRATORS, user_id(os.getpid())}
+    assert owner_of(machines / "nothing") == ""

@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bridge.host import owners, system_service, task_scheduler
+from bridge.host import system_service, task_scheduler
+from bridge.host.access_lists import EVERYBODY, AccessLists
 from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
 from bridge.host.systemd import Systemd
 from bridge.host.task_scheduler import TaskScheduler
@@ -178,14 +179,14 @@ def test_a_disk_that_has_no_room_for_a_task_is_told_with_the_file(monkeypatch: p
 
 def test_no_service_is_made_whose_key_everybody_may_read(schtasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As below ProgramData, where nobody has closed the directory."""
-    monkeypatch.setattr(task_scheduler, "everybody_reads", lambda directory: directory == CONFIG.parent)
+    monkeypatch.setattr(AccessLists, "everybody_reads", lambda lists, directory: directory == CONFIG.parent)
     with pytest.raises(
         ServiceTrouble, match=r"^every user .*: icacls \"nowhere\" /inheritance:r /grant \"\*S-1-5-18:"
     ) as told:
         TaskScheduler(["mail-bridge.exe", "run"], CONFIG, []).install(lambda said: None)
     # What is not inherited stays with /inheritance:r: the command would be advised for ever.
     _, _, removed = str(told.value).partition(" /remove:g ")
-    assert {sid.strip('"*') for sid in removed.split()} == owners.EVERYBODY
+    assert {sid.strip('"*') for sid in removed.split()} == EVERYBODY
     assert not schtasks.exists()
 
 

@@ -188,6 +188,7 @@ def load(settings: Settings) -> LoadedConfig:
     """The configuration, checked. Raises: ConfigError with all its problems."""
     from bridge.config.load import load_config
     from bridge.host.environment import taken_environment
+    from bridge.host.file_readers import file_readers
     from bridge.stores.named_secrets import read_named_secret
 
     path = find_config(settings)
@@ -196,4 +197,6 @@ def load(settings: Settings) -> LoadedConfig:
         if settings.config is None:
             _refuse_a_strangers_here(path, handle)
 
-    return load_config(path, environ=taken_environment, read_keyring=read_named_secret, refuse=refuse)
+    return load_config(
+        path, environ=taken_environment, read_keyring=read_named_secret, refuse=refuse, readers=file_readers()
+    )
