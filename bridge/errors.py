@@ -77,8 +77,8 @@ class AuthorizationRequired(BridgeError):
 
     @property
     def public(self) -> str:
-        """Names the account and the page to open."""
-        return f"{self.address} must sign in: open {self.url}"
+        """Names the page to open, first since PHP's library shows 80 characters of an answer, and the account."""
+        return f"Open {self.url} ({self.address} must sign in)"
 
 
 class ProviderUnavailable(BridgeError):

@@ -311,7 +311,7 @@ def open_house(house: House) -> House:
 async def test_the_first_password_opens_nothing_before_somebody_has_said_whose_it_is(open_house: House) -> None:
     told, url = [await open_house.refused(OWN) for _ in range(3)], f"{CONSOLE}/sign-in/{ADDRESS}"
     assert {type(answer) for answer in told} == {AuthorizationRequired}
-    assert told[0].public == f"{ADDRESS} must sign in: open {url}"
+    assert told[0].public == f"Open {url} ({ADDRESS} must sign in)"
     assert told[0].diagnosis is not None
     assert told[0].diagnosis.key == "sign_in.password"
     (notice,) = open_house.told

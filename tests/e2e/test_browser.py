@@ -115,7 +115,7 @@ def link_of_a_refusal(bridge: Bridge, *, notices: int) -> str:
     links = re.findall(r"http://localhost:\d+/sign-in/[^\s)\]']+", " ".join(answers.values()))
     assert len(set(links)) == 1, answers
     link = links[0]
-    assert all(f"{ALICE} must sign in: open {link}" in said for said in answers.values()), answers
+    assert all(f"Open {link} ({ALICE} must sign in)" in said for said in answers.values()), answers
     told = bridge.directory / "told"
 
     def needed() -> list[str]:

@@ -104,7 +104,7 @@ def ports(bridge: Bridge, which: int) -> list[str]:
 
 def must_sign_in(bridge: Bridge) -> str:
     """The sentence, whole."""
-    return f"{CAROL} must sign in: open http://localhost:{bridge.console_port}/sign-in/{CAROL}"
+    return f"Open http://localhost:{bridge.console_port}/sign-in/{CAROL} ({CAROL} must sign in)"
 
 
 # --- .NET ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e import clients
 from tests.e2e.bridge import Bridge
-from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.messages import awkward
 from tests.servers.packages import needs
 
@@ -168,6 +168,19 @@ def test_php_opens_a_mailbox_and_has_nothing_to_complain_of(bridge: Bridge, worl
         imap_close($mailbox);
     """
     assert json.loads(clients.run(["php"], stdin=script.encode())) == [True, False]
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+def test_php_shows_the_whole_link_to_the_page_where_somebody_must_sign_in(bridge: Bridge, protocol: str) -> None:
+    """Its library shows 80 characters of an answer."""
+    needs("php-cli", "php-imap")
+    login = bridge.login(CAROL)
+    script = f"""<?php
+        @imap_open('{{localhost:{getattr(login, protocol)}/{protocol}}}INBOX', '{CAROL}', '{login.password}', 0, 1);
+        echo json_encode(imap_errors(), JSON_UNESCAPED_SLASHES);
+    """
+    said = json.loads(clients.run(["php"], stdin=script.encode()))
+    assert f"Open http://localhost:{bridge.console_port}/sign-in/{CAROL} " in " ".join(said)
 
 
 def test_pythons_library_knows_before_the_login_what_every_server_has_behind_it(bridge: Bridge) -> None:

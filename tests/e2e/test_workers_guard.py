@@ -17,7 +17,7 @@ import pytest
 from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
-from tests.e2e.test_first_use import MUST_SIGN_IN, signed_in
+from tests.e2e.test_first_use import must_sign_in, signed_in
 from tests.e2e.test_os_users import PROTOCOLS, TOO_MANY, Dialogue, guess_until_it_is_enough, is_accepted, log_in, port
 from tests.e2e.test_workers import with_workers
 from tests.servers.ca import Authority
@@ -142,7 +142,7 @@ def test_the_page_knows_whose_program_it_was_and_keeps_its_password(
     bridge.config["local_password"] = "first-use"
     with running(bridge):
         for user, password in ((colleague, "CANARY-of-the-colleague"), (None, "CANARY-of-the-crm")):
-            assert log_in(user, bridge, "imap", ALICE, password).startswith(MUST_SIGN_IN["imap"].format(ALICE))
+            assert log_in(user, bridge, "imap", ALICE, password).startswith(must_sign_in(bridge, "imap", ALICE))
         visitor, page = signed_in(bridge, world, ALICE)
         choices = dict(re.findall(r'name="wish" value="([\w-]+)" required> ([^<]*)', page))
         (mine,) = [name for name, who in choices.items() if "user root" in who]
@@ -157,7 +157,7 @@ def test_the_page_knows_whose_program_it_was_and_keeps_its_password(
 
 def test_the_page_tells_a_colleague_of_his_own_programs_only(shared: Bridge, colleague: OsUser) -> None:
     password = shared.password(CAROL)
-    assert log_in(colleague, shared, "imap", CAROL, password).startswith(MUST_SIGN_IN["imap"].format(CAROL))
+    assert log_in(colleague, shared, "imap", CAROL, password).startswith(must_sign_in(shared, "imap", CAROL))
     page = f"http://localhost:{shared.console_port}/sign-in/{CAROL}"
     assert f"run by the user {colleague.name}" in colleague.run("curl", "-s", page).stdout
     assert "run by the user" not in shared.browser().open(f"/sign-in/{CAROL}")

@@ -210,7 +210,10 @@ async def test_what_changes_nothing_is_done_before_the_login() -> None:
     ("problem", "reply"),
     [
         (errors.LoginRefused("x"), "535 5.7.8 User name or local password is wrong."),
-        (errors.AuthorizationRequired("a@b.c", "http://localhost:3017/sign-in/a@b.c"), "454 4.7.0 a@b.c must sign in"),
+        (
+            errors.AuthorizationRequired("a@b.c", "http://localhost:3017/sign-in/a@b.c"),
+            "454 4.7.0 Open http://localhost:3017/sign-in/a@b.c (a@b.c must sign in)",
+        ),
         (errors.ProviderUnavailable("x"), "454 4.7.0 The sign-in service"),
         (errors.UpstreamUnavailable("x"), "454 4.7.0 The mail server"),
         (errors.StoreUnavailable("x"), "454 4.7.0 The bridge"),
@@ -232,7 +235,10 @@ async def test_each_refusal_has_its_reply_and_the_client_may_try_again(problem: 
     ("problem", "reply"),
     [
         (errors.LoginRefused("x"), "530 5.7.0 User name or local password is wrong."),
-        (errors.AuthorizationRequired("a@b.c", "http://localhost:3017/sign-in/a@b.c"), "454 4.7.0 a@b.c must sign in"),
+        (
+            errors.AuthorizationRequired("a@b.c", "http://localhost:3017/sign-in/a@b.c"),
+            "454 4.7.0 Open http://localhost:3017/sign-in/a@b.c (a@b.c must sign in)",
+        ),
     ],
 )
 async def test_a_program_that_goes_on_after_a_refused_auth_is_told_why_there(
