@@ -99,11 +99,14 @@ def test_swaks_sends_to_a_server_that_it_has_verified(bridge: Bridge, trusted: P
 
 @pytest.mark.parametrize(("mode", "flag"), [("implicit", "ssl"), ("starttls", "tls-sslv23")])
 @pytest.mark.parametrize("protocol", ["imap", "pop3"])
-def test_php_gets_in_by_the_words_of_the_guide(bridge: Bridge, protocol: str, mode: str, flag: str) -> None:
+def test_php_gets_in_by_the_words_of_the_guide(
+    bridge: Bridge, trusted: Path, protocol: str, mode: str, flag: str
+) -> None:
     """Its library speaks TLS 1.0 behind `/tls`, as it does by itself where STARTTLS is offered."""
     needs("php-cli", "php-imap")
     script = f"""<?php
-        $where = '{{localhost:{port(bridge, protocol, mode)}/{protocol}/{flag}/novalidate-cert}}INBOX';
+        putenv('SSL_CERT_FILE={trusted}');
+        $where = '{{localhost:{port(bridge, protocol, mode)}/{protocol}/{flag}}}INBOX';
         echo json_encode(@imap_open($where, '{ALICE}', '{bridge.password(ALICE)}', 0, 1) !== false);
     """
     assert json.loads(run(["php"], stdin=script.encode()).splitlines()[0]) is True
