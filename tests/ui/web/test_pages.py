@@ -86,6 +86,13 @@ async def test_the_administrators_link_shows_the_list_and_leaves_the_address_bar
     assert "javascript:" not in text  # a link of ours, not the one of the status
 
 
+async def test_words_do_not_run_into_what_stands_behind_them(browser: Browser) -> None:
+    """Jinja takes the end of a line that ends with a tag."""
+    await browser.as_administrator()
+    for path in ("/", "/welcome"):
+        assert "once it has been used:\n<code>*@pattern.example</code>" in await browser.text(path)
+
+
 async def test_the_administrators_link_on_a_page_of_another_site_leads_on_by_a_page_of_ours(browser: Browser) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     async with browser.get(f"/admin/{TOKEN}", headers=headers, allow_redirects=False) as response:

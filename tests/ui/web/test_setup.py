@@ -243,6 +243,15 @@ async def test_a_provider_is_changed_and_removed(site: Site) -> None:
     assert (status, path) == (200, "/setup/summary")
 
 
+async def test_with_a_second_provider_the_hint_for_mailboxes_has_one_sentence_more(site: Site) -> None:
+    await site.enter()
+    for choice, name in (("GOOGLE", "gmail"), ("YAHOO", "yahoo")):
+        await site.send("/setup/provider", choice=choice)
+        await site.send(f"/setup/provider/{name}", **GOOD)
+    hint = (await site.browser.text("/setup/accounts")).partition('id="accounts-hint">')[2]
+    assert "alice@example.com</code>.\nThere are several providers" in hint
+
+
 @pytest.mark.parametrize(
     ("seen", "chosen_since", "flow"),
     [("MICROSOFT", "MICROSOFT_DEVICE", None), ("MICROSOFT_DEVICE", "MICROSOFT", "device")],
