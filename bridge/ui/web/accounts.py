@@ -39,6 +39,7 @@ class AccountPages:
             web.get("/accounts/{address:[^/]+}", self.show, allow_head=False),
             web.get("/accounts/{address:[^/]+}/forget", self.ask_to_forget, allow_head=False),
             web.post("/accounts/{address:[^/]+}/{action:password|rotate|check|forget}", self.act),
+            web.get("/accounts/{address:[^/]+}/{action:password|rotate|check}", self.again, allow_head=False),
         ]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
@@ -48,6 +49,13 @@ class AccountPages:
     async def ask_to_forget(self, request: web.Request) -> web.StreamResponse:
         """Signing out cannot be undone by us: one page in between."""
         return await self._page(request, template="forget.html")
+
+    async def again(self, request: web.Request) -> web.StreamResponse:
+        """Where a button's answer was shown: a browser asks for that without the form after a restart, for a tab that
+        it has put away, and from its address bar."""
+        if not self._administrators.is_open(request):
+            return not_found()
+        return see_other(account_path(request.match_info["address"]))
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         """A button was pressed. A password is in the answer itself, never behind an address of its own."""

@@ -157,6 +157,10 @@ class Pages:
             return self._elsewhere_page(request, address=started.address, url=started.url)
         return self._leave(request, started)
 
+    async def paste_again(self, request: web.Request) -> web.StreamResponse:
+        """The form alone: what a browser asks for where it shows the form's answer, after a restart for example."""
+        return self._elsewhere_page(request)
+
     async def paste(self, request: web.Request) -> web.StreamResponse:
         """The address at which a browser on another computer has ended."""
         fields = await self._forms.sent(request)

@@ -109,6 +109,7 @@ class Console(Site):
             web.get("/sign-in/{address:[^/]+}", pages.sign_in, allow_head=False),
             web.post("/sign-in/{address:[^/]+}", pages.begin),
             web.get("/waiting/{name}", waiting.show, allow_head=False),
+            web.get("/paste", pages.paste_again, allow_head=False),
             web.post("/paste", pages.paste),
             web.get("/admin/{token}", pages.administrator, allow_head=False),
             *AccountPages(self._control, administrators, forms, self._clock).routes(),

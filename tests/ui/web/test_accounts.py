@@ -196,9 +196,10 @@ async def test_the_password_is_shown_on_request_and_nowhere_else(
     assert (status, path) == (200, f"{PAGE}/password")
     assert "CANARY-&lt;password&gt;" in text
     assert "CANARY-" not in await browser.text(PAGE)
-    async with browser.get(f"{PAGE}/password") as response:  # what a history leads to
-        assert response.status == 404
+    async with browser.get(f"{PAGE}/password", allow_redirects=False) as response:  # what a history leads to
+        assert (response.status, response.headers["Location"]) == (303, PAGE)
         assert response.headers["Cache-Control"] == "no-store"
+        assert await response.text() == ""
     assert "CANARY" not in log.getvalue()
     assert "local_password_shown" in log.getvalue()
 
@@ -354,6 +355,19 @@ async def test_what_a_button_could_not_do_is_told_on_the_page(browser: Browser, 
         assert "the store &lt;is&gt; locked" in text
         assert "CANARY" not in text
     assert control.states[ALICE] is AccountState.READY
+
+
+@pytest.mark.parametrize("action", ["password", "rotate", "check"])
+async def test_the_address_of_a_buttons_answer_leads_to_the_page_and_does_nothing(
+    browser: Browser, control: FakeControl, action: str
+) -> None:
+    """A browser asks for it anew after a restart, for a tab that it has put away, or from its address bar."""
+    async with browser.get(f"{PAGE}/{action}") as answer:
+        assert answer.status == 404
+    await browser.as_administrator()
+    async with browser.get(f"{PAGE}/{action}") as answer:
+        assert (answer.status, answer.url.path) == (200, PAGE)
+    assert control.passwords == {}
 
 
 async def test_a_persons_own_sign_in_shows_them_no_secret(browser: Browser, control: FakeControl) -> None:

@@ -212,6 +212,13 @@ async def test_what_is_no_such_address_is_explained_and_can_be_corrected(
     assert control.completions == []
 
 
+async def test_the_form_for_the_address_is_there_when_the_browser_asks_for_it_anew(browser: Browser) -> None:
+    """After a restart, say, where the address was wrong before."""
+    async with browser.get("/paste") as response:
+        assert response.status == 200
+        assert 'action="/paste"' in await response.text()
+
+
 async def test_who_declines_elsewhere_is_told_for_which_address(browser: Browser) -> None:
     link, field = await begin_elsewhere(browser)
     _, text = await paste(browser, field, f"http://localhost:3017/?error=access_denied&{link.partition('?')[2]}")

@@ -230,6 +230,15 @@ async def test_no_step_can_be_skipped(site: Site) -> None:
     assert not site.machine.output.exists()
 
 
+@pytest.mark.parametrize("step", ["test", "write", "start", "provider/gmail/remove"])
+async def test_the_address_of_a_buttons_answer_leads_to_the_step_and_does_nothing(site: Site, step: str) -> None:
+    """A browser asks for it anew after a restart, for a tab that it has put away, or from its address bar."""
+    await site.answer_all()
+    async with site.browser.get(f"/setup/{step}") as answer:
+        assert (answer.status, answer.url.path) == (200, "/setup/summary")
+    assert not site.machine.output.exists()
+
+
 async def test_a_provider_is_changed_and_removed(site: Site) -> None:
     await site.answer_all()
     _, path, page = await site.send("/setup/provider", choice="YAHOO")
