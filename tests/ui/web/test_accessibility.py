@@ -286,6 +286,31 @@ async def test_a_page_whose_session_is_over_does_not_go_on_showing_what_it_knew(
     await page.wait_for_selector("#live", state="detached")
 
 
+@pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}"])
+async def test_a_page_says_that_the_bridge_has_gone(
+    chromium: Chromium, control: FakeControl, clock: HandClock, path: str
+) -> None:
+    page = await chromium.new_page()
+    async with serving(control, clock) as browser:
+        await page.goto(f"http://localhost:{browser.port}/admin/{TOKEN}")
+        await page.goto(f"http://localhost:{browser.port}{path}")
+        await until_it_hears(page)
+        assert not await page.is_visible("[role=alert]")
+    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
+    assert await page.is_visible("#live")
+
+
+async def test_the_page_with_a_code_says_that_the_bridge_has_gone_and_that_it_is_back(
+    chromium: Chromium, browser: Browser, troubled: FakeControl
+) -> None:
+    page = await chromium.new_page()
+    await visit(page, f"http://localhost:{browser.port}", troubled, "device")
+    await page.route("**/waiting/*", lambda route: route.abort("connectionrefused"))
+    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
+    await page.unroute("**/waiting/*")
+    await page.wait_for_selector("[role=alert]", state="hidden")
+
+
 async def test_the_page_of_an_account_that_was_removed_says_so(
     chromium: Chromium, browser: Browser, control: FakeControl
 ) -> None:

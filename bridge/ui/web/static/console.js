@@ -21,9 +21,16 @@ function name(element) {
   return element && (element.getAttribute("href") || element.getAttribute("formaction") || element.id || "");
 }
 
+// While nobody answers the page says that what stands on it may be wrong.
+async function asked(page, options) {
+  const answer = await fetch(page, options).catch(() => null);
+  document.getElementById("gone").hidden = answer !== null;
+  return answer;
+}
+
 async function look() {
   timer = 0;
-  const answer = await fetch(here(), { headers: { Accept: "text/html" }, redirect: "error" }).catch(() => null);
+  const answer = await asked(here(), { headers: { Accept: "text/html" }, redirect: "error" });
   if (!answer || !(answer.ok || answer.status === 404)) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
   const old = view();
@@ -49,13 +56,13 @@ function follow() {
     source = new EventSource("/events");
     source.onmessage = soon;
     source.onopen = soon; // what happened while nobody listened
-    source.onerror = () => source.readyState === EventSource.CLOSED && soon(); // we were refused
+    source.onerror = soon; // we were refused, or the bridge has gone
   }
 }
 
 // Not by reloading: that would take a screen reader back to the top every few seconds.
 async function ask() {
-  const answer = await fetch(location.href).catch(() => null);
+  const answer = await asked(location.href);
   if (!answer) return;
   if (answer.redirected || answer.status === 404) location.replace(answer.url); // 404: nobody waits for this code any more
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("left");
