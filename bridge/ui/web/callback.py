@@ -34,7 +34,7 @@ from bridge.observe.logs import event, report
 from bridge.ui.i18n import forwarding, say, tell, tell_problem
 from bridge.ui.web import guards
 from bridge.ui.web.expiring import Expiring
-from bridge.ui.web.rendering import form_page, not_found, page, see_other
+from bridge.ui.web.rendering import form_page, not_found, page, see_other, sign_in_over
 from bridge.ui.web.wishing import only_own, sentence, shown_wishes, wishes_of, with_password
 
 RESULTS = 100
@@ -131,8 +131,7 @@ class Callback:
             return page("problem.html", 503, kind="reload", detail=tell_problem(end))
         if end:
             return see_other(end)
-        retry = sign_in_path(self._addresses.get(parameters["state"]) or "")
-        return page("problem.html", 404, kind="too_late", detail="", retry=retry)
+        return sign_in_over(sign_in_path(self._addresses.get(parameters["state"]) or ""))
 
     async def _completed(self, request: web.Request, parameters: Mapping[str, str]) -> str | ProviderNotAsked:
         """The path of the page with the result; empty if there is no such sign-in under way; or why it still is."""
@@ -169,7 +168,9 @@ class Callback:
         name = request.match_info["name"]
         outcome = self._results.get(name)
         fields = await self._forms.sent(request)
-        if outcome is None or not outcome.may_keep:
+        if outcome is None:
+            return sign_in_over()
+        if not outcome.may_keep:
             return not_found()
         if fields is None:
             return await self._result_page(request, outcome, 403, problem=say(guards.AGAIN))
@@ -210,7 +211,7 @@ class Callback:
         """What happened; the page may be reloaded until it expires."""
         outcome = self._results.get(request.match_info["name"])
         if outcome is None:
-            return not_found()
+            return sign_in_over()
         return await self._result_page(request, outcome)
 
     async def _choice(self, request: web.Request, outcome: Outcome) -> tuple[Sequence[Wish], str]:

@@ -114,6 +114,11 @@ def see_other(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
+def sign_in_over(retry: str = "") -> web.Response:
+    """The page in place of one of a sign-in that we do not know any more. Args: retry, where the next one begins."""
+    return page("problem.html", 404, kind="too_late", detail="", retry=retry)
+
+
 def not_found() -> web.Response:
     """The page for whatever does not exist, or not any more."""
     return page("problem.html", 404, kind="not_found", detail="")

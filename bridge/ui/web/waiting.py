@@ -19,7 +19,7 @@ from bridge.observe.logs import trouble
 from bridge.tasks import task_group
 from bridge.ui.web.callback import Callback, Outcome
 from bridge.ui.web.expiring import Expiring
-from bridge.ui.web.rendering import not_found, page, see_other
+from bridge.ui.web.rendering import page, see_other, sign_in_over
 
 PAGES = 1000
 PAGE_SECONDS = 1800.0
@@ -80,7 +80,7 @@ class Waiting:
         """The code, until the result is there."""
         wait = self._waits.get(request.match_info["name"])
         if wait is None:
-            return not_found()
+            return sign_in_over()
         if wait.done:
             return see_other(wait.done)
         started = wait.started

@@ -344,7 +344,7 @@ async def test_the_page_with_a_code_tells_how_long_it_works_and_when_nobody_wait
     clock.advance(540)
     await page.wait_for_selector("text=It works for 1 more minute.")
     clock.advance(PAGE_SECONDS)  # or a restart
-    await page.wait_for_selector("text=There is nothing here")
+    await page.wait_for_selector("h1:text('This sign-in is over')")
 
 
 async def test_a_link_of_another_site_spoils_no_form_in_another_tab(

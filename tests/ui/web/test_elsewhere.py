@@ -164,9 +164,14 @@ async def test_a_bridge_that_goes_away_ends_the_wait_not_the_console(browser: Br
     assert "is signed in" in await until_done(browser, path)
 
 
-async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser) -> None:
-    async with browser.get("/waiting/forged") as response:
+@pytest.mark.parametrize("page", ["waiting", "done"])
+async def test_a_page_that_nobody_was_given_is_not_there(browser: Browser, page: str) -> None:
+    """Nor is it after a restart, for who was given one before."""
+    async with browser.get(f"/{page}/forged") as response:
         assert response.status == 404
+        text = await response.text()
+    assert "This sign-in is over" in text
+    assert "or mail-bridge was restarted meanwhile" in text
 
 
 # --- by an address that is brought back -----------------------------------------------------------------------------
