@@ -58,6 +58,7 @@ def assert_headers(headers: str) -> None:
         "x-frame-options: deny",
         "cross-origin-opener-policy: same-origin",
         "cross-origin-resource-policy: same-origin",
+        "x-ua-compatible: ie=edge",
         "server: mail-bridge",
     ):
         assert line in headers.lower().splitlines()
