@@ -53,6 +53,8 @@ REGISTRATION: Final[Mapping[str, str]] = {
     "unsupported_grant_type": "oauth.unsupported_grant",
     "unsupported_response_type": "oauth.unsupported_response",
     "invalid_tenant": "oauth.tenant",
+    "invalid_dpop_proof": "oauth.dpop",  # RFC 9449, which we have nothing of
+    "use_dpop_nonce": "oauth.dpop",
     "org_internal": "google.org_internal",
     "admin_policy_enforced": "google.admin_policy",
     "access_denied": "oauth.policy",

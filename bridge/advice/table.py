@@ -291,6 +291,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The provider finds the renewal wrong. It may have ended the sign-in: sign in again. If that does not "
                 "help, the administrator of mail-bridge must compare client_id and the URLs with the registration."
             ),
+            "oauth.dpop": (
+                "The provider binds tokens to a key of the program (DPoP), which mail-bridge does not do: the "
+                "administrator of mail-bridge must switch that off in the app's registration."
+            ),
             "oauth.unsupported_grant": (
                 "The provider's token_url does not do this kind of sign-in: the administrator of mail-bridge must "
                 "check it."

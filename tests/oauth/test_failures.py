@@ -172,6 +172,8 @@ def test_every_number_is_tried_here() -> None:
         (Failure("unsupported_grant_type"), REFUSED, "oauth.unsupported_grant", APP_ADMIN),
         (Failure("unsupported_response_type"), REFUSED, "oauth.unsupported_response", APP_ADMIN),
         (Failure("invalid_tenant"), REFUSED, "oauth.tenant", APP_ADMIN),
+        (Failure("invalid_dpop_proof"), REFUSED, "oauth.dpop", APP_ADMIN),
+        (Failure("use_dpop_nonce"), REFUSED, "oauth.dpop", APP_ADMIN),
         (Failure("temporarily_unavailable"), UNAVAILABLE, "oauth.temporary", NOBODY),
         (Failure("slow_down"), UNAVAILABLE, "device.slow_down", NOBODY),
         (Failure("authorization_pending"), UNAVAILABLE, "device.pending", USER),
@@ -183,6 +185,15 @@ def test_a_refused_refresh_is_explained(failure: Failure, kind: type[BridgeError
     assert type(problem) is kind
     assert problem.diagnosis is not None
     assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == (key, turn)
+
+
+@pytest.mark.parametrize("error", ["invalid_dpop_proof", "use_dpop_nonce"])
+def test_who_signs_in_where_tokens_are_bound_to_a_key_is_not_asked_to_do_it_again(error: str) -> None:
+    """It would come to the same each time."""
+    problem = sign_in_problem(Failure(error))
+    assert type(problem) is ProviderRefused
+    assert problem.diagnosis is not None
+    assert (problem.diagnosis.key, problem.diagnosis.advice.turn) == ("oauth.dpop", APP_ADMIN)
 
 
 @pytest.mark.parametrize(
