@@ -26,6 +26,9 @@ ROOM = 64 * 1024
 """Octets to read at once, as Windows' loop does: also a head that is too long, so that it gets an answer. What is left
 unread would reset the connection."""
 HEAD_END = b"\r\n\r\n"
+TLS = b"\x16\x03"
+"""A handshake's record (RFC 8446 section 5.1): somebody has typed https, or registered it as redirect URI."""
+SPEAKS_TLS = "TLS: the console's address begins with http://, in a browser and as redirect URI"
 
 
 class Place(Protocol):
@@ -137,6 +140,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """Octets of that body; None if it comes in chunks."""
         self._head_size = 0
         """Octets of a head that is not whole yet."""
+        self._has_begun = self._is_tls = False
 
     async def start(self) -> None:
         """As aiohttp's: answer one request after the other."""
@@ -170,6 +174,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         if not data:
             self._take_apart(data)
             return
+        if not self._has_begun:
+            self._has_begun, self._is_tls = True, data.startswith(TLS)
         self._pace.hold()
         is_expected = bool(self._waiting)
         self._waiting, self._place = self._waiting[self._place :] + data, 0
@@ -245,7 +251,8 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """An empty answer: `exc` and `message` quote the request line. Raises: ConnectionError, if nobody reads it."""
         if isinstance(exc, ConnectionError):  # gone in the middle of his body
             raise exc
-        trouble("console.request_unreadable", status=status, problem=type(exc).__name__)
+        problem = SPEAKS_TLS if self._is_tls else type(exc).__name__
+        trouble("console.request_unreadable", status=status, problem=problem)
         if exc is not None:
             exc.__traceback__ = None  # its frames hold `exc`, and all that was read: a circle
         if request.writer.output_size > 0:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import weakref
 from asyncio import selector_events
@@ -195,6 +196,22 @@ async def test_what_is_no_http_is_neither_sent_back_nor_logged(browser: Browser,
         line = json.loads(log.getvalue().splitlines()[-1])
         assert (line["event"], line["status"]) == ("console.request_unreadable", 400)
     assert "CANARY" not in log.getvalue()
+
+
+async def test_a_browser_that_was_sent_to_https_is_told_of_in_the_log(browser: Browser, log: io.StringIO) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", browser.port)
+    with pytest.raises(ssl.SSLError):
+        await writer.start_tls(ssl.create_default_context(), server_hostname="localhost")
+    writer.close()
+    line = json.loads(log.getvalue().splitlines()[-1])
+    assert (line["event"], line["status"]) == ("console.request_unreadable", 400)
+    assert line["problem"] == "TLS: the console's address begins with http://, in a browser and as redirect URI"
+
+
+async def test_what_comes_later_is_no_tls(browser: Browser, log: io.StringIO) -> None:
+    request = f"GET /favicon.ico HTTP/1.1\r\nHost: 127.0.0.1:{browser.port}\r\n\r\n".encode()
+    await raw(browser.port, request + b"\x16\x03\x01\r\n\r\n")
+    assert json.loads(log.getvalue().splitlines()[-1])["problem"] == "BadHttpMethod"
 
 
 async def test_a_fault_in_front_of_all_pages_is_logged_without_the_url(
