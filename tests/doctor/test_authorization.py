@@ -102,6 +102,8 @@ async def test_a_page_or_a_redirect_and_what_may_be_about_this_program_alone_is_
 async def test_what_is_wrong_for_every_browser_is_told(tmp_path: Path, status: str) -> None:
     (finding,) = await answered(tmp_path, http(PAGE, status))
     assert f"(HTTP {status[:3]})" in finding.detail
+    # A firewall may say the same, to programs alone.
+    assert "if it lets people sign in there, it turns away programs alone, and nothing is wrong" in finding.detail
 
 
 async def test_what_is_said_of_the_client_outright_is_told_with_any_status(tmp_path: Path) -> None:
