@@ -17,7 +17,7 @@ from bridge.ui.i18n import forwarding, say, spoken, tell, tell_problem
 from bridge.ui.leftovers import removed
 from bridge.ui.web import guards, wording
 from bridge.ui.web.callback import sign_in_path
-from bridge.ui.web.rendering import form_page, not_found, page, see_other
+from bridge.ui.web.rendering import form_page, no_administrator, not_found, page, see_other
 
 Action = Literal["password", "rotate", "check", "forget"]
 
@@ -54,14 +54,14 @@ class AccountPages:
         """Where a button's answer was shown: a browser asks for that without the form after a restart, for a tab that
         it has put away, and from its address bar."""
         if not self._administrators.is_open(request):
-            return not_found()
+            return no_administrator(request)
         return see_other(account_path(request.match_info["address"]))
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         """A button was pressed. A password is in the answer itself, never behind an address of its own."""
         action: Action = request.match_info["action"]  # type: ignore[assignment]  # the route allows no other
         if not self._administrators.is_open(request):
-            return not_found()
+            return no_administrator(request)
         fields = await self._forms.sent(request)
         if fields is None:
             return await self._page(request, 403, problem=say(guards.AGAIN))
@@ -122,7 +122,7 @@ class AccountPages:
         is_stale: bool = False,
     ) -> web.StreamResponse:
         if not self._administrators.is_open(request):
-            return not_found()
+            return no_administrator(request)
         try:
             bridge = await self._control.status()
         except BridgeError as trouble:

@@ -12,7 +12,7 @@ from bridge.errors import BridgeError
 from bridge.ui.checks import check_name, outcome_word
 from bridge.ui.i18n import say, tell_problem
 from bridge.ui.web import guards, wording
-from bridge.ui.web.rendering import form_page, not_found
+from bridge.ui.web.rendering import form_page, no_administrator
 
 _WORST_FIRST = (Outcome.FAILED, Outcome.WARNING, Outcome.OK, Outcome.SKIPPED)
 
@@ -45,12 +45,12 @@ class CheckPage:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """What it is, and a button: looking at the page asks no provider anything."""
-        return self._page(request) if self._administrators.is_open(request) else not_found()
+        return self._page(request) if self._administrators.is_open(request) else no_administrator(request)
 
     async def run(self, request: web.Request) -> web.StreamResponse:
         """Answers within a minute, when everything was tried."""
         if not self._administrators.is_open(request):
-            return not_found()
+            return no_administrator(request)
         if await self._forms.sent(request) is None:
             return self._page(request, 403, problem=say(guards.AGAIN))
         if self._busy.locked():

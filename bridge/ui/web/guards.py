@@ -219,6 +219,11 @@ class Administrators:
         return _is_of(request, self._fresh.get(_session(request)))
 
 
+def was_open(request: web.Request) -> bool:
+    """True if the browser has, or once had, a session; it forgets that when it is closed. No proof of anything."""
+    return _session(request) != ""
+
+
 def _is_of(request: web.Request, owner: str | None) -> bool:
     """True for a browser of this OS user; None is nobody, and empty is anybody: the system did not tell."""
     return owner is not None and (owner == "" or user_of(request) in {owner, ROOT})

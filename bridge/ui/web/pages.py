@@ -87,7 +87,8 @@ class Pages:
             if not is_administrator:
                 entrance = await self._entrance()
                 settings = [wording.setting(listener) for listener in entrance.listeners]
-                return page("start.html", is_demo=entrance.is_demo, settings=settings)
+                is_over = guards.was_open(request)
+                return page("start.html", is_demo=entrance.is_demo, settings=settings, is_over=is_over)
             status = await self._control.status()
         except BridgeError as problem:
             detail = tell_problem(problem) if is_administrator else say(problem.public_text)

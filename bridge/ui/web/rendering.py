@@ -122,6 +122,12 @@ def sign_in_over(retry: str = "") -> web.Response:
     return page("problem.html", 404, kind="too_late", detail="", retry=retry)
 
 
+def no_administrator(request: web.Request) -> web.Response:
+    """An administrator's page, for who is none: that of what does not exist, or, in a browser that was one's, that this
+    is over."""
+    return page("problem.html", 404, kind="session", detail="") if guards.was_open(request) else not_found()
+
+
 def not_found() -> web.Response:
     """The page for whatever does not exist, or not any more."""
     return page("problem.html", 404, kind="not_found", detail="")

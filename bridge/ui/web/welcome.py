@@ -10,7 +10,7 @@ from bridge.ui.i18n import tell_problem
 from bridge.ui.web import guards, wording
 from bridge.ui.web.accounts import account_path
 from bridge.ui.web.callback import sign_in_path
-from bridge.ui.web.rendering import form_page, not_found, page, see_other
+from bridge.ui.web.rendering import form_page, no_administrator, page, see_other
 
 ROWS = 20
 """Mailboxes; the list of accounts shows the others."""
@@ -36,7 +36,7 @@ class WelcomePage:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Once more, as often as somebody likes."""
         if not self._administrators.is_open(request):
-            return not_found()
+            return no_administrator(request)
         try:
             status = await self._control.status()
         except BridgeError as problem:
@@ -59,7 +59,7 @@ class WelcomePage:
     async def over(self, request: web.Request) -> web.StreamResponse:
         """A page of the set-up that was still open in some browser: it has been finished, here or elsewhere."""
         if not self._administrators.is_open(request):
-            return not_found()
+            return no_administrator(request)
         if request.method == "GET" or request.path == "/setup/start":  # it has started by itself meanwhile
             return see_other("/welcome")
         return page("problem.html", 409, kind="set_up", detail="")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -153,6 +154,10 @@ async def broken(page: Page, base: str, control: FakeControl, kind: str) -> None
             await page.goto(f"{base}/?code=c&state={state}")
         case "administrator":
             await page.goto(f"{base}/admin/wrong")
+        case "session":
+            cookie = f"mail_bridge_admin_{urlsplit(base).port}"
+            await page.context.add_cookies([{"name": cookie, "value": "of-yesterday", "url": base}])
+            await page.goto(f"{base}/check")
         case "bridge":
             await page.goto(f"{base}/admin/{TOKEN}")
             control.problem = StoreUnavailable("locked keyring")
@@ -174,7 +179,18 @@ KINDS: dict[str, tuple[set[str], Callable[[Page, str, FakeControl, str], Awaitab
     "done.html": (set(ENDED), ended),
     "sign_in.html": (set(BEGUN), begun),
     "problem.html": (
-        {"not_found", "too_late", "stateless", "reload", "administrator", "bridge", "too_large", "bug", "set_up"},
+        {
+            "not_found",
+            "too_late",
+            "stateless",
+            "reload",
+            "administrator",
+            "session",
+            "bridge",
+            "too_large",
+            "bug",
+            "set_up",
+        },
         broken,
     ),
 }

@@ -19,6 +19,7 @@ from tests.tokens.fakes import HandClock
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
+OVER = "The administrator's session is over"
 SCRIPT = '<script src="/console.js" defer></script>'
 HOSTILE = "\"><script>alert('x')</script>@example.com"
 
@@ -143,6 +144,23 @@ async def test_the_administrators_session_ends(browser: Browser, clock: HandCloc
     await browser.as_administrator()
     clock.advance(8 * 3600 + 1)
     assert ALICE not in await browser.text("/")
+
+
+@pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}", "/accounts/nobody@example.com", "/check", "/welcome"])
+async def test_who_comes_back_after_the_administrators_session_reads_that_it_is_over(
+    browser: Browser, clock: HandClock, path: str
+) -> None:
+    """In the morning, in the tab of yesterday."""
+    assert OVER not in await browser.text(path)
+    await browser.as_administrator()
+    assert OVER not in await browser.text(path)
+    clock.advance(8 * 3600 + 1)
+    async with browser.get(path) as response:
+        assert response.status == (200 if path == "/" else 404)
+        text = await response.text()
+    assert OVER in text
+    assert "<code>mail-bridge console</code>" in text
+    assert ALICE not in text
 
 
 @pytest.mark.parametrize("token", ["wrong", TOKEN[:-1], TOKEN + "x", "%C3%A9", TOKEN.upper()])
