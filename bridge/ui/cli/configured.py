@@ -146,11 +146,10 @@ def _refuse_a_strangers(config: Path) -> None:
 def _refuse_a_strangers_here(config: Path, handle: int | None = None) -> None:
     """Of a configuration that nobody has named, in the current directory, which may be everybody's. Args: handle, once
     it is open. Raises: ConfigError."""
-    from bridge.host.owners import is_strangers
-    from bridge.host.paths import CONFIG_NAME, config_candidates, machine_config_dir
-
-    if config in {config_candidates()[0], machine_config_dir() / CONFIG_NAME}:
+    if not _is_of_here(config):
         return
+    from bridge.host.owners import is_strangers  # late, as above
+
     try:
         is_theirs = is_strangers(config, handle)
     except OSError as problem:  # it was there a moment ago
@@ -165,9 +164,21 @@ def _refuse_a_strangers_here(config: Path, handle: int | None = None) -> None:
         raise ConfigError([told])
 
 
+def _is_of_here(found: Path) -> bool:
+    """True for one that nobody has named, and that is found in the current directory alone."""
+    from bridge.host.paths import CONFIG_NAME, config_candidates, machine_config_dir
+
+    return found not in {config_candidates()[0], machine_config_dir() / CONFIG_NAME}
+
+
 def own_config(settings: Settings) -> list[str]:
-    """The option that names the same file from any directory; nothing where it is found by itself."""
-    return ["--config", str(as_named(settings.config))] if settings.config is not None else []
+    """The option that names the same file from any directory; nothing where it is found by itself from there, too."""
+    from bridge.host.paths import config_candidates
+
+    named = settings.config
+    if named is None and (found := first_of(config_candidates())) is not None and _is_of_here(found):
+        named = found
+    return ["--config", str(as_named(named))] if named is not None else []
 
 
 def as_named(config: Path) -> Path:

@@ -1,0 +1,27 @@
+"""Which configuration a command means, where nobody has named one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.host import paths
+from bridge.ui.cli.configured import Settings, own_config
+
+
+@pytest.mark.parametrize("place", ["here", "mine", "machine's"])
+def test_what_starts_at_login_names_a_configuration_that_is_found_in_this_directory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A session starts it in another one, where there is none: a set-up would begin in the place of mail."""
+    for name in ("here", "mine", "machine's"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(paths, "config_dir", lambda: tmp_path / "mine")
+    monkeypatch.setattr(paths, "machine_config_dir", lambda: tmp_path / "machine's")
+    monkeypatch.chdir(tmp_path / "here")
+    settings = Settings(None, None)
+    assert own_config(settings) == [], "there is none"
+    file = tmp_path / place / "config.yaml"
+    file.touch()
+    assert own_config(settings) == (["--config", str(file)] if place == "here" else [])
