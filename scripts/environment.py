@@ -10,10 +10,10 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import debian
-from words import BUILT_FOR_64_BITS, INCOMPLETE, TO_BE_COMPILED, say, tell
+from words import BUILT_FOR_64_BITS, INCOMPLETE, OF_THE_STORE, TO_BE_COMPILED, say, tell
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
@@ -73,6 +73,8 @@ def _can_install() -> bool:
 
 
 def _make() -> None:
+    if _is_of_the_store():
+        sys.exit(say(OF_THE_STORE))
     tell("making a virtual environment in {directory}/ …", directory=ENVIRONMENT.name)
     if not _is_complete():  # Debian has a part of Python's venv in a package of its own
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
@@ -84,6 +86,13 @@ def _make() -> None:
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
     except (OSError, subprocess.CalledProcessError) as problem:
         sys.exit(say("no virtual environment could be made: {problem}", problem=problem))
+
+
+def _is_of_the_store() -> bool:
+    """Windows has a copy of AppData and of the registry for each program from its Store: what is to start at login, and
+    all files of ours, would be in that, and in another one with the next Python. Source: "Using Python on Windows",
+    Redirection of local data, registry, and temporary paths."""
+    return "WindowsApps" in PureWindowsPath(sys.base_prefix).parts
 
 
 def _is_complete() -> bool:

@@ -21,6 +21,11 @@ TO_BE_COMPILED = (
     "Not everything that mail-bridge needs is built for Macs with an Intel processor any more; it can be compiled: "
     "brew install openssl@3 rust, then OPENSSL_DIR=$(brew --prefix openssl@3) python3 scripts/{script}"
 )
+OF_THE_STORE = (
+    "The Python of the Microsoft Store keeps what its programs write away from all others: nothing would start at "
+    "login, and no editor would find the configuration. Install python.org's for 64 bits (x86-64), and start this "
+    "again with it."
+)
 FRENCH = {
     "mail-bridge needs Python {oldest} or newer; this is {this}": (
         "mail-bridge demande Python {oldest} ou plus récent ; celui-ci est {this}"
@@ -36,6 +41,11 @@ FRENCH = {
     BUILT_FOR_64_BITS: (
         "Tout ce dont mail-bridge a besoin n’est pas fourni pour ce Python. Installez celui de python.org pour 64 bits "
         "(x86-64), qui fonctionne aussi sur les processeurs ARM ; supprimez {directory}, et recommencez avec lui."
+    ),
+    OF_THE_STORE: (
+        "Le Python du Microsoft Store tient à l’écart de tous les autres programmes ce que les siens écrivent : rien "
+        "ne se lancerait à l’ouverture de session, et aucun éditeur ne trouverait la configuration. Installez celui "
+        "de python.org pour 64 bits (x86-64), et recommencez avec lui."
     ),
     TO_BE_COMPILED: (
         "Tout ce dont mail-bridge a besoin n’est plus fourni pour les Mac à processeur Intel, mais peut être compilé : "

@@ -35,6 +35,7 @@ PLAIN, LOGGED = re.compile(r"(?:^\| |(?<=`), )`([^`]+)`", re.MULTILINE), re.comp
 FOREIGN = {
     *("Sent", "SSL/TLS", "is", "est", "Send as", "Envoyer en tant que"),
     *("Task Scheduler", "Create Task", "At log on", "At startup", "Run whether user is logged on or not", "Settings"),
+    *("Conditions", "Windows installer (64-bit)", "Customize installation", "Python install manager"),
     *("Planificateur de tâches", "Créer une tâche", "À l’ouverture de session", "Au démarrage", "Paramètres"),
     *("Exécuter même si l’utilisateur n’est pas connecté", "Système", "Cancel", "Annuler"),
     *("Desktop apps", "applications de bureau", "loopback"),

@@ -143,6 +143,26 @@ def test_a_python_that_cannot_make_an_environment_leaves_none(
     assert not (copy / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "nothing would start at login"), ("fr", "écrivent\u00a0: rien ne se lancerait à l’ouverture")],
+)
+def test_the_python_of_the_microsoft_store_makes_no_environment_and_says_why(
+    copy: Path, tmp_path: Path, language: str, words: str
+) -> None:
+    """Whoever types `python` on a fresh Windows is led to it. One that has been made with it goes on."""
+    base = r"C:\Program Files\WindowsApps\PythonSoftwareFoundation.Python.3.13_3.13.2544.0_x64__qbz5n2kfra8p0"
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.base_prefix = {base!r}\n")
+    environment = {"LANG": f"{language}_XX.UTF-8", "PYTHONPATH": str(tmp_path)}
+    code, said = start(copy, **environment)
+    assert code == 1
+    assert words in said
+    assert not (copy / ".venv").exists()
+    code, said = run(copy, LACKS_CONFIGURATION, **environment)
+    assert code == 0
+    assert words not in said
+
+
 def test_a_terminal_without_the_characters_is_no_reason_to_end(copy: Path) -> None:
     code, said = run(copy, LACKS_CONFIGURATION, LANG="fr_FR.ISO-8859-1", PYTHONIOENCODING="iso-8859-1")
     assert (code, "Traceback" in said) == (0, False), said
