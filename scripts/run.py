@@ -37,7 +37,7 @@ def has_config(interpreter: str) -> bool:
     if subprocess.run([interpreter, "-c", FIND_CONFIG]).returncode == 0:
         return True
     sentence = "There is no configuration yet, so this is the demo. For real mail: {command}"
-    tell(sentence, command="python3 scripts/run.py init")
+    tell(sentence, command=r"py scripts\run.py init" if os.name == "nt" else "python3 scripts/run.py init")
     return False
 
 

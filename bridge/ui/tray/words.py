@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+INSTALLS: Final = r"py scripts\run.py tray" if sys.platform == "win32" else "python3 scripts/run.py tray"
+"""`python3` opens the Store on a Windows that has Python from elsewhere."""
 
 
 def english(sentence: str) -> str:
@@ -172,9 +177,9 @@ class Words:
     def no_extra(self) -> str:
         """The libraries are not installed."""
         return self.say(
-            "the icon needs the extra “tray”, which `python3 scripts/run.py tray` installs in the directory of "
-            "mail-bridge (everything else works without it: mail-bridge run, and the console in the browser)"
-        )
+            "the icon needs the extra “tray”, which `{command}` installs in the directory of mail-bridge (everything "
+            "else works without it: mail-bridge run, and the console in the browser)"
+        ).format(command=INSTALLS)
 
     def no_toolkit(self) -> str:
         """Linux: GTK is the system's, not pip's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 
 from bridge.ui.tray.words import Notification, Words
 
@@ -37,3 +38,9 @@ def test_every_sentence_can_be_translated_and_its_places_are_filled() -> None:
             assert "{" not in text, name
             assert (text.startswith("«") and text.endswith("»") and text.count("«") == 1) or text == "Permission denied"
         assert len(asked) == sum(text.startswith("«") for text in texts), "a sentence in pieces"
+
+
+def test_what_is_missing_is_installed_by_a_command_of_this_system() -> None:
+    """On Windows `python3` opens the Store, whose Python is none for us."""
+    command = r"py scripts\run.py tray" if sys.platform == "win32" else "python3 scripts/run.py tray"
+    assert f"`{command}`" in Words().no_extra()
