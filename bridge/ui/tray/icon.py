@@ -108,7 +108,7 @@ class Icon:
                 is_visible = self._become_visible()
 
         if self._taskbar is not None:
-            self._icon._message_handlers |= self._taskbar.ends_of_session(lambda: self._chosen(Quit()))
+            self._icon._message_handlers |= self._taskbar.endings(lambda: self._chosen(Quit()))
             self._icon.run(shown)
         elif sys.platform == "darwin":
             self._icon.run_detached(shown)  # its run() would take Ctrl-C and end the process at once

@@ -16,6 +16,8 @@ NIM_ADD: Final = 0
 NIM_MODIFY: Final = 1
 """For an icon that it has, an order it takes; for any other one it says no."""
 NIM_DELETE: Final = 2
+WM_CLOSE: Final = 0x0010
+"""What a program is asked to end by: `taskkill` without /F, and a task that is to stop."""
 WM_QUERYENDSESSION: Final = 0x0011
 WM_ENDSESSION: Final = 0x0016
 
@@ -63,9 +65,10 @@ class Taskbar:
         self._is_over.set()
         self._calls.put(None)
 
-    def ends_of_session(self, stop: Call) -> dict[int, Callable[[int, int], int]]:
+    def endings(self, stop: Call) -> dict[int, Callable[[int, int], int]]:
         """Handlers for pystray's window, which would answer "no": whoever has no window to be seen is then ended before
-        all others are asked, though the person may choose to stay. Args: stop, of the program, which calls leave().
+        all others are asked, though the person may choose to stay. And which would not close, while its second one, the
+        menu's, does, and with it the menu. Args: stop, of the program, which calls leave().
 
         Source: Shutdown Changes for Windows Vista; WM_QUERYENDSESSION, WM_ENDSESSION.
         """
@@ -76,7 +79,11 @@ class Taskbar:
                 self._is_over.wait(END_SECONDS)
             return 0
 
-        return {WM_QUERYENDSESSION: lambda *_: 1, WM_ENDSESSION: end}
+        def close(*_: int) -> int:
+            stop()
+            return 0
+
+        return {WM_QUERYENDSESSION: lambda *_: 1, WM_ENDSESSION: end, WM_CLOSE: close}
 
     def _answered(self, is_done: int, function: Callable[..., int], arguments: tuple[Any, ...]) -> int:
         """See ctypes, errcheck."""

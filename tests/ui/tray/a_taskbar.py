@@ -1,7 +1,7 @@
 """Run by test_icon.py on Windows: our icon, and a taskbar that says no when it is told to.
 
-Writes, as JSON, into the file that it is given, what we have told the taskbar, what we answer where a session ends, and
-what that has chosen.
+Writes, as JSON, into the file that it is given, what we have told the taskbar, what we answer where a session ends, or
+the number of another message that it is given, and what that has chosen.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main() -> None:
         answers.append(user32.SendMessageW(bar.owner, WM_QUERYENDSESSION, 0, 0))
         answers.append(user32.SendMessageW(bar.owner, WM_ENDSESSION, 0, 0))  # somebody has said no
         answers.append(len(chosen))
-        user32.SendMessageW(bar.owner, WM_ENDSESSION, 1, 0)
+        user32.SendMessageW(bar.owner, int(sys.argv[2]), 1, 0)
         answers.append(len(chosen))
 
     thread = threading.Thread(target=work)

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.IcoImagePlugin import IcoImageFile
 
 from bridge.ui.tray.icon import SIZES, Drawing, clipped
+from bridge.ui.tray.taskbar import WM_CLOSE, WM_ENDSESSION
 from bridge.ui.tray.view import Picture
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -76,11 +77,10 @@ def test_on_a_mac_nothing_is_asked_of_appkit_but_in_the_main_thread() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="a taskbar is Windows' alone")
-def test_a_taskbar_that_is_too_busy_is_asked_again_and_the_end_of_a_session_is_nothing_to_refuse(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("end", [WM_ENDSESSION, WM_CLOSE])
+def test_a_taskbar_that_is_too_busy_is_asked_again_and_an_end_is_nothing_to_refuse(tmp_path: Path, end: int) -> None:
     told = tmp_path / "told.json"  # and not a pipe: the first window starts wine's desktop, which would keep it open
-    subprocess.run([sys.executable, "-m", "tests.ui.tray.a_taskbar", str(told)], timeout=60, check=True)
+    subprocess.run([sys.executable, "-m", "tests.ui.tray.a_taskbar", str(told), str(end)], timeout=60, check=True)
     seen = json.loads(told.read_text())
     add, modify, delete = range(3)
     early = [modify, add, modify, add, modify, add]
