@@ -21,12 +21,16 @@ _SHORTEST_SECRET: Final = 24
 """Google's old ones; its own and Microsoft's of today have 35 and 40 characters. Names and numbers have fewer."""
 _SHELLS_VARIABLE: Final = re.compile(r"\$(?:env:)?\w+|\$\(\w+\)|%\w+%", re.ASCII)
 """As sh, PowerShell, make and cmd write it; around the last one YAML wants quotes, which make it a text."""
+_IN_A_PATH: Final = re.compile(r"%(\w+)%|(?:^|(?<=[/\\]))\$(?:env:)?(\w+)(?=[/\\]|$)", re.ASCII)
+"""The same: cmd's anywhere, the others' as one step of it, since a file's name may have a dollar."""
+_MADE: Final[tuple[Keys, ...]] = (("store", "path"), ("store", "key_file"), ("log", "file"))
+"""Files that come into being at any place; those that are only read are missed there."""
 _MICROSOFT_HOSTS: Final = frozenset(preset.authority_host for preset in CLOUDS.values())
 
 
 def doubtful(source: Source, config: Config) -> Iterator[Problem]:
     """Each with its place. No error: old versions of Microsoft's tools made secrets that look like a Secret ID."""
-    found = [*_of_ports(config.listeners)]
+    found = [*_of_ports(config.listeners), *_of_paths(source)]
     for provider_name, provider in config.providers.items():
         found += [(("providers", provider_name, key), sentence) for key, sentence in _of_provider(provider)]
     for keys, sentence in found:
@@ -57,6 +61,20 @@ def client_secret_doubt(kind: str, secret: str) -> Said | None:
 def _of_ports(listeners: Listeners) -> Iterator[tuple[Keys, Said]]:
     if not (listeners.imap or listeners.pop3 or listeners.smtp):
         yield ("listeners",), said("imap, pop3 and smtp are all off: no mail program can log in")
+
+
+def _of_paths(source: Source) -> Iterator[tuple[Keys, Said]]:
+    for keys in _MADE:
+        if (variable := _IN_A_PATH.search(source.written(keys) or "")) is not None:
+            yield (
+                keys,
+                said(
+                    "{variable} is taken for a part of the path, as it stands; an environment variable is written "
+                    "{example}",
+                    variable=variable[0],
+                    example=f"${{{variable[1] or variable[2]}}}",
+                ),
+            )
 
 
 def _of_provider(provider: Provider) -> Iterator[tuple[str, Said]]:

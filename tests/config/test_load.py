@@ -510,6 +510,26 @@ def test_a_variable_as_a_shell_writes_it_is_told_before_anybody_signs_in(written
 
 
 @pytest.mark.parametrize(
+    ("section", "written", "name"),
+    [
+        ("store:\n  path", "'%LOCALAPPDATA%\\mail-bridge\\store.sqlite'", "LOCALAPPDATA"),
+        ("store:\n  path", "'store-%COMPUTERNAME%.sqlite'", "COMPUTERNAME"),
+        ("store:\n  key_file", "$HOME/store.key", "HOME"),
+        ("log:\n  file", "$env:TEMP\\mail-bridge.log", "TEMP"),
+    ],
+)
+def test_a_variable_of_a_shell_in_a_path_that_would_be_made_is_told(section: str, written: str, name: str) -> None:
+    """A directory of that name came into being beside the configuration."""
+    (warning,) = load(f"{GOOD}{section}: {written}\n").warnings
+    assert str(warning).endswith(f"an environment variable is written ${{{name}}}")
+
+
+@pytest.mark.parametrize("written", ["'100% of C$/store.sqlite'", "${HOME}/store.sqlite", "'a$b/$$/50%.sqlite'"])
+def test_a_path_with_such_signs_is_one(written: str) -> None:
+    assert not load(f"{GOOD}store:\n  path: {written}\n", HOME="/home/alice").warnings
+
+
+@pytest.mark.parametrize(
     ("text", "written", "told"),
     [
         (GOOD, "1234", "config.yaml:4:5: providers.gmail.client_id: a client ID of Google looks like 1234-abcd.apps."),
