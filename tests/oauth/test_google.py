@@ -111,9 +111,9 @@ async def test_an_error_counts_whatever_else_the_answer_says(tmp_path: Path) -> 
 
 
 async def test_a_status_of_failure_counts_whatever_the_answer_says(tmp_path: Path) -> None:
-    with refusal(BridgeError):
+    with refusal(AuthorizationFailed):
         await redeemed(tmp_path, told("400 Bad Request"))
-    with refusal(BridgeError):
+    with refusal(ProviderUnavailable):  # whose grant is kept
         await refreshed(tmp_path, told("400 Bad Request"))
 
 

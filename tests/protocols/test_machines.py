@@ -54,7 +54,7 @@ def test_trap_37_peer_12_an_answer_injected_behind_starttls_is_a_violation(
     *before, last = stream
     for part in before:
         machine.receive(part)
-    with pytest.raises(Exception, match="plaintext behind ST"):
+    with pytest.raises(ProtocolViolation, match="plaintext behind ST"):
         machine.receive(last)
 
 
@@ -139,7 +139,6 @@ def test_fifty_commands_without_a_login_are_enough(protocol: Protocol, command: 
     assert isinstance(events[-1], Hangup)
     assert b"Too many commands" in events[-1].farewell
     assert all(isinstance(event, Send) for event in events[:-1])
-    assert len(events) == 51
 
 
 @pytest.mark.parametrize("greeting", [b"SASL-IR", b""])
@@ -165,7 +164,7 @@ def test_a_log_of_what_is_sent_holds_no_token(protocol: Protocol, mechanism: Mec
 @pytest.mark.parametrize("protocol", list(Protocol))
 def test_a_reply_that_does_not_end_is_a_violation(protocol: Protocol) -> None:
     machine = client_machine(protocol, CREDENTIALS, starttls=False)
-    with pytest.raises(Exception, match="octets"):
+    with pytest.raises(ProtocolViolation, match="octets"):
         for _ in range(40):
             machine.receive(b"x" * 1000)
 
