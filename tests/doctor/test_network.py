@@ -84,7 +84,8 @@ def assert_failed(finding: Finding, sentence: str, turn: Turn = Turn.APP_ADMIN) 
 
 async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", no_thread)
-    for finding in (await network_report(config())).findings:
+    provider, server = (await network_report(config())).findings
+    for finding in (provider, server):
         assert_failed(finding, network.VERBATIM)
         assert "start new thread" in finding.detail
 

@@ -81,7 +81,9 @@ def test_a_key_of_another_size_is_refused(size: int) -> None:
 async def test_the_store_within_sees_no_plain_value() -> None:
     inner = MemoryStore()
     await SealedStore(inner, key(1)).put("a", b"CANARY-token", expected=NEW)
-    for record in (await contents(inner)).values():
+    records = await contents(inner)
+    assert "a" in records
+    for record in records.values():
         assert record is not None
         assert b"CANARY" not in record.value
 
