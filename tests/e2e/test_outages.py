@@ -27,7 +27,7 @@ from tests.servers.needed import absent
 pytestmark = pytest.mark.servers
 
 LATER = {"imap": "[UNAVAILABLE]", "pop3": "[SYS/TEMP]", "smtp": "454 4.7.0"}
-YES = {"imap": "OK", "pop3": "", "smtp": "235 "}
+YES = {"imap": "OK", "pop3": "+OK", "smtp": "235 "}
 RECOVERY = RETRY_AFTER + 5
 """Seconds until mail flows again, on a machine that has other things to do."""
 
@@ -59,7 +59,7 @@ class Outage:
         while (told := replies(self.login)) and any(LATER[protocol] in text for protocol, text in told.items()):
             assert time.monotonic() - began < within, told
             threading.Event().wait(0.1)
-        assert all(YES[protocol] in text for protocol, text in told.items()), told
+        assert all(text.startswith(YES[protocol]) for protocol, text in told.items()), told
         return time.monotonic() - began
 
     @property
