@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_SECONDS = 60
+PROTOCOLS = ("imap", "pop3", "smtp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,6 @@ def run(command: list[str], *, stdin: bytes = b"", cwd: Path | None = None, expe
 
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-
-
-def installed(program: str) -> bool:
-    """True if this machine has the program."""
-    return shutil.which(program, path=PATH) is not None
 
 
 def curl_send(login: Login, recipient: str, message: bytes, directory: Path) -> None:

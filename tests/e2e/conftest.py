@@ -64,6 +64,16 @@ class World:
 
 
 @contextmanager
+def ever_expired(world: World) -> Iterator[None]:
+    """Tokens that are issued meanwhile are stale at once, so that each login needs a refresh."""
+    world.provider.lifetime = 0
+    try:
+        yield
+    finally:
+        world.provider.lifetime = 3600
+
+
+@contextmanager
 def whole_world(authority: Authority) -> Iterator[World]:
     """All servers, until the context ends."""
     needs("dovecot", "postfix")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import json
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.bridge import Bridge
-from tests.e2e.clients import Login
+from tests.e2e.clients import PROTOCOLS, Login
+from tests.e2e.logins import YES, answered
 
 OBSERVER = Path(__file__).parent / "observer"
 SETTLE_SECONDS = 20.0
 """For what ends by itself: a second of listening to a client that leaves, two for a half-closed session."""
 GROWTH = 24 * 1024 * 1024
 """Octets of memory that may be new since the bridge was at rest; a lost 64 KiB buffer for each fault would show."""
-PROTOCOLS = ("imap", "pop3", "smtp")
 
 
 @contextmanager
@@ -192,41 +191,7 @@ def opens(login: Login, *, at_once: int = 1) -> None:
 def _told(login: Login, protocol: str, sessions: contextlib.ExitStack) -> str:
     """What a login is told; the session goes on if it was taken."""
     with contextlib.ExitStack() as session:
-        said = session.enter_context(_dialogue(login, protocol))
+        said = session.enter_context(answered(login, protocol))
         if said.startswith(YES[protocol]):
             sessions.push(session.pop_all())
         return said
-
-
-YES = {"imap": "1 OK", "pop3": "+OK", "smtp": "235 "}
-LATER = {"imap": "1 NO [UNAVAILABLE]", "pop3": "-ERR [SYS/TEMP]", "smtp": "454 4.7.0"}
-
-
-def answer(login: Login, protocol: str, seconds: float = 60) -> str:
-    """What a login is told; empty where the connection was closed without a word."""
-    with _dialogue(login, protocol, seconds) as said:
-        return said
-
-
-@contextmanager
-def _dialogue(login: Login, protocol: str, seconds: float = 60) -> Iterator[str]:
-    """A login, and what it is told; leaving says goodbye."""
-    blob = base64.b64encode(f"\0{login.username}\0{login.password}".encode()).decode()
-    dialogue = {
-        "imap": [f'1 LOGIN {login.username} "{login.password}"'],
-        "pop3": [f"USER {login.username}", f"PASS {login.password}"],
-        "smtp": ["EHLO crm.example", f"AUTH PLAIN {blob}"],
-    }[protocol]
-    goodbye = {"imap": b"2 LOGOUT\r\n"}.get(protocol, b"QUIT\r\n")
-    with login.connect(protocol, seconds) as sock, sock.makefile("rb") as lines:
-        said = lines.readline().decode()
-        for line in dialogue:
-            sock.sendall(f"{line}\r\n".encode())
-            said = lines.readline().decode()
-            while (protocol == "imap" and said.startswith("* ")) or (protocol == "smtp" and said[3:4] == "-"):
-                said = lines.readline().decode()
-        yield said
-        with contextlib.suppress(OSError):
-            sock.sendall(goodbye)
-            while lines.readline():
-                pass

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.clients import run
+from tests.e2e.clients import PROTOCOLS, run
 from tests.e2e.conftest import ALICE, World
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.servers
 
 CLIENT = "127.0.0.77"
 """Where the mail programs connect from; HAProxy itself comes from 127.0.0.1."""
-PROTOCOLS = ("imap", "pop3", "smtp")
 VERSIONS = {"v1": "send-proxy", "v2": "send-proxy-v2"}
 
 

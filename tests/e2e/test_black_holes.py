@@ -11,10 +11,10 @@ import pytest
 
 from tests.e2e import errands
 from tests.e2e.chaos import Chaos, chaos
-from tests.e2e.clients import Login
+from tests.e2e.clients import PROTOCOLS, Login
 from tests.e2e.conftest import World
 from tests.e2e.errands import Cut, Line
-from tests.e2e.settled import LATER, PROTOCOLS, answer
+from tests.e2e.logins import LATER, answer
 from tests.servers.faulty import Fault, FaultyRelay, Kind, Way
 from tests.servers.impostor import Trick, impostor
 

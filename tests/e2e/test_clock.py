@@ -12,10 +12,10 @@ import pytest
 
 from tests.e2e.bridge import Bridge, configuration, running
 from tests.e2e.chaos import Chaos
-from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.conftest import ALICE, BOB, World, ever_expired
 from tests.e2e.errands import Cut, Line, imap_login
+from tests.e2e.logins import imap_says
 from tests.e2e.settled import Settled, observed
-from tests.e2e.test_token_life import ever_expired, imap_says
 from tests.servers import postgresql
 from tests.servers.packages import needs, program
 

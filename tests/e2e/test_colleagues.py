@@ -17,7 +17,7 @@ import pytest
 from bridge.tokens.room import SHARE
 from tests.e2e.bridge import Bridge
 from tests.e2e.conftest import ALICE, BOB, World
-from tests.e2e.test_os_users import log_in
+from tests.e2e.logins import log_in
 from tests.servers.os_user import OsUser, os_user
 
 pytestmark = pytest.mark.servers

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 
 pytestmark = pytest.mark.servers
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.clients import run
+from tests.e2e.clients import PROTOCOLS, run
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
 from tests.e2e.test_mail import found_by_imap
 from tests.servers.daemons import free_ports
@@ -18,7 +18,6 @@ from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
 
-PROTOCOLS = ("imap", "pop3", "smtp")
 JARS = ("bsh", "javax.mail", "javax.activation")
 
 DOTNET = r"""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.bridge import running
 from tests.e2e.conftest import BOB, World
-from tests.e2e.test_token_life import imap_says
+from tests.e2e.logins import imap_says
 from tests.servers import postgresql
 
 pytestmark = pytest.mark.servers

@@ -19,7 +19,7 @@ import trustme
 from tests.doctor.servers import https, server_context, serving, silent
 from tests.e2e.bridge import Bridge, Section, configuration, running
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 
 pytestmark = pytest.mark.servers
 

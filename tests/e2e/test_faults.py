@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import imaplib
-import poplib
 import signal
-import smtplib
 import socket
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.logins import assert_replies, replies
 from tests.servers.authorization_controls import Fault
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers
-
-
-def replies(login: Login) -> dict[str, str]:
-    """The answer to a login, by each protocol."""
-    found: dict[str, str] = {}
-    with imaplib.IMAP4("localhost", login.imap, timeout=30) as session:
-        try:
-            found["imap"] = session.login(login.username, login.password)[0]
-        except imaplib.IMAP4.error as problem:
-            found["imap"] = str(problem)
-    session3 = poplib.POP3("localhost", login.pop3, timeout=30)
-    try:
-        session3.user(login.username)
-        found["pop3"] = session3.pass_(login.password).decode()
-        session3.quit()  # a bridge that is stopped waits for the mail server of who has just gone
-    except poplib.error_proto as problem:
-        found["pop3"] = str(problem)
-    finally:
-        session3.close()
-    with smtplib.SMTP("localhost", login.smtp, timeout=30) as session25:
-        session25.ehlo("crm")
-        code, text = session25.docmd("AUTH", "PLAIN " + _plain(login))
-        found["smtp"] = f"{code} {text.decode()}"
-    return found
-
-
-def _plain(login: Login) -> str:
-    import base64
-
-    return base64.b64encode(f"\0{login.username}\0{login.password}".encode()).decode()
-
-
-def assert_replies(found: dict[str, str], imap: str, pop3: str, smtp: str) -> None:
-    assert imap in found["imap"]
-    assert pop3 in found["pop3"]
-    assert found["smtp"].startswith(smtp)
 
 
 def test_peer_02_a_wrong_password_means_no_and_nothing_else(bridge: Bridge, world: World) -> None:
@@ -183,13 +143,6 @@ def test_trap_27_a_port_in_use_is_named_and_nothing_is_started(world: World, tmp
     assert where in said
     assert "in use" in said
     assert "Traceback" not in said
-
-
-@contextlib.contextmanager
-def changed(path: Path) -> Iterator[None]:
-    before = path.read_bytes()
-    yield
-    assert path.read_bytes() == before
 
 
 def test_a_key_of_another_store_is_refused_and_nothing_is_overwritten(world: World, tmp_path: Path) -> None:

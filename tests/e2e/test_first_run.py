@@ -22,7 +22,7 @@ from tests.e2e.bridge import STOP_SECONDS
 from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.first_run import FirstRun, answers, first_run, secret
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 from tests.servers.daemons import free_ports
 from tests.servers.needed import absent
 from tests.servers.packages import axe_core, needs

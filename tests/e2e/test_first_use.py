@@ -11,8 +11,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from tests.e2e.bridge import Bridge, Visitor, running
+from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, CAROL, World
-from tests.e2e.test_os_users import PROTOCOLS, is_accepted, log_in
+from tests.e2e.logins import is_accepted, log_in
 from tests.servers.os_user import OsUser, os_user
 
 pytestmark = pytest.mark.servers

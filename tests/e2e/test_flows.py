@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.e2e.bridge import Bridge, Section, configuration, running
-from tests.e2e.conftest import ALICE, BOB, World
-from tests.e2e.test_faults import assert_replies, replies
-from tests.e2e.test_token_life import ever_expired
+from tests.e2e.conftest import ALICE, BOB, World, ever_expired
+from tests.e2e.logins import assert_replies, replies
 from tests.servers.authorization_controls import PUBLIC_CLIENT, Fault
 
 pytestmark = pytest.mark.servers

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.bridge import running
 from tests.e2e.conftest import ALICE, CAROL, World
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 
 pytestmark = pytest.mark.servers
 

@@ -20,10 +20,9 @@ import pytest
 from tests.e2e import errands
 from tests.e2e.bridge import running
 from tests.e2e.chaos import PREFIX, Chaos
-from tests.e2e.conftest import World
+from tests.e2e.conftest import World, ever_expired
 from tests.e2e.errands import End, Errand, letter
 from tests.e2e.settled import grant, opens
-from tests.e2e.test_token_life import ever_expired
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 

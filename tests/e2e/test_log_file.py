@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.bridge import CANARY, Bridge, running
 from tests.e2e.conftest import ALICE, World
-from tests.e2e.test_faults import assert_replies, replies
+from tests.e2e.logins import assert_replies, replies
 
 pytestmark = pytest.mark.servers
 

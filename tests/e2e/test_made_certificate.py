@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.clients import PATH, run
+from tests.e2e.clients import PATH, PROTOCOLS, run
 from tests.e2e.conftest import ALICE, World
 from tests.relay.key_updates import NOT_REQUESTED, KeyUpdater
 from tests.servers.daemons import free_ports
@@ -24,7 +24,6 @@ from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers
 
-PROTOCOLS = ("imap", "pop3", "smtp")
 MODES = ("implicit", "starttls")
 
 

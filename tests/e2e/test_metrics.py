@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.conftest import ALICE, BOB, World, ever_expired
+from tests.e2e.logins import imap_says
 from tests.e2e.test_store_faults import gone
-from tests.e2e.test_token_life import ever_expired, imap_says
 
 pytestmark = pytest.mark.servers
 

@@ -17,14 +17,14 @@ import pytest
 from bridge.accounts.guesses import GUESSES
 from bridge.relay.limits import CONSOLE_CONNECTIONS, SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, running
+from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.logins import TOO_MANY, Dialogue, connection_of, is_accepted, log_in, port
 from tests.servers.os_user import OsUser, network_address, os_user
 
 pytestmark = pytest.mark.servers
 
 CHOSEN, NEW = "CANARY-chosen-by-bob", "CANARY-chosen-anew"
-PROTOCOLS = ("imap", "pop3", "smtp")
-TOO_MANY = "* BYE [UNAVAILABLE] Too many connections or attempts. Try again later."
 
 
 @pytest.fixture(scope="module")
@@ -43,61 +43,6 @@ def shared(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
             bridge.sign_in(world.provider, address)
         bridge.run("accounts", "password", BOB, "--set-from-stdin", stdin=CHOSEN)
         yield bridge
-
-
-class Dialogue:
-    """A mail program that has just connected, in whatever protocol; it says one login at a time."""
-
-    def __init__(self, sock: socket.socket, protocol: str) -> None:
-        self._sock = sock
-        self._protocol = protocol
-        self._lines = sock.makefile("rb")
-        self.greeting = self._lines.readline()
-        if protocol == "smtp":
-            self.say(b"EHLO crm.example")
-            while self._lines.readline()[3:4] == b"-":
-                pass
-
-    def say(self, line: bytes) -> None:
-        self._sock.sendall(line + b"\r\n")
-
-    def ask(self, username: str, password: str) -> None:
-        if self._protocol == "imap":
-            self.say(f'a1 LOGIN "{username}" "{password}"'.encode())
-        elif self._protocol == "pop3":
-            self.say(f"USER {username}".encode())
-            self._lines.readline()
-            self.say(f"PASS {password}".encode())
-        else:
-            self.say(b"AUTH PLAIN " + base64.b64encode(f"\0{username}\0{password}".encode()))
-
-    def answer(self) -> str:
-        """The line that decides; what an IMAP server says besides is passed over."""
-        while (line := self._lines.readline()).startswith(b"* ") and not line.startswith(b"* BYE"):
-            pass
-        return line.decode().strip()
-
-    def close(self) -> None:
-        self._lines.close()
-        self._sock.close()
-
-
-def port(bridge: Bridge, protocol: str) -> int:
-    return int(bridge.config["listeners"][protocol].rsplit(":", 1)[1])
-
-
-def log_in(user: OsUser | None, bridge: Bridge, protocol: str, username: str, password: str) -> str:
-    with closing(Dialogue(connection_of(user, port(bridge, protocol)), protocol)) as dialogue:
-        dialogue.ask(username, password)
-        return dialogue.answer()
-
-
-def connection_of(user: OsUser | None, where: int) -> socket.socket:
-    return user.connect(where) if user is not None else socket.create_connection(("127.0.0.1", where), timeout=60)
-
-
-def is_accepted(answer: str) -> bool:
-    return answer.startswith(("a1 OK", "+OK", "235 "))
 
 
 # --- os_user --------------------------------------------------------------------------------------------------------

@@ -16,10 +16,9 @@ import pytest
 from bridge.tokens.refresh import RETRY_AFTER
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
-from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.conftest import ALICE, BOB, World, ever_expired
+from tests.e2e.logins import imap_says, replies
 from tests.e2e.settled import Settled, observed
-from tests.e2e.test_faults import replies
-from tests.e2e.test_token_life import ever_expired, imap_says
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import Fault
 from tests.servers.needed import absent

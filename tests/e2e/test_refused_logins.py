@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
-from tests.e2e.test_token_life import imap_says
+from tests.e2e.logins import imap_says
 
 pytestmark = pytest.mark.servers
 

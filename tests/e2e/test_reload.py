@@ -13,7 +13,7 @@ import yaml
 
 from tests.e2e.bridge import PYTHON, Bridge, running
 from tests.e2e.conftest import ALICE, BOB, World
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 from tests.servers.daemons import free_ports
 
 pytestmark = pytest.mark.servers

@@ -29,7 +29,8 @@ from tests.e2e.bridge import running
 from tests.e2e.chaos import PREFIX, Chaos
 from tests.e2e.conftest import ALICE, World
 from tests.e2e.errands import End, Errand, letter
-from tests.e2e.settled import LATER, YES, Settled, answer, observed
+from tests.e2e.logins import LATER, YES, answer
+from tests.e2e.settled import Settled, observed
 from tests.servers.faulty import faulty_relay
 from tests.servers.needed import absent
 from tests.servers.rough_network import FAR, FAR_6, RoughNetwork, rough_network

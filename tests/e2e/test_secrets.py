@@ -23,9 +23,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
-from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.conftest import ALICE, BOB, CAROL, World, ever_expired
 from tests.e2e.first_run import first_run
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 from tests.servers.authorization_controls import Fault
 from tests.servers.os_user import os_user
 from tests.servers.packages import needs
@@ -69,11 +69,8 @@ def own_secrets(bridge: Bridge) -> list[str]:
 @pytest.fixture
 def short_lived(world: World) -> Iterator[None]:
     """Access tokens that are stale at once: each login refreshes."""
-    world.provider.lifetime = 0
-    try:
+    with ever_expired(world):
         yield
-    finally:
-        world.provider.lifetime = 3600
 
 
 def assert_clean(text: str, secrets: list[str], where: object) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.bridge import CANARY, Bridge, running
 from tests.e2e.conftest import ALICE, World
-from tests.e2e.test_faults import replies
+from tests.e2e.logins import replies
 from tests.servers.systemd import Systemd, listening
 
 pytestmark = [pytest.mark.servers, pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="systemd's protocol")]

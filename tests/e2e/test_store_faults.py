@@ -18,10 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import running
-from tests.e2e.conftest import ALICE, BOB, World
+from tests.e2e.conftest import ALICE, BOB, World, ever_expired
+from tests.e2e.logins import imap_says, replies
 from tests.e2e.settled import Settled, observed
-from tests.e2e.test_faults import replies
-from tests.e2e.test_token_life import ever_expired, imap_says
 from tests.servers.disks import full, small_disk
 from tests.servers.needed import absent
 from tests.servers.packages import needs

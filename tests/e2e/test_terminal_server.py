@@ -20,7 +20,7 @@ from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.tray import _other_bridge
 from bridge.ui.tray.tray import Administered
 from tests.e2e.bridge import Bridge, configuration, running
-from tests.e2e.test_os_users import log_in
+from tests.e2e.logins import log_in
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.daemons import free_ports, short_directory
 from tests.servers.desktop import SECONDS, Session, ended, panel, session

@@ -10,44 +10,21 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
 from bridge.tokens.leases import LEASE_SECONDS
 from tests.e2e.bridge import Bridge, configuration, running
-from tests.e2e.clients import Login
-from tests.e2e.conftest import BOB, World
+from tests.e2e.conftest import BOB, World, ever_expired
+from tests.e2e.logins import imap_says
 from tests.servers import postgresql
 from tests.servers.authorization_controls import Fault
 
 pytestmark = pytest.mark.servers
 
 KILLS = 2
-
-
-@contextmanager
-def ever_expired(world: World) -> Iterator[None]:
-    """Tokens that are issued meanwhile are stale at once, so that each login needs a refresh."""
-    world.provider.lifetime = 0
-    try:
-        yield
-    finally:
-        world.provider.lifetime = 3600
-
-
-def imap_says(login: Login) -> str:
-    """The answer to one login."""
-    with socket.create_connection(("localhost", login.imap), timeout=30) as sock, sock.makefile("rb") as lines:
-        lines.readline()
-        sock.sendall(f'1 LOGIN {login.username} "{login.password}"\r\n'.encode())
-        while not (answer := lines.readline()).startswith(b"1 "):
-            assert answer, "closed without an answer"
-        sock.sendall(b"2 LOGOUT\r\n")  # a bridge that is stopped waits for the mail server of who has just gone
-        while lines.readline():
-            pass
-        return answer.decode()
 
 
 def assert_one_refresh_for_fifty_logins(bridge: Bridge, world: World) -> None:

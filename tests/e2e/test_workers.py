@@ -20,9 +20,9 @@ import pytest
 
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import Login
-from tests.e2e.conftest import ALICE, BOB, World
-from tests.e2e.test_faults import assert_replies, replies
-from tests.e2e.test_token_life import assert_one_refresh_for_fifty_logins, ever_expired, imap_says
+from tests.e2e.conftest import ALICE, BOB, World, ever_expired
+from tests.e2e.logins import assert_replies, imap_says, replies
+from tests.e2e.test_token_life import assert_one_refresh_for_fifty_logins
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
 

@@ -16,9 +16,11 @@ import pytest
 
 from bridge.relay.limits import SHARE, UNAUTHENTICATED_CONNECTIONS
 from tests.e2e.bridge import Bridge, running
+from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
+from tests.e2e.logins import TOO_MANY, Dialogue, is_accepted, log_in, port
 from tests.e2e.test_first_use import must_sign_in, signed_in
-from tests.e2e.test_os_users import PROTOCOLS, TOO_MANY, Dialogue, guess_until_it_is_enough, is_accepted, log_in, port
+from tests.e2e.test_os_users import guess_until_it_is_enough
 from tests.e2e.test_workers import with_workers
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bridge import Bridge, running
+from tests.e2e.clients import PROTOCOLS
 from tests.e2e.conftest import ALICE, BOB, World
-from tests.e2e.test_os_users import PROTOCOLS, Dialogue, connection_of, is_accepted, log_in, port
+from tests.e2e.logins import Dialogue, connection_of, is_accepted, log_in, port
 from tests.e2e.test_workers import imap, with_workers
 from tests.servers.os_user import OsUser, os_user
 
