@@ -5,54 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pytest
 
-from bridge.dialing import AddressInfo, connected, look_up
-from tests.host.test_sockets import needs_ipv6
-from tests.relay.test_accepting import no_descriptor_left
-
-needs_black_hole = pytest.mark.skipif(sys.platform != "linux", reason="a full accept queue drops SYNs on Linux only")
-
-
-def addresses(*places: tuple[str, int]) -> list[AddressInfo]:
-    """As getaddrinfo would give them."""
-    return [found for host, port in places for found in look_up(host, port)]
-
-
-@contextmanager
-def black_hole(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """A port that answers no SYN: its queue of connections is full. Linux only."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
-        listener.bind((host, port))
-        listener.listen(0)
-        for _ in range(8):
-            sock = stack.enter_context(socket.socket(listener.family))
-            sock.settimeout(0.05)
-            try:
-                sock.connect(listener.getsockname())
-            except TimeoutError:
-                break
-        else:
-            pytest.skip("this system's queue of connections has no end")
-        yield listener.getsockname()[1]
-
-
-@contextmanager
-def behind_a_dead_address(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every name is an address that answers nothing, and then 127.0.0.1."""
-    real = socket.getaddrinfo
-
-    def both(host: str, *args: Any, **names: Any) -> Any:
-        return [*real("127.0.0.2", *args, **names), *real("127.0.0.1", *args, **names)]
-
-    with black_hole("127.0.0.2", port):
-        monkeypatch.setattr(socket, "getaddrinfo", both)
-        yield
+from bridge.dialing import connected
+from tests.addresses import addresses, black_hole, needs_black_hole, needs_ipv6
+from tests.host.limits import out_of_descriptors
 
 
 @needs_black_hole
@@ -92,5 +50,5 @@ def test_the_families_take_turns() -> None:
 def test_without_a_file_descriptor_it_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         found = addresses(server.getsockname())
-        with no_descriptor_left(), pytest.raises(OSError, match="Too many open files"):
+        with out_of_descriptors(), pytest.raises(OSError, match="Too many open files"):
             connected(found, 30)

@@ -17,7 +17,7 @@ from bridge.errors import ConfigError
 from tests.closed import closed
 from tests.config.bad_values import GOOD, MICROSOFT
 from tests.config.loading import CANARY, edited, load, problems
-from tests.relay.test_accepting import no_descriptor_left
+from tests.host.limits import out_of_descriptors
 from tests.servers.ca import Authority
 
 
@@ -96,7 +96,7 @@ def test_a_pair_that_is_renewed_in_that_moment_is_looked_at_again_later(
 def test_a_file_that_the_system_does_not_give_just_now_is_looked_at_again_later(secret: str, tmp_path: Path) -> None:
     (tmp_path / "file.pem").write_text("text")
     text = edited(("client_secret: text", secret))
-    with no_descriptor_left(), pytest.raises(ConfigError, match="Too many open files") as caught:
+    with out_of_descriptors(), pytest.raises(ConfigError, match="Too many open files") as caught:
         load(text, tmp_path)
     assert caught.value.may_pass
 

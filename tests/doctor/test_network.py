@@ -22,10 +22,10 @@ from bridge.doctor import network
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
 from bridge.ui.i18n import translation
+from tests.addresses import behind_a_dead_address, needs_black_hole
 from tests.bypassing import threads_that_look_up
 from tests.doctor.servers import https, imap_without_starttls, server_context, serving, silent, tunnel
 from tests.silent import no_thread
-from tests.test_dialing import behind_a_dead_address, needs_black_hole
 
 TEXT = """\
 providers:

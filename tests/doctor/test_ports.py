@@ -20,7 +20,7 @@ from bridge.doctor.ports import port_findings
 from bridge.host.machine import this_machine
 from bridge.host.sockets import bind
 from bridge.ui.i18n import translation
-from tests.host.test_sockets import needs_ipv6
+from tests.addresses import needs_ipv6
 from tests.servers.daemons import free_ports
 
 LISTEN = """

@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from bridge.control.rendezvous import NAME
+from tests.addresses import needs_ipv6
 from tests.e2e.bridge import PYTHON, Bridge, running
 from tests.e2e.clients import PROTOCOLS, Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.logins import LATER, YES, answer
 from tests.e2e.settled import Settled, observed
-from tests.host.test_sockets import needs_ipv6
 from tests.servers.packages import needs
 
 pytestmark = pytest.mark.servers

@@ -14,19 +14,8 @@ from typing import Any
 import pytest
 
 from bridge.host.sockets import PortInUse, bind, explain
+from tests.addresses import needs_ipv6
 from tests.servers.daemons import free_ports
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 @pytest.fixture

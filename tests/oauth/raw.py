@@ -18,6 +18,9 @@ from pathlib import Path
 import trustme
 
 Answer = bytes | Callable[[socket.socket], object]
+Tls = tuple[str, ssl.SSLContext]
+"""A CA's file, and a server context with a certificate of it."""
+OK = b"HTTP/1.1 200 OK\r\n"
 
 
 @dataclass
@@ -40,8 +43,8 @@ def http(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
     return head.encode() + body
 
 
-def certificates(directory: Path) -> tuple[str, ssl.SSLContext]:
-    """A new CA's file, and a server context with a certificate of it for localhost."""
+def certificates(directory: Path) -> Tls:
+    """Of a new CA, for localhost."""
     ca = trustme.CA()
     file = directory / "ca.pem"
     ca.cert_pem.write_to_path(str(file))

@@ -26,17 +26,9 @@ from bridge.oauth.http import AT_ONCE, Https, Reply, json_object, trust
 from bridge.oauth.limits import Limits
 from bridge.oauth.transport import BODY_LIMIT
 from bridge.ui.i18n import translation
-from tests.oauth.raw import Raw, certificates, http, serving
-from tests.relay.test_accepting import no_descriptor_left
-from tests.test_dialing import behind_a_dead_address, needs_black_hole
-
-Tls = tuple[str, ssl.SSLContext]
-OK = b"HTTP/1.1 200 OK\r\n"
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
+from tests.addresses import behind_a_dead_address, needs_black_hole
+from tests.host.limits import out_of_descriptors
+from tests.oauth.raw import OK, Raw, Tls, certificates, http, serving
 
 
 async def get(raw: Raw, limits: Limits | None = None) -> Reply:
@@ -472,7 +464,7 @@ def test_without_a_file_descriptor_no_network_and_no_firewall_is_blamed(tls: Tls
     https = Https("test", ca_file=tls[0])
     with pytest.raises(ProviderUnavailable):
         https.get("https://127.0.0.1:9/token")  # loads what a request needs
-    with no_descriptor_left(), pytest.raises(ProviderUnavailable, match="Too many open files"):
+    with out_of_descriptors(), pytest.raises(ProviderUnavailable, match="Too many open files"):
         https.get("https://127.0.0.1:9/token")
     https.close()
 

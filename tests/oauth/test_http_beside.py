@@ -14,13 +14,8 @@ import pytest
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.http import Https
 from bridge.oauth.limits import Limits
-from tests.oauth.raw import certificates, http, serving
-from tests.oauth.test_http import OK, SHORT, Tls, dripping
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
+from tests.oauth.raw import OK, Tls, http, serving
+from tests.oauth.test_http import SHORT, dripping
 
 
 async def test_an_answer_to_a_post_may_take_longer_than_one_to_a_get(tls: Tls) -> None:

@@ -15,15 +15,9 @@ from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.http import Https
 from bridge.oauth.limits import Limits
 from bridge.oauth.transport import BODY_LIMIT
-from tests.host.test_sockets import needs_ipv6
-from tests.oauth.raw import certificates, http, serving
-from tests.oauth.test_http import OK, Tls, get
-from tests.test_dialing import black_hole, needs_black_hole
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
+from tests.addresses import black_hole, needs_black_hole, needs_ipv6
+from tests.oauth.raw import OK, Tls, http, serving
+from tests.oauth.test_http import get
 
 
 async def test_who_says_too_much_is_hung_up_on_whoever_keeps_the_error(tls: Tls) -> None:

@@ -15,14 +15,8 @@ import pytest
 from bridge.errors import ProviderNotAsked, ProviderUnavailable
 from bridge.oauth.http import AT_ONCE, Https
 from bridge.oauth.limits import Limits
-from tests.oauth.raw import certificates, http, serving
-from tests.oauth.test_http import Tls
+from tests.oauth.raw import Tls, http, serving
 from tests.silent import fall_silent, release
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
 
 
 async def test_a_ca_file_that_does_not_answer_holds_up_one_request_alone(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,9 +16,8 @@ from bridge.errors import AuthorizationFailed, BridgeError, ProviderRefused, Pro
 from bridge.oauth import registry
 from bridge.oauth.base import DeviceProvider, DeviceRequest
 from bridge.ui.i18n import translation
-from tests.oauth.raw import certificates, http, serving
+from tests.oauth.raw import Tls, http, serving
 
-Tls = tuple[str, ssl.SSLContext]
 GOOD = {
     "device_code": "CANARY-device",
     "user_code": "ABCD1234",
@@ -27,11 +25,6 @@ GOOD = {
     "expires_in": 900,
     "interval": 5,
 }
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,19 +20,13 @@ from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
 from bridge.secret import Secret
 from tests.clocks import ManualClock
-from tests.oauth.raw import certificates, http, serving
+from tests.oauth.raw import Tls, http, serving
 
-Tls = tuple[str, ssl.SSLContext]
 ALICE = "alice@example.com"
 REDIRECT = "http://localhost:3017/"
 IMAP = "https://outlook.office.com/IMAP.AccessAsUser.All"
 GOOD: dict[str, Any] = {"access_token": "CANARY-access", "refresh_token": "CANARY-2", "token_type": "Bearer"}
 WHO: dict[str, Any] = {"aud": "it", "sub": "s", "preferred_username": ALICE}
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
 
 
 @dataclass

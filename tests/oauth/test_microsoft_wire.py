@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,14 +12,7 @@ from bridge.errors import BridgeError, ProviderRefused, ProviderUnavailable
 from bridge.oauth.http import Https
 from bridge.oauth.microsoft import wire
 from bridge.oauth.microsoft.wire import Wire
-from tests.oauth.raw import Answer, Raw, certificates, http, serving
-
-Tls = tuple[str, ssl.SSLContext]
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    return certificates(tmp_path_factory.mktemp("ca"))
+from tests.oauth.raw import Answer, Raw, Tls, http, serving
 
 
 @contextmanager

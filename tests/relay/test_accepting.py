@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from bridge.relay import accepting
 from bridge.relay.accepting import clients_of
+from tests.host.limits import out_of_descriptors
 from tests.relay.sockets import close_with_reset
 
 WAYS = ["watches", "gathers", "does not watch"]
@@ -44,20 +44,6 @@ async def accepted() -> AsyncIterator[tuple[tuple[str, int], asyncio.Queue[socke
             yield sock.getsockname(), clients, troubles
 
 
-@contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 @pytest.mark.usefixtures("loop_that")
 async def test_each_client_is_taken_once_and_does_not_block() -> None:
     async with accepted() as (where, clients, _):
@@ -77,7 +63,7 @@ async def test_where_no_descriptor_is_left_it_says_so_and_takes_the_client_later
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.01)
     async with accepted() as (where, clients, troubles):
         with socket.create_connection(where) as ours:
-            with no_descriptor_left():
+            with out_of_descriptors():
                 assert "open files" in str(await troubles.get())
                 assert clients.empty()
             with await clients.get() as theirs:
@@ -89,7 +75,7 @@ async def test_where_no_descriptor_is_left_it_says_so_and_takes_the_client_later
 async def test_meanwhile_it_does_not_try_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "PAUSE_SECONDS", 3600)
     async with accepted() as (where, clients, troubles):
-        with socket.create_connection(where), no_descriptor_left():
+        with socket.create_connection(where), out_of_descriptors():
             await troubles.get()
             for _ in range(20):  # turns of the loop
                 await asyncio.sleep(0)

@@ -21,6 +21,7 @@ from bridge.model import Protocol, TlsMode
 from bridge.relay.upstream import Dialer
 from bridge.threads import NotDone
 from bridge.ui.i18n import translation
+from tests.addresses import addresses, black_hole, needs_black_hole, needs_ipv6
 from tests.relay.dialling import BLOB, IMPLICIT, MODES, PROTOCOLS, TOKEN, account_at, failure, opened, upstream_of
 from tests.relay.later import Later
 from tests.relay.scripted import (
@@ -37,7 +38,6 @@ from tests.relay.scripted import (
     accepts,
     scripted,
 )
-from tests.test_dialing import addresses, black_hole, needs_black_hole
 
 pytestmark = pytest.mark.usefixtures("everything_is_closed")
 
@@ -52,14 +52,6 @@ def unused_port(host: str = "127.0.0.1") -> Iterator[int]:
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.bind((host, 0))
         yield sock.getsockname()[1]
-
-
-def needs_ipv6() -> None:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            pass
-    except OSError:
-        pytest.skip("no IPv6 on this machine")
 
 
 async def test_a_refused_connection_names_the_server(trust: Trust) -> None:
@@ -148,9 +140,9 @@ async def test_localhost_is_found_where_only_ipv4_listens(trust: Trust) -> None:
             pass
 
 
+@needs_ipv6
 @pytest.mark.parametrize("listening", ["127.0.0.1", "::1"])
 async def test_of_two_families_the_one_that_listens_is_used(trust: Trust, listening: str) -> None:
-    needs_ipv6()
     silent = "::1" if listening == "127.0.0.1" else "127.0.0.1"
     script = accepts(Protocol.IMAP, IMPLICIT, trust.good)
     with unused_port(silent) as unused, scripted(script, host=listening) as server:

@@ -22,8 +22,8 @@ from bridge.ui.web import doors
 from bridge.ui.web.doors import Doors, answering_once_asked
 from bridge.ui.web.server import Console
 from tests.fakes_control import FakeControl
+from tests.host.limits import out_of_descriptors
 from tests.relay.sockets import tcp_pair
-from tests.relay.test_accepting import no_descriptor_left
 from tests.silent import no_thread
 from tests.ui.web.conftest import TOKEN
 
@@ -274,7 +274,7 @@ async def test_without_a_descriptor_a_visitor_waits_and_the_log_hears_of_it_once
     monkeypatch.setattr(asyncio.constants, "ACCEPT_RETRY_DELAY", 0.2)
     async with opened(porch):
         with socket.socket() as visitor:
-            with no_descriptor_left():
+            with out_of_descriptors():
                 visitor.connect(("127.0.0.1", porch.port))
                 await until(lambda: "Too many open files" in log.getvalue())
                 for _ in range(20):  # turns of the loop

@@ -30,7 +30,7 @@ from bridge.ui.web.connection import Connection
 from bridge.ui.web.server import Console
 from bridge.ui.web.turns import Turns
 from tests.fakes_control import FakeControl, state_of
-from tests.relay.test_accepting import no_descriptor_left
+from tests.host.limits import out_of_descriptors
 from tests.ui.web.conftest import TOKEN, Browser, browsing, serving
 
 ALICE = "alice@example.com"
@@ -264,7 +264,7 @@ async def test_the_first_page_without_a_descriptor_for_its_template_is_a_sentenc
 ) -> None:
     await browser.text("/")  # its connection is kept
     rendering._templates.cache_clear()
-    with no_descriptor_left():
+    with out_of_descriptors():
         async with browser.get("/") as response:
             assert response.status == 503
             assert (await response.text()).startswith("Please reload this page in a moment\n")

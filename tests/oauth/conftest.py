@@ -1,0 +1,13 @@
+"""What several tests of the transport and of the adapters above it share."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.oauth.raw import Tls, certificates
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """A CA of the module's own, for tests/oauth/raw.py."""
+    return certificates(tmp_path_factory.mktemp("ca"))
