@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from environment import ROOT
+from options import chosen
 
 PICTURES = ROOT / "bridge" / "ui" / "tray" / "pictures"
 SIZES = (16, 20, 24, 32, 40, 48, 64, 96, 128)
@@ -24,7 +25,7 @@ KEYWORD = b"Source"
 
 
 def main() -> int:
-    if "--check" in sys.argv:
+    if chosen("--check"):
         problems = list(outdated())
         print("\n".join(problems) or "all pictures are up to date")
         return int(bool(problems))

@@ -17,6 +17,7 @@ import tomllib
 from pathlib import Path
 
 from environment import DEVELOPMENT, OLDEST_PYTHON, ROOT, lock_file, prepare, python
+from options import chosen
 
 LOCKED: tuple[tuple[str, ...], ...] = (DEVELOPMENT, (), ("tray",), ("lock",))
 """The sets of extras that the scripts install, the one that decides the versions first."""
@@ -24,17 +25,14 @@ MARK = "# For the requirements of pyproject.toml with SHA-256 "
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    if arguments == ["--check"]:
+    option = chosen("--upgrade", "--check", "--audit")
+    if option == "--check":
         problems = check()
         print("\n".join(problems) or "the locks are those of pyproject.toml")
         return int(bool(problems))
-    if arguments == ["--audit"]:
+    if option == "--audit":
         return audit()
-    if arguments not in ([], ["--upgrade"]):
-        print(__doc__)
-        return 2
-    return write(upgrade=bool(arguments))
+    return write(upgrade=option == "--upgrade")
 
 
 def requirements(pyproject: Path = ROOT / "pyproject.toml") -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from environment import DEVELOPMENT, ROOT, prepare, python
+from options import parser
 
 IMAGES = ROOT / "docs" / "images"
 WIDE, NARROW = {"width": 860, "height": 480}, {"width": 360, "height": 640}
@@ -37,6 +38,7 @@ listeners: {{imap: "127.0.0.1:11143", pop3: "127.0.0.1:11110", smtp: "127.0.0.1:
 
 
 def main() -> int:
+    parser().parse_args()
     if Path(sys.prefix).resolve() != python().parent.parent.resolve():  # Playwright is only in the environment
         runpy.run_path(str(ROOT / "scripts" / "test.py"))["install_servers"]()
         return subprocess.run([prepare(*DEVELOPMENT), __file__, *sys.argv[1:]]).returncode

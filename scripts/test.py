@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from debian import install
 from environment import DEVELOPMENT, ROOT, prepare
+from options import parser
 
 SURROUNDINGS = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """Of every step: else each of pytest's processes, and each program that a test starts, would compile all of it anew."""
@@ -27,11 +28,11 @@ OTHER_PLATFORMS = tuple(name for name in ("linux", "win32", "darwin") if name !=
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    fix = "--fix" in arguments
-    quick = "--quick" in arguments
-    coverage = "--coverage" in arguments
-    rest = [argument for argument in arguments if argument not in {"--fix", "--quick", "--coverage"}]
+    words = parser()
+    for option in ("--fix", "--quick", "--coverage"):
+        words.add_argument(option, action="store_true")
+    ours, rest = words.parse_known_args()
+    fix, quick, coverage = ours.fix, ours.quick, ours.coverage
     if not quick:
         install_servers()
     interpreter = str(prepare(*DEVELOPMENT))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from environment import DEVELOPMENT, ROOT, prepare, python
+from options import chosen
 
 LOCALE = ROOT / "bridge" / "ui" / "locale"
 DOMAIN = "mail-bridge"
@@ -40,11 +41,11 @@ HEADER: dict[str, Any] = {
 
 
 def main() -> int:
+    is_check = bool(chosen("--check"))
     if Path(sys.prefix).resolve() != python().parent.parent.resolve():  # babel is only in the environment
         import subprocess
 
         return subprocess.run([prepare(*DEVELOPMENT), __file__, *sys.argv[1:]]).returncode
-    is_check = "--check" in sys.argv
     template = gathered()
     if not is_check:
         write(template)

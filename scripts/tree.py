@@ -9,6 +9,8 @@ import ast
 import sys
 from pathlib import Path
 
+from options import chosen
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- tree: made by scripts/tree.py -->\n", "<!-- end of tree -->"
@@ -29,7 +31,8 @@ def tree() -> str:
 
 
 def main() -> int:
-    if "--check" not in sys.argv and "--write" not in sys.argv:
+    option = chosen("--check", "--write")
+    if not option:
         print(tree(), end="")
         return 0
     page = PAGE.read_text("utf-8")
@@ -40,7 +43,7 @@ def main() -> int:
     wanted = before + BEGIN + tree() + END + after
     if wanted == page:
         return 0
-    if "--write" in sys.argv:
+    if option == "--write":
         PAGE.write_text(wanted, "utf-8")
         return 0
     print(f"the tree in {PAGE.name} is out of date; run: python3 scripts/tree.py --write")

@@ -21,6 +21,7 @@ from typing import IO
 
 from debian import install
 from environment import DEVELOPMENT, ROOT, lock_file, prepare
+from options import parser
 
 PLACE = ROOT / ".wine"
 PYTHON, PREFIX, PROGRAM = PLACE / "python", PLACE / "prefix", PLACE / "program"
@@ -50,12 +51,14 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments[:1] == ["--program"]:
         return act_as_program(arguments[1:])
+    words = parser()
+    words.add_argument("--bridge", action="store_true")
+    ours, arguments = words.parse_known_args()
     interpreter = prepare(*DEVELOPMENT)
     make_python(interpreter)
     display = subprocess.Popen(["Xvfb", DISPLAY], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        if "--bridge" in arguments:
-            arguments.remove("--bridge")
+        if ours.bridge:
             environment = {**os.environ, "MAIL_BRIDGE_TESTS_PYTHON": str(PROGRAM)}
             return subprocess.run([interpreter, "-m", "pytest", *arguments], cwd=ROOT, env=environment).returncode
         return subprocess.run([PROGRAM, "-m", "pytest", "-p", "no:cacheprovider", *arguments], cwd=ROOT).returncode

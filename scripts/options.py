@@ -1,0 +1,24 @@
+"""What may stand behind a script's name: its docstring tells, and is what --help says."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def parser() -> argparse.ArgumentParser:
+    """For the script that runs; add what it takes, in no other spelling. A word too many ends it with a sentence."""
+    return argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def chosen(*options: str) -> str:
+    """For a script that takes at most one of these. Returns: it; empty if there is none."""
+    words = parser()
+    group = words.add_mutually_exclusive_group()
+    for option in options:
+        group.add_argument(option, dest="chosen", action="store_const", const=option, default="")
+    return str(words.parse_args().chosen)
