@@ -59,7 +59,6 @@ def listener(protocol: Protocol, address: str) -> ConfiguredListener:
 
 
 IMAP = listener(Protocol.IMAP, "127.0.0.1:1143")
-SMTP = listener(Protocol.SMTP, "127.0.0.1:1587")
 
 
 def test_nothing_changed_is_an_empty_plan() -> None:

@@ -31,7 +31,7 @@ from tests.relay.scripted import (
     mail_client,
 )
 
-IMPLICIT, STARTTLS = TlsMode.IMPLICIT, TlsMode.STARTTLS
+IMPLICIT = TlsMode.IMPLICIT
 PROTOCOLS = list(Protocol)
 
 ADDRESS = "alice@example.com"

@@ -2,203 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
-from urllib.parse import urlsplit
-
 import pytest
-import pytest_asyncio
 
-from bridge.advice.base import Turn
-from bridge.advice.diagnosis import Diagnosis
-from bridge.advice.said import said
-from bridge.control.contract import AccountState, Finding, Leftover, Outcome, ProtocolCheck, SignOut
 from bridge.notices import Reloaded
 from bridge.ui.web import guards
 from bridge.ui.web.waiting import PAGE_SECONDS
-from tests.fakes_control import FakeControl, state_of
+from tests.fakes_control import FakeControl
 from tests.servers.needed import absent
-from tests.servers.packages import axe_core, needs, program
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import TOKEN, Browser, serving
+from tests.ui.web.conftest import TOKEN, Browser
+from tests.ui.web.looking import ALICE, LOOKS, PAGES, arrive, assert_accessible, until_it_hears, visit
+from tests.ui.web.looking import browser as browser  # the fixture
+from tests.ui.web.looking import chromium as chromium  # the fixture
+from tests.ui.web.looking import one_chromium as one_chromium  # the fixture
+from tests.ui.web.looking import troubled as troubled  # the fixture
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 try:
     from playwright.async_api import Browser as Chromium
-    from playwright.async_api import Page, async_playwright
 except ImportError:  # pragma: no cover
     absent("playwright")
-
-ALICE = "alice@example.com"
-SMTP_OFF = Diagnosis.of("mail.smtp_off_mailbox", "535 5.7.139 <no>", mailbox=ALICE)
-LEFT = (Leftover("somebody-who-has-left-the-company@subsidiary.example.com", True, True),)
-UNREVOKED = Diagnosis.of(
-    "sign_out.unrevoked", said("the provider {provider} lets no program do that", provider="office365")
-)
-
-ADMINISTRATORS = frozenset(
-    {"list", "found", "account", "password", "rotated", "forget", "remove", "forgotten", "check", "findings", "welcome"}
-)
-
-SERIOUS = """async () => (await axe.run(document)).violations
-    .filter(found => ["serious", "critical"].includes(found.impact))
-    .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
-
-LOOKS: list[dict[str, Any]] = [
-    {"color_scheme": "light", "viewport": {"width": 1000, "height": 800}},
-    {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}},
-]
-
-CONTROLS = "document.querySelectorAll('main a, main button, main input:not([type=hidden]), main textarea').length"
-
-FOCUSED = """() => { const one = document.activeElement;
-    return one === document.body ? null : [one.closest('main') !== null, one.matches(':focus-visible'),
-        getComputedStyle(one).outlineStyle]; }"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_chromium() -> AsyncIterator[Chromium]:
-    """For all tests of a module: to start it takes longer than most of them."""
-    needs("chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=str(program("chromium")), args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def chromium(one_chromium: Chromium) -> AsyncIterator[Chromium]:
-    """As if just started: a context has cookies, cache and pages of its own, and none outlives its test."""
-    assert one_chromium.contexts == []
-    yield one_chromium
-    for context in one_chromium.contexts:
-        await context.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def browser(control: FakeControl, clock: HandClock) -> AsyncIterator[Browser]:
-    """The console, on the loop of Chromium's pipes."""
-    async with serving(control, clock) as browser:
-        yield browser
-
-
-@pytest.fixture
-def troubled(control: FakeControl) -> FakeControl:
-    """Something of everything that the pages can show."""
-    control.states |= {
-        ALICE: AccountState.TROUBLE,
-        "bob@example.com": AccountState.READY,
-        "carol.with-a-rather-long-name@subsidiary.example.com": AccountState.PENDING,
-        "dave@example.com": AccountState.SIGN_IN,
-    }
-    control.details = {ALICE: SMTP_OFF.told(), "dave@example.com": "Nobody has signed in yet. Sign in, please."}
-    control.diagnoses = {ALICE: SMTP_OFF}
-    failed = ProtocolCheck("smtp", False, Turn.TENANT_ADMIN, SMTP_OFF.told(), SMTP_OFF)
-    control.checks[ALICE] = (ProtocolCheck("imap", True), failed)
-    control.warnings = (Diagnosis.of("secret.tomorrow", provider="office365"),)
-    control.leftovers = LEFT
-    control.sign_out = SignOut((UNREVOKED,), was_left=True)
-    control.findings += (Finding("firewall", "", Outcome.SKIPPED, "not tried"),)
-    return control
-
-
-async def arrive(page: Page, base: str) -> None:
-    """By the administrator's link, as it stands on a page of another site."""
-    other = f"http://127.0.0.1:{urlsplit(base).port}/"  # to a browser that is not localhost
-    link = f'<a href="{base}/admin/{TOKEN}">the console</a>'
-    await page.route(other, lambda route: route.fulfill(content_type="text/html", body=link))
-    await page.goto(other)
-    await page.click("a")
-
-
-async def until_it_hears(page: Page) -> None:
-    """Of what happens. (wait_for_function() looks again by eval, which no page of ours lets
-    anybody do: it fails where the first look comes too early.)"""
-    await page.evaluate(
-        "new Promise(open => source.readyState === EventSource.OPEN ? open() : source.addEventListener('open', open))"
-    )
-
-
-async def visit(page: Page, base: str, control: FakeControl, name: str) -> None:
-    """Go there as a person does."""
-    account = f"{base}/accounts/{ALICE}"
-    if name in {
-        "list",
-        "found",
-        "account",
-        "password",
-        "rotated",
-        "forget",
-        "remove",
-        "forgotten",
-        "check",
-        "findings",
-        "welcome",
-    }:
-        await page.goto(f"{base}/admin/{TOKEN}")
-    match name:
-        case "start":
-            await page.goto(base)
-        case "arrived":
-            await page.route(f"{base}/", lambda route: route.abort("aborted"))
-            await arrive(page, base)
-            await page.wait_for_selector("main")
-        case "sign-in" | "leaving" | "elsewhere" | "device":
-            control.user_code = "ABCD-EFGH" if name == "device" else ""
-            await page.route("https://login.provider.example/**", lambda route: route.abort("aborted"))
-            await page.goto(f"{base}/sign-in/{ALICE}")
-            if name == "elsewhere":
-                await page.click("button[name=elsewhere]")
-            elif name != "sign-in":
-                await page.click("main button:not([name])")
-        case "ready" | "denied":
-            state = state_of((await control.begin_authorization(ALICE)).url)
-            await page.goto(f"{base}/?state={state}&{'code=c' if name == 'ready' else 'error=access_denied'}")
-        case "nowhere":
-            await page.goto(f"{base}/nowhere")
-        case "found":
-            await page.goto(f"{base}/?find=example")
-        case "welcome":
-            await page.goto(f"{base}/welcome")
-        case "account":
-            await page.goto(account)
-        case "password" | "rotated":
-            await page.goto(account)
-            await page.click("button:text('Show it')" if name == "password" else "button:text('Make a new one')")
-        case "forget" | "remove" | "forgotten":
-            control.leftovers = LEFT
-            await page.goto(f"{account if name == 'forget' else f'{base}/accounts/{LEFT[0].address}'}/forget")
-            if name == "forgotten":
-                await page.click("main button")
-        case "check" | "findings":
-            await page.goto(f"{base}/check")
-            if name == "findings":
-                await page.click("main button")
-
-
-PAGES = {
-    "start": "Your mail program, signed in",
-    "sign-in": "Sign in",
-    "leaving": "Going to the sign-in page",
-    "elsewhere": "Sign in on another computer",
-    "device": "Sign in with a code",
-    "ready": "You are signed in",
-    "denied": "The sign-in was declined",
-    "nowhere": "There is nothing here",
-    "arrived": "mail-bridge",
-    "list": "Accounts",
-    "found": "Accounts",
-    "account": ALICE,
-    "password": ALICE,
-    "rotated": ALICE,
-    "forget": "Sign out?",
-    "remove": "Remove?",
-    "forgotten": "Removed",
-    "check": "Check everything",
-    "findings": "Check everything",
-    "welcome": "First set-up",
-}
 
 
 async def test_the_administrators_link_on_a_page_of_another_site_shows_the_list(
@@ -220,27 +44,6 @@ async def test_a_page_is_accessible(chromium: Chromium, browser: Browser, troubl
         assert await page.inner_text("h1") == PAGES[name]
         await assert_accessible(page)
         await context.close()
-
-
-async def assert_accessible(page: Page) -> None:
-    """Nothing serious to axe-core, nothing wider than the screen, all within reach of the keyboard."""
-    await page.evaluate(axe_core().read_text("utf-8"))  # which the page's own policy would not let in
-    assert await page.evaluate(SERIOUS) == []
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    await reach_all(page)
-
-
-async def reach_all(page: Page) -> None:
-    """With the Tab key alone, and each time it shows where one is."""
-    reached = 0
-    for _ in range(100):
-        await page.keyboard.press("Tab")
-        focused = await page.evaluate(FOCUSED)
-        if focused is None:  # around once
-            break
-        assert focused[1:] == [True, "solid"]
-        reached += focused[0]
-    assert reached == await page.evaluate(CONTROLS)
 
 
 async def test_the_list_follows_what_happens_and_keeps_the_focus(

@@ -34,11 +34,11 @@ from bridge.ui.web.wishing import Nobody
 from tests.fakes_control import FakeControl, state_of
 from tests.servers.needed import absent
 from tests.ui.web.conftest import TOKEN, Browser
-from tests.ui.web.test_accessibility import ALICE, LOOKS, PAGES, assert_accessible, visit
-from tests.ui.web.test_accessibility import browser as browser  # the fixture
-from tests.ui.web.test_accessibility import chromium as chromium  # the fixture
-from tests.ui.web.test_accessibility import one_chromium as one_chromium  # the fixture
-from tests.ui.web.test_accessibility import troubled as troubled  # the fixture
+from tests.ui.web.looking import ALICE, LOOKS, PAGES, assert_accessible, visit
+from tests.ui.web.looking import browser as browser  # the fixture
+from tests.ui.web.looking import chromium as chromium  # the fixture
+from tests.ui.web.looking import one_chromium as one_chromium  # the fixture
+from tests.ui.web.looking import troubled as troubled  # the fixture
 
 try:
     from playwright.async_api import Browser as Chromium
