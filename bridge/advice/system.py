@@ -17,6 +17,7 @@ _REASONS: Final = {
     errno.EISDIR: said("Is a directory"),
     errno.ENOTDIR: said("Not a directory"),
     errno.ENOSPC: said("No space left on device"),
+    errno.EDQUOT: said("Disk quota exceeded"),
     errno.EROFS: said("Read-only file system"),
     errno.ECONNREFUSED: said("Connection refused"),
     errno.ECONNRESET: said("Connection reset by peer"),

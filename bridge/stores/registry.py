@@ -11,36 +11,37 @@ from bridge.secret import Secret
 from bridge.stores.base import Store
 from bridge.stores.keys import open_key
 from bridge.stores.sealed import SealedStore
-from bridge.stores.sqlite import SqliteStore
+from bridge.stores.sqlite import CopiesOnWrite, SqliteStore
 
 
-def _sqlite(url: Secret[str]) -> Store:
+def _sqlite(url: Secret[str], copies_on_write: CopiesOnWrite | None) -> Store:
     from sqlalchemy import make_url  # late: see _postgresql
 
-    return SqliteStore(Path(make_url(url.reveal()).database or ""))
+    return SqliteStore(Path(make_url(url.reveal()).database or ""), copies_on_write=copies_on_write)
 
 
-def _postgresql(url: Secret[str]) -> Store:
+def _postgresql(url: Secret[str], _: CopiesOnWrite | None) -> Store:
     from bridge.stores.sql import SqlStore  # late: a fifth of the program's memory, and few have such a URL
 
     return SqlStore.at_url(url)
 
 
-STORES: dict[str, Callable[[Secret[str]], Store]] = {SQLITE: _sqlite, POSTGRESQL: _postgresql}
+STORES: dict[str, Callable[[Secret[str], CopiesOnWrite | None], Store]] = {SQLITE: _sqlite, POSTGRESQL: _postgresql}
 """By the scheme of `store.url`; all that the configuration takes."""
 
 
-def open_store(config: StoreConfig, *, default_path: Path) -> SealedStore:
+def open_store(config: StoreConfig, *, default_path: Path, copies_on_write: CopiesOnWrite | None = None) -> SealedStore:
     """The configured store, sealed. Touches neither disk, database nor keyring until the first operation or check()."""
 
     async def key(has_records: bool) -> Secret[bytes]:
         return await open_key(config, has_records=has_records)
 
-    return SealedStore(plain_store(config, default_path=default_path), key)
+    return SealedStore(plain_store(config, default_path=default_path, copies_on_write=copies_on_write), key)
 
 
-def plain_store(config: StoreConfig, *, default_path: Path) -> Store:
+def plain_store(config: StoreConfig, *, default_path: Path, copies_on_write: CopiesOnWrite | None = None) -> Store:
     """The configured store without its seal."""
     if config.url is None:
-        return SqliteStore(Path(config.path).expanduser() if config.path else default_path)
-    return STORES[scheme_of(config.url)](config.url)
+        file = Path(config.path).expanduser() if config.path else default_path
+        return SqliteStore(file, copies_on_write=copies_on_write)
+    return STORES[scheme_of(config.url)](config.url, copies_on_write)

@@ -10,19 +10,21 @@ costs a second refresh, never a record, since compare-and-swap does not depend o
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
+from bridge.drafts import draft_of
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.making import make_private
 from bridge.observe.logs import detail
@@ -93,15 +95,21 @@ RELEASE = "DELETE FROM bridge_leases WHERE name = ? AND holder = ?"
 _BESIDE = ("-wal", "-shm")
 """Behind the file's name: SQLite's own, the log and its index. Made with the mode that the file has just then."""
 
+CopiesOnWrite = Callable[[Path], bool]
+"""Whether a file in this directory gets new places on the disk for whatever is written over, as on btrfs. Blocks."""
+
 
 class SqliteStore:
     """A Store in a file; safe to use from several processes."""
 
-    def __init__(self, path: Path, *, busy_limit: float = BUSY_LIMIT) -> None:
+    def __init__(
+        self, path: Path, *, busy_limit: float = BUSY_LIMIT, copies_on_write: CopiesOnWrite | None = None
+    ) -> None:
         """Nothing is touched until the first operation."""
         self._file = path.absolute()
         self._place = as_said(str(self._file))
         self._busy_limit = busy_limit
+        self._copies_on_write = copies_on_write
         self._identity: tuple[int, int] | None = None
         self._log = self._file.with_name(f"{self._file.name}-wal")
         self._log_identity: tuple[int, int] | None = None
@@ -192,13 +200,11 @@ class SqliteStore:
             raise
 
     def _set_up(self) -> None:
-        """WAL: readers never wait for the writer. FULL: a commit is on the disk, also after a power cut."""
-        until = time.monotonic() + self._busy_limit
-        # The change to WAL upgrades a read lock, for which SQLite waits not at all: two that begin together would fail.
-        while (error := self._change_to_wal()) is not None:
-            if time.monotonic() > until:
-                raise error
-            time.sleep(WAL_PAUSE)
+        """FULL: a commit is on the disk, also after a power cut."""
+        if self._copies_on_write is not None and self._copies_on_write(self._file.parent):
+            self._do_without_index()
+        else:
+            self._have_wal()
         self._execute("PRAGMA synchronous = FULL")
         self._execute("PRAGMA fullfsync = ON")  # macOS: fsync(2) alone leaves it in the drive's own memory
         tables = {name for (name,) in self._execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -211,6 +217,24 @@ class SqliteStore:
         ((version,),) = self._execute("SELECT max(version) FROM bridge_schema")
         if (version or SCHEMA_VERSION) > SCHEMA_VERSION:
             raise newer_format(self._place, version)
+
+    def _do_without_index(self) -> None:
+        """A journal that is no WAL has no index in memory, which is a file's: where a full disk has no new place for
+        what is written over, writing to that memory ends the process (SIGBUS). Readers wait for the writer here."""
+        try:
+            self._execute("PRAGMA journal_mode = TRUNCATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # another process has it open with a WAL
+                raise
+
+    def _have_wal(self) -> None:
+        """Readers never wait for the writer."""
+        until = time.monotonic() + self._busy_limit
+        # The change to WAL upgrades a read lock, for which SQLite waits not at all: two that begin together would fail.
+        while (error := self._change_to_wal()) is not None:
+            if time.monotonic() > until:
+                raise error
+            time.sleep(WAL_PAUSE)
 
     def _change_to_wal(self) -> sqlite3.OperationalError | None:
         """None when done, or when the file system cannot do it and keeps the journal it has; the error to try again."""
@@ -311,9 +335,14 @@ class SqliteStore:
     def _problem(self, error: sqlite3.Error) -> BridgeError:
         """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
         extended = _code(error)
-        code = sqlite3.SQLITE_FULL if self._lacks_room(extended) else extended & 0xFF
+        lacks_room = self._lacks_room(extended)
+        code = sqlite3.SQLITE_FULL if lacks_room else extended & 0xFF
         store = self._place
         match code:
+            case sqlite3.SQLITE_FULL if lacks_room == errno.EDQUOT:
+                return StoreUnavailable(
+                    said("{store} cannot be written: the quota of its disk is used up", store=store)
+                )
             case sqlite3.SQLITE_NOTADB:
                 return StoreCorrupt(
                     said("{store} is not a database; move it away or choose another `store.path`", store=store)
@@ -370,14 +399,17 @@ class SqliteStore:
                     return (self._place if may_pass(error) else as_said(name)), error
         return None
 
-    def _lacks_room(self, extended: int) -> bool:
-        """True if a full disk is what SQLite calls an error of the disk, or a file that cannot be opened."""
+    def _lacks_room(self, extended: int) -> int:
+        """The system's number for it, if want of room is what SQLite calls an error of the disk, or a file that cannot
+        be opened; else 0."""
         try:
-            if extended in _WRITING:
-                return shutil.disk_usage(self._file.parent).free < ROOM
-            return extended & 0xFF == sqlite3.SQLITE_CANTOPEN and _takes_no_file(self._file.parent)
+            if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and _takes_no_file(self._file.parent):
+                return errno.ENOSPC
+            if extended in _WRITING or extended & 0xFF == sqlite3.SQLITE_CANTOPEN:
+                return _room_problem(self._file)
         except OSError:
-            return False
+            pass
+        return 0
 
 
 def _opened(name: str) -> int:
@@ -392,6 +424,25 @@ def _code(error: sqlite3.Error) -> int:
     """SQLite's own, extended; 0 for what Python's module says by itself."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code
+
+
+def _room_problem(file: Path) -> int:
+    """ENOSPC or EDQUOT, if nothing more fits beside it; else 0. Tried, since a disk may tell of room that there is none
+    for: btrfs of what it keeps for itself, and nearly all of what a quota leaves to others. Raises: OSError."""
+    if shutil.disk_usage(file.parent).free < ROOM:
+        return errno.ENOSPC
+    try:
+        handle, draft = draft_of(file)
+        try:
+            os.write(handle, os.urandom(ROOM))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+            with suppress(OSError):
+                draft.unlink()
+    except OSError as problem:
+        return problem.errno if problem.errno in {errno.ENOSPC, errno.EDQUOT} else 0
+    return 0
 
 
 def _takes_no_file(directory: Path) -> bool:

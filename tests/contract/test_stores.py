@@ -23,6 +23,7 @@ KEY = Secret(b"CANARY" + bytes(26))
 
 DURABLE = [
     pytest.param("sqlite"),
+    pytest.param("copied sqlite"),
     pytest.param("sealed sqlite"),
     pytest.param("postgresql", marks=pytest.mark.servers),
 ]
@@ -50,7 +51,7 @@ async def open_store(kind: str, tmp_path: Path, request: pytest.FixtureRequest) 
         if kind.endswith("memory"):
             store = memory
         elif kind.endswith("sqlite"):
-            store = SqliteStore(tmp_path / "store.sqlite")
+            store = SqliteStore(tmp_path / "store.sqlite", copies_on_write=lambda directory: kind == "copied sqlite")
         else:
             store = SqlStore.at_url(url)
         if kind.startswith("sealed"):

@@ -21,7 +21,7 @@ from tests.e2e.bridge import running
 from tests.e2e.conftest import ALICE, BOB, World, ever_expired
 from tests.e2e.logins import imap_says, replies
 from tests.e2e.settled import Settled, observed
-from tests.servers.disks import full, small_disk
+from tests.servers.disks import copying_disk, full, small_disk
 from tests.servers.needed import absent
 from tests.servers.packages import needs
 
@@ -87,6 +87,23 @@ def test_a_store_that_is_away_is_told_and_works_again_when_it_is_back(
         assert imap_says(login).startswith("1 OK"), bridge.log
         assert world.provider.count("refresh_token") == asked + 1
         settled.check(are_grants_kept=False)
+
+
+def test_a_full_disk_with_btrfs_is_told_and_ends_no_bridge(world: World, tmp_path: Path) -> None:
+    bridge = world.bridge(tmp_path)
+    with copying_disk(tmp_path / "disk") as disk:
+        store = disk / "store.sqlite"
+        bridge.config["store"]["path"] = str(store)
+        with ever_expired(world), observed(bridge), running(bridge):
+            bridge.sign_in(world.provider, BOB)
+            login = bridge.login(BOB)
+            os.sync()
+            with full(store):
+                os.sync()
+                for text in replies(login).values():
+                    assert "The bridge cannot open its token store just now." in text
+                bridge.wait_for_log(f"{store} cannot be written: the disk is full")
+            assert imap_says(login).startswith("1 OK"), bridge.log
 
 
 def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: Path, tmp_path: Path) -> None:

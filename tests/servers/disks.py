@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.servers.needed import absent
+from tests.servers.packages import needs, program
 
 
 @contextmanager
@@ -25,6 +26,31 @@ def small_disk(directory: Path, size: str = "size=1m") -> Iterator[Path]:
 
 
 @contextmanager
+def copying_disk(directory: Path, *, quota: str = "") -> Iterator[Path]:
+    """One with btrfs, which writes nothing over: of 120 MiB, of which what is in there may have as much as `quota`
+    says. Who may not mount skips the test, and so does a kernel without btrfs."""
+    needs("btrfs-progs")
+    image = directory.with_name(f"{directory.name}.img")
+    with image.open("wb") as file:
+        file.truncate(120 * 1024 * 1024)
+    subprocess.run([str(program("mkfs.btrfs")), "-q", str(image)], check=True)
+    directory.mkdir()
+    if subprocess.run(["mount", "-o", "loop", str(image), str(directory)], check=False).returncode != 0:
+        absent("the right to mount, or btrfs")
+    try:
+        inside = directory / "inside"
+        commands = [["subvolume", "create", str(inside)]]
+        if quota:
+            commands += [["quota", "enable", str(directory)], ["qgroup", "limit", quota, str(inside)]]
+        for command in commands:
+            subprocess.run([str(program("btrfs")), *command], check=True, stdout=subprocess.DEVNULL)
+        yield inside
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+        image.unlink()
+
+
+@contextmanager
 def full(store: Path, *, spared: int = 0) -> Iterator[None]:
     """Nothing more fits on the store's disk, but for `spared` octets; what is there can be read."""
     filler = store.with_name("filler")
@@ -34,7 +60,8 @@ def full(store: Path, *, spared: int = 0) -> Iterator[None]:
                 file.write(b"\0" * 4096)
         except OSError:
             pass
-        file.truncate(file.tell() - spared)
+        if spared:  # btrfs wants more of a quota even to cut nothing off
+            file.truncate(file.tell() - spared)
     yield
     filler.unlink()
 

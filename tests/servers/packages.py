@@ -49,6 +49,7 @@ _SIGNS: Final[dict[str, str]] = {
     "npm": "npm",
     "systemd": "systemd-analyze",
     "strace": "strace",
+    "btrfs-progs": "mkfs.btrfs",
     "iproute2": "ip",
     "gcc": "cc",
     "libc6-dev": "/usr/include/stdlib.h",

@@ -26,7 +26,7 @@ from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
 from tests.host.limits import out_of_descriptors
-from tests.servers.disks import full, small_disk, without_places
+from tests.servers.disks import copying_disk, full, small_disk, without_places
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
@@ -351,6 +351,78 @@ async def test_a_disk_without_room_for_another_file_is_called_full(open_store: O
             assert not isinstance(caught.value, StoreFileUnusable)
         assert await store.put("a", b"other", expected=1) == 2
         await store.close()
+
+
+COPIED = """
+import asyncio, os, sys
+from pathlib import Path
+from bridge.errors import StoreUnavailable
+from bridge.host.disks import copies_on_write
+from bridge.stores.sqlite import SqliteStore
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), busy_limit=0.1, copies_on_write=copies_on_write)
+    print(await store.put("a", b"value", expected=0), flush=True)
+    os.sync()  # from here on nothing that is there is written to in its old place
+    for answer in ("full", "there is room"):
+        sys.stdin.readline()
+        print((await store.get("a")).value, flush=True)
+        try:
+            print(await store.put("b", bytes(100_000), expected=0), flush=True)
+        except StoreUnavailable as error:
+            print(error, flush=True)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="btrfs is Linux'")
+@pytest.mark.parametrize(
+    ("quota", "words"), [("", "the disk is full"), ("2M", "the quota of its disk is used up")], ids=["disk", "quota"]
+)
+async def test_a_full_disk_that_writes_nothing_over_ends_no_process(tmp_path: Path, quota: str, words: str) -> None:
+    """SQLite maps a WAL's index into memory; where btrfs has no new place for it, a write there is a SIGBUS."""
+    with copying_disk(tmp_path / "disk", quota=quota) as disk:
+        file = disk / "store.sqlite"
+        with python(COPIED, file) as other:
+            assert line(other) == "1"
+            with full(file):
+                os.sync()
+                print(file=other.stdin, flush=True)
+                assert line(other) == "b'value'"
+                assert line(other) == f"{file} cannot be written: {words}"
+            os.sync()
+            print(file=other.stdin, flush=True)
+            assert (line(other), line(other)) == ("b'value'", "1")
+            assert other.wait() == 0
+        file.with_name("store.sqlite-journal").unlink()
+        store = SqliteStore(file, busy_limit=BUSY, copies_on_write=lambda directory: True)
+        with full(file):
+            os.sync()
+            with pytest.raises(StoreUnavailable, match=f"cannot be written: {words}") as caught:
+                await store.put("b", b"other", expected=1)
+            assert not isinstance(caught.value, StoreFileUnusable)
+        assert await store.put("b", b"other", expected=1) == 2
+        await store.close()
+
+
+@posix
+async def test_a_store_that_has_a_wal_is_used_with_it_until_nobody_else_has_it_open(
+    open_store: Open, file: Path
+) -> None:
+    """Of an earlier mail-bridge, or another disk."""
+    before, index = open_store(), file.with_name("store.sqlite-shm")
+    await before.put("a", b"value", expected=NEW)
+    store = SqliteStore(file, busy_limit=BUSY, copies_on_write=lambda directory: True)
+    assert await store.put("a", b"other", expected=1) == 2
+    assert index.exists()
+    await store.close()
+    await before.close()
+    store = SqliteStore(file, busy_limit=BUSY, copies_on_write=lambda directory: True)
+    assert await store.put("a", b"last", expected=2) == 3
+    assert not index.exists()
+    await store.close()
 
 
 @posix

@@ -45,6 +45,7 @@ async def opened(
     """A bridge in this process, without ports; `store` and `bind` in place of the usual ones."""
     from bridge.app import App, Surroundings
     from bridge.host.callers import Callers, this_system
+    from bridge.host.disks import copies_on_write
     from bridge.host.machine import this_machine
     from bridge.host.paths import AUTHORITY_NAME, made_certificate_dir, store_file
     from bridge.host.programs import run_program
@@ -54,7 +55,7 @@ async def opened(
     place = store_file() if loaded.config.store.path is None else Path(loaded.config.store.path)
     callers = Callers(this_system())
     surroundings = Surroundings(
-        store=store or open_store(loaded.config.store, default_path=store_file()),
+        store=store or open_store(loaded.config.store, default_path=store_file(), copies_on_write=copies_on_write),
         bind=bind or bind_or_stop,
         is_demo=is_demo,
         machine=this_machine(),
