@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,10 +43,12 @@ def stage_private(file: Path, text: str) -> Path:
 
 def check_directory(directory: Path, *, is_above: bool = False) -> None:
     """As try_directory(), by asking the system where that tells. Raises: OSError."""
-    if os.name == "nt":  # where os.access() looks at no access list
+    if sys.platform == "win32":  # where os.access() looks at no access list
         try_directory(directory, is_above=is_above)
-    elif not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "")
+    elif not os.access(directory, os.W_OK | os.X_OK):  # which does not tell why
+        is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+        number = errno.EROFS if is_read_only else errno.EACCES
+        raise OSError(number, os.strerror(number))
 
 
 def try_directory(directory: Path, *, is_above: bool = False) -> None:

@@ -13,6 +13,7 @@ from bridge.drafts import check_directory, draft_of, try_directory
 from bridge.errors import BridgeError
 from bridge.host.files import write_private
 from bridge.secret import Secret
+from tests.servers.disks import small_disk
 
 
 def test_a_draft_is_beside_its_place_and_for_its_owner_alone(tmp_path: Path) -> None:
@@ -44,6 +45,14 @@ def test_a_directory_is_looked_at_by_what_may_be_made_in_it(tmp_path: Path, with
             check_directory(without_files)
         with pytest.raises(PermissionError):
             check_directory(without_files, is_above=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a mount")
+@pytest.mark.parametrize("is_above", [False, True])
+def test_a_directory_of_a_disk_that_can_only_be_read_is_told_as_that(tmp_path: Path, is_above: bool) -> None:
+    """To root, whom no permission stops, "permission denied" would be a riddle."""
+    with small_disk(tmp_path / "disk", "ro") as disk, pytest.raises(OSError, match="Read-only file system"):
+        check_directory(disk, is_above=is_above)
 
 
 def test_where_nothing_can_be_made_that_is_said_at_once(without_files: Path) -> None:
