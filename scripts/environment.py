@@ -46,9 +46,10 @@ def prepare(*extras: str) -> Path:
         )
     wanted = _fingerprint(extras)
     stamp = ENVIRONMENT / f"mail-bridge-{'-'.join(extras) or 'run'}.stamp"
-    if python().exists() and stamp.exists() and stamp.read_text() == wanted:
+    is_here = _is_here()
+    if is_here and python().exists() and stamp.exists() and stamp.read_text() == wanted:
         return python()
-    if not _can_install():
+    if not (is_here and _can_install()):
         _make()
     tell("installing mail-bridge and what it needs …")
     # The project last, without its requirements and with the locked setuptools: nothing is fetched that has no hash.
@@ -61,6 +62,18 @@ def prepare(*extras: str) -> Path:
 def lock_file(extras: tuple[str, ...]) -> Path:
     """The exact packages for these extras; scripts/lock.py writes it."""
     return ROOT / "scripts" / "locks" / f"{'-'.join(sorted(extras)) or 'run'}.txt"
+
+
+def _is_here() -> bool:
+    """False of an environment that was moved, or copied, with its directory: its commands name an interpreter, and it
+    has mail-bridge, where both were. Made by something else than Python's venv, it does not tell."""
+    try:
+        lines = (ENVIRONMENT / "pyvenv.cfg").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return True
+    made = [line.partition(" -m venv ")[2].split(" ") for line in lines if line.partition("=")[0].strip() == "command"]
+    places = [" ".join(word for word in words if not word.startswith("--")) for words in made]
+    return all(os.path.normcase(os.path.realpath(place)) == os.path.normcase(ENVIRONMENT) for place in places)
 
 
 def _can_install() -> bool:

@@ -78,6 +78,27 @@ def test_an_installation_that_fails_is_told_in_french_too(copy: Path) -> None:
     assert said.endswith("pip says why\nl’installation a échoué ; pip a dit pourquoi, ci-dessus\n")
 
 
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not(
+    tmp_path: Path, copy: Path, is_linked: bool
+) -> None:
+    """A home from /home to /srv: what was installed names its interpreter where that was."""
+    before, home = tmp_path / "before", tmp_path / "moved to"
+    before.mkdir()
+    for part in copy.iterdir():
+        if part != before:
+            part.rename(before / part.name)
+    venv.create(before / ".venv", with_pip=False)
+    for link in (before / ".venv" / "bin").glob("python*"):
+        link.unlink()  # else the stand-in would be written into what it leads to
+    assert "making a virtual" not in run(before, LACKS_CONFIGURATION)[1]
+    before.rename(home)
+    if is_linked:
+        before.symlink_to(home)
+    said = start(home, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")[1]
+    assert ("making a virtual environment" in said) is not is_linked, said
+
+
 @pytest.mark.parametrize(
     ("system", "machine", "language", "remedy"),
     [
