@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -91,6 +92,7 @@ class Systemd:
         _check_program()
         _check_unit()
         number, group = _user(told)
+        _check_opened(number, group)
         with changing(self._config.parent):
             is_given = _give(self._config.parent, number, group)
         if is_given:
@@ -169,6 +171,63 @@ def _check_program() -> None:
                         place=place,
                     )
                 )
+
+
+@looking()
+def _check_opened(number: int, group: int) -> None:
+    """That the service's user can read all of the program, made by a root whose umask may be 077, or a part of it made
+    so by an update. Most of it is loaded late."""
+    parts = parts_of_program()
+    with _as_user(number, group):
+        closed = next((place for part in parts for place in _closed(part)), None)
+    if closed is not None:
+        is_shared = len(closed.parts) < 3  # /opt has other programs, too
+        command = f"chmod {'' if is_shared else '-R '}go+rX {shlex.quote(str(closed))}"
+        raise ServiceTrouble(
+            said(
+                "{place} is closed to the service's user {user}, as by a umask of 077, so that the service could not "
+                "start. Open it by `{command}`, and call this command again",
+                place=closed,
+                user=NAME,
+                command=command,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _as_user(number: int, group: int) -> Iterator[None]:
+    """What the system lets us do is what it lets them do."""
+    if sys.platform == "win32":
+        raise needs_administrator()
+    groups, own_group = os.getgroups(), os.getegid()
+    os.setgroups(os.getgrouplist(NAME, group))
+    os.setegid(group)
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(own_group)
+        os.setgroups(groups)
+
+
+def _closed(part: Path) -> Iterator[Path]:
+    """What whoever we are just now may not read of it: the way to it, itself and, of Python's packages, all that is in
+    it, without what Python makes anew."""
+    yield from (above for above in reversed(part.parents) if not _may(above, os.X_OK))
+    whole = os.R_OK | os.X_OK
+    if not _may(part, whole if part.is_dir() else os.R_OK):
+        yield part
+    if part.name not in {"bridge", "site-packages"}:
+        return
+    for root, directories, files in os.walk(part):
+        directories[:] = [name for name in directories if name != "__pycache__"]
+        yield from (Path(root, name) for name in directories if not _may(Path(root, name), whole))
+        yield from (Path(root, name) for name in files if not _may(Path(root, name), os.R_OK))
+
+
+def _may(place: Path, do: int) -> bool:
+    return os.access(place, do, effective_ids=True)
 
 
 def _led_to(place: Path) -> Iterator[Path]:

@@ -197,6 +197,30 @@ def test_what_cannot_be_or_should_not_be_is_told_and_changes_nothing(terminal_se
     assert server.run("getent", "passwd", "mail-bridge", code=2) == ""
 
 
+@pytest.mark.parametrize(
+    ("closed", "named"),
+    [
+        ("/opt/mail-bridge", "/opt/mail-bridge"),
+        ("/opt/mail-bridge/bridge/app.py", "/opt/mail-bridge/bridge/app.py"),
+        ("/opt/mail-bridge/.venv/lib/python*/site-packages/aiohttp", "/site-packages/aiohttp"),
+    ],
+    ids=["installed so", "updated so", "a package updated so"],
+)
+def test_a_program_that_root_has_installed_for_itself_alone_is_told_with_what_opens_it(
+    terminal_server: Machine, closed: str, named: str
+) -> None:
+    """By a umask of 077, as hardened machines have it for root."""
+    server = terminal_server
+    configure(server)
+    server.run("sh", "-c", f"chmod -R go-rwx {closed}")
+    said = sudo(server, "service", "install", code=1)
+    assert re.search(rf"mail-bridge: \S*{named} is closed to the service's user mail-bridge", said)
+    assert not (server.root / str(UNIT_FILE)[1:]).exists()
+    (command,) = re.findall("`(chmod [^`]*)`", said)
+    server.run("sh", "-c", command)
+    assert "and runs." in sudo(server, "service", "install")
+
+
 def test_a_secret_that_cannot_be_given_to_the_service_just_now_is_told(terminal_server: Machine) -> None:
     """Passed over, it would stay root's, and the service could not read it."""
     needs("strace")
