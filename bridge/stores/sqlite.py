@@ -353,6 +353,12 @@ class SqliteStore:
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreUnavailable(said("{store} is locked by another program", store=store))
+            case sqlite3.SQLITE_IOERR if extended == sqlite3.SQLITE_IOERR_SHMMAP:
+                reason = said(
+                    "{store} is on a drive that maps no file into memory, such as some shared folders; keep it on a "
+                    "local disk",
+                    store=store,
+                )
             case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CORRUPT:
                 return StoreUnavailable(
                     said("{store} cannot be read or written: the disk reports an error", store=store)

@@ -27,6 +27,7 @@ from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
 from tests.host.limits import out_of_descriptors
 from tests.servers.disks import copying_disk, full, small_disk, without_places
+from tests.servers.packages import needs
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX only")
 
@@ -405,6 +406,36 @@ async def test_a_full_disk_that_writes_nothing_over_ends_no_process(tmp_path: Pa
             assert not isinstance(caught.value, StoreFileUnusable)
         assert await store.put("b", b"other", expected=1) == 2
         await store.close()
+
+
+OPENED = """
+import asyncio, sys
+from pathlib import Path
+from bridge.errors import StoreFileUnusable
+from bridge.stores.sqlite import SqliteStore
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), busy_limit=0.1)
+    try:
+        await store.put("a", b"value", expected=0)
+    except StoreFileUnusable as error:
+        print(error)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="strace is Linux'")
+def test_a_drive_that_maps_no_file_is_told_as_that(file: Path) -> None:
+    """Such as FUSE with direct_io: "the disk reports an error" had somebody replace a disk."""
+    needs("strace")
+    file.parent.mkdir()
+    index = file.with_name("store.sqlite-shm")
+    failing = ["-f", "-o", "/dev/null", "-P", str(index), "-e", "trace=mmap", "-e", "inject=mmap:error=ENODEV"]
+    command = ["strace", *failing, sys.executable, "-c", OPENED, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"{file} is on a drive that maps no file into memory"), done.stderr
 
 
 @posix
