@@ -202,15 +202,15 @@ def _tell_of_system(problem: OSError) -> int:
         drop_output()
     elif _is_of_output(problem):
         sentence = said("standard output cannot be written: {reason}", reason=system_reason(problem))
-        click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+        _tell(f"mail-bridge: {sentence.told(say)}")
         drop_output()
     elif is_short(problem):
-        click.echo(f"mail-bridge: {too_little(problem).told(say)}", err=True)
+        _tell(f"mail-bridge: {too_little(problem).told(say)}")
     elif _is_of_nowhere(problem):
         sentence = said(
             "the current directory is not there any more: change to another one, and call this command again"
         )
-        click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+        _tell(f"mail-bridge: {sentence.told(say)}")
         return UNUSABLE
     else:
         raise problem
@@ -229,12 +229,37 @@ def _tell_of_name(problem: UnicodeEncodeError) -> int:
         encoding=sys.getfilesystemencoding(),
         letters=ascii(problem.object[problem.start : problem.end]),
     )
-    click.echo(f"mail-bridge: {sentence.told(say)}", err=True)
+    _tell(f"mail-bridge: {sentence.told(say)}")
     return UNUSABLE
+
+
+def _tell(sentence: str) -> None:
+    """As the last word, which may find a full disk: the exit code says as much, and a service manager goes by that."""
+    with contextlib.suppress(OSError):
+        click.echo(sentence, err=True)
+
+
+def _drop_errors() -> None:
+    """What a full disk has not taken must not be tried again at the exit: Python would end with 120."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        with contextlib.suppress(OSError):  # no descriptor of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    except ValueError:  # closed
+        pass
 
 
 def run_command_line(arguments: list[str]) -> int:
     """Run one command and return its exit code; people get sentences, never a traceback."""
+    try:
+        return _code_of(arguments)
+    finally:
+        _drop_errors()
+
+
+def _code_of(arguments: list[str]) -> int:
     _have_standard_streams()
     _speak_as_the_console()
     _read_anything()
@@ -244,23 +269,24 @@ def run_command_line(arguments: list[str]) -> int:
         result = main.main(args=arguments, prog_name="mail-bridge", standalone_mode=False)
         return int(result or 0)
     except click.ClickException as problem:
-        problem.show()
+        with contextlib.suppress(OSError):  # as _tell()
+            problem.show()
         return UNUSABLE
     except click.exceptions.Exit as done:
         return done.exit_code
     except (click.Abort, KeyboardInterrupt):
         return FAILED
     except ConfigError as problem:
-        click.echo(tell_problem(problem), err=True)
+        _tell(tell_problem(problem))
         return code_of(problem)
     except CannotStart as problem:
-        click.echo(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)), err=True)
+        _tell(say("mail-bridge cannot start: {reason}").format(reason=tell_problem(problem)))
         return FAILED if isinstance(problem, CannotStartNow) else UNUSABLE
     except BridgeError as problem:
-        click.echo(f"mail-bridge: {tell_problem(problem)}", err=True)
+        _tell(f"mail-bridge: {tell_problem(problem)}")
         return FAILED
     except NoThread as problem:
-        click.echo(f"mail-bridge: {problem.said.told(say)}", err=True)
+        _tell(f"mail-bridge: {problem.said.told(say)}")
         return FAILED
     except OSError as problem:
         return _tell_of_system(problem)

@@ -94,6 +94,25 @@ def test_a_full_disk_for_the_output_is_named(admin: Bridge) -> None:
         assert said == "mail-bridge: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="this system has no full disk at hand")
+def test_the_exit_code_is_the_same_where_a_full_disk_takes_no_reason(admin: Bridge) -> None:
+    """A service manager takes 2 for what somebody must change first, and starts it again for all else."""
+    assert redirected(admin, "2>/dev/full", "accounts", "nonsense") == (2, "")
+    assert redirected(admin, "2>/dev/full", "status")[0] == 1
+    admin.config["accounts"] = 3
+    assert redirected(admin, "2>/dev/full", "run") == (2, "")
+
+
+@pytest.mark.skipif(os.name != "posix" or not Path("/dev/full").exists(), reason="this system has no full disk at hand")
+def test_a_stop_is_one_where_a_full_disk_takes_no_log(admin: Bridge) -> None:
+    admin.write_config()
+    command = ["sh", "-c", 'exec "$@" 2> /dev/full', "sh", *admin.command("run")]
+    process = subprocess.Popen(command, env=admin.environ, cwd=admin.directory)
+    admin.wait_until(lambda: "is running" in admin.run("status", code=None), "it serves")
+    process.terminate()
+    assert process.wait(60) == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a POSIX shell closes it")
 def test_a_password_that_is_shown_to_nobody_is_a_sentence(admin: Bridge) -> None:
     """By a script, or a scheduler, that has closed what it does not want."""
