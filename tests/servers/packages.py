@@ -50,6 +50,7 @@ _SIGNS: Final[dict[str, str]] = {
     "systemd": "systemd-analyze",
     "strace": "strace",
     "btrfs-progs": "mkfs.btrfs",
+    "sqlite3": "sqlite3",
     "iproute2": "ip",
     "gcc": "cc",
     "libc6-dev": "/usr/include/stdlib.h",
