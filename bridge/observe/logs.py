@@ -12,11 +12,12 @@ import logging
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, Literal, TextIO, cast
 
@@ -140,6 +141,25 @@ def configure(level: Level = "info", style: Style = "text", stream: Any = None) 
         )
 
 
+class _Zone:
+    """How far this machine is from UTC: each line tells it, since an hour comes twice a year, and whoever gathers
+    logs takes a time without it for UTC. Asked for once in each quarter of an hour, at whose ends alone it changes."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: seconds since the epoch."""
+        self._clock = clock
+        self._quarter = -1.0
+        self._offset = UTC
+
+    def now(self) -> str:
+        """As RFC 3339 has it."""
+        now = self._clock()
+        if (quarter := now // 900) != self._quarter:
+            self._quarter = quarter
+            self._offset = timezone(timedelta(seconds=time.localtime(now).tm_gmtoff))
+        return datetime.fromtimestamp(now, self._offset).isoformat()
+
+
 class _Ours:
     """Our own lines, straight to the stream: by way of `logging` they cost three times as much; a login has three."""
 
@@ -184,7 +204,7 @@ def _completed(fields: Fields) -> Fields:
     """Connection, time and traceback, and nothing that looks like a secret."""
     if (conn := _conn.get(None)) is not None:
         fields.setdefault("conn", conn)
-    fields["timestamp"] = datetime.now().isoformat()
+    fields["timestamp"] = _zone.now()
     if (error := fields.pop("exc_info", None)) is not None:
         fields["exception"] = "".join(traceback.format_exception(error)).rstrip("\n")
     return scrub(fields)
@@ -192,7 +212,7 @@ def _completed(fields: Fields) -> Fields:
 
 def _lines_lost(lines: int) -> Fields:
     """As of no connection, whoever finds that it can be said."""
-    return {"timestamp": datetime.now().isoformat(), "level": "warning", "event": "log.lines_lost", "lines": lines}
+    return {"timestamp": _zone.now(), "level": "warning", "event": "log.lines_lost", "lines": lines}
 
 
 def _as_json(fields: Fields, *, ensure_ascii: bool = False) -> str:
@@ -250,5 +270,6 @@ _UNREADABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\
 """What a terminal obeys, takes for the end of a line, or writes from right to left."""
 _is_plain = re.compile(rf"[^\s\"'={_UNREADABLE.pattern[1:-1]}]+").fullmatch
 
+_zone = _Zone()
 _ours = _Ours(logging.INFO, PatientStream(sys.stderr), _AsText(is_colored=False))
 """Until configure()."""

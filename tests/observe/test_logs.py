@@ -12,7 +12,9 @@ import re
 import select
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,31 @@ def test_an_event_is_one_json_line_with_its_fields(stream: io.StringIO) -> None:
     logs.event("session.done", conn="imap-1", to_client=12)
     line = json.loads(stream.getvalue())
     assert (line["event"], line["conn"], line["to_client"], line["level"]) == ("session.done", "imap-1", 12, "info")
+
+
+def test_each_line_tells_how_far_its_time_is_from_utc(stream: io.StringIO) -> None:
+    """What gathers logs takes a time that does not say for UTC."""
+    logs.configure("info", "json", stream)
+    logs.event("session.done")
+    assert datetime.fromisoformat(json.loads(stream.getvalue())["timestamp"]).utcoffset() is not None
+    logs.configure("info", "text", stream)
+    logs.event("session.done")
+    assert datetime.fromisoformat(stream.getvalue().splitlines()[1].split(" ")[0]).utcoffset() is not None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process of Windows has the zone of its machine")
+def test_the_hour_that_comes_twice_is_told_apart_and_the_one_that_is_left_out_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = ["2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", "2027-03-28T01:59:59+01:00"]
+    times += ["2027-03-28T03:00:00+02:00", "2026-10-25T02:59:59+02:00"]
+    seconds = iter([datetime.fromisoformat(one).timestamp() for one in times])
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Europe/Paris")
+        time.tzset()
+        zone = logs._Zone(lambda: next(seconds))
+        assert [zone.now() for _ in times] == times
+    time.tzset()
 
 
 def test_detail_is_shown_at_debug_only(stream: io.StringIO) -> None:
