@@ -19,7 +19,7 @@ from bridge.doctor.discovery import discovery_findings
 from bridge.doctor.findings import failed, problem_text, skipped
 from bridge.doctor.keys import has_store, keyring_finding, store_finding
 from bridge.doctor.local_tls import certificate_findings
-from bridge.doctor.machine import Machine, machine_findings, user_findings
+from bridge.doctor.machine import Machine, machine_findings, store_findings, user_findings
 from bridge.doctor.network import network_findings
 from bridge.doctor.places import log_findings
 from bridge.doctor.ports import Bind, port_findings
@@ -68,12 +68,13 @@ class Examination:
             ports = group.create_task(self._ports())
             store = group.create_task(self._store())
             users = group.create_task(self._users())
+            drive = group.create_task(self._drive())
             certificates = group.create_task(self._certificates())
         of_store = store.result()
         # Not before the store was there: it is made by the first run.
         left = await bounded("store", self._leftovers()) if of_store.outcome is Outcome.OK else ()
         configuration = (*self._configuration(), *certificates.result())
-        return (*configuration, *ports.result(), *users.result(), *left, of_store)
+        return (*configuration, *ports.result(), *users.result(), *drive.result(), *left, of_store)
 
     async def everything(self) -> Findings:
         """That, and what only the network and the providers can tell."""
@@ -148,6 +149,9 @@ class Examination:
 
     async def _users(self) -> Findings:
         return await in_thread("os user", lambda: user_findings(self.loaded.config, self.machine))
+
+    async def _drive(self) -> Findings:
+        return await in_thread("store", lambda: store_findings(self.store_place, self.machine))
 
     async def _of_machine(self) -> Findings:
         return await in_thread("machine", lambda: machine_findings(self.loaded.config, self.machine))

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from bridge.advice.base import Turn
 from bridge.config.diff import configured_listeners
 from bridge.config.provider import Flow
 from bridge.config.schema import SAME_USER, Config
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.findings import failed, ok, skipped, warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Machine:
     """Whether there is this OS user; None if that cannot be known."""
     has_program: Callable[[str], bool | None] = lambda name: None
     """Whether a program of this name or path could be started; None if that cannot be known."""
+    is_on_network: Callable[[Path], bool] = lambda place: False
+    """Whether a file there is on a disk of another machine; False, too, where that cannot be known."""
 
 
 NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
@@ -92,6 +95,11 @@ NOTIFY_FOUND = "the program of `notify` is there: {program}; it was not started"
 NOTIFY_MISSING = (
     "the program of `notify` cannot be started: {program} is not there, or is no program. Write its whole path under "
     "`notify` in the configuration"
+)
+
+ON_NETWORK = (
+    "{place} is on a network drive, where SQLite cannot keep two programs apart, and records may be damaged: name a "
+    "file on a disk of this machine under `store.path`; for several machines, a database under `store.url`"
 )
 
 USERS_TOLD = "this system tells whose programs connect, so that `os_user` and the sign-in page work"
@@ -144,6 +152,16 @@ def _telling(telling: Telling, bound: list[str]) -> Finding:
     if bound:
         return failed("os user", "", USERS_NOT_TOLD, turn=Turn.APP_ADMIN, accounts=", ".join(bound[:MOST_NAMED]))
     return failed("os user", "", FIRST_USE_BLIND, turn=Turn.APP_ADMIN)
+
+
+def store_findings(place: Path | None, machine: Machine) -> tuple[Finding, ...]:
+    """Where the store's file is; nothing of one on a disk of this machine, or in no file. May block.
+
+    Source: Write-Ahead Logging (sqlite.org), section 1: it does not work over a network file system.
+    """
+    if place is None or not machine.is_on_network(place):
+        return ()
+    return (warning("store", "", ON_NETWORK, place=place),)
 
 
 def machine_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:

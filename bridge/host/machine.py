@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 from bridge.doctor.machine import Machine, Telling
 from bridge.host import browser, users
@@ -14,6 +15,9 @@ from bridge.host.descriptors import descriptor_limit
 from bridge.host.holders import excluded_ports, holder_of
 from bridge.model import Ends
 from bridge.threads import NotDone
+
+DRIVE_REMOTE = 4
+"""Of GetDriveTypeW: a letter that stands for a share."""
 
 
 def this_machine() -> Machine:
@@ -26,6 +30,7 @@ def this_machine() -> Machine:
         tells_users=tells_users,
         has_user=has_user,
         has_program=has_program,
+        is_on_network=is_on_network,
     )
 
 
@@ -66,3 +71,15 @@ def has_program(name: str) -> bool:
     if sys.platform == "win32" and found is not None and os.path.basename(name) == name:
         return os.path.isabs(found)  # Python 3.11 looks in the current directory, too
     return found is not None
+
+
+def is_on_network(place: Path) -> bool:
+    """By the drive alone, as Windows names it: \\\\server\\share, or a letter."""
+    if sys.platform != "win32":
+        return False
+    import ctypes  # its windll is Windows' alone
+
+    drive = place.drive.upper()
+    if drive.startswith("\\\\"):
+        return not drive.startswith(("\\\\?\\", "\\\\.\\")) or drive.startswith("\\\\?\\UNC\\")
+    return bool(drive) and ctypes.windll.kernel32.GetDriveTypeW(f"{drive}\\") == DRIVE_REMOTE

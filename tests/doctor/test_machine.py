@@ -15,8 +15,8 @@ from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
 from bridge.doctor import machine as texts
 from bridge.doctor.examination import in_thread
-from bridge.doctor.machine import NOT_TOLD, Machine, Telling, machine_findings, user_findings
-from bridge.host.machine import this_machine
+from bridge.doctor.machine import NOT_TOLD, Machine, Telling, machine_findings, store_findings, user_findings
+from bridge.host.machine import is_on_network, this_machine
 from tests.silent import no_thread
 
 
@@ -159,3 +159,21 @@ def test_this_machine_tells() -> None:
     names = ("root", "0", "nobody-of-that-name", "4294967294")
     known = [True, True, False, False] if sys.platform != "win32" else [None] * 4
     assert [here.has_user(name) for name in names] == known
+
+
+def test_a_store_on_a_network_drive_is_told_with_what_to_do() -> None:
+    place = Path("/somewhere", "store.sqlite")
+    assert store_findings(place, NOT_TOLD) == ()
+    assert store_findings(None, replace(NOT_TOLD, is_on_network=lambda _: True)) == ()
+    (finding,) = store_findings(place, replace(NOT_TOLD, is_on_network=lambda asked: asked == place))
+    assert (finding.check, finding.outcome, finding.turn) == ("store", Outcome.WARNING, Turn.APP_ADMIN)
+    assert str(place) in finding.detail
+    assert "`store.path`" in finding.detail
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="Windows tells it by the drive")
+def test_a_share_is_on_the_network_and_the_systems_own_drive_is_not(tmp_path: Path) -> None:
+    assert is_on_network(Path(r"\\files.contoso.lan\bridge\store.sqlite"))
+    assert is_on_network(Path(r"\\?\UNC\files.contoso.lan\bridge\store.sqlite"))
+    assert not is_on_network(tmp_path / "store.sqlite")
+    assert not is_on_network(Path("store.sqlite"))
