@@ -23,6 +23,7 @@ from bridge.relay.channel import Channel
 from bridge.relay.connected import open_channel
 from bridge.relay.readiness import ReadinessChannel
 from tests.relay.sockets import KINDS, close_with_reset, receive_exactly, shake_hands, tcp_pair
+from tests.turns import until
 
 
 def pair(kind: Callable[..., Channel]) -> tuple[Channel, Channel]:
@@ -188,13 +189,6 @@ async def test_who_was_reset_has_left(channels: tuple[Channel, Channel]) -> None
     left, right = channels
     close_with_reset(left._socket)  # type: ignore[attr-defined]  # on purpose
     await until(lambda: right.has_left)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what the kernel does in its own time."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_broken_record_is_peer_gone(

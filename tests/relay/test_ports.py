@@ -32,6 +32,7 @@ from bridge.relay.tls import ListenerCertificate
 from bridge.relay.welcome import Service, Welcome
 from tests.servers.daemons import free_ports
 from tests.silent import fall_silent, release
+from tests.turns import until
 
 
 class Last(socket.socket):
@@ -126,12 +127,6 @@ async def test_of_a_change_only_a_port_in_the_same_place_keeps_its_socket(system
     assert list(system.bound) == [1143, 1144, 1145, 1146]
     ports.close()
     assert ports.listeners == []
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not is_so():
-            await asyncio.sleep(0)
 
 
 async def test_sessions_of_a_closed_port_go_on_and_a_stop_ends_them_too(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from bridge.dialing import AddressInfo, look_up
 from bridge.relay import resolver as resolver_module
 from bridge.relay.resolver import AT_ONCE, Resolver
+from tests.turns import until
 
 
 async def test_an_address_is_found_and_a_failure_is_raised_where_it_is_awaited() -> None:
@@ -80,11 +81,6 @@ class Slow:
         if self.problem is not None:
             raise self.problem
         return look_up("127.0.0.1", port)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    while not holds():
-        await asyncio.sleep(0)
 
 
 async def test_a_storm_of_logins_asks_once_and_has_one_of_the_places() -> None:

@@ -29,6 +29,7 @@ from bridge.relay.readiness import PIECE, ReadinessChannel
 from bridge.relay.splice import Traffic, splice
 from tests.relay.later import Later
 from tests.relay.sockets import KINDS, close_with_reset, fill, receive_exactly, shake_hands, tcp_pair
+from tests.turns import until
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 TLS_VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -530,12 +531,6 @@ async def ended(work: Coroutine[Any, Any, object]) -> BaseException | None:
     except (PeerGone, MemoryError, OSError) as problem:
         return problem
     return None
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def until_it_stands_still(number: Callable[[], int]) -> None:

@@ -8,7 +8,7 @@ import itertools
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -39,6 +39,7 @@ from bridge.workers.wire import Manner, Port, pack, unpack
 from tests.clocks import ManualClock
 from tests.relay.slow_system import GONE, SlowSystem
 from tests.relay.sockets import close_with_reset
+from tests.turns import until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
 
@@ -151,12 +152,6 @@ async def serving(
             keeping.cancel()
 
 
-async def turns_until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not is_so():
-            await asyncio.sleep(0)
-
-
 async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in() -> None:
     async with serving() as bench:
         first, second = bench.started
@@ -164,12 +159,12 @@ async def test_a_mail_client_has_its_place_until_its_worker_says_that_it_is_in()
             one, other = await first.handed(), await second.handed()
             assert (bench.cap.count, bench.listener.sessions) == (2, 2)
             first.say("news", [one], [], {}, [])
-            await turns_until(lambda: bench.cap.count == 1)
+            await until(lambda: bench.cap.count == 1)
             assert bench.listener.sessions == 2
             second.say("news", [], [other], {}, [])  # it never was
-            await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
+            await until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 1))
             first.say("news", [one], [one, "imap-unknown"], {}, [])
-            await turns_until(lambda: bench.listener.sessions == 0)
+            await until(lambda: bench.listener.sessions == 0)
 
 
 async def test_what_workers_have_counted_is_one_sum() -> None:
@@ -177,14 +172,14 @@ async def test_what_workers_have_counted_is_one_sum() -> None:
     async with serving() as bench:
         for worker, count in zip(bench.started, (2, 40), strict=True):
             worker.say("news", [], [], {yes: count}, [])
-        await turns_until(lambda: bench.services.counters[yes] == 42)
+        await until(lambda: bench.services.counters[yes] == 42)
 
 
 @pytest.mark.parametrize("said", [{"CANARY": 1}, {LOGINS.sample("imap", "yes"): -1}])
 async def test_a_worker_that_counts_what_there_is_not_makes_no_sense(said: dict[str, int], log: io.StringIO) -> None:
     async with serving() as bench:
         bench.started[0].say("news", [], [], said, [])
-        await turns_until(lambda: "worker.misunderstood" in log.getvalue())
+        await until(lambda: "worker.misunderstood" in log.getvalue())
         assert bench.services.counters.take() == {}
     assert "CANARY" not in log.getvalue()
 
@@ -218,7 +213,7 @@ async def test_what_mail_servers_answered_is_told_as_it_was() -> None:
     async with hearing_answers() as (worker, heard):
         said = [[ACCOUNT.address, "imap", problem and encode_error(problem), 1.5] for problem in answers]
         worker.say("news", [], [], {}, said)
-        await turns_until(lambda: len(heard) == 3)
+        await until(lambda: len(heard) == 3)
     assert [(*about[:2], about[3]) for about in heard] == [(ACCOUNT, Protocol.IMAP, 1.5)] * 3
     assert [(type(about[2]), getattr(about[2], "diagnosis", None)) for about in heard] == [
         (type(answer), getattr(answer, "diagnosis", None)) for answer in answers
@@ -243,7 +238,7 @@ async def test_what_mail_servers_answered_is_told_as_it_was() -> None:
 async def test_a_worker_that_tells_what_no_mail_server_answered_makes_no_sense(answer: Any, log: io.StringIO) -> None:
     async with hearing_answers() as (worker, heard):
         worker.say("news", [], [], {}, [answer])
-        await turns_until(lambda: "worker.misunderstood" in log.getvalue())
+        await until(lambda: "worker.misunderstood" in log.getvalue())
         assert heard == []
     assert "CANARY" not in log.getvalue()
 
@@ -315,7 +310,7 @@ async def test_whose_a_client_is_may_take_its_time_and_no_more_clients_than_ther
             answer.set()
             told = [(await worker.told(HANDED))[-2:] for worker in (second, first)]
             assert sorted(told) == [["", BOB.key], ["2 connections wait for their login, 1 more of user 1001", BOB.key]]
-            await turns_until(lambda: bench.cap.count == 3)
+            await until(lambda: bench.cap.count == 3)
 
 
 async def test_once_a_login_hung_on_whose_it_is_each_client_comes_with_that() -> None:
@@ -368,7 +363,7 @@ async def test_who_has_gone_before_the_system_answers_is_not_whoever_has_his_por
         await system.asked.wait()
         close_with_reset(crm)
         system.answer.set()
-        await turns_until(lambda: bool(found))
+        await until(lambda: bool(found))
     assert found == [GONE]
 
 
@@ -388,7 +383,7 @@ async def test_workers_forget_a_port_that_is_closed_and_those_to_come_do_not_hea
         ports.append(unpack(Port, (await first.told("port"))[1]).number)
         assert len({its_own, *ports}) == 4, "no worker takes one for another"
         second.theirs.close()
-        await turns_until(lambda: len(bench.started) == 3)
+        await until(lambda: len(bench.started) == 3)
         third = bench.started[2]
         told = [unpack(Port, (await third.told("port"))[1]).number for _ in range(2)]
         assert told == [its_own, ports[-1]]
@@ -403,7 +398,7 @@ async def test_whom_no_worker_could_take_is_told_to_come_again_and_frees_its_pla
             said = await asyncio.get_running_loop().sock_recv(crm, 1000)
             assert said == b"* BYE [UNAVAILABLE] Too many connections. Try again later.\r\n"
             assert await asyncio.get_running_loop().sock_recv(crm, 1000) == b""
-            await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 0))
+            await until(lambda: (bench.cap.count, bench.listener.sessions) == (0, 0))
 
 
 @pytest.mark.parametrize("origin", [Ends(("192.0.2.7", 40001), ("", 0)), None])
@@ -446,7 +441,7 @@ async def test_a_worker_that_makes_no_sense_is_left_and_its_sessions_end() -> No
             await first.handed()
             await second.handed()
             first.say("news", [["no name"]], [], {}, [])
-            await turns_until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
+            await until(lambda: (bench.cap.count, bench.listener.sessions) == (1, 1))
             client.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
 
@@ -541,7 +536,7 @@ async def test_a_worker_that_asks_what_nobody_knows_is_left() -> None:
         with socket.create_connection(bench.where):
             conn = await first.handed()
             first.say("ask", 1, "grant", conn)
-            await turns_until(lambda: bench.listener.sessions == 0)
+            await until(lambda: bench.listener.sessions == 0)
 
 
 async def test_who_waits_for_a_worker_is_sent_away_at_a_stop(log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,7 +550,7 @@ async def test_who_waits_for_a_worker_is_sent_away_at_a_stop(log: io.StringIO, m
             await asyncio.sleep(0)
         with socket.create_connection(bench.where) as crm:
             crm.setblocking(False)
-            await turns_until(lambda: bench.listener.sessions == 1)
+            await until(lambda: bench.listener.sessions == 1)
             bench.services.stopping.begin()
             bench.listener.stop()
             said = await asyncio.get_running_loop().sock_recv(crm, 1000)
