@@ -118,17 +118,18 @@ def test_a_file_that_the_person_names_may_be_of_another_user(tmp_path: Path) -> 
 @on_posix
 def test_what_is_no_plain_file_is_ignored(tmp_path: Path) -> None:
     rendezvous.publish(tmp_path / "real", URL, TOKEN, 1)
-    for name, make in (("link", os.symlink), ("pipe", None), ("directory", None)):
-        directory = tmp_path / name
-        directory.mkdir()
-        path = directory / "control.json"
-        if make is not None:
-            make(tmp_path / "real" / "control.json", path)
-        elif name == "pipe":
-            os.mkfifo(path, 0o600)
-        else:
-            path.mkdir()
-        assert rendezvous.find(directory) is None
+    real = tmp_path / "real" / "control.json"
+    link, pipe, directory = (tmp_path / kind / "control.json" for kind in ("link", "pipe", "directory"))
+    for path in (link, pipe, directory):
+        path.parent.mkdir()
+    link.symlink_to(real)
+    os.mkfifo(pipe, 0o600)
+    directory.mkdir()
+    with open(pipe, "r+b", buffering=0) as writer:
+        writer.write(real.read_bytes())  # whoever read it would find all that is right
+        for path in (link, pipe, directory):
+            assert rendezvous.find(path.parent) is None
+    assert rendezvous.find(real.parent) == (URL, TOKEN)
 
 
 @pytest.mark.parametrize(
