@@ -24,7 +24,7 @@ from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import QUICK, limits_for
+from tests.contract.trials import QUICK, limits_for
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import MICROSOFT_CLIENT, PUBLIC_CLIENT, Fault
 

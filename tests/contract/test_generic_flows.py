@@ -21,7 +21,7 @@ from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider, DeviceProvider, Provider
 from bridge.secret import Secret
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import ALICE
+from tests.contract.trials import ALICE
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import GOOGLE_CLIENT, GOOGLE_SCOPES, REDIRECT
 from tests.servers.service_accounts import add_service_account, service_account_config

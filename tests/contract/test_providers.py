@@ -6,19 +6,14 @@ import json
 import logging
 import os
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import pytest
-from pydantic import TypeAdapter
 
 from bridge.advice.base import Turn
 from bridge.clock import SystemClock
-from bridge.config.providers import ProviderConfig
 from bridge.errors import (
     AuthorizationFailed,
     GrantRevoked,
@@ -26,75 +21,22 @@ from bridge.errors import (
     ProviderRefused,
     ProviderUnavailable,
 )
-from bridge.model import TokenSet
-from bridge.oauth import registry
-from bridge.oauth.base import AuthorizationRequest, BrowserProvider
-from bridge.oauth.limits import Limits
 from bridge.oauth.pkce import challenge
 from bridge.secret import Secret
 from tests.contract.silence import check_silence, no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
+from tests.contract.trials import ALICE, KINDS, adapter, limits_for, section
 from tests.servers.authorization import AuthorizationServer
-from tests.servers.authorization_controls import PUBLIC_CLIENT, REDIRECT, TENANT, Fault
+from tests.servers.authorization_controls import REDIRECT, TENANT, Fault
 from tests.servers.ca import Authority
 from tests.servers.daemons import free_ports
 
-ALICE = "alice@example.com"
-KINDS = ["google", "microsoft", "microsoft public", "microsoft certificate", "oauth2"]
 MICROSOFT = ["microsoft", "microsoft public", "microsoft certificate"]
-QUICK = Limits(connect=2.0, read=1.0, overall=4.0, answer=1.0)
-"""Where the server is silent, and the test waits for the end of our patience. A server that answers may need more than
-a second on a busy machine."""
 
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """Which adapter; a test of one provider's speciality parametrises `kind` itself."""
     return str(request.param)
-
-
-def section(server: AuthorizationServer, kind: str, **changes: Any) -> dict[str, Any]:
-    made = {
-        "google": server.google_config,
-        "microsoft": server.microsoft_config,
-        "microsoft public": lambda: server.microsoft_config(PUBLIC_CLIENT),
-        "microsoft certificate": server.certified_config,
-        "oauth2": server.generic_config,
-    }[kind]()
-    found = {**made, **changes}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-@dataclass
-class Trial:
-    """One adapter and the server it talks to."""
-
-    server: AuthorizationServer
-    provider: BrowserProvider
-    kind: str
-
-    async def begin(self, hint: str = ALICE) -> AuthorizationRequest:
-        return await self.provider.begin(login_hint=hint, redirect_uri=REDIRECT)
-
-    async def sign_in(self, person: str = ALICE) -> TokenSet:
-        request = await self.begin(person)
-        return await self.provider.redeem(request, self.server.consent(request.url, person))
-
-
-def limits_for(fault: Fault) -> Limits | None:
-    return QUICK if fault is Fault.SLOW else None
-
-
-@asynccontextmanager
-async def adapter(
-    server: AuthorizationServer, kind: str, limits: Limits | None = None, /, **changes: Any
-) -> AsyncIterator[Trial]:
-    config: ProviderConfig = TypeAdapter(ProviderConfig).validate_python(section(server, kind, **changes))
-    provider = registry.create("trial", config, SystemClock(), limits=limits)
-    assert isinstance(provider, BrowserProvider)
-    try:
-        yield Trial(server, provider, kind)
-    finally:
-        await provider.close()
 
 
 def test_what_is_logged_in_a_test_is_seen_by_the_check_for_secrets(

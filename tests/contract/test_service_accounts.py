@@ -25,7 +25,7 @@ from bridge.oauth.base import Provider
 from bridge.secret import Secret
 from bridge.ui.i18n import translation
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import ALICE
+from tests.contract.trials import ALICE
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.service_accounts import (
     ACCOUNT,

@@ -22,7 +22,7 @@ from bridge.oauth.limits import Limits
 from bridge.secret import Secret
 from tests.clocks import ManualClock
 from tests.contract.silence import no_secret_is_told, refusal  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import limits_for
+from tests.contract.trials import limits_for
 from tests.servers.authorization import AuthorizationServer
 from tests.servers.authorization_controls import CERTIFIED_CLIENT, GOOGLE_CLIENT, MICROSOFT_CLIENT, Fault
 from tests.servers.ca import self_signed

@@ -9,7 +9,7 @@ import pytest
 from bridge.errors import AuthorizationFailed
 from bridge.oauth import google
 from tests.contract.silence import no_secret_is_told  # noqa: F401  the fixture works by itself
-from tests.contract.test_providers import ALICE, KINDS, adapter
+from tests.contract.trials import ALICE, KINDS, adapter
 from tests.servers.authorization import AuthorizationServer
 
 MALLORY = "mallory@elsewhere.example"
