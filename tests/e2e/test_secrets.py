@@ -139,13 +139,14 @@ def test_peer_16_files_are_for_the_owner_alone_and_hold_no_secret_in_clear(world
     with running(bridge):
         bridge.authorize(world.provider, ALICE)
         password = bridge.password(ALICE)
-        for path in tmp_path.rglob("*"):
-            if path.is_file() and path.name != "config.yaml":
-                assert path.stat().st_mode & 0o077 == 0, path
-                content = path.read_bytes()
-                assert password.encode() not in content
-                for secret in world.provider.secrets:
-                    assert secret.encode() not in content, path
+        files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "config.yaml"]
+        assert {"key", "store.sqlite", "control.json"} <= {path.name for path in files}
+        for path in files:
+            assert path.stat().st_mode & 0o077 == 0, path
+            content = path.read_bytes()
+            assert password.encode() not in content
+            for secret in world.provider.secrets:
+                assert secret.encode() not in content, path
 
 
 def test_programs_that_are_started_get_no_secret_by_argument_or_environment(world: World, tmp_path: Path) -> None:
