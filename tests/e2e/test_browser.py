@@ -16,7 +16,7 @@ from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import curl_send
 from tests.e2e.conftest import ALICE, BOB, World, ever_expired
 from tests.e2e.logins import replies
-from tests.e2e.test_mail import found_by_imap, found_by_pop3
+from tests.e2e.mailing import found_by_imap, found_by_pop3
 from tests.servers.needed import absent
 
 pytestmark = [pytest.mark.servers, pytest.mark.browser]

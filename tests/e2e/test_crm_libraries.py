@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.bridge import Bridge, running
 from tests.e2e.clients import PROTOCOLS, run
 from tests.e2e.conftest import ALICE, BOB, CAROL, World
-from tests.e2e.test_mail import found_by_imap
+from tests.e2e.mailing import found_by_imap
 from tests.servers.daemons import free_ports
 from tests.servers.packages import needs
 

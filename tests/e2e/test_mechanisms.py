@@ -15,8 +15,8 @@ from bridge.relay.upstream import Dialer, Upstream
 from bridge.secret import Secret
 from tests.e2e.bridge import Bridge, Section, configuration, running
 from tests.e2e.conftest import ALICE, World
+from tests.e2e.mailing import found_by_imap, found_by_pop3, send_bytes, smtp, without_trace
 from tests.e2e.messages import awkward
-from tests.e2e.test_mail import found_by_imap, found_by_pop3, send_bytes, smtp, without_trace
 
 pytestmark = pytest.mark.servers
 
