@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -43,8 +44,6 @@ HEADER: dict[str, Any] = {
 def main() -> int:
     is_check = bool(chosen("--check"))
     if Path(sys.prefix).resolve() != python().parent.parent.resolve():  # babel is only in the environment
-        import subprocess
-
         return subprocess.run([prepare(*DEVELOPMENT), __file__, *sys.argv[1:]]).returncode
     template = gathered()
     if not is_check:

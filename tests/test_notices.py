@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from bridge.notices import QUEUE_LIMIT, Authorized, ListenerUp, Notice, NoticeBus
 
 
@@ -32,8 +34,6 @@ async def test_a_stream_yields_what_is_published_after_it_began() -> None:
     stream = bus.stream()
     first = anext(stream)
     bus.on_notice(lambda _: None)
-    import asyncio
-
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(_await(first))
         await asyncio.sleep(0)

@@ -336,8 +336,6 @@ async def test_the_consent_page_escapes_what_it_repeats() -> None:
 async def test_no_private_key_is_left_on_disk() -> None:
     async with demo_world() as world:
         ca_file = Signer(world).provider["ca_file"]
-        from pathlib import Path
-
         files: Callable[[], list[str]] = lambda: [p.name for p in Path(ca_file).parent.iterdir()]  # noqa: E731
         assert files() == ["ca.pem"]
     assert not Path(ca_file).exists()

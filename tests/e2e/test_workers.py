@@ -7,6 +7,7 @@ import imaplib
 import os
 import poplib
 import re
+import select
 import signal
 import smtplib
 import socket
@@ -66,8 +67,6 @@ def wait_until_gone(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         watch = os.pidfd_open(pid)
         try:
-            import select
-
             assert select.select([watch], [], [], 30)[0], f"process {pid} is still there"
         finally:
             os.close(watch)

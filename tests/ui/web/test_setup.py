@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -447,8 +448,6 @@ async def test_a_configuration_that_appeared_meanwhile_is_left_alone(site: Site)
 
 async def test_a_disk_that_is_full_leaves_nothing_half_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     resource = pytest.importorskip("resource")
-    import signal
-
     await site.answer_all()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
