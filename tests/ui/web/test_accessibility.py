@@ -63,6 +63,22 @@ async def test_the_list_follows_what_happens_and_keeps_the_focus(
     assert troubles == []
 
 
+async def test_what_somebody_is_about_to_copy_stays_selected(
+    chromium: Chromium, browser: Browser, troubled: FakeControl
+) -> None:
+    page = await chromium.new_page()
+    await page.goto(f"http://localhost:{browser.port}/admin/{TOKEN}")
+    await until_it_hears(page)
+    detail = page.locator(".detail.trouble")
+    await detail.select_text()
+    for address in ("dave@example.com", "carol.with-a-rather-long-name@subsidiary.example.com"):
+        async with page.expect_response("**/"):  # the second look is behind all that has come of the first one
+            troubled.completed_elsewhere(address)
+    assert await page.evaluate("getSelection().toString()") == await detail.inner_text()
+    await page.evaluate("getSelection().empty()")
+    await page.wait_for_selector("text=3 ready")
+
+
 async def test_the_page_with_a_password_follows_what_happens_too(
     chromium: Chromium, browser: Browser, control: FakeControl
 ) -> None:

@@ -36,6 +36,11 @@ async function look() {
   const old = view();
   if (!fresh) location.replace(here()); // the account is gone, or the session over: what still stands here is not true
   if (!fresh || fresh.innerHTML === old.innerHTML) return;
+  const selection = getSelection();
+  if (!selection.isCollapsed && selection.containsNode(old, true)) { // somebody is about to copy it
+    document.addEventListener("selectionchange", soon, { once: true });
+    return;
+  }
   const focused = old.contains(document.activeElement) ? name(document.activeElement) : "";
   old.replaceWith(document.adoptNode(fresh));
   if (!focused) return;
