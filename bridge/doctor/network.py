@@ -66,6 +66,10 @@ SOCKS = (
     "this system's proxy is a SOCKS proxy, which mail-bridge does not speak: the administrator must name an HTTP proxy "
     "with `proxy`, or exempt {host} from it (NO_PROXY)"
 )
+BAD_PROXY = (
+    "what this system has for a proxy cannot be used: the administrator must correct it (HTTPS_PROXY, or the system's "
+    "settings) to one such as http://proxy.example.com:3128"
+)
 NOT_MAIL = (
     "answers, but TLS cannot be started there ({reason}): the port or `tls` in the configuration may be wrong, or a "
     "security program takes STARTTLS out of the answers"
@@ -170,6 +174,7 @@ def _urls(provider: ProviderConfig) -> Iterator[str]:
 _OTHER_PROXY = ("", 0)
 """Stands for a proxy that this check cannot go through."""
 _SOCKS_PROXY = ("", 1080)
+_BAD_PROXY = ("", -1)
 """Stands for one that nothing of ours can go through."""
 
 
@@ -182,11 +187,12 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
         proxy = urlsplit(written)
         if proxy.scheme.startswith("socks"):
             return _SOCKS_PROXY
-        if proxy.scheme != "http" or proxy.username is not None:
-            return _OTHER_PROXY
-        return proxy.hostname or "", proxy.port or 80
+        host, port = (proxy.hostname or "").strip(), proxy.port or 80
     except ValueError:
-        return _OTHER_PROXY
+        return _BAD_PROXY
+    if not host:
+        return _BAD_PROXY
+    return (host, port) if proxy.scheme == "http" and proxy.username is None else _OTHER_PROXY
 
 
 # --- one connection -------------------------------------------------------------------------------------------------
@@ -198,6 +204,8 @@ async def _examined(threads: Threads, target: Target, what: str, seconds: float)
         return skipped("connection", subject, OTHER_PROXY), None
     if target.proxy == _SOCKS_PROXY:
         return failed("connection", subject, SOCKS, host=target.host), None
+    if target.proxy == _BAD_PROXY:
+        return failed("connection", subject, BAD_PROXY), None
     try:
         return await threads.run(lambda: _connect(target, subject, seconds))
     except NoThread as problem:

@@ -304,6 +304,17 @@ async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
+    "proxy", ["http://[::1", "http://proxy:port", "http://127.0.0.1:99999", "://", "http:// :3128"]
+)
+async def test_a_proxy_that_is_no_url_is_not_called_one_that_a_sign_in_goes_through(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    finding = await sign_in(config(host="idp.example", port=443))
+    assert_failed(finding, network.BAD_PROXY)
+
+
+@pytest.mark.parametrize(
     ("ahead", "word"), [(900.0, "900 s behind"), (-900.0, "900 s ahead"), (20.0, "as good as right")]
 )
 async def test_the_clock_is_compared_with_the_providers(
