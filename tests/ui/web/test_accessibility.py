@@ -10,7 +10,7 @@ from bridge.ui.web.waiting import PAGE_SECONDS
 from tests.fakes_control import FakeControl
 from tests.servers.needed import absent
 from tests.tokens.fakes import HandClock
-from tests.ui.web.conftest import TOKEN, Browser
+from tests.ui.web.conftest import TOKEN, Browser, serving
 from tests.ui.web.looking import ALICE, LOOKS, PAGES, arrive, assert_accessible, until_it_hears, visit
 from tests.ui.web.looking import browser as browser  # the fixture
 from tests.ui.web.looking import chromium as chromium  # the fixture

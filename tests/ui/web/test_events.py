@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import AsyncExitStack
 
@@ -112,6 +113,15 @@ async def test_a_bridge_that_goes_away_ends_the_stream_quietly(control: FakeCont
             async with asyncio.timeout(60):  # with the next sign of life it would end, too
                 await response.content.read()
         assert ALICE in await browser.text("/")
+
+
+@pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}"])
+async def test_without_script_no_browser_says_that_the_bridge_has_gone(browser: Browser, path: str) -> None:
+    """w3m and lynx know no `hidden`: what stands in the page is shown."""
+    await browser.as_administrator()
+    text = await browser.text(path)
+    assert "does not answer just now" in text
+    assert "does not answer just now" not in re.sub(r"<[^>]*>", "", text)
 
 
 @pytest.mark.parametrize("path", ["/", f"/accounts/{ALICE}"])

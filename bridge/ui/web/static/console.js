@@ -21,10 +21,13 @@ function name(element) {
   return element && (element.getAttribute("href") || element.getAttribute("formaction") || element.id || "");
 }
 
-// While nobody answers the page says that what stands on it may be wrong.
+// While nobody answers the page says that what stands on it may be wrong. The words are no text before that: a browser
+// without scripts may not know `hidden`.
 async function asked(page, options) {
   const answer = await fetch(page, options).catch(() => null);
-  document.getElementById("gone").hidden = answer !== null;
+  const gone = document.getElementById("gone");
+  const words = answer ? "" : gone.dataset.words;
+  if (gone.textContent !== words) gone.textContent = words; // said once, however often it is tried
   return answer;
 }
 
