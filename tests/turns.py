@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Raises: TimeoutError, where it is not so within a minute."""
-    async with asyncio.timeout(60):
+    """Raises: TimeoutError, where it is not so within 20 seconds."""
+    async with asyncio.timeout(20):
         while not holds():
             await asyncio.sleep(0)
