@@ -173,9 +173,8 @@ def _urls(provider: ProviderConfig) -> Iterator[str]:
 
 _OTHER_PROXY = ("", 0)
 """Stands for a proxy that this check cannot go through."""
-_SOCKS_PROXY = ("", 1080)
-_BAD_PROXY = ("", -1)
-"""Stands for one that nothing of ours can go through."""
+_SOCKS_PROXY, _BAD_PROXY = ("", 1080), ("", -1)
+"""Stand for such as nothing of ours can go through."""
 
 
 def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
@@ -187,10 +186,10 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
         proxy = urlsplit(written)
         if proxy.scheme.startswith("socks"):
             return _SOCKS_PROXY
-        host, port = (proxy.hostname or "").strip(), proxy.port or 80
+        host, port = proxy.hostname or "", proxy.port or 80
     except ValueError:
         return _BAD_PROXY
-    if not host:
+    if host.split() != [host] or written[0].isspace():  # which urlsplit() takes away, and requests refuses
         return _BAD_PROXY
     return (host, port) if proxy.scheme == "http" and proxy.username is None else _OTHER_PROXY
 

@@ -304,7 +304,11 @@ async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "proxy", ["http://[::1", "http://proxy:port", "http://127.0.0.1:99999", "://", "http:// :3128"]
+    "proxy",
+    [
+        *("http://[::1", "http://proxy:port", "http://127.0.0.1:99999", "://", "http:// :3128"),
+        *(" http://proxy:3128", "http://proxy :3128", " proxy:3128"),  # as `set HTTPS_PROXY= http://…` has it
+    ],
 )
 async def test_a_proxy_that_is_no_url_is_not_called_one_that_a_sign_in_goes_through(
     monkeypatch: pytest.MonkeyPatch, proxy: str
