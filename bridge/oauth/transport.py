@@ -19,7 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_auth_from_url, get_environ_proxies
+from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
@@ -246,11 +246,17 @@ class Transport(HTTPAdapter):
         return response
 
     def _proxies_for(self, url: str) -> dict[str, str]:
+        """Raises: InvalidURL, where requests would let Python's own error through."""
         if self._proxy:
             return {"https": self._proxy, "http": self._proxy}
         if is_loopback(urlsplit(url).hostname or ""):
             return {}
-        return dict(get_environ_proxies(url, no_proxy=None))  # https_proxy and no_proxy; on Windows the registry too
+        found = dict(get_environ_proxies(url, no_proxy=None))  # https_proxy and no_proxy; on Windows the registry too
+        try:
+            urlsplit(select_proxy(url, found))
+        except ValueError:  # from None: of a password with brackets it quotes what is in them
+            raise requests.exceptions.InvalidURL from None
+        return found
 
     def _patience(self, method: str) -> tuple[float, float]:
         """Seconds between two pieces of an answer, and for all of it."""

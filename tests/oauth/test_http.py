@@ -9,6 +9,7 @@ import socket
 import ssl
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -503,6 +504,17 @@ async def test_a_proxys_password_may_have_any_letters() -> None:
         text, _ = await proxied(Https("test", proxy=url), "https://login.invalid/token")
     assert b"\r\nProxy-Authorization: Basic " + base64.b64encode("joe:pr0xy€-péss".encode()) in proxy.requests[0]
     assert "administrator must check the proxy" in text
+
+
+@pytest.mark.parametrize("password", ["CANARY[", "[CANARY]"])
+def test_a_proxys_password_with_a_bracket_is_a_sentence_without_it(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    """Which is written %5B in a URL; Python finds an address of IPv6 there, and quotes it as no good one."""
+    monkeypatch.setenv("https_proxy", f"http://joe:{password}@localhost:1")
+    with pytest.raises(ProviderUnavailable, match="the URL or the proxy's URL cannot be used") as caught:
+        Https("test").get("https://login.invalid/token")
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_without_one_the_environments_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
