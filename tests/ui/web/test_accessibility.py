@@ -119,6 +119,20 @@ async def test_a_page_says_that_the_bridge_has_gone(
     assert await page.is_visible("#live")
 
 
+async def test_what_a_page_says_of_a_bridge_that_has_gone_it_takes_back_by_itself(
+    chromium: Chromium, browser: Browser, control: FakeControl
+) -> None:
+    """Also where its stream has gone on: one look may have found no place, or no descriptor."""
+    page = await chromium.new_page()
+    await visit(page, f"http://localhost:{browser.port}", control, "list")
+    await until_it_hears(page)
+    await page.route("**/", lambda route: route.abort("connectionreset"))
+    control.completed_elsewhere(ALICE)
+    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
+    await page.unroute("**/")
+    await page.wait_for_selector("[role=alert]", state="hidden")
+
+
 async def test_the_page_with_a_code_says_that_the_bridge_has_gone_and_that_it_is_back(
     chromium: Chromium, browser: Browser, troubled: FakeControl
 ) -> None:

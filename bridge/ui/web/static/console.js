@@ -34,6 +34,7 @@ async function asked(page, options) {
 async function look() {
   timer = 0;
   const answer = await asked(here(), { headers: { Accept: "text/html" }, redirect: "error" });
+  if (!answer && !document.hidden) soon(); // the stream may have gone on, and say nothing for hours
   if (!answer || !(answer.ok || answer.status === 404)) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
   const old = view();
