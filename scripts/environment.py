@@ -73,7 +73,8 @@ def _is_here() -> bool:
         return True
     made = [line.partition(" -m venv ")[2].split(" ") for line in lines if line.partition("=")[0].strip() == "command"]
     places = [" ".join(word for word in words if not word.startswith("--")) for words in made]
-    return all(os.path.normcase(os.path.realpath(place)) == os.path.normcase(ENVIRONMENT) for place in places)
+    here = os.path.normcase(os.path.realpath(ENVIRONMENT))  # which may be a link itself
+    return all(os.path.normcase(os.path.realpath(place)) == here for place in places)
 
 
 def _can_install() -> bool:

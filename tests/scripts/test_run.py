@@ -99,6 +99,17 @@ def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not
     assert ("making a virtual environment" in said) is not is_linked, said
 
 
+def test_an_environment_that_is_kept_elsewhere_behind_a_link_is_not_made_anew(tmp_path: Path, copy: Path) -> None:
+    """On another disk than the rest. Python's venv makes none where a link is, and says so by a traceback."""
+    venv.create(copy / ".venv", with_pip=False)
+    for link in (copy / ".venv" / "bin").glob("python*"):
+        link.unlink()  # as above
+    (copy / ".venv").rename(tmp_path / "elsewhere")
+    (copy / ".venv").symlink_to(tmp_path / "elsewhere")
+    code, said = run(copy, LACKS_CONFIGURATION)
+    assert (code, "making a virtual" in said) == (0, False), said
+
+
 @pytest.mark.parametrize(
     ("system", "machine", "language", "remedy"),
     [
