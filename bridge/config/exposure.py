@@ -84,7 +84,8 @@ def _exposed(source: Source, keys: Keys, directory: Path, open_file: Path | None
         yield from _of_file(directory, written, readers)
     elif keys == _KEY_FILE and not readers.refuses_open_key_files:
         file = directory / Path(written).expanduser()
-        yield from _of_file(directory, str(file if file.exists() else file.parent), readers)  # it is to be made there
+        is_made = os.path.exists(file)  # Path.exists() raises where one may not look, before Python 3.14
+        yield from _of_file(directory, str(file if is_made else file.parent), readers)
 
 
 def _is_secret(keys: Keys, written: str) -> bool:

@@ -256,6 +256,13 @@ def test_who_reads_is_asked_of_the_system(tmp_path: Path) -> None:
     assert f"every user of this machine can read this secret; run: close {path} (or write" in where
 
 
+def test_a_key_that_the_system_does_not_let_us_look_at_is_passed_over(tmp_path: Path) -> None:
+    """Mostly it is in a directory that is closed to us."""
+    path = tmp_path / "config.yaml"
+    path.write_text(edited() + f"store: {{key_file: {'k' * 300}}}\n")
+    assert not load_config(path, readers=Lists()).warnings
+
+
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 def test_what_is_warned_of_comes_in_the_order_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
