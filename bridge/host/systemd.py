@@ -181,8 +181,9 @@ def _check_opened(number: int, group: int) -> None:
     with _as_user(number, group):
         closed = next((place for part in parts for place in _closed(part)), None)
     if closed is not None:
-        is_shared = len(closed.parts) < 3  # /opt has other programs, too
-        command = f"chmod {'' if is_shared else '-R '}go+rX {shlex.quote(str(closed))}"
+        ours = (Path(__file__).parents[2], *parts)
+        is_ours = len(closed.parts) > 2 and any(map(closed.is_relative_to, ours))  # /opt has other programs, too
+        command = f"chmod {'-R ' if is_ours else ''}go+rX {shlex.quote(str(closed))}"
         raise ServiceTrouble(
             said(
                 "{place} is closed to the service's user {user}, as by a umask of 077, so that the service could not "

@@ -14,12 +14,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bridge.host import system_service, task_scheduler
+from bridge.host import system_service, systemd, task_scheduler
 from bridge.host.access_lists import EVERYBODY, AccessLists
 from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
 from bridge.host.systemd import Systemd
 from bridge.host.task_scheduler import TaskScheduler
 from bridge.ui.i18n import translation
+from tests.closed import NOBODY
+from tests.servers.daemons import short_directory
 
 TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
 CONFIG = Path("nowhere", "config.yaml")
@@ -89,6 +91,24 @@ def test_its_parts_are_the_interpreter_its_library_and_ours() -> None:
     parts = parts_of_program()
     assert {Path(os.__file__).parent, Path(sys.executable).resolve(), Path(sys.prefix)} < set(parts)
     assert all(part.exists() for part in parts)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize(
+    ("closed", "command"), [("", "go+rX {}"), ("mail-bridge", "go+rX {}"), ("mail-bridge/bridge", "-R go+rX {}")]
+)
+def test_what_opens_the_program_opens_nothing_else_that_is_beside_it(
+    monkeypatch: pytest.MonkeyPatch, closed: str, command: str
+) -> None:
+    """As below /srv/apps, where each program has secrets of its own."""
+    with short_directory("apps") as apps:
+        program = apps / "mail-bridge" / "bridge"
+        program.mkdir(parents=True)
+        (apps / closed).chmod(0o700)
+        monkeypatch.setattr(systemd, "parts_of_program", lambda: (program,))
+        with pytest.raises(ServiceTrouble) as told:
+            systemd._check_opened(NOBODY, NOBODY)
+        assert f"Open it by `chmod {command.format(apps / closed)}`" in str(told.value)
 
 
 def test_what_the_system_says_is_passed_on_and_its_refusal_told() -> None:
