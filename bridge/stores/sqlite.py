@@ -96,7 +96,7 @@ _BESIDE = ("-wal", "-shm")
 """Behind the file's name: SQLite's own, the log and its index. Made with the mode that the file has just then."""
 
 CopiesOnWrite = Callable[[Path], bool]
-"""Whether a file in this directory gets new places on the disk for whatever is written over, as on btrfs. Blocks."""
+"""Whether what is written over in this file gets a new place on the disk, as on btrfs. Blocks."""
 
 
 class SqliteStore:
@@ -201,7 +201,7 @@ class SqliteStore:
 
     def _set_up(self) -> None:
         """FULL: a commit is on the disk, also after a power cut."""
-        if self._copies_on_write is not None and self._copies_on_write(self._file.parent):
+        if self._copies_on_write is not None and self._copies_on_write(self._file):
             self._do_without_index()
         else:
             self._have_wal()

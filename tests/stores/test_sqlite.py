@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import StoreCorrupt, StoreFileUnusable, StoreUnavailable
+from bridge.host.disks import copies_on_write
 from bridge.stores import sqlite
 from bridge.stores.base import NEW, SCHEMA_VERSION, Record
 from bridge.stores.sqlite import SqliteStore
@@ -436,6 +437,17 @@ def test_a_drive_that_maps_no_file_is_told_as_that(file: Path) -> None:
     command = ["strace", *failing, sys.executable, "-c", OPENED, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith(f"{file} is on a drive that maps no file into memory"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="btrfs is Linux'")
+async def test_of_a_store_behind_a_link_the_disk_counts_that_it_is_on(tmp_path: Path) -> None:
+    link = tmp_path / "store.sqlite"
+    with copying_disk(tmp_path / "disk") as disk:
+        link.symlink_to(disk / "store.sqlite")
+        store = SqliteStore(link, busy_limit=BUSY, copies_on_write=copies_on_write)
+        assert await store.put("a", b"value", expected=NEW) == 1
+        assert {one.name for one in disk.iterdir()} == {"store.sqlite", "store.sqlite-journal"}
+        await store.close()
 
 
 @posix
