@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Raises: TimeoutError, where it is not so within 20 seconds."""
-    async with asyncio.timeout(20):
+async def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Raises: TimeoutError, where it is not so within them."""
+    async with asyncio.timeout(seconds):
         while not holds():
             await asyncio.sleep(0)

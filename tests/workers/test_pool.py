@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,9 +40,12 @@ from bridge.workers.wire import Manner, Port, pack, unpack
 from tests.clocks import ManualClock
 from tests.relay.slow_system import GONE, SlowSystem
 from tests.relay.sockets import close_with_reset
-from tests.turns import until
+from tests.turns import until as until_within
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no workers")
+
+until = partial(until_within, seconds=60)
+"""A worker may have to be made first, by a machine that has other things to do."""
 
 ACCOUNT = Account("alice@example.com", "it", "alice@example.com", {})
 LOGIN = Login(Protocol.IMAP, ACCOUNT.address, Secret(b"CANARY-password"))
