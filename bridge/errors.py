@@ -68,6 +68,7 @@ class AuthorizationRequired(BridgeError):
 
     temporary = True
     public_text = "A sign-in is needed."
+    public_form = "Open {url} ({address} must sign in)"
 
     def __init__(self, address: str, url: str, reason: str = "", *, diagnosis: Diagnosis | None = None) -> None:
         super().__init__(f"{address} must sign in: {url}" + (f" ({reason})" if reason else ""), diagnosis=diagnosis)
@@ -78,7 +79,7 @@ class AuthorizationRequired(BridgeError):
     @property
     def public(self) -> str:
         """Names the page to open, first since PHP's library shows 80 characters of an answer, and the account."""
-        return f"Open {self.url} ({self.address} must sign in)"
+        return self.public_form.format(url=self.url, address=self.address)
 
 
 class ProviderUnavailable(BridgeError):
