@@ -191,6 +191,8 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
         return _BAD_PROXY
     if host.split() != [host] or written[0].isspace():  # which urlsplit() takes away, and requests refuses
         return _BAD_PROXY
+    if proxy.scheme not in {"http", "https"}:
+        return _BAD_PROXY
     return (host, port) if proxy.scheme == "http" and proxy.username is None else _OTHER_PROXY
 
 

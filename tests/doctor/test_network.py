@@ -306,7 +306,7 @@ async def test_a_socks_proxy_of_the_desktop_is_named(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "proxy",
     [
-        *("http://[::1", "http://proxy:port", "http://127.0.0.1:99999", "://", "http:// :3128"),
+        *("http://[::1", "http://proxy:port", "http://127.0.0.1:99999", "://", "http:// :3128", "htpp://proxy:3128"),
         *(" http://proxy:3128", "http://proxy :3128", " proxy:3128"),  # as `set HTTPS_PROXY= http://…` has it
     ],
 )
