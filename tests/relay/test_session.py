@@ -472,7 +472,7 @@ async def test_a_token_that_is_refused_twice_is_the_end_of_the_login_but_not_of_
 
 
 PROBLEMS = [
-    (AuthorizationRequired(ADDRESS, "http://localhost:1/sign-in"), "later", b"open http://localhost:1/sign-in"),
+    (AuthorizationRequired(ADDRESS, "http://localhost:1/sign-in"), "later", b"Open http://localhost:1/sign-in"),
     (ProviderUnavailable("timeout"), "later", b"The sign-in service cannot be reached just now."),
     (StoreCorrupt("seal broken"), "admin", b"The stored sign-in cannot be read."),
 ]
