@@ -10,6 +10,7 @@ import smtplib
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import BinaryIO
 
 from tests.e2e.bridge import Bridge
 from tests.e2e.clients import Login
@@ -30,24 +31,32 @@ def answer(login: Login, protocol: str, seconds: float = 60) -> str:
 @contextmanager
 def answered(login: Login, protocol: str, seconds: float = 60) -> Iterator[str]:
     """A login, and what it is told; leaving says goodbye."""
+    with login.connect(protocol, seconds) as sock, sock.makefile("rb") as lines:
+        yield _told(sock, lines, protocol, login)
+        with contextlib.suppress(OSError):
+            _leave(sock, lines, protocol)
+
+
+def _told(sock: socket.socket, lines: BinaryIO, protocol: str, login: Login) -> str:
     dialogue = {
         "imap": [f'1 LOGIN {login.username} "{login.password}"'],
         "pop3": [f"USER {login.username}", f"PASS {login.password}"],
         "smtp": ["EHLO crm.example", f"AUTH PLAIN {_plain(login.username, login.password)}"],
     }[protocol]
-    goodbye = {"imap": b"2 LOGOUT\r\n"}.get(protocol, b"QUIT\r\n")
-    with login.connect(protocol, seconds) as sock, sock.makefile("rb") as lines:
+    said = lines.readline().decode()
+    for line in dialogue:
+        sock.sendall(f"{line}\r\n".encode())
         said = lines.readline().decode()
-        for line in dialogue:
-            sock.sendall(f"{line}\r\n".encode())
+        while (protocol == "imap" and said.startswith("* ")) or (protocol == "smtp" and said[3:4] == "-"):
             said = lines.readline().decode()
-            while (protocol == "imap" and said.startswith("* ")) or (protocol == "smtp" and said[3:4] == "-"):
-                said = lines.readline().decode()
-        yield said
-        with contextlib.suppress(OSError):
-            sock.sendall(goodbye)  # a bridge that is stopped waits for the mail server of who has just gone
-            while lines.readline():
-                pass
+    return said
+
+
+def _leave(sock: socket.socket, lines: BinaryIO, protocol: str) -> None:
+    """And wait for the end: a bridge that is stopped waits for the mail server of who has just gone."""
+    sock.sendall({"imap": b"2 LOGOUT\r\n"}.get(protocol, b"QUIT\r\n"))
+    while lines.readline():
+        pass
 
 
 def replies(login: Login) -> dict[str, str]:
@@ -81,10 +90,12 @@ def assert_replies(found: dict[str, str], imap: str, pop3: str, smtp: str) -> No
 
 
 def imap_says(login: Login) -> str:
-    """The answer to a login by IMAP; there is one."""
-    said = answer(login, "imap", 30)
-    assert said, "closed without an answer"
-    return said
+    """The answer to a login by IMAP; there is one, and an end behind the goodbye."""
+    with login.connect("imap", 30) as sock, sock.makefile("rb") as lines:
+        said = _told(sock, lines, "imap", login)
+        assert said, "closed without an answer"
+        _leave(sock, lines, "imap")
+        return said
 
 
 class Dialogue:
