@@ -79,6 +79,23 @@ async def test_what_somebody_is_about_to_copy_stays_selected(
     await page.wait_for_selector("text=3 ready")
 
 
+async def test_a_selection_that_was_forgotten_does_not_keep_the_page_as_it_was(
+    chromium: Chromium, browser: Browser, troubled: FakeControl
+) -> None:
+    """A word that was clicked twice by mistake: "ready" may not be true any more."""
+    page = await chromium.new_page()
+    await page.clock.install()
+    await page.goto(f"http://localhost:{browser.port}/admin/{TOKEN}")
+    await until_it_hears(page)
+    await page.locator(".detail.trouble").select_text()
+    for address in ("dave@example.com", "carol.with-a-rather-long-name@subsidiary.example.com"):
+        async with page.expect_response("**/"):
+            troubled.completed_elsewhere(address)
+    assert await page.evaluate("getSelection().isCollapsed") is False
+    await page.clock.fast_forward(60_000)
+    await page.wait_for_selector("text=3 ready")
+
+
 async def test_the_page_with_a_password_follows_what_happens_too(
     chromium: Chromium, browser: Browser, control: FakeControl
 ) -> None:

@@ -4,8 +4,11 @@
 
 const PAUSE = 1000; // milliseconds between two looks, however much happens
 
+const HOLD = 60000; // milliseconds that what has changed waits for a selection, which may be one by mistake
+
 let source = null;
 let timer = 0;
+let selected = 0; // since when, as far as the looks have seen it
 
 function view() {
   return document.getElementById("live");
@@ -41,10 +44,9 @@ async function look() {
   if (!fresh) location.replace(here()); // the account is gone, or the session over: what still stands here is not true
   if (!fresh || fresh.innerHTML === old.innerHTML) return;
   const selection = getSelection();
-  if (!selection.isCollapsed && selection.containsNode(old, true)) { // somebody is about to copy it
-    document.addEventListener("selectionchange", soon, { once: true });
-    return;
-  }
+  const isSelected = !selection.isCollapsed && selection.containsNode(old, true); // somebody is about to copy it
+  selected = isSelected ? selected || Date.now() : 0;
+  if (isSelected && Date.now() - selected < HOLD) return soon();
   const focused = old.contains(document.activeElement) ? name(document.activeElement) : "";
   old.replaceWith(document.adoptNode(fresh));
   if (!focused) return;
