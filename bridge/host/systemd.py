@@ -228,6 +228,11 @@ def _closed(part: Path) -> Iterator[Path]:
 
 
 def _may(place: Path, do: int) -> bool:
+    """True, too, of what is not there: a link that leads nowhere is an editor's lock."""
+    try:
+        os.stat(place)
+    except OSError as problem:
+        return isinstance(problem, FileNotFoundError)
     return os.access(place, do, effective_ids=True)
 
 

@@ -111,6 +111,23 @@ def test_what_opens_the_program_opens_nothing_else_that_is_beside_it(
         assert f"Open it by `chmod {command.format(apps / closed)}`" in str(told.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="only root may become another user")
+def test_a_link_that_leads_nowhere_is_closed_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as an editor's lock: no chmod opens it."""
+    with short_directory("apps") as apps:
+        program = apps / "bridge"
+        program.mkdir()
+        (program / ".#app.py").symlink_to("root@server.example.com:1700000000")
+        monkeypatch.setattr(systemd, "parts_of_program", lambda: (program,))
+        systemd._check_opened(NOBODY, NOBODY)
+        secret = apps / "secret"
+        secret.mkdir(0o700)
+        (secret / "app.py").touch()
+        (program / "app.py").symlink_to(secret / "app.py")
+        with pytest.raises(ServiceTrouble, match=r"bridge/app\.py is closed"):
+            systemd._check_opened(NOBODY, NOBODY)
+
+
 def test_what_the_system_says_is_passed_on_and_its_refusal_told() -> None:
     assert ask_system(sys.executable, "-c", "print('done', 'whole', sep='\\n')") == "done\nwhole"
     with pytest.raises(ServiceTrouble, match=r"says: \"not like this\"$"):
