@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
 import stat
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -24,12 +22,12 @@ from typing import Any
 
 from bridge.advice.said import Said, as_said, said
 from bridge.advice.system import system_reason
-from bridge.drafts import draft_of
 from bridge.errors import BridgeError, StoreCorrupt, StoreFileUnusable, StoreUnavailable, VersionConflict
 from bridge.making import make_private
 from bridge.observe.logs import detail
 from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
+from bridge.stores.disk import is_never_mapped, lack_of_room, takes_no_file
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -37,9 +35,6 @@ BUSY_LIMIT = 5.0
 
 WAL_PAUSE = 0.005
 """Seconds between two attempts to change a new file to WAL; another process needs about as long to create it."""
-
-ROOM = 32 * 1024
-"""Octets that SQLite wants of a disk at once, for its -shm file; while they are free, no error is for want of room."""
 
 _OF_THE_CONNECTION = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN})
 """What a new connection may not meet, and the old one always: SQLite opens a file for reading alone if there was no
@@ -353,7 +348,7 @@ class SqliteStore:
                 )
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return StoreUnavailable(said("{store} is locked by another program", store=store))
-            case sqlite3.SQLITE_IOERR if extended == sqlite3.SQLITE_IOERR_SHMMAP:
+            case sqlite3.SQLITE_IOERR if extended == sqlite3.SQLITE_IOERR_SHMMAP and self._maps_nothing():
                 reason = said(
                     "{store} is on a drive that maps no file into memory, such as some shared folders; keep it on a "
                     "local disk",
@@ -405,14 +400,21 @@ class SqliteStore:
                     return (self._place if may_pass(error) else as_said(name)), error
         return None
 
+    def _maps_nothing(self) -> bool:
+        """True if the disk has no place in memory for the log's index, and not the memory none for one more."""
+        self._disconnect()  # see _can_be_read()
+        with suppress(OSError):
+            return is_never_mapped(self._file.with_name(f"{self._file.name}-shm"))
+        return False
+
     def _lacks_room(self, extended: int) -> int:
         """The system's number for it, if want of room is what SQLite calls an error of the disk, or a file that cannot
         be opened; else 0."""
         try:
-            if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and _takes_no_file(self._file.parent):
+            if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and takes_no_file(self._file.parent):
                 return errno.ENOSPC
             if extended in _WRITING or extended & 0xFF == sqlite3.SQLITE_CANTOPEN:
-                return _room_problem(self._file)
+                return lack_of_room(self._file)
         except OSError:
             pass
         return 0
@@ -430,33 +432,6 @@ def _code(error: sqlite3.Error) -> int:
     """SQLite's own, extended; 0 for what Python's module says by itself."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code
-
-
-def _room_problem(file: Path) -> int:
-    """ENOSPC or EDQUOT, if nothing more fits beside it; else 0. Tried, since a disk may tell of room that there is none
-    for: btrfs of what it keeps for itself, and nearly all of what a quota leaves to others. Raises: OSError."""
-    if shutil.disk_usage(file.parent).free < ROOM:
-        return errno.ENOSPC
-    try:
-        handle, draft = draft_of(file)
-        try:
-            os.write(handle, os.urandom(ROOM))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-            with suppress(OSError):
-                draft.unlink()
-    except OSError as problem:
-        return problem.errno if problem.errno in {errno.ENOSPC, errno.EDQUOT} else 0
-    return 0
-
-
-def _takes_no_file(directory: Path) -> bool:
-    """True if its disk has no place for another file, however much room there is in those that it has."""
-    if sys.platform == "win32":
-        return False
-    found = os.statvfs(directory)
-    return found.f_files > 0 and found.f_favail == 0  # some file systems count none at all
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

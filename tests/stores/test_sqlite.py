@@ -412,15 +412,15 @@ async def test_a_full_disk_that_writes_nothing_over_ends_no_process(tmp_path: Pa
 OPENED = """
 import asyncio, sys
 from pathlib import Path
-from bridge.errors import StoreFileUnusable
+from bridge.errors import BridgeError
 from bridge.stores.sqlite import SqliteStore
 
 async def main():
     store = SqliteStore(Path(sys.argv[1]), busy_limit=0.1)
     try:
         await store.put("a", b"value", expected=0)
-    except StoreFileUnusable as error:
-        print(error)
+    except BridgeError as error:
+        print(type(error).__name__, error)
     await store.close()
 
 asyncio.run(main())
@@ -428,15 +428,22 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="strace is Linux'")
-def test_a_drive_that_maps_no_file_is_told_as_that(file: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("ENODEV", "StoreFileUnusable {} is on a drive that maps no file into memory"),
+        ("ENOMEM", "StoreUnavailable {} "),
+    ],
+)
+def test_a_drive_that_maps_no_file_is_told_as_that_and_want_of_memory_passes(file: Path, error: str, told: str) -> None:
     """Such as FUSE with direct_io: "the disk reports an error" had somebody replace a disk."""
     needs("strace")
     file.parent.mkdir()
     index = file.with_name("store.sqlite-shm")
-    failing = ["-f", "-o", "/dev/null", "-P", str(index), "-e", "trace=mmap", "-e", "inject=mmap:error=ENODEV"]
+    failing = ["-f", "-o", "/dev/null", "-P", str(index), "-e", "trace=mmap", "-e", f"inject=mmap:error={error}"]
     command = ["strace", *failing, sys.executable, "-c", OPENED, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith(f"{file} is on a drive that maps no file into memory"), done.stderr
+    assert done.stdout.startswith(told.format(file)), done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="btrfs is Linux'")
