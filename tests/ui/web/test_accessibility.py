@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 try:
     from playwright.async_api import Browser as Chromium
+    from playwright.async_api import Page
 except ImportError:  # pragma: no cover
     absent("playwright")
 
@@ -136,6 +137,13 @@ async def test_a_page_says_that_the_bridge_has_gone(
     assert await page.is_visible("#live")
 
 
+async def assert_told_until_it_is_back(page: Page, unanswered: str) -> None:
+    """That the bridge has gone; from then on it answers what matches `unanswered`, too."""
+    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
+    await page.unroute(unanswered)
+    await page.wait_for_selector("[role=alert]", state="hidden")
+
+
 async def test_what_a_page_says_of_a_bridge_that_has_gone_it_takes_back_by_itself(
     chromium: Chromium, browser: Browser, control: FakeControl
 ) -> None:
@@ -145,9 +153,7 @@ async def test_what_a_page_says_of_a_bridge_that_has_gone_it_takes_back_by_itsel
     await until_it_hears(page)
     await page.route("**/", lambda route: route.abort("connectionreset"))
     control.completed_elsewhere(ALICE)
-    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
-    await page.unroute("**/")
-    await page.wait_for_selector("[role=alert]", state="hidden")
+    await assert_told_until_it_is_back(page, "**/")
 
 
 async def test_the_page_with_a_code_says_that_the_bridge_has_gone_and_that_it_is_back(
@@ -156,9 +162,7 @@ async def test_the_page_with_a_code_says_that_the_bridge_has_gone_and_that_it_is
     page = await chromium.new_page()
     await visit(page, f"http://localhost:{browser.port}", troubled, "device")
     await page.route("**/waiting/*", lambda route: route.abort("connectionrefused"))
-    await page.wait_for_selector("[role=alert]:text('mail-bridge does not answer just now')")
-    await page.unroute("**/waiting/*")
-    await page.wait_for_selector("[role=alert]", state="hidden")
+    await assert_told_until_it_is_back(page, "**/waiting/*")
 
 
 async def test_the_page_of_an_account_that_was_removed_says_so(
