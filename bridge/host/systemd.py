@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.advice.said import said
@@ -17,6 +16,7 @@ from bridge.drafts import stage_private
 from bridge.existing import exists
 from bridge.host.files import take_place
 from bridge.host.paths import service_data_dir
+from bridge.host.program_rights import check_open_to, check_roots_alone
 from bridge.host.service_user import SYSTEMD
 from bridge.host.sockets import LOWEST_FREE_PORT
 from bridge.host.system_service import (
@@ -28,15 +28,12 @@ from bridge.host.system_service import (
     changing,
     looking,
     needs_administrator,
-    parts_of_program,
 )
 from bridge.shortage import may_pass
 
 UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"
 UNIT_MODE = 0o644
 MARK = "# Made by `mail-bridge service install`, which replaces it; changes of your own: systemctl edit mail-bridge"
-UNSEEN = (Path("/home"), Path("/root"), Path("/run/user"))
-"""What ProtectHome= hides."""
 LINES = "15"
 """Of the log, where a start has failed."""
 
@@ -89,10 +86,10 @@ class Systemd:
     def install(self, told: Told) -> None:
         """See SystemService."""
         _check_rights()
-        _check_program()
+        check_roots_alone()
         _check_unit()
         number, group = _user(told)
-        _check_opened(number, group)
+        check_open_to(number, group)
         with changing(self._config.parent):
             is_given = _give(self._config.parent, number, group)
         if is_given:
@@ -148,119 +145,6 @@ def _check_rights() -> None:
         raise needs_administrator()
     if not SYSTEMD.is_dir():
         raise ServiceTrouble(said("systemd does not run this machine; see docs/guides/en/terminal-server.md"))
-
-
-@looking()
-def _check_program() -> None:
-    """That nobody but root decides what the service runs, and that it can see it at all."""
-    for part in dict.fromkeys(led_to for named in parts_of_program() for led_to in _led_to(named)):
-        if any(part.is_relative_to(place) for place in UNSEEN):
-            raise ServiceTrouble(
-                said(
-                    "The program is in {place}, where the service of a machine does not look. Install it in "
-                    "/opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
-                    place=part,
-                )
-            )
-        for place in (part, *part.parents):
-            if not _is_roots_alone(place):
-                raise ServiceTrouble(
-                    said(
-                        "{place} is not root's alone: others could change what the service runs. Install mail-bridge "
-                        "as root in /opt/mail-bridge, as docs/guides/en/terminal-server.md shows",
-                        place=place,
-                    )
-                )
-
-
-@looking()
-def _check_opened(number: int, group: int) -> None:
-    """That the service's user can read all of the program, made by a root whose umask may be 077, or a part of it made
-    so by an update. Most of it is loaded late."""
-    parts = parts_of_program()
-    with _as_user(number, group):
-        closed = next((place for part in parts for place in _closed(part)), None)
-    if closed is not None:
-        ours = (Path(__file__).parents[2], *parts)
-        is_ours = len(closed.parts) > 2 and any(map(closed.is_relative_to, ours))  # /opt has other programs, too
-        command = f"chmod {'-R ' if is_ours else ''}go+rX {shlex.quote(str(closed))}"
-        raise ServiceTrouble(
-            said(
-                "{place} is closed to the service's user {user}, as by a umask of 077, so that the service could not "
-                "start. Open it by `{command}`, and call this command again",
-                place=closed,
-                user=NAME,
-                command=command,
-            )
-        )
-
-
-@contextlib.contextmanager
-def _as_user(number: int, group: int) -> Iterator[None]:
-    """What the system lets us do is what it lets them do."""
-    if sys.platform == "win32":
-        raise needs_administrator()
-    groups, own_group = os.getgroups(), os.getegid()
-    os.setgroups(os.getgrouplist(NAME, group))
-    os.setegid(group)
-    os.seteuid(number)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(own_group)
-        os.setgroups(groups)
-
-
-def _closed(part: Path) -> Iterator[Path]:
-    """What whoever we are just now may not read of it: the way to it, itself and, of Python's packages, all that is in
-    it, without what Python makes anew."""
-    yield from (above for above in reversed(part.parents) if not _may(above, os.X_OK))
-    whole = os.R_OK | os.X_OK
-    if not _may(part, whole if part.is_dir() else os.R_OK):
-        yield part
-    if part.name not in {"bridge", "site-packages"}:
-        return
-    for root, directories, files in os.walk(part):
-        directories[:] = [name for name in directories if name != "__pycache__"]
-        yield from (Path(root, name) for name in directories if not _may(Path(root, name), whole))
-        yield from (Path(root, name) for name in files if not _may(Path(root, name), os.R_OK))
-
-
-def _may(place: Path, do: int) -> bool:
-    """True, too, of what is not there: a link that leads nowhere is an editor's lock."""
-    try:
-        os.stat(place)
-    except OSError as problem:
-        return isinstance(problem, FileNotFoundError)
-    return os.access(place, do, effective_ids=True)
-
-
-def _led_to(place: Path) -> Iterator[Path]:
-    """It, and what each link on the way leads to, one after the other: where one of them is, another can be put."""
-    while True:
-        yield place
-        link = next((above for above in (*reversed(place.parents), place) if above.is_symlink()), None)
-        if link is None:
-            return
-        place = Path(os.path.normpath(link.parent / os.readlink(link))) / place.relative_to(link)
-
-
-def _is_roots_alone(place: Path) -> bool:
-    found = place.stat()
-    is_groups_root = found.st_gid == 0 and not _has_access_list(place)
-    others = stat.S_IWOTH if is_groups_root else stat.S_IWOTH | stat.S_IWGRP  # "staff", of Debian's /usr/local
-    return found.st_uid == 0 and not found.st_mode & others
-
-
-def _has_access_list(place: Path) -> bool:
-    """Then what stands for the group is the most that anybody in the list may do (acl(5), Correspondence)."""
-    if sys.platform != "linux":
-        return False
-    try:
-        return bool(os.getxattr(place, "system.posix_acl_access"))
-    except OSError:  # none there, or a file system without
-        return False
 
 
 def _check_unit() -> None:

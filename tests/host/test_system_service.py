@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bridge.host import system_service, systemd, task_scheduler
+from bridge.host import program_rights, system_service, task_scheduler
 from bridge.host.access_lists import EVERYBODY, AccessLists
 from bridge.host.system_service import ServiceTrouble, ask_system, parts_of_program, service_command
 from bridge.host.systemd import Systemd
@@ -105,9 +105,9 @@ def test_what_opens_the_program_opens_nothing_else_that_is_beside_it(
         program = apps / "mail-bridge" / "bridge"
         program.mkdir(parents=True)
         (apps / closed).chmod(0o700)
-        monkeypatch.setattr(systemd, "parts_of_program", lambda: (program,))
+        monkeypatch.setattr(program_rights, "parts_of_program", lambda: (program,))
         with pytest.raises(ServiceTrouble) as told:
-            systemd._check_opened(NOBODY, NOBODY)
+            program_rights.check_open_to(NOBODY, NOBODY)
         assert f"Open it by `chmod {command.format(apps / closed)}`" in str(told.value)
 
 
@@ -118,14 +118,14 @@ def test_a_link_that_leads_nowhere_is_closed_to_nobody(monkeypatch: pytest.Monke
         program = apps / "bridge"
         program.mkdir()
         (program / ".#app.py").symlink_to("root@server.example.com:1700000000")
-        monkeypatch.setattr(systemd, "parts_of_program", lambda: (program,))
-        systemd._check_opened(NOBODY, NOBODY)
+        monkeypatch.setattr(program_rights, "parts_of_program", lambda: (program,))
+        program_rights.check_open_to(NOBODY, NOBODY)
         secret = apps / "secret"
         secret.mkdir(0o700)
         (secret / "app.py").touch()
         (program / "app.py").symlink_to(secret / "app.py")
         with pytest.raises(ServiceTrouble, match=r"bridge/app\.py is closed"):
-            systemd._check_opened(NOBODY, NOBODY)
+            program_rights.check_open_to(NOBODY, NOBODY)
 
 
 def test_what_the_system_says_is_passed_on_and_its_refusal_told() -> None:
