@@ -1,4 +1,4 @@
-"""The whole bridge in this process, on the demo's servers: composed as in real life, with free ports."""
+"""What holds of the whole bridge: from a refused login to a delivered message, and all that is changed meanwhile."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import asyncio
 import imaplib
 import io
 import poplib
-import secrets
 import smtplib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -22,20 +19,20 @@ import pytest
 from bridge.app import App, Surroundings
 from bridge.config.load import parse_config
 from bridge.control.contract import AccountState, Leftover
-from bridge.demo.world import DemoWorld, demo_world
+from bridge.demo.world import demo_world
 from bridge.desk import server_checks
 from bridge.errors import AuthorizationFailed, ConfigError, LoginRefused, StoreUnavailable
 from bridge.hooks.dispatch import Hooks
 from bridge.host.sockets import bind
 from bridge.model import AccessToken, Account, Protocol
-from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice
+from bridge.notices import AuthorizationNeeded, Authorized, Forgotten
 from bridge.oauth.providers import Providers
 from bridge.relay.limits import console_cap
 from bridge.relay.ports import Ports
 from bridge.relay.server_check import ServerCheck, check_servers
 from bridge.relay.upstream import Upstream
 from bridge.secret import Secret
-from bridge.stores.base import Record, Store
+from bridge.stores.base import Record
 from bridge.stores.memory import MemoryStore
 from bridge.stores.sealed import KEY_BYTES, SealedStore
 from bridge.stores.sqlite import SqliteStore
@@ -43,45 +40,9 @@ from bridge.tokens.expiry import SecretWatch
 from bridge.tokens.renewal import Renewal
 from bridge.tokens.vault import PREFIX
 from bridge.ui.web.server import Console
+from tests.bridging import ALICE, BOB, bind_anywhere, bridging, running
 from tests.servers.disks import full, small_disk
 from tests.tokens.fakes import FailingStore
-
-ALICE, BOB = "alice@example.com", "bob@example.com"
-T = TypeVar("T")
-
-
-@dataclass
-class Running:
-    app: App
-    ports: dict[str, int]
-    notices: list[Notice]
-
-    async def sign_in(self, address: str, person: str | None = None, decision: str = "accept") -> str:
-        begun = await self.app.control.begin_authorization(address)
-        url = urlsplit(begun.url)
-        query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        form = {**query, "address": person or address, "decision": decision}
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(begun.url.partition("?")[0], data=form, allow_redirects=False) as answer,
-        ):
-            back = parse_qs(urlsplit(answer.headers["Location"]).query)
-        return await self.app.control.complete_authorization({key: values[0] for key, values in back.items()})
-
-    async def password(self, address: str) -> str:
-        return (await self.app.control.local_password(address)).reveal()
-
-    async def imap(self, address: str, password: str, talk: Callable[[imaplib.IMAP4], T]) -> T:
-        def work() -> T:
-            with imaplib.IMAP4("localhost", self.ports["imap"], timeout=60) as session:
-                session.login(address, password)
-                return talk(session)
-
-        return await asyncio.to_thread(work)
-
-
-def bind_anywhere(host: str, port: int, what: str) -> list[socket.socket]:
-    return bind(host, 0, what=what)
 
 
 class AskedStore(MemoryStore):
@@ -98,36 +59,6 @@ class AskedStore(MemoryStore):
     async def versions(self, prefix: str) -> dict[str, int]:
         self.asked += 1
         return await super().versions(prefix)
-
-
-@asynccontextmanager
-async def running(change: Callable[[str], str] = lambda text: text) -> AsyncIterator[Running]:
-    async with demo_world() as world, bridging(world, change) as it:
-        yield it
-
-
-@asynccontextmanager
-async def bridging(
-    world: DemoWorld, change: Callable[[str], str] = lambda text: text, store: Store | None = None
-) -> AsyncIterator[Running]:
-    loaded = parse_config(change(world.yaml), name="test", directory=Path.cwd())
-    sealed = SealedStore(store or MemoryStore(), Secret(secrets.token_bytes(KEY_BYTES)))
-    app = App(loaded, Surroundings(store=sealed, bind=bind_anywhere))
-    notices: list[Notice] = []
-    app.on_notice(notices.append)
-    async with app.opened():
-        app.bind()
-        async with asyncio.TaskGroup() as group:
-            serving = group.create_task(app.serve())
-            status = await app.control.status()
-            ports = {listener.protocol: int(listener.address.rsplit(":", 1)[1]) for listener in status.listeners}
-            try:
-                yield Running(app, ports, notices)
-            finally:
-                app.stop()
-                await serving
-                for sock in app.console_sockets:
-                    sock.close()
 
 
 async def test_a_status_that_is_asked_for_as_the_console_closes_is_answered() -> None:

@@ -16,8 +16,8 @@ import trustme
 
 from bridge.config.load import LoadedConfig, parse_config
 from bridge.demo.world import DemoWorld, demo_world
+from tests.bridging import bridging
 from tests.silent import fall_silent, release
-from tests.test_app import bridging
 
 
 @pytest.fixture

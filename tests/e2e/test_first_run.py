@@ -23,6 +23,7 @@ from tests.e2e.clients import Login
 from tests.e2e.conftest import ALICE, BOB, World
 from tests.e2e.first_run import FirstRun, answers, first_run, secret
 from tests.e2e.logins import replies
+from tests.servers.axe import SERIOUS
 from tests.servers.daemons import free_ports
 from tests.servers.needed import absent
 from tests.servers.packages import axe_core, needs
@@ -36,10 +37,6 @@ except ImportError:  # pragma: no cover
 
 LIMIT = 50_000
 """Bytes of any page."""
-
-SERIOUS = """async () => (await axe.run(document)).violations
-    .filter(found => ["serious", "critical"].includes(found.impact))
-    .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
 
 
 @pytest.fixture

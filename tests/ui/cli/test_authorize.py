@@ -21,8 +21,8 @@ from bridge.model import Account, TokenSet
 from bridge.tokens import authorizations
 from bridge.ui.cli.authorize import sign_in
 from bridge.ui.cli.session import DONE, FAILED
+from tests.bridging import ALICE, BOB, Running, bridging, running
 from tests.silent import no_thread
-from tests.test_app import ALICE, BOB, Running, bridging, running
 from tests.tokens.fakes import FailingStore
 
 

@@ -9,7 +9,7 @@ import pytest
 from bridge.control.contract import AccountState, AccountStatus
 from bridge.errors import BridgeError, SignInUnsaved
 from bridge.ui.cli.unsaved import saved
-from tests.test_app import ALICE
+from tests.bridging import ALICE
 
 
 async def test_what_was_not_saved_in_time_is_told_as_lost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.control.contract import AccountState, Finding, Leftover, Outcome, ProtocolCheck, SignOut
 from tests.fakes_control import FakeControl, state_of
+from tests.servers.axe import SERIOUS
 from tests.servers.needed import absent
 from tests.servers.packages import axe_core, needs, program
 from tests.tokens.fakes import HandClock
@@ -60,10 +61,6 @@ PAGES = {
     "welcome": "First set-up",
 }
 """Name to heading."""
-
-SERIOUS = """async () => (await axe.run(document)).violations
-    .filter(found => ["serious", "critical"].includes(found.impact))
-    .map(found => `${found.id}: ${found.nodes.map(node => node.html).join(" ")}`)"""
 
 LOOKS: list[dict[str, Any]] = [
     {"color_scheme": "light", "viewport": {"width": 1000, "height": 800}},
