@@ -106,7 +106,8 @@ class SqliteStore:
         self._busy_limit = busy_limit
         self._copies_on_write = copies_on_write
         self._identity: tuple[int, int] | None = None
-        self._log = self._file.with_name(f"{self._file.name}-wal")
+        self._beside = self._file
+        """What SQLite's own two files are named by; nothing but the file, unless its name is a link."""
         self._log_identity: tuple[int, int] | None = None
         """Of the log that we write to. Nobody but SQLite's last user removes it, unless somebody tidies up: then SQLite
         goes on writing into what has no name any more, and all of it ends with the process. Closing moves it into the
@@ -171,7 +172,7 @@ class SqliteStore:
         if self._connection is None:
             self._open()
         self._still_there()
-        if self._log_identity is not None and _identity(self._log) != self._log_identity:
+        if self._log_identity is not None and self._identity_of_log() != self._log_identity:
             self._disconnect()
             self._open()
         return self._execute(statement, values)
@@ -189,7 +190,7 @@ class SqliteStore:
         self._connection = sqlite3.connect(self._file, timeout=self._busy_limit, isolation_level=None)
         try:
             self._set_up()
-            self._log_identity = _identity(self._log)  # None where the file system cannot do it
+            self._log_identity = self._identity_of_log()  # None where the file system cannot do it
         except BaseException:
             self._disconnect()
             raise
@@ -262,11 +263,14 @@ class SqliteStore:
         is, and would read it into whatever has that name by then, even if no page of it is of that file."""
         try:
             ((is_busy, *_),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            if not is_busy and self._log_identity is not None and _identity(self._log) == self._log_identity:
+            if not is_busy and self._log_identity is not None and self._identity_of_log() == self._log_identity:
                 for ending in _BESIDE:  # who opens the other file meanwhile is to write to another log
-                    os.unlink(f"{self._file}{ending}")
+                    os.unlink(f"{self._beside}{ending}")
         except (sqlite3.Error, OSError) as error:
             detail("store.log_stays", reason=type(error).__name__)
+
+    def _identity_of_log(self) -> tuple[int, int] | None:
+        return _identity(f"{self._beside}-wal")
 
     def _create_file(self) -> None:
         """Make the file ours alone before SQLite sees it; its -wal and -shm files inherit the mode."""
@@ -276,6 +280,7 @@ class SqliteStore:
             try:
                 status = os.fstat(handle)
                 self._identity = (status.st_dev, status.st_ino)
+                self._beside = _by_sqlite(self._file)
                 if os.name == "posix" and status.st_mode & 0o077:
                     with suppress(PermissionError):  # an admin's file, in which case its mode is the admin's too
                         os.chmod(self._file, 0o600)
@@ -290,7 +295,7 @@ class SqliteStore:
         if os.name == "posix" and mode & stat.S_IWUSR:
             for ending in _BESIDE:
                 with suppress(OSError):  # not there, or somebody else's
-                    name = f"{self._file}{ending}"
+                    name = f"{self._beside}{ending}"
                     theirs = stat.S_IMODE(os.stat(name).st_mode)
                     if not theirs & stat.S_IWUSR:
                         os.chmod(name, theirs | stat.S_IWUSR)
@@ -391,8 +396,7 @@ class SqliteStore:
         """
         self._disconnect()
         with ExitStack() as opened:
-            for ending in ("", *_BESIDE):
-                name = f"{self._file}{ending}"
+            for name in (str(self._file), *(f"{self._beside}{ending}" for ending in _BESIDE)):
                 try:
                     opened.callback(os.close, _opened(name))
                 except OSError as error:
@@ -404,20 +408,25 @@ class SqliteStore:
         """True if the disk has no place in memory for the log's index, and not the memory none for one more."""
         self._disconnect()  # see _can_be_read()
         with suppress(OSError):
-            return is_never_mapped(self._file.with_name(f"{self._file.name}-shm"))
+            return is_never_mapped(Path(f"{self._beside}-shm"))
         return False
 
     def _lacks_room(self, extended: int) -> int:
         """The system's number for it, if want of room is what SQLite calls an error of the disk, or a file that cannot
         be opened; else 0."""
         try:
-            if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and takes_no_file(self._file.parent):
+            if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and takes_no_file(self._beside.parent):
                 return errno.ENOSPC
             if extended in _WRITING or extended & 0xFF == sqlite3.SQLITE_CANTOPEN:
                 return lack_of_room(self._file)
         except OSError:
             pass
         return 0
+
+
+def _by_sqlite(file: Path) -> Path:
+    """Links are followed on POSIX, and only there."""
+    return Path(os.path.realpath(file)) if os.name == "posix" else file
 
 
 def _opened(name: str) -> int:
@@ -434,7 +443,7 @@ def _code(error: sqlite3.Error) -> int:
     return code
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def _identity(file: Path | str) -> tuple[int, int] | None:
     """None where there is no such file."""
     try:
         status = os.stat(file)

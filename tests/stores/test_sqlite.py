@@ -598,10 +598,16 @@ async def test_tables_that_cannot_be_made_leave_nothing_and_no_lock(
 
 
 @posix
+@pytest.mark.parametrize("is_linked", [False, True])
 async def test_a_log_that_somebody_has_tidied_away_takes_nothing_with_it(
-    open_store: Open, file: Path, tmp_path: Path
+    open_store: Open, file: Path, tmp_path: Path, is_linked: bool
 ) -> None:
-    store = open_store()
+    named = file
+    if is_linked:  # SQLite keeps the log beside the file, not beside the link
+        named = tmp_path / "link"
+        named.symlink_to(file)
+        file.parent.mkdir(exist_ok=True)
+    store = open_store(named)
     await store.put("before", b"value", expected=NEW)
     for suffix in ("-wal", "-shm"):
         file.with_name(file.name + suffix).unlink()
