@@ -67,14 +67,25 @@ def lock_file(extras: tuple[str, ...]) -> Path:
 def _is_here() -> bool:
     """False of an environment that was moved, or copied, with its directory: its commands name an interpreter, and it
     has mail-bridge, where both were. Made by something else than Python's venv, it does not tell."""
-    try:
-        lines = (ENVIRONMENT / "pyvenv.cfg").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return True
-    made = [line.partition(" -m venv ")[2].split(" ") for line in lines if line.partition("=")[0].strip() == "command"]
+    made = [value.partition(" -m venv ")[2].split(" ") for key, value in _settings() if key == "command"]
     places = [" ".join(word for word in words if not word.startswith("--")) for words in made]
     here = os.path.normcase(os.path.realpath(ENVIRONMENT))  # which may be a link itself
     return all(os.path.normcase(os.path.realpath(place)) == here for place in places)
+
+
+def _sees_system() -> bool:
+    """Whether it was made so: GTK, which draws the icon's menu on Linux, is the system's."""
+    return ("include-system-site-packages", "true") in _settings()
+
+
+def _settings() -> list[tuple[str, str]]:
+    """What the environment was made as, key and value; empty where there is none."""
+    try:
+        lines = (ENVIRONMENT / "pyvenv.cfg").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    parts = [line.partition("=") for line in lines]
+    return [(key.strip(), value.strip()) for key, _, value in parts]
 
 
 def _can_install() -> bool:
@@ -97,7 +108,7 @@ def _make() -> None:
         if not _is_complete():
             sys.exit(say(INCOMPLETE, package=package))
     try:
-        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        venv.create(ENVIRONMENT, with_pip=True, clear=True, system_site_packages=_sees_system())
     except (OSError, subprocess.CalledProcessError) as problem:
         sys.exit(say("no virtual environment could be made: {problem}", problem=problem))
 

@@ -88,7 +88,7 @@ def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not
     for part in copy.iterdir():
         if part != before:
             part.rename(before / part.name)
-    venv.create(before / ".venv", with_pip=False)
+    venv.create(before / ".venv", with_pip=False, system_site_packages=True)
     for link in (before / ".venv" / "bin").glob("python*"):
         link.unlink()  # else the stand-in would be written into what it leads to
     assert "making a virtual" not in run(before, LACKS_CONFIGURATION)[1]
@@ -97,6 +97,8 @@ def test_an_environment_that_was_moved_is_made_anew_and_one_behind_a_link_is_not
         before.symlink_to(home)
     said = start(home, PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")[1]
     assert ("making a virtual environment" in said) is not is_linked, said
+    # As README asks for it on Debian: the icon's menu is GTK's, which is the system's.
+    assert "include-system-site-packages = true" in (home / ".venv" / "pyvenv.cfg").read_text("utf-8")
 
 
 def test_an_environment_that_is_kept_elsewhere_behind_a_link_is_not_made_anew(tmp_path: Path, copy: Path) -> None:
