@@ -216,6 +216,15 @@ def test_a_private_key_for_everybody_is_warned_of(tmp_path: Path, authority: Aut
     assert not load_config(path, environ={"SECRET": CANARY}).warnings
 
 
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_a_stores_key_for_everybody_is_left_to_the_store_which_refuses_it(tmp_path: Path) -> None:
+    path, key = tmp_path / "config.yaml", tmp_path / "store.key"
+    path.write_text(edited(("text", "${SECRET}")) + "store: {key_file: store.key}\n")
+    key.write_bytes(bytes(32))
+    key.chmod(0o644)
+    assert not load_config(path, environ={"SECRET": CANARY}).warnings
+
+
 class Lists:
     """A system without modes, by which a store would refuse a key file; a real one: tests/host/test_access_lists.py."""
 
