@@ -11,7 +11,7 @@ from bridge.advice.said import Said
 from bridge.config.schema import AccountConfig
 from bridge.config.values import same_name
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover
-from bridge.doctor.findings import diagnosis_text, failed, ok, problem_text, skipped, warning
+from bridge.doctor.findings import SLOW, VERBATIM, diagnosis_text, failed, ok, problem_text, skipped, warning
 from bridge.errors import AuthorizationRequired, BridgeError
 from bridge.model import AccessToken, Account
 
@@ -36,8 +36,6 @@ SIGN_IN_FIRST = "somebody must sign in: {url}"
 START_AND_SIGN_IN = "somebody must sign in: start mail-bridge, then open {url} ({reason})"
 START_AND_SIGN_IN_FIRST = "somebody must sign in: start mail-bridge, then open {url}"
 PENDING = "not tried: a sign-in is under way"
-VERBATIM = "{problem}"
-SLOW = "nothing came of it within {seconds} s"
 OUT_OF_TIME = "not tried: {seconds} s were over before its turn; `mail-bridge accounts check {address}` tries it"
 TOO_MANY = "{count} more accounts were not tried; `mail-bridge accounts check ADDRESS` tries one"
 UNUSED = "not tried: no mailbox of {pattern} has been used yet; `mail-bridge accounts check ADDRESS` tries one"

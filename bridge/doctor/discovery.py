@@ -8,7 +8,7 @@ from bridge.advice.base import Turn
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, ok, problem_text
+from bridge.doctor.findings import VERBATIM, failed, ok, problem_text
 from bridge.errors import ProviderUnavailable
 from bridge.oauth.failures import Failure
 from bridge.oauth.http import Https, json_object
@@ -19,7 +19,6 @@ UNKNOWN = (
     "the tenant {tenant} does not exist: correct `tenant`, or the two URLs, in the configuration (in the Entra portal: "
     "Overview, Tenant ID)"
 )
-VERBATIM = "{problem}"
 ODD = "the answer (HTTP {status}) is not the discovery document of {tenant}: something on the way answers in its place"
 
 

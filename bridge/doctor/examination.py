@@ -16,7 +16,7 @@ from bridge.doctor.accounts import MOST, Clinic, account_findings, is_signed_in,
 from bridge.doctor.authorization import authorization_findings
 from bridge.doctor.configuration import configuration_findings
 from bridge.doctor.discovery import discovery_findings
-from bridge.doctor.findings import failed, problem_text, skipped
+from bridge.doctor.findings import SLOW, VERBATIM, failed, problem_text, skipped
 from bridge.doctor.keys import has_store, keyring_finding, store_finding
 from bridge.doctor.local_tls import certificate_findings
 from bridge.doctor.machine import Machine, machine_findings, store_findings, user_findings
@@ -32,9 +32,6 @@ SECONDS = 55.0
 """For any one check; all run side by side, so that this is the limit of the whole."""
 MACHINE_SECONDS = 20.0
 """For what the operating system is asked: programs such as netsh or tasklist."""
-
-SLOW = "nothing came of it within {seconds} s"
-VERBATIM = "{problem}"
 
 Findings = tuple[Finding, ...]
 
@@ -138,7 +135,7 @@ class Examination:
         try:
             return left_findings(await self.leftovers())
         except BridgeError as problem:
-            return (failed("store", "", accounts.VERBATIM, problem=problem_text(problem)),)
+            return (failed("store", "", VERBATIM, problem=problem_text(problem)),)
 
     async def _ports(self) -> Findings:
         def work() -> Findings:

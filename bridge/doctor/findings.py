@@ -8,6 +8,10 @@ from bridge.advice.said import Said, as_argument
 from bridge.control.contract import Finding, Outcome
 from bridge.errors import BridgeError
 
+VERBATIM = "{problem}"
+"""Where an error has a sentence of its own."""
+SLOW = "nothing came of it within {seconds} s"
+
 
 def ok(check: str, subject: str, sentence: str, /, **arguments: object) -> Finding:
     """It was tried, and it works."""

@@ -9,7 +9,7 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.config.schema import StoreConfig
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, ok, skipped
+from bridge.doctor.findings import VERBATIM, failed, ok, skipped
 from bridge.doctor.places import check_place
 from bridge.errors import BridgeError, StoreUnavailable
 from bridge.existing import exists
@@ -17,7 +17,6 @@ from bridge.stores.keys import check_key_home
 
 KEPT = "{home}: an entry was written, read back and removed"
 KEY_FILE = "not tried: the store's key is in the file {file}"
-VERBATIM = "{problem}"
 OPENS = "opens, and the key fits"
 OPENS_AT = "{place} opens, and the key fits"
 LATER = "not there yet: the first run makes {place}, its key in {home}"

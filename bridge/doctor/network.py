@@ -23,7 +23,7 @@ from bridge.config.values import is_loopback
 from bridge.control.contract import Finding
 from bridge.doctor.certificates import Certificate, no_verification, public_authorities, read_certificate
 from bridge.doctor.clock import clock_finding, skew
-from bridge.doctor.findings import failed, ok, problem_text, skipped, warning
+from bridge.doctor.findings import VERBATIM, failed, ok, problem_text, skipped, warning
 from bridge.doctor.probe import Reached, Stage, Stopped, Target, probe
 from bridge.errors import ProviderUnavailable
 from bridge.model import TlsMode
@@ -105,7 +105,6 @@ NOT_FROM_CA_FILE = (
     "another authority"
 )
 NOT_TRUSTED = "the certificate is not trusted: {reason}"
-VERBATIM = "{problem}"
 
 _EXPIRED, _NOT_YET, _OTHER_NAME = 10, 9, {62, 64}
 """OpenSSL: X509_V_ERR_CERT_HAS_EXPIRED, _CERT_NOT_YET_VALID, _HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""

@@ -11,7 +11,7 @@ from bridge.config.addresses import LocalAddress
 from bridge.config.diff import configured_listeners
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor.findings import failed, ok, problem_text
+from bridge.doctor.findings import VERBATIM, failed, ok, problem_text
 from bridge.doctor.machine import Holder, Machine
 from bridge.errors import BridgeError
 
@@ -49,7 +49,6 @@ EXCLUDED = (
     "Windows keeps the ports {first} to {last} for itself (`netsh int ipv4 show excludedportrange tcp`): choose "
     "another port under `listeners` or `console` in the configuration"
 )
-VERBATIM = "{problem}"
 NO_WORKERS = (
     "only Linux and macOS can have more than one worker: leave `workers` out of the configuration, or set it to 1"
 )

@@ -22,7 +22,7 @@ from bridge.config.provider import Flow
 from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config
 from bridge.control.contract import Finding
-from bridge.doctor.findings import failed, problem_text
+from bridge.doctor.findings import VERBATIM, failed, problem_text
 from bridge.errors import ProviderRedirects, ProviderUnavailable
 from bridge.oauth.failures import NOTHING_THERE, Failure, sign_in_problem
 from bridge.oauth.generic_device import GRANT_TYPE
@@ -40,7 +40,6 @@ OF_THE_SECRET: Container[str | int] = frozenset({"invalid_client"})
 OF_THE_APP: Container[str | int] = frozenset({"invalid_client", 700016})
 """The same where it is asked for a token of the app's own; the number: the tenant does not know such an app."""
 
-VERBATIM = "{problem}"
 NO_TOKENS = (
     "{url} gives no tokens (HTTP {status}): `token_url` in the configuration is wrong, or something on the way answers "
     "in the provider's place"

@@ -13,6 +13,7 @@ from bridge.advice.said import said
 from bridge.config.schema import AccountConfig
 from bridge.control.contract import AccountState, AccountStatus, Finding, Leftover, Outcome, ProtocolCheck
 from bridge.doctor import accounts as texts
+from bridge.doctor import findings
 from bridge.doctor.accounts import AT_ONCE, MOST, Clinic, account_findings, left_findings, unused_findings
 from bridge.errors import AuthorizationRequired, BridgeError, ProviderUnavailable, StoreCorrupt
 from bridge.model import AccessToken, Account
@@ -193,7 +194,7 @@ def limits(account_seconds: float, all_seconds: float) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("pace", "sentence", "outcome"),
     [
-        (limits(0.05, 5.0), texts.SLOW, Outcome.FAILED),
+        (limits(0.05, 5.0), findings.SLOW, Outcome.FAILED),
         (limits(5.0, 0.05), texts.OUT_OF_TIME, Outcome.SKIPPED),
     ],
 )

@@ -11,7 +11,7 @@ import trustme
 
 from bridge.config.load import parse_config
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor import discovery
+from bridge.doctor import discovery, findings
 from bridge.doctor.discovery import discovery_findings
 from tests.doctor.servers import Talk, server_context, serving
 from tests.servers.authorization import AuthorizationServer
@@ -59,8 +59,8 @@ def answering(context: ssl.SSLContext, status: str, body: str) -> Talk:
         ("200 OK", "{}", discovery.ODD),
         ("404 Not Found", '{"error": "else"}', discovery.ODD),
         ("403 Forbidden", '{"error": {"code": 403}}', discovery.ODD),
-        ("200 OK", "<html>Please log in to the hotel</html>", discovery.VERBATIM),
-        ("503 Busy", "{}", discovery.VERBATIM),
+        ("200 OK", "<html>Please log in to the hotel</html>", findings.VERBATIM),
+        ("503 Busy", "{}", findings.VERBATIM),
     ],
 )
 async def test_what_is_no_discovery_document_is_not_ok(tmp_path: Path, status: str, body: str, sentence: str) -> None:

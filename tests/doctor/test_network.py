@@ -18,7 +18,7 @@ from bridge.advice.base import Turn
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor import network
+from bridge.doctor import findings, network
 from bridge.doctor.clock import clock_finding
 from bridge.doctor.network import NetworkReport, network_report
 from bridge.ui.i18n import translation
@@ -86,7 +86,7 @@ async def test_want_of_a_thread_is_no_name_server_that_does_not_answer(monkeypat
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     provider, server = (await network_report(config())).findings
     for finding in (provider, server):
-        assert_failed(finding, network.VERBATIM)
+        assert_failed(finding, findings.VERBATIM)
         assert "start new thread" in finding.detail
 
 
@@ -137,7 +137,7 @@ async def test_a_ca_file_that_has_gone_meanwhile_is_named(tmp_path: Path) -> Non
     found = config(port=1, more=with_authority(tmp_path, trustme.CA()))
     (tmp_path / "ca.pem").unlink()
     finding = await sign_in(found)
-    assert_failed(finding, network.VERBATIM)
+    assert_failed(finding, findings.VERBATIM)
     assert f"(ca_file {tmp_path / 'ca.pem'}) cannot be used: No such file or directory." in finding.detail
 
 

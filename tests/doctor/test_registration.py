@@ -12,7 +12,7 @@ import yaml
 
 from bridge.config.load import parse_config
 from bridge.control.contract import Finding, Outcome
-from bridge.doctor import registration
+from bridge.doctor import findings, registration
 from bridge.doctor.registration import registration_findings
 from bridge.ui.i18n import translation
 from tests.oauth.raw import certificates, http, serving
@@ -220,10 +220,10 @@ async def test_what_says_nothing_of_us_is_no_finding(tmp_path: Path, answer: byt
         (http(PAGE, "405 Method Not Allowed"), registration.NO_TOKENS),
         (error("404 Not Found", "Realm does not exist"), registration.NO_TOKENS),
         (http(b"", "302 Found", "Location: /login\r\n"), registration.REDIRECTED),
-        (error("401 Unauthorized", "invalid_client"), registration.VERBATIM),
-        (error("404 Not Found", "invalid_client"), registration.VERBATIM),
-        (error("400 Bad Request", "unsupported_grant_type"), registration.VERBATIM),
-        (error("401 Unauthorized", "deleted_client"), registration.VERBATIM),
+        (error("401 Unauthorized", "invalid_client"), findings.VERBATIM),
+        (error("404 Not Found", "invalid_client"), findings.VERBATIM),
+        (error("400 Bad Request", "unsupported_grant_type"), findings.VERBATIM),
+        (error("401 Unauthorized", "deleted_client"), findings.VERBATIM),
     ],
 )
 async def test_what_is_wrong_for_every_code_is_told(tmp_path: Path, answer: bytes, sentence: str) -> None:
