@@ -23,7 +23,7 @@ from bridge.config.google import GoogleProvider
 from bridge.config.microsoft import MicrosoftProvider
 from bridge.config.nodes import Keys, path_of
 from bridge.config.provider import Flow
-from bridge.config.providers import ProviderConfig
+from bridge.config.providers import PROVIDER, ProviderConfig
 from bridge.config.schema import Config, Listeners, NotifyConfig
 from bridge.config.sentences import closest, unknown_provider
 from bridge.config.source import Source
@@ -34,8 +34,6 @@ from bridge.shortage import may_pass
 
 LONGEST_FILE = 1024 * 1024
 """Bytes; the system's own bundle of all authorities has a quarter of it."""
-
-_PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Parts:
         named = providers if isinstance(providers, dict) else {}
         return cls(
             tuple(named),
-            {name: part for name, value in named.items() if (part := _valid(_PROVIDER, value, context)) is not None},
+            {name: part for name, value in named.items() if (part := _valid(PROVIDER, value, context)) is not None},
             tuple(_places(values, context)),
             _valid(TypeAdapter(NotifyConfig), values.get("notify", {}), context),
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from bridge.config.generic import GenericProvider
 from bridge.config.google import GoogleProvider
 from bridge.config.microsoft import MicrosoftProvider
 
 ProviderConfig = Annotated[GoogleProvider | MicrosoftProvider | GenericProvider, Field(discriminator="kind")]
+PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bridge.advice.said import Said, said
 from bridge.config import sentences
@@ -23,14 +23,12 @@ from bridge.config.importers.servers import Server
 from bridge.config.importers.yaml_text import Reference, Scalar, Value
 from bridge.config.nodes import at
 from bridge.config.provider import Flow
-from bridge.config.providers import ProviderConfig
+from bridge.config.providers import PROVIDER, ProviderConfig
 from bridge.model import Protocol
 from bridge.secret import Secret
 
 SECRETS = "secrets"
 """Directory for secrets, beside the YAML."""
-
-_PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)
 
 
 class SecretHome(Enum):
@@ -192,7 +190,7 @@ def provider_of(group: Group, ports: Sequence[Server], home: SecretHome, *, is_o
 def _checked(settings: Mapping[str, Any]) -> ProviderConfig:
     """As our loader will read it. Raises: NotCarried in our loader's words."""
     try:
-        return _PROVIDER.validate_python(dict(settings), context={"directory": Path()})
+        return PROVIDER.validate_python(dict(settings), context={"directory": Path()})
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
     key = str(detail["loc"][-1]) if len(detail["loc"]) > 1 else ""

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bridge.advice.said import said
 from bridge.advice.system import system_reason
@@ -17,14 +17,12 @@ from bridge.config import sentences
 from bridge.config.doubts import client_id_doubt, client_secret_doubt
 from bridge.config.importers.yaml_text import Scalar, Value
 from bridge.config.provider import Flow
-from bridge.config.providers import ProviderConfig
+from bridge.config.providers import PROVIDER
 from bridge.config.schema import AccountConfig
 from bridge.config.values import misquoted, unseen
 from bridge.host.paths import service_store
 from bridge.model import Protocol, TlsMode
 from bridge.ui.i18n import say
-
-_PROVIDER: TypeAdapter[ProviderConfig] = TypeAdapter(ProviderConfig)
 
 
 class Choice(Enum):
@@ -131,7 +129,7 @@ def store_places(*, has_keyring: bool, is_for_service: bool) -> tuple[str, str]:
 def setting_problem(settings: Mapping[str, Value], key: str) -> str:
     """What is wrong with one of a provider's settings, the others as they are so far; empty if nothing is."""
     try:
-        _PROVIDER.validate_python(dict(settings))
+        PROVIDER.validate_python(dict(settings))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             if detail["loc"][1:] == (key,):
