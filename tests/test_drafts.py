@@ -62,6 +62,6 @@ def test_where_nothing_can_be_made_that_is_said_at_once(without_files: Path) -> 
     with pytest.raises(PermissionError):
         draft_of(without_files / "file")
     with pytest.raises(PermissionError):
-        write_private(without_files / "file", "text", overwrite=True)
+        write_private(without_files / "file", "text")
     with pytest.raises(BridgeError, match="cannot be written"):
         rendezvous.publish(without_files, "http://127.0.0.1:3017", Secret("CANARY"), 1)

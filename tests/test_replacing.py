@@ -27,7 +27,7 @@ def test_who_reads_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(replacing, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(os, "replace", refused_twice)
-    write_private(tmp_path / "file", "new", overwrite=True)
+    write_private(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
     rendezvous.publish(tmp_path, "http://127.0.0.1:3017", Secret("CANARY"), os.getpid())
     assert rendezvous.find(tmp_path) is not None
@@ -68,7 +68,7 @@ def test_who_reads_for_ever_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(replacing, "PAUSES", (0.0, 0.0))
     monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(PermissionError):
-        write_private(tmp_path / "file", "new", overwrite=True)
+        write_private(tmp_path / "file", "new")
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 

@@ -153,7 +153,7 @@ class StartupFile:
                 )
             )
         make_private(self._path.parent)
-        write_private(self._path, self._content.decode(), overwrite=True)
+        write_private(self._path, self._content.decode())
 
 
 if sys.platform == "win32":

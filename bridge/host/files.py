@@ -10,29 +10,19 @@ from bridge.drafts import stage_private
 from bridge.replacing import replace
 
 
-def write_private(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write a text as UTF-8 into a file that only its owner may read; readers see all of it or nothing.
-
-    On Windows the directory's access list says who may read. Raises: FileExistsError unless `overwrite`; OSError.
-    """
+def write_private(path: Path, text: str) -> None:
+    """Write a text as UTF-8 into a file that only its owner may read, in place of one that is there; readers see all of
+    it or nothing. On Windows the directory's access list says who may read. Raises: OSError."""
     temporary = stage_private(path, text)
     try:
-        take_place(temporary, path, overwrite=overwrite)
+        replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def take_place(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Rename a staged file. Raises: FileExistsError unless `overwrite`; OSError."""
-    if overwrite:
-        replace(temporary, path)
-    else:
-        _take_place(temporary, path)
-
-
-def _take_place(temporary: Path, path: Path) -> None:
-    """Rename to a name that is free; of two who try, one gets FileExistsError, and nobody's file is lost."""
+def take_free_name(temporary: Path, path: Path) -> None:
+    """Rename a staged file; of two who try, one gets FileExistsError, and nobody's file is lost. Raises: OSError."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # rename alone would overwrite
     try:
         os.close(handle)

@@ -26,9 +26,9 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.drafts import stage_private
 from bridge.errors import BridgeError
-from bridge.host.files import take_place
 from bridge.host.paths import AUTHORITY_NAME, ensure_private
 from bridge.observe.logs import event
+from bridge.replacing import replace
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 """What every certificate is for."""
@@ -160,7 +160,7 @@ class MadeCertificate:
                 if not _holds(file, text):
                     staged[file] = stage_private(file, text)
             for file, temporary in staged.items():
-                take_place(temporary, file, overwrite=True)
+                replace(temporary, file)
         finally:
             for temporary in staged.values():
                 with suppress(OSError):

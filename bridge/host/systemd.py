@@ -14,7 +14,6 @@ from bridge.advice.said import said
 from bridge.advice.system import system_reason
 from bridge.drafts import stage_private
 from bridge.existing import exists
-from bridge.host.files import take_place
 from bridge.host.paths import service_data_dir
 from bridge.host.program_rights import check_open_to, check_roots_alone
 from bridge.host.service_user import SYSTEMD
@@ -29,6 +28,7 @@ from bridge.host.system_service import (
     looking,
     needs_administrator,
 )
+from bridge.replacing import replace
 from bridge.shortage import may_pass
 
 UNIT_FILE = Path("/etc/systemd/system") / f"{NAME}.service"
@@ -229,7 +229,7 @@ def _write(file: Path, text: str) -> None:
         temporary = stage_private(file, text)
         try:
             temporary.chmod(UNIT_MODE)
-            take_place(temporary, file, overwrite=True)
+            replace(temporary, file)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)

@@ -178,7 +178,7 @@ def _write_report(
     name = loaded.name if loaded is not None else find_config(settings).name
     case = Case(findings, loaded.config if loaded is not None else None, name, _log_file(loaded))
     try:
-        write_private(file, report(case, is_full=is_full), overwrite=True)
+        write_private(file, report(case, is_full=is_full))
     except OSError as problem:
         raise BridgeError(
             said("the report {file} cannot be written: {reason}", file=file, reason=system_reason(problem))

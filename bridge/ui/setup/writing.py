@@ -14,9 +14,10 @@ from bridge.advice.system import system_reason
 from bridge.drafts import stage_private, try_directory
 from bridge.errors import BridgeError
 from bridge.existing import above, is_directory
-from bridge.host.files import take_place
+from bridge.host.files import take_free_name
 from bridge.host.paths import ensure_private
 from bridge.making import make_private
+from bridge.replacing import replace
 
 
 def is_taken(path: Path) -> bool:
@@ -66,7 +67,7 @@ def write_configuration(files: Mapping[Path, str], replaceable: Collection[Path]
             staged[path] = stage_private(path, text)
         for path, temporary in staged.items():
             is_new = not path.exists()
-            take_place(temporary, path, overwrite=path in replaceable)
+            (replace if path in replaceable else take_free_name)(temporary, path)
             made += [path] * is_new
         made.clear()
     except OSError as error:
