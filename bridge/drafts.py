@@ -43,10 +43,10 @@ def stage_private(file: Path, text: str) -> Path:
 
 def check_directory(directory: Path, *, is_above: bool = False) -> None:
     """As try_directory(), by asking the system where that tells. Raises: OSError."""
-    if sys.platform == "win32":  # where os.access() looks at no access list
+    if sys.platform == "win32":  # os.access() takes no notice of access lists there
         try_directory(directory, is_above=is_above)
-    elif not os.access(directory, os.W_OK | os.X_OK):  # which does not tell why
-        is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        is_read_only = os.statvfs(directory).f_flag & os.ST_RDONLY  # os.access() does not tell why
         number = errno.EROFS if is_read_only else errno.EACCES
         raise OSError(number, os.strerror(number))
 

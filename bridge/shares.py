@@ -44,4 +44,4 @@ class Shares:
         if after:
             self._levels.setdefault(after, OrderedDict())[owner] = None
         if after > self._most or self._most not in self._levels:
-            self._most = after  # numbers change by one: where the last one leaves the top, it is the next below
+            self._most = after  # counts change by one: where the last leaves the top level, the next lower is the top

@@ -15,7 +15,7 @@ is not up yet."""
 
 def is_short(problem: BaseException) -> bool:
     """True if what failed may work in a moment, and says nothing about whom it was tried with."""
-    if isinstance(problem, ImportError):  # a library that the system itself loads: of its errors Python has the words
+    if isinstance(problem, ImportError):  # of a shared library: it has the system's text, and no number
         return any(os.strerror(number) in str(problem) for number in SHORT)
     return isinstance(problem, OSError) and problem.errno in SHORT
 

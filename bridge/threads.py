@@ -41,7 +41,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     def call() -> T:
         if is_given_up.is_set():
-            raise NotBegun("given up")  # to nobody
+            raise NotBegun("given up")  # nobody waits for it
         return context.run(work)
 
     try:
@@ -91,7 +91,7 @@ class Threads:
         self._start(work, answer)
         if self._limit is None:
             return await answer
-        with contextlib.suppress(TimeoutError):  # ours, or the work's own
+        with contextlib.suppress(TimeoutError):  # our own timeout, or one that the work raises
             async with asyncio.timeout(self._limit):
                 return await answer
         # A loop that was held up learns of the answer and of its time in the same moment.

@@ -111,7 +111,7 @@ class Asks:
     def _may_tell(self, caller: str, now: float) -> bool:
         """True unless this caller's programs have made enough news lately; it is noted that there is one more."""
         if not caller:
-            return True  # all that are not known are one
+            return True  # callers that the system does not know cannot be told apart
         news = self._news[caller] = [at for at in self._news.get(caller, []) if now - at < TELL_EVERY]
         if len(news) >= NEWS:
             return False
@@ -131,5 +131,5 @@ def _callers(asks: list[Ask]) -> set[str]:
 
 def _is_same(ask: Ask, password: Secret[bytes] | None) -> bool:
     if password is None:
-        return True  # who it is, is known; whatever password that was
+        return True  # the system has said who it is, so that the password need not
     return ask.kept is not None and ask.kept.matches(password)

@@ -92,11 +92,11 @@ class Door:
         caller = await caller_of()
         whose = f" (programs of {caller.named})" if caller.named else ""
         try:
-            # By the name as it was typed: two names that slow each other down would be known to be one account's.
+            # By the name as typed, not by account: two names that slow each other down would show that they are one.
             await self._guesses.wrong(caller.key, same_name(login.username), login.password)
         except LimitReached as limit:
             raise LimitReached(f"{reason}; {limit}{whose}") from None
-        if caller.is_for_now:  # right or wrong, it is counted: else whoever uses up our descriptors might guess on
+        if caller.is_for_now:  # counted all the same: else whoever uses up our descriptors could go on guessing
             raise LimitReached(f"{reason}; the system could not be asked whose program it is: {caller.unknown}")
         raise LoginRefused(f"{reason}{whose}")
 

@@ -26,7 +26,7 @@ def _is_meant(wanted: str, address: str, caller: Caller) -> bool:
     if wanted == SAME_USER:
         wanted = address.rpartition("@")[0]
     if wanted.isdecimal():
-        return False  # a number is an id, and no user's name
+        return False  # a number can only be a user id, which was compared above
     _, backslash, bare = caller.user.rpartition("\\")
     if not backslash:
         return wanted == caller.user  # to Unix alice and Alice are two

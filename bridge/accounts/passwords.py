@@ -163,7 +163,7 @@ class LocalPasswords:
         self._looked_at = now
         for address, cached in list(self._cache.items()):
             stored = versions.get(key_of(PREFIX, address), NEW)
-            if cached.version != stored:  # what was read goes on being valid if it cannot be read again
+            if cached.version != stored:  # the old value stays valid until it can be read again
                 self._cache[address] = replace(cached, version=stored, read_at=-math.inf)
             if cached.version != stored or any(before < slot.until <= now for slot in cached.slots):
                 self._on_change(address)
@@ -260,7 +260,7 @@ class LocalPasswords:
             async with asyncio.timeout(RECHECK_PATIENCE):
                 stored = await self._stored(address)
         except (StoreUnavailable, TimeoutError):
-            return cached  # the store's trouble is not the mail client's
+            return cached  # a store in trouble must not end a login that was right
         return self._remember(address, *stored)
 
     async def _stored(self, address: str) -> tuple[PasswordRecord | None, int]:

@@ -95,7 +95,7 @@ _TOO_LARGE = said("the file is larger than 1 MiB; it is hardly a configuration")
 def _decoded(content: bytes, name: str) -> str:
     if len(content) > LARGEST:
         raise ConfigError([at(name, _TOO_LARGE)])
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:  # the latter without its mark
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:  # NUL: no byte order mark
         raise ConfigError([Problem(Place(1, 1), "", said("the file is UTF-16; save it as UTF-8")).told_of(name)])
     try:
         return content.decode("utf-8")
@@ -213,7 +213,7 @@ def _report(source: Source, details: Sequence[ErrorDetails]) -> None:
 def _with_default_redirects(config: Config) -> Config:
     """Where none is written, the browser comes back to the console, wherever that listens."""
     if config.console.port == 0:
-        return config  # known only once it is bound
+        return config  # port 0: the real one is known only once it is bound
     url = console_url(config.console.port)
     providers = {
         name: provider

@@ -244,8 +244,8 @@ class _Reading:
         elif found := _TYPED_NO_BREAK.search(node.value):
             column = place.column + (found.start() if node.style is None else 0)
             self._problem(Place(place.line, column), keys, _NO_BREAK)
-            if found.start():  # in front it was to indent, and the key belongs elsewhere
-                return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as it was meant: else it is told as missing, too
+            if found.start():  # at the beginning it stands for indentation, and the key belongs elsewhere
+                return _TYPED_NO_BREAK.sub(" ", node.value).strip()  # as meant: else it is reported as missing, too
         elif not node.value.strip() or not node.value.isprintable():
             self._problem(place, keys, said("a key is empty, or holds a control character"))
         elif "${" in node.value:
@@ -297,7 +297,7 @@ def _composed(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         problem = _no_break_space(text, error) or _no_dash(text, error) or _in_words(error)
     except (ValueError, OverflowError, LookupError):
-        # PyYAML on "\UFFFFFFFF" and on a version number of five thousand digits.
+        # PyYAML raises these for "\UFFFFFFFF" and for a version number of five thousand digits.
         problem = Problem(Place(1, 1), "", said("a number or an escape somewhere in this file is out of all bounds"))
     raise Unreadable(problem)
 

@@ -91,7 +91,7 @@ def unknown_provider(shown: str, guess: str | None) -> Said:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """What is most like the word; None if nothing is."""
-    import difflib  # for a slip of the pen only; each start would hold it
+    import difflib  # late: only a misspelt name needs it
 
     by_shape = {_shape(name): name for name in known}
     found = difflib.get_close_matches(_shape(word), by_shape, n=1, cutoff=0.6)

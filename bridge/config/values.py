@@ -97,7 +97,7 @@ def _is_plain(value: str) -> bool:
 def unseen(value: str) -> Said | None:
     """What is wrong with a text that holds what nobody can see, such as a zero-width space of the page that it was
     copied from: it looks right wherever it is looked at, and the provider only says that it does not know it."""
-    if value.isprintable():  # of all spaces the ordinary one alone is
+    if value.isprintable():  # the only space that counts as printable is the ordinary one
         return None
     found = next(c for c in value if not c.isprintable())
     if found in _BREAKS:

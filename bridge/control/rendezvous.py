@@ -107,7 +107,7 @@ def _read(path: Path, *, shared: bool = False) -> dict[str, Any] | None:
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        if is_short(error):  # or a bridge that runs would be called one that does not
+        if is_short(error):  # else a running bridge would be reported as not running
             raise TooLittleLeft(too_little(error)) from error
         return None
     try:

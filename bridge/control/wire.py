@@ -137,7 +137,7 @@ def _decode_fields(kind: Any, data: object, place: str) -> Any:
     values = {name: _decode(hints[name], data[name], f"{place}.{name}") for name in names}
     try:
         return kind(**values)
-    except ValueError as problem:  # no row for a Diagnosis, a Said without its arguments; the text repeats nothing
+    except ValueError as problem:  # a Diagnosis without a row, a Said without its arguments; it quotes no input
         raise WireError(f"{place} has {problem}") from None
 
 

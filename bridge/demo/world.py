@@ -140,7 +140,7 @@ def _certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair_file)
     finally:
-        with contextlib.suppress(PermissionError):  # Windows', while a virus scanner reads it: it goes with the others
+        with contextlib.suppress(PermissionError):  # Windows: a virus scanner reads it; the directory takes it along
             pair_file.unlink()
     return ca_file, context
 

@@ -87,7 +87,7 @@ class Desk:
         try:
             leftovers = await self.leftovers()
         except BridgeError as problem:
-            leftovers = ()  # as in known()
+            leftovers = ()  # each account's own line tells of the store's trouble
             away = problem if isinstance(problem, StoreUnavailable) else None
         known = await self.known() if away is None else about.directory().accounts
         try:

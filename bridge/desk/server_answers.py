@@ -104,7 +104,7 @@ class ServerAnswers:
             return
         if heard is None or heard.what != _what(account):
             if heard is not None and any(began < answer.began for answer in heard.answers.values()):
-                return  # where the account was before: it has been heard of where it is now
+                return  # a late answer of the servers that the account had before
             since = heard.since if heard is not None else float("-inf")
             heard = self._heard[account.address] = _Heard(_what(account), since)
         before = heard.answers.get(found.protocol)

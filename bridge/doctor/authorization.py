@@ -61,7 +61,7 @@ async def _asked(name: str, provider: GenericProvider) -> tuple[Finding, ...]:
     try:
         request = await adapter.begin(login_hint="", redirect_uri=redirect_uri)
         reply = await https.run(partial(https.get, request.url, follows=False))
-    except ProviderUnavailable:  # a redirect, or what the connection's own finding tells
+    except ProviderUnavailable:  # a redirect is fine, and trouble with the connection has a finding of its own
         return ()
     finally:
         https.close()

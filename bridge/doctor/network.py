@@ -123,7 +123,7 @@ async def network_report(config: Config, *, seconds: float = SECONDS) -> Network
     threads = Threads("the connection", limit=2 * seconds, at_once=AT_ONCE)
     try:
         found = list((await Threads("proxies", at_once=1).run(partial(targets, config))).items())
-    except NoThread:  # nor will there be one for what takes longest
+    except NoThread:  # on this one, then: the connections will tell that there is no thread
         found = list(targets(config).items())
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_examined(threads, target, what, seconds)) for target, what in found]
@@ -188,7 +188,7 @@ def _proxy(url: str, configured: str | None) -> tuple[str, int] | None:
         host, port = proxy.hostname or "", proxy.port or 80
     except ValueError:
         return _BAD_PROXY
-    if host.split() != [host] or written[0].isspace():  # which urlsplit() takes away, and requests refuses
+    if host.split() != [host] or written[0].isspace():  # white space: urlsplit() drops it, requests refuses it
         return _BAD_PROXY
     if proxy.scheme not in {"http", "https"}:
         return _BAD_PROXY
@@ -218,7 +218,7 @@ def _connect(target: Target, subject: str, seconds: float) -> tuple[Finding, flo
     """In a thread."""
     try:
         reached = probe(target, _trust(target), seconds)
-    except ProviderUnavailable as problem:  # of the CA file
+    except ProviderUnavailable as problem:  # the CA file cannot be used
         return failed("connection", subject, VERBATIM, problem=problem_text(problem)), None
     except Stopped as stopped:
         return _stopped(target, subject, stopped, seconds), None

@@ -121,7 +121,7 @@ def _judged(
     no_tokens = failed("registration", name, NO_TOKENS, url=url, status=reply.status_code)
     try:
         failure = Failure.of(reply.json(), reply.status_code)
-    except ProviderUnavailable:  # a page: of an error it may be anybody's, but what has succeeded is another thing
+    except ProviderUnavailable:  # no JSON: an error page may be anybody's, but a page as a success is no token endpoint
         return (no_tokens,) if reply.is_good or reply.status_code in NOTHING_THERE else ()
     if failure.is_of_no_endpoint:
         return (no_tokens,)

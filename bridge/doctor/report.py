@@ -74,7 +74,7 @@ def report(case: Case, *, is_full: bool = False) -> str:
         *("", "== log", *_log(case.log_file)),
     ]
     text = redacted("\n".join(lines) + "\n", _secrets(case.config), is_full=is_full)
-    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may be none that UTF-8 can write
+    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may hold octets that UTF-8 cannot write
 
 
 def line_of(finding: Finding) -> str:

@@ -12,7 +12,7 @@ OS_HAS_ONE = sys.platform in {"win32", "darwin"}
 
 def name() -> str | None:
     """The default browser's; None if there is none to start, as in a service. May take a moment, the first time."""
-    import webbrowser  # for whoever asks; each start would hold it
+    import webbrowser  # late: few processes need it
 
     try:
         found = webbrowser.get()

@@ -52,7 +52,7 @@ def _hand_to(command: tuple[str, ...], text: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{command[0]} does not end") from None  # the other exception's text holds nothing of ours
+        raise TimeoutError(f"{command[0]} does not end") from None  # from None: the cause says nothing more
     if done.returncode != 0:
         raise OSError(f"{command[0]} failed")
 

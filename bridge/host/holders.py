@@ -149,7 +149,7 @@ def _name(process: Path) -> str:
 def _user(uid: int) -> str:
     if sys.platform == "win32":
         return str(uid)
-    import pwd  # not on Windows
+    import pwd  # Windows has none
 
     try:
         return pwd.getpwuid(uid).pw_name

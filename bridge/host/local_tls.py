@@ -185,7 +185,7 @@ def _wanted(names: Iterable[str]) -> frozenset[str]:
 def _written(name: str) -> str:
     """As it stands in a certificate: an address in its short form, a name in ASCII and lower case."""
     try:
-        return str(ipaddress.ip_address(name.partition("%")[0]))  # fe80::1%eth0 is fe80::1
+        return str(ipaddress.ip_address(name.partition("%")[0]))  # without its zone: fe80::1%eth0
     except ValueError:
         pass
     try:

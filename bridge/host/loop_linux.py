@@ -52,7 +52,7 @@ class DirectSelector(selectors.BaseSelector):
         if not is_known:
             try:
                 self._tell_kernel(descriptor)
-            except OSError:  # who has the number next would be taken for known, and hear nothing
+            except OSError:  # else the next socket with this number would pass for watched, and hear nothing
                 del self._callbacks[descriptor]
                 raise
 
@@ -111,7 +111,7 @@ class DirectSelector(selectors.BaseSelector):
         for descriptor, event in events:
             if event & ~_WRITE and descriptor in self._callbacks:
                 self._run(descriptor)
-        for descriptor, event in events:  # only now: a callback may have ended what asyncio was to be told of
+        for descriptor, event in events:  # after the callbacks, which may have ended what asyncio was to be told of
             if (key := self._keys.get(descriptor)) is not None:
                 mask = (event & ~_WRITE and selectors.EVENT_READ) | (event & ~_READ and selectors.EVENT_WRITE)
                 if mask := mask & key.events:

@@ -17,5 +17,5 @@ def missing(names: Iterable[str] = LATE) -> tuple[str, ...]:
 def _is_there(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # the package that it is in
+    except ModuleNotFoundError:  # its parent package is missing
         return False

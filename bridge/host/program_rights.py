@@ -116,7 +116,7 @@ def _led_to(place: Path) -> Iterator[Path]:
 def _is_roots_alone(place: Path) -> bool:
     found = place.stat()
     is_groups_root = found.st_gid == 0 and not _has_access_list(place)
-    others = stat.S_IWOTH if is_groups_root else stat.S_IWOTH | stat.S_IWGRP  # "staff", of Debian's /usr/local
+    others = stat.S_IWOTH if is_groups_root else stat.S_IWOTH | stat.S_IWGRP  # as "staff" has Debian's /usr/local
     return found.st_uid == 0 and not found.st_mode & others
 
 
@@ -126,5 +126,5 @@ def _has_access_list(place: Path) -> bool:
         return False
     try:
         return bool(os.getxattr(place, "system.posix_acl_access"))
-    except OSError:  # none there, or a file system without
+    except OSError:  # no access list, or a file system without them
         return False

@@ -31,7 +31,7 @@ async def run_program(command: Sequence[str], environment: Mapping[str, str], se
     except TimeoutError:
         raise HookFailed(f"it has not ended within {seconds:g} s and was stopped", temporary=False) from None
     finally:
-        # Also where the program itself has ended, but not what it started: that holds the pipe.
+        # Also where the program has ended, but something that it started still holds the pipe.
         if process.returncode is None or (process.stdout is not None and not process.stdout.at_eof()):
             await _kill_whole(process)
     return Ended(code, " ".join("".join(c if c.isprintable() else " " for c in _text(output)).split()))
@@ -59,7 +59,7 @@ async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyn
             start_new_session=os.name == "posix",  # a group of its own, to be killed whole
             creationflags=_new_group(),
         )
-    except (OSError, ValueError, RuntimeError) as problem:  # the last: no thread to wait for its end
+    except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: no thread to wait for its end
         raise HookFailed(f"{command[0]} cannot be started: {_reason(problem)}", temporary=False) from problem
 
 

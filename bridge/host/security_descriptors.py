@@ -67,7 +67,7 @@ if sys.platform == "win32":
         while _advapi32.GetAce(entries, number, ctypes.byref(entry)):
             start, number = entry.value or 0, number + 1
             kind, _, _, rights = ENTRY_OF_LIST.unpack(ctypes.string_at(start, ENTRY_OF_LIST.size))
-            if kind == ALLOWED:  # another kind may have other things before its SID
+            if kind == ALLOWED:  # entries of other kinds may have other fields before the SID
                 yield sid_text(ctypes.c_void_p(start + ENTRY_OF_LIST.size)), rights
 
 else:

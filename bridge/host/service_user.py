@@ -57,7 +57,7 @@ def become_service_user(config: Path) -> bool:
                 reason=system_reason(problem),
             )
         ) from problem
-    forbid_dumps()  # what setuid(2) has undone
+    forbid_dumps()  # again: setuid(2) has undone it
     _have_its_directories(directory, config)
     return True
 

@@ -95,7 +95,7 @@ if sys.platform == "win32":
 
         handler = ctypes.WINFUNCTYPE(wintypes.BOOL, wintypes.DWORD)(told)
         set_handler = ctypes.WinDLL("kernel32").SetConsoleCtrlHandler
-        set_handler(handler, True)  # the last that came is the first that is asked
+        set_handler(handler, True)  # Windows asks the handler that was added last first
         try:
             yield
         finally:

@@ -105,7 +105,7 @@ def parts_of_program() -> tuple[Path, ...]:
 
     interpreter, library = Path(sys.executable).resolve(), Path(os.__file__).parent
     packages = filter(Path.exists, map(Path, site.getsitepackages()))
-    started = Path(service_command()[0]), Path(sys.executable)  # the latter by its script, too
+    started = Path(service_command()[0]), Path(sys.executable)  # by this name the script starts the interpreter
     parts = (interpreter, library, Path(sys.prefix), Path(bridge.__file__).parent, *packages, *started)
     return tuple(dict.fromkeys(parts))
 

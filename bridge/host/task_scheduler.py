@@ -132,7 +132,7 @@ def _seen_from_here(host: str) -> str:
     """Windows connects to no address that stands for all of them."""
     try:
         address = ipaddress.ip_address(host)
-    except ValueError:  # localhost, where ::1 is an extra
+    except ValueError:  # localhost: a port there listens at 127.0.0.1, and at ::1 where there is one
         return "127.0.0.1"
     if not address.is_unspecified:
         return host

@@ -65,7 +65,7 @@ def _request(answer: Answer, asked_at: float) -> DeviceRequest:
     """
     values = answer.values
     code, user_code = values.get("device_code"), values.get("user_code")
-    url = values.get("verification_uri") or values.get("verification_url")  # the second: Google's, older
+    url = values.get("verification_uri") or values.get("verification_url")  # verification_url is Google's older name
     if not isinstance(code, str) or not code or not isinstance(user_code, str) or not is_link(url):
         raise ProviderUnavailable(said("The provider's answer holds no device code, no user code or no https address."))
     if not 0 < len(user_code) <= LONGEST_USER_CODE or not user_code.isprintable():

@@ -71,7 +71,7 @@ def json_object(text: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):  # the second: brackets in brackets in brackets
+    except (ValueError, RecursionError):  # RecursionError: brackets in brackets in brackets
         value = None
     if not isinstance(value, dict):
         raise not_the_provider()

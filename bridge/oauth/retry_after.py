@@ -61,5 +61,5 @@ def _seconds(headers: Mapping[str, str]) -> float:
     try:
         until = parsedate_to_datetime(value)
         return (until - parsedate_to_datetime(headers.get("Date", ""))).total_seconds()
-    except (ValueError, IndexError, OverflowError, TypeError):  # the last: one date with a zone, the other without
+    except (ValueError, IndexError, OverflowError, TypeError):  # TypeError: one date with a zone, the other without
         return 0.0

@@ -82,7 +82,7 @@ class _InTime(socket.socket):
         if left <= 0:
             raise TimeoutError("timed out")
         limit = self.gettimeout()
-        self.settimeout(left if limit is None else min(left, limit))  # 0, without waiting, stays: ssl looks ahead so
+        self.settimeout(left if limit is None else min(left, limit))  # 0 stays 0: ssl looks ahead without waiting
 
 
 class _TlsInTime(_InTime, ssl.SSLSocket):
@@ -129,7 +129,7 @@ class _PlainPool(HTTPConnectionPool):
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.close()  # and no place is given back: a pool that has none left makes connections all the same
+            conn.close()  # without giving its place back: an empty pool makes connections all the same
 
 
 class _Pool(_PlainPool, HTTPSConnectionPool):

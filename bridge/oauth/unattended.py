@@ -69,7 +69,7 @@ class AppToken(Unattended, ABC):
                 return await self._lead()
             outcome = await asyncio.shield(self._flight)
             if isinstance(outcome, BridgeError):
-                raise outcome.with_traceback(None)  # many may raise it: each with its own traceback
+                raise outcome.with_traceback(None)  # several tasks may raise it, each with a traceback of its own
             if outcome is not None:
                 return outcome
 

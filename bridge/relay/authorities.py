@@ -119,7 +119,7 @@ class Authorities:
             return self._first
         try:
             found = now, client_context(self._file)
-        except OSError as problem:  # an SSLError is one
+        except OSError as problem:  # SSLError is a subclass
             return now, problem
         if self._context is None:
             self._first = found
@@ -127,7 +127,7 @@ class Authorities:
 
     def _is_to_be_read(self, now: Stamp) -> bool:
         if self._file is None and now is None:
-            return False  # the system's are nowhere: only for a moment
+            return False  # the system's own file is away just now: keep what was read
         return now != self._stamp or self._is_unread
 
     def _take(self, now: Stamp, context: ssl.SSLContext) -> None:
@@ -158,7 +158,7 @@ class Authorities:
     def keep_session(self, host: str, port: int, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
         """See UpstreamContexts."""
         if tls.context is not self._context:
-            return  # of authorities that are no longer believed
+            return  # a session under authorities that have been replaced
         now, seconds, kept = self._now(), SESSION_SECONDS, self._sessions.get((host, port))
         if kept is not None and tls.session_reused:
             kept.resumed += 1  # what we have is still good

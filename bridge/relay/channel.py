@@ -106,7 +106,7 @@ class Channel(ABC):
     async def finish(self) -> None:
         """Close so that the peer can still read what was sent: a close with unread input would reset the connection."""
         self._shut_for_sending()
-        taken = 0  # as it comes: TLS has said its close_notify, and takes what it reads behind that for an error
+        taken = 0  # octets read raw: after close_notify TLS takes whatever it reads for an error
         with contextlib.suppress(TimeoutError, PeerGone):
             async with asyncio.timeout(LINGER_SECONDS):
                 while taken < LINGER_OCTETS and (data := await self.receive_first(RECORD_SIZE)):

@@ -127,7 +127,7 @@ class MachineFrontend:
         self._channel = channel
         self._machine = machine
         self._context = context
-        self._events: list[Event] = list(machine.greet())  # few, and a deque takes 600 octets for each session
+        self._events: list[Event] = list(machine.greet())  # no deque, which takes 600 octets for each session
         self._patience = Patience(login_seconds)
         self._can_speak = True
         """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""

@@ -179,7 +179,7 @@ class Turns:
             yield
         finally:
             line.leave(mine)
-            # Whoever gave up as the last one left finds it forgotten already, or the next one's in its place.
+            # Who gives up just as the last one leaves may find the line removed already, or a newer one in its place.
             if line.is_empty and self._lines.get(key) is line:
                 del self._lines[key]
 
@@ -205,7 +205,7 @@ class _Line:
         return mine
 
     def leave(self, mine: asyncio.Future[None]) -> None:
-        if mine.done() and not mine.cancelled():  # also where its owner was cancelled before he knew
+        if mine.done() and not mine.cancelled():  # even if its owner was cancelled before learning of it
             self._held -= 1
         elif mine in self._waiting:
             self._waiting.remove(mine)

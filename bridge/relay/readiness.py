@@ -123,7 +123,7 @@ class ReadinessChannel(Channel):
         except OSError as problem:
             self._forget(problem)
             self._broken = PeerGone(f"{self.peer}: {problem}")
-            if not filled:  # else what came before still counts; the kernel says it once only, so we say it again
+            if not filled:  # else these octets count first; the kernel tells the error once only, so we keep it
                 raise self._broken from problem
             return buffer.whole[:filled], True
         return buffer.whole[:filled], False

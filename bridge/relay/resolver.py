@@ -71,7 +71,7 @@ class Resolver:
         try:
             await self._threads.run(partial(self._look, place, asked, loop))
         except BaseException:
-            if not asked.has_thread:  # nor will it get one: the next who waits asks
+            if not asked.has_thread:  # and will not get one: the next caller asks anew
                 self._over(place, asked, asked.answer.cancel)
             raise
         return asked.answer.result()

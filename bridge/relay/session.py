@@ -224,8 +224,8 @@ class Session:
         clock = asyncio.get_running_loop().time
         came = clock()
         async with limited:
-            # Of programs that give up sooner than the line moves, all would find their places taken by logins for those
-            # who have gone; but who ends only its sending, behind commands that it has sent along, waits for answers.
+            # Where programs give up sooner than the line moves, every place would go to a login whose program has gone.
+            # But one that has only ended its sending, behind commands that it sent along, still waits for answers.
             may_have_left = clock() - came > SHORT_SECONDS and not frontend.has_more
             async with while_wanted(self._client) if may_have_left else nullcontext():
                 opened = await self._open(account, login)

@@ -186,7 +186,7 @@ class SmtpFrontend:
         self._login = None
         self._pipe.moved.clear()
         reply = refusal_reply(problem)
-        # Not every program looks at this answer; some show the one to MAIL. It says the same, and "later" if this does.
+        # Some programs ignore the answer to AUTH and show the one to MAIL: it says the same, and is as temporary.
         told = f"530 5.7.0{reply.removeprefix('535 5.7.8')}" if reply.startswith("535") else reply
         self._no_mail = told.encode("ascii") + b"\r\n"
         self._verdict.set_result(reply)
@@ -444,7 +444,7 @@ def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:
     return b" ".join(words) + b"\r\n"
 
 
-# What aiosmtpd finds when it searches a server and its handler, for each connection anew and among all names that there
-# are: half a millisecond of CPU, as much as the rest of an SMTP dialogue.
+# aiosmtpd searches all names of the server and its handler for these, for each connection: half a millisecond of CPU,
+# as much as the rest of an SMTP dialogue.
 _HOOKS = tuple(name for name in dir(_Handler) if name.startswith("handle_"))
 _COMMANDS = tuple(name for name in dir(_Server) if name.startswith(("smtp_", "auth_")))

@@ -91,7 +91,7 @@ class Dialer:
             raise UpstreamUnavailable(problem.said) from problem
         except OSError as problem:
             self._resolver.forget(endpoint.host, endpoint.port)
-            event("upstream.unreached", upstream=place, reason=str(problem))  # with the addresses
+            event("upstream.unreached", upstream=place, reason=str(problem))  # which names the addresses
             raise UpstreamUnavailable(
                 said("{place} cannot be reached: {reason}", place=place, reason=_unreached(problem))
             ) from problem
@@ -235,7 +235,7 @@ class Upstream:
             text, protocol=self._protocol.value.upper(), mailbox=account.address, person=account.subject
         )
         if kind is RefusalKind.BUSY:
-            if not diagnosis.advice.is_temporary:  # by the reply's class, or the place in the dialogue
+            if not diagnosis.advice.is_temporary:  # temporary by its code or place in the dialogue, not by its words
                 diagnosis = Diagnosis.of("mail.turned_away" if is_greeting else "mail.busy", text)
             return UpstreamUnavailable(sentence, diagnosis=diagnosis)
         if kind is RefusalKind.TOKEN:
@@ -247,8 +247,8 @@ class Upstream:
 
 def _unreached(problem: OSError) -> Said:
     """Why none of the addresses could be connected to."""
-    # Of addresses that fail in different ways, as those of IPv6 do in an office without it, there is a text alone, and
-    # the number that all of them have: on Windows EINVAL, whatever it was.
+    # Where addresses fail in different ways (IPv6 in an office without it), the error has all reasons in its text, and
+    # a number only if they share one: on Windows that is EINVAL, whatever it was.
     reasons = told_reasons(problem.strerror or str(problem))
     if not reasons and (problem.errno or isinstance(problem, ConnectionRefusedError)):
         return system_reason(problem)

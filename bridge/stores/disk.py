@@ -28,7 +28,7 @@ def lack_of_room(file: Path) -> int:
     try:
         handle, draft = draft_of(file)
         try:
-            rest = os.urandom(ROOM)  # which no file system makes smaller
+            rest = os.urandom(ROOM)  # random, so that no file system can compress it
             while rest:
                 rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
@@ -56,6 +56,6 @@ def is_never_mapped(file: Path) -> bool:
             mmap.mmap(opened.fileno(), 0).close()
         except OSError as problem:
             return not is_short(problem)
-        except ValueError:  # there is nothing in it
+        except ValueError:  # an empty file
             pass
     return False

@@ -110,7 +110,7 @@ class SealedStore:
         if self._seal is None:
             await self._opened()
         else:
-            await self._checked_seal(await self._store.keys(""))  # what is open stays so
+            await self._checked_seal(await self._store.keys(""))  # an open store stays open if that fails
         await try_writing(self._store, CHECK)
 
     async def get(self, key: str) -> Record | None:
@@ -196,7 +196,7 @@ class SealedStore:
         try:
             return await self._checked_seal(await self._store.keys(""))
         finally:
-            with suppress(StoreUnavailable):  # it ends by itself
+            with suppress(StoreUnavailable):  # the lease runs out by itself
                 await self._store.release_lease(CHECK, holder)
 
     async def _checked_seal(self, existing: Sequence[str]) -> Seal:

@@ -264,7 +264,7 @@ class SqliteStore:
         try:
             ((is_busy, *_),) = self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if not is_busy and self._log_identity is not None and self._identity_of_log() == self._log_identity:
-                for ending in _BESIDE:  # who opens the other file meanwhile is to write to another log
+                for ending in _BESIDE:  # whoever opens the new file meanwhile must not write to the old one's log
                     os.unlink(f"{self._beside}{ending}")
         except (sqlite3.Error, OSError) as error:
             detail("store.log_stays", reason=type(error).__name__)

@@ -277,7 +277,7 @@ class Authorizations:
         address = pending.account.address
         try:
             yield
-        except ProviderNotAsked as problem:  # it goes on
+        except ProviderNotAsked as problem:  # the sign-in goes on
             detail("sign_in.not_asked", account=address, reason=str(problem))
             raise
         except BridgeError as problem:
@@ -387,7 +387,7 @@ class Authorizations:
         for attempt in [attempt for attempt, deadline in self._deadlines.items() if deadline <= now]:
             pending = self._pending[attempt]
             self._forget(pending)
-            # Where it was begun again nobody is called: the person is at it.
+            # Where another attempt is under way, the person is at it and need not be called.
             goes_on = any(other.key == pending.key for other in self._pending.values())
             self._end(pending, "cancelled" if goes_on else "expired", Diagnosis.of("sign_in.expired"))
 

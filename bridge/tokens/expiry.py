@@ -36,7 +36,7 @@ class SecretWatch:
         """Tell what has not been told yet."""
         for one in self.expiring():
             before = self._told.get((one.provider, one.day))
-            is_set_back = before is not None and one.days > before  # the clock, which was ahead for a while
+            is_set_back = before is not None and one.days > before  # the clock was ahead for a while
             if before is None or is_set_back or (one.days <= URGENT_DAYS and one.days < before):
                 self._told[one.provider, one.day] = one.days
                 trouble("client_secret.expiring", provider=one.provider, day=str(one.day), reason=one.diagnosis.told())

@@ -50,7 +50,7 @@ class Leases:
                 finally:
                     beating.cancel()
         finally:
-            with suppress(BridgeError):  # it ends by itself
+            with suppress(BridgeError):  # it runs out by itself
                 await self._vault.release_lease(address, self._holder)
 
     async def _beat(self, address: str) -> None:

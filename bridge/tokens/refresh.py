@@ -122,7 +122,7 @@ class Refresher:
             return
         stored = await self._saved(address, unsaved)
         if memory.unsaved is not unsaved:
-            memory.stored = stored  # and what somebody who has signed in meanwhile has brought is saved the next time
+            memory.stored = stored  # somebody has signed in meanwhile: that grant is saved the next time
             return
         # By the grant: a database may have taken it the first time, and only its answer was lost.
         if unsaved.signed_in and stored.entry and stored.entry.tokens.grant == unsaved.entry.tokens.grant:
@@ -261,7 +261,7 @@ class Refresher:
         ended = replace(before.entry, ended=str(problem), diagnosis=problem.diagnosis)
         try:
             memory.stored = Stored(ended, await self._vault.save(account.address, ended, expected=version))
-        except VersionConflict:  # somebody has signed in or out: nobody need be told of the grant before
+        except VersionConflict:  # somebody has signed in or out: the end of the old grant is no news
             memory.stored = await self._vault.load(account.address)
             return
         self._bus.publish(RefreshFailed(account.address, str(problem), False, problem.diagnosis))

@@ -45,7 +45,7 @@ class Room:
         try:
             yield
         finally:
-            self._beginning -= Counter([asker])  # which leaves nothing of one that has none
+            self._beginning -= Counter([asker])  # "-=" drops an asker whose count is 0
 
     def noted(self, asker: str) -> None:
         """One has begun."""

@@ -161,7 +161,7 @@ class TokenService:
             return
         try:
             stored = set(await self._vault.addresses())
-        except BridgeError as problem:  # it takes nobody's token away
+        except BridgeError as problem:  # a store in trouble takes nobody's token away
             detail("store.not_compared", reason=str(problem))
             return
         for address, before in known.items():
@@ -201,7 +201,7 @@ class TokenService:
                 # The code is used up, and so may be the person's patience: kept as a refresh's answer is.
                 memory.unsaved, memory.store_problem = Unsaved(entry, before.version, None, who), problem
                 raise SignInUnsaved(problem.said or str(problem)) from problem
-            unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # the successor of the one before
+            unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # newer than the stored one
             self._refresher.stored(account.address, memory, Stored(entry, version), who)
             self._give_up(account, (before.entry, unsaved), provider)
             return who
@@ -243,7 +243,7 @@ class TokenService:
         memory, entry = self._known(address), removed.entry
         if entry is None and memory.stored is not None:
             entry = memory.stored.entry  # the answer to an earlier attempt was lost, or the record was damaged
-        unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # the successor of the one removed
+        unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # newer than the stored one
         # Before the provider is asked, which may take a minute: until then a login would still get the token, and
         # somebody may sign in again.
         memory.replace_stored(None)
@@ -309,7 +309,7 @@ class TokenService:
         except TimeoutError:
             return self._instead(account, memory, request, share)
         if isinstance(outcome, BaseException):
-            raise outcome.with_traceback(None)  # many may raise it: each with its own traceback
+            raise outcome.with_traceback(None)  # several tasks may raise it, each with a traceback of its own
         return outcome
 
     def _instead(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:

@@ -92,7 +92,7 @@ def tell_problem(problem: BridgeError) -> str:
     diagnosis, text = problem.diagnosis, problem.said
     if text is not None and (diagnosis is None or diagnosis.words is not text):
         return text.told(say)
-    return tell(str(problem), diagnosis)  # which says whose turn it is, and the text behind that
+    return tell(str(problem), diagnosis)  # the diagnosis, which says whose turn it is, with the text behind it
 
 
 def forwarding(turn: Turn) -> str:

@@ -44,7 +44,7 @@ class PortCertificate:
                 raise ConfigError([problem.said]) from problem
             except NotDone as problem:
                 raise ConfigError([f"listeners: the certificate {self._files[0]} does not answer"]) from problem
-        elif self._kept.is_unread:  # the bridge says once that it is another one
+        elif self._kept.is_unread:  # the bridge tells only once that the certificate has changed
             with suppress(TimeoutError):
                 async with asyncio.timeout(WAIT_SECONDS):
                     await self.look()

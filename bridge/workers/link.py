@@ -168,7 +168,7 @@ class Link:
         except OSError as problem:
             if problem.errno in _LATER:
                 self._flushing = self._loop.call_later(SOON_SECONDS, self._flush)
-            else:  # the other process has ended: the reader is about to see it
+            else:  # the other process has ended; the reader will see its end, too
                 self._queue.clear()
         self._is_urgent = False
         if self._is_waiting:

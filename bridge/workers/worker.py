@@ -108,7 +108,7 @@ class _Worker:
     def end_sessions(self) -> None:
         """They had their time while the bridge drained; the group waits while they close their sockets politely."""
         for session in self._sessions.values():
-            if not session.cancelling():  # else it is at its last words
+            if not session.cancelling():  # else it is ending already
                 session.cancel()
         for look in self._looks:
             look.cancel()
@@ -158,14 +158,14 @@ class _Worker:
         self._manner = manner
         self.logins.forget()
         stream = None
-        with suppress(OSError):  # which the bridge could write to just now: better there than nowhere
+        with suppress(OSError):  # the bridge could open it just now; else standard error is better than nothing
             stream = log_file(Path(manner.log_file), renames=False) if manner.log_file else None
         logs.configure(cast(logs.Level, manner.log_level), cast(logs.Style, manner.log_format), stream)
 
     def _begin(self, client: _Client, peer: str, handed: socket.socket | None) -> None:
         conn = client.conn
         if handed is None or _peer_of(handed) not in {peer, ""}:
-            # Out of descriptors, or, which must never be, another client's socket.
+            # No descriptor was left for it; or, which must never happen, it is another client's socket.
             logs.trouble("worker.no_socket", conn=conn)
             if handed is not None:
                 handed.close()
@@ -246,7 +246,7 @@ class _Worker:
         is_answered = False
         try:
             answer = await question.answer
-            is_answered = what != "turn"  # that one is held until it is given back
+            is_answered = what != "turn"  # a turn is held until it is given back
             yield answer
         finally:
             del self._questions[number]

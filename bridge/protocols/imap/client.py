@@ -124,8 +124,8 @@ class ImapClient:
         self._untagged_octets += len(line)
         if self._untagged_octets > UNTAGGED_LIMIT:
             raise ProtocolViolation("the server does not stop talking before its answer")
-        is_of_use = not words.startswith(b"* NAMESPACE ")  # to a client that has not asked
-        if is_of_use and self._wait in _AFTER_TOKEN:  # from before it, they concern us and nobody else
+        is_of_use = not words.startswith(b"* NAMESPACE ")  # NAMESPACE was our question, not the client's
+        if is_of_use and self._wait in _AFTER_TOKEN:  # what comes before the token is for us alone
             self._untagged += line + b"\r\n"
         return []
 
@@ -134,7 +134,7 @@ class ImapClient:
             self._wait = _Wait.VERDICT
             return [sasl.token_line(self._credentials)]
         if self._wait is _Wait.VERDICT and not self._answered_challenge:
-            self._answered_challenge = True  # Exchange sends no error challenge, and must get no answer to none
+            self._answered_challenge = True  # Exchange sends no challenge, and calls an unasked answer BAD
             self._trouble = sasl.trouble_in(challenge)
             return [sasl.line_after_challenge(self._credentials)]
         raise ProtocolViolation("the server asks for more when there is nothing to say")
@@ -191,7 +191,7 @@ class ImapClient:
         if status not in (b"NO", b"BAD"):
             raise ProtocolViolation("the server's answer to the login makes no sense")
         words = _text(text)
-        if self._wait is _Wait.PROMPT:  # it has not seen the token, so that cannot be it
+        if self._wait is _Wait.PROMPT:  # the server has not seen the token: that cannot be the reason
             return self._refused(kind_of_refusal(words), words, unless_token=RefusalKind.POLICY)
         return self._refused(*judged(words, self._trouble))
 

@@ -116,7 +116,7 @@ class Pop3Client:
         if self._wait is _Wait.STLS:
             raise ProtocolViolation(f"the server refuses STLS, and without TLS no token is sent: {text}")
         kind, text = judged(text, self._trouble)
-        if self._wait is _Wait.GREETING:  # nobody has logged in: about the host, whatever its words
+        if self._wait is _Wait.GREETING:  # in the greeting it is about our host, whatever its words
             kind = RefusalKind.BUSY
         elif kind is RefusalKind.TOKEN and self._wait in _NOT_ABOUT_TOKEN:
             kind = RefusalKind.POLICY

@@ -148,10 +148,10 @@ class SmtpClient:
             self._client_name = NAMELESS
             return self._hello()
         kind, text = judged(text, self._trouble)
-        may_be_token = kind is RefusalKind.TOKEN and self._wait is _Wait.VERDICT  # with 4xx only where its words say so
+        may_be_token = kind is RefusalKind.TOKEN and self._wait is _Wait.VERDICT  # of a 4xx its words decide
         if self._wait is _Wait.GREETING or (code < 500 and not may_be_token):
-            kind = RefusalKind.BUSY  # in the greeting about the host, whatever its words: nobody has logged in
+            kind = RefusalKind.BUSY  # in the greeting it is about our host, whatever its words
         elif kind is RefusalKind.TOKEN and (not may_be_token or 500 <= code != 535):
-            kind = RefusalKind.POLICY  # not about the credentials, or before the server has seen them
+            kind = RefusalKind.POLICY  # a code that is not about credentials, or sent before the server has seen them
         self._wait = _Wait.NOTHING
         return [Refused(kind, text)]

@@ -191,7 +191,7 @@ async def _ask_until(control: Control, ended: asyncio.Future[Ending]) -> None:
         except ProviderNotAsked as problem:
             again = tell_problem(problem)
         except BridgeError:
-            return  # the same
+            return  # told by the notice, too
         else:
             return
         label = say("Address:")
@@ -212,7 +212,7 @@ async def _open(url: str) -> None:
 
 
 async def _has_window() -> bool:
-    with suppress(NoThread):  # for the browser there is none either, which is told next
+    with suppress(NoThread):  # there will be none for the browser either, and that is reported next
         return await in_thread(browser.has_window)
     return False
 

@@ -80,7 +80,7 @@ def _export(source: Path, target: Path, *, is_new: bool) -> None:
         target.write_bytes(source.read_bytes())
     except OSError as problem:
         reason = system_reason(problem)
-        if is_new:  # who hears of the file alone takes the old one to be in force
+        if is_new:  # told of the file alone, a person would think that the old certificate is still in force
             raise BridgeError(
                 said(
                     "The certificate has been replaced, but {path} could not be written ({reason}). The one to import "

@@ -88,7 +88,7 @@ async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, 
     try:
         loaded = load(settings)
         findings = await _found(settings, loaded, online)
-    except ConfigError as problem:  # of the file, which may also go away meanwhile
+    except ConfigError as problem:  # from loading, or later, if the file goes away meanwhile
         return loaded, problem_findings(problem.sentences), code_of(problem)
     return loaded, findings, _exit_code(findings)
 
@@ -168,7 +168,7 @@ def _is_no_file(path: Path) -> bool:
     try:
         return not stat.S_ISREG(path.lstat().st_mode)
     except OSError:
-        return False  # told by whoever writes it
+        return False  # whoever writes it reports that
 
 
 def _write_report(

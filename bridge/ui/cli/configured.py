@@ -73,7 +73,7 @@ def refuse_a_pipe(config: Path) -> None:
     try:
         mode = config.stat().st_mode
     except OSError:
-        return  # told by whoever reads it, as a directory is
+        return  # whoever reads it reports that, as for a directory
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         sentence = said(
             "{file} is no file but a pipe or a device: mail-bridge reads its configuration more than once", file=config
@@ -88,7 +88,7 @@ def find_config(settings: Settings) -> Path:
     if settings.config is not None:
         _refuse_a_strangers(settings.config)
         try:
-            if not settings.config.is_dir():  # which the loader tells
+            if not settings.config.is_dir():  # the loader reports a directory
                 # Else `status --config tpyo.yaml` would say that no bridge is running.
                 settings.config.open("rb").close()
         except (OSError, ValueError) as problem:

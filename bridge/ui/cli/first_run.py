@@ -125,13 +125,13 @@ async def _invite(options: FirstRunOptions, served: Served, administrators: Admi
     logs.event("setup.waiting", file=str(options.output), console=console_url(served.port))
     if not options.open_browser:
         return
-    with suppress(NoThread):  # then without: the link has been printed
+    with suppress(NoThread):  # then no browser: the link has been printed
         if await in_thread(browser.name) is None:
             return
         # Not the link itself: what a browser is started with can be read in the list of processes.
         ticket = administrators.issue_ticket(own_user_id()).reveal()
         open_it = partial(browser.show, f"{console_url(served.port)}admin/{ticket}")
-        # Not waited for, and no thread of the loop's: some are only there again when they are closed.
+        # Not waited for, and not in a thread of the loop's: some browsers' commands return only when they are closed.
         with suppress(RuntimeError):
             threading.Thread(target=open_it, name="browser", daemon=True).start()
 
@@ -186,7 +186,7 @@ class Start:
                 if order is not None:
                     settle(order, problem)
                 elif isinstance(why := problem.__cause__, NoThread) or (why is not None and is_short(why)):
-                    self._refused = None  # it was not even read, or nothing that it says was the reason
+                    self._refused = None  # the system was short of something: try this file again
                 continue
             await self._take_over(stack, app)
             self._installer.answer_all()

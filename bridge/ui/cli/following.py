@@ -78,7 +78,7 @@ class Followed:
             try:
                 found = await looks.run(self._look)
             except NoThread as problem:
-                if reload.is_set():  # who has given the order hears of it; else the next look is soon enough
+                if reload.is_set():  # whoever ordered the reload is told; otherwise the next look is soon enough
                     reload.clear()
                     again_at = time.monotonic()
                     _refuse(app, BridgeError(problem.said))

@@ -173,13 +173,13 @@ def _write(interview: Interview, output: Path, text: str, replaceable: Replaceab
         if path not in replaceable.places and is_taken(path):
             raise BridgeError(said("{file} is there already, and is left alone.", file=path))
     for name, secret in interview.entries.items():
-        # Ours, where the answer to the first try was lost, or came once the keyring had been unlocked.
+        # The same value is ours: the first try's answer was lost, or came only when the keyring was unlocked.
         if name not in replaceable.entries and read_named_secret(name) not in {None, secret.reveal()}:
             raise BridgeError(
                 said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
             )
     for name, secret in interview.entries.items():
-        replaceable.has_written = True  # perhaps: see above
+        replaceable.has_written = True  # before: it may be written although the answer is lost
         write_named_secret(name, secret)
         replaceable.entries.add(name)
     write_configuration({**secrets, output: text}, replaceable.places)

@@ -116,7 +116,7 @@ class LocalInstaller:
                 raise BridgeError(
                     said("the keyring has an entry mail-bridge/{name} already, which is left alone", name=name)
                 )
-            self._own_entries.add(name)  # first: one that is unlocked after we have given it up keeps it all the same
+            self._own_entries.add(name)  # before: a keyring that is unlocked after we gave up still takes the entry
             write_named_secret(name, secret)
         texts = {path: secret_text(secret) for path, secret in files.items()}
         try:

@@ -245,7 +245,7 @@ def _drop_errors() -> None:
         if sys.stderr is not None:
             sys.stderr.flush()
     except OSError:
-        with contextlib.suppress(OSError):  # no descriptor of its own
+        with contextlib.suppress(OSError):  # a stream without a descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     except ValueError:  # closed
         pass

@@ -196,7 +196,7 @@ async def reach_running(settings: Settings) -> AsyncIterator[RemoteControl | Non
     from bridge.control import rendezvous
 
     places = places_to_ask(find_config(settings))
-    if not any(rendezvous.find(place) for place in places):  # nobody to ask; to load what asks takes longest here
+    if not any(rendezvous.find(place) for place in places):  # nobody to ask: the import below is the slowest part
         yield None
         return
     from bridge.control.remote import connect

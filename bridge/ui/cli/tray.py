@@ -191,7 +191,7 @@ class Companion:
     def around(self, work: Work) -> int:
         """In the main thread: show the icon, and do the work in another, until either ends. Returns: what it does."""
         begun: list[Future[int]] = []
-        context = copy_context()  # the language belongs to it
+        context = copy_context()  # which holds the language
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bridge") as pool, self._relay.caught():
 
             def begin() -> None:
@@ -203,7 +203,7 @@ class Companion:
             except RuntimeError as problem:
                 if begun or "thread" not in str(problem):
                     raise
-                raise no_thread(problem) from problem  # for what calls `begin`
+                raise no_thread(problem) from problem  # the toolkit had no thread to call `begin` in
             finally:
                 self.quit()  # without an icon nothing could be chosen any more
             return begun[0].result() if begun else DONE

@@ -19,7 +19,7 @@ def run_worker(descriptor: str) -> int:
     logs.configure("info")  # until the bridge says how
     try:
         passage, descriptors = prepare_worker(int(descriptor))
-    except (ValueError, OverflowError, OSError):  # no number, or not of a socket
+    except (ValueError, OverflowError, OSError):  # not a number, or not a socket's
         return _called_by_hand()
     spare_the_collector()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -29,7 +29,7 @@ def run_worker(descriptor: str) -> int:
 
 def _called_by_hand() -> int:
     """By somebody who has seen it in the list of processes."""
-    import click  # which a worker is spared
+    import click  # late: a worker needs none
 
     from bridge.ui.cli.calling import own_program
     from bridge.ui.cli.session import UNUSABLE, speak_before_parsing

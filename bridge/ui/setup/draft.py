@@ -91,7 +91,8 @@ class Section:
         """The fields of the form. Returns: what is wrong, by field; "" for what belongs to none of them."""
         self.texts = {name: texts.get(name, "").strip()[:LONGEST] for name in fields_of(self.choice)}
         if self.choice.kind == "microsoft" and "://" in self.texts["tenant"] and not self.texts["authorization_url"]:
-            self.texts["authorization_url"], self.texts["tenant"] = self.texts["tenant"], ""  # whichever was pasted
+            # One of the two URLs, whichever it is.
+            self.texts["authorization_url"], self.texts["tenant"] = self.texts["tenant"], ""
         problems = self._problems(directory)
         if (problem := self._secret_problem()) and "client_secret" not in problems:
             problems["client_secret"] = problem
@@ -122,7 +123,7 @@ class Section:
                 server = mail_server(text)
                 found[name] = text if isinstance(server, str) else server
             elif name.endswith("_file"):
-                path = os.path.expanduser(unquoted(text))  # Path's raises where there is no such home
+                path = os.path.expanduser(unquoted(text))  # Path.expanduser() raises where there is no such home
                 found[name] = os.path.abspath(path)
             else:
                 found[name] = text

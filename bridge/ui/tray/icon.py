@@ -134,12 +134,12 @@ class Icon:
 
     def _become_visible(self) -> bool:
         with contextlib.suppress(OSError):  # as in _update()
-            _in_main_thread(self._appear)  # we are in pystray's, for which macOS 26 ends the process
+            _in_main_thread(self._appear)  # this is pystray's own thread, in which macOS 26 would end the process
             return True
         return False
 
     def _appear(self) -> None:
-        if self._icon.visible:  # but the taskbar does not know of it
+        if self._icon.visible:  # so pystray thinks; the taskbar refused it
             self._icon._show()
         else:
             self._icon.visible = True

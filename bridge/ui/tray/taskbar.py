@@ -50,7 +50,7 @@ class Taskbar:
             except queue.Empty:
                 self._is_refused = False
                 call = appear
-            if call is None or self._is_over.is_set():  # what is left may take four seconds each, and nobody looks
+            if call is None or self._is_over.is_set():  # each call left may take four seconds, and nobody looks
                 return
             self._do(call)
 
@@ -74,7 +74,7 @@ class Taskbar:
         """
 
         def end(is_ending: int, _: int) -> int:
-            if is_ending:  # and with the answer the process is over
+            if is_ending:  # once this returns, Windows ends the process
                 stop()
                 self._is_over.wait(END_SECONDS)
             return 0
@@ -90,7 +90,7 @@ class Taskbar:
         order, icon = arguments
         if is_done or order == NIM_DELETE:
             return is_done
-        if order == NIM_ADD:  # what it has not answered in time it may have done; a second one of that it refuses
+        if order == NIM_ADD:  # an ADD that was not answered in time may have worked, and is refused a second time
             return function(NIM_MODIFY, icon)
         if not self._is_refused:
             self._is_refused = True

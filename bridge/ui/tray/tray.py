@@ -140,7 +140,7 @@ class Tray:
         """The person has chosen this; from any thread, also before run() has begun."""
         self._chosen.append(action)
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is over, and so is the choice
+            with contextlib.suppress(RuntimeError):  # the loop is over: nobody acts on the choice
                 self._loop.call_soon_threadsafe(self._woken.set)
 
     async def run(self, connect: Connect) -> None:
@@ -315,7 +315,7 @@ async def _in_thread(call: Callable[[], R]) -> R:
     outcome: Future[R] = Future()
 
     def work() -> None:
-        outcome.set_running_or_notify_cancel()  # from here on nobody but us settles it
+        outcome.set_running_or_notify_cancel()  # it cannot be cancelled from here on
         try:
             outcome.set_result(call())
         except (OSError, BridgeError) as error:

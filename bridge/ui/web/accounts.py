@@ -96,7 +96,8 @@ class AccountPages:
     async def _forget(self, address: str) -> web.StreamResponse:
         """A page of its own where there is something to be told: what may go on at the provider."""
         done = await self._control.forget(address)
-        is_there = _find(await self._control.status(), address) is not None  # not below a pattern, once signed out
+        # An account of a `*@domain` line is not in the status any more once it is signed out.
+        is_there = _find(await self._control.status(), address) is not None
         if not done.unrevoked:
             return see_other(account_path(address) if is_there else "/")
         return page(
@@ -132,7 +133,7 @@ class AccountPages:
         if account is None and left is not None and (template == "forget.html" or status != 200):
             fields: dict[str, object] = {"address": left.address, "path": account_path(left.address), "is_left": True}
             fields |= {"problem": problem, "forward": forward, "is_stale": is_stale}
-            return form_page(self._forms, request, "forget.html", status, **fields)  # the one page that there is of it
+            return form_page(self._forms, request, "forget.html", status, **fields)  # its only page
         if account is None:
             return not_found()
         return form_page(

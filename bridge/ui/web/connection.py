@@ -185,7 +185,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """As aiohttp's. What nobody will take apart is not kept until its turn comes."""
         self._waiting = b""
-        self._pace = Pace()  # Windows' transports go on knowing whose they were: both would wait for the collector
+        self._pace = Pace()  # on Windows transport and protocol keep each other: both would wait for the collector
         super().connection_lost(exc)
 
     def request_has_begun(self) -> None:
@@ -218,7 +218,7 @@ class Connection(web.RequestHandler, asyncio.BufferedProtocol):
         """A head stays whole: so who is sent away for one too long is before the next ones come in."""
         if not self._body.is_eof():
             return PIECE if self._length is None else max(self._length - self._body.total_bytes, 1)
-        if self._head_size:  # it has begun, and its end may have come in two parts, with a body behind it
+        if self._head_size:  # the head has begun: its end may be cut in two, with a body behind it
             return PIECE
         end = self._waiting.find(HEAD_END, self._place)
         return (end + len(HEAD_END) if end >= 0 else len(self._waiting)) - self._place

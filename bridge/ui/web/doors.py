@@ -42,9 +42,8 @@ class Doors:
             except OSError as problem:  # the kernel has no room to watch one more
                 host, port, *_ = sock.getsockname()
                 raise PortInUse(explain(problem, host, port, what="console")) from problem
-            sock.listen(
-                BACKLOG
-            )  # asyncio has made it as short as the crowd; who finds it full comes again after seconds
+            # Again: asyncio made the queue as short as the crowd, and whoever finds it full comes back after seconds.
+            sock.listen(BACKLOG)
             del self._sockets[0]
 
     def close(self, owner: object) -> None:

@@ -83,7 +83,7 @@ class SetupPages:
             web.post("/setup/test", post(self._test)),
             web.post("/setup/write", post(self._write)),
             web.post("/setup/start", post(self._start)),
-            web.get("/setup/{step:.*}", get(self._next), allow_head=False),  # of a button, without its form
+            web.get("/setup/{step:.*}", get(self._next), allow_head=False),  # a button's address, without its form
             web.get("/{path:.*}", get(self._nowhere), allow_head=False),
         ]
 

@@ -149,7 +149,7 @@ class Site:
         except Exception as error:  # noqa: BLE001  the supervisor of all handlers: one request fails, not the console
             resource = request.match_info.route.resource
             route = resource.canonical if resource else ""
-            if is_short(error) or isinstance(error, NoThread):  # as for what is loaded with the first who wants it
+            if is_short(error) or isinstance(error, NoThread):  # such as an import that the first visitor causes
                 trouble("console.request_failed", reason=str(error), route=route)
                 told = error.said if isinstance(error, NoThread) else too_little(error)
                 return page("problem.html", 503, kind="bridge", detail=told.told(i18n.say))

@@ -56,4 +56,4 @@ class Turns:
             while self._waiting and not self._waiting.popleft()():
                 pass
         finally:
-            asyncio.get_running_loop().call_soon(self._next)  # behind who was woken: the turn is still theirs
+            asyncio.get_running_loop().call_soon(self._next)  # only after the visitor woken above has had its turn
