@@ -36,12 +36,7 @@ def open_store(config: StoreConfig, *, default_path: Path, copies_on_write: Copi
     async def key(has_records: bool) -> Secret[bytes]:
         return await open_key(config, has_records=has_records)
 
-    return SealedStore(plain_store(config, default_path=default_path, copies_on_write=copies_on_write), key)
-
-
-def plain_store(config: StoreConfig, *, default_path: Path, copies_on_write: CopiesOnWrite | None = None) -> Store:
-    """The configured store without its seal."""
-    if config.url is None:
-        file = Path(config.path).expanduser() if config.path else default_path
-        return SqliteStore(file, copies_on_write=copies_on_write)
-    return STORES[scheme_of(config.url)](config.url, copies_on_write)
+    if config.url is not None:
+        return SealedStore(STORES[scheme_of(config.url)](config.url, copies_on_write), key)
+    file = Path(config.path).expanduser() if config.path else default_path
+    return SealedStore(SqliteStore(file, copies_on_write=copies_on_write), key)

@@ -47,7 +47,6 @@ class ImapClient:
         self.extensions: frozenset[str] = frozenset()
         """Capabilities of a client that is logged in; complete once Ready was given."""
         self._credentials = credentials
-        self._starttls = starttls
         self._is_tls = not starttls
         self._buffer = LineBuffer(LINE_LIMIT)
         self._wait = _Wait.GREETING
