@@ -8,12 +8,18 @@ from bridge.errors import ProtocolViolation
 
 SPEAKS_TLS = "this port begins without TLS: set the mail program to no encryption, or to STARTTLS where the port has it"
 SPEAKS_PROXY = "a balancer sends PROXY headers to this port: give its address as `proxy_protocol_from`, or stop them"
+SPEAKS_HTTP = (
+    "this is HTTP: a web page has sent a browser to this port, or a program that watches ports asks for a page"
+)
 
 _TLS = re.compile(rb"\x16\x03|[\x80-\xff].\x01\x03", re.DOTALL)
 """A handshake's record (RFC 8446 section 5.1), or the greeting of SSL 2.0, by which programs with OpenSSL 0.9.8 or
 Java 6 begin (RFC 5246 appendix E.2)."""
 _PROXY = re.compile(rb"\0\r\n|PROXY (?:TCP[46]|UNKNOWN)\b")
 """A line that nobody else sends: the third of version 2's signature, or version 1's header."""
+_HTTP = re.compile(rb"(?:CONNECT|DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT|TRACE) [^ ]+ HTTP/\d")
+"""A request's first line (RFC 9112 section 3). No port stops a browser from sending a form of any site, and lines of
+the page's choice stand behind its headers: a login among them would be one of the user who only looks at that page."""
 
 
 class LineTooLong(ProtocolViolation):
@@ -72,11 +78,13 @@ class ClientLines(LineBuffer):
     __slots__ = ()
 
     def next_line(self) -> bytes | None:
-        """See LineBuffer. Raises: ProtocolViolation also for a handshake of TLS, and for a header of the PROXY protocol
-        where none is expected."""
+        """See LineBuffer. Raises: ProtocolViolation also for a handshake of TLS, for a header of the PROXY protocol
+        where none is expected, and for HTTP."""
         if _TLS.match(self._bytes):
             raise ProtocolViolation(SPEAKS_TLS)
         line = super().next_line()
         if line is not None and _PROXY.match(line):
             raise ProtocolViolation(SPEAKS_PROXY)
+        if line is not None and _HTTP.match(line):
+            raise ProtocolViolation(SPEAKS_HTTP)
         return line

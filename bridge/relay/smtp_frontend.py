@@ -37,7 +37,7 @@ COMMAND_LIMIT = 512
 COMMANDS_BEFORE_LOGIN = 50
 """More than any client needs; a scanner is sent away."""
 UNKNOWN_BEFORE_LOGIN = 5
-"""Commands that are none: a browser that a web page has sent here talks HTTP, and what it was given in between."""
+"""Commands that are none, from what talks something else than SMTP; HTTP is gone at its first line (ClientLines)."""
 OWN_TIMER_SECONDS = 24 * 3600.0
 """aiosmtpd's own timer must never fire: the limit is ours (LOGIN_SECONDS)."""
 IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})

@@ -232,3 +232,20 @@ def test_the_console_has_no_error_of_its_own_content_policy(fresh: Bridge, chrom
     page.goto(f"http://localhost:{fresh.console_port}/sign-in/{ALICE}")
     context.close()
     assert troubles == []
+
+
+def test_a_web_page_says_nothing_to_a_mail_port(bridge: Bridge, chromium: Browser) -> None:
+    """Its form goes there as a program of whoever looks at it, which is all that `os_user` asks for."""
+    login, first = bridge.login(ALICE), bridge.log.count("session.ready")
+    context = chromium.new_context()
+    for number, port in enumerate((login.imap, login.pop3, login.smtp), 1):
+        page = context.new_page()
+        said = f"\na1 LOGIN {ALICE} {login.password}\nUSER {ALICE}\nPASS {login.password}\n"
+        page.set_content(
+            f'<form method=post enctype="text/plain" action="http://localhost:{port}/"><textarea name="x">{said}'
+            "</textarea><button>Win a prize</button></form>"
+        )
+        page.click("button", no_wait_after=True)
+        bridge.wait_until(lambda: bridge.log.count("this is HTTP") >= number, "a word of the port's")  # noqa: B023
+    context.close()
+    assert bridge.log.count("session.ready") == first

@@ -834,6 +834,7 @@ HELLO_OF_SSL_2 = bytes.fromhex("802e01030100150000001000000400000500000a000009")
 """What OpenSSL 0.9.8 and Java 6 begin with, whatever they agree on in the end."""
 PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x05\x0a\0\0\x0b\x9c\x40\x05\xdb"
 PROXY_1 = b"PROXY TCP4 10.0.0.5 10.0.0.11 40000 1499\r\n"
+FORM = b"POST /?x HTTP/1.1\r\nHost: localhost:1143\r\nContent-Type: text/plain\r\n\r\n"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -843,8 +844,9 @@ PROXY_1 = b"PROXY TCP4 10.0.0.5 10.0.0.11 40000 1499\r\n"
         (HELLO_OF_SSL_2, "set the mail program to no encryption"),
         (PROXY_1, "`proxy_protocol_from`"),
         (PROXY_2, "`proxy_protocol_from`"),
+        (FORM, "HTTP"),
     ],
-    ids=["ssl-2", "proxy-1", "proxy-2"],
+    ids=["ssl-2", "proxy-1", "proxy-2", "http"],
 )
 async def test_who_begins_with_what_is_no_mail_is_sent_away_and_named_in_the_log(
     protocol: Protocol, first: bytes, told: str, trust: Trust, log: io.StringIO
@@ -858,3 +860,18 @@ async def test_who_begins_with_what_is_no_mail_is_sent_away_and_named_in_the_log
                 await asyncio.wait([running])
     (ended,) = (one for one in events(log) if one["event"] == "session.ended")
     assert told in str(ended["reason"])
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_what_a_web_page_has_a_browser_say_is_no_login(
+    protocol: Protocol, trust: Trust, log: io.StringIO
+) -> None:
+    """A form of any site goes to any port, with lines of the page's choice behind its headers, and as a program of the
+    user who looks at that page."""
+    with scripted() as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, running):
+            await client.send(FORM + b"\r\n".join([*login_lines(protocol), b""]))
+            async with asyncio.timeout(5):
+                await asyncio.wait([running])
+        assert bridge.office.asked == []
+    assert ADDRESS not in log.getvalue()

@@ -30,7 +30,7 @@ async def test_trap_36_no_timer_and_no_task_of_the_library_outlives_the_hand_ove
 
 async def _sent_away(talk: Talk, waiting: asyncio.Future[Login]) -> None:
     for _ in range(5):
-        assert (await talk.ask("GET / HTTP/1.1")).startswith("500")
+        assert (await talk.ask("REGISTER sip:localhost SIP/2.0")).startswith("500")
     assert (await talk.ask("EHLO crm")).startswith("421")
     with pytest.raises(errors.LimitReached):
         await waiting

@@ -399,9 +399,9 @@ async def test_fifty_commands_without_a_login_are_enough() -> None:
 
 
 async def test_after_five_commands_that_are_none_the_next_one_is_the_last() -> None:
-    """A browser that a web page has sent here is gone before it comes to what the page wanted to say."""
+    """What talks something else is gone before it comes to what was hidden in it; HTTP is even before that."""
     async with talking() as (talk, waiting):
-        for line in ("POST / HTTP/1.1", "Host: localhost:1587", "Accept: */*", "Origin: null", ""):
+        for line in ("REGISTER sip:localhost SIP/2.0", "Host: localhost:1587", "Accept: */*", "Origin: null", ""):
             assert (await talk.ask(line)).startswith("500")
         assert (await talk.ask("EHLO crm")).startswith("421")
         with pytest.raises(errors.LimitReached):

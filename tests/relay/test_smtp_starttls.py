@@ -58,7 +58,7 @@ async def test_over_starttls_the_last_words_are_heard_and_no_task_is_left_of_wha
         await talk.ask("STARTTLS")
         await talk.client.start_tls(contexts[1], server_hostname="localhost")
         for _ in range(5):
-            assert (await talk.ask("GET / HTTP/1.1")).startswith("500")
+            assert (await talk.ask("REGISTER sip:localhost SIP/2.0")).startswith("500")
         assert all(task.done() for task in before)
         assert (await talk.ask("EHLO crm")).startswith("421")
         with pytest.raises(errors.LimitReached):
