@@ -32,6 +32,8 @@ class Telling(Enum):
     ALL = "all"
     OWN = "own"
     """Only of programs of the user who runs mail-bridge."""
+    INSIDE = "inside"
+    """As OWN, since mail-bridge runs in a user namespace of Linux'."""
     NOTHING = "nothing"
 
 
@@ -107,6 +109,11 @@ USERS_OWN = (
     "this system tells mail-bridge only of programs of the user who runs it: accounts with another `os_user` let "
     "nobody in. Run mail-bridge as a service"
 )
+USERS_INSIDE = (
+    "mail-bridge runs in a user namespace (a container, or `PrivateUsers=` of systemd), where the system does not tell "
+    "other users apart: accounts with another `os_user` let nobody in, and with `first-use` the sign-in page names "
+    "nobody else. Run mail-bridge outside of it"
+)
 USERS_NOT_TOLD = (
     "this system does not tell whose programs connect: accounts with `os_user` let nobody in ({accounts}). Leave "
     "`os_user` out, or run mail-bridge where the system tells"
@@ -145,6 +152,8 @@ def user_findings(config: Config, machine: Machine) -> tuple[Finding, ...]:
 def _telling(telling: Telling, bound: list[str]) -> Finding:
     if telling is Telling.ALL:
         return ok("os user", "", USERS_TOLD)
+    if telling is Telling.INSIDE:
+        return failed("os user", "", USERS_INSIDE, turn=Turn.APP_ADMIN)
     if telling is Telling.OWN and not bound:
         return ok("os user", "", FIRST_USE_OWN)
     if telling is Telling.OWN:

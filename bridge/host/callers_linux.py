@@ -20,6 +20,8 @@ from bridge.threads import NotDone
 PROC = Path("/proc")
 SUBORDINATES = Path("/etc/subuid")
 ROOT = "0"
+NUMBERS = 2**32 - 1
+"""Of users: the last one is none's (-1)."""
 
 
 class Linux:
@@ -27,6 +29,7 @@ class Linux:
 
     def __init__(self) -> None:
         self._kernel = Kernel()
+        self._everybody_else = everybody_else()
         self._is_refused = False
         self._has_told = False
         self._knows_none = False
@@ -53,7 +56,7 @@ class Linux:
             self._is_refused = problem.errno in {errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
             raise NotAtOnce from problem
         self._has_told = True
-        return found
+        return self._somebody(found)
 
     def owner(self, ends: Ends) -> Owner | None:
         """See System."""
@@ -67,8 +70,11 @@ class Linux:
             if (found := find_in_table(table, ends)) is not None:
                 # It has no tcp_diag then, and looks for the module, in this call, each time that it is asked.
                 self._is_refused = self._is_refused or (self._knows_none and not self._has_told)
-                return found
+                return self._somebody(found)
         return None
+
+    def _somebody(self, found: Owner | None) -> Owner | None:
+        return None if found is None or found.user_id == self._everybody_else else found
 
     def user_name(self, user_id: str) -> str:
         """See System."""
@@ -109,6 +115,17 @@ class Linux:
                     else:
                         others.append(path)
         yield from others
+
+
+def everybody_else() -> str:
+    """The number that stands for each user who has none in this process's user namespace (user_namespaces(7)): in a
+    container, or with systemd's PrivateUsers=, for everybody who works on the machine. A colleague's programs would be
+    taken for the person's. Empty where all have their own, and this one is a user's as well: nobody's."""
+    try:
+        spans = [line.split()[-1] for line in (PROC / "self/uid_map").read_text("ascii").splitlines()]
+        return "" if sum(map(int, spans)) >= NUMBERS else (PROC / "sys/kernel/overflowuid").read_text("ascii").strip()
+    except OSError:  # a kernel that has no user namespaces
+        return ""
 
 
 def main_user(table: str, user_id: str) -> str:

@@ -51,6 +51,10 @@ def tells_users() -> Telling:
         import ctypes  # its windll is Windows' alone
 
         return Telling.ALL if ctypes.windll.shell32.IsUserAnAdmin() else Telling.OWN
+    if sys.platform == "linux":
+        from bridge.host.callers_linux import everybody_else
+
+        return Telling.INSIDE if everybody_else() else Telling.ALL
     return Telling.ALL
 
 

@@ -137,6 +137,8 @@ def test_os_user_on_a_system_that_does_not_tell_lets_nobody_in_and_check_says_so
     first_use = "accounts: [{address: alice@example.com, provider: it, local_password: first-use}]"
     assert list(users(Telling.NOTHING, first_use)) == [texts.FIRST_USE_BLIND]
     assert users(Telling.OWN, first_use)[texts.FIRST_USE_OWN].outcome is Outcome.OK  # a PC of one person: all is well
+    for accounts in (BOUND, first_use):
+        assert users(Telling.INSIDE, accounts)[texts.USERS_INSIDE].outcome is Outcome.FAILED
 
 
 def test_who_comes_from_another_machine_is_nobodys_program_and_check_says_so() -> None:

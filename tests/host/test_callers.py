@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from bridge.threads import NotDone
 from tests.host.limits import out_of_descriptors
 from tests.servers.os_user import OsUser, network_address, os_user
 
+PERSON = OsUser("", 2_000_100_000, 2_000_100_000)
 ENDS = Ends(("127.0.0.1", 40001), ("127.0.0.1", 1143))
 
 
@@ -459,6 +462,57 @@ async def test_whoever_comes_by_a_links_address_is_that_user(colleague: OsUser) 
 
 
 # --- a user's other numbers ------------------------------------------------------------------------------------------
+
+ASKED_INSIDE = """
+import sys
+from bridge.host.callers_linux import Linux
+from bridge.host.machine import tells_users
+from bridge.model import Ends
+
+linux, port = Linux(), int(sys.argv[1])
+for client in sys.argv[2:]:
+    ends = Ends(("127.0.0.1", int(client)), ("127.0.0.1", port))
+    print(*(found and found.user_id for found in (linux.owner_now(ends), linux.owner(ends))))
+print(tells_users().name)
+"""
+
+
+@on_linux
+def test_in_a_user_namespace_all_others_are_not_one_user(colleague: OsUser) -> None:
+    """There the kernel calls each by the same number (user_namespaces(7)): as systemd's PrivateUsers= has it, or a
+    container. Nobody's by name, and to whoever asks for a number the colleague's and the person's are equal."""
+    inside = ["unshare", "--user", "--map-current-user"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"], check=False).returncode != 0:
+        pytest.skip("needs user namespaces")
+    with ExitStack() as stack:
+        loopback = Loopback(stack, socket.AF_INET, "127.0.0.1")
+        clients = (
+            loopback.connect(),
+            *(stack.enter_context(user.connect(loopback.port)) for user in (colleague, PERSON)),
+        )
+        ports = [str(client.getsockname()[1]) for client in clients]
+        done = subprocess.run(
+            [*inside, sys.executable, "-c", ASKED_INSIDE, str(loopback.port), *ports],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+    own = str(os.getuid())
+    assert done.stdout.splitlines() == [f"{own} {own}", "None None", "None None", "INSIDE"]
+
+
+@on_linux
+def test_where_all_have_numbers_the_last_one_is_a_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside, 65534 is the user nobody."""
+    (tmp_path / "self").mkdir()
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/overflowuid").write_text("65534\n")
+    monkeypatch.setattr(callers_linux, "PROC", tmp_path)
+    assert callers_linux.everybody_else() == ""  # a kernel without user namespaces
+    for table, expected in (("0 0 4294967295", ""), ("0 1000 1", "65534"), ("0 1000 1\n1 100000 65536", "65534")):
+        (tmp_path / "self/uid_map").write_text(f"{table}\n")
+        assert callers_linux.everybody_else() == expected
 
 
 @on_linux
