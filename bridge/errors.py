@@ -114,6 +114,13 @@ class ProviderRefused(ProviderUnavailable):
     advice = "oauth.registration"
 
 
+class GrantInDoubt(ProviderRefused):
+    """The provider refuses a renewal in a word that it has for a wrong request and for a sign-in that has ended alike:
+    the grant is kept and tried again, and the person is asked to sign in meanwhile."""
+
+    advice = "oauth.refresh_wrong"
+
+
 class GrantRevoked(BridgeError):
     """The provider will not renew this grant (invalid_grant and its kin): the person must sign in again."""
 

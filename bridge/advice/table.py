@@ -127,6 +127,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "https://myapps.microsoft.com), and so can the administrator of the organization."
             ),
             "oauth.ended": "The provider has ended this sign-in. Sign in again, please.",
+            "oauth.refresh_wrong": (
+                "The provider finds the renewal wrong. It may have ended the sign-in: sign in again. If that does not "
+                "help, the administrator of mail-bridge must compare client_id and the URLs with the registration."
+            ),
             "oauth.no_code": "The provider's answer holds no code. Start the sign-in again.",
             "oauth.other_sign_in": "The provider's answer was made for another sign-in. Start the sign-in again.",
             "google.no_grant": (
@@ -286,10 +290,6 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "oauth.invalid_request": (
                 "The provider finds the request wrong: the administrator of mail-bridge must compare client_id, "
                 "redirect_uri and the URLs with the registration."
-            ),
-            "oauth.refresh_wrong": (
-                "The provider finds the renewal wrong. It may have ended the sign-in: sign in again. If that does not "
-                "help, the administrator of mail-bridge must compare client_id and the URLs with the registration."
             ),
             "oauth.dpop": (
                 "The provider binds tokens to a key of the program (DPoP), which mail-bridge does not do: the "

@@ -13,7 +13,14 @@ from typing import Any
 
 from bridge.advice import provider
 from bridge.advice.diagnosis import Diagnosis
-from bridge.errors import AuthorizationFailed, BridgeError, GrantRevoked, ProviderRefused, ProviderUnavailable
+from bridge.errors import (
+    AuthorizationFailed,
+    BridgeError,
+    GrantInDoubt,
+    GrantRevoked,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from bridge.oauth.retry_after import says_later
 from bridge.secret import Secret
 
@@ -126,7 +133,8 @@ def refresh_problem(
     if failure.is_of_ended_grant:
         return _told(GrantRevoked, _explained(failure, "oauth.ended", hide))
     if failure.error in rows:
-        return _told(ProviderRefused, _explained(failure, rows[failure.error], hide))
+        diagnosis = _explained(failure, rows[failure.error], hide)
+        return _told(GrantInDoubt if diagnosis.key == GrantInDoubt.advice else ProviderRefused, diagnosis)
     return _told(ProviderUnavailable, _explained(failure, "oauth.unknown", hide))
 
 

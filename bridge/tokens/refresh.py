@@ -10,6 +10,7 @@ from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationRequired,
     BridgeError,
+    GrantInDoubt,
     GrantRevoked,
     ProviderRefused,
     ProviderUnavailable,
@@ -84,6 +85,8 @@ class Refresher:
                 return token
             case SignIn() as move:
                 raise self._required(account, memory, move)
+            case Later(GrantInDoubt() as problem):
+                raise self._required(account, memory, SignIn(str(problem), problem.diagnosis))
             case Later(problem):
                 raise problem.with_traceback(None)
 

@@ -13,6 +13,7 @@ from bridge.clock import Clock
 from bridge.errors import (
     AuthorizationFailed,
     BridgeError,
+    GrantInDoubt,
     GrantRevoked,
     ProviderUnavailable,
     SignInUnsaved,
@@ -286,6 +287,8 @@ class TokenService:
             return Standing(False, move.reason, None, "", move.diagnosis)
         trouble = memory.trouble(self._refresher.provider(account))
         failure, diagnosis = (str(trouble), trouble.diagnosis) if trouble is not None else ("", None)
+        if isinstance(trouble, GrantInDoubt):
+            return Standing(False, failure, None, "", diagnosis)
         if stored.entry is None:  # nobody signs in there, and no mail program has come yet
             return Standing(True, failure, None, account.subject, diagnosis)
         subject = stored.entry.tokens.subject

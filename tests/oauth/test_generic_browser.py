@@ -16,7 +16,7 @@ import pytest
 from bridge.clock import SystemClock
 from bridge.config.generic import GenericProvider
 from bridge.config.presets import CLOUDS
-from bridge.errors import AuthorizationFailed, GrantRevoked, ProviderRefused, ProviderUnavailable
+from bridge.errors import AuthorizationFailed, GrantInDoubt, GrantRevoked, ProviderRefused, ProviderUnavailable
 from bridge.model import TokenSet
 from bridge.oauth import registry
 from bridge.oauth.base import BrowserProvider
@@ -128,7 +128,7 @@ async def test_a_refresh_that_is_called_wrong_ends_nothing_and_may_be_a_sign_in_
 ) -> None:
     """LemonLDAP::NG's whole answer to a refresh token that it knows no more; others mean our registration by it. The
     second is Yahoo's own."""
-    with pytest.raises(ProviderRefused) as caught:
+    with pytest.raises(GrantInDoubt) as caught:
         await refreshed(tmp_path, http(json.dumps({"error": error}).encode(), "400 Bad Request"))
     assert caught.value.diagnosis is not None
     assert caught.value.diagnosis.key == "oauth.refresh_wrong"
@@ -174,7 +174,7 @@ async def test_a_page_in_place_of_an_answer_may_be_that_of_a_url_that_is_wrong(t
 
 async def test_a_renewal_that_is_refused_without_a_word_may_be_a_sign_in_that_has_ended(tmp_path: Path) -> None:
     """Glewlwyd's whole answer to a refresh token that it does not know any more, and to a wrong secret beside it."""
-    with pytest.raises(ProviderRefused) as caught:
+    with pytest.raises(GrantInDoubt) as caught:
         await refreshed(tmp_path, http(b"", "400 Bad Request"))
     assert caught.value.diagnosis is not None
     assert caught.value.diagnosis.key == "oauth.refresh_wrong"

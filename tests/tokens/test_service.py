@@ -14,6 +14,7 @@ from bridge.errors import (
     AuthorizationFailed,
     AuthorizationRequired,
     BridgeError,
+    GrantInDoubt,
     GrantRevoked,
     ProviderRefused,
     ProviderUnavailable,
@@ -28,7 +29,7 @@ from bridge.tokens import refresh, reminders
 from bridge.tokens import service as module
 from bridge.tokens.service import PATIENCE
 from tests.tokens.fakes import ALICE, SALES, FailingStore, HandClock, StrictProvider
-from tests.tokens.world import World, mailbox_refuses, world
+from tests.tokens.world import World, mailbox_refuses, sign_in_url, world
 
 
 async def test_nobody_has_signed_in_yet() -> None:
@@ -360,6 +361,27 @@ async def test_a_registration_that_is_refused_is_tried_again_rarely_and_at_once_
         it.providers["acme"] = changed
         assert (await it.service.access_token(ALICE)).value.reveal() == "CANARY-access-1"
         assert changed.refreshes == 1
+
+
+async def test_a_grant_that_may_have_ended_is_kept_and_asks_the_person_until_it_works_again() -> None:
+    """LemonLDAP::NG has one word for that and for a wrong request: whose turn it is, nobody can know."""
+    async with world() as it:
+        await it.sign_in()
+        it.clock.advance(4000)
+        doubt = Diagnosis.of("oauth.refresh_wrong", "invalid_request")
+        it.provider.problem = GrantInDoubt(doubt.told(), diagnosis=doubt)
+        problem = await _asked(it)
+        assert isinstance(problem, AuthorizationRequired)
+        assert problem.diagnosis == doubt
+        assert problem.public == f"Open {sign_in_url(ALICE.address)} ({ALICE.address} must sign in)"
+        standing = await it.service.standing(ALICE)
+        assert (standing.is_signed_in, standing.diagnosis) == (False, doubt)
+        assert isinstance(await _asked(it), AuthorizationRequired)
+        assert (it.heard(AuthorizationNeeded), it.provider.refreshes) == (1, 1)
+        it.provider.problem = None
+        it.clock.advance(60)
+        await it.service.access_token(ALICE)
+        assert (await it.service.standing(ALICE)).is_signed_in
 
 
 async def _asked(it: World) -> BridgeError:
