@@ -70,6 +70,10 @@ REFRESHING: Final[Mapping[str, str]] = {
 does not know any more; others mean what is wrong for everybody, so no grant is given up for it. Nor for Yahoo's word of
 its own, which is known from one log, beside "Failed to decode/encode refresh token"."""
 
+SAID_NO: Final = frozenset({"access_denied", "consent_required"})
+"""What a sign-in ends with if the person declines; the second at LemonLDAP::NG. OpenID Connect Core 3.1.2.6 has it
+for requests in which nobody was to be asked, and such a one is never ours."""
+
 DECLINED_CODES: Final = frozenset({65004})
 """Microsoft's `access_denied` comes with this number, or without any, if it was the person who said no."""
 

@@ -143,7 +143,7 @@ def sign_in_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> Br
     for a device code's tokens (RFC 8628 section 3.5: `authorization_pending` and `slow_down` are temporary)."""
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
-    if failure.error == "access_denied":
+    if failure.error in provider.SAID_NO:
         by_person = provider.DECLINED_CODES.issuperset(failure.codes)  # other numbers: a policy said no, not the person
         default = "oauth.declined" if by_person else "oauth.policy"
         return _failed(_explained(failure, default, hide), "denied" if by_person else "provider")

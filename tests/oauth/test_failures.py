@@ -52,6 +52,8 @@ def test_peer_14_a_refused_refresh_becomes(failure: Failure, expected: type[Brid
     [
         (Failure("access_denied"), "denied"),
         (aadsts("access_denied", 65004), "denied"),
+        (Failure("consent_required", "consent not given"), "denied"),  # LemonLDAP::NG
+        (aadsts("consent_required", 65001), "provider"),
         (aadsts("access_denied", 90094), "provider"),
         (aadsts("access_denied", 53003), "provider"),
         (Failure("invalid_grant"), "provider"),
