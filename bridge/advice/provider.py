@@ -26,7 +26,7 @@ TEMPORARY: Final[Mapping[str, str]] = {
 }
 """OAuth errors that mean: the same again, later."""
 
-TEMPORARY_CODES: Final = frozenset({90033, 90006, 90024, 50033, 50087, 50196})
+TEMPORARY_CODES: Final = frozenset({90033, 90006, 90012, 90024, 90055, 90090, 50033, 50087, 50196, 70012})
 """Microsoft's `later`, whatever `error` is beside it; 50196 is its loop protection, which ends once we are quiet."""
 
 ENDED: Final = frozenset({"invalid_grant", "interaction_required", "login_required", "consent_required"})
@@ -86,15 +86,19 @@ MISLEADING: Final = frozenset(_SUBERRORS)
 """Beside these, Google's own text talks of a command line tool that nobody here has: it is not repeated."""
 
 _CODES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
-    ("microsoft.second_factor", (50076, 50079, 50072, 50074, 50078)),
+    ("microsoft.second_factor", (50076, 50079, 50072, 50074, 50078, 50158)),
     ("microsoft.consent", (65001,)),
     ("microsoft.cancelled", (65004,)),
     ("microsoft.admin_consent", (90094, 90095, 650051)),
     ("microsoft.unused", (70008, 700082)),
     ("microsoft.revoked", (50173, 50132, 50133, 50089)),
-    ("microsoft.frequency", (70043,)),
-    ("microsoft.conditional_access", (53000, 53001, 53002, 53003, 530032, 50131)),
-    ("microsoft.device", (50097, 50129, 50155, 135011, 530002, 530003, 700003)),
+    ("microsoft.frequency", (70043, 70044)),
+    (
+        "microsoft.conditional_access",
+        (53000, 53001, 53002, 53003, 53004, 53010, 53011, 530032, 50005, 50131),
+    ),
+    ("mail.security_defaults", (530035,)),
+    ("microsoft.device", (50097, 50129, 50155, 50187, 135011, 530002, 530003, 700003)),
     ("microsoft.assignment", (50105,)),
     ("microsoft.redirect_uri", (50011, 900971, 500113)),
     ("microsoft.wrong_secret", (7000215,)),
@@ -102,19 +106,24 @@ _CODES: Final[tuple[tuple[str, tuple[int, ...]], ...]] = (
     ("microsoft.secret_missing", (7000218,)),
     ("microsoft.public_client", (700025,)),
     ("microsoft.single_page", (700084, 9002327, 9002326)),
-    ("microsoft.certificate", (700027,)),
+    ("microsoft.certificate", (700027, 700030, 1000502, 7000214, 7000274, 7000277)),
     ("microsoft.clock", (700024,)),
-    ("microsoft.unknown_app", (700016,)),
-    ("microsoft.tenant", (90002, 50194, 9002331, 9002346)),
-    ("microsoft.other_tenant", (50020, 50034, 500208, 90072)),
-    ("microsoft.scope", (70011, 700022, 28000, 28002, 28003, 650053, 650056, 650057, 500011)),
-    ("microsoft.no_exchange", (650052,)),
+    ("microsoft.unknown_app", (700016, 700011)),
+    ("microsoft.app_disabled", (7000112,)),
+    (
+        "microsoft.tenant",
+        (90002, 50059, 50194, 90038, 90124, 90130, 900382, 900432, 9001023, 9002331, 9002332, 9002346, 700005),
+    ),
+    ("microsoft.other_tenant", (50020, 50034, 500208, 90072, 16000, 16003, 50014, 51004)),
+    ("oauth.deleted", (500341,)),
+    ("microsoft.scope", (70011, 700022, 28000, 28002, 28003, 65005, 650053, 650054, 650056, 650057, 500011)),
+    ("microsoft.no_exchange", (650052, 500014)),
     ("microsoft.not_valid", (54005, 501481, 70000)),
     ("microsoft.loop", (50196,)),
     ("microsoft.locked", (50053,)),
-    ("microsoft.password", (50055, 50126)),
+    ("microsoft.password", (50055, 50126, 50135, 50144)),
     ("microsoft.disabled", (50057,)),
-    ("microsoft.temporary", (90033, 90006, 90024, 50033, 50087)),
+    ("microsoft.temporary", (90033, 90006, 90012, 90024, 90055, 90090, 50033, 50087, 70012)),
 )
 
 _BY_CODE: Final = {code: ADVICE[key] for key, codes in _CODES for code in codes}
@@ -135,6 +144,7 @@ _TEXTS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE), ADVICE[key])
     for pattern, key in (
         (r"^(?:token has been expired or revoked|bad request)\.?$", "google.ended"),
+        (r"\baccount has been deleted\b", "oauth.deleted"),
         (r"\binvalid email or user id\b", "google.no_such_user"),
         (r"\binvalid jwt signature\b", "google.key"),
         (r"\binvalid jwt: token must be a short-lived\b", "google.clock"),

@@ -417,6 +417,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             ),
             "microsoft.assignment": "This person is not assigned to the app: an Entra administrator must assign them.",
             "microsoft.disabled": "The account is disabled: an Entra administrator must enable it.",
+            "oauth.deleted": (
+                "The account was deleted at the provider. An administrator of the organization can restore it for some "
+                "weeks (30 days at Microsoft, 20 at Google)."
+            ),
             "mail.not_accepted": (
                 "The mail server takes the sign-in but not this mailbox: {protocol} is switched off for it, its "
                 "address is not {mailbox}, or the app lacks the permission. Its administrator must check these three."
@@ -470,6 +474,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "google.delegation": (
                 "The service account may not act for the people of this domain: a Google Workspace administrator must "
                 "give its client ID domain-wide delegation for https://mail.google.com/."
+            ),
+            "microsoft.app_disabled": (
+                "The app is disabled in the organization: an Entra administrator must let people sign in to it "
+                "(Enterprise applications, Properties)."
             ),
             "microsoft.admin_consent": "An Entra administrator must grant consent to this app for the organization.",
             "microsoft.no_exchange": (

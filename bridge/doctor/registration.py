@@ -37,8 +37,9 @@ OF_THE_CLIENT: Container[str | int] = frozenset(
 """Errors that no code whatever brings about; two are Google's."""
 OF_THE_SECRET: Container[str | int] = frozenset({"invalid_client"})
 """The same at Microsoft, which says `unauthorized_client` of an app, too, that nobody has consented to yet."""
-OF_THE_APP: Container[str | int] = frozenset({"invalid_client", 700016})
-"""The same where it is asked for a token of the app's own; the number: the tenant does not know such an app."""
+OF_THE_APP: Container[str | int] = frozenset({"invalid_client", 700016, 7000112})
+"""The same where it is asked for a token of the app's own; the numbers: the tenant does not know such an app, or has
+disabled it."""
 
 NO_TOKENS = (
     "{url} gives no tokens (HTTP {status}): `token_url` in the configuration is wrong, or something on the way answers "

@@ -158,6 +158,7 @@ async def test_what_an_app_may_not_have_people_may_sign_in_for(tmp_path: Path, a
         (error("401 Unauthorized", "invalid_client", "AADSTS7000215: Invalid client secret provided"), "Value"),
         (error("401 Unauthorized", "invalid_client", "AADSTS7000222: The client secret keys are expired"), "secret"),
         (error("400 Bad Request", "unauthorized_client", "AADSTS700016: Application was not found"), "client_id"),
+        (error("400 Bad Request", "unauthorized_client", "AADSTS7000112: Application 'x'(it) is disabled"), "disabled"),
     ],
 )
 async def test_what_microsoft_says_of_the_app_is_told(tmp_path: Path, answer: bytes, word: str) -> None:
