@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from bridge.errors import ProtocolViolation
 from bridge.model import Mechanism
+from bridge.protocols import missteps
 from bridge.protocols.base import Credentials, Send
 from bridge.secret import Secret
 
@@ -37,10 +38,19 @@ _LONG_WORD = re.compile(r"[\w.~+/-]{12,}=*")
 class SaslError(ProtocolViolation):
     """The client's response cannot be understood; the command fails, the connection goes on."""
 
+    misstep = ""
+    """See ServerMachine."""
+
     @property
     def public(self) -> str:
         """Says what is wrong with it; never any part of it."""
         return str(self)
+
+
+class ForSomebodyElse(SaslError):
+    """The client names another one beside its user name, as ICS does with the sender's address."""
+
+    misstep = missteps.ANOTHER
 
 
 class Exchange:
@@ -87,7 +97,7 @@ def decode_plain(content: bytes) -> tuple[str, Secret[bytes]]:
         raise SaslError("The response is not of mechanism PLAIN.")
     identity, username = decode_text(parts[0]), decode_text(parts[1])
     if identity and identity.casefold() != username.casefold():
-        raise SaslError("Logging in for somebody else is not possible.")
+        raise ForSomebodyElse("Logging in for somebody else is not possible.")
     return username, Secret(parts[2])
 
 

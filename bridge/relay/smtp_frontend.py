@@ -230,6 +230,8 @@ class SmtpFrontend:
         try:
             self._login = await self._credentials(server, args)
         except sasl.SaslError as problem:
+            if self._verdict is None:  # see _own_answer()
+                self._misstep = problem.misstep or self._misstep
             return f"501 5.5.2 {problem.public}"
         if self._login is None:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ AUTHENTICATION = "is authentication switched on in the mail program?"
 ENCRYPTION = "is encryption switched off in the mail program?"
 QUOTES = "is there a space in the user name or the password?"
 TRUST = "does the mail program trust the certificate?"
+ANOTHER = "is another name set beside the user name in the mail program?"
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
@@ -53,6 +55,14 @@ BEFORE_TLS = [
 ]
 
 WANTS_TLS = {IMAP: [b"a1 STARTTLS"], POP3: [b"CAPA", b"STLS"], SMTP: [b"EHLO crm", b"STARTTLS"]}
+
+FOR_ANOTHER = base64.b64encode(b"office@example.com\0alice@example.com\0s3cret")
+"""ICS says the sender's address there."""
+ON_BEHALF = {
+    IMAP: [b"a1 AUTHENTICATE PLAIN " + FOR_ANOTHER],
+    POP3: [b"AUTH PLAIN", FOR_ANOTHER],
+    SMTP: [b"EHLO crm", b"AUTH PLAIN " + FOR_ANOTHER],
+}
 
 TOO_EARLY = {
     IMAP: [b"a1 AUTHENTICATE PLAIN", b"a2 STARTTLS"],
@@ -137,6 +147,22 @@ async def test_it_does_not_quote_what_has_a_space(client: MailClient, line: byte
     """Apache Commons Net; it may say no more than that the login failed."""
     said = await reason(client, frontend_of(client, IMAP), line)
     assert said.startswith(f"the client has left; {QUOTES}")
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_it_logs_in_for_somebody_else(client: MailClient, protocol: Protocol) -> None:
+    said = await reason(client, frontend_of(client, protocol), *ON_BEHALF[protocol])
+    assert said.startswith(f"the client has left; {ANOTHER}")
+    assert "office" not in said
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_who_logs_in_for_himself_at_last_has_found_the_way(client: MailClient, protocol: Protocol) -> None:
+    frontend = frontend_of(client, protocol)
+    await client.say(*ON_BEHALF[protocol], *LOGIN[protocol])
+    await frontend.login()
+    await frontend.refuse(LoginRefused("x"))
+    assert await reason(client, frontend, *ON_BEHALF[protocol]) == "the client has left"
 
 
 async def test_a_login_that_lacks_the_password_has_no_space_in_it(client: MailClient) -> None:

@@ -254,6 +254,8 @@ class ImapServer:
             credentials = exchange.respond(response)
         except sasl.SaslError as problem:
             self._exchange = None
+            if not self._was_refused:
+                self.misstep = problem.misstep or self.misstep
             return [self._bad(problem.public)]
         if credentials is None:
             return [self._challenge(exchange)]

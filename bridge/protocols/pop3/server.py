@@ -172,6 +172,8 @@ class Pop3Server:
             credentials = exchange.respond(response)
         except sasl.SaslError as problem:
             self._exchange = None
+            if not self._was_refused:
+                self.misstep = problem.misstep or self.misstep
             return [_line(f"-ERR {problem.public}")]
         if credentials is None:
             return [self._challenge(exchange)]
