@@ -12,6 +12,8 @@ from typing import ClassVar
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import Said, as_said
 
+_CROWDED = frozenset({"mail.crowded", "mail.too_many"})
+
 AGAIN_SECONDS = 10.0
 """After which a network that is away for a moment may be there again."""
 
@@ -144,6 +146,12 @@ class UpstreamUnavailable(BridgeError):
     temporary = True
     public_text = "The mail server cannot be reached just now. Try again later."
     advice = "mail.unreachable"
+
+    @property
+    def public(self) -> str:
+        """Who reads that it cannot be reached looks for a firewall."""
+        is_crowded = self.diagnosis is not None and self.diagnosis.key in _CROWDED
+        return "The mailbox has too many connections just now. Try again later." if is_crowded else self.public_text
 
 
 class TlsFailed(UpstreamUnavailable):

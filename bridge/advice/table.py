@@ -47,6 +47,10 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             "oauth.temporary": "The sign-in service has trouble of its own. Nobody has to act.",
             "microsoft.loop": "Microsoft asks this program to be quiet for a while. Nobody has to act.",
             "microsoft.temporary": "Microsoft has trouble of its own. Nobody has to act.",
+            "mail.crowded": (
+                "All connections that the mailbox may have are in use just now. Nobody has to act. If this lasts, a "
+                "mail program keeps too many of them open."
+            ),
             "mail.busy": "The mail server has trouble of its own. Nobody has to act.",
             "mail.unreachable": (
                 "The mail server cannot be used just now. Nobody has to act. If this lasts, the "

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from typing import Protocol as Interface
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.errors import LimitReached, UpstreamUnavailable
 
@@ -168,14 +169,13 @@ class Turns:
                 async with asyncio.timeout(TURN_SECONDS):
                     await mine
             except TimeoutError:
-                raise UpstreamUnavailable(
-                    said(
-                        "{mailbox} already has as many {protocol} connections as its provider allows ({number})",
-                        mailbox=key[1],
-                        number=most,
-                        protocol=key[0].upper(),
-                    )
-                ) from None
+                reason = said(
+                    "{mailbox} already has as many {protocol} connections as its provider allows ({number})",
+                    mailbox=key[1],
+                    number=most,
+                    protocol=key[0].upper(),
+                )
+                raise UpstreamUnavailable(reason, diagnosis=Diagnosis.of("mail.crowded", reason)) from None
             yield
         finally:
             line.leave(mine)

@@ -104,6 +104,9 @@ async def test_who_waits_too_long_is_told_why() -> None:
                     pass
     finally:
         limits.TURN_SECONDS = limit
+    assert caught.value.public == "The mailbox has too many connections just now. Try again later."
+    assert caught.value.diagnosis is not None
+    assert caught.value.diagnosis.key == "mail.crowded"
     assert caught.value.said is not None
     assert caught.value.said.told(translation("fr")).startswith("a@x a déjà autant de connexions SMTP que son ")
 

@@ -508,6 +508,13 @@ BUSY = {
 }
 
 
+CROWDED = {
+    Protocol.IMAP: b"[ALERT] Too many simultaneous connections. (Failure)",
+    Protocol.POP3: b"-ERR [IN-USE] Maximum number of connections exceeded",
+    Protocol.SMTP: b"432 4.3.2 Concurrent connections limit exceeded",
+}
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_busy_upstream_is_said_to_be_temporary_and_costs_no_second_token(
     trust: Trust, protocol: Protocol
@@ -519,6 +526,20 @@ async def test_a_busy_upstream_is_said_to_be_temporary_and_costs_no_second_token
             assert (await log_in(client, protocol)).startswith(TRY_LATER[protocol])
         assert bridge.office.asked == [None]
         assert alone()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_mailbox_with_too_many_connections_is_not_called_a_server_that_cannot_be_reached(
+    trust: Trust, protocol: Protocol
+) -> None:
+    """Who reads that looks for a firewall."""
+    script = refuses(protocol, IMPLICIT, trust.good, CROWDED[protocol])
+    with scripted(script) as server, bridge_to(server, protocol, trust) as bridge:
+        async with bridge.serving() as (client, _):
+            await greeted(client, protocol)
+            answer = await log_in(client, protocol)
+        assert answer.startswith(TRY_LATER[protocol])
+        assert answer.endswith(b"The mailbox has too many connections just now. Try again later.")
 
 
 EXCHANGE: dict[Protocol, Sequence[Step]] = {
