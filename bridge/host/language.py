@@ -11,7 +11,7 @@ from typing import Final
 _LOCALES: Final = ("LC_ALL", "LC_MESSAGES", "LANG")
 
 _AT_START: Final = {name: os.environ.get(name, "") for name in (*_LOCALES, "LANGUAGE")}
-"""Before we set LANGUAGE ourselves, for the libraries (ui.cli.speaking)."""
+"""Before we set LANGUAGE ourselves, for the libraries."""
 
 
 def system_language(environment: Mapping[str, str] = _AT_START) -> str:
@@ -26,6 +26,17 @@ def system_language(environment: Mapping[str, str] = _AT_START) -> str:
         if value := environment.get(name):
             return "" if value.partition(".")[0] in {"C", "POSIX"} else wishes or value
     return wishes or _of_desktop()
+
+
+def have_gettext_speak(language: str) -> None:
+    """In this process: by LANGUAGE, which wins over LANG and its like, also on Windows, and which Python's gettext has
+    from os.environ. The programs that we start get it as we got it: the browser is no part of us, and may know more
+    languages than we do (Chromium and GTK ask LANGUAGE before all else)."""
+    os.environ["LANGUAGE"] = language
+    if given := _AT_START["LANGUAGE"]:
+        os.putenv("LANGUAGE", given)
+    else:
+        os.unsetenv("LANGUAGE")
 
 
 def languages_of_mac(preferences: bytes) -> str:

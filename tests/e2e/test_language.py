@@ -56,6 +56,19 @@ def test_a_person_is_told_in_french_what_has_happened(
     assert "Sign in again, please." in bridge.run("accounts", "list")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell stands for the browser")
+@pytest.mark.parametrize("wish", [{}, {"LANGUAGE": "de:en"}], ids=["none", "its own"])
+def test_the_browser_speaks_what_the_system_speaks(bridge: Bridge, wish: dict[str, str]) -> None:
+    """Chromium and GTK go by LANGUAGE before all else, and a bridge speaks two languages of many."""
+    seen, browser = bridge.directory / "seen", bridge.directory / "browser"
+    browser.write_text(f"#!/bin/sh\necho \"${{LANGUAGE-none}}\" > '{seen}'\n")
+    browser.chmod(0o755)
+    bridge.environment = {"LC_ALL": "", "PYTHONUTF8": "1", "LANG": "de_DE.UTF-8", "BROWSER": f"{browser} %s", **wish}
+    with running(bridge):
+        bridge.run("console")
+    assert seen.read_text() == f"{wish.get('LANGUAGE', 'none')}\n"
+
+
 @pytest.mark.parametrize(("variable", "value"), [("LC_ALL", "fr_FR.UTF-8"), ("LC_MESSAGES", "fr_CA.UTF-8")])
 def test_without_a_configured_language_the_system_decides(bridge: Bridge, variable: str, value: str) -> None:
     del bridge.config["language"]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import copy
 import gettext
 import inspect
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import click
 
+from bridge.host.language import have_gettext_speak
 from bridge.ui import i18n
 from bridge.ui.i18n import Language, say
 
@@ -63,7 +63,7 @@ CLICK_NUMBERS: Final = (
 def speak(language: Language) -> None:
     """From now on, in this context; and click, in this whole process."""
     i18n.speak(language)
-    os.environ["LANGUAGE"] = language  # GNU gettext's: it wins over LANG and its like, also on Windows
+    have_gettext_speak(language)
     gettext.bindtextdomain(i18n.DOMAIN, str(i18n.LOCALE))
     gettext.textdomain(i18n.DOMAIN)
 
