@@ -227,5 +227,6 @@ async def test_a_page_has_no_english_left(browser: Browser, control: FakeControl
     assert '<html lang="fr">' in text
     visible = BLOCKS.sub(" ", text.partition("<body>")[2])
     visible = re.sub(r"<[^>]*>", "", visible)
+    visible = re.sub(r"\bstate=[\w-]{43}", "", visible)  # drawn by lot: now and then it begins with "of5"
     assert not re.search(r"\w[.:][A-ZÀÉ]", visible), visible
     assert not set(re.findall(r"[a-z]+", visible.lower())) & ENGLISH, visible
