@@ -174,7 +174,7 @@ class App:
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); who serves the console takes them, and closes them before the last answer."""
         self._console_port = 0
-        """Of these, once they are bound."""
+        """The port of these sockets; 0 until they are bound."""
 
         self._secrets = SecretWatch(lambda: self._config, clock, self._bus)
         self._hooks = Hooks(
@@ -323,7 +323,7 @@ class App:
             self._pool.tell()
 
     def _password_changed(self, address: str) -> None:
-        """Workers remember what was right."""
+        """Workers remember right passwords: have them forget this account's."""
         if self._pool is not None:
             self._pool.forget(address)
 
@@ -363,11 +363,11 @@ class App:
 
     @property
     def _config(self) -> Config:
-        """Of today, which may not be the one of this morning."""
+        """The configuration in force; a reload replaces it."""
         return self._loaded.config
 
     def _find(self, address: str) -> Account | None:
-        """By the same."""
+        """The account of this address in the configuration in force."""
         return self._directory.find(address)
 
     # --- how mail clients are served ----------------------------------------------------------------------------

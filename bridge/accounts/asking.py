@@ -52,7 +52,7 @@ class Asks:
         """Of each caller: the addresses, in turn of his own wishes."""
         self._told: dict[str, float] = {}
         self._news: dict[str, list[float]] = {}
-        """By caller: when somebody was told of what they wanted."""
+        """By caller: when a person was told of what that caller's programs wanted."""
 
     def note(self, address: str, caller: Caller, password: Secret[bytes] | None = None) -> Ask:
         """Remember this login; `password` where it is to be kept. Returns: the entry, an old one if it is the same."""
@@ -88,7 +88,7 @@ class Asks:
         return asks[::-1]
 
     def _keep(self, address: str, asks: list[Ask]) -> None:
-        """These are all of this address from now on; whoever is new among them has yet to be counted."""
+        """Replace the wishes for this address; those of new callers are not counted yet."""
         for gone in _callers(self._asks.pop(address, [])) - _callers(asks):
             self._shares.remove(gone, address)
         if asks:
@@ -121,7 +121,7 @@ class Asks:
         return True
 
     def forget(self, address: str) -> None:
-        """The person has answered."""
+        """Drop the wishes for this address: the person has answered."""
         self._keep(address, [])
 
 

@@ -21,7 +21,7 @@ ADDRESSES = 25
 
 @dataclass(slots=True)
 class _Wanted:
-    """By one user's programs."""
+    """An address that one user's programs want."""
 
     program: str
     first: float

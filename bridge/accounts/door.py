@@ -19,7 +19,7 @@ AskCaller = Callable[[], Awaitable[Caller]]
 """Whose program it is; costs something, so it is called only where the answer matters."""
 
 BEAT = 0.05
-"""Seconds: the answer "no" takes one of them or several whole ones, whatever was done for it. An account's record is
+"""Seconds: a "no" is given after a whole number of these, whatever was done for it. An account's record is
 read from the store, which takes a millisecond; that of all names that mean none is in memory nearly always."""
 
 FIRST_USE_SHORTEST = 8
@@ -62,7 +62,7 @@ class Door:
             raise
 
     async def _admit(self, login: Login, caller_of: AskCaller) -> Account:
-        """Without its time."""
+        """admit(), without filling up its time."""
         account = self._find(login.username)
         verdict = await self._passwords.judge(account.address if account is not None else None, login.password)
         if account is None:

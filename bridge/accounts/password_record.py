@@ -52,7 +52,7 @@ class Kept:
         return cls(salt, keyed_hash(salt, utf8 if is_utf8 else windows))
 
     def matches(self, received: Secret[bytes]) -> bool:
-        """In constant time."""
+        """True if this is the password; in constant time."""
         first, second = (keyed_hash(self.salt, guess) for guess in readings(received.reveal()))
         return hmac.compare_digest(self.digest, first) | hmac.compare_digest(self.digest, second)
 

@@ -14,7 +14,7 @@ from bridge.observe.logs import event
 
 
 def _nothing_noted(user_id: str, address: str, program: str) -> None:
-    """Where nobody wants to know."""
+    """For a bridge in which nobody follows the wishes."""
 
 
 class Wishes:

@@ -14,7 +14,7 @@ class Diagnosis:
     """One case of a problem; every user interface can tell it in the reader's language."""
 
     key: str
-    """Of the advice."""
+    """Of the row of advice.table."""
     arguments: tuple[tuple[str, str | Said], ...] = ()
     """Name and value for each placeholder of the sentence, by name."""
     words: str | Said = ""

@@ -47,7 +47,7 @@ class LocalAddress(Part):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The text alone will do."""
+        """`host:port` as a text is allowed, too."""
         section = handler(core)
         return {"anyOf": [{"type": "string", "minLength": 1}, handler.resolve_ref_schema(section)]}
 

@@ -10,7 +10,7 @@ from bridge.config.schema import Config
 from bridge.errors import BridgeError, ConfigError
 
 REFUSED, RESTART = "configuration.refused", "configuration.restart"
-"""Rows of the table."""
+"""Rows of advice.table."""
 
 
 def refusal(problem: BridgeError) -> Diagnosis:

@@ -105,7 +105,7 @@ def at(where: str, sentence: Said) -> Said:
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """As in the file."""
+    """In the order of the file."""
     return sorted(problems, key=lambda problem: (problem.place, problem.path, str(problem.sentence)))
 
 

@@ -39,9 +39,9 @@ class BadValue(ValueError):
     def __init__(self, quoting: Said, general: Said | None = None) -> None:
         super().__init__(str(quoting))
         self.quoting = quoting
-        """May quote the value."""
+        """The sentence, which may quote the value."""
         self.general = general or quoting
-        """Says the same without a trace of it."""
+        """The same without any part of the value, for one that may be a secret."""
 
 
 def either(choices: Sequence[str]) -> Said:

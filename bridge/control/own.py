@@ -33,7 +33,7 @@ ANSWER_LIMIT: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Concerns:
-    """The answer."""
+    """The answer to `/mine`."""
 
     accounts: tuple[Concern, ...]
     tag: str

@@ -43,7 +43,7 @@ class Unconfigured:
         raise _none()
 
     async def cancel_authorization(self, address: str) -> None:
-        """There is none."""
+        """Nothing to cancel."""
 
     async def forget(self, address: str) -> SignOut:
         """Raises: LoginRefused."""

@@ -24,7 +24,7 @@ a program that was set up by mistake for a POP3 that is off on purpose has IMAP 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One mail server's last one."""
+    """The last answer of one mail server."""
 
     began: float
     """The login, by the monotonic clock."""
@@ -38,7 +38,7 @@ class _Answer:
 
 @dataclass(slots=True)
 class _Heard:
-    """Of one account."""
+    """What has been heard of one account's mail servers."""
 
     what: tuple[object, ...]
     since: float

@@ -64,7 +64,7 @@ NOT_TOLD = Machine(lambda port: None, lambda: (), lambda: None, lambda: None)
 """For a bridge that nobody has told about its machine."""
 
 MOST_NAMED = 5
-"""Accounts in one sentence."""
+"""Accounts that one sentence names."""
 PER_SESSION = 2
 """Descriptors of a mail session: the mail program's and the mail server's."""
 BESIDE = 64

@@ -75,7 +75,7 @@ class Reached:
 
 
 class Stopped(Exception):
-    """A connection that did not."""
+    """A connection that did not get that far."""
 
     def __init__(self, stage: Stage, reason: str | Said, *, verify_code: int = 0, timed_out: bool = False) -> None:
         super().__init__(f"{stage.name.lower()}: {reason}")

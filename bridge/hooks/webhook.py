@@ -63,7 +63,7 @@ _IS_ADDRESS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class _Resolver(AbstractResolver):
-    """Names, in these threads."""
+    """Looks names up in these threads, not in the loop's own."""
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads

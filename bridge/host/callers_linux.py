@@ -140,7 +140,7 @@ def main_user(table: str, user_id: str) -> str:
 
 
 def _is_given(line: str, number: int) -> bool:
-    """By this line: `alice:100000:65536`."""
+    """True if this line (`alice:100000:65536`) gives away the number."""
     _, _, span = line.partition(":")
     first, _, count = span.partition(":")
     return first.isdecimal() and count.isdecimal() and 0 <= number - int(first) < int(count)

@@ -103,7 +103,7 @@ class Kernel:
 
 
 def _nothing() -> None:
-    """None is open."""
+    """Close nothing: no socket is open."""
 
 
 def _question(ends: Ends) -> bytes:
@@ -122,6 +122,6 @@ def _link(ends: Ends) -> int:
 
 
 def packed(address: str) -> bytes:
-    """Four octets or sixteen."""
+    """An IP address as four octets or sixteen."""
     host = address.partition("%")[0]
     return socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)

@@ -36,5 +36,5 @@ class Adapter:
 
     @property
     def consent(self) -> str:
-        """That of this client alone."""
+        """The consent of this client alone: others do not share it."""
         return self._client

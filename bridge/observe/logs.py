@@ -272,4 +272,4 @@ _is_plain = re.compile(rf"[^\s\"'={_UNREADABLE.pattern[1:-1]}]+").fullmatch
 
 _zone = _Zone()
 _ours = _Ours(logging.INFO, PatientStream(sys.stderr), _AsText(is_colored=False))
-"""Until configure()."""
+"""As it is until configure() is called."""

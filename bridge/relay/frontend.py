@@ -57,7 +57,7 @@ class Patience:
         self._seconds_left = seconds
         self._limit: asyncio.Timeout | None = None
         self.has_ended = False
-        """By a stop, not by the client's being slow."""
+        """True where a stop ended it, and not the time limit."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -132,7 +132,7 @@ class MachineFrontend:
         self._can_speak = True
         """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""
         self._is_unheard = channel.tls is not None
-        """Since its handshake the client has said nothing."""
+        """The client has said nothing since its handshake."""
 
     async def login(self) -> Login:
         """See Frontend."""

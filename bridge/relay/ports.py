@@ -56,7 +56,7 @@ class _Port:
     listener: Listener
     certificate: ListenerCertificate | None
     looks: Threads
-    """Its certificate's."""
+    """Where its certificate is read."""
 
 
 class Ports:

@@ -77,7 +77,7 @@ class Resolver:
         return asked.answer.result()
 
     def _look(self, place: Place, asked: _Asked, loop: asyncio.AbstractEventLoop) -> None:
-        """In the thread."""
+        """The lookup itself; in the thread."""
         asked.has_thread = True
         try:
             settle = partial(asked.answer.set_result, self._lookup(*place))

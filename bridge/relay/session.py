@@ -49,7 +49,7 @@ _LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]"
 """In place of a greeting, before the reason."""
 
 FULL = "Too many connections"
-"""Nobody has room for a session more."""
+"""There is no room for one more session."""
 
 STOPPED = "mail-bridge is being stopped"
 """The same where nobody serves any more; errors.BridgeStops in place of a greeting."""
@@ -62,7 +62,7 @@ Who = Callable[[Login, AskCaller], Awaitable[Account]]
 
 
 async def _nobody_asks(address: str, ends: Ends | None, caller_of: AskCaller) -> None:
-    """For a bridge without pages."""
+    """For a bridge without pages, where nobody asks who wants a mailbox."""
 
 
 Tried = Callable[[Account, Protocol, BridgeError | None, float], None]

@@ -144,9 +144,9 @@ class SmtpFrontend:
         self._misstep = ""
         """See ServerMachine."""
         self._is_unheard = self._is_tls
-        """Since its handshake the client has said nothing."""
+        """The client has said nothing since its handshake."""
         self._has_tried = False
-        """To log in, by a way that is ours: whatever came of it."""
+        """The client has tried to log in by a mechanism of ours, whatever came of it."""
         self._no_mail = b"530 5.7.0 Authentication required\r\n"
         """The answer to commands of a session that is logged in."""
         self._pipe, self._smtp = self._new_server()

@@ -75,7 +75,7 @@ class ListenerCertificate:
             raise ConfigError((_unusable(certificate, key, problem),)) from problem
 
     def context(self) -> ssl.SSLContext:
-        """The one of the moment."""
+        """The context of the certificate as it is now."""
         return self._context
 
     def look(self) -> bool:

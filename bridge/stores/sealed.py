@@ -48,7 +48,7 @@ OpenKey = Callable[[bool], Awaitable[Secret[bytes]]]
 
 
 class Seal:
-    """Of one key."""
+    """Authenticated encryption with one key."""
 
     def __init__(self, key: Secret[bytes]) -> None:
         if len(key.reveal()) != KEY_BYTES:

@@ -418,7 +418,7 @@ def _start_again(problem: ProviderUnavailable) -> ProviderUnavailable:
 
 
 def _code(problem: BridgeError) -> str:
-    """As in AuthorizationEnded."""
+    """The code of AuthorizationEnded."""
     if isinstance(problem, AuthorizationFailed):
         return problem.code
     return "unsaved" if isinstance(problem, SignInUnsaved) else "provider"

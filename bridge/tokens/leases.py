@@ -25,7 +25,7 @@ LEASE_POLL = 0.2
 
 
 class Leases:
-    """Those of this process."""
+    """The leases of this process."""
 
     def __init__(self, vault: Vault, clock: Clock) -> None:
         self._vault = vault

@@ -48,7 +48,7 @@ class Room:
             self._beginning -= Counter([asker])  # "-=" drops an asker whose count is 0
 
     def noted(self, asker: str) -> None:
-        """One has begun."""
+        """A sign-in has begun."""
         if asker:
             self._begun.setdefault(asker, []).append(self._clock.monotonic())
 

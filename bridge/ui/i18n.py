@@ -81,7 +81,7 @@ def tell(english: str, diagnosis: Diagnosis | None) -> str:
 
 
 def tell_problem(problem: BridgeError) -> str:
-    """One of our errors, likewise."""
+    """One of our errors in the language of this context."""
     if isinstance(problem, AuthorizationRequired) and problem.diagnosis is not None:
         reason = problem.diagnosis.told(say)
         return say("{address} must sign in: open {url} ({reason})").format(

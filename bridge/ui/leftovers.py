@@ -7,7 +7,7 @@ from bridge.ui.i18n import say
 
 
 def what_is_left(left: Leftover) -> str:
-    """Behind the address."""
+    """What is stored; to be shown behind the address."""
     if left.is_signed_in:
         return say("a sign-in and a local password") if left.has_password else say("a sign-in")
     return say("a local password, which opens nothing")

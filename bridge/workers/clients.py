@@ -24,7 +24,7 @@ class Client:
 
     conn: str
     port: int
-    """Of the workers' numbers."""
+    """The number by which workers know the port."""
     peer: str
     held: socket.socket
     """Our descriptor of its connection, until it has logged in. The system is asked who is at the other end, and
@@ -51,7 +51,7 @@ class Client:
     _tell: Callable[[Any], object] | None = None
 
     def hold(self, place: AbstractContextManager[Place]) -> Place:
-        """Until give_back(). Raises: LimitReached."""
+        """Hold a place until give_back(). Raises: LimitReached."""
         held = place.__enter__()
         self.place = place
         return held
@@ -63,7 +63,7 @@ class Client:
                 self.held.send(self.later)
 
     def give_back(self) -> None:
-        """Its place. Idempotent."""
+        """Give its place back. Idempotent."""
         if self.place is not None:
             place, self.place = self.place, None
             place.__exit__(None, None, None)

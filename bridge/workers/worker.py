@@ -68,14 +68,14 @@ said something else, which was not about this one."""
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """To the bridge, under way."""
+    """A question to the bridge that has no answer yet."""
 
     answer: asyncio.Future[Any]
     read: Read
 
 
 class _Worker:
-    """This process."""
+    """All that this worker's process serves and remembers."""
 
     def __init__(self, passage: Passage, group: asyncio.TaskGroup) -> None:
         self.gone = asyncio.Event()

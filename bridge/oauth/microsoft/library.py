@@ -125,6 +125,6 @@ def new_cache() -> Any:
 
 
 def refresh_tokens(cache: Any) -> tuple[Secret[str], ...]:
-    """All that a cache holds."""
+    """All refresh tokens that a cache holds."""
     found = cache.search(cache.CredentialType.REFRESH_TOKEN)
     return tuple(Secret(entry["secret"]) for entry in found if entry.get("secret"))

@@ -15,14 +15,14 @@ from bridge.protocols.refusals import judged, kind_of_refusal
 LINE_LIMIT = 16 * 1024
 """Octets of one line before login; Gmail's capabilities have 400."""
 UNTAGGED_LIMIT = 64 * 1024
-"""Octets of untagged lines until the login is done; most of those behind the token are kept for the mail client. Who
-says more whenever more is read would leave nobody a turn, nor the time limit its own."""
+"""Octets of untagged lines until the login is done; most of those behind the token are kept for the mail client. A
+server that never stops talking would keep the loop busy, and its own time limit from ever being looked at."""
 
 _CODE = re.compile(rb"\[CAPABILITY ([^\]]*)\]", re.IGNORECASE)
 
 
 class _Wait(Enum):
-    """For what."""
+    """Which answer of the server comes next."""
 
     GREETING = auto()
     CAPABILITY = auto()

@@ -57,11 +57,11 @@ class ImapServer:
         self._literal: syntax.Literal | None = None
         self._exchange: sasl.Exchange | None = None
         self._tag = "*"
-        """Of the command being answered."""
+        """The tag of the command being answered."""
         self.misstep = ""
         """See ServerMachine."""
         self._was_refused = False
-        """A login; its reason is told by then."""
+        """A login was refused; the client has been told why."""
 
     def greet(self) -> list[Event]:
         """`* OK` with our capabilities."""
@@ -310,7 +310,7 @@ def _line(text: str) -> Send:
 
 
 def _code(problem: BridgeError) -> str:
-    """RFC 5530."""
+    """The response code of RFC 5530."""
     match problem:
         case LoginRefused():
             return "AUTHENTICATIONFAILED"

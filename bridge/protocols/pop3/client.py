@@ -16,7 +16,7 @@ LINE_LIMIT = 8192
 
 
 class _Wait(Enum):
-    """For what."""
+    """Which answer of the server comes next."""
 
     GREETING = auto()
     STLS = auto()

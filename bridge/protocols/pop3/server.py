@@ -43,7 +43,7 @@ class Pop3Server:
         self.misstep = ""
         """See ServerMachine."""
         self._was_refused = False
-        """A login; its reason is told by then."""
+        """A login was refused; the client has been told why."""
 
     def greet(self) -> list[Event]:
         """No `<stamp>` in it: clients would try APOP, which cannot be bridged (trap 44)."""
@@ -235,7 +235,7 @@ def _line(text: str) -> Send:
 
 
 def _code(problem: BridgeError) -> str:
-    """RFC 3206."""
+    """The response code of RFC 3206."""
     match problem:
         case LoginRefused() | UpstreamRefused() if not problem.temporary:
             return "AUTH"

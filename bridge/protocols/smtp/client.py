@@ -22,14 +22,14 @@ REPLY_LIMIT = 16 * 1024
 
 _REPLY = re.compile(rb"(\d{3})(?:([ -])([^\r\n]*))?\r?\n?\Z")
 NAMELESS = "[127.0.0.1]"
-"""What every server takes for a name."""
+"""A name for EHLO that every server accepts."""
 NAME_REFUSED = frozenset({501, 504, 550})
 """What a "no" to EHLO begins with if it may be about the name (RFC 5321 sections 4.1.4 and 4.3.2)."""
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[A-Za-z0-9.:]{2,64}\]")
 
 
 class _Wait(Enum):
-    """For what."""
+    """Which answer of the server comes next."""
 
     GREETING = auto()
     EHLO = auto()
@@ -55,7 +55,7 @@ class SmtpClient:
         self._reply: list[str] = []
         self._reply_octets = 0
         self._refusal = ""
-        """Of the name, while another one is tried."""
+        """The server's refusal of our name in EHLO, while another name is tried."""
         self._answered_challenge = False
         self._trouble = ""
 

@@ -83,7 +83,7 @@ def schema(_: Settings) -> int:
 
 
 async def _look(settings: Settings, online: bool) -> tuple[LoadedConfig | None, tuple[Finding, ...], int]:
-    """Returns: the exit code, too."""
+    """Load the configuration and look at what it leads to. Returns: it, what was found, the exit code."""
     loaded: LoadedConfig | None = None
     try:
         loaded = load(settings)

@@ -39,7 +39,7 @@ class DemoPorts:
         return self._held.pop(port)
 
     def close(self) -> None:
-        """What nobody has come for."""
+        """Close the sockets that nobody has taken."""
         for sockets in self._held.values():
             for sock in sockets:
                 sock.close()

@@ -184,7 +184,7 @@ def _digest(name: str) -> str:
 
 
 def known_by(config: Path) -> tuple[Path, ...]:
-    """The files there."""
+    """The control.json files by which a bridge with this configuration is known."""
     from bridge.control import rendezvous
 
     return tuple(directory / rendezvous.NAME for directory in meeting_places(config))

@@ -249,7 +249,7 @@ class Draft:
         return list(roster.problems)
 
     def drop_file(self) -> None:
-        """Without it."""
+        """Forget the uploaded file."""
         self.file_name, self.file_accounts, self.file_unused = "", (), ()
 
     def take_ports(self, texts: Mapping[str, str]) -> dict[str, str]:
@@ -271,7 +271,7 @@ class Draft:
 
     @property
     def accounts(self) -> tuple[AccountAnswer, ...]:
-        """Of both lists."""
+        """The typed ones, then those of the file."""
         return (*self.typed_accounts, *self.file_accounts)
 
     @property

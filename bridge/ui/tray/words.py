@@ -105,7 +105,7 @@ class Words:
         return self.say("Open console")
 
     def start_at_login(self) -> str:
-        """With a tick."""
+        """A menu entry with a tick."""
         return self.say("Start at login")
 
     def quit(self) -> str:

@@ -80,12 +80,12 @@ class Pace:
         return getattr(self._transport, name)
 
     def hold(self) -> None:
-        """Something waits."""
+        """Stop reading: what has come waits for its turn."""
         self._is_held = True
         self._transport.pause_reading()
 
     def let_go(self) -> None:
-        """Nothing does."""
+        """Nothing waits: read on, if aiohttp wants more."""
         self._is_held = False
         self._go_on()
 

@@ -101,7 +101,7 @@ class _Porch:
         self._is_answering = False
 
     def greet(self) -> asyncio.Protocol:
-        """One more."""
+        """The protocol of one more visitor."""
         return _Visitor(self._come, self._go)
 
     async def run(self) -> None:

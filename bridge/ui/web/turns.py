@@ -48,7 +48,7 @@ class Turns:
             await mine
 
     def _next(self) -> None:
-        """In the turn that follows."""
+        """Give the next turn of the loop to whoever waits."""
         if not self._waiting:
             self._is_taken = False
             return

@@ -55,7 +55,7 @@ async def wish_lines(visitors: Visitors, address: str, request: web.Request) -> 
 
 
 def with_password(wishes: Sequence[Wish]) -> Sequence[Wish]:
-    """Those that can be kept."""
+    """The wishes whose password can be kept."""
     return [wish for wish in wishes if wish.has_password]
 
 
