@@ -11,6 +11,11 @@ from bridge.config.providers import ProviderConfig
 from bridge.config.schema import Config
 from bridge.model import Protocol
 
+AT_ONCE = ("notify", "local_password", "log", "language")
+"""Keys of the file, besides those that a Plan has more to say of, whose changes take effect with a reload."""
+AFTER_RESTART = ("console", "store", "workers")
+"""Those that wait for a restart: refreshes under way belong to the old store, and sessions to their workers."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredListener:
@@ -32,7 +37,6 @@ class Plan:
     listeners_to_close: tuple[ConfiguredListener, ...] = ()
     """Once the others are open; one at the same address, with other TLS files, takes over their sockets."""
     listeners_to_open: tuple[ConfiguredListener, ...] = ()
-    console_changed: bool = False
     accounts_added: tuple[str, ...] = ()
     """Addresses, and `*@domain` patterns."""
     accounts_removed: tuple[str, ...] = ()
@@ -44,14 +48,10 @@ class Plan:
     """Adapters to build anew; stored sign-ins stay good (a new secret, proxy, mail server)."""
     grants_invalidated: tuple[str, ...] = ()
     """Providers whose stored sign-ins are of no use any more: every person of theirs is asked again."""
-    store_changed: bool = False
-    """Applies with a restart only: sessions and refreshes under way belong to the old store."""
-    workers_changed: bool = False
-    """The same: sessions belong to their workers."""
-    notify_changed: bool = False
-    local_password_changed: bool = False
-    log_changed: bool = False
-    language_changed: bool = False
+    changed: tuple[str, ...] = ()
+    """Of AT_ONCE."""
+    waiting: tuple[str, ...] = ()
+    """Of AFTER_RESTART."""
 
 
 def plan(old: Config, new: Config) -> Plan:
@@ -67,7 +67,6 @@ def plan(old: Config, new: Config) -> Plan:
     return Plan(
         listeners_to_close=tuple(listener for listener in before if listener not in after),
         listeners_to_open=tuple(listener for listener in after if listener not in before),
-        console_changed=old.console != new.console,
         accounts_added=accounts.added,
         accounts_removed=accounts.removed,
         accounts_changed=accounts.changed,
@@ -75,12 +74,8 @@ def plan(old: Config, new: Config) -> Plan:
         providers_removed=providers.removed,
         providers_changed=tuple(name for name in providers.changed if name not in invalidated),
         grants_invalidated=invalidated,
-        store_changed=old.store != new.store,
-        workers_changed=old.workers != new.workers,
-        notify_changed=old.notify != new.notify,
-        local_password_changed=old.local_password != new.local_password,
-        log_changed=old.log != new.log,
-        language_changed=old.language != new.language,
+        changed=tuple(key for key in AT_ONCE if getattr(old, key) != getattr(new, key)),
+        waiting=tuple(key for key in AFTER_RESTART if getattr(old, key) != getattr(new, key)),
     )
 
 
@@ -96,13 +91,8 @@ def summary_of(change: Plan) -> str:
         *(f"provider {name} removed" for name in change.providers_removed),
         *(f"provider {name} changed" for name in change.providers_changed),
         *(f"provider {name} changed: everybody signs in again" for name in change.grants_invalidated),
-        *(["notify changed"] if change.notify_changed else []),
-        *(["local_password changed"] if change.local_password_changed else []),
-        *(["log changed"] if change.log_changed else []),
-        *(["language changed"] if change.language_changed else []),
-        *(["console: takes effect after a restart"] if change.console_changed else []),
-        *(["store: takes effect after a restart"] if change.store_changed else []),
-        *(["workers: takes effect after a restart"] if change.workers_changed else []),
+        *(f"{key} changed" for key in change.changed),
+        *(f"{key}: takes effect after a restart" for key in change.waiting),
     ]
     return "; ".join(parts)
 

@@ -23,7 +23,5 @@ def not_in_force(refused: Diagnosis | None, started: Config, config: Config) -> 
     """A file that was refused, and what of the one in force waits for a restart."""
     if refused is not None:
         yield refused
-    change = plan(started, config)
-    waiting = {"console": change.console_changed, "store": change.store_changed, "workers": change.workers_changed}
-    if settings := ", ".join(name for name, is_waiting in waiting.items() if is_waiting):
-        yield Diagnosis.of(RESTART, settings=settings)
+    if waiting := plan(started, config).waiting:
+        yield Diagnosis.of(RESTART, settings=", ".join(waiting))

@@ -10,7 +10,7 @@ from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.clock import SystemClock
 from bridge.config.addresses import ListenAddress
-from bridge.config.diff import ConfiguredListener, Plan, plan, summary_of, until_restart
+from bridge.config.diff import AFTER_RESTART, AT_ONCE, ConfiguredListener, Plan, plan, summary_of, until_restart
 from bridge.config.in_force import not_in_force, refusal
 from bridge.config.load import parse_config
 from bridge.config.schema import Config
@@ -100,22 +100,26 @@ def test_only_the_listeners_that_changed_are_rebound(before: str, after: str, ex
         ("[openid, mail]", "[mail, openid]", Plan(providers_changed=("company",))),
         ("imap.example.com", "mail.example.com", Plan(providers_changed=("company",))),
         ("tenant: contoso.com", "tenant: contoso.com\n    proxy: http://p:1", Plan(providers_changed=("office365",))),
-        ("/var/lib", "/srv", Plan(store_changed=True)),
-        ("store:", "log: {level: debug}\nstore:", Plan(log_changed=True)),
-        ("store:", "notify: {command: [true]}\nstore:", Plan(notify_changed=True)),
-        ("store:", "language: fr\nstore:", Plan(language_changed=True)),
-        ("store:", "workers: 2\nstore:", Plan(workers_changed=True)),
+        ("/var/lib", "/srv", Plan(waiting=("store",))),
+        ("store:", "log: {level: debug}\nstore:", Plan(changed=("log",))),
+        ("store:", "notify: {command: [true]}\nstore:", Plan(changed=("notify",))),
+        ("store:", "language: fr\nstore:", Plan(changed=("language",))),
+        ("store:", "local_password: first-use\nstore:", Plan(changed=("local_password",))),
+        ("store:", "workers: 2\nstore:", Plan(waiting=("workers",))),
     ],
 )
 def test_each_change_is_named_and_nothing_else(before: str, after: str, expected: Plan) -> None:
     assert changed((before, after)) == expected
 
 
+def test_a_plan_has_something_to_say_of_each_key_of_the_file() -> None:
+    assert {"providers", "accounts", "listeners", *AT_ONCE, *AFTER_RESTART} == set(Config.model_fields)
+
+
 def test_what_has_changed_is_told_in_one_line() -> None:
     everything = Plan(
         listeners_to_close=(IMAP,),
         listeners_to_open=(NEW_IMAP, NEW_POP3),
-        console_changed=True,
         accounts_added=("a@b.c",),
         accounts_removed=("*@b.c",),
         accounts_changed=("d@b.c",),
@@ -123,12 +127,8 @@ def test_what_has_changed_is_told_in_one_line() -> None:
         providers_removed=("old",),
         providers_changed=("gmail",),
         grants_invalidated=("office365",),
-        store_changed=True,
-        workers_changed=True,
-        notify_changed=True,
-        local_password_changed=True,
-        log_changed=True,
-        language_changed=True,
+        changed=AT_ONCE,
+        waiting=AFTER_RESTART,
     )
     assert summary_of(everything).split("; ") == [
         "imap 127.0.0.1:1143 closed",
@@ -184,7 +184,7 @@ def test_until_the_restart_port_80_is_elsewhere_however_it_is_written(written: s
 
 def test_another_console_is_another_redirect_and_keeps_the_sign_ins() -> None:
     found = changed(("store:", "console: 127.0.0.1:4000\nstore:"))
-    assert found.console_changed
+    assert found.waiting == ("console",)
     assert found.providers_changed == ("gmail", "office365", "company")
     assert found.grants_invalidated == ()
 
