@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from bridge.advice.said import said
 from bridge.control.contract import Outcome
 from bridge.ui.i18n import say
+
+NAMES: Final = {
+    "configuration": said("configuration"),
+    "client secret": said("client secret"),
+    "port": said("port"),
+    "open files": said("open files"),
+    "browser": said("browser"),
+    "firewall": said("firewall"),
+    "keyring": said("keyring"),
+    "store": said("store"),
+    "connection": said("connection"),
+    "clock": said("clock"),
+    "tenant": said("tenant"),
+    "registration": said("app registration"),
+    "certificate": said("certificate"),
+    "os user": said("OS user"),
+    "notify": said("notification program"),
+    "workers": said("processes"),
+    "token": said("sign-in"),
+}
 
 
 def check_name(name: str) -> str:
     """What the doctor looked at."""
-    match name:
-        case "configuration":
-            return say("configuration")
-        case "client secret":
-            return say("client secret")
-        case "port":
-            return say("port")
-        case "open files":
-            return say("open files")
-        case "browser":
-            return say("browser")
-        case "firewall":
-            return say("firewall")
-        case "keyring":
-            return say("keyring")
-        case "store":
-            return say("store")
-        case "connection":
-            return say("connection")
-        case "clock":
-            return say("clock")
-        case "tenant":
-            return say("tenant")
-        case "registration":
-            return say("app registration")
-        case "certificate":
-            return say("certificate")
-        case "os user":
-            return say("OS user")
-        case "notify":
-            return say("notification program")
-        case "workers":
-            return say("processes")
-        case "token":
-            return say("sign-in")
-        case "imap log-in" | "pop3 log-in" | "smtp log-in":
-            return say("{protocol} log-in").format(protocol=name[:4].upper())
-    return name
+    if name in {"imap log-in", "pop3 log-in", "smtp log-in"}:
+        return say("{protocol} log-in").format(protocol=name[:4].upper())
+    return NAMES[name].told(say) if name in NAMES else name
 
 
 def outcome_word(outcome: Outcome) -> str:
