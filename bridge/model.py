@@ -207,6 +207,6 @@ class TokenSet:
     grant: Secret[str]
     """The adapter's own: a refresh token, or msal's serialised cache. Rotates; opaque to everybody else."""
     scopes: frozenset[str] = field(default_factory=frozenset)
-    """As granted."""
+    """The scopes granted."""
     subject: Subject | None = None
     """None only where the provider gives no evidence (no id_token)."""

@@ -107,7 +107,7 @@ class SecretExpiring:
     day: str
     """Its last one, ISO 8601."""
     days: int
-    """Until then; negative once it is over."""
+    """Days until then; negative once it is over."""
 
 
 @dataclass(frozen=True, slots=True)

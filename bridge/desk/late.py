@@ -12,7 +12,7 @@ from bridge.shortage import is_short
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Around the imports. Raises: TooLittleLeft, without a descriptor or memory for them; what else goes wrong."""
+    """Put it around late imports. Raises: TooLittleLeft without a descriptor or memory for them; other errors."""
     try:
         yield
     except (OSError, ImportError) as problem:

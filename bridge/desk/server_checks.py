@@ -42,7 +42,7 @@ class ServerChecks:
         return who
 
     async def check_new(self, account: Account) -> None:
-        """Of a new sign-in: what an administrator must change is told today, and not by the CRM. Raises: nothing."""
+        """check() after a sign-in: what an administrator must change is told now, not by the CRM. Raises: nothing."""
         try:
             await self.check(account)
         except BridgeError as problem:

@@ -18,7 +18,7 @@ from bridge.tokens.service import Standing, TokenService
 
 
 class Standings:
-    """Nobody outside is asked: all of it is in memory or in the store."""
+    """How accounts are doing, by what is in memory or in the store: nobody outside is asked."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from bridge.errors import BridgeError
 
 
 class HookFailed(BridgeError):
-    """A script or a URL was not told."""
+    """A program or a URL could not be told."""
 
     def __init__(self, reason: str, *, temporary: bool) -> None:
         super().__init__(reason)

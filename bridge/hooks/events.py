@@ -35,12 +35,12 @@ class HookEvent:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """For a program."""
+        """The environment variables of a program."""
         return {f"MAIL_BRIDGE_{name.upper()}": value for name, value in self.content.items()}
 
     @property
     def content(self) -> dict[str, str]:
-        """For JSON."""
+        """Each field by name: the webhook's JSON."""
         return {
             "event": self.event,
             "account": self.account,

@@ -34,7 +34,7 @@ class Origin:
     """Where a connection really comes from."""
 
     host: str
-    """An IP address; an IPv4 address never in IPv6's clothes."""
+    """An IP address; an IPv4 address never in its IPv4-mapped form."""
     port: int
 
 

@@ -25,7 +25,7 @@ TURN_SECONDS = 20.0
 
 
 class Place(Interface):
-    """One of a cap's, while it is held."""
+    """One of the places under a Cap, while it is held."""
 
     @property
     def needs_caller(self) -> bool:
@@ -111,7 +111,7 @@ class ConnectionCap:
 
 
 class _Place:
-    """One of a cap's. Not a generator: each login has one, and in a bridge with workers little else."""
+    """A Place. No generator-based context manager: each login has one, and in a bridge with workers little else."""
 
     __slots__ = ("_caller", "_cap", "needs_caller")
 

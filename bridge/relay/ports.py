@@ -124,8 +124,11 @@ class Ports:
         return self._put_in_place(to_close, to_open, certificates)
 
     def _try_out(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> None:
-        """Whether they are to be had: a certificate that is made for other names has another authority, which is not to
-        take the place of the one that everybody trusts for a change that is refused. Raises: as open()."""
+        """Make sure that they can be opened, before anything is changed.
+
+        A certificate made for other names has another authority, which must not take the place of the one that
+        everybody trusts for a change that is refused. Raises: as open().
+        """
         with ExitStack() as undo:
             for one in to_open:
                 for sock in self._sockets(one, to_close):
@@ -162,7 +165,7 @@ class Ports:
                 port.listener.stop()
 
     def _begin(self, ports: Iterable[_Port]) -> None:
-        """Serve them, if that is done by now."""
+        """Serve these ports, if run() is under way."""
         if self._group is not None:
             for port in ports:
                 self._group.create_task(self._serve(port))

@@ -37,14 +37,14 @@ COMMAND_LIMIT = 512
 COMMANDS_BEFORE_LOGIN = 50
 """More than any client needs; a scanner is sent away."""
 UNKNOWN_BEFORE_LOGIN = 5
-"""Commands that are none, from what talks something else than SMTP; HTTP is gone at its first line (ClientLines)."""
+"""Unknown commands before a client that speaks something else is sent away. HTTP is gone at its first line (ClientLines)."""
 OWN_TIMER_SECONDS = 24 * 3600.0
 """aiosmtpd's own timer must never fire: the limit is ours (LOGIN_SECONDS)."""
 IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})
 """What a listener with STARTTLS takes before TLS (RFC 3207 section 4)."""
 
 AFTER_LOGIN = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT", b"VRFY", b"EXPN", b"ETRN", b"BURL"})
-"""Answered with 530 here: aiosmtpd's own auth_required warns of what is meant on loopback."""
+"""Answered with 530 by us: aiosmtpd's own auth_required would warn of AUTH without TLS, which is meant on loopback."""
 
 NAMELESS = b" [127.0.0.1]\r\n"
 """For EHLO without the name that RFC 5321 section 4.1.1.1 wants: Exchange takes it, and programs rely on that."""
@@ -148,7 +148,7 @@ class SmtpFrontend:
         self._has_tried = False
         """The client has tried to log in by a mechanism of ours, whatever came of it."""
         self._no_mail = b"530 5.7.0 Authentication required\r\n"
-        """The answer to commands of a session that is logged in."""
+        """The answer to commands that need a login."""
         self._pipe, self._smtp = self._new_server()
 
     # --- Frontend -----------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ class SmtpFrontend:
                 return login
 
     def _own_answer(self, verb: bytes, line: bytes) -> bytes | None:
-        """Replies to what aiosmtpd must not see."""
+        """The reply to a command that aiosmtpd must not see; None for one that it gets."""
         if self._is_in_exchange:
             return None
         if len(line) > COMMAND_LIMIT and verb != b"AUTH":

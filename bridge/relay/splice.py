@@ -87,7 +87,7 @@ class _Direction:
         self.sink = sink
         self.count = 0
         self.is_source_lost = False
-        """It was reset, not closed."""
+        """The source was reset, not closed."""
 
     def start(self, first: bytes) -> None:
         """Send what was received before, then read."""
@@ -165,7 +165,7 @@ class _Direction:
 
 
 def _do_nothing(*_: object) -> None:
-    """For whom nobody asks any more."""
+    """In place of the callbacks, once a direction has been stopped."""
 
 
 class _ReadinessSplice:
@@ -224,7 +224,7 @@ class _ReadinessSplice:
         self._farewell = self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client lost")
 
     def _watch(self, before: int) -> None:
-        """One look for each idle_seconds: passing bytes costs nothing."""
+        """Look once in each idle_seconds whether anything has passed: passing bytes costs nothing for it."""
         passed = self._down.count + self._up.count
         if passed == before:
             self._finish("idle")
@@ -245,9 +245,9 @@ class _End(Enum):
     SAID_ALL = auto()
     """The source has ended its stream, and the sink has all of it."""
     SOURCE_LOST = auto()
-    """It was reset."""
+    """The source was reset."""
     SINK_LOST = auto()
-    """It takes no more."""
+    """The sink takes no more."""
 
 
 @dataclass(slots=True)
@@ -326,7 +326,7 @@ class _CompletionSplice:
                 self._end("upstream lost", None)
 
     def _end(self, ended_by: str, patience: float | None = 0.0) -> None:
-        """The first word on it counts."""
+        """End with this outcome, unless there is one already."""
         if not self._ended_by:
             self._ended_by, self._patience = ended_by, patience
 

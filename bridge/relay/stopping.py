@@ -9,14 +9,14 @@ Tell = Callable[[], None]
 
 
 class Stopping:
-    """One for each process. Nothing here waits: whoever is told says it to his mail client in his own time."""
+    """One for each process. Nothing here waits: each session tells its own mail client in its own time."""
 
     def __init__(self) -> None:
         self._waiting: set[Tell] = set()
         self.has_begun = False
 
     def begin(self) -> None:
-        """Tell all of them. Idempotent."""
+        """Tell all sessions. Idempotent."""
         if not self.has_begun:
             self.has_begun = True
             for tell in list(self._waiting):

@@ -55,7 +55,7 @@ def client_reason(problem: TlsFailed) -> str:
 
 
 def has_hung_up(problem: TlsFailed) -> bool:
-    """True if the handshake failed by its end alone."""
+    """True if the handshake failed only because the client hung up."""
     return isinstance(problem.__cause__, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
 
 

@@ -10,7 +10,7 @@ from bridge.errors import PeerGone
 from bridge.relay.channel import Channel
 
 LOOK_SECONDS = 0.25
-"""Between two looks whether it is still there."""
+"""Between two looks whether the client is still there."""
 
 
 @asynccontextmanager

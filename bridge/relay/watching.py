@@ -11,13 +11,13 @@ class Watching(Protocol):
     """What runs a callback when there is something to read."""
 
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Each time there is, until rest() or unwatch()."""
+        """Call back each time there is something to read, until rest() or unwatch()."""
 
     def rest(self, descriptor: int) -> None:
-        """Not for now; most likely watch() follows soon."""
+        """Pause; most likely watch() follows soon."""
 
     def unwatch(self, descriptor: int) -> None:
-        """Not any more."""
+        """Stop for good."""
 
 
 class _ByHandles:

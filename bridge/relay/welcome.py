@@ -36,7 +36,7 @@ CallerOf = Callable[[Ends | None], Awaitable[Caller]]
 
 
 class Served(Interface):
-    """A mail client's session, here or in another process. A task is one."""
+    """A mail client's session, here or in another process. An asyncio.Task fits."""
 
     def add_done_callback(self, tell: Callable[[Any], object], /) -> object:
         """`tell` gets this object when the session is over."""
@@ -142,5 +142,5 @@ async def _shake_hands(channel: Channel, context: ssl.SSLContext) -> None:
 
 
 def _has_said_hello(channel: Channel) -> bool:
-    """False for who waited for a greeting, and has seen no certificate: a ClientHello names ciphers."""
+    """False for a client that waited for a greeting and has seen no certificate: only a ClientHello names ciphers."""
     return channel.tls is not None and channel.tls.shared_ciphers() is not None

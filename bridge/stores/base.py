@@ -21,7 +21,7 @@ LONGEST_LEASE = 60.0
 whoever held it may have died since: it would stand in everybody's way until the clock is there again."""
 
 TRIAL = "trial/"
-"""Before the name of a lease that nobody waits for: another one of that name would hold somebody up."""
+"""Prefix of the name of a lease that is only a try: under the account's own name it would hold a refresh up."""
 TRIAL_SECONDS = 5.0
 """Until one that could not be taken back ends by itself."""
 
@@ -96,7 +96,7 @@ def key_of(prefix: str, address: str) -> str:
 
 
 def address_in(prefix: str, key: str) -> str:
-    """Whose it is: the address that key_of() was given."""
+    """The address that key_of() was given."""
     return unquote(key.removeprefix(prefix))
 
 

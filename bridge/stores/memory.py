@@ -16,7 +16,7 @@ class _Lease:
 
 
 class MemoryStore:
-    """A Store that forgets everything with the process; nothing in it waits, so every method is one step."""
+    """A Store that ends with the process; no method waits, so that each is one atomic step."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()

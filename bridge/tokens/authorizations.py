@@ -65,7 +65,7 @@ class Pending:
     expires_at: float
     """Seconds since the epoch."""
     fingerprint: str
-    """Of the provider that was asked."""
+    """The fingerprint of the provider that was asked."""
     asker: str = ""
     """Who has begun it: see Control.begin_authorization."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -73,7 +73,7 @@ class Pending:
 
     @property
     def key(self) -> Key:
-        """Of each there is one with time left, and at most one before it that is nearly over."""
+        """For each key there is one sign-in with time left, and at most one before it that is nearly over."""
         return self.account.address, self.asker
 
     @property
@@ -242,7 +242,7 @@ class Authorizations:
             self._redeeming.pop(pending.attempt, None)
 
     async def _keep_tokens(self, pending: Pending, tokens: TokenSet) -> None:
-        """Who else has begun a sign-in for this account need not go on."""
+        """Save them, and end all other sign-ins for this account."""
         account = self._check_still_configured(pending.account, pending.fingerprint)
         await self._keep(account, tokens)
         self._room.gone_well(pending.asker)
@@ -351,7 +351,7 @@ class Authorizations:
                 self._cancel(pending)
 
     def _let_none_come_back(self, address: str) -> None:
-        """Whatever becomes of the codes that are on the way to the provider."""
+        """No sign-in of this account whose code is on the way to the provider may be completed once more."""
         for attempt in [attempt for attempt, (_, whose) in self._redeeming.items() if whose == address]:
             del self._redeeming[attempt]
 
@@ -371,7 +371,7 @@ class Authorizations:
         return found
 
     def _forget(self, pending: Pending) -> None:
-        """It is under way no more. A poll that is about to end by itself is not cancelled."""
+        """Take it out of those under way. A poll that is about to end by itself is not cancelled."""
         self._pending.pop(pending.attempt, None)
         self._deadlines.pop(pending.attempt, None)
         poll = self._polls.pop(pending.attempt, None)
@@ -399,8 +399,8 @@ def _is_same(one: Account, other: Account) -> bool:
 
 @contextmanager
 def _told_to_a_person(*, goes_on: bool) -> Iterator[None]:
-    """What is nobody's turn where a mail program comes again by itself is a person's who signs in. ProviderNotAsked
-    stays what it is where the sign-in goes on."""
+    """Where a mail program would come again by itself, it is nobody's turn; here a person is told to start again.
+    ProviderNotAsked stays as it is where the sign-in goes on."""
     try:
         yield
     except ProviderUnavailable as problem:

@@ -27,7 +27,7 @@ class SecretWatch:
         """By provider and last day: how many days were left when it was last told."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """look() every hour, until cancelled."""
         while True:
             self.look()
             await self._clock.pause(LOOK_EVERY)

@@ -21,7 +21,7 @@ LEASE_BEAT = 3.0
 LEASE_PATIENCE = 30.0
 """Seconds to wait for another process's refresh."""
 LEASE_POLL = 0.2
-"""Seconds between two looks at it."""
+"""Seconds between two tries to get the lease meanwhile."""
 
 
 class Leases:

@@ -50,7 +50,7 @@ class Fresh:
 
     token: AccessToken
     is_new: bool
-    """So young that another one would fare no better where this one is refused."""
+    """So young that, if it is refused, another one would be refused as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Memory:
         return self.stored is not None and self.stored.entry is not None
 
     def trouble(self, provider: Provider) -> ProviderUnavailable | StoreUnavailable | None:
-        """Why the last refresh came to nothing; what an adapter before this one said is past."""
+        """Why the last refresh came to nothing; a failure at an earlier adapter of this provider does not count."""
         if self.failure is not None and self.failure.provider is provider:
             return self.failure.problem
         return self.store_problem
