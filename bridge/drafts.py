@@ -1,4 +1,4 @@
-"""A file that has no name of its own yet: to be written, and given one; or only to see that one can be made there.
+"""Files under a temporary name beside their place: written and then renamed, or to see whether one can be made.
 
 Not by tempfile, which on Windows takes "permission denied" for a directory that has the name, and tries another name,
 two thousand million times: for hours, at a full processor (CPython issue 66305, in it up to Python 3.13 at least).

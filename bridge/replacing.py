@@ -1,4 +1,4 @@
-"""A file takes a name, on Windows too, where whoever reads it, or what had that name, is in the way for a moment."""
+"""os.replace() and os.rename() that wait, on Windows, for whoever has one of the two files open for a moment."""
 
 from __future__ import annotations
 

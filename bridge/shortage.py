@@ -1,4 +1,4 @@
-"""Want of what a process or the whole system has only so much of: soon there may be some again."""
+"""Errors by which descriptors or memory have run out: they may pass soon, and say nothing of what was tried."""
 
 from __future__ import annotations
 

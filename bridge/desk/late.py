@@ -1,4 +1,4 @@
-"""What is loaded only when somebody asks for it: not to be loaded just now is an answer, too."""
+"""Late imports: that the system has too little left for one just now is an answer, not a bug."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How an account is doing, as people see it: from its grant, the sign-in under way, the programs that wait, and the
-answers of its mail servers."""
+"""How an account is doing: from its grant, the sign-in under way, programs that wait, its mail servers' answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the provider's page opens for a sign-in of ours, before anybody is sent there: asked for, and no more.
+"""Whether the provider's page opens for a sign-in of ours: it is fetched before anybody is sent there, no more.
 
 Who is sent to a page that says no comes back from there with nothing: a redirect URI that is not the registered one is
 no redirect's business (RFC 6749 section 4.1.2.1), so neither the log nor the console can tell of it. Only what such

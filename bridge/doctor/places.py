@@ -1,4 +1,4 @@
-"""Whether the files that a bridge makes when it starts can be made: the store's, the log's, and its word for others."""
+"""Whether the files that a bridge makes when it starts can be made: the store, the log, and control.json."""
 
 from __future__ import annotations
 

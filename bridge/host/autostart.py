@@ -1,4 +1,4 @@
-"""Start at login, for this user: XDG autostart, a LaunchAgent, or the Run key of the registry; and no longer."""
+"""Start at login, for this user, on and off: XDG autostart, a LaunchAgent, or the Run key of the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python's collector of garbage in cycles, in a process that stays."""
+"""Python's garbage collector, tuned for a process that runs for weeks."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Sockets and files that this process has open: as many as the system allows without asking anybody, and none of them
-with a number that is taken for standard error.
+"""File descriptors: as many as the system allows without asking, and none with the number of a standard stream.
 
 Without ctypes, whose libffi opens a file of its own when it is loaded.
 """

@@ -1,4 +1,4 @@
-"""The event loop that the program runs on: asyncio's own, or one that costs a relay less, or outlives more."""
+"""The event loop of the program: asyncio's own, one with less overhead (Linux), or one that survives more (Windows)."""
 
 from __future__ import annotations
 

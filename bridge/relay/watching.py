@@ -1,4 +1,4 @@
-"""What a loop tells of without a Handle for each time: that there is something to read."""
+"""Being called while there is something to read, by any loop; without a Handle for each call where the loop is ours."""
 
 from __future__ import annotations
 
