@@ -146,8 +146,8 @@ def console_cap(descriptors: int | None = None) -> ConnectionCap:
 class Turns:
     """At most so many upstream connections for each key; others wait for their turn.
 
-    Exchange takes 3 parallel SMTP sessions a mailbox and answers the fourth with 432 (docs/quirks.md): better that
-    the fourth waits here for a moment than that the CRM reports an error.
+    Exchange takes 3 messages of a mailbox at once and answers the fourth with 432 (docs/quirks.md): better that the
+    fourth waits here for a moment than that the CRM reports an error.
     """
 
     def __init__(self) -> None:

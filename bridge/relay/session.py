@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
@@ -219,8 +219,7 @@ class Session:
     async def _opened(self, account: Account, login: Login, frontend: Frontend) -> AsyncIterator[Opened]:
         """The authenticated upstream, within the mailbox's connection budget; closed at the end."""
         most = self._upstream.endpoint(account).connections
-        mailbox = (self._protocol.value, account.address)
-        limited = nullcontext() if most is None else self._services.turns.turn(mailbox, most)
+        limited = nullcontext() if most is None else self._turn(account, most)
         clock = asyncio.get_running_loop().time
         came = clock()
         async with limited:
@@ -233,6 +232,19 @@ class Session:
                 yield opened
             finally:
                 opened.channel.close()
+
+    @asynccontextmanager
+    async def _turn(self, account: Account, most: int) -> AsyncIterator[None]:
+        """Raises: UpstreamUnavailable. Not by SMTP, where those who have the places may have nothing to send, since
+        pools keep their connections: Exchange counts messages that are being sent, and says so behind the fourth."""
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self._services.turns.turn((self._protocol.value, account.address), most))
+            except UpstreamUnavailable as problem:
+                if self._protocol is not Protocol.SMTP:
+                    raise
+                event("turn.waived", conn=self._conn, account=account.address, reason=str(problem))
+            yield
 
     async def _open(self, account: Account, login: Login) -> Opened:
         """Token first, then dial: providers cut unauthenticated connections soon."""

@@ -14,7 +14,7 @@ import pytest
 from bridge.errors import AuthorizationRequired, BridgeError, LoginRefused, ProviderUnavailable, StoreCorrupt
 from bridge.model import Account, Caller, Ends, Login, Protocol, TlsMode
 from bridge.observe.metrics import BYTES, LOGINS
-from bridge.relay import session, wanted
+from bridge.relay import limits, session, wanted
 from bridge.relay.channel import Channel
 from bridge.relay.limits import Turns
 from bridge.relay.session import LOGINS_PER_CONNECTION, AskCaller, Services, Session
@@ -697,6 +697,39 @@ async def test_trap_34_where_one_connection_is_allowed_the_second_login_waits_fo
             assert answer == ACCEPTED[protocol]
             assert await second.ask(b"bye") == b"farewell"
         assert bridge.office.asked == [None, None]
+
+
+async def test_trap_34_whoever_has_waited_long_behind_those_who_send_nothing_may_send(
+    trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of nodemailer's keeps its connections open, and Exchange counts messages that are being sent."""
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
+    script = [*accepts(Protocol.SMTP, IMPLICIT, trust.good), *BYE]
+    with scripted(script, script) as server, bridge_to(server, Protocol.SMTP, trust, connections=1) as bridge:
+        async with bridge.serving() as (first, _), bridge.serving() as (second, _):
+            for client in (first, second):
+                await greeted(client, Protocol.SMTP)
+                assert await log_in(client, Protocol.SMTP) == ACCEPTED[Protocol.SMTP]
+            for client in (first, second):
+                assert await client.ask(b"bye") == b"farewell"
+
+
+@pytest.mark.parametrize("protocol", [Protocol.IMAP, Protocol.POP3])
+async def test_whoever_has_waited_long_for_a_mailbox_that_is_full_is_told_so(
+    trust: Trust, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gmail counts connections, and would call the login wrong."""
+    monkeypatch.setattr(limits, "TURN_SECONDS", 0.01)
+    script = [*accepts(protocol, IMPLICIT, trust.good), *BYE]
+    with scripted(script) as server, bridge_to(server, protocol, trust, connections=1) as bridge:
+        async with bridge.serving() as (first, _), bridge.serving() as (second, _):
+            await greeted(first, protocol)
+            await greeted(second, protocol)
+            await log_in(first, protocol)
+            answer = await log_in(second, protocol)
+            assert answer.startswith(TRY_LATER[protocol])
+            assert answer.endswith(b"The mailbox has too many connections just now. Try again later.")
+            assert await first.ask(b"bye") == b"farewell"
 
 
 async def test_a_client_that_leaves_while_it_waits_does_not_keep_the_turn(trust: Trust) -> None:
