@@ -280,8 +280,8 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "correct them or, with `kind: oauth2`, the way in which they are shown (client_authentication)."
             ),
             "oauth.unauthorized_client": (
-                "The provider does not know the app registration, or does not allow it this kind of sign-in: the "
-                "administrator of mail-bridge must check it."
+                "The provider does not know the app registration, does not accept its client_secret, or does not allow "
+                "it this kind of sign-in: the administrator of mail-bridge must check which."
             ),
             "oauth.redirect_uri": (
                 "The redirect URI is not the registered one: the administrator of mail-bridge must register it "

@@ -193,6 +193,12 @@ async def test_a_status_alone_says_who_is_not_accepted(tmp_path: Path, status: s
     assert caught.value.diagnosis.key == key
 
 
+async def test_a_client_that_is_not_authorized_may_have_a_wrong_secret(tmp_path: Path) -> None:
+    """Glewlwyd's word for one where a code is redeemed, and for a grant type that the client has not."""
+    with pytest.raises(ProviderRefused, match="client_secret"):
+        await redeemed(tmp_path, http(b'{"error": "unauthorized_client"}', "403 Forbidden"))
+
+
 @pytest.mark.parametrize("body", [b"Unauthorized", b"<!doctype html><title>Unauthorized</title>", b'"no"'])
 async def test_with_401_it_is_us_who_are_not_accepted_in_whatever_words(tmp_path: Path, body: bytes) -> None:
     """Passport's, before node's oauth2orize, are no JSON. Of another status a page may be anybody's."""
