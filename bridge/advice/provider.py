@@ -145,7 +145,7 @@ _TEXTS: Final = tuple(
     for pattern, key in (
         (r"^(?:token has been expired or revoked|bad request)\.?$", "google.ended"),
         (r"\baccount has been deleted\b", "oauth.deleted"),
-        (r"\binvalid email or user id\b", "google.no_such_user"),
+        (r"\binvalid (?:email or user id|impersonation)\b", "google.no_such_user"),
         (r"\binvalid jwt signature\b", "google.key"),
         (r"\binvalid jwt: token must be a short-lived\b", "google.clock"),
         (r"oauth 2\.0 policy|app is blocked", "google.app_policy"),

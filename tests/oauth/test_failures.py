@@ -243,6 +243,11 @@ def test_a_failed_sign_in_is_explained(failure: Failure, code: str, key: str) ->
             TENANT_ADMIN,
         ),
         (Failure("invalid_grant", "Invalid email or User ID"), "google.no_such_user", APP_ADMIN),
+        (
+            Failure("invalid_request", "Invalid impersonation &quot;sub&quot; field."),
+            "google.no_such_user",
+            APP_ADMIN,
+        ),
         (Failure("invalid_grant", "Invalid JWT Signature."), "google.key", APP_ADMIN),
         (
             Failure("invalid_grant", "Invalid JWT: Token must be a short-lived token (60 minutes)"),
