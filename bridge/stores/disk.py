@@ -17,8 +17,9 @@ ROOM = 32 * 1024
 """Octets that SQLite wants of a disk at once, for its -shm file; while they are free, no error is for want of room."""
 
 
-def lack_of_room(file: Path) -> int:
-    """ENOSPC or EDQUOT, if nothing more fits beside it; else 0. Raises: OSError.
+def why_unwritten(file: Path) -> int:
+    """ENOSPC or EDQUOT, if nothing more fits beside it; EROFS where nothing may be written any more; else 0.
+    Raises: OSError.
 
     A disk may tell of room that there is none in: btrfs of what it keeps for itself, and nearly all of what a quota
     leaves to others.
@@ -37,7 +38,7 @@ def lack_of_room(file: Path) -> int:
             with suppress(OSError):
                 draft.unlink()
     except OSError as problem:
-        return problem.errno if problem.errno in {errno.ENOSPC, errno.EDQUOT} else 0
+        return problem.errno if problem.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS} else 0
     return 0
 
 

@@ -27,7 +27,7 @@ from bridge.making import make_private
 from bridge.observe.logs import detail
 from bridge.shortage import may_pass
 from bridge.stores.base import LONGEST_LEASE, NEW, SCHEMA_VERSION, Record, newer_format
-from bridge.stores.disk import is_never_mapped, lack_of_room, takes_no_file
+from bridge.stores.disk import is_never_mapped, takes_no_file, why_unwritten
 from bridge.stores.worker import Worker
 
 BUSY_LIMIT = 5.0
@@ -49,7 +49,8 @@ _WRITING = frozenset(
         sqlite3.SQLITE_IOERR_SHMSIZE,
     }
 )
-"""Errors of the disk that a full one may be behind: only a plain write is told as SQLITE_FULL by SQLite itself."""
+"""Errors of the disk that a full one, or one that is read-only by now, may be behind: only a plain write to a full one
+is told as SQLITE_FULL by SQLite itself."""
 
 TABLES = (
     # `value` is NULL once deleted: the version outlives it, so that a late writer who knew version 1 of the record
@@ -335,13 +336,21 @@ class SqliteStore:
     def _problem(self, error: sqlite3.Error) -> BridgeError:
         """By SQLite's primary result code (https://sqlite.org/rescode.html)."""
         extended = _code(error)
-        lacks_room = self._lacks_room(extended)
-        code = sqlite3.SQLITE_FULL if lacks_room else extended & 0xFF
+        number = self._why_unwritten(extended)
+        code = sqlite3.SQLITE_FULL if number else extended & 0xFF
         store = self._place
         match code:
-            case sqlite3.SQLITE_FULL if lacks_room == errno.EDQUOT:
+            case sqlite3.SQLITE_FULL if number == errno.EDQUOT:
                 return StoreUnavailable(
                     said("{store} cannot be written: the quota of its disk is used up", store=store)
+                )
+            case sqlite3.SQLITE_FULL if number == errno.EROFS:
+                return StoreUnavailable(
+                    said(
+                        "{store} cannot be written: its disk has become read-only, as the system makes one that "
+                        "reports errors",
+                        store=store,
+                    )
                 )
             case sqlite3.SQLITE_NOTADB:
                 return StoreCorrupt(
@@ -411,14 +420,14 @@ class SqliteStore:
             return is_never_mapped(Path(f"{self._beside}-shm"))
         return False
 
-    def _lacks_room(self, extended: int) -> int:
-        """The system's number for it, if want of room is what SQLite calls an error of the disk, or a file that cannot
-        be opened; else 0."""
+    def _why_unwritten(self, extended: int) -> int:
+        """The system's number for it, if want of room, or a disk that is read-only by now, is what SQLite calls an
+        error of the disk, or a file that cannot be opened; else 0."""
         try:
             if extended & 0xFF == sqlite3.SQLITE_CANTOPEN and takes_no_file(self._beside.parent):
                 return errno.ENOSPC
             if extended in _WRITING or extended & 0xFF == sqlite3.SQLITE_CANTOPEN:
-                return lack_of_room(self._file)
+                return why_unwritten(self._file)
         except OSError:
             pass
         return 0

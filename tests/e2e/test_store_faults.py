@@ -21,7 +21,7 @@ from tests.e2e.bridge import running
 from tests.e2e.conftest import ALICE, BOB, World, ever_expired
 from tests.e2e.logins import imap_says, replies
 from tests.e2e.settled import Settled, observed
-from tests.servers.disks import copying_disk, full, small_disk
+from tests.servers.disks import copying_disk, failing_disk, full, small_disk
 from tests.servers.needed import absent
 from tests.servers.packages import needs
 
@@ -104,6 +104,26 @@ def test_a_full_disk_with_btrfs_is_told_and_ends_no_bridge(world: World, tmp_pat
                     assert "The bridge cannot open its token store just now." in text
                 bridge.wait_for_log(f"{store} cannot be written: the disk is full")
             assert imap_says(login).startswith("1 OK"), bridge.log
+
+
+def test_a_disk_that_fails_while_the_bridge_runs_is_told_as_read_only_and_no_token_is_used_up(
+    world: World, tmp_path: Path
+) -> None:
+    """By `errors=remount-ro`: what is open stays open, and nothing can be written to it any more."""
+    bridge = world.bridge(tmp_path)
+    with failing_disk(tmp_path / "disk") as (disk, trigger):
+        store = disk / "store.sqlite"
+        bridge.config["store"]["path"] = str(store)
+        with ever_expired(world), running(bridge):
+            bridge.sign_in(world.provider, BOB)
+            login = bridge.login(BOB)
+            asked = world.provider.count("refresh_token")
+            trigger.write_text("1")
+            for text in replies(login).values():
+                assert "The bridge cannot open its token store just now." in text
+            bridge.wait_for_log(f"{store} cannot be written: its disk has become read-only")
+            assert world.provider.count("refresh_token") == asked
+            assert "its disk has become read-only" in bridge.run("status")
 
 
 def test_a_sign_in_by_the_command_alone_waits_for_the_store(world: World, disk: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -45,6 +46,27 @@ def copying_disk(directory: Path, *, quota: str = "") -> Iterator[Path]:
         for command in commands:
             subprocess.run([str(program("btrfs")), *command], check=True, stdout=subprocess.DEVNULL)
         yield inside
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+        image.unlink()
+
+
+@contextmanager
+def failing_disk(directory: Path) -> Iterator[tuple[Path, Path]]:
+    """One with ext4, as Debian mounts its own: at the first error it is read-only. Returns: its place, and the file of
+    the kernel's that takes a word for such an error. Who may not mount skips the test."""
+    image = directory.with_name(f"{directory.name}.img")
+    with image.open("wb") as file:
+        file.truncate(16 * 1024 * 1024)
+    subprocess.run([str(program("mkfs.ext4")), "-q", str(image)], check=True)
+    directory.mkdir()
+    mount = ["mount", "-o", "loop,errors=remount-ro", str(image), str(directory)]
+    if subprocess.run(mount, check=False).returncode != 0:
+        absent("the right to mount")
+    try:
+        device = os.stat(directory).st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        yield directory, Path("/sys/fs/ext4", name, "trigger_fs_error")
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
         image.unlink()
