@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bridge.advice.said import Said, said
 from bridge.advice.system import system_reason
-from bridge.drafts import check_directory
+from bridge.drafts import check_directory, draft_of
 from bridge.errors import KeyFileUnusable, StoreCorrupt, StoreUnavailable
 from bridge.replacing import rename
 from bridge.secret import Secret
@@ -22,6 +22,9 @@ from bridge.stores.sealed import KEY_BYTES
 
 LONGEST_KEY_FILE = 1024
 """Bytes read of a key file; 45 are enough, and the path may name anything."""
+
+OTHERS = 0o077
+"""In a mode: what all but the owner may do."""
 
 _MOVING_SECONDS = (0.02, 0.1, 0.4) if os.name == "nt" else ()
 """Between attempts. Windows keeps a file from everybody for the moment in which another process gives it its name, and
@@ -111,7 +114,8 @@ def _read(file: Path) -> Secret[bytes]:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "", str(file))
-        if os.name == "posix" and mode & 0o077 and not _is_credential(file):
+        if os.name == "posix" and mode & OTHERS and not _is_credential(file):
+            _check_disk(file)
             raise KeyFileUnusable(
                 said(
                     "the key file {file} can be read by other users; run: {command}",
@@ -123,6 +127,29 @@ def _read(file: Path) -> Secret[bytes]:
     finally:
         os.close(handle)
     return decoded_key(content, said("the key file {file}", file=file))
+
+
+def _check_disk(file: Path) -> None:
+    """That a file beside it can be for its owner alone. Raises: KeyFileUnusable; nothing where none can be made."""
+    with suppress(OSError):
+        handle, draft = draft_of(file)
+        try:
+            _check_kept(handle, file)
+        finally:
+            os.close(handle)
+            draft.unlink()
+
+
+def _check_kept(handle: int, file: Path) -> None:
+    """That a new file, beside this one or to become it, is its owner's alone, as asked for. Raises: KeyFileUnusable."""
+    if os.name == "posix" and os.fstat(handle).st_mode & OTHERS:
+        raise KeyFileUnusable(
+            said(
+                "the disk of the key file {file} keeps no permissions (FAT, exFAT, a drive of Windows in WSL), so that "
+                "every user can read what is on it; keep the key on another disk",
+                file=file,
+            )
+        )
 
 
 def _opened(file: Path) -> int:
@@ -153,6 +180,7 @@ def _create(file: Path) -> None:
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     try:
         try:
+            _check_kept(handle, file)
             os.write(handle, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
             os.fsync(handle)
         finally:

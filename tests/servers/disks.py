@@ -52,6 +52,33 @@ def copying_disk(directory: Path, *, quota: str = "") -> Iterator[Path]:
 
 
 @contextmanager
+def open_disk(directory: Path) -> Iterator[Path]:
+    """One with exFAT, as a stick has it: every file is every user's, and nothing changes that. Who may not mount skips
+    the test."""
+    needs("exfat-fuse", "exfatprogs")
+    image = directory.with_name(f"{directory.name}.img")
+    with image.open("wb") as file:
+        file.truncate(16 * 1024 * 1024)
+    subprocess.run([str(program("mkfs.exfat")), str(image)], check=True, stdout=subprocess.DEVNULL)
+    losetup = subprocess.run(["losetup", "--show", "--find", str(image)], capture_output=True, text=True, check=False)
+    if losetup.returncode != 0:
+        absent("the right to a loop device")
+    device = losetup.stdout.strip()
+    directory.mkdir()
+    try:
+        mount = [str(program("mount.exfat-fuse")), "-o", "umask=022", device, str(directory)]
+        if subprocess.run(mount, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+            absent("the right to mount")
+        try:
+            yield directory
+        finally:
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+        image.unlink()
+
+
+@contextmanager
 def failing_disk(directory: Path) -> Iterator[tuple[Path, Path]]:
     """One with ext4, as Debian mounts its own: at the first error it is read-only. Returns: its place, and the file of
     the kernel's that takes a word for such an error. Who may not mount skips the test."""

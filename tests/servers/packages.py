@@ -50,6 +50,8 @@ _SIGNS: Final[dict[str, str]] = {
     "systemd": "systemd-analyze",
     "strace": "strace",
     "btrfs-progs": "mkfs.btrfs",
+    "exfat-fuse": "mount.exfat-fuse",
+    "exfatprogs": "mkfs.exfat",
     "sqlite3": "sqlite3",
     "iproute2": "ip",
     "gcc": "cc",

@@ -30,6 +30,7 @@ from bridge.stores.keys import KEY_SERVICE, KEY_USER, check_key_home, open_key
 from bridge.stores.named_secrets import NAMED_SERVICE, check_named_secrets, read_named_secret, write_named_secret
 from bridge.ui.i18n import translation
 from tests.host.limits import out_of_descriptors
+from tests.servers.disks import open_disk
 from tests.silent import no_thread
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
@@ -123,6 +124,22 @@ async def test_a_key_that_others_may_touch_is_refused_with_the_command_to_run(tm
     assert free_descriptor() <= before, "each login tries again"
     file.chmod(0o400)
     assert (await open_key(in_file(file), has_records=True)).reveal() == KEY
+
+
+@pytest.mark.servers
+async def test_on_a_disk_that_keeps_no_permissions_no_key_is_made_and_no_command_named_that_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    with open_disk(tmp_path / "disk") as disk:
+        file = disk / "key"
+        words = f"the disk of the key file {file} keeps no permissions.*keep the key on another disk$"
+        with pytest.raises(KeyFileUnusable, match=words):
+            await open_key(in_file(file), has_records=False)
+        assert list(disk.iterdir()) == []
+        file.write_bytes(TEXT)
+        with pytest.raises(KeyFileUnusable, match=words):
+            await open_key(in_file(file), has_records=True)
+        assert list(disk.iterdir()) == [file]
 
 
 @posix
