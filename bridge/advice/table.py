@@ -162,7 +162,7 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
             ),
             "microsoft.unused": "The sign-in was not used for 90 days. Sign in again, please.",
             "microsoft.revoked": (
-                "The sign-in was ended (password changed, or sessions revoked). Sign in again, please."
+                "The sign-in was ended (the password was changed, or sessions were revoked). Sign in again, please."
             ),
             "microsoft.frequency": "The organization asks for a new sign-in from time to time. Sign in again, please.",
             "microsoft.other_tenant": (

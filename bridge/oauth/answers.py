@@ -29,7 +29,7 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
     token = answer.get("access_token")
     kind = answer.get("token_type", "Bearer")
     if not isinstance(token, str) or not token or not isinstance(kind, str) or kind.lower() != "bearer":
-        raise ProviderUnavailable(said("The provider's answer holds no bearer token."))
+        raise ProviderUnavailable(said("The provider's answer holds no token that we can use (bearer)."))
     try:
         life = float(answer.get("expires_in", DEFAULT_LIFE))
     except (TypeError, ValueError, OverflowError):

@@ -13,6 +13,7 @@ from bridge.advice.base import Advice, Turn
 from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.advice.table import ADVICE, ROWS
+from bridge.observe.scrubber import scrubbed
 from bridge.ui.i18n import translation
 
 SOURCES = {
@@ -41,6 +42,11 @@ def test_each_sentence_says_who_acts_on_one_line_of_ascii(advice: Advice) -> Non
     if advice.turn is Turn.TENANT_ADMIN:
         assert "administrator" in sentence
         assert "administrator of mail-bridge" not in sentence
+
+
+@pytest.mark.parametrize("advice", ROWS, ids=lambda advice: advice.key)
+def test_no_word_of_a_sentence_is_taken_for_a_secret_in_the_log(advice: Advice) -> None:
+    assert scrubbed(advice.sentence) == advice.sentence
 
 
 def test_waiting_helps_exactly_where_it_is_nobodys_turn() -> None:

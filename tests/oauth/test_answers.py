@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bridge.errors import AuthorizationFailed, BridgeError, ProviderUnavailable
 from bridge.oauth import answers
 from bridge.oauth.failures import Failure, refresh_problem, sign_in_problem
+from bridge.observe.scrubber import scrubbed
 
 
 def id_token(**claims: Any) -> dict[str, str]:
@@ -46,8 +47,9 @@ def test_a_life_that_is_no_number_of_seconds_is_short(number: str) -> None:
     ],
 )
 def test_an_answer_without_a_bearer_token_is_trouble_of_the_provider(answer: dict[str, Any]) -> None:
-    with pytest.raises(ProviderUnavailable):
+    with pytest.raises(ProviderUnavailable) as caught:
         answers.access_token(answer, asked_at=0.0)
+    assert scrubbed(str(caught.value)) == str(caught.value)
 
 
 def test_scopes_that_are_not_named_are_those_asked_for() -> None:
