@@ -155,6 +155,28 @@ def test_it_ends_with_its_terminal_and_leaves_nothing(tmp_path: Path) -> None:
     assert errors.read_text() == ""
 
 
+def test_it_ends_without_a_word_to_whoever_has_read_enough(tmp_path: Path) -> None:
+    """As by `run --demo | head`: at its exit Python 3.14 tries once more what could not be written."""
+    buffered = {name: value for name, value in environment(tmp_path).items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bridge", "run", "--demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=buffered,
+    ) as process:
+        try:
+            Demo(process)
+            assert process.stdout is not None
+            process.stdout.close()
+            process.terminate()
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+
+
 def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
     needs("nohup")
     with running(tmp_path, "nohup") as demo:

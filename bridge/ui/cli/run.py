@@ -36,7 +36,7 @@ from bridge.ui.cli.configured import Settings, find_config, first_of, own_config
 from bridge.ui.cli.following import Followed, loaded_once_open, warn
 from bridge.ui.cli.log_output import log_as, log_stream
 from bridge.ui.cli.reaching import Served, console, known_by, opened
-from bridge.ui.cli.session import DONE, in_loop, with_settings
+from bridge.ui.cli.session import DONE, drop_output, in_loop, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.starting import CannotStart
 from bridge.ui.i18n import say, spoken
@@ -249,6 +249,8 @@ async def _serve_demo(settings: Settings, beside: Beside) -> int:
                     passwords = {address: await app.control.local_password(address) for address in world.addresses}
                     guide = demo_guide(app, passwords, ports, served.admin_url)
                     await _until_stopped(app, served, beside, greet=lambda: click.echo(guide))
-    with contextlib.suppress(OSError):  # its terminal may have gone
+    try:
         click.echo(say("The demo is over; nothing of it is left."))
+    except OSError:  # its terminal may have gone
+        drop_output()
     return DONE
