@@ -213,13 +213,15 @@ class DirectLoop(asyncio.SelectorEventLoop):
         with contextlib.suppress(RuntimeError):
             await super().shutdown_default_executor(*arguments)
 
-    def _add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Any:
+    def _add_reader(self, fd: int, callback: Callable[..., object], *args: Any, **besides: Any) -> Any:
         """See asyncio, whose transports ask for it from callbacks of theirs. Of a connection that the kernel has no
         room to watch nothing would be heard, not even its end: so this is its end, here and for whoever waits for it.
+
+        Args: besides, what asyncio says to itself; `context`, since Python 3.15.
         """
         watch = getattr(super(), "_add_reader")  # noqa: B009  asyncio's own, which its types do not know
         try:
-            return watch(fd, callback, *args)
+            return watch(fd, callback, *args, **besides)
         except OSError as problem:
             transport = getattr(callback, "__self__", None)
             if not isinstance(transport, asyncio.Transport):

@@ -336,6 +336,25 @@ async def test_streams_servers_timers_and_threads(tmp_path: Any) -> None:
         await writer.wait_closed()
 
 
+async def test_what_asyncio_says_besides_of_what_it_watches_reaches_it(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """Python 3.15's transports say in which context: else nothing was heard of any connection of theirs."""
+    loop: Any = asyncio.get_running_loop()
+    whole, said, heard = loop.__class__.__base__._add_reader, [], asyncio.Event()
+
+    def add_reader(its: Any, descriptor: int, callback: Callable[..., object], *args: Any, **besides: Any) -> Any:
+        said.append(besides)
+        return whole(its, descriptor, callback, *args)
+
+    monkeypatch.setattr(loop.__class__.__base__, "_add_reader", add_reader)
+    loop._add_reader(pair[0].fileno(), heard.set, context="of a connection")
+    pair[1].send(b"x")
+    await heard.wait()
+    loop.remove_reader(pair[0])
+    assert said == [{"context": "of a connection"}]
+
+
 async def test_programs_and_signals() -> None:
     process = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate(b"through a pipe and back")
