@@ -48,6 +48,7 @@ from bridge.observe.logs import current, current_stream, event
 from bridge.observe.metrics import REFRESHES, exposition
 from bridge.observe.supervisor import kept
 from bridge.relay.balancers import Balancers
+from bridge.relay.channel import ends_of
 from bridge.relay.limits import ConnectionCap, Turns
 from bridge.relay.ports import Bind, EnsureCertificate, Ports, no_certificate
 from bridge.relay.reception import Reception
@@ -105,6 +106,8 @@ class Surroundings:
     """Whose program is at the other end of a local connection."""
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
     """The same where that takes microseconds; None where it is to be asked."""
+    number_at_once: Callable[[Ends | None], str] = lambda _: ""
+    """What tells callers apart for a moment; empty for all that nobody knows."""
     program_of: Callable[[Ends | None], Awaitable[str]] = _not_named
     """The program's name."""
     ensure_certificate: EnsureCertificate = no_certificate
@@ -169,7 +172,13 @@ class App:
         gather = self._pool.gather if self._pool is not None else 0.0
         on_closed = self._pool.closed if self._pool is not None else lambda welcome: None
         self._ports = Ports(
-            surroundings.bind, self._serving, surroundings.ensure_certificate, on_renewed, gather, on_closed
+            surroundings.bind,
+            self._serving,
+            surroundings.ensure_certificate,
+            on_renewed,
+            gather,
+            on_closed,
+            whose=lambda client: surroundings.number_at_once(ends_of(client)),
         )
         self.console_sockets: list[socket.socket] = []
         """Bound by bind(); who serves the console takes them, and closes them before the last answer."""

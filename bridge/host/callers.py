@@ -110,6 +110,19 @@ class Callers:
             return None
         return None if owner is None else self._remembered(owner.user_id)
 
+    def number_at_once(self, ends: Ends | None) -> str:
+        """What tells callers apart where many come at once: the user's number, or the other machine's address. Empty
+        where it takes longer, or is not known. In microseconds."""
+        if ends is None or self._system is None:
+            return ""
+        try:
+            if not is_local(ends):
+                return Caller(host=ends.client[0]).key
+            owner = self._system.owner_now(ends)
+        except (NotAtOnce, NotDone):
+            return ""
+        return "" if owner is None else Caller(user_id=owner.user_id).key
+
     async def program(self, ends: Ends | None) -> str:
         """The program's name; empty where the system does not tell us. Costs milliseconds: it is for pages."""
         if ends is None or self._system is None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from bridge.relay.connected import has_add_reader
+from bridge.relay.crowd import Crowd, Take, Whose, nobody_knows
 from bridge.relay.watching import watching_of
 from bridge.tasks import task_group
 
-Take = Callable[[socket.socket, Any], None]
-"""A client and its address; must not raise, nor close a descriptor (bridge.host.loop)."""
 Tell = Callable[[OSError], None]
 """Why no client can be taken now."""
 
@@ -22,7 +21,9 @@ PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
 
 AT_ONCE = 32
-"""Clients that are taken in one turn of the loop where they are gathered."""
+"""Clients that are taken in one turn of the loop."""
+WAITING = 256
+"""Clients of one socket that may wait for their turn, each with a descriptor; more are left to the kernel's queue."""
 
 _LEFT = {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN}
 _LEFT_WINDOWS = {59, 64, 1236}
@@ -34,15 +35,18 @@ a port is opened anew in the same place. asyncio notes the copy before it asks, 
 
 
 @asynccontextmanager
-async def clients_of(sock: socket.socket, take: Take, tell: Tell, gather: float = 0.0) -> AsyncIterator[None]:
+async def clients_of(
+    sock: socket.socket, take: Take, tell: Tell, gather: float = 0.0, whose: Whose = nobody_knows
+) -> AsyncIterator[None]:
     """Inside, each client of `sock` goes to `take`. `sock` listens and does not block.
 
-    `gather`: seconds that a client may wait for the next ones if it comes that soon after another; for a process that
-    has nothing else to do, and would be woken for each.
+    `whose`: where many come at once, those whom it tells apart take turns. `gather`: seconds that a client may wait for
+    the next ones if it comes that soon after another; for a process that has nothing else to do, and would be woken for
+    each.
     """
     loop = asyncio.get_running_loop()
     if has_add_reader(loop):
-        watch = _Gathering(loop, sock, take, tell, gather) if gather else _Watch(loop, sock, take, tell)
+        watch = _Gathering(loop, sock, take, tell, gather) if gather else _InTurns(loop, sock, take, tell, whose=whose)
         try:
             yield
         finally:
@@ -56,7 +60,7 @@ async def clients_of(sock: socket.socket, take: Take, tell: Tell, gather: float 
             accepting.cancel()
 
 
-class _Watch:
+class _Watch(ABC):
     """For a loop that watches descriptors. Its own sock_accept() begins to watch for each client anew and wakes a task:
     60 of the 230 microseconds that a login cost a bridge with workers in its own process."""
 
@@ -82,9 +86,9 @@ class _Watch:
             self._tell(problem)
             self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
 
+    @abstractmethod
     def _ready(self) -> None:
-        """One for each turn of the loop: sessions that are under way have theirs between two."""
-        self._accept()
+        """Somebody is there, or was."""
 
     def _accept(self) -> bool:
         """False if nobody is there, or can be taken now."""
@@ -108,6 +112,42 @@ class _Watch:
     def _rest(self, seconds: float, then: Callable[[], None]) -> None:
         self._watching.unwatch(self._sock.fileno())
         self._pause = self._loop.call_later(seconds, then)
+
+
+class _InTurns(_Watch):
+    """One goes in for each turn of the loop: sessions that are under way have theirs between two."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell, whose: Whose
+    ) -> None:
+        self._crowd = Crowd(take, whose)
+        self._is_moving = False
+        super().__init__(loop, sock, self._crowd.add, tell)
+
+    def end(self) -> None:
+        """Who was taken goes in: the port may go on in other hands, and the kernel knows nothing of them any more."""
+        super().end()
+        while len(self._crowd):
+            self._crowd.let_in(WAITING)
+
+    def _ready(self) -> None:
+        count = 0
+        while count < AT_ONCE and len(self._crowd) < WAITING and self._accept():
+            count += 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """In the same turn of the loop, but behind its watching: some are closed (see Take)."""
+        if len(self._crowd) and not self._is_moving:
+            self._is_moving = True
+            self._loop.call_soon(self._move)
+
+    def _move(self) -> None:
+        self._is_moving = False
+        if len(self._crowd) >= WAITING:
+            self._crowd.drop_gone()
+        self._crowd.let_in(AT_ONCE)
+        self._go_on()
 
 
 class _Gathering(_Watch):

@@ -13,6 +13,7 @@ from typing import Any
 from bridge.model import Protocol, TlsMode
 from bridge.observe.logs import event, trouble
 from bridge.relay.accepting import clients_of
+from bridge.relay.crowd import Whose, nobody_knows
 from bridge.relay.welcome import Served, Welcome
 
 DRAIN_SECONDS = 5.0
@@ -33,14 +34,16 @@ class Listener:
         *,
         tls: TlsMode | None = None,
         gather: float = 0.0,
+        whose: Whose = nobody_knows,
     ) -> None:
-        """`sockets` are bound and listening; `tls` is for people who look; `gather`, see clients_of()."""
+        """`sockets` are bound and listening; `tls` is for people who look; `gather` and `whose`, see clients_of()."""
         self.protocol = protocol
         self.tls = tls
         self.address = socket_name(sockets[0])
         self._sockets = sockets
         self._welcome = welcome
         self._gather = gather
+        self._whose = whose
         self._sessions: set[Served] = set()
         self._empty = asyncio.Event()
         """Set whenever the last session ends."""
@@ -68,7 +71,9 @@ class Listener:
             async with AsyncExitStack() as accepting:
                 begin = partial(self._begin, group)
                 for sock in self._sockets:
-                    await accepting.enter_async_context(clients_of(sock, begin, self._trouble, self._gather))
+                    await accepting.enter_async_context(
+                        clients_of(sock, begin, self._trouble, self._gather, self._whose)
+                    )
                 await self._closing.wait()
             for sock in self._sockets:
                 sock.close()

@@ -191,6 +191,22 @@ def test_one_wrong_password_all_night_does_not_slow_the_right_one(shared: Bridge
 # --- connections ----------------------------------------------------------------------------------------------------
 
 
+def test_who_connects_without_end_keeps_nobody_else_waiting(shared: Bridge, colleague: OsUser) -> None:
+    """The kernel has one queue for all who come by a port; a flood of those who have gone already fills it."""
+    where, flood = port(shared, "imap"), 200
+    before = shared.log.count("session.open")
+    with standing_still(shared):
+        for _ in range(flood):
+            colleague.connect(where).close()
+        mine = socket.create_connection(("127.0.0.1", where), timeout=60)
+    with closing(Dialogue(mine, "imap")) as dialogue:
+        name = f"client=127.0.0.1:{mine.getsockname()[1]} "
+        dialogue.ask(BOB, shared.password(BOB))
+        assert is_accepted(dialogue.answer())
+    begun = [line for line in shared.log.splitlines() if "session.open" in line][before:]
+    assert next(number for number, line in enumerate(begun) if name in line) < flood // 8
+
+
 def test_one_user_cannot_take_all_places(shared: Bridge, colleague: OsUser) -> None:
     where, held = port(shared, "pop3"), 0
     with ExitStack() as stack:

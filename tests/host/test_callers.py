@@ -503,6 +503,23 @@ def test_in_a_user_namespace_all_others_are_not_one_user(colleague: OsUser) -> N
 
 
 @on_linux
+def test_for_a_moment_a_number_is_enough(colleague: OsUser) -> None:
+    """Before anybody has looked up whose name that is: of a crowd there is no time for it."""
+    with ExitStack() as stack:
+        loopback = Loopback(stack, socket.AF_INET, "127.0.0.1")
+        asked = Callers(Linux())
+        with colleague.connect(loopback.port) as theirs:
+            _, ends = loopback.accept()
+            assert asked.number_at_once(ends) == f"user {colleague.uid}"
+            assert asked.at_once(ends) is None
+            theirs.close()
+            assert asked.number_at_once(ends) == ""
+    elsewhere = Ends(("192.0.2.7", 40001), ("192.0.2.1", 993))
+    assert (asked.number_at_once(elsewhere), asked.number_at_once(None)) == ("host 192.0.2.7", "")
+    assert Callers(None).number_at_once(ENDS) == ""
+
+
+@on_linux
 def test_where_all_have_numbers_the_last_one_is_a_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outside, 65534 is the user nobody."""
     (tmp_path / "self").mkdir()

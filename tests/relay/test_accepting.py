@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -26,7 +25,11 @@ WAYS = ["watches", "gathers", "does not watch"]
 def loop_that(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "has_add_reader", lambda _: request.param != "does not watch")
     if request.param == "gathers":
-        monkeypatch.setattr(accepting, "_Watch", partial(accepting._Gathering, gather=0.01))
+
+        def gathering(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Any, tell: Any, **_: Any) -> Any:
+            return accepting._Gathering(loop, sock, take, tell, 0.01)
+
+        monkeypatch.setattr(accepting, "_InTurns", gathering)
 
 
 @asynccontextmanager

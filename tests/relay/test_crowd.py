@@ -1,0 +1,157 @@
+"""Turns of mail clients that come all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from bridge.relay import accepting
+from bridge.relay.accepting import clients_of
+from bridge.relay.crowd import Crowd
+from tests.relay.sockets import close_with_reset
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its loop takes clients one by one")
+
+
+@contextmanager
+def connected(number: int) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
+    """Clients as they are taken, and their other ends."""
+    with ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(number)]
+        for pair in pairs:
+            pair[0].setblocking(False)
+            for end in pair:
+                stack.enter_context(end)
+        yield [taken for taken, _ in pairs], [other for _, other in pairs]
+
+
+def test_callers_take_turns_and_each_ones_clients_keep_their_order() -> None:
+    begun: list[Any] = []
+    owners = {name: "alice" if name in "fh" else "mallory" for name in "abcdefgh"}
+    asked: list[str] = []
+    with connected(8) as (clients, _):
+        names = dict(zip(clients, owners, strict=True))
+
+        def whose(client: socket.socket) -> str:
+            asked.append(names[client])
+            return owners[names[client]]
+
+        crowd = Crowd(lambda _, address: begun.append(address), whose)
+        for client in clients:
+            crowd.add(client, names[client])
+        while len(crowd):
+            crowd.let_in(1)
+    assert asked == list("bcdefgh"), "whoever is alone is not asked about"
+    assert begun == list("abfchdeg")
+
+
+def test_of_a_crowd_those_who_have_hung_up_are_dropped_and_no_more_than_is_wanted_at_once() -> None:
+    begun: list[Any] = []
+    with connected(6) as (clients, theirs):
+        crowd = Crowd(lambda _, address: begun.append(address), lambda _: "")
+        for number, client in enumerate(clients):
+            crowd.add(client, number)
+        theirs[0].send(b"a1 NOOP\r\n")
+        for gone in (theirs[0], theirs[1], theirs[2], theirs[4]):
+            gone.close()
+        for expected in ([0], [0], [0, 3], [0, 3, 5]):
+            crowd.let_in(2)
+            assert begun == expected, "who has said something may have said all of it"
+        assert [client.fileno() < 0 for client in clients] == [False, True, True, False, True, False]
+
+
+def test_who_has_said_something_and_reset_the_connection_is_dropped() -> None:
+    begun: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        crowd = Crowd(lambda _, address: begun.append(address), lambda _: "")
+        for is_there in (False, False, True):
+            client = stack.enter_context(socket.create_connection(server.getsockname()))
+            taken = stack.enter_context(server.accept()[0])
+            taken.setblocking(False)
+            client.send(b"a1 NOOP\r\n")
+            crowd.add(taken, is_there)
+            if not is_there:
+                close_with_reset(client)
+        crowd.let_in(3)
+    assert begun == [True]
+
+
+def test_where_no_room_is_left_all_who_have_hung_up_make_some() -> None:
+    begun: list[Any] = []
+    with connected(6) as (clients, theirs):
+        lines = dict(zip(clients, ["", "a", "a", "b", "b", "a"], strict=True))
+        crowd = Crowd(lambda _, address: begun.append(address), lambda client: lines[client])
+        for number, client in enumerate(clients):
+            crowd.add(client, number)
+        for number in (0, 1, 3, 4):
+            theirs[number].close()
+        crowd.drop_gone()
+        assert len(crowd) == 2
+        for _ in range(2):
+            crowd.let_in(1)
+    assert begun == [2, 5]
+
+
+def test_who_comes_alone_and_hangs_up_is_let_in() -> None:
+    """A balancer's look at the port, for one, of which the log tells."""
+    begun: list[Any] = []
+    with connected(1) as (clients, theirs):
+        crowd = Crowd(lambda _, address: begun.append(address), lambda _: str(pytest.fail("it is asked whose it is")))
+        theirs[0].close()
+        crowd.add(clients[0], 0)
+        crowd.let_in(1)
+    assert begun == [0]
+
+
+async def test_a_crowd_is_begun_one_in_each_turn_of_the_loop_and_the_rest_when_the_port_is_closed() -> None:
+    begun: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        sock.setblocking(False)
+        ours = [stack.enter_context(socket.create_connection(sock.getsockname())) for _ in range(40)]
+        mine = ours[-1].getsockname()
+
+        def take(client: socket.socket, address: Any) -> None:
+            begun.append(stack.enter_context(client))
+
+        def whose(client: socket.socket) -> str:
+            return "mine" if client.getpeername() == mine else "a flood"
+
+        async with clients_of(sock, take, lambda _: None, whose=whose):
+            turns = 0
+            while not any(client.getpeername() == mine for client in begun):
+                turns += 1
+                assert turns < 12, "it waits behind all the others"
+                await asyncio.sleep(0)
+            assert len(begun) <= turns + 1
+        assert len(begun) == len(ours)
+
+
+async def test_those_whom_nobody_has_begun_are_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "WAITING", 3)
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as stack:
+        sock.setblocking(False)
+        for _ in range(10):
+            stack.enter_context(socket.create_connection(sock.getsockname()))
+        begun = asyncio.Queue[socket.socket]()
+        most = 0
+
+        def take(client: socket.socket, address: Any) -> None:
+            begun.put_nowait(stack.enter_context(client))
+
+        class Counted(Crowd):
+            def add(self, client: socket.socket, address: Any) -> None:
+                nonlocal most
+                super().add(client, address)
+                most = max(most, len(self))
+
+        monkeypatch.setattr(accepting, "Crowd", Counted)
+        async with clients_of(sock, take, lambda _: None), asyncio.timeout(10):
+            for _ in range(10):
+                await begun.get()
+        assert most == 3
