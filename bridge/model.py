@@ -210,3 +210,6 @@ class TokenSet:
     """The scopes granted."""
     subject: Subject | None = None
     """None only where the provider gives no evidence (no id_token)."""
+    ends_at: float | None = None
+    """Seconds since the epoch at which the grant ends whatever is done, as the provider said when somebody signed in;
+    None where it does not say."""

@@ -135,6 +135,11 @@ _GROUPS: Final[tuple[tuple[Turn, Level, Mapping[str, str]], ...]] = (
                 "The provider finds the renewal wrong. It may have ended the sign-in: sign in again. If that does not "
                 "help, the administrator of mail-bridge must compare client_id and the URLs with the registration."
             ),
+            "sign_in.ran_out": (
+                "This sign-in was given for some days only, which are over. Sign in again, please. At Google it is so "
+                "while the app's status is Testing (7 days): the administrator of mail-bridge ends that with Publish "
+                "app (Google Auth Platform, Audience)."
+            ),
             "oauth.no_code": "The provider's answer holds no code. Start the sign-in again.",
             "oauth.other_sign_in": "The provider's answer was made for another sign-in. Start the sign-in again.",
             "google.no_grant": (

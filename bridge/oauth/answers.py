@@ -21,6 +21,10 @@ DEFAULT_LIFE = 600
 """Seconds, where a provider does not say: short enough to be true (RFC 6749 section 5.1 only recommends the field)."""
 
 
+LONGEST_GRANT = 10 * 366 * 86400
+"""Seconds, beyond which an end is none that somebody meets."""
+
+
 def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
     """The bearer token; its life counts from when we asked, so that a slow answer does not make it longer.
 
@@ -37,6 +41,15 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
     if not math.isfinite(life):  # JSON as Python reads it has NaN and Infinity: a token that is never or always fresh
         life = DEFAULT_LIFE
     return AccessToken(Secret(token), expires_at=asked_at + life, obtained_at=asked_at)
+
+
+def grant_end(answer: Mapping[str, Any], *, asked_at: float) -> float | None:
+    """When the refresh token ends whatever is done, in seconds since the epoch; None where the answer does not say. No
+    RFC's, but Google's while an app's status is Testing."""
+    life = answer.get("refresh_token_expires_in")
+    if isinstance(life, bool) or not isinstance(life, (int, float)) or not 0 < life < LONGEST_GRANT:
+        return None
+    return asked_at + life
 
 
 def granted_scopes(answer: Mapping[str, Any], asked_for: Iterable[str]) -> frozenset[str]:

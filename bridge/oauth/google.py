@@ -115,7 +115,9 @@ class Google(Adapter):
             raise not_signed_in("google.no_grant", "no_grant")
         found = answers.claims(answer)
         answers.check_audience(found, self._config.client_id)
-        return TokenSet(answers.access_token(answer, asked_at=asked_at), Secret(grant), scopes, self._subject(found))
+        access = answers.access_token(answer, asked_at=asked_at)
+        ends_at = answers.grant_end(answer, asked_at=asked_at)
+        return TokenSet(access, Secret(grant), scopes, self._subject(found), ends_at)
 
     def _refresh(self, grant: Secret[str]) -> TokenSet:
         wire = Wire(self._https, partial(refresh_problem, hide=(grant, self._secret)))

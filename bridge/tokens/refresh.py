@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from bridge.advice.diagnosis import Diagnosis
 from bridge.advice.said import said
 from bridge.clock import Clock
 from bridge.errors import (
@@ -25,6 +26,7 @@ from bridge.secret import Secret
 from bridge.stores.base import NEW
 from bridge.tokens.leases import Leases
 from bridge.tokens.lifecycle import (
+    CLOCK_TOLERANCE,
     Absent,
     Answered,
     Ask,
@@ -261,13 +263,13 @@ class Refresher:
     async def _end(self, account: Account, memory: Memory, before: Stored, problem: GrantRevoked, version: int) -> None:
         """Note that the provider has ended the grant, so that nobody asks again, also after a restart."""
         assert before.entry is not None  # noqa: S101  only a stored grant can end
-        ended = replace(before.entry, ended=str(problem), diagnosis=problem.diagnosis)
+        ended = _ended(before.entry, problem, self._clock.now())
         try:
             memory.stored = Stored(ended, await self._vault.save(account.address, ended, expected=version))
         except VersionConflict:  # somebody has signed in or out: the end of the old grant is no news
             memory.stored = await self._vault.load(account.address)
             return
-        self._bus.publish(RefreshFailed(account.address, str(problem), False, problem.diagnosis))
+        self._bus.publish(RefreshFailed(account.address, ended.ended, False, ended.diagnosis))
 
     def _fall_back(
         self,
@@ -336,8 +338,17 @@ def _renewed(account: Account, provider: Provider, before: Entry | None, tokens:
     """The record with what the provider gave; a refresh rarely tells again who had signed in."""
     if before is None or provider.is_unattended:
         return Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
-    tokens = replace(tokens, subject=tokens.subject or before.tokens.subject)
+    tokens = replace(tokens, subject=tokens.subject or before.tokens.subject, ends_at=before.tokens.ends_at)
     return replace(before, provider=account.provider, tokens=tokens, client=provider.client)
+
+
+def _ended(entry: Entry, problem: GrantRevoked, now: float) -> Entry:
+    """The record with why it ended: by the day that the provider had named at the sign-in, if that has come, since of
+    the reasons that its own words leave open it is the one."""
+    if entry.tokens.ends_at is None or now < entry.tokens.ends_at - CLOCK_TOLERANCE:
+        return replace(entry, ended=str(problem), diagnosis=problem.diagnosis)
+    found = Diagnosis.of("sign_in.ran_out", problem.diagnosis.words if problem.diagnosis is not None else "")
+    return replace(entry, ended=found.told(), diagnosis=found)
 
 
 def _has_given(provider: Provider, entry: Entry) -> bool:

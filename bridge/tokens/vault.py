@@ -122,6 +122,7 @@ def _encoded(entry: Entry) -> bytes:
             "diagnosis": entry.diagnosis
             and [entry.diagnosis.key, entry.diagnosis.arguments, str(entry.diagnosis.words)],
             "grant": tokens.grant.reveal(),
+            "ends_at": tokens.ends_at,
             "scopes": sorted(tokens.scopes),
             "access": [tokens.access.value.reveal(), tokens.access.expires_at, tokens.access.obtained_at],
             "subject": subject and [subject.address, subject.identifier, sorted(subject.aliases)],
@@ -137,7 +138,7 @@ def _decoded(content: bytes, address: str) -> Entry:
                 said("the sign-in of {address} was stored by another version of mail-bridge", address=address)
             )
         value, expires_at, obtained_at = record["access"]
-        subject = record["subject"]
+        subject, ends_at = record["subject"], record.get("ends_at")
         return Entry(
             str(record["provider"]),
             str(record["fingerprint"]),
@@ -147,6 +148,7 @@ def _decoded(content: bytes, address: str) -> Entry:
                 Secret(str(record["grant"])),
                 frozenset(record["scopes"]),
                 Subject(subject[0], subject[1], frozenset(subject[2])) if subject else None,
+                None if ends_at is None else float(ends_at),
             ),
             str(record["ended"]),
             _diagnosis(record.get("diagnosis")),

@@ -83,6 +83,18 @@ async def test_what_these_tests_change_is_a_good_answer(tmp_path: Path) -> None:
     assert (await refreshed(tmp_path, told(refresh_token=None))).grant.reveal() == GRANT.reveal()
 
 
+async def test_google_says_how_long_a_sign_in_lasts_while_the_app_is_on_trial(tmp_path: Path) -> None:
+    before = SystemClock().now()
+    ends_at = (await redeemed(tmp_path, told(refresh_token_expires_in=604799))).ends_at
+    assert ends_at is not None
+    assert before + 604799 <= ends_at <= SystemClock().now() + 604799
+
+
+@pytest.mark.parametrize("life", [None, "soon", [], 0, -1, True, 10**400, float("nan"), float("inf")])
+async def test_a_life_that_is_none_ends_no_sign_in(tmp_path: Path, life: object) -> None:
+    assert (await redeemed(tmp_path, told(refresh_token_expires_in=life))).ends_at is None
+
+
 async def test_nobody_in_particular_is_suggested_where_nobody_is_known(tmp_path: Path) -> None:
     async with asking(tmp_path, b"") as provider:
         request = await provider.begin(login_hint="", redirect_uri="http://localhost:3017/")

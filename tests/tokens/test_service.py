@@ -384,6 +384,24 @@ async def test_a_grant_that_may_have_ended_is_kept_and_asks_the_person_until_it_
         assert (await it.service.standing(ALICE)).is_signed_in
 
 
+@pytest.mark.parametrize(("days", "key"), [(6, "google.ended"), (7, "sign_in.ran_out")])
+async def test_a_sign_in_of_which_the_end_was_known_says_that_it_was_given_for_some_days_only(
+    days: int, key: str
+) -> None:
+    """Google's, while the app's status is Testing, ends in the same words as one whose password was changed."""
+    async with world() as it:
+        await it.service.keep(ALICE, replace(it.provider.issue(), ends_at=it.clock.now() + 7 * 86400))
+        it.clock.advance(3 * 86400)
+        await it.service.access_token(ALICE)  # a refresh tells nothing of it
+        it.clock.advance((days - 3) * 86400)
+        ended = Diagnosis.of("google.ended", "invalid_grant: Bad Request")
+        it.provider.problem = GrantRevoked(ended.told(), diagnosis=ended)
+        problem = await _asked(it)
+        assert problem.diagnosis == Diagnosis.of(key, ended.words)
+        assert [notice.diagnosis for notice in it.notices if isinstance(notice, RefreshFailed)] == [problem.diagnosis]
+        assert (await it.service.standing(ALICE)).diagnosis == problem.diagnosis
+
+
 async def _asked(it: World) -> BridgeError:
     with pytest.raises(BridgeError) as caught:
         await it.service.access_token(ALICE)
