@@ -25,6 +25,7 @@ from bridge.ui.cli.session import (
     FAILED,
     UNUSABLE,
     as_service,
+    async_command,
     drop_output,
     in_loop,
     passing_settings,
@@ -56,19 +57,16 @@ def accounts() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @with_settings
 @as_service
-def list_accounts(settings: Settings, as_json: bool) -> int:
+@async_command
+async def list_accounts(settings: Settings, as_json: bool) -> int:
     """One line for each account: its state, its address, what to do."""
-
-    async def work() -> int:
-        async with reach(settings) as control:
-            status = await control.status()
-        if as_json:
-            click.echo(json.dumps(rows_of(status), indent=2))
-            return DONE
-        click.echo(table(status, settings.program))
+    async with reach(settings) as control:
+        status = await control.status()
+    if as_json:
+        click.echo(json.dumps(rows_of(status), indent=2))
         return DONE
-
-    return in_loop(work())
+    click.echo(table(status, settings.program))
+    return DONE
 
 
 def rows_of(status: Status) -> list[dict[str, object]]:
@@ -132,41 +130,38 @@ def state_word(state: AccountState) -> str:
 @click.option("--at-once", is_flag=True, help="With either: the old one stops now, since somebody else knows it.")
 @with_settings
 @as_service
-def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
+@async_command
+async def password(settings: Settings, address: str, rotate: bool, set_from_stdin: bool, at_once: bool) -> int:
     """Print the local password of ADDRESS: what the mail program logs in to the bridge with."""
     if rotate and set_from_stdin:
         raise click.UsageError(say("--rotate and --set-from-stdin do not go together"))
     if at_once and not (rotate or set_from_stdin):
         raise click.UsageError(say("--at-once needs --rotate or --set-from-stdin"))
-
-    async def work() -> int:
-        chosen = (
-            Secret(_line(say("The new local password"), say("standard input must give the new local password")))
-            if set_from_stdin
-            else None
-        )
-        async with reach(settings) as control:
-            if chosen is not None:
-                try:
-                    await control.set_local_password(address, chosen, at_once=at_once)
-                except ValueError as problem:
-                    click.echo(f"mail-bridge: {say(str(problem))}", err=True)
-                    return UNUSABLE
-                sentence = (
-                    say("The local password of {address} is set; the old one has stopped working.")
-                    if at_once
-                    else say("The local password of {address} is set; the old one works for a week longer.")
-                )
-                click.echo(sentence.format(address=address), err=True)
-                return DONE
-            if rotate:
-                shown = await control.rotate_local_password(address, at_once=at_once)
-            else:
-                shown = await control.local_password(address)
-        _show(shown, address, settings.program, is_new=rotate)
-        return DONE
-
-    return in_loop(work())
+    chosen = (
+        Secret(_line(say("The new local password"), say("standard input must give the new local password")))
+        if set_from_stdin
+        else None
+    )
+    async with reach(settings) as control:
+        if chosen is not None:
+            try:
+                await control.set_local_password(address, chosen, at_once=at_once)
+            except ValueError as problem:
+                click.echo(f"mail-bridge: {say(str(problem))}", err=True)
+                return UNUSABLE
+            sentence = (
+                say("The local password of {address} is set; the old one has stopped working.")
+                if at_once
+                else say("The local password of {address} is set; the old one works for a week longer.")
+            )
+            click.echo(sentence.format(address=address), err=True)
+            return DONE
+        if rotate:
+            shown = await control.rotate_local_password(address, at_once=at_once)
+        else:
+            shown = await control.local_password(address)
+    _show(shown, address, settings.program, is_new=rotate)
+    return DONE
 
 
 @accounts.command(short_help="Remove a sign-in, here and at the provider.")
@@ -209,27 +204,24 @@ async def _question(settings: Settings, address: str) -> str:
 @click.argument("address")
 @with_settings
 @as_service
-def adopt(settings: Settings, address: str) -> int:
+@async_command
+async def adopt(settings: Settings, address: str) -> int:
     """Take over a refresh token from standard input: try it, check whose it is, store it.
 
     For a move from another program with the same client id. The token is read from standard input, never from the
     command line, which other users of this machine can see.
     """
-
-    async def work() -> int:
-        token = _token(_line(say("A refresh token"), say("standard input must give a refresh token")))
-        async with reach_to_sign_in(settings) as reached:
-            try:
-                account = await reached.control.adopt(address, token)
-            except SignInUnsaved as problem:
-                if reached.save is None:  # the running bridge sees to it
-                    raise
-                account = await saved(reached.save, address, tell_problem(problem))
-        sentence = say("{address} is signed in as {subject}.")
-        click.echo(sentence.format(address=account.address, subject=account.subject))
-        return DONE
-
-    return in_loop(work())
+    token = _token(_line(say("A refresh token"), say("standard input must give a refresh token")))
+    async with reach_to_sign_in(settings) as reached:
+        try:
+            account = await reached.control.adopt(address, token)
+        except SignInUnsaved as problem:
+            if reached.save is None:  # the running bridge sees to it
+                raise
+            account = await saved(reached.save, address, tell_problem(problem))
+    sentence = say("{address} is signed in as {subject}.")
+    click.echo(sentence.format(address=account.address, subject=account.subject))
+    return DONE
 
 
 @accounts.command(short_help="Log in to each mail server of an account.")
@@ -237,24 +229,21 @@ def adopt(settings: Settings, address: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array, for programs.")
 @with_settings
 @as_service
-def check(settings: Settings, address: str, as_json: bool) -> int:
+@async_command
+async def check(settings: Settings, address: str, as_json: bool) -> int:
     """Log in to each mail server of ADDRESS with its token, and say who must do what about those that refuse.
 
     Exit code 0 if all of them open.
     """
-
-    async def work() -> int:
-        async with reach_to_sign_in(settings) as reached:
-            try:
-                checks = (await reached.control.check_account(address)).checks
-            except AuthorizationRequired as problem:
-                if reached.save is None:
-                    raise
-                raise _sign_in_without_page(problem, settings.program) from problem
-        click.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=2) if as_json else lines_of(checks))
-        return DONE if all(one.is_ok for one in checks) else FAILED
-
-    return in_loop(work())
+    async with reach_to_sign_in(settings) as reached:
+        try:
+            checks = (await reached.control.check_account(address)).checks
+        except AuthorizationRequired as problem:
+            if reached.save is None:
+                raise
+            raise _sign_in_without_page(problem, settings.program) from problem
+    click.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=2) if as_json else lines_of(checks))
+    return DONE if all(one.is_ok for one in checks) else FAILED
 
 
 def _sign_in_without_page(problem: AuthorizationRequired, program: str) -> BridgeError:

@@ -19,7 +19,7 @@ from bridge.threads import NotDone, NoThread, Threads, in_thread
 from bridge.ui.cli.accounts import lines_of
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import reach_with_console
-from bridge.ui.cli.session import DONE, FAILED, as_service, in_loop, read_line, with_settings
+from bridge.ui.cli.session import DONE, FAILED, as_service, async_command, read_line, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.cli.unsaved import Save, saved
 from bridge.ui.i18n import say, tell, tell_problem
@@ -40,19 +40,16 @@ Ending = tuple[int | None, str]
 @click.option("--paste", is_flag=True, help="The browser is on another computer: ask for the address it ends at.")
 @with_settings
 @as_service
-def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -> int:
+@async_command
+async def authorize(settings: Settings, address: str, no_browser: bool, paste: bool) -> int:
     """Sign in for ADDRESS: opens the browser, waits for the answer. Exit code 0 once it is checked and stored.
 
     Works beside a running bridge, and without one. For a provider with `flow: device` it shows a code to type in a
     browser anywhere; where nobody has to sign in, it tries the mail servers.
     """
-
-    async def work() -> int:
-        async with reach_with_console(settings) as reached:
-            opens = not (no_browser or paste)
-            return await sign_in(reached.control, address, open_browser=opens, paste=paste, save=reached.save)
-
-    return in_loop(work())
+    async with reach_with_console(settings) as reached:
+        opens = not (no_browser or paste)
+        return await sign_in(reached.control, address, open_browser=opens, paste=paste, save=reached.save)
 
 
 async def sign_in(

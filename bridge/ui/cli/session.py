@@ -135,6 +135,16 @@ def _language(file: Path | None) -> i18n.Language:
     return i18n.choose(configured_language(file) if file is not None else "auto", system_language())
 
 
+def async_command(command: Callable[..., Coroutine[Any, Any, int]]) -> Callable[..., int]:
+    """A command that is a coroutine: it is run in a loop of its own."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> int:
+        return in_loop(command(*arguments, **options))
+
+    return wrapped
+
+
 def in_loop(main: Coroutine[Any, Any, R]) -> R:
     """Run a command's coroutine. Raises: what it raises; BridgeError if the system gives no loop."""
     from bridge.host.signals import run_until_interrupted

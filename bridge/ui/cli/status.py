@@ -11,7 +11,7 @@ from bridge.control.contract import AccountState, Status
 from bridge.ui.cli.accounts import DOTS, leftover_lines, rows_of, state_word
 from bridge.ui.cli.configured import Settings
 from bridge.ui.cli.reaching import not_running, reach_running
-from bridge.ui.cli.session import DONE, FAILED, as_service, in_loop, with_settings
+from bridge.ui.cli.session import DONE, FAILED, as_service, async_command, with_settings
 from bridge.ui.cli.speaking import Command
 from bridge.ui.i18n import say, say_number, tell
 
@@ -20,19 +20,16 @@ from bridge.ui.i18n import say, say_number, tell
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @with_settings
 @as_service
-def status(settings: Settings, as_json: bool) -> int:
+@async_command
+async def status(settings: Settings, as_json: bool) -> int:
     """Ask the running bridge how it is. Exit code 1 if none is running."""
-
-    async def work() -> int:
-        async with reach_running(settings) as control:
-            if control is None:
-                click.echo("null" if as_json else not_running(settings))
-                return FAILED
-            found = await control.status()
-        click.echo(json.dumps(_row(found), indent=2) if as_json else render(found, settings.program))
-        return DONE
-
-    return in_loop(work())
+    async with reach_running(settings) as control:
+        if control is None:
+            click.echo("null" if as_json else not_running(settings))
+            return FAILED
+        found = await control.status()
+    click.echo(json.dumps(_row(found), indent=2) if as_json else render(found, settings.program))
+    return DONE
 
 
 def render(found: Status, program: str) -> str:
