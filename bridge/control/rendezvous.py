@@ -53,8 +53,8 @@ def publish(directory: Path, url: str, token: Secret[str], pid: int) -> None:
         ) from error
 
 
-def withdraw(directory: Path, pid: int | None = None) -> None:
-    """Take the word back, if it is still that of process `pid` (default: this one); never fails.
+def withdraw(directory: Path, pid: int) -> None:
+    """Take the word back, if it is still that of process `pid`; never fails.
 
     During a restart the next bridge may have published already: its file stays.
     """
@@ -63,7 +63,7 @@ def withdraw(directory: Path, pid: int | None = None) -> None:
         content = _read(path)
     except TooLittleLeft:
         return  # as below
-    if content is not None and content["pid"] == (os.getpid() if pid is None else pid):
+    if content is not None and content["pid"] == pid:
         try:
             path.unlink(missing_ok=True)
         except OSError:
