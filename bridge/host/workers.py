@@ -151,9 +151,8 @@ def _command(descriptor: int) -> list[str]:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT_BEGINNINGS)}
-    return (
-        environment_of_programs() | kept | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    )  # the same files as the bridge's own
+    same_files = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return environment_of_programs() | kept | same_files
 
 
 def prepare_worker(descriptor: int) -> tuple[Passage, int]:
