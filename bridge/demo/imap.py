@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from email.parser import BytesHeaderParser
 from email.policy import compat32
 from typing import Any
@@ -52,12 +53,12 @@ class ImapConnection(Connection):
             command = command[: match.start()] + await self.reader.readexactly(int(match[1]))
 
     async def _carry_out(self, tag: str, verb: str, arguments: bytes) -> bool:
-        text = arguments.decode("utf-8", "replace")
         match verb:
             case "CAPABILITY":
                 self.say(f"* CAPABILITY {CAPABILITIES}")
             case "NOOP" | "CHECK" | "EXPUNGE" | "SUBSCRIBE":
-                self._say_size()
+                if self._box is not None:
+                    self._say_size(self._box)
             case "ID":
                 self.say("* ID NIL")
             case "LOGOUT":
@@ -69,36 +70,40 @@ class ImapConnection(Connection):
             case _ if self._box is None:
                 self.say(f"{tag} NO log in first")
                 return True
+            case "SELECT" | "EXAMINE":
+                self._select(self._box)
+                self.say(f"{tag} OK [READ-WRITE] selected")
+                return True
+            case _:
+                if not await self._answered(verb, arguments, self._box):
+                    self.say(f"{tag} BAD the demo does not know {verb}")
+                    return True
+        self.say(f"{tag} OK done")
+        return True
+
+    async def _answered(self, verb: str, arguments: bytes, box: Mailbox) -> bool:
+        """Carry out a command of a session that is logged in, but for its OK; False if it is none."""
+        text = arguments.decode("utf-8", "replace")
+        match verb:
             case "NAMESPACE":
                 self.say('* NAMESPACE (("" "/")) NIL NIL')
             case "LIST" | "LSUB":
                 self.say(f'* {verb} () "/" INBOX')
-            case "SELECT" | "EXAMINE":
-                self._select()
-                self.say(f"{tag} OK [READ-WRITE] selected")
-                return True
             case "STATUS":
-                box = self._box
                 self.say(f"* STATUS INBOX (MESSAGES {len(box.messages)} UIDNEXT {box.uid_next} UIDVALIDITY 1 UNSEEN 0)")
-            case "SEARCH":
-                self._search(by_uid=False)
-            case "FETCH":
-                self._fetch(text, by_uid=False)
-            case "STORE":
-                self._store(text, by_uid=False)
+            case "SEARCH" | "FETCH" | "STORE":
+                self._answer_of(verb)(text, box, by_uid=False)
             case "UID":
                 inner, _, rest = text.partition(" ")
-                {"FETCH": self._fetch, "STORE": self._store}.get(inner.upper(), self._search_with)(rest, by_uid=True)
+                self._answer_of(inner.upper())(rest, box, by_uid=True)
             case "APPEND":
-                await self._append(arguments)
+                await self._append(arguments, box)
             case "IDLE":
-                await self._idle()
+                await self._idle(box)
             case "CLOSE" | "UNSELECT":
                 pass
             case _:
-                self.say(f"{tag} BAD the demo does not know {verb}")
-                return True
-        self.say(f"{tag} OK done")
+                return False
         return True
 
     async def _authenticate(self, tag: str, arguments: bytes) -> None:
@@ -112,68 +117,62 @@ class ImapConnection(Connection):
         else:
             self.say(f"{tag} OK [CAPABILITY {CAPABILITIES}] {self._box.address} authenticated")
 
-    def _select(self) -> None:
-        assert self._box is not None  # noqa: S101
-        self._say_size()
+    def _select(self, box: Mailbox) -> None:
+        self._say_size(box)
         self.say(
             "* 0 RECENT",
             r"* FLAGS (\Seen \Answered \Flagged \Deleted \Draft)",
             "* OK [UIDVALIDITY 1] ok",
-            f"* OK [UIDNEXT {self._box.uid_next}] ok",
+            f"* OK [UIDNEXT {box.uid_next}] ok",
         )
 
-    def _say_size(self) -> None:
-        if self._box is not None:
-            self.say(f"* {len(self._box.messages)} EXISTS")
+    def _say_size(self, box: Mailbox) -> None:
+        self.say(f"* {len(box.messages)} EXISTS")
 
-    def _search(self, *, by_uid: bool) -> None:
-        assert self._box is not None  # noqa: S101
-        numbers = [m.uid if by_uid else n for n, m in enumerate(self._box.messages, 1)]
+    def _answer_of(self, verb: str) -> Callable[..., None]:
+        return {"FETCH": self._fetch, "STORE": self._store}.get(verb, self._search)
+
+    def _search(self, _text: str, box: Mailbox, *, by_uid: bool) -> None:
+        numbers = [m.uid if by_uid else n for n, m in enumerate(box.messages, 1)]
         self.say(" ".join(["* SEARCH", *map(str, numbers)]))
 
-    def _search_with(self, text: str, *, by_uid: bool) -> None:
-        self._search(by_uid=by_uid)
-
-    def _chosen(self, numbers: str, *, by_uid: bool) -> list[tuple[int, Message]]:
-        assert self._box is not None  # noqa: S101
+    def _chosen(self, numbers: str, box: Mailbox, *, by_uid: bool) -> list[tuple[int, Message]]:
         chosen = []
-        last = max(self._box.uid_next - 1 if by_uid else len(self._box.messages), 1)
+        last = max(box.uid_next - 1 if by_uid else len(box.messages), 1)
         for part in numbers.split(","):
             first, _, end = part.replace("*", str(last)).partition(":")
             low, high = sorted((int(first), int(end or first))) if first.isdecimal() else (0, 0)
             chosen += [
                 (number, message)
-                for number, message in enumerate(self._box.messages, 1)
+                for number, message in enumerate(box.messages, 1)
                 if low <= (message.uid if by_uid else number) <= high
             ]
         return chosen
 
-    def _fetch(self, text: str, *, by_uid: bool) -> None:
+    def _fetch(self, text: str, box: Mailbox, *, by_uid: bool) -> None:
         numbers, _, wanted = text.partition(" ")
-        for number, message in self._chosen(numbers, by_uid=by_uid):
+        for number, message in self._chosen(numbers, box, by_uid=by_uid):
             items = [f"UID {message.uid}".encode()] if by_uid or "UID" in wanted.upper() else []
             items += _items(wanted.upper(), message)
             self.writer.write(f"* {number} FETCH (".encode() + b" ".join(items) + b")\r\n")
 
-    def _store(self, text: str, *, by_uid: bool) -> None:
+    def _store(self, text: str, box: Mailbox, *, by_uid: bool) -> None:
         numbers, _, change = text.partition(" ")
         flags = set(re.findall(r"\\?\w+", change[change.find("(") :]))
-        for number, message in self._chosen(numbers, by_uid=by_uid):
+        for number, message in self._chosen(numbers, box, by_uid=by_uid):
             message.flags = message.flags - flags if change.startswith("-") else message.flags | flags
             self.say(f"* {number} FETCH (FLAGS ({' '.join(sorted(message.flags))}))")
 
-    async def _append(self, arguments: bytes) -> None:
-        assert self._box is not None  # noqa: S101
+    async def _append(self, arguments: bytes, box: Mailbox) -> None:
         match = re.match(rb'\S+(?: +\([^)]*\))?(?: +"[^"]*")? +', arguments)
-        await self._box.deliver(arguments[match.end() :] if match else arguments, {"\\Seen"})
-        self._say_size()
+        await box.deliver(arguments[match.end() :] if match else arguments, {"\\Seen"})
+        self._say_size(box)
 
-    async def _idle(self) -> None:
-        assert self._box is not None  # noqa: S101
+    async def _idle(self, box: Mailbox) -> None:
         self.say("+ idling")
         await self.writer.drain()
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch(self._box))
+            watching = group.create_task(self._watch(box))
             await self.reader.readline()  # DONE, or the end
             watching.cancel()
 
@@ -181,7 +180,7 @@ class ImapConnection(Connection):
         while True:
             async with box.changed:
                 await box.changed.wait()
-            self._say_size()
+            self._say_size(box)
             await self.writer.drain()
 
 
