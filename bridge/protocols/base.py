@@ -34,7 +34,7 @@ class Send:
     data: bytes
     log: str = ""
     shows_token: bool = False
-    """To an upstream, which now has to decide."""
+    """True if these bytes show the token to an upstream: its decision is what comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class LoginRequested:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The login is done: from here on bytes are passed, not parsed.
+    """The login is done: from here on bytes are passed on, not parsed.
 
     From a client machine: the upstream's untagged lines before its answer (`untagged`, complete lines), the text of
-    the answer without tag and status (`text`, no line end), and the bytes already received behind it (`leftover`,
-    to be sent to the mail client first). From a server machine: only `leftover`, the bytes that the mail client
-    pipelined behind its login, to be sent to the upstream first.
+    the answer without tag and status (`text`, no line end), and the bytes already received after that answer
+    (`leftover`, to be sent to the mail client first). From a server machine: only `leftover`, the bytes that the mail
+    client pipelined after its login, to be sent to the upstream first.
     """
 
     leftover: bytes = b""
@@ -80,7 +80,7 @@ class Hangup:
 
     farewell: bytes = b""
     violation: str = ""
-    """What the peer did that its protocol does not allow; empty if it leaves in peace."""
+    """What the peer did that its protocol does not allow; empty if it did nothing wrong."""
 
 
 Event = Send | StartTLS | LoginRequested | Ready | Refused | Hangup
@@ -90,28 +90,28 @@ class ServerMachine(Protocol):
     """We are the server to a mail client, until its login is accepted."""
 
     def greet(self) -> list[Event]:
-        """The greeting; call once, first. After StartTLS nothing is greeted again."""
+        """The greeting; call it once, before anything else. After StartTLS there is no second greeting."""
         ...
 
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the mail client and say what to do.
 
-        Args: data, any cut of the stream, never empty.
+        Args: data, any piece of the stream, however it was cut, never empty.
         Returns: events in the order to carry them out. After LoginRequested further bytes are kept and give no
-        events until accept() or refuse(). What cannot be answered (a line or literal beyond the limits, bytes behind
-        STARTTLS) ends in Hangup with its `violation`, behind the answers to what came before. After Hangup nothing
-        more is accepted.
+        events until accept() or refuse(). What cannot be answered (a line or literal over the limit, plaintext sent
+        after STARTTLS) ends in Hangup with its `violation`, after the answers to earlier commands. After Hangup
+        nothing more is accepted.
         """
         ...
 
     @property
     def has_more(self) -> bool:
-        """True if bytes are kept that the client has sent behind what was answered."""
+        """True if the client has already sent more than what was answered so far."""
         ...
 
     @property
     def misstep(self) -> str:
-        """What has kept the client from a login so far, one of missteps.py; empty where nothing is known of that."""
+        """What has kept the client from logging in so far (a sentence of missteps.py); empty if that is not known."""
         ...
 
     def closed(self) -> list[Event]:
@@ -127,8 +127,8 @@ class ServerMachine(Protocol):
         ...
 
     def refuse(self, problem: BridgeError) -> list[Event]:
-        """Tell the client why not (the table of docs/architecture.md), then go on: events of the bytes kept meanwhile
-        follow."""
+        """Tell the client why not (the table of docs/architecture.md), then go on with the bytes kept meanwhile: their
+        events follow."""
         ...
 
     def time_out(self) -> list[Event]:
@@ -136,7 +136,7 @@ class ServerMachine(Protocol):
         ...
 
     def send_away(self, problem: LimitReached) -> list[Event]:
-        """Whatever the client is about to do: say why not, and hang up."""
+        """Tell the client why it cannot be served, wherever it is in the dialogue, and hang up."""
         ...
 
 
@@ -151,13 +151,13 @@ class ClientMachine(Protocol):
         """Take the next bytes from the upstream and say what to do.
 
         Returns: Send and StartTLS on the way; at last Ready or Refused, after which nothing more is accepted.
-        Raises: ProtocolViolation for a line over the limit, an answer that makes no sense, plaintext behind the
+        Raises: ProtocolViolation for a line over the limit, an answer that makes no sense, plaintext after the
         STARTTLS answer, PREAUTH, or a server that does not offer what we need.
         """
         ...
 
     def closed(self) -> list[Event]:
-        """The upstream has ended its stream; gives Refused(BUSY) if it said why, else raises ProtocolViolation."""
+        """The upstream has ended its stream. Gives Refused(BUSY) if it said why; otherwise raises ProtocolViolation."""
         ...
 
     def tls_started(self) -> list[Event]:
@@ -167,12 +167,12 @@ class ClientMachine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client machine proves itself with."""
+    """What a client machine authenticates with."""
 
     address: str
     """The mailbox: XOAUTH2's `user`, OAUTHBEARER's authzid."""
     token: Secret[str]
     mechanism: Mechanism = Mechanism.XOAUTH2
     host: str = ""
-    """The server's name as it was dialled; OAUTHBEARER repeats it, and so the port."""
+    """The server's name as it was dialled; OAUTHBEARER repeats both this name and the port."""
     port: int = 0

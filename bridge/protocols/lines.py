@@ -1,4 +1,4 @@
-"""LineBuffer: bounded, linear time, gives back what is left over."""
+"""LineBuffer: splits a stream into lines, bounded and in linear time, and returns what is left over."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ SPEAKS_HTTP = (
 )
 
 _TLS = re.compile(rb"\x16\x03|[\x80-\xff].\x01\x03", re.DOTALL)
-"""A handshake's record (RFC 8446 section 5.1), or the greeting of SSL 2.0, by which programs with OpenSSL 0.9.8 or
-Java 6 begin (RFC 5246 appendix E.2)."""
+"""A TLS handshake record (RFC 8446 section 5.1), or the SSL 2.0 ClientHello with which programs built on OpenSSL 0.9.8
+or Java 6 begin (RFC 5246 appendix E.2)."""
 _PROXY = re.compile(rb"\0\r\n|PROXY (?:TCP[46]|UNKNOWN)\b")
-"""A line that nobody else sends: the third of version 2's signature, or version 1's header."""
+"""Lines that only the PROXY protocol sends: the third line of version 2's signature, or version 1's header."""
 _HTTP = re.compile(rb"(?:CONNECT|DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT|TRACE) [^ ]+ HTTP/\d")
-"""A request's first line (RFC 9112 section 3). No port stops a browser from sending a form of any site, and lines of
-the page's choice stand behind its headers: a login among them would be one of the user who only looks at that page."""
+"""A request line (RFC 9112 section 3). Any web page can make a browser post a form to this port, and the lines after
+the headers are of that page's choice. A login among them would come from the computer of a person who only looked at
+the page."""
 
 
 class LineTooLong(ProtocolViolation):
@@ -27,27 +28,27 @@ class LineTooLong(ProtocolViolation):
 
 
 class LineBuffer:
-    """Bytes that have arrived and not been understood yet; lines and counted blocks are taken from its front."""
+    """Bytes received but not parsed yet; lines and blocks of a given size are taken from the front."""
 
     __slots__ = ("_bytes", "_limit", "_searched")
 
     def __init__(self, limit: int) -> None:
-        """`limit`: octets of one line with its end."""
+        """`limit`: the most octets of one line, its line end included."""
         self._bytes = bytearray()
         self._limit = limit
-        self._searched = 0  # octets known to hold no line end: each octet is looked at once, however it was cut
+        self._searched = 0  # octets known to hold no line end, so that each octet is searched only once
 
     def __len__(self) -> int:
         return len(self._bytes)
 
     def append(self, data: bytes) -> None:
-        """Add what has arrived, in any cut."""
+        """Add what has arrived, however it was cut."""
         self._bytes += data
 
     def next_line(self) -> bytes | None:
-        """The next line with its end, LF alone being one too; None while it is incomplete.
+        """The next line with its line end (CRLF or a bare LF); None while it is incomplete.
 
-        Raises: LineTooLong, as soon as that is certain.
+        Raises: LineTooLong, as soon as the line is certain to exceed the limit.
         """
         end = self._bytes.find(b"\n", self._searched, self._limit)
         if end < 0:
@@ -73,13 +74,14 @@ class LineBuffer:
 
 
 class ClientLines(LineBuffer):
-    """What a mail client says before its login. One that begins with TLS would wait for an answer for ever."""
+    """What a mail client says before its login. Speakers of other protocols are recognized, because a client that
+    begins with TLS, for instance, would wait for an answer for ever."""
 
     __slots__ = ()
 
     def next_line(self) -> bytes | None:
-        """See LineBuffer. Raises: ProtocolViolation also for a handshake of TLS, for a header of the PROXY protocol
-        where none is expected, and for HTTP."""
+        """See LineBuffer. Raises: ProtocolViolation also for a TLS handshake, for a PROXY protocol header where none is
+        expected, and for HTTP."""
         if _TLS.match(self._bytes):
             raise ProtocolViolation(SPEAKS_TLS)
         line = super().next_line()

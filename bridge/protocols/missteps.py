@@ -1,6 +1,6 @@
-"""What keeps a mail program that is set up wrongly from its login: for the log, where somebody looks for the reason.
+"""Why a wrongly configured mail program does not get as far as a login: sentences for the log.
 
-No word of the client's is in it. What stands where a mechanism should may be a password.
+They quote nothing that the client sent: where a mechanism name is expected, it may have sent a password.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The PROXY protocol's header (versions 1 and 2): whom a load balancer speaks for. Octets in, an Origin out.
 
-The octets behind the header belong to TLS or to the mail program, so that none of them may be read: `wanted` never says
-more than what certainly belongs to the header. Source: HAProxy's proxy-protocol.txt, sections 2.1 and 2.2.
+The octets after the header belong to TLS or to the mail program, and none of them may be read here: `wanted` never asks
+for more than what certainly belongs to the header. Source: HAProxy's proxy-protocol.txt, sections 2.1 and 2.2.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from bridge.errors import ProtocolViolation
 _SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _PREFIX = b"PROXY "
 SHORTEST = len(b"PROXY UNKNOWN\r\n")
-"""Octets of the shortest header of all; version 2 begins with sixteen."""
+"""Octets of the shortest header of either version; a header of version 2 has at least sixteen."""
 LONGEST_LINE = 107
 """Octets of a header of version 1, its line end included (section 2.1)."""
 LONGEST_BODY = 4096
-"""Octets behind the first sixteen of version 2, where the format allows 65,535: 36 for two IPv6 addresses, the rest for
-what a balancer says of itself or of a TLS client's certificate."""
+"""Octets that we take after the first sixteen of version 2; the format allows 65,535. Two IPv6 addresses need 36, the
+rest is for what a balancer adds about itself or about a TLS client's certificate."""
 
 _FIXED = 16
 _LINE = re.compile(rb"PROXY (?:UNKNOWN(?: [\x20-\x7e]*)?|(TCP[46]) (\S+) (\S+) ([0-9]{1,5}) ([0-9]{1,5}))\r\n")
@@ -39,13 +39,14 @@ class Origin:
 
 
 class ProxyHeader:
-    """Takes a header in any cut."""
+    """Parses one header, however the stream was cut."""
 
     def __init__(self) -> None:
         self._taken = bytearray()
         self.is_complete = False
         self.origin: Origin | None = None
-        """None where the balancer speaks for itself (a health check) or does not know: then the peer is what it is."""
+        """None if the balancer speaks for itself (a health check) or does not know the client's address: the connection
+        then comes from its peer."""
 
     @property
     def wanted(self) -> int:
@@ -62,7 +63,7 @@ class ProxyHeader:
     def take(self, data: bytes) -> None:
         """Add what was read, at most `wanted` octets.
 
-        Raises: ProtocolViolation as soon as this cannot become a header that we take.
+        Raises: ProtocolViolation as soon as this cannot become a header that we accept.
         """
         self._taken += data
         start = bytes(self._taken[: len(_SIGNATURE)])
@@ -111,7 +112,7 @@ def _origin_of_line(line: bytes) -> Origin | None:
 
 
 def _origin_of_body(command: int, family: int, body: bytes) -> Origin | None:
-    """What follows the addresses (TLV) is about the balancer, and skipped."""
+    """Whatever follows the addresses (TLVs) is skipped."""
     if command not in (_LOCAL, _PROXY):
         raise ProtocolViolation(f"PROXY protocol: unknown version or command {command:#04x}")
     if command == _LOCAL:

@@ -1,4 +1,4 @@
-"""What an upstream's "no" means to a machine; and our own "no", as one line that every client can show."""
+"""What kind of refusal an upstream's "no" is; and our own "no", as one line that every client can show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from bridge.protocols.base import RefusalKind
 
 
 def kind_of_refusal(text: str) -> RefusalKind:
-    """Classify a final "no" to a token. Gmail challenges a bad token and a full house alike: only these words tell."""
+    """Classify a final "no" to a token by its words: Gmail sends the same error challenge for a bad token and for too
+    many connections."""
     case = mail.recognized(text)
     if case is None or case.blames_token:
         return RefusalKind.TOKEN
@@ -16,8 +17,9 @@ def kind_of_refusal(text: str) -> RefusalKind:
 
 
 def judged(text: str, trouble: str) -> tuple[RefusalKind, str]:
-    """The same behind an error challenge, whose status counts more where it tells of `trouble` (sasl.trouble_in): then
-    the answer says "authentication failed" all the same. Returns: kind and words, the status among them."""
+    """The same after an error challenge. A status in it that tells of `trouble` at the server (sasl.trouble_in) counts
+    more than the final answer, which says "authentication failed" even then. Returns: kind and words, with the
+    status."""
     kind = kind_of_refusal(text)
     if kind is RefusalKind.TOKEN and trouble:
         return RefusalKind.BUSY, f"{text} (status {trouble})"
@@ -25,8 +27,8 @@ def judged(text: str, trouble: str) -> tuple[RefusalKind, str]:
 
 
 def readable(words: str) -> str:
-    """A server's own words for a person: with nothing in them that a terminal obeys, or writes from right to left.
-    Before STARTTLS anybody on the way may say them in its place."""
+    """A server's own words, made safe to show: without terminal control sequences and right-to-left marks. Before
+    STARTTLS anybody on the network path may have written them."""
     return "".join(character if character.isprintable() else " " for character in words)
 
 

@@ -1,4 +1,4 @@
-"""Name to factory: the two machines of each protocol."""
+"""Protocol to factory: the client machine and the server machine of each protocol."""
 
 from __future__ import annotations
 

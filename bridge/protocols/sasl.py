@@ -1,4 +1,4 @@
-"""PLAIN and LOGIN in; XOAUTH2 and OAUTHBEARER out; the error challenge."""
+"""SASL: PLAIN and LOGIN from mail clients; XOAUTH2, OAUTHBEARER and their error challenge with upstreams."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from bridge.protocols.base import Credentials, Send
 from bridge.secret import Secret
 
 MECHANISMS = ("PLAIN", "LOGIN")
-"""What we take from mail clients."""
+"""The mechanisms that we accept from mail clients."""
 
 IN_CLEAR = ("LOGIN",)
-"""What IMAP and POP3 announce without TLS. c-client, which PHP reads mail with, calls an announced PLAIN a security
-problem there; the login succeeds, but some programs take any warning of its for an error. Everybody knows LOGIN."""
+"""What IMAP and POP3 announce without TLS. c-client, with which PHP reads mail, warns of a security problem if PLAIN is
+announced there; the login succeeds, but some programs treat any such warning as an error. Every client knows LOGIN."""
 
 LOGIN_CHALLENGES = (b"Username:", b"Password:")
-"""The only two that all clients understand (MS-XLOGIN); others decide by what the words are."""
+"""The only two prompts that all clients understand (MS-XLOGIN): some clients go by the exact words."""
 
-codecs.lookup("cp1252")  # read from the disk now: the first login may come when no descriptor is left for it
+codecs.lookup("cp1252")  # loaded from the disk now: at the first login no file descriptor may be left for that
 _UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")
-"""In Windows-1252."""
+"""The bytes that Windows-1252 does not define."""
 
 _TROUBLE = re.compile(rb'"status" ?: ?"(5[0-9]{2}|internal_failure|server_error|temporarily_unavailable)"')
-"""Dovecot's `500` and `internal_failure`, and RFC 6749's own words."""
+"""A server error in an error challenge: Dovecot's `500` and `internal_failure`, and the error codes of RFC 6749."""
 
 _LONG_WORD = re.compile(r"[\w.~+/-]{12,}=*")
-"""What a piece of a token looks like, plain or in base64; a shorter one leads to nothing."""
+"""What a piece of a token looks like, plain or in base64; a shorter piece gives nothing away."""
 
 
 class SaslError(ProtocolViolation):
@@ -43,12 +43,12 @@ class SaslError(ProtocolViolation):
 
     @property
     def public(self) -> str:
-        """Says what is wrong with it; never any part of it."""
+        """Says what is wrong with the response; never quotes any part of it."""
         return str(self)
 
 
 class ForSomebodyElse(SaslError):
-    """The client names another one beside its user name, as ICS does with the sender's address."""
+    """The client names an authorization identity other than its user name, as ICS does with the sender's address."""
 
     misstep = missteps.ANOTHER
 
@@ -63,7 +63,7 @@ class Exchange:
 
     @property
     def challenge(self) -> bytes:
-        """What the next response answers, in base64; empty for PLAIN, where the client speaks first."""
+        """The challenge to send next, in base64; empty for PLAIN, where the client speaks first."""
         if self._mechanism == "PLAIN":
             return b""
         return base64.b64encode(LOGIN_CHALLENGES[0 if self._username is None else 1])
@@ -102,7 +102,7 @@ def decode_plain(content: bytes) -> tuple[str, Secret[bytes]]:
 
 
 def decode_text(content: bytes) -> str:
-    """A user name: UTF-8, or what an old Windows client has in its place."""
+    """A user name: UTF-8, or Windows-1252 from an old Windows client."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
@@ -110,7 +110,7 @@ def decode_text(content: bytes) -> str:
 
 
 def windows_text(content: bytes) -> str:
-    """As Windows decodes it: the five bytes that Windows-1252 leaves open are the control characters of Latin-1."""
+    """Decoded as Windows does: the five bytes undefined in Windows-1252 become the control characters of Latin-1."""
     try:
         return content.decode("cp1252")
     except UnicodeDecodeError:
@@ -134,16 +134,16 @@ def token_line(credentials: Credentials) -> Send:
 
 
 def line_after_challenge(credentials: Credentials) -> Send:
-    """The line that asks for the final word after an error challenge: nothing, or for OAUTHBEARER one octet 0x01
-    (RFC 7628 section 3.2.3)."""
+    """The client's answer to an error challenge, after which the server sends its final one: an empty line, or for
+    OAUTHBEARER one octet 0x01 (RFC 7628 section 3.2.3)."""
     if credentials.mechanism is Mechanism.OAUTHBEARER:
         return Send(base64.b64encode(b"\x01") + b"\r\n")
     return Send(b"\r\n", log="(empty)")
 
 
 def trouble_in(challenge: bytes) -> str:
-    """The status of an error challenge (RFC 7628 section 3.2.2) that is about the server, or whom it asks about tokens,
-    and not about the token; empty for any other, and for what is no such challenge."""
+    """The status of an error challenge (RFC 7628 section 3.2.2) if it blames the server, or the service that validates
+    its tokens, and not the token; empty for any other status, and for anything that is not an error challenge."""
     try:
         found = _TROUBLE.search(base64.b64decode(challenge))
     except binascii.Error:
@@ -152,13 +152,14 @@ def trouble_in(challenge: bytes) -> str:
 
 
 def initial_response(credentials: Credentials) -> bytes:
-    """What shows the token, in base64 on one line: standard alphabet, padded."""
+    """The SASL initial response, which holds the token: base64 on one line, standard alphabet, padded."""
     make = oauthbearer if credentials.mechanism is Mechanism.OAUTHBEARER else xoauth2
     return base64.b64encode(make(credentials).encode("utf-8"))
 
 
 def without_token(text: str, credentials: Credentials) -> str:
-    """A server's words, should it repeat what it was told: they go to the mail program, to pages and to the log."""
+    """A server's words without any piece of the token that they repeat: they go to the mail program, to pages and to
+    the log."""
     told = f"{credentials.token.reveal()} {initial_response(credentials).decode('ascii')}"
     return _LONG_WORD.sub(lambda found: "…" if found[0] in told else found[0], text)
 
@@ -177,5 +178,5 @@ def oauthbearer(credentials: Credentials) -> str:
 
 
 def saslname(name: str) -> str:
-    """A name as a GS2 header can hold it (RFC 5801 section 4): without its own separators."""
+    """A name as a GS2 header can hold it (RFC 5801 section 4), with the header's separators escaped."""
     return name.replace("=", "=3D").replace(",", "=2C")

@@ -1,4 +1,4 @@
-"""Client to the upstream until authenticated: CAPABILITY, STARTTLS, AUTHENTICATE with a token."""
+"""We are the client of the upstream until authenticated: CAPABILITY, STARTTLS, AUTHENTICATE with a token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bridge.protocols.lines import LineBuffer
 from bridge.protocols.refusals import judged, kind_of_refusal
 
 LINE_LIMIT = 16 * 1024
-"""Octets of one line before login; Gmail's capabilities have 400."""
+"""Octets of one line before login; Gmail's capability line has 400."""
 UNTAGGED_LIMIT = 64 * 1024
 """Octets of untagged lines until the login is done; most of those behind the token are kept for the mail client. A
 server that never stops talking would keep the loop busy, and its own time limit from ever being looked at."""
@@ -31,9 +31,9 @@ class _Wait(Enum):
     """The `+` that asks for the token, from a server without SASL-IR."""
     VERDICT = auto()
     LATER_CAPABILITY = auto()
-    """Asked after the login, of a server that does not tell by itself."""
+    """CAPABILITY again after the login, because the server did not include its capabilities in the OK."""
     MAILBOX = auto()
-    """The same server's answer to a command that needs a mailbox behind the login."""
+    """The same server's answer to a command that works only if the user has a mailbox."""
     NOTHING = auto()
 
 
@@ -45,7 +45,7 @@ class ImapClient:
 
     def __init__(self, credentials: Credentials, *, starttls: bool) -> None:
         self.extensions: frozenset[str] = frozenset()
-        """Capabilities of a client that is logged in; complete once Ready was given."""
+        """What the server offers a logged-in client; complete once Ready was given."""
         self._credentials = credentials
         self._is_tls = not starttls
         self._buffer = LineBuffer(LINE_LIMIT)
@@ -83,7 +83,7 @@ class ImapClient:
         raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
-        """Ask for capabilities anew: those from before TLS are not to be believed (RFC 9051 section 6.2.1)."""
+        """Ask for capabilities anew: those from before TLS must not be trusted (RFC 9051 section 6.2.1)."""
         self._is_tls = True
         self._capabilities = None
         return self._ask_capabilities()
@@ -124,7 +124,7 @@ class ImapClient:
         if self._untagged_octets > UNTAGGED_LIMIT:
             raise ProtocolViolation("the server does not stop talking before its answer")
         is_of_use = not words.startswith(b"* NAMESPACE ")  # NAMESPACE was our question, not the client's
-        if is_of_use and self._wait in _AFTER_TOKEN:  # what comes before the token is for us alone
+        if is_of_use and self._wait in _AFTER_TOKEN:  # lines before the token are for us alone
             self._untagged += line + b"\r\n"
         return []
 
@@ -133,7 +133,7 @@ class ImapClient:
             self._wait = _Wait.VERDICT
             return [sasl.token_line(self._credentials)]
         if self._wait is _Wait.VERDICT and not self._answered_challenge:
-            self._answered_challenge = True  # Exchange sends no challenge, and calls an unasked answer BAD
+            self._answered_challenge = True  # answered only if asked: Exchange, which sends none, would say BAD
             self._trouble = sasl.trouble_in(challenge)
             return [sasl.line_after_challenge(self._credentials)]
         raise ProtocolViolation("the server asks for more when there is nothing to say")
@@ -170,7 +170,7 @@ class ImapClient:
             return [self._command(b"STARTTLS")]
         mechanism = self._credentials.mechanism
         sasl.check_offer(mechanism, (_text(name[5:]) for name in capabilities if name.startswith(b"AUTH=")))
-        self._capabilities = None  # from here on: those of a client that is logged in
+        self._capabilities = None  # from here on: those offered to a logged-in client
         command = f"AUTHENTICATE {mechanism.sasl_name}"
         if b"SASL-IR" not in capabilities:
             self._wait = _Wait.PROMPT
@@ -190,13 +190,14 @@ class ImapClient:
         if status not in (b"NO", b"BAD"):
             raise ProtocolViolation("the server's answer to the login makes no sense")
         words = _text(text)
-        if self._wait is _Wait.PROMPT:  # the server has not seen the token: that cannot be the reason
+        if self._wait is _Wait.PROMPT:  # the server has not seen the token, so the token cannot be the reason
             return self._refused(kind_of_refusal(words), words, unless_token=RefusalKind.POLICY)
         return self._refused(*judged(words, self._trouble))
 
     def _told_later(self, status: bytes, text: bytes) -> list[Event]:
-        """Exchange accepts the token, and tells with the first command of a client that is logged in that no mailbox
-        is behind it (trap 5). CAPABILITY and NOOP are none: these it answers with OK. NAMESPACE opens no folder.
+        """Exchange accepts the token of a user without a mailbox, and says so only at the first command that needs to
+        be logged in (trap 5). CAPABILITY and NOOP do not: Exchange answers them with OK. NAMESPACE does, and opens no
+        folder.
         """
         is_ok, words = status == b"OK", _text(text)
         if self._wait is _Wait.LATER_CAPABILITY:
@@ -207,7 +208,7 @@ class ImapClient:
                 return [self._command(b"NAMESPACE")]
         elif not is_ok and (kind := kind_of_refusal(words)) is not RefusalKind.TOKEN:
             return self._refused(kind, words)
-        return self._ready()  # also with a "no" in unknown words: that is about NAMESPACE, and not about the login
+        return self._ready()  # a "no" in unknown words, too, is about NAMESPACE and not about the login
 
     def _ready(self) -> list[Event]:
         self._wait = _Wait.NOTHING

@@ -1,12 +1,13 @@
-"""Which capabilities our greeting may promise: what programs look for there, and every upstream has behind a login."""
+"""Which capabilities our greeting may promise: those that programs look for and every upstream offers after login."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 LOOKED_FOR = frozenset({"CHILDREN", "ENABLE", "IDLE", "MOVE", "NAMESPACE", "UIDPLUS", "UNSELECT"})
-"""What is of use behind the login alone, and Gmail or Exchange name before it. Python's imaplib, among others, does not
-look again: without IDLE there its idle() says that the server has none. All others find the upstream's own list."""
+"""Capabilities that are of use only after login, but that Gmail or Exchange announce before it. Python's imaplib, among
+others, does not look again: without IDLE in the greeting, its idle() says that the server has none. All other clients
+find the upstream's own list after login."""
 
 
 def promises(upstreams: Iterable[frozenset[str] | None]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""We are server to the mail client until login (IMAP4rev1 and rev2: RFC 3501, RFC 9051)."""
+"""We are the server to the mail client until login (IMAP4rev1 and rev2: RFC 3501, RFC 9051)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS_LIMIT = 50
 """Commands before login; a mail client needs about five."""
 
 WITH_PASSWORD = frozenset({"LOGIN", "AUTHENTICATE"})
-"""Commands that hold a password, in whatever form it is sent."""
+"""Commands that carry a password, in whatever form."""
 
 AFTER_LOGIN = re.compile(
     r"SELECT|EXAMINE|CREATE|DELETE|RENAME|(UN)?SUBSCRIBE|LIST|LSUB|NAMESPACE|STATUS|APPEND|IDLE|CLOSE|UNSELECT|EXPUNGE"
@@ -43,8 +43,8 @@ class ImapServer:
     """The IMAP side of a mail client's connection, up to its login; see ServerMachine."""
 
     def __init__(self, *, starttls: bool = False, is_tls: bool = False, promised: tuple[str, ...] = ()) -> None:
-        """`starttls`: TLS is offered, and demanded, before a password. `is_tls`: it is there from the start.
-        `promised`: capabilities that whoever logs in will find."""
+        """`starttls`: STARTTLS is offered, and demanded before a password. `is_tls`: TLS is there from the start.
+        `promised`: capabilities that the client will find after its login, whichever upstream that leads to."""
         self._starttls = starttls
         self._is_tls = is_tls
         self._promised = promised
@@ -70,9 +70,9 @@ class ImapServer:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the mail client and say what to do.
 
-        Args: data, any cut of the stream; never empty.
-        Returns: events; Hangup with a violation for a line over 8,192 octets, a literal over 4,096 that is sent
-        unasked, bytes behind STARTTLS. Source: RFC 9051 sections 4.3, 6.1 and 6.2; RFC 7888; RFC 4959; RFC 2971.
+        Args: data, any piece of the stream, however it was cut; never empty.
+        Returns: events; Hangup with a violation for a line over 8,192 octets, a non-synchronizing literal over 4,096,
+        or plaintext after STARTTLS. Source: RFC 9051 sections 4.3, 6.1 and 6.2; RFC 7888; RFC 4959; RFC 2971.
         """
         self._buffer.append(data)
         return self._go_on()
@@ -93,7 +93,7 @@ class ImapServer:
         return []
 
     def accept(self, ready: Ready) -> list[Event]:
-        """The upstream's untagged lines, its capabilities as they concern a client that is logged in, and our OK."""
+        """The upstream's untagged lines, with only those capabilities that concern a logged-in client, and our OK."""
         self._is_over = True
         text = ready.text.decode("ascii", "replace").strip() or "Logged in"
         untagged = b"".join(_for_client(line) for line in ready.untagged.splitlines(keepends=True))
@@ -121,12 +121,12 @@ class ImapServer:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> list[Event]:
-        """Read commands until bytes run out, or somebody else has to decide."""
+        """Read commands until no whole one is left, or a login waits for its answer."""
         events: list[Event] = []
         try:
             while not self._is_waiting and not self._is_over and (step := self._step()) is not None:
                 events += step
-        except syntax.BadSyntax as problem:  # only of what belongs to one command
+        except syntax.BadSyntax as problem:  # only this one command is bad
             events += [self._bad(str(problem)), *self._go_on()]
         except ProtocolViolation as problem:
             self._is_over = True
@@ -172,7 +172,7 @@ class ImapServer:
         opening = self._parts[0] if self._parts else line
         if self._needs_tls and literal.is_synchronizing and _verb(opening) in WITH_PASSWORD:
             self._parts = []
-            return [self._privacy_required()]  # "go ahead" would be to ask for the password in clear
+            return [self._privacy_required()]  # "+ Go ahead" would ask for the password in cleartext
         if literal.size > LITERAL_LIMIT or len(self._parts) >= 2 * LITERALS_LIMIT:
             if not literal.is_synchronizing:
                 raise ProtocolViolation("a literal that is too long")
@@ -275,8 +275,8 @@ class ImapServer:
 
     @property
     def _capabilities(self) -> str:
-        """What we do ourselves, until login, and what is promised. LITERAL+ is taken, not offered: Gmail lacks it, and
-        clients remember."""
+        """What we do ourselves until login, and what is promised. LITERAL+ is accepted but not offered: Gmail lacks it,
+        and clients still go by our list after login."""
         if self._needs_tls:
             return "IMAP4rev1 ID STARTTLS LOGINDISABLED"
         mechanisms = sasl.MECHANISMS if self._is_tls else sasl.IN_CLEAR
@@ -321,7 +321,8 @@ def _code(problem: BridgeError) -> str:
 
 
 def _for_client(line: bytes) -> bytes:
-    """An untagged line of the upstream's, without capabilities that are of no more use (trap 6: LOGINDISABLED)."""
+    """An untagged line of the upstream, without the capabilities that matter only before login (trap 6:
+    LOGINDISABLED)."""
     if line.upper().startswith(b"* CAPABILITY "):
         kept = [word for word in line.decode("ascii", "replace").split() if not _is_about_login(word)]
         return (" ".join(kept) + "\r\n").encode("ascii", "replace")

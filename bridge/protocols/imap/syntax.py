@@ -12,11 +12,11 @@ _TAG = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\+]{1,64}')
 """RFC 9051 section 9: ASTRING-CHAR without "+"; 64 octets are more than any client uses."""
 
 _LITERAL = re.compile(rb"(?:^|[ (])\{(\d{1,10})(\+?)\}\Z")
-"""At the end of a line, behind a space: a password such as `abc{3}` in an atom is not one."""
+"""At the end of a line, after a space or a parenthesis: the end of a password such as `abc{3}` is no literal."""
 
 _BLANKS = re.compile(rb" *")
 _BARE = re.compile(rb'[^ "\r\n\x00(][^ \r\n\x00]*')
-"""More than an atom: clients forget to quote passwords with % or *, and the space still tells where they end."""
+"""More than RFC 9051 allows in an atom: clients forget to quote passwords with % or *, but a space still ends them."""
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n\x00]|\\[^\r\n\x00])*)"(?=[ )]|\Z)')
 _ESCAPED = re.compile(rb'\\(["\\])')
 
@@ -36,7 +36,7 @@ class BadSyntax(ProtocolViolation):
 
 
 def is_tag(word: bytes) -> bool:
-    """True for what may stand in front of a command."""
+    """True if the word may be the tag of a command."""
     return _TAG.fullmatch(word) is not None
 
 
@@ -54,7 +54,7 @@ def without_literal(line: bytes) -> bytes:
 def strings(parts: Sequence[bytes]) -> list[bytes]:
     """The astrings of a command's arguments.
 
-    Args: parts, alternating: text (even places; bare words and quoted strings), literal's octets (odd places).
+    Args: parts, alternating: text (even places; bare words and quoted strings), a literal's octets (odd places).
     Returns: their values. Raises: BadSyntax.
     """
     found: list[bytes] = []
@@ -71,7 +71,7 @@ def _words(text: bytes) -> list[bytes]:
     position = _end_of_blanks(text, 0)
     while position < len(text):
         if (quoted := _QUOTED.match(text, position)) is not None:
-            # A backslash before anything else is not allowed; clients that do not know this mean the backslash.
+            # RFC 9051 allows a backslash only before a quote or a backslash; elsewhere the client means a backslash.
             found.append(_ESCAPED.sub(rb"\1", quoted[1]))
             position = quoted.end()
         elif (bare := _BARE.match(text, position)) is not None:

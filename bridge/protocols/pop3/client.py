@@ -1,4 +1,4 @@
-"""Client to the upstream until authenticated: STLS, AUTH with a token."""
+"""We are the client of the upstream until authenticated: STLS, AUTH with a token."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class _Wait(Enum):
     """The `+` that asks for the token."""
     VERDICT = auto()
     MAILBOX = auto()
-    """Exchange's answer to a command that needs a mailbox behind the login."""
+    """Exchange's answer to a command that works only if the user has a mailbox."""
     NOTHING = auto()
 
 
 _NOT_ABOUT_TOKEN = frozenset({_Wait.PROMPT, _Wait.MAILBOX})
-"""The server has not seen it, or has taken it."""
+"""A refusal here is not about the token: the server has not seen it yet, or has already accepted it."""
 
 
 class Pop3Client:
-    """See ClientMachine. CAPA is not asked: the answer would change nothing, and costs a round trip."""
+    """See ClientMachine. CAPA is not sent: its answer would change nothing, and cost a round trip."""
 
     def __init__(self, credentials: Credentials, *, starttls: bool) -> None:
         self._credentials = credentials
@@ -66,7 +66,7 @@ class Pop3Client:
         raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
-        """Nothing is greeted again."""
+        """There is no second greeting."""
         return self._authenticate()
 
     def _take(self, line: bytes) -> list[Event]:
@@ -104,7 +104,7 @@ class Pop3Client:
         return [Send(f"AUTH {self._credentials.mechanism.sasl_name}\r\n".encode("ascii"))]
 
     def _ask_for_mailbox(self) -> list[Event]:
-        """Exchange accepts the token, and tells with the next command that no mailbox is behind it (trap 5)."""
+        """Exchange accepts the token of a user without a mailbox, and says so only at the next command (trap 5)."""
         self._wait = _Wait.MAILBOX
         return [Send(b"NOOP\r\n")]
 
@@ -116,7 +116,7 @@ class Pop3Client:
         if self._wait is _Wait.STLS:
             raise ProtocolViolation(f"the server refuses STLS, and without TLS no token is sent: {text}")
         kind, text = judged(text, self._trouble)
-        if self._wait is _Wait.GREETING:  # in the greeting it is about our host, whatever its words
+        if self._wait is _Wait.GREETING:  # a "no" in place of the greeting is about our host, whatever its words
             kind = RefusalKind.BUSY
         elif kind is RefusalKind.TOKEN and self._wait in _NOT_ABOUT_TOKEN:
             kind = RefusalKind.POLICY

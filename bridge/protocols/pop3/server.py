@@ -1,4 +1,4 @@
-"""We are server to the mail client until login (POP3: RFC 1939, 2449, 5034, 2595)."""
+"""We are the server to the mail client until login (POP3: RFC 1939, 2449, 5034, 2595)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from bridge.protocols.refusals import public_line
 from bridge.secret import Secret
 
 LINE_LIMIT = 8192
-"""Octets of a line. RFC 2449 section 4 has 255 for commands; a SASL response is longer (RFC 5034 section 4)."""
+"""Octets of a line. RFC 2449 section 4 has 255 for commands; a SASL response may be longer (RFC 5034 section 4)."""
 COMMANDS_LIMIT = 50
 """Commands before login; a mail client needs about four."""
 
 ELSEWHERE = frozenset(["STAT", "LIST", "RETR", "DELE", "NOOP", "RSET", "TOP", "UIDL"])
-"""Commands of a session that is logged in."""
+"""Commands that need a login first."""
 
 
 class Pop3Server:
     """The POP3 side of a mail client's connection, up to its login; see ServerMachine."""
 
     def __init__(self, *, starttls: bool = False, is_tls: bool = False) -> None:
-        """`starttls`: TLS (STLS) is offered, and demanded, before a password. `is_tls`: it is there from the start."""
+        """`starttls`: STLS is offered, and demanded before a password. `is_tls`: TLS is there from the start."""
         self._starttls = starttls
         self._is_tls = is_tls
         self._buffer = ClientLines(LINE_LIMIT)
@@ -52,8 +52,8 @@ class Pop3Server:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the mail client and say what to do.
 
-        Args: data, any cut of the stream; never empty.
-        Returns: events; Hangup with a violation for a line over 8,192 octets or bytes behind STLS.
+        Args: data, any piece of the stream, however it was cut; never empty.
+        Returns: events; Hangup with a violation for a line over 8,192 octets or plaintext after STLS.
         Source: RFC 1939 sections 4 and 7; RFC 5034; RFC 2449; RFC 2595 section 4.
         """
         self._buffer.append(data)
@@ -94,7 +94,7 @@ class Pop3Server:
         return self._hang_up("-ERR [SYS/TEMP] No login in time")
 
     def send_away(self, problem: LimitReached) -> list[Event]:
-        """-ERR: what the client takes for the answer to its next command, which is what it amounts to."""
+        """-ERR, which the client takes for the answer to its next command, and may."""
         return self._hang_up(f"-ERR [SYS/TEMP] {public_line(problem)}")
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Pop3Server:
         if self._needs_tls:
             return [self._tls_first()]
         words = argument.split()
-        if not words:  # what clients did before there was CAPA
+        if not words:  # how clients asked for the mechanisms before CAPA existed
             return [_line("\r\n".join(["+OK", *self._mechanisms, "."]))]
         mechanism = words[0].upper().decode("ascii", "replace")
         if mechanism not in sasl.MECHANISMS or len(words) > 2:
@@ -204,12 +204,13 @@ class Pop3Server:
 
     @property
     def _mechanisms(self) -> tuple[str, ...]:
-        """What is announced; all are taken."""
+        """The mechanisms that are announced; all of sasl.MECHANISMS are accepted."""
         return sasl.MECHANISMS if self._is_tls else sasl.IN_CLEAR
 
     @property
     def _capabilities(self) -> list[str]:
-        """TOP and UIDL are the upstream's, but clients ask before login only; every provider has them."""
+        """TOP and UIDL belong to the upstream, but clients ask for capabilities only before login; every provider has
+        both."""
         login = ["STLS"] if self._needs_tls else ["USER", f"SASL {' '.join(self._mechanisms)}"]
         return [*login, "TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE"]
 

@@ -1,4 +1,4 @@
-"""EHLO, STARTTLS, AUTH with a token towards the upstream."""
+"""We are the client of the upstream until authenticated: EHLO, STARTTLS, AUTH with a token."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ LINE_LIMIT = 8192
 REPLY_LINES = 100
 """Lines of one reply."""
 REPLY_LIMIT = 16 * 1024
-"""Octets of one reply: it is searched for what it means, told and logged, and before TLS anybody may say it."""
+"""Octets of one reply: we search it for its meaning, show it and log it, and before TLS anybody may have written it."""
 
 _REPLY = re.compile(rb"(\d{3})(?:([ -])([^\r\n]*))?\r?\n?\Z")
 NAMELESS = "[127.0.0.1]"
 """A name for EHLO that every server accepts."""
 NAME_REFUSED = frozenset({501, 504, 550})
-"""What a "no" to EHLO begins with if it may be about the name (RFC 5321 sections 4.1.4 and 4.3.2)."""
+"""Reply codes to EHLO that may be about the client's name (RFC 5321 sections 4.1.4 and 4.3.2)."""
 _CLIENT_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[A-Za-z0-9.:]{2,64}\]")
 
 
@@ -44,9 +44,9 @@ class SmtpClient:
     """See ClientMachine."""
 
     def __init__(self, credentials: Credentials, *, starttls: bool, client_name: str = "") -> None:
-        """`client_name`: what the mail client called itself; repeated if servers can be expected to take it."""
+        """`client_name`: what the mail client called itself; sent on if servers can be expected to accept it."""
         self.extensions: frozenset[str] = frozenset()
-        """EHLO lines as of a client inside TLS, without AUTH; complete once Ready was given."""
+        """The EHLO lines that the server sent inside TLS, without AUTH; complete once Ready was given."""
         self._credentials = credentials
         self._is_tls = not starttls
         self._client_name = client_name if _CLIENT_NAME.fullmatch(client_name) else NAMELESS
@@ -66,7 +66,8 @@ class SmtpClient:
     def receive(self, data: bytes) -> list[Event]:
         """Take the next bytes from the upstream; see ClientMachine.
 
-        Source: RFC 5321 section 4.2; RFC 3207; RFC 4954 section 4; RFC 7628. Two steps, as Microsoft's sample has it.
+        Source: RFC 5321 section 4.2; RFC 3207; RFC 4954 section 4; RFC 7628. AUTH and the token are two steps, as in
+        Microsoft's sample.
         """
         self._buffer.append(data)
         events: list[Event] = []
@@ -84,13 +85,14 @@ class SmtpClient:
         return events
 
     def closed(self) -> list[Event]:
-        """A server that goes away says 421 first, which was given as Refused; or why it takes no EHLO of ours."""
+        """Always a violation: a server that shuts down says 421 first, and that was Refused. If the server had refused
+        our EHLO, that is the reason given."""
         if self._refusal:
             raise ProtocolViolation(self._refusal)
         raise ProtocolViolation(said("the server closed the connection before the login was done"))
 
     def tls_started(self) -> list[Event]:
-        """Ask anew: what was said before TLS is not to be believed (RFC 3207 section 4.2)."""
+        """Send EHLO anew: what the server said before TLS must not be trusted (RFC 3207 section 4.2)."""
         self._is_tls = True
         return self._hello()
 
@@ -148,10 +150,10 @@ class SmtpClient:
             self._client_name = NAMELESS
             return self._hello()
         kind, text = judged(text, self._trouble)
-        may_be_token = kind is RefusalKind.TOKEN and self._wait is _Wait.VERDICT  # of a 4xx its words decide
+        may_be_token = kind is RefusalKind.TOKEN and self._wait is _Wait.VERDICT  # even with a 4xx, the words decide
         if self._wait is _Wait.GREETING or (code < 500 and not may_be_token):
-            kind = RefusalKind.BUSY  # in the greeting it is about our host, whatever its words
+            kind = RefusalKind.BUSY  # a "no" in place of the greeting is about our host, whatever its words
         elif kind is RefusalKind.TOKEN and (not may_be_token or 500 <= code != 535):
-            kind = RefusalKind.POLICY  # a code that is not about credentials, or sent before the server has seen them
+            kind = RefusalKind.POLICY  # the code is not about credentials, or came before the server had seen them
         self._wait = _Wait.NOTHING
         return [Refused(kind, text)]

@@ -1,4 +1,4 @@
-"""Which SMTP extensions our EHLO may offer: only what every upstream that may follow honours (RFC 5321 section 2.2)."""
+"""Which SMTP extensions our EHLO may offer: only those that every possible upstream honours (RFC 5321 section 2.2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 NOT_PASSED_ON = frozenset({"AUTH", "STARTTLS", "HELP", "ETRN", "VRFY", "EXPN", "ATRN", "TURN"})
-"""Ours to offer, or of no use to a mail client."""
+"""Extensions that we offer ourselves, or that are of no use to a mail client."""
 
 _SIZE = re.compile(r"[0-9]{1,20}")
 """RFC 1870 section 3."""
@@ -25,7 +25,7 @@ def offered_extensions(upstreams: Iterable[frozenset[str] | None]) -> tuple[str,
 
 
 def upstream_extensions(lines: Iterable[str]) -> frozenset[str]:
-    """The EHLO lines of an upstream, those for us left out."""
+    """The EHLO lines of an upstream, without NOT_PASSED_ON and X extensions."""
     return frozenset(line for line in lines if _is_passed_on(line))
 
 

@@ -1,4 +1,4 @@
-"""Our errors to reply codes and enhanced codes (RFC 4954 section 6, RFC 3463)."""
+"""Maps our errors to reply codes and enhanced status codes (RFC 4954 section 6, RFC 3463)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def refusal_reply(problem: BridgeError) -> str:
         case LimitReached():
             code = "421 4.7.0"
         case StoreCorrupt():
-            code = "454 4.7.0"  # for the admin to mend; the mail stays in the client's outbox meanwhile
+            code = "454 4.7.0"  # temporary, so that the mail stays in the client's outbox until the admin has mended it
         case _:
             code = "454 4.7.0" if problem.temporary else "535 5.7.8"
     return f"{code} {public_line(problem)}"
