@@ -1,4 +1,4 @@
-"""Mail clients of a listening socket, one after the other, as soon as they have connected."""
+"""Accepts the mail clients of a listening socket, one after the other, as soon as they have connected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.relay.watching import watching_of
 from bridge.tasks import task_group
 
 Tell = Callable[[OSError], None]
-"""Why no client can be taken now."""
+"""Called with the reason why no client can be accepted now."""
 
 PAUSE_SECONDS = 0.5
 """After a failed accept: the process has no file descriptor left until some session ends."""
@@ -27,11 +27,12 @@ WAITING = 256
 
 _LEFT = {errno.ECONNABORTED, errno.ECONNRESET, errno.ENOTCONN}
 _LEFT_WINDOWS = {59, 64, 1236}
-"""ERROR_UNEXP_NET_ERR (wine), ERROR_NETNAME_DELETED and ERROR_CONNECTION_ABORTED: of a client that was gone before it
-was taken, with EINVAL as errno (CPython issue 93821)."""
+"""ERROR_UNEXP_NET_ERR (wine), ERROR_NETNAME_DELETED and ERROR_CONNECTION_ABORTED: the client was gone before it was
+accepted; errno is EINVAL then (CPython issue 93821)."""
 _KNOWN_ALREADY = 87
-"""ERROR_INVALID_PARAMETER: Windows takes a socket into a completion port once, whatever copies there are of it, as when
-a port is opened anew in the same place. asyncio notes the copy before it asks, and does not ask the next time."""
+"""ERROR_INVALID_PARAMETER: Windows lets a socket join a completion port only once, and a copy of the socket (made when
+a port is reopened at the same address) counts as the same. asyncio notes the copy as joined before it tries, so it does
+not try again: only the first accept fails."""
 
 
 @asynccontextmanager
@@ -82,7 +83,7 @@ class _Watch(ABC):
         self._pause = None
         try:
             self._watching.watch(self._sock.fileno(), self._ready)
-        except OSError as problem:  # the kernel has no room to watch one more, and may have it soon
+        except OSError as problem:  # the kernel has no memory to watch one more descriptor; it may have some soon
             self._tell(problem)
             self._pause = self._loop.call_later(PAUSE_SECONDS, self._begin)
 
@@ -91,7 +92,7 @@ class _Watch(ABC):
         """Somebody is there, or was."""
 
     def _accept(self) -> bool:
-        """False if nobody is there, or can be taken now."""
+        """False if no client is there, or none can be accepted now."""
         try:
             client, address = self._sock.accept()
         except (BlockingIOError, InterruptedError):
@@ -102,7 +103,7 @@ class _Watch(ABC):
             self._tell(problem)
             self._rest(PAUSE_SECONDS, self._begin)
             return False
-        if address is None:  # macOS, of one who has left: others say ECONNABORTED (XNU, accept_nocancel())
+        if address is None:  # macOS, for a client that has left; others say ECONNABORTED (XNU, accept_nocancel())
             client.close()
             return True
         client.setblocking(False)
@@ -165,7 +166,7 @@ class _Gathering(_Watch):
         super().__init__(loop, sock, take, tell)
 
     def _ready(self) -> None:
-        """The first of a crowd does not wait, nor does anybody where they come one by one."""
+        """The first client of a crowd does not wait, nor do clients that come one by one."""
         now = self._loop.time()
         is_soon, self._last = now - self._last < self._gather, now
         if self._accept() and is_soon:
@@ -183,7 +184,7 @@ class _Gathering(_Watch):
 
 
 async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Take, tell: Tell) -> None:
-    """For Windows' Proactor loop. Until it is cancelled."""
+    """For Windows' Proactor loop; accepts until cancelled."""
     is_new = True
     while True:
         try:
@@ -199,10 +200,10 @@ async def _accept(loop: asyncio.AbstractEventLoop, sock: socket.socket, take: Ta
 
 
 def has_left(problem: OSError) -> bool:
-    """True of what an accept raises because that client had gone before it was taken; the next one has not."""
+    """True if accept() raised only because this client had gone before it was accepted; the next one may be there."""
     return problem.errno in _LEFT or _winerror(problem) in _LEFT_WINDOWS
 
 
 def _winerror(problem: OSError) -> int | None:
-    """Windows' own number; None elsewhere."""
+    """Windows' own error number; None elsewhere."""
     return getattr(problem, "winerror", None)

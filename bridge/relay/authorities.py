@@ -1,4 +1,4 @@
-"""Whom we believe to be a mail server: the authorities of a CA file, or this machine's, as of the last look at them."""
+"""The certificate authorities trusted for mail servers: a CA file's, or this machine's; read again when changed."""
 
 from __future__ import annotations
 
@@ -18,43 +18,44 @@ from bridge.threads import NoThread, Threads
 from bridge.trust import Stamp, client_context, stamp, unusable
 
 LOOK_SECONDS = 1.0
-"""From one look at a file to the next: it takes a thread, which would be a twentieth of each login's cost."""
+"""Between two looks at a file: a look takes a thread, which for each login would be a twentieth of the login's cost."""
 FIRST_SECONDS = 10.0
-"""For the first reading, without which there is no login."""
+"""For the first reading, without which no login is possible."""
 WAIT_SECONDS = 1.0
-"""For a look, while there is something to go by."""
+"""For a later look, when the authorities of before can be used meanwhile."""
 REST_SECONDS = 30.0
-"""After a look that was not answered, which the logins of that second have waited for."""
+"""Pause after a look that was not answered, because the logins of that second had to wait for it."""
 SESSION_SECONDS, LONGEST_SESSION_SECONDS = 60.0, 24 * 3600.0
-"""From one look at a connection's session to the next, for each server. Each look loses 7 KiB in Python 3.11, and in
-3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day. Of a
-server that resumes hardly any, as where many machines behind one name do not share their keys, one each minute would
-still be 10 MB a day: twice as long each time."""
+"""Between two readings of a connection's TLS session, for each server. Each reading leaks 7 KiB in Python 3.11, and in
+3.12 and 3.13 before 3.12.8 and 3.13.1 (CPython issue 116810): with one for each login, a gigabyte in a busy day. For a
+server that resumes hardly any session, such as many machines behind one name that do not share their keys, one reading
+a minute would still leak 10 MB a day, so the interval doubles each time."""
 
 OLD_ONES = "the old ones stay in use"
 
 
 @dataclass(slots=True)
 class _Kept:
-    """A session to be resumed, and what has come of that so far."""
+    """A session to resume, and how often that has worked so far."""
 
     session: ssl.SSLSession
     taken: float
     seconds: float
-    """Until another one may be taken."""
+    """How long to keep this session before another one may be read."""
     resumed: int = 0
     refused: int = 0
 
     def seconds_of_next(self) -> float:
-        """Until another one may be taken after that which takes its place."""
+        """How long to keep the session that takes this one's place."""
         return SESSION_SECONDS if self.resumed >= self.refused else min(2 * self.seconds, LONGEST_SESSION_SECONDS)
 
 
 class Authorities:
-    """Those of one CA file, and the TLS sessions that they have vouched for: a session is good in its context alone.
+    """The authorities of one CA file, and the TLS sessions made with them: a session can be resumed only in its
+    context.
 
-    The file is asked for in a thread: on a network drive whose server is gone that takes minutes, and nobody's session
-    may stand still for it.
+    The file is read in a thread: on a network drive whose server is gone that takes minutes, and other sessions must
+    not stand still meanwhile.
     """
 
     def __init__(self, file: str | None, now: Callable[[], float]) -> None:
@@ -64,27 +65,27 @@ class Authorities:
         self._context: ssl.SSLContext | None = None
         self._stamp: Stamp = None
         self._is_unread = False
-        """The file has changed, and could not be read since; see ListenerCertificate."""
+        """True if the file has changed and could not be read since; see ListenerCertificate."""
         self._next_look = -math.inf
         self._unanswered = -math.inf
-        """When the last first reading was given up."""
+        """When a first reading was last given up."""
         self._looks = Threads("authorities", at_once=1)
         self._first: tuple[Stamp, ssl.SSLContext] | None = None
-        """What the first reading has found: its login may not have waited for it, and the next one would begin anew."""
+        """What the first reading found: its login may have given up before, and the next one need not read again."""
         self._turn = asyncio.Lock()
         self._sessions: dict[tuple[str, int], _Kept] = {}
 
     async def context(self) -> ssl.SSLContext:
-        """TLS 1.2 or better, certificate and name verified: always. Raises: UpstreamUnavailable for a bad CA file.
+        """TLS 1.2 or better; certificate and name are always verified. Raises: UpstreamUnavailable for a bad CA file.
 
-        A file that has changed, this machine's too, is read anew; if it cannot be used, or does not answer, the
-        authorities of before are believed on.
+        A file that has changed, even this machine's own, is read again; if it cannot be used or does not answer, the
+        authorities of before stay trusted.
         """
         if (asked := self._now()) >= self._next_look:
             async with self._turn:
-                if self._unanswered > asked:  # one after the other would wait until its mail server is blamed for it
+                if self._unanswered > asked:  # waiting one after the other, logins would blame their mail server
                     raise self._unusable(_no_answer())
-                if self._now() >= self._next_look:  # else somebody has looked meanwhile
+                if self._now() >= self._next_look:  # otherwise another login has looked meanwhile
                     await self._look()
         assert self._context is not None  # noqa: S101  a first look that has found nothing raises
         return self._context
@@ -111,7 +112,7 @@ class Authorities:
         self._next_look = self._now() + LOOK_SECONDS
 
     def _read(self) -> tuple[Stamp, ssl.SSLContext | OSError | None]:
-        """In a thread. Returns: what the file is now, and what is in it if that is to be known."""
+        """In a thread. Returns: the file's stamp now, and its content if it has to be read."""
         now = stamp(self._file)
         if self._context is not None and not self._is_to_be_read(now):
             return now, None
@@ -143,7 +144,7 @@ class Authorities:
             raise self._unusable(problem) from problem
         is_told, self._stamp = self._stamp == now, now
         self._is_unread = not isinstance(problem, ssl.SSLError)
-        if not (is_told and self._is_unread):  # readable at last, and no good: that is new
+        if not (is_told and self._is_unread):  # that a file can be read at last, but is no good, is news, too
             trouble("authorities.unusable", ca_file=self._file, reason=f"{problem}; {OLD_ONES}")
 
     def _unusable(self, problem: OSError) -> UpstreamUnavailable:
@@ -158,10 +159,10 @@ class Authorities:
     def keep_session(self, host: str, port: int, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
         """See UpstreamContexts."""
         if tls.context is not self._context:
-            return  # a session under authorities that have been replaced
+            return  # this session was made with authorities that have been replaced
         now, seconds, kept = self._now(), SESSION_SECONDS, self._sessions.get((host, port))
         if kept is not None and tls.session_reused:
-            kept.resumed += 1  # what we have is still good
+            kept.resumed += 1  # the session that we keep is still good
             return
         if kept is not None:
             kept.refused += 1
@@ -177,7 +178,8 @@ def _no_answer() -> OSError:
 
 
 class UpstreamContexts:
-    """The authorities of each CA file of the configuration. A session must not stand in for another CA's trust."""
+    """The authorities of each CA file of the configuration. They are kept apart, so that a session made under one CA
+    file is never resumed for an endpoint with another."""
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -190,14 +192,14 @@ class UpstreamContexts:
         return self._of_file[file]
 
     async def context(self, endpoint: Endpoint) -> ssl.SSLContext:
-        """What a connection to it is made with. Raises: UpstreamUnavailable for a CA file that cannot be used."""
+        """The context for a connection to it. Raises: UpstreamUnavailable for a CA file that cannot be used."""
         return await self._of(endpoint).context()
 
     def session(self, endpoint: Endpoint) -> ssl.SSLSession | None:
-        """One to resume."""
+        """The session to resume, if there is one."""
         return self._of(endpoint).session(endpoint.host, endpoint.port)
 
     def keep_session(self, endpoint: Endpoint, tls: ssl.SSLSocket | ssl.SSLObject | None) -> None:
-        """Call after the first bytes have arrived: TLS 1.3 tickets come behind the handshake."""
+        """Call after the first bytes have arrived: TLS 1.3 tickets come after the handshake."""
         if tls is not None:
             self._of(endpoint).keep_session(endpoint.host, endpoint.port, tls)

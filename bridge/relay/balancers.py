@@ -17,7 +17,7 @@ HEADER_SECONDS = 10.0
 
 
 Receive = Callable[[int], Awaitable[bytes]]
-"""At most so many octets of a connection, none at its end. Raises: PeerGone."""
+"""Receives at most so many octets of a connection, none at its end. Raises: PeerGone."""
 
 
 class Balancers:
@@ -28,7 +28,7 @@ class Balancers:
         self._networks = [ipaddress.ip_network(network) for network in networks]
 
     async def introduce(self, conn: str, channel: Channel) -> None:
-        """Read the header, and nothing behind it; the channel's peer is from now on whom it names.
+        """Read the header, and nothing after it; from now on the channel's peer is the one that the header names.
 
         Raises: as introduced().
         """
@@ -38,9 +38,9 @@ class Balancers:
         channel.is_check = channel.peer == balancer
 
     async def introduced(self, conn: str, balancer: str, receive: Receive) -> tuple[str, Ends | None]:
-        """The same for a connection that is no channel yet. Returns: the peer, and whose connection it is.
+        """The same for a connection that is no channel yet. Returns: the peer, and the ends of its connection.
 
-        Raises: ProtocolViolation for a stranger and for what is no header, in time; PeerGone.
+        Raises: ProtocolViolation for an unknown balancer, or if no valid header comes in time; PeerGone.
         """
         if not self._knows(balancer):
             raise ProtocolViolation(f"{balancer} is none of proxy_protocol_from")
@@ -66,7 +66,7 @@ class Balancers:
 
 
 def _ends(origin: Origin) -> Ends | None:
-    """Whose connection it is, for counting; what is on the loopback of some machine tells nothing here."""
+    """The client's end, for counting; None for a loopback address, which means nothing outside its own machine."""
     if ipaddress.ip_address(origin.host.partition("%")[0]).is_loopback:
         return None
     return Ends((origin.host, origin.port), ("", 0))

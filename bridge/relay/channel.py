@@ -5,7 +5,7 @@ The narrow seam between the relay and the operating system. Two implementations 
 `completion` where it has not (Windows' Proactor loop). Neither uses asyncio's streams or TLS transports: those read
 ahead, which lets plaintext slip through STARTTLS, and keep up to half a MiB for each connection.
 
-Nothing is read from a socket unless somebody asked: back-pressure is the kernel's.
+Nothing is read from a socket unless a caller asks, so the kernel does the back-pressure.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from bridge.errors import PeerGone
 from bridge.model import Ends
 
 RECORD_SIZE = 16 * 1024
-"""Largest TLS record (RFC 8446 section 5.1); one SSL_read gives at most this."""
+"""Octets of the largest TLS record (RFC 8446 section 5.1); one SSL_read gives at most this."""
 LINGER_SECONDS = 1.0
-"""How long finish() listens so that a peer that is still sending gets to read our last words before a reset."""
+"""How long finish() goes on reading, so that a peer that is still sending can read our last words before a reset."""
 LINGER_OCTETS = 256 * 1024
-"""How much finish() throws away at most."""
+"""How much finish() reads and discards at most."""
 
 
 class Channel(ABC):
@@ -36,13 +36,13 @@ class Channel(ABC):
     peer: str
     """The other side's address, for the log; behind a balancer with the PROXY protocol, the one in its header."""
     is_direct: bool
-    """True where the socket's other end is the peer itself; False where a balancer speaks for it, so that nothing of
+    """True if the socket's other end is the peer itself; False if a balancer speaks for the peer, so that nothing about
     this socket (its OS user, its port) tells who the peer is."""
     is_check: bool
-    """True where a balancer speaks for itself: a health check, each second or two, in which nobody reads his mail. So
-    may a client of its Unix socket, whom it has no address for."""
+    """True if a balancer speaks for itself: a health check every second or two, in which nobody reads mail. A client of
+    the balancer's Unix socket, for which it has no address, looks the same."""
     origin: Ends | None
-    """What a balancer says of the peer; None where there is no balancer, or it says nothing of use."""
+    """What a balancer says about the peer; None without a balancer, or if it says nothing of use."""
 
     @abstractmethod
     async def receive(self) -> bytes:
@@ -53,11 +53,11 @@ class Channel(ABC):
 
     @abstractmethod
     async def receive_first(self, most: int) -> bytes:
-        """The same as it comes from the socket, at most so many octets: before TLS, to which the rest is left."""
+        """Like receive(), but raw from the socket, and at most so many octets: before TLS, which gets the rest."""
 
     @abstractmethod
     async def send(self, data: bytes) -> None:
-        """Return once the kernel has taken all of it. If cancelled, the channel is fit for abort() only.
+        """Return once the kernel has taken all of it. If cancelled, the channel can only be closed.
 
         Raises: PeerGone.
         """
@@ -72,8 +72,8 @@ class Channel(ABC):
     ) -> None:
         """Start TLS on the raw socket: as client if `server_hostname` is given, else as server.
 
-        Bytes not yet received are the peer's handshake: whoever calls this has made sure that no plaintext
-        behind the STARTTLS exchange was received and kept (RFC 3207 section 4.2).
+        Bytes not yet received are the peer's handshake: the caller has made sure that no plaintext from after the
+        STARTTLS exchange was received and kept (RFC 3207 section 4.2).
         Raises: TlsFailed with the library's reason (certificate, name, protocol), PeerGone.
         """
 
@@ -85,14 +85,14 @@ class Channel(ABC):
     @property
     @abstractmethod
     def ends(self) -> Ends | None:
-        """Both addresses, asked of the socket or told by a balancer; None if the peer has gone or is not known."""
+        """Both addresses, from the socket or from a balancer; None if the peer has gone or is not known."""
 
     @property
     @abstractmethod
     def has_left(self) -> bool:
-        """True if the peer has gone (FIN, reset), and nothing of it is left. Takes nothing, and waits for nothing.
+        """True if the peer has gone (FIN, reset) and nothing from it is left to receive. Neither reads nor waits.
 
-        Not where the farewell of TLS is what is left: that is found by receiving it.
+        False while an unread close_notify of TLS is left: only receive() finds that.
         """
 
     @abstractmethod
@@ -106,7 +106,7 @@ class Channel(ABC):
     async def finish(self) -> None:
         """Close so that the peer can still read what was sent: a close with unread input would reset the connection."""
         self._shut_for_sending()
-        taken = 0  # octets read raw: after close_notify TLS takes whatever it reads for an error
+        taken = 0  # octets read raw: after its close_notify, TLS would report anything it reads as an error
         with contextlib.suppress(TimeoutError, PeerGone):
             async with asyncio.timeout(LINGER_SECONDS):
                 while taken < LINGER_OCTETS and (data := await self.receive_first(RECORD_SIZE)):
@@ -115,7 +115,7 @@ class Channel(ABC):
 
 
 def has_ended(sock: socket.socket) -> bool:
-    """True if no octet will come any more, and none is there."""
+    """True if the stream has ended and no octet is left in it."""
     try:
         return not socket.socket.recv(sock, 1, socket.MSG_PEEK)  # an SSLSocket's own takes no flags
     except BlockingIOError:
@@ -125,7 +125,7 @@ def has_ended(sock: socket.socket) -> bool:
 
 
 def ends_of(sock: socket.socket) -> Ends | None:
-    """Both addresses of a TCP connection; None if the peer has gone, or where there is no TCP."""
+    """Both addresses of a TCP connection; None if the peer has gone, or if it is not TCP."""
     try:
         client, ours = sock.getpeername(), sock.getsockname()
     except OSError:
@@ -134,6 +134,6 @@ def ends_of(sock: socket.socket) -> Ends | None:
 
 
 def _end(name: Any) -> tuple[str, int]:
-    """With the link of an address that is one of a link's: fe80::1%2."""
+    """Host and port; a link-local address with its scope: fe80::1%2."""
     host, port, *more = name
     return (f"{host}%{more[1]}" if any(more[1:]) else host), port

@@ -1,4 +1,4 @@
-"""The channel for every loop: sock_* calls, and TLS by hand over memory BIOs."""
+"""The channel that works on every loop: sock_* calls, and TLS by hand over memory BIOs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from bridge.model import Ends
 from bridge.relay.channel import RECORD_SIZE, Channel, ends_of, has_ended
 
 SILENT_OCTETS = 128 * 1024
-"""Octets in a row with nothing for us in them, such as a handshake's (OpenSSL takes a hello of 131,396, and 100 KiB of
-certificates) or a flood of key updates (`relay/records.py`)."""
+"""The most octets in a row without data for us, such as a handshake's (OpenSSL accepts a hello of 131,396 octets, and
+100 KiB of certificates) or a flood of key updates (`relay/records.py`)."""
 CLIENT_OCTETS = 2 * RECORD_SIZE
-"""The same of a client before TLS is on, whose hello is much shorter (HANDSHAKE_OCTETS in `relay/records.py`)."""
+"""The same for a client before TLS is on: its hello is much shorter (HANDSHAKE_OCTETS in `relay/records.py`)."""
 UNSENT_OCTETS = 5 * RECORD_SIZE
-"""Of TLS's own, and of one piece of send(), for a peer that takes nothing: then nothing more of it is read either."""
+"""Octets of TLS's own answers, and of one piece of send(), that may wait for a peer that reads nothing: beyond that, we
+read nothing more from it either."""
 
 
 class CompletionChannel(Channel):
@@ -42,8 +43,9 @@ class CompletionChannel(Channel):
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop
-        # One of its own: an overlapped read holds its buffer until it completes. OpenSSL's memory BIO keeps the
-        # largest size it ever had, so small pieces keep a used session small (49 KiB; 296 KiB with 256 KiB pieces).
+        # Each channel has a buffer of its own, because an overlapped read holds it until it completes. OpenSSL's memory
+        # BIO keeps the largest size it ever had, so small pieces keep a used session small (49 KiB; 296 KiB with 256
+        # KiB pieces).
         self._buffer = memoryview(bytearray(RECORD_SIZE))
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -66,7 +68,7 @@ class CompletionChannel(Channel):
             try:
                 data = self._tls.read(RECORD_SIZE)
             except ssl.SSLWantReadError:
-                # Whoever sends takes our answer along, and may have to wait for long.
+                # A send() that is under way takes our answer along, so do not wait for it: that may take long.
                 if not self._sending.locked() or self._outgoing.pending > UNSENT_OCTETS:
                     await self._flush()
                 await self._feed()
@@ -168,7 +170,8 @@ class CompletionChannel(Channel):
                 return await self._flush()
 
     async def _feed(self) -> None:
-        """Move what arrives into the TLS library; end of file too. Whoever comes second waits for the first one's."""
+        """Move what arrives, or the end of file, into the TLS library. A second caller waits for the first one's
+        read."""
         if self._feeding is not None:
             await asyncio.wait([self._feeding])
             return
@@ -178,7 +181,7 @@ class CompletionChannel(Channel):
                 self._silent += count
                 if self._silent > self._most_silent:
                     raise PeerGone(f"{self.peer}: {self._most_silent} octets of TLS with nothing in them")
-                if self._silent > 2 * RECORD_SIZE:  # what is there already is not waited for
+                if self._silent > 2 * RECORD_SIZE:  # reading octets that are there already does not yield to the loop
                     await asyncio.sleep(0)
                 self._incoming.write(self._buffer[:count])
             else:
@@ -188,7 +191,7 @@ class CompletionChannel(Channel):
             self._feeding = None
 
     async def _flush(self) -> None:
-        """Send what the TLS library has to say; in order, whoever calls (a read may answer a key update)."""
+        """Send what the TLS library has to say, in order, for any caller (a read may have to answer a key update)."""
         async with self._sending:
             while data := self._outgoing.read():
                 await self._write_socket(data)

@@ -1,4 +1,4 @@
-"""A connected socket to the channel that this loop can drive."""
+"""Wraps a connected socket in the channel that this loop can drive."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bridge.relay.completion import CompletionChannel
 from bridge.relay.readiness import ReadinessChannel
 
 KEEPALIVE = {"TCP_KEEPIDLE": 120, "TCP_KEEPALIVE": 120, "TCP_KEEPINTVL": 30, "TCP_KEEPCNT": 4}
-"""By the names that systems have for them: macOS says TCP_KEEPALIVE where others say TCP_KEEPIDLE. 240 s in all."""
+"""Under each system's names: macOS says TCP_KEEPALIVE where others say TCP_KEEPIDLE. 240 s in all."""
 UNACKNOWLEDGED_SECONDS = 240
-"""Keepalive asks only while nothing is on its way. What a vanished server does not acknowledge is sent again for a
-quarter of an hour otherwise (Linux)."""
+"""Keepalive probes are sent only while no data is unacknowledged. Without this limit, Linux would go on retransmitting
+data to a vanished server for a quarter of an hour."""
 
 
 def open_channel(
@@ -23,8 +23,8 @@ def open_channel(
     """Wrap a connected socket in the best channel that this loop can drive, tuned for a mail session.
 
     TCP_NODELAY: without it a small FETCH waits 44 ms for Nagle. Keepalive: a peer that vanished (sleep, lost Wi-Fi)
-    is noticed within minutes although mail sessions may be silent for half an hour. Towards the upstream also where
-    it takes nothing any more; a mail client may read as slowly as it likes, and its machine is mostly ours.
+    is noticed within minutes although mail sessions may be silent for half an hour. An upstream is also given up if it
+    acknowledges nothing; a mail client may read as slowly as it likes, and mostly runs on this machine.
     """
     with contextlib.suppress(OSError):  # a socket pair in a test has none of these
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

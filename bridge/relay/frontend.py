@@ -1,4 +1,4 @@
-"""Frontend interface; drives a server machine over a Channel."""
+"""The Frontend interface, and the one that drives a server machine over a Channel."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from bridge.relay.channel import Channel
 from bridge.relay.tls import client_reason
 
 LOGIN_SECONDS = 120.0
-"""From accept to a complete login, our own work not counted. Dovecot gives 180 s; a CRM needs a few milliseconds."""
+"""From accept to a complete login, not counting our own work. Dovecot gives 180 s; a CRM needs a few milliseconds."""
 FAREWELL_SECONDS = 5.0
 """For the answer to a login, and for our last words to a client that took too long: it may not be reading any more."""
 
 _TAG = re.compile(r"(?m)^[^\s*+]\S*(?= (?:OK|NO|BAD)\b)")
-"""IMAP's tag is the client's own word, and the password of a client that has lost its place in the dialogue."""
+"""Tags are left out of the log: the client chooses them, and one that has lost its place in the dialogue may have sent
+its password there."""
 
 
 @contextlib.asynccontextmanager
 async def answering() -> AsyncIterator[None]:
-    """Around what a login is told: its own time is over by then, and who does not read must not hold a place for ever.
+    """Around the answer to a login: the login's own time limit no longer runs then, and a client that does not read
+    must not hold a place for ever.
 
     Raises: PeerGone after FAREWELL_SECONDS.
     """
@@ -40,8 +42,8 @@ async def answering() -> AsyncIterator[None]:
 
 
 async def start_tls(channel: Channel, context: ssl.SSLContext | None) -> None:
-    """With a mail client, which has been told to begin. Raises: PeerGone."""
-    assert context is not None  # noqa: S101  STARTTLS is offered only where there is one
+    """TLS with a mail client that has been told to begin. Raises: PeerGone."""
+    assert context is not None  # noqa: S101  STARTTLS is offered only with a context
     try:
         await channel.start_tls(context)
     except TlsFailed as problem:
@@ -49,7 +51,7 @@ async def start_tls(channel: Channel, context: ssl.SSLContext | None) -> None:
 
 
 class Patience:
-    """How long a client may take for its logins, our own work not counted; a stop ends it."""
+    """How long a client may take for its logins, not counting our own work; a stop ends it."""
 
     __slots__ = ("_limit", "_seconds_left", "has_ended")
 
@@ -72,10 +74,10 @@ class Patience:
             self._seconds_left -= loop.time() - started
 
     def end(self) -> None:
-        """Now, or with the next login."""
+        """End the login that is running, or the next one at once."""
         self.has_ended = True
         self._seconds_left = 0
-        if self._limit is not None and not self._limit.expired():  # else it has ended in this very moment, by itself
+        if self._limit is not None and not self._limit.expired():  # an expired one cannot be rescheduled
             self._limit.reschedule(asyncio.get_running_loop().time())
 
 
@@ -91,7 +93,7 @@ class Frontend(Protocol):
 
     @property
     def has_more(self) -> bool:
-        """True if the client has said something behind its login already."""
+        """True if the client has already sent something after its login."""
         ...
 
     async def refuse(self, problem: BridgeError) -> None:
@@ -99,11 +101,11 @@ class Frontend(Protocol):
         ...
 
     async def accept(self, ready: Ready) -> bytes:
-        """Say yes with the upstream's words; returns what the client sent behind its login. Raises: PeerGone."""
+        """Say yes with the upstream's words; returns what the client sent after its login. Raises: PeerGone."""
         ...
 
     def stop(self) -> None:
-        """The bridge stops: login(), now or the next time, tells the client and raises PeerGone. Nothing waits."""
+        """The bridge stops: login(), now or the next time, tells the client and raises PeerGone. Does not wait."""
         ...
 
     def close(self) -> None:
@@ -130,7 +132,7 @@ class MachineFrontend:
         self._events: list[Event] = list(machine.greet())  # no deque, which takes 600 octets for each session
         self._patience = Patience(login_seconds)
         self._can_speak = True
-        """False while sending or shaking hands: if cancelled then, the channel is fit for its end only."""
+        """False while sending or shaking hands: if that is cancelled, the channel can only be closed."""
         self._is_unheard = channel.tls is not None
         """The client has said nothing since its handshake."""
 
@@ -157,7 +159,7 @@ class MachineFrontend:
         return self._machine.has_more
 
     async def refuse(self, problem: BridgeError) -> None:
-        """See Frontend. What the client pipelined behind its login is left to login(), within its time."""
+        """See Frontend. What the client pipelined after its login is left to login() and its time limit."""
         self._events.extend(self._machine.refuse(problem))
         async with answering():
             while self._events and isinstance(self._events[0], Send | Hangup):
@@ -179,7 +181,7 @@ class MachineFrontend:
         self._patience.end()
 
     def close(self) -> None:
-        """See Frontend. A machine holds nothing."""
+        """See Frontend. A machine holds nothing to release."""
 
     async def _next_login(self) -> Login:
         while True:
@@ -192,7 +194,7 @@ class MachineFrontend:
                 raise PeerGone("the client has left")
 
     async def _carry_out(self) -> Login | None:
-        """Do what the machine wants; stops at a login, whose answer comes first."""
+        """Do what the machine wants; stops at a login, which must be answered first."""
         while self._events:
             if (login := await self._do(self._events.pop(0))) is not None:
                 return login
@@ -207,7 +209,7 @@ class MachineFrontend:
             case LoginRequested(login):
                 return login
             case Hangup(farewell, violation):
-                with contextlib.suppress(PeerGone):  # who has left is not told why; the log is
+                with contextlib.suppress(PeerGone):  # a client that has left cannot be told why, but the log is
                     await self._send(farewell)
                 raise ProtocolViolation(violation) if violation else PeerGone("the client has taken its leave")
             case other:
@@ -230,7 +232,7 @@ class MachineFrontend:
         self._events.extend(self._machine.tls_started())
 
     async def _say_goodbye(self, last: list[Event]) -> None:
-        """To a client that took too long, or whom the bridge leaves."""
+        """To a client that took too long, or because the bridge stops."""
         if not self._can_speak:
             return
         with contextlib.suppress(TimeoutError):

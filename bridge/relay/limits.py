@@ -1,4 +1,4 @@
-"""Caps on connections: unauthenticated ones in number, upstream ones for each mailbox."""
+"""Caps on connections: on all unauthenticated ones, and on upstream ones for each mailbox."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bridge.errors import LimitReached, UpstreamUnavailable
 UNAUTHENTICATED_CONNECTIONS = 500
 """Connections that have not logged in yet; an office that starts all its CRMs at nine stays far below."""
 SHARE = 50
-"""Of them for one OS user, or one other machine, once half are taken; one person's CRM opens a handful at a time."""
+"""How many of them one OS user or one other machine may have once half are taken; a CRM opens a handful at a time."""
 WHAT = "connections wait for their login"
 CONSOLE_CONNECTIONS = 1000
-"""A tray has one that waits, a browser six: room for the people of the largest terminal server. Without a bound, one of
-them could take every descriptor of the process, and no mail program would get in."""
+"""A tray icon keeps one open, a browser six: room for the users of the largest terminal server. Without a bound, one
+user could take every descriptor of the process, and no mail program would get in."""
 TURN_SECONDS = 20.0
 """How long a login waits for one of its mailbox's upstream connections; below a CRM's 30 s patience."""
 
@@ -29,13 +29,13 @@ class Place(Interface):
 
     @property
     def needs_caller(self) -> bool:
-        """True if it is kept only by give_to()."""
+        """True if give_to() must be called to keep the place."""
         ...
 
     def give_to(self, caller: str) -> None:
-        """It counts among this caller's from now on; empty, where nobody knows whose it is, it is nobody's.
+        """Count the place among this caller's from now on; an empty caller (not known) has no share.
 
-        Raises: LimitReached if he has his share.
+        Raises: LimitReached if this caller has its share already.
         """
         ...
 
@@ -49,7 +49,7 @@ class Cap(Interface):
         ...
 
     def place(self) -> AbstractContextManager[Place]:
-        """Hold one place, also while somebody is asked whose it is. Raises: LimitReached."""
+        """Hold one place, even while the system is asked who the caller is. Raises: LimitReached."""
         ...
 
 
@@ -64,14 +64,14 @@ class Budget(Interface):
 class ConnectionCap:
     """At most so many at once; the next one is refused, not queued.
 
-    While half of the places are free, nobody is asked who he is. Of the other half one caller gets a share: whoever
-    opens connections and says nothing has half of the places and a share, and the rest is for everybody else. The
-    answer may take seconds, and a connection that waits for it holds its place: else those who come faster than the
-    system answers were counted nowhere, and had all the memory and all the descriptors.
+    While half of the places are free, no caller is identified. Of the other half each caller gets a share: a caller
+    that opens connections and says nothing gets half of the places and its share, and the rest is left for everybody
+    else. To identify a caller may take seconds, and the connection holds its place meanwhile: otherwise connections
+    that come faster than the system answers would be counted nowhere, and could use up all memory and descriptors.
     """
 
     def __init__(self, most: int = UNAUTHENTICATED_CONNECTIONS, share: int = SHARE, what: str = WHAT) -> None:
-        """`what` is said in the log of those who hold a place."""
+        """`what`: for the log, what those who hold a place are doing."""
         self._most = most
         self._share = share
         self._what = what
@@ -135,9 +135,9 @@ class _Place:
 
 
 def console_cap(descriptors: int | None = None) -> ConnectionCap:
-    """For the console, which counts apart: whoever fills it keeps nobody from mail.
+    """For the console, which counts apart, so that filling it keeps nobody from mail.
 
-    `descriptors`, how many the process may have, where there is a limit: the console gets a quarter of them at most.
+    `descriptors`: how many the process may have, if there is a limit; the console gets a quarter of them at most.
     """
     most = CONSOLE_CONNECTIONS if descriptors is None else min(CONSOLE_CONNECTIONS, descriptors // 4)
     return ConnectionCap(most, SHARE, "connections to the console are open")
@@ -157,7 +157,7 @@ class Turns:
     async def turn(self, key: tuple[str, str], most: int | None) -> AsyncIterator[None]:
         """Hold one connection of `key`; no limit if `most` is None. Raises: UpstreamUnavailable after TURN_SECONDS.
 
-        Another `most` than before, since a reload, is good for all who wait, and counts those who came in before it.
+        If a reload has changed `most`, the new limit applies to all who wait, and counts the connections held already.
         """
         if most is None:
             yield
@@ -179,13 +179,13 @@ class Turns:
             yield
         finally:
             line.leave(mine)
-            # Who gives up just as the last one leaves may find the line removed already, or a newer one in its place.
+            # A login that gives up just as the last one leaves may find its line removed, or a newer one in its place.
             if line.is_empty and self._lines.get(key) is line:
                 del self._lines[key]
 
 
 class _Line:
-    """Those who hold a connection of one mailbox, in number, and those who wait for one, in their order."""
+    """How many connections of one mailbox are held, and the queue of logins that wait for one."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -197,7 +197,7 @@ class _Line:
         return not self._held and not self._waiting
 
     def queue_up(self, most: int) -> asyncio.Future[None]:
-        """Done when it is one's turn; to be given to leave() in any case."""
+        """Returns a future that is done when it is this login's turn; it must be given to leave() in any case."""
         self._most = most
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(mine)
@@ -214,6 +214,6 @@ class _Line:
     def _let_in(self) -> None:
         while self._waiting and self._held < self._most:
             first = self._waiting.popleft()
-            if not first.done():  # else it has just given up
+            if not first.done():  # otherwise that login has just given up
                 self._held += 1
                 first.set_result(None)

@@ -1,4 +1,4 @@
-"""Bind, accept, drain on stop."""
+"""Accepts mail clients on one configured address, and drains their sessions on a stop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bridge.relay.crowd import Whose, nobody_knows
 from bridge.relay.welcome import Served, Welcome
 
 DRAIN_SECONDS = 5.0
-"""How long sessions may go on after stop() began: a message being sent gets through, an idle IMAP session does not
-keep the service from ending."""
+"""How long sessions may go on after stop(): a message that is being sent gets through, but an idle IMAP session does
+not keep the service from stopping."""
 
 _numbers = itertools.count(1)
 
 
 class Listener:
-    """The sockets of one configured address, and the sessions that came in by them."""
+    """The sockets of one configured address, and the sessions of their clients."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Listener:
         event("listener.down", protocol=self.protocol.value, address=self.address)
 
     async def _drain(self, group: asyncio.TaskGroup) -> None:
-        """Wait for the sessions; once stop() was called only DRAIN_SECONDS longer."""
+        """Wait for the sessions to end, but only DRAIN_SECONDS once stop() was called."""
         if not self._sessions:
             return
         self._empty.clear()

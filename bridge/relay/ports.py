@@ -1,4 +1,4 @@
-"""The configured ports: opened all or none, served, and changed while sessions go on."""
+"""The configured ports: opened all together or not at all, served, and changed while sessions go on."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from bridge.relay.welcome import Welcome
 from bridge.threads import NotDone, NoThread, Threads
 
 Bind = Callable[[str, int, str], list[socket.socket]]
-"""Host, port and what for, to listening sockets. Raises: BridgeError."""
+"""Host, port and purpose to listening sockets. Raises: BridgeError."""
 
 Serving = Callable[[ConfiguredListener, ListenerCertificate | None], Welcome]
 """How to serve the mail clients of this port; with TLS if there is a certificate."""
 
 EnsureCertificate = Callable[[Iterable[str]], str]
-"""Names to the PEM file of a certificate and key made for them, the one of today. Raises: BridgeError."""
+"""Host names to the PEM file with the current certificate that we made for them, and its key. Raises: BridgeError."""
 
 
 def no_certificate(names: Iterable[str]) -> str:
-    """Where nobody makes certificates: a demo, a test."""
+    """For a demo or a test, where no certificates are made."""
     raise ConfigError(("listeners: tls needs `certificate` and `key` here",))
 
 
 LOOK_SECONDS = 10.0
 """Between two looks at the certificates' files."""
 ANSWER_SECONDS = 5.0
-"""For one of them; the other ports' are looked at beside it."""
+"""For one look at the files of one port; the ports are looked at in parallel."""
 CHANGE_SECONDS = 30.0
-"""For the certificates of the ports to open: one that has to be made takes some seconds on a slow machine."""
+"""For the certificates of the ports to open: making one takes some seconds on a slow machine."""
 CHANGES_AT_ONCE = 4
-"""A file that does not answer holds its thread until it does, and the change that comes next may be the remedy."""
+"""More than one, because a file on a drive that hangs blocks its thread, and the next change may be the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +84,32 @@ class Ports:
         self._on_closed = on_closed
         self._ports: list[_Port] = []
         self._retired: list[_Port] = []
-        """Closed, with sessions that go on."""
+        """Closed ports whose sessions go on."""
         self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
-        # Files of certificates are read in threads: on a network drive whose server is gone that takes minutes.
+        # Certificate files are read in threads: on a network drive whose server is gone that takes minutes.
         self._turns = _looks()
         self._changes = Threads("certificates", at_once=CHANGES_AT_ONCE, limit=CHANGE_SECONDS)
         self._making = threading.Lock()
-        """Two at once would make two authorities."""
+        """Held while a certificate is made: two threads at once would make two authorities."""
         self._has_renewed = False
-        """Some port has another certificate now, and nobody has been told."""
+        """True if some port has another certificate now, and on_renewed has not been called."""
 
     @property
     def listeners(self) -> list[Listener]:
-        """Those that accept mail clients."""
+        """The listeners that accept mail clients."""
         return [port.listener for port in self._ports]
 
     @property
     def sessions(self) -> Counter[str]:
-        """Connections being served, by protocol; those of closed ports too."""
+        """How many connections are served, by protocol; those of closed ports too."""
         sessions = Counter[str]()
         for port in [*self._ports, *self._retired]:
             sessions[port.listener.protocol.value] += port.listener.sessions
         return sessions
 
     def open(self, listeners: Sequence[ConfiguredListener]) -> None:
-        """At the start: all or none. Raises: BridgeError naming port and remedy, ConfigError for a certificate."""
+        """At the start: open all or none. Raises: BridgeError naming port and remedy, ConfigError for a certificate."""
         self._put_in_place((), listeners, self._certificates(listeners))
 
     async def change(
@@ -123,7 +123,7 @@ class Ports:
             self._try_out(to_close, to_open)
         certificates = await self._read(to_open)
         if self._stopping.is_set():
-            return []  # what was opened now would be left to itself
+            return []  # nobody would serve or close a port opened now
         return self._put_in_place(to_close, to_open, certificates)
 
     def _try_out(self, to_close: Sequence[ConfiguredListener], to_open: Sequence[ConfiguredListener]) -> None:
@@ -174,7 +174,7 @@ class Ports:
                 self._group.create_task(self._serve(port))
 
     async def _serve(self, port: _Port) -> None:
-        """Until it is closed, and its last session is over."""
+        """Serve until the port is closed and its last session is over."""
         await port.listener.run()
         if port in self._retired:
             self._retired.remove(port)
@@ -198,9 +198,9 @@ class Ports:
             await self.look()
 
     async def look(self) -> None:
-        """Take up certificates that were renewed on the disk; the one that we make gets its turn.
+        """Take up certificates that were renewed on the disk, and renew the one that we make when it is due.
 
-        One that is cancelled goes on in its thread; what it takes up is told of by the next one.
+        If this is cancelled, its threads go on; the next look() calls on_renewed for what they take up.
         """
         with suppress(NotDone):
             await self._turns.run(self._take_turn)
@@ -217,7 +217,7 @@ class Ports:
             if certificate.look():
                 self._has_renewed = True
 
-        with suppress(NotDone):  # what does not answer in time is taken up when it does
+        with suppress(NotDone):  # a file that is read too late is taken up all the same, when it is read
             await port.looks.run(take_up)
 
     def _take_turn(self) -> None:
@@ -236,9 +236,10 @@ class Ports:
             return self._ensure_certificate(name for one in users for name in one.certificate_names)
 
     async def _read(self, to_open: Sequence[ConfiguredListener]) -> Sequence[ListenerCertificate | None]:
-        """Those of the ports to open. Not behind a look: what holds that one up may be what this change does away with.
+        """The certificates of the ports to open. Does not queue behind a look at the files, because this change may be
+        what removes the file that the look hangs on.
 
-        Raises: as open(); BridgeError where there is no answer.
+        Raises: as open(); BridgeError if the files do not answer.
         """
         encrypted = [one.name for one in to_open if one.address.tls is not None]
         if not encrypted:
@@ -255,10 +256,11 @@ class Ports:
             raise BridgeError(sentence) from problem
 
     def _certificates(self, to_open: Sequence[ConfiguredListener]) -> list[ListenerCertificate | None]:
-        """Those of the ports to open; the one that we make has the names of all that are open before or after. In a
-        thread: a look beside it goes by those that are open still, and would make another authority for their names."""
+        """The certificates of the ports to open; the one that we make has the names of all ports open before or after
+        the change. This runs in a thread, and a look meanwhile goes by the ports that are still open: it would make
+        another authority if their names were missing."""
         before = [port.configured for port in self._ports]
-        given = [_given(one.address) for one in to_open]  # first: where one cannot be used, none is to be made
+        given = [_given(one.address) for one in to_open]  # first: if one of these is unusable, none must be made
         made = self._made([*before, *to_open]) if _uses_made(to_open) else ""
         return [
             ListenerCertificate(made, made) if one.address.is_certificate_made else certificate
@@ -294,7 +296,7 @@ class Ports:
             ours = next((port.address for port in to_close if port.address.port == address.port), None)
             if ours is None:
                 raise
-            # 127.0.0.1 against 0.0.0.0, say. Its clients are served until the new one is open, which it cannot be.
+            # 127.0.0.1 and 0.0.0.0, say: the old port is served until the new one is open, but blocks it.
             sentence = said(
                 "{place} cannot be listened on while mail-bridge still has {ours}: restart mail-bridge",
                 place=address.address,
@@ -303,9 +305,10 @@ class Ports:
             raise ConfigError([sentence]) from problem
 
     def _inherited(self, address: ListenAddress, to_close: Sequence[ConfiguredListener]) -> list[socket.socket]:
-        """The sockets of a port that is to be closed at the same address: no client finds it shut in between.
+        """Copies of the sockets of a port at the same address that is to be closed, so that no client finds it shut in
+        between.
 
-        Raises: ConfigError where no descriptor is left.
+        Raises: ConfigError if no descriptor is left.
         """
         for port in self._ports:
             held = port.configured.address
@@ -319,7 +322,7 @@ def _uses_made(listeners: Iterable[ConfiguredListener]) -> bool:
 
 
 def _given(address: ListenAddress) -> ListenerCertificate | None:
-    """The administrator's own. Raises: ConfigError."""
+    """The administrator's own certificate, if one is configured. Raises: ConfigError."""
     if address.certificate is None or address.key is None:
         return None
     return ListenerCertificate(address.certificate, address.key)

@@ -1,4 +1,4 @@
-"""The lean channel: a non-blocking socket, TLS on it, and readiness from the loop."""
+"""The lean channel: a non-blocking socket, TLS on it, and a loop that tells when the socket is ready."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from bridge.relay.records import RecordTls
 from bridge.relay.watching import watching_of
 
 PIECE = 128 * 1024
-"""Octets moved in one direction before other sessions get their turn; also the read buffer that all channels of a loop
-share. CPU per GB stops falling here, and a neighbour's NOOP still waits no longer than behind HAProxy."""
+"""Octets moved in one direction before other sessions get their turn; also the size of the read buffer that the
+channels of a loop share. With more, CPU per GB falls no further; with this, another session's NOOP waits no longer than
+behind HAProxy."""
 BURST_SECONDS = 0.002
-"""Full records that come quicker than this are a bulk download; a WAN brings the next some 10 ms later."""
+"""Full records that follow each other faster than this are a bulk download; on a WAN, the next comes some 10 ms on."""
 SHORTLY_SECONDS = 0.02
-"""Until the next look, where TLS waits for what the loop cannot tell of. Rare."""
+"""Until the next attempt, if TLS waits for something that the loop cannot report. Rare."""
 
 
 class _Buffer:
-    """The read buffer of one loop; what is in it is good until the next callback."""
+    """The read buffer of one loop; its content is valid until the next callback."""
 
     __slots__ = ("records", "whole")
 
     def __init__(self) -> None:
         self.whole = memoryview(bytearray(PIECE))
         self.records = [self.whole[start : start + RECORD_SIZE] for start in range(0, PIECE, RECORD_SIZE)]
-        """The same, cut into places for one TLS record each."""
+        """The same memory, cut into places for one TLS record each."""
 
 
 class ReadinessChannel(Channel):
-    """A non-blocking socket; the loop tells when it can be read or written. Once TLS is on, it is an SSLSocket towards
-    a server, and has RecordTls over it towards a client."""
+    """A non-blocking socket; the loop tells when it can be read or written. With TLS, it is an SSLSocket towards a
+    server, and a plain socket under RecordTls towards a client."""
 
     __slots__ = (
         "_broken",
@@ -88,12 +89,12 @@ class ReadinessChannel(Channel):
     # --- what the splice uses: never waits -------------------------------------------------------------------
 
     def try_receive(self) -> tuple[memoryview, bool]:
-        """Read what is there, PIECE at most: (what it is, whether nothing comes behind it). Raises: PeerGone.
+        """Read what is there, PIECE at most: (the bytes, whether the stream ends after them). Raises: PeerGone.
 
-        A TLS read gives one record. One that is not full was most likely the last, and so is a full one that comes
-        after a pause: that spares the read that would say so. There is always room for a whole one, so that none waits
-        inside the TLS library, where no selector sees it. Nor does it see an end that was read together with bytes:
-        the next call tells whether that was one, or a loss.
+        A TLS read gives one record. A record that is not full was most likely the last, and so is a full one that
+        comes after a pause: this saves the read that would find nothing. There is always room for a whole record, so
+        that none is left inside the TLS library, where no selector sees it. Nor would a selector report an end that
+        was read together with bytes: after such an end, call again to learn whether it was a close or a loss.
         """
         if self._broken is not None:
             raise self._broken
@@ -113,30 +114,30 @@ class ReadinessChannel(Channel):
         except (BlockingIOError, ssl.SSLWantReadError, InterruptedError):
             pass
         except ssl.SSLWantWriteError:
-            # A TLS 1.3 key update has to be answered while the socket is full: rare, and epoll would not tell us
-            # when to go on, so look again shortly. (A second one before that, or TLS 1.2's wish for a new handshake,
-            # ends the session: to OpenSSL an answer is "bad length" while what we write waits half sent. Who hears
-            # nothing meanwhile does not learn either that a server refuses a message, and that is not rare.)
+            # A TLS 1.3 key update has to be answered while the socket is full. That is rare, and epoll would not tell
+            # us when to go on, so read again shortly. (A second key update before that, or a renegotiation of TLS 1.2,
+            # ends the session: while our own data is half sent, OpenSSL calls an answer "bad length". Not reading
+            # meanwhile is no way out: we would miss that the server refuses a message, which is not rare.)
             self._loop.call_later(SHORTLY_SECONDS, self._read_again)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return buffer.whole[:filled], True
         except OSError as problem:
             self._forget(problem)
             self._broken = PeerGone(f"{self.peer}: {problem}")
-            if not filled:  # else these octets count first; the kernel tells the error once only, so we keep it
+            if not filled:  # otherwise these octets go first; the kernel reports the error only once, so we keep it
                 raise self._broken from problem
             return buffer.whole[:filled], True
         return buffer.whole[:filled], False
 
     def _is_in_a_burst(self) -> bool:
-        """Full records come one behind the other, as fast as we read them."""
+        """True if full records follow each other as fast as we read them."""
         before, self._full_at = self._full_at, self._loop.time()
         return self._full_at - before < BURST_SECONDS
 
     def try_send(self, view: memoryview) -> int:
         """Write what the kernel takes now and return its length; 0 if nothing. Raises: PeerGone.
 
-        TLS is all or nothing: after 0 the same bytes must be offered again, and nothing else before them.
+        With TLS, after a 0 the same bytes must be offered again, and nothing else before them.
         """
         try:
             return self._write(view)
@@ -150,8 +151,8 @@ class ReadinessChannel(Channel):
             raise PeerGone(f"{self.peer}: {problem}") from problem
 
     def watch_readable(self, callback: Callable[[], None]) -> None:
-        """Call back each time there is something to read, until unwatched. Raises: PeerGone, where the kernel has no
-        room to watch one more: nothing would be heard of it."""
+        """Call back each time there is something to read, until unwatched. Raises: PeerGone if the kernel has no memory
+        to watch one more socket, because we would hear nothing from this one."""
         if not self._closed:
             try:
                 self._watching.watch(self._descriptor, callback)
@@ -171,7 +172,7 @@ class ReadinessChannel(Channel):
         """Call back while the kernel takes bytes, until unwatched. Raises: PeerGone, as watch_readable()."""
         if self._closed:
             return
-        if self._has_to_hear:  # the peer renegotiates (TLS 1.2): the kernel would take bytes all the while
+        if self._has_to_hear:  # the peer renegotiates (TLS 1.2): the socket is writable, but TLS must read first
             self._has_to_hear = False
             self.unwatch_writable()
             self._hearing = self._loop.call_later(SHORTLY_SECONDS, self.watch_writable, callback)
@@ -229,7 +230,7 @@ class ReadinessChannel(Channel):
         session: ssl.SSLSession | None = None,
     ) -> None:
         """See Channel."""
-        self.unwatch_readable()  # if wrapping fails, the descriptor may be closed, and its number somebody else's
+        self.unwatch_readable()  # first: a failed wrapping may close the descriptor, and its number may be reused
         if server_hostname is None:
             tls = self._records = RecordTls(self._socket, context)
             self._read_record, self._write = tls.read, tls.write
@@ -257,7 +258,7 @@ class ReadinessChannel(Channel):
 
     def _wrapped(self, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None) -> ssl.SSLSocket:
         try:
-            self._socket.getpeername()  # wrap_socket() takes one that was reset long ago for one to be connected yet
+            self._socket.getpeername()  # wrap_socket() takes a socket that was reset for one not connected yet
             return context.wrap_socket(
                 self._socket, do_handshake_on_connect=False, server_hostname=name, session=session
             )
@@ -295,7 +296,7 @@ class ReadinessChannel(Channel):
     def _shut_for_sending(self) -> None:
         tls = self._records or self._socket
         if isinstance(tls, (RecordTls, ssl.SSLSocket)):
-            # unwrap() sends close_notify first; that it then waits for the peer's is of no interest.
+            # unwrap() sends our close_notify, then wants the peer's; we do not wait for that.
             try:
                 tls.unwrap()
             except (OSError, ValueError) as problem:
@@ -304,7 +305,7 @@ class ReadinessChannel(Channel):
             self._socket.shutdown(socket.SHUT_WR)
 
     def _forget(self, problem: Exception) -> None:
-        """It must not be told to another session as its own."""
+        """Clear OpenSSL's error queue, so that the error is not reported to another session as its own."""
         if isinstance(self._socket, ssl.SSLSocket) and not isinstance(problem, ssl.SSLError):
             forget_errors(self._socket.context)
 
@@ -342,7 +343,7 @@ def _buffer_of(loop: asyncio.AbstractEventLoop) -> _Buffer:
 
 
 def _close_what_was_made(problem: Exception) -> None:
-    """On a socket that has been reset wrap_socket() raises, and forgets to close the one that it has made of it."""
+    """On a socket that has been reset, wrap_socket() raises without closing the SSLSocket that it has made."""
     for frame, _ in traceback.walk_tb(problem.__traceback__):
         made = frame.f_locals.get("self")
         if isinstance(made, ssl.SSLSocket):

@@ -1,4 +1,4 @@
-"""What serves mail clients in one process: upstreams, frontends, sessions."""
+"""Serves mail clients in one process: puts upstreams, frontends and sessions together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bridge.relay.welcome import Context, Serve
 
 
 class Reception:
-    """One for each process: its upstreams resume each other's TLS sessions."""
+    """One for each process, so that its upstreams can resume each other's TLS sessions."""
 
     def __init__(self, endpoints: Callable[[Protocol], Iterable[Endpoint]]) -> None:
         """`endpoints`: every mail server of a protocol in the configuration, as it is at the moment."""
@@ -47,7 +47,7 @@ class Reception:
         return serve
 
     def _extensions(self) -> tuple[str, ...]:
-        """The EHLO lines that each SMTP server is known to honour."""
+        """The EHLO lines that every SMTP server of the configuration is known to honour."""
         return offered_extensions(self._known(Protocol.SMTP))
 
     def _known(self, protocol: Protocol) -> Iterable[frozenset[str] | None]:

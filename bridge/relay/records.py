@@ -1,10 +1,11 @@
 """TLS with a mail client, fed record by record.
 
-OpenSSL reads from a socket until it has something to hand over. Whoever is connected, before any login, can send what
-never is: a key update takes 27 octets on the wire and some ten microseconds here, so that 8 MB, prepared beforehand,
-were one call of 4.6 seconds, in which nobody else was served. A hello in pieces of one octet was 0.2 seconds.
+OpenSSL reads from a socket until it has data to hand over. A client, even before any login, can keep sending records
+without data: a key update takes 27 octets on the wire and some ten microseconds here, so that 8 MB of them, prepared
+beforehand, kept one call busy for 4.6 seconds, in which nobody else was served. A hello in pieces of one octet took 0.2
+seconds.
 
-So the socket is read here, one record at a time, and OpenSSL gets what was read. It costs a fifth more CPU for each
+So the socket is read here, one record at a time, and OpenSSL gets what was read. This costs a fifth more CPU for each
 octet on ports with TLS, nothing for a login, and 22 KiB for each direction of a session in which a long record has
 passed. Towards a mail server, whose certificate has been verified, an SSLSocket does the reading.
 """
@@ -19,28 +20,28 @@ import ssl
 from bridge.relay.channel import RECORD_SIZE
 
 SILENT_RECORDS = 32
-"""Records in a row with nothing for us in them. A handshake has five or six, or some more from clients that cut their
-hello into pieces; a key update is due after millions (RFC 8446 section 5.5)."""
+"""The most records in a row without data for us. A handshake has five or six, or some more from clients that cut their
+hello into pieces; a key update is due after millions of records (RFC 8446 section 5.5)."""
 HANDSHAKE_OCTETS = RECORD_SIZE
-"""A client's, all together: some hundred, or two thousand with keys against quantum computers. Of a longer hello
-OpenSSL 3.0 compares each key with each group: 104 ms for 64 KiB."""
+"""The most octets of a client's handshake: it needs some hundred, or two thousand with post-quantum keys. In a longer
+hello OpenSSL 3.0 compares each key with each group: 104 ms for 64 KiB."""
 UNSENT_ANSWERS = 1024
-"""Octets of answers to key updates (RFC 8446 section 4.6.3) for a client that takes none: some forty."""
+"""Octets of answers to key updates (RFC 8446 section 4.6.3), some forty, that may wait for a client that reads none."""
 
 _HEADER = 5
 """Type, version (two), length (two): RFC 8446 section 5.1."""
 _LONGEST = RECORD_SIZE + 2048
-"""RFC 5246 section 6.2.3: more is refused by its header."""
+"""RFC 5246 section 6.2.3: OpenSSL refuses a longer record by its header."""
 _TYPES = range(20, 25)
 _NOTHING = memoryview(b"")
-"""One for all; the rest of a piece, empty as it is, would keep the piece."""
+"""Shared; an empty slice of a sent piece would keep the piece in memory."""
 
 
 class RecordTls:
     """The server's side of TLS on a non-blocking socket; read(), write() and do_handshake() as an SSLSocket's in C.
 
-    Between two calls nothing is kept that has been read, but a part of one record: what can be read, the selector sees.
-    Of what was written it keeps the one record that the kernel has no room for.
+    Between two calls, at most a part of one record that was read is kept, so that the selector reports everything that
+    can be read. Of what was written, only the one record that the kernel has no room for is kept.
     """
 
     __slots__ = (
@@ -64,20 +65,21 @@ class RecordTls:
         self._outgoing = ssl.MemoryBIO()
         self._header = b""
         self._left = 0
-        """Octets of the present record that have not come yet."""
+        """Octets of the current record that have not come yet."""
         self._is_first = True
         self._handshake: int | None = 0
-        """Octets of it so far; None once it is done."""
+        """Octets of the handshake so far; None once it is done."""
         self._silent = 0
         self._has_ended = False
-        """close_notify has been read: whoever asks again is told again, and no selector would tell of it."""
+        """True once close_notify has been read: no selector would report it again, so read() goes on returning 0."""
         self._owed = 0
-        """Octets of the caller's that are encrypted already, and have to be offered again until they are sent."""
+        """Octets of the caller that are encrypted already, but not sent: the caller has to offer them again."""
         self._unsent = _NOTHING
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def do_handshake(self) -> None:
-        """Go on with it. Raises: SSLWantReadError, SSLWantWriteError, to call again then; SSLError, OSError."""
+        """Go on with the handshake. Raises: SSLWantReadError, SSLWantWriteError, to call again then; SSLError,
+        OSError."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -85,7 +87,7 @@ class RecordTls:
                 self._flush()
                 self._feed()
             except ssl.SSLError:
-                with contextlib.suppress(OSError):  # the alert, which says why
+                with contextlib.suppress(OSError):  # send the alert, which says why
                     self._flush()
                 raise
             else:
@@ -94,10 +96,10 @@ class RecordTls:
                 return self._flush()
 
     def read(self, size: int, place: memoryview) -> int:
-        """One record's content into `place`, of RECORD_SIZE at least; 0 at close_notify.
+        """Read one record's content into `place`, of RECORD_SIZE at least; 0 at close_notify.
 
         Raises: SSLWantReadError; SSLEOFError at an end without close_notify; SSLError; ConnectionAbortedError for a
-        client that says nothing at length; OSError.
+        client that sends too many records without data; OSError.
         """
         while not self._has_ended:
             self._feed()
@@ -112,8 +114,8 @@ class RecordTls:
         return 0
 
     def write(self, view: memoryview) -> int:
-        """Send what the kernel takes, whole records; their octets. Raises: SSLWantWriteError if it is none: then the
-        same octets have to be offered again. SSLError, OSError."""
+        """Send as many whole records as the kernel takes; returns their octets. Raises: SSLWantWriteError if that is
+        none, and the same octets have to be offered again; SSLError, OSError."""
         taken = 0
         try:
             while taken < len(view):
@@ -128,9 +130,9 @@ class RecordTls:
         return taken
 
     def unwrap(self) -> None:
-        """Say close_notify, as far as the kernel takes it. Raises: OSError, ValueError."""
+        """Send close_notify, if the kernel takes it. Raises: OSError, ValueError."""
         try:
-            with contextlib.suppress(ssl.SSLWantReadError):  # the client's own, which nobody waits for
+            with contextlib.suppress(ssl.SSLWantReadError):  # we do not wait for the client's close_notify
                 self.tls.unwrap()
         finally:
             self._flush()
@@ -138,7 +140,7 @@ class RecordTls:
     def _feed(self) -> None:
         """Hand OpenSSL the next record, or the end. Raises: SSLWantReadError if it is not there yet; OSError.
 
-        The header behind it is read along where it has come, too: one call of the kernel's less for each record.
+        The next record's header is read along with it if it has come, too, which saves a system call for each record.
         """
         if self._silent > SILENT_RECORDS:
             raise ConnectionAbortedError(errno.ECONNABORTED, f"{SILENT_RECORDS} TLS records with nothing in them")
@@ -159,7 +161,7 @@ class RecordTls:
         self._incoming.write_eof()
 
     def _begin(self, header: bytes) -> None:
-        """Know how much comes behind a header: nothing where it is none, since OpenSSL refuses it as it is."""
+        """Note how much follows this header; nothing if it is invalid, since OpenSSL refuses it without the rest."""
         self._left = 0
         if len(header) < _HEADER:
             self._header = header
@@ -176,7 +178,7 @@ class RecordTls:
             self._handshake += self._left
 
     def _answer(self) -> None:
-        """A wish for new keys: as soon as the kernel takes it, or before what is sent next."""
+        """Send the answer to a key update as soon as the kernel takes it, or before the next data."""
         if not self._outgoing.pending:
             return
         with contextlib.suppress(ssl.SSLWantWriteError):

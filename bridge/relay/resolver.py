@@ -1,4 +1,4 @@
-"""Name lookups beside the event loop, few at a time: one that hangs holds up neither the others nor the end."""
+"""Name lookups in threads, few at a time: a lookup that hangs holds up neither the others nor the process's end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bridge.dialing import AddressInfo, look_up
 from bridge.threads import Threads
 
 AT_ONCE = 16
-"""Lookups under way; a name server that hangs then delays only those who need it."""
+"""The most lookups under way; a name server that hangs delays only the logins that need it."""
 
 REMEMBERED_SECONDS = 5.0
-"""How long an answer is good for the next login: below every provider's TTL, and a login storm asks once."""
+"""How long an answer is reused: below every provider's TTL, and a storm of logins asks only once."""
 
 JOINED_SECONDS = 10.0
-"""How long a lookup is waited for by whoever comes later. One that takes longer may be asking a name server of a
-network that this machine has left: it is asked anew beside it. A system's resolver gives up after 20 to 30 s, so that
-a name whose server hangs has a few of the places, and never all."""
+"""How old a lookup may be for another login to wait for it, too. An older one may be asking a name server of a network
+that this machine has left, so a second lookup is started beside it. A system's resolver gives up after 20 to 30 s, so a
+name whose server hangs takes a few of the places, and never all."""
 
 Lookup = Callable[[str, int], Sequence[AddressInfo]]
 """Host and port to addresses; blocks. Raises: OSError, UnicodeError."""
@@ -29,10 +29,10 @@ Place = tuple[str, int]
 
 @dataclass(slots=True)
 class _Asked:
-    """A lookup for all who want the same name: its thread goes on, whoever of them gives up."""
+    """A lookup for all logins that want the same name: its thread goes on even if they give up."""
 
     until: float
-    """By the loop's clock; nobody joins later."""
+    """By the loop's clock; no login joins later."""
     answer: asyncio.Future[Sequence[AddressInfo]]
     has_thread: bool = False
 
@@ -47,8 +47,8 @@ class Resolver:
         self._asked: dict[Place, _Asked] = {}
 
     async def addresses(self, host: str, port: int) -> Sequence[AddressInfo]:
-        """Where `host` is. Raises: OSError (gaierror), UnicodeError; NotDone where the system has
-        no more threads. A lookup that is given up ends by itself."""
+        """The addresses of `host`. Raises: OSError (gaierror), UnicodeError; NotDone if the system has no more threads.
+        A lookup that nobody waits for any more ends by itself."""
         place, loop = (host, port), asyncio.get_running_loop()
         while True:
             until, found = self._remembered.get(place, (0.0, ()))
@@ -71,7 +71,7 @@ class Resolver:
         try:
             await self._threads.run(partial(self._look, place, asked, loop))
         except BaseException:
-            if not asked.has_thread:  # and will not get one: the next caller asks anew
+            if not asked.has_thread:  # nor will it get one: the next caller starts a new lookup
                 self._over(place, asked, asked.answer.cancel)
             raise
         return asked.answer.result()
@@ -91,7 +91,7 @@ class Resolver:
     def _over(self, place: Place, asked: _Asked, settle: Callable[[], object]) -> None:
         if self._asked.get(place) is asked:
             del self._asked[place]
-        if asked.answer.done():  # withdrawn in the moment in which its thread started
+        if asked.answer.done():  # it was withdrawn at the moment when its thread started
             return
         settle()
         if not asked.answer.cancelled() and asked.answer.exception() is None:

@@ -1,4 +1,4 @@
-"""Tries every configured mail server with a new token, and says who must do what about each that does not open."""
+"""Tries a new token at each mail server of an account, and says who must do what about a mailbox that does not open."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ServerCheck:
     diagnosis: Diagnosis | None = None
     """What happened and who must do what; None when all is well."""
     is_temporary: bool = False
-    """True if the next attempt may go well, though nobody does anything."""
+    """True if the next attempt may succeed without anybody doing anything."""
 
     @classmethod
     def of(cls, protocol: Protocol, problem: BridgeError | None) -> ServerCheck:
-        """What `problem`, of an Upstream, says of it; None if there was none."""
+        """The result for an Upstream's `problem`; None if there was none."""
         if problem is None:
             return cls(protocol)
         diagnosis = problem.diagnosis or Diagnosis("mail.unreachable", words=problem.said or str(problem))
@@ -44,7 +44,7 @@ class ServerCheck:
 async def check_servers(
     upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken
 ) -> tuple[ServerCheck, ...]:
-    """Log in to each of the account's mail servers and out again, side by side; raises nothing of theirs."""
+    """Log in to each of the account's mail servers and out again, in parallel; raises none of their errors."""
     protocols = [protocol for protocol in Protocol if protocol in account.endpoints]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_check(upstreams[protocol], protocol, account, token)) for protocol in protocols]
@@ -59,7 +59,7 @@ async def check_servers(
 
 
 async def log_in(upstreams: Mapping[Protocol, Upstream], account: Account, token: AccessToken) -> None:
-    """Whose mailbox does this token open? The first mail server that is configured tells.
+    """Make sure that this token opens the account's mailbox: log in to the first mail server that is configured.
 
     Raises: UpstreamRefused, UpstreamUnavailable.
     """

@@ -37,13 +37,15 @@ _TOO_MANY = {
     Protocol.IMAP: b"* BYE Too many refused logins\r\n",
     Protocol.SMTP: b"421 4.7.0 Too many refused logins\r\n",
 }
-"""Behind the last answer, before the end: RFC 9051 section 3.4, RFC 5321 section 3.8. POP3 knows answers only."""
+"""Sent after the last answer, before we close: RFC 9051 section 3.4, RFC 5321 section 3.8. POP3 has no such line: it
+knows only answers to commands."""
 
 LAST_WORDS_SECONDS = 0.5
-"""For what a client whose login is under way is told at the end of a stop; what it takes, it takes at once."""
+"""How long we try to tell a client, at the end of a stop, that its login will not be finished: a client that reads at
+all takes a line at once."""
 
 SHORT_SECONDS = 0.5
-"""A wait that no mail program gives up in."""
+"""A wait so short that no mail program gives up meanwhile."""
 
 _LATER = {Protocol.IMAP: "* BYE [UNAVAILABLE]", Protocol.POP3: "-ERR [SYS/TEMP]", Protocol.SMTP: "421 4.7.0"}
 """In place of a greeting, before the reason."""
@@ -52,10 +54,10 @@ FULL = "Too many connections"
 """There is no room for one more session."""
 
 STOPPED = "mail-bridge is being stopped"
-"""The same where nobody serves any more; errors.BridgeStops in place of a greeting."""
+"""The reason if the bridge is stopping: errors.BridgeStops, in place of a greeting."""
 
 AskCaller = Callable[[], Awaitable[Caller]]
-"""Whose program the mail client is; costs something, so it is called only where the answer matters."""
+"""Whose program the mail client is. Finding out has a cost, so it is called only where the answer matters."""
 
 Who = Callable[[Login, AskCaller], Awaitable[Account]]
 """A login to its account. Raises: LoginRefused, LimitReached, AuthorizationRequired, StoreUnavailable."""
@@ -66,11 +68,12 @@ async def _nobody_asks(address: str, ends: Ends | None, caller_of: AskCaller) ->
 
 
 Tried = Callable[[Account, Protocol, BridgeError | None, float], None]
-"""How the account's mail server took a login: None, or why there was no way in; and the seconds that it took."""
+"""What came of a login at the account's mail server: None if accepted, otherwise the problem; and the seconds it
+took."""
 
 
 def _nobody_remembers(account: Account, protocol: Protocol, problem: BridgeError | None, seconds: float) -> None:
-    """For a bridge that nobody asks how its accounts are."""
+    """For a bridge that shows no state of its accounts."""
 
 
 class TokenFor(Interface):
@@ -83,7 +86,7 @@ class TokenFor(Interface):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a session asks of layers that it may not know, and what it shares with other sessions."""
+    """What a session needs from layers that it may not import, and what it shares with other sessions."""
 
     who: Who
     token_for: TokenFor
@@ -92,23 +95,23 @@ class Services:
     caller_of: Callable[[Ends | None], Awaitable[Caller]] = nobody_knows
     """Whose program is at the other end."""
     asked: Callable[[str, Ends | None, AskCaller], Awaitable[None]] = _nobody_asks
-    """This account's person must sign in, and this is who wanted the mailbox: for the sign-in page."""
+    """Called when this account's person must sign in; notes for the sign-in page who wanted the mailbox."""
     stopping: Stopping = field(default_factory=Stopping)
-    """Whoever has not logged in yet hears of it there."""
+    """Tells clients that have not logged in yet that the bridge stops."""
     caller_at_once: Callable[[Ends | None], Caller | None] = lambda _: None
-    """As `caller_of`, where that takes microseconds; None where it is to be asked."""
+    """As `caller_of`, if the answer is a matter of microseconds; None if `caller_of` has to be asked."""
     counters: Counters = field(default_factory=Counters)
     tried: Tried = _nobody_remembers
-    """Called for each login that came as far as the mail server; must not block."""
+    """Called for each login that got as far as the mail server; must not block."""
 
 
 def later(protocol: Protocol, reason: str) -> bytes:
-    """In place of a greeting: why not now."""
+    """The line sent in place of a greeting: why the client cannot be served now."""
     return f"{_LATER[protocol]} {reason}. Try again later.\r\n".encode("ascii")
 
 
 def no_room(protocol: Protocol, stopping: Stopping) -> Serve:
-    """For a mail client that nobody can serve just now: it is told why, and to come again."""
+    """Serves a mail client that no process can serve now: tells it why, and to try again later."""
 
     async def serve(conn: str, client: Channel) -> None:
         try:
@@ -178,7 +181,7 @@ class Session:
             raise
 
     async def _ask_caller(self) -> Caller:
-        """Once for each connection, if at all."""
+        """Asked only when needed, and again only while no OS user is known."""
         if self._caller is None or not self._caller.user_id:
             self._caller = await caller_at(lambda: self._client.ends, self._services.caller_of)
         return self._caller
@@ -205,7 +208,7 @@ class Session:
         except BridgeError as problem:
             report("login.refused", problem, conn=self._conn, username=login.username[:LONGEST_ADDRESS])
             self._services.counters.add(LOGINS, self._protocol.value, "later" if problem.temporary else "no")
-            if isinstance(problem, AuthorizationRequired):  # before the answer: behind it the client may be gone
+            if isinstance(problem, AuthorizationRequired):  # before the answer: after it the client may be gone
                 await self._services.asked(problem.address, self._client.ends, self._ask_caller)
             await frontend.refuse(problem)
             return False
@@ -223,8 +226,8 @@ class Session:
         clock = asyncio.get_running_loop().time
         came = clock()
         async with limited:
-            # Where programs give up sooner than the line moves, every place would go to a login whose program has gone.
-            # But one that has only ended its sending, behind commands that it sent along, still waits for answers.
+            # If programs gave up sooner than the queue moves, every place would go to a login whose program has left.
+            # But a program that pipelined its commands and then half-closed still waits for the answers.
             may_have_left = clock() - came > SHORT_SECONDS and not frontend.has_more
             async with while_wanted(self._client) if may_have_left else nullcontext():
                 opened = await self._open(account, login)
@@ -247,7 +250,7 @@ class Session:
             yield
 
     async def _open(self, account: Account, login: Login) -> Opened:
-        """Token first, then dial: providers cut unauthenticated connections soon."""
+        """Get the token first, then dial: providers soon cut off unauthenticated connections."""
         token = await self._services.token_for(account)
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -260,7 +263,7 @@ class Session:
         return opened
 
     async def _open_with(self, account: Account, token: AccessToken, login: Login) -> Opened:
-        """One retry on a refused token."""
+        """Retry once, with a new token, if the token is refused."""
         try:
             return await self._upstream.open(account, token, login.client_name)
         except TokenRefused as refused:
@@ -276,7 +279,7 @@ class Session:
         first = upstream.ready.leftover
         try:
             await splice(self._client, upstream.channel, traffic, to_client=first, to_upstream=leftover)
-        finally:  # a stop cuts sessions off: what they have passed is told all the same
+        finally:  # also if a stop cuts the session off: what it has passed is logged and counted
             event(
                 "session.done",
                 conn=self._conn,

@@ -1,12 +1,12 @@
-"""aiosmtpd until AUTH, behind Frontend; only importer of aiosmtpd.
+"""The SMTP Frontend: aiosmtpd until AUTH; the only module that imports aiosmtpd.
 
-aiosmtpd is used as a machine: it never sees a socket. It is given one line at a time and a transport that keeps what
-it writes; the next line follows when it has answered the last. So nothing a client pipelines is ever inside aiosmtpd
-(no private buffer to rescue at the hand-over), no timer of its can cut a session that is ours by then, and STARTTLS is
-the channel's business. None of its private names is used.
+aiosmtpd is used as a machine: it never sees a socket. It gets one line at a time and a transport that keeps what it
+writes; it gets the next line once it has answered the last. So aiosmtpd never holds anything that a client pipelines
+(there is no private buffer to rescue at the hand-over), none of its timers can cut a session that we have taken over,
+and STARTTLS is the channel's business. None of its private names is used.
 
-What its own AUTH does not do well is done here, by its `handle_AUTH` hook: mechanism names of any case, responses up to
-12,288 octets, challenges that Outlook accepts, one reply after a cancel, bytes that are no ASCII (docs/quirks.md).
+What aiosmtpd's own AUTH does not do well is done in its `handle_AUTH` hook: mechanism names in any case, responses of
+up to 12,288 octets, challenges that Outlook accepts, one reply after a cancel, non-ASCII bytes (docs/quirks.md).
 """
 
 from __future__ import annotations
@@ -35,33 +35,34 @@ LINE_LIMIT = 12288 + 16
 COMMAND_LIMIT = 512
 """Octets of any other command (RFC 5321 section 4.5.3.1.4)."""
 COMMANDS_BEFORE_LOGIN = 50
-"""More than any client needs; a scanner is sent away."""
+"""More than any client needs; a scanner that goes on is sent away."""
 UNKNOWN_BEFORE_LOGIN = 5
 """Unknown commands before a client that speaks something else is sent away. HTTP is gone at its first line (ClientLines)."""
 OWN_TIMER_SECONDS = 24 * 3600.0
 """aiosmtpd's own timer must never fire: the limit is ours (LOGIN_SECONDS)."""
 IN_CLEAR = frozenset({b"EHLO", b"HELO", b"NOOP", b"QUIT", b"RSET", b"STARTTLS"})
-"""What a listener with STARTTLS takes before TLS (RFC 3207 section 4)."""
+"""Commands that a listener with STARTTLS accepts before TLS (RFC 3207 section 4)."""
 
 AFTER_LOGIN = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT", b"VRFY", b"EXPN", b"ETRN", b"BURL"})
 """Answered with 530 by us: aiosmtpd's own auth_required would warn of AUTH without TLS, which is meant on loopback."""
 
 NAMELESS = b" [127.0.0.1]\r\n"
-"""For EHLO without the name that RFC 5321 section 4.1.1.1 wants: Exchange takes it, and programs rely on that."""
+"""Appended to an EHLO without the name that RFC 5321 section 4.1.1.1 wants: Exchange accepts a bare EHLO, and programs
+rely on that."""
 
 KNOWN = frozenset({b"AUTH", b"EHLO", b"HELO", b"HELP", b"NOOP", b"QUIT", b"RSET"})
-"""What aiosmtpd gets to see. It repeats other commands in a warning, and what a client sends behind an AUTH that was
-refused, without a look at the answer, is its password."""
+"""Commands that aiosmtpd gets to see. It repeats unknown commands in a warning; but a client that does not look at the
+answer to its AUTH sends its password next, and that must not be logged."""
 
 _NOT_PRINTABLE = re.compile(rb"[^\x21-\x7e]")
 _STATUSLESS = re.compile(rb"\A([245])(\d\d) (?![245]\.\d)")
 _STATUS = {b"501": b"5.5.4", b"503": b"5.5.1", b"500": b"5.5.2"}
-"""RFC 3463 section 3.6: wrong arguments, not now, no command."""
+"""RFC 3463 section 3.6: invalid arguments, invalid command (at this point), syntax error."""
 _WHOLE_REPLY = re.compile(rb"(?:^|\n)\d{3}(?: [^\n]*)?\r\n\Z")
 
 
 class _Pipe(asyncio.Transport):
-    """What aiosmtpd takes for its connection: keeps the bytes, notes the end."""
+    """The transport that aiosmtpd takes for its connection: keeps the bytes, notes the close."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 0)})
@@ -76,7 +77,7 @@ class _Pipe(asyncio.Transport):
             self.moved.set()
 
     def close(self) -> None:
-        """Note it; the socket is the driver's."""
+        """Note the wish to close; the socket belongs to the driver."""
         self._is_closing = True
         self.moved.set()
 
@@ -105,7 +106,7 @@ class _Handler:
 
     async def handle_HELO(self, server: SMTP, session: Session, envelope: Envelope, hostname: str) -> str:
         session.host_name = hostname
-        session.extended_smtp = True  # else no AUTH; Postfix takes it, and programs of the nineties count on that
+        session.extended_smtp = True  # aiosmtpd refuses AUTH otherwise; programs of the nineties, and Postfix, allow it
         return "250 localhost"
 
     async def handle_AUTH(self, server: SMTP, session: Session, envelope: Envelope, args: list[str]) -> str | None:
@@ -171,7 +172,7 @@ class SmtpFrontend:
             raise LimitReached("no login in time") from None
         except ProtocolViolation as problem:
             is_of_auth = isinstance(problem, LineTooLong) and self._is_authenticating
-            # RFC 4954 section 4 has a status of its own for what is too long for the login.
+            # RFC 4954 section 4 has a status of its own for an AUTH line that is too long.
             await self._say_goodbye(f"500 {'5.5.6' if is_of_auth else '5.5.2'} {problem}")
             raise problem
 
@@ -186,7 +187,8 @@ class SmtpFrontend:
         self._login = None
         self._pipe.moved.clear()
         reply = refusal_reply(problem)
-        # Some programs ignore the answer to AUTH and show the one to MAIL: it says the same, and is as temporary.
+        # Some programs ignore the answer to AUTH and show the one to MAIL, so that one must say the same, and be just
+        # as temporary or final.
         told = f"530 5.7.0{reply.removeprefix('535 5.7.8')}" if reply.startswith("535") else reply
         self._no_mail = told.encode("ascii") + b"\r\n"
         self._verdict.set_result(reply)
@@ -209,8 +211,9 @@ class SmtpFrontend:
         self._patience.end()
 
     def close(self) -> None:
-        """See Frontend: aiosmtpd's task and its timer would outlive a session that ends between login and verdict. And
-        what aiosmtpd leaves refers to itself, and to us: neither password nor channel waits there for the collector."""
+        """See Frontend. aiosmtpd's task and its timer would outlive a session that ends between login and verdict. What
+        is left of aiosmtpd is a reference cycle that includes us, so password and channel are dropped here instead of
+        waiting for the garbage collector."""
         self._discard()
         self._login = None
         vars(self).pop("_channel", None)
@@ -218,7 +221,7 @@ class SmtpFrontend:
     # --- hooks --------------------------------------------------------------------------------------------------
 
     def ehlo_lines(self) -> list[str]:
-        """What our EHLO offers: nothing that an upstream lacks, AUTH only where it may be used (trap 43)."""
+        """What our EHLO offers: nothing that an upstream lacks, and AUTH only where it may be used (trap 43)."""
         offered = list(self._extensions())
         if self._context is not None and not self._is_tls:
             return [*offered, "STARTTLS"]
@@ -284,7 +287,7 @@ class SmtpFrontend:
                 self._misstep = missteps.BEFORE_TLS
             return b"530 5.7.0 Must issue a STARTTLS command first\r\n"
         if verb == b"AUTH" and _is_another_way(line):
-            if self._verdict is None:  # who was refused is told why by then
+            if self._verdict is None:  # a client that was refused before has been told why
                 self._misstep = missteps.OTHER_WAY
             return b"504 5.5.4 Use AUTH with PLAIN or LOGIN\r\n"
         if verb in KNOWN:
@@ -332,14 +335,14 @@ class SmtpFrontend:
 
     @property
     def _is_authenticating(self) -> bool:
-        """True if what has arrived and is no whole line yet belongs to a login. It is not kept."""
+        """True if the incomplete line that has arrived belongs to a login. Asking discards that line."""
         return self._is_in_exchange or self._lines.leftover()[:5].upper() == b"AUTH "
 
     async def _start_tls(self) -> None:
         self._is_shaking_hands = True
         self._misstep = ""
         await start_tls(self._channel, self._context)
-        # RFC 3207 section 4.2: forget everything. A new server has nothing to forget, but it greets: not passed on.
+        # RFC 3207 section 4.2: forget everything. A new server knows nothing from before; its greeting is dropped.
         self._is_shaking_hands = False
         self._is_tls = self._is_unheard = True
         self._discard()
@@ -351,17 +354,17 @@ class SmtpFrontend:
         if self._is_shaking_hands:
             return  # nothing can be said between the answer to STARTTLS and the end of the handshake
         async with answering():
-            with contextlib.suppress(PeerGone):  # who has left is not told why; the log is
+            with contextlib.suppress(PeerGone):  # a client that has left cannot be told why, but the log is
                 await self._channel.send(reply.encode("ascii") + b"\r\n")
 
     def _new_server(self) -> tuple[_Pipe, SMTP]:
         self._is_in_exchange = False
         server = _Server(
             _Handler(self),
-            hostname="localhost",  # else aiosmtpd asks the DNS for it, and waits
+            hostname="localhost",  # otherwise aiosmtpd looks it up in the DNS, and blocks
             ident="ESMTP mail-bridge ready",
-            auth_require_tls=False,  # on loopback there is none; where the configuration wants TLS, we see to it
-            enable_SMTPUTF8=True,  # else an EHLO with a computer name in French is refused
+            auth_require_tls=False,  # there is none on loopback; where the configuration wants TLS, we enforce it
+            enable_SMTPUTF8=True,  # otherwise an EHLO with an accented computer name (French, say) is refused
             timeout=OWN_TIMER_SECONDS,
             loop=asyncio.get_running_loop(),
         )
@@ -377,7 +380,7 @@ class SmtpFrontend:
     # --- SASL ---------------------------------------------------------------------------------------------------
 
     async def _credentials(self, server: SMTP, args: list[str]) -> Login | None:
-        """PLAIN (RFC 4616) or LOGIN; None if the client cancelled or sent no base64, which is answered already."""
+        """PLAIN (RFC 4616) or LOGIN; None if the client cancelled or sent no base64, which has been answered then."""
         initial = args[1] if len(args) > 1 else None
         if args[0] == "PLAIN":
             blob = await _response(server, b"", initial)
@@ -396,7 +399,7 @@ class SmtpFrontend:
 
 
 async def _response(server: SMTP, challenge: bytes, initial: str | None) -> bytes | None:
-    """The initial response if there is one, else the answer to `challenge`."""
+    """The initial response if there is one, otherwise the answer to `challenge`."""
     if initial is not None:
         return b"" if initial == "=" else sasl.decode_base64(initial.encode("ascii", "replace"))
     answer: Any = await server.challenge_auth(challenge)
@@ -404,13 +407,13 @@ async def _response(server: SMTP, challenge: bytes, initial: str | None) -> byte
 
 
 class _Server(SMTP):
-    """The library's server with the limits of RFC 4954; AUTH's arguments are cut by us before it looks at them."""
+    """The library's server with the limits of RFC 4954; we normalize the arguments of AUTH before it sees them."""
 
     line_length_limit = LINE_LIMIT + 2
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # A class-wide dict, cleared whenever any connection is built: to be set for each.
+        # A dict of the class, cleared whenever any connection is made, so it has to be set for each one.
         self.command_size_limits["AUTH"] = LINE_LIMIT
 
     def __dir__(self) -> tuple[str, ...]:
@@ -418,22 +421,22 @@ class _Server(SMTP):
 
 
 def _is_another_way(line: bytes) -> bool:
-    """True for an AUTH with a mechanism that is not ours."""
+    """True for an AUTH with a mechanism that we do not accept."""
     words = line.split()
     return len(words) > 1 and words[1].upper().decode("ascii", "replace") not in sasl.MECHANISMS
 
 
 def _status_of(head: re.Match[bytes]) -> bytes:
-    """The number of one of aiosmtpd's replies, with the status that RFC 2034 section 4 wants behind it."""
+    """The code of one of aiosmtpd's replies, followed by the enhanced status code that RFC 2034 section 4 wants."""
     number = head[1] + head[2]
     return b"%s %s " % (number, _STATUS.get(number, head[1] + b".0.0"))
 
 
 def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:
-    """`auth login` as `AUTH LOGIN`: to it the mechanism's case matters (trap 35). And a name for who says none.
+    """`auth login` as `AUTH LOGIN`, because aiosmtpd minds the mechanism's case (trap 35); and a name for a bare EHLO.
 
-    No mechanism and no base64 has other signs than ASCII's: aiosmtpd would cut a text at what is space in Unicode, and
-    fall over one that is nothing else.
+    Neither mechanisms nor base64 have non-ASCII characters: aiosmtpd would split an argument at a Unicode space, and
+    fail on one that is nothing but that. So they are replaced.
     """
     words = line.split()
     if verb in {b"EHLO", b"HELO"} and len(words) == 1:
@@ -446,7 +449,7 @@ def _as_aiosmtpd_takes_it(verb: bytes, line: bytes) -> bytes:
     return b" ".join(words) + b"\r\n"
 
 
-# aiosmtpd searches all names of the server and its handler for these, for each connection: half a millisecond of CPU,
-# as much as the rest of an SMTP dialogue.
+# For each connection, aiosmtpd goes through dir() of the server and its handler to find these: half a millisecond of
+# CPU, as much as the rest of an SMTP dialogue.
 _HOOKS = tuple(name for name in dir(_Handler) if name.startswith("handle_"))
 _COMMANDS = tuple(name for name in dir(_Server) if name.startswith(("smtp_", "auth_")))

@@ -1,4 +1,4 @@
-"""Bytes both ways; pauses the reader when the writer is full; counts.
+"""Passes bytes both ways after login, with flow control, and counts them.
 
 After login not one byte is parsed, logged or changed. Memory is one shared read buffer for all sessions of a loop plus,
 for a direction whose receiver is slower than its sender, the one piece that the kernel would not take.
@@ -17,28 +17,29 @@ from bridge.relay.readiness import ReadinessChannel
 
 HALF_CLOSE_SECONDS = 2.0
 """A client that half-closes (QUIT, then FIN) still gets what the upstream says, until nothing has passed for this long
-and nothing waits to be taken. A full close looks the same on the wire, until something is sent there and reset; TLS to
-the upstream has no half-close that servers respect, so there is nothing to pass on."""
+and nothing waits to be sent. A full close looks the same on the wire, until we send something and get a reset. The
+half-close is not passed on, because TLS to the upstream has none that servers respect."""
 IDLE_SECONDS = 35 * 60.0
-"""A session in which not one octet has passed for this long ends, at twice this at the latest. An IMAP client in IDLE
-speaks every 29 minutes (RFC 2177), and its server may hang up after 30 (RFC 9051 section 5.4): only those end here
-whose both sides have forgotten them. Whose computer is gone is found by keepalive, within minutes."""
+"""A session in which not one octet has passed for this long ends, at twice this time at the latest. An IMAP client in
+IDLE speaks every 29 minutes (RFC 2177), and its server may hang up after 30 (RFC 9051 section 5.4): this ends only
+sessions that both sides have forgotten. A computer that has vanished is found by keepalive, within minutes."""
 PIECES_A_TURN = 8
-"""Without readiness, 128 KiB at most, and then others have their turn: what is there already is not waited for, so that
-one fast download held up all other sessions to its end (a quarter of a second for 100 MB; 2 ms now)."""
+"""Without readiness, at most 128 KiB are moved before other sessions get their turn. To await what is there already
+does not yield to the loop, so one fast download held up all other sessions until its end (a quarter of a second for 100
+MB; 2 ms now)."""
 
 _NOTHING = memoryview(b"")
-"""One for all: each session would hold two of 300 octets."""
+"""Shared: otherwise each session would hold two empty views of 300 octets."""
 
 
 @dataclass(slots=True)
 class Traffic:
-    """Octets passed after login, and who ended it; known once splice() is over, be it cancelled."""
+    """Octets passed after login, and who ended the session; filled in once splice() is over, even if cancelled."""
 
     to_client: int = 0
     to_upstream: int = 0
     ended_by: str = "bridge"
-    """`client`, `upstream`, `client lost` / `upstream lost` after a reset, `idle`, or `bridge`: it stops, or fails."""
+    """`client`, `upstream`, `client lost` / `upstream lost` after a reset, `idle`, or `bridge` if it stops or fails."""
 
 
 async def splice(
@@ -52,9 +53,10 @@ async def splice(
 ) -> None:
     """Pass bytes until either side ends, `to_client` and `to_upstream` (received before) first; fill in `traffic`.
 
-    The end of the upstream ends the session once the client has what was on its way. The end of the client does so
-    once the upstream has it, and has been silent for HALF_CLOSE_SECONDS. A side that takes no more has perhaps said
-    why: that is passed on before the session ends. The caller closes both channels.
+    When the upstream closes, the session ends once the client has got everything that was on its way. When the client
+    closes, it ends once the upstream has got everything and has been silent for HALF_CLOSE_SECONDS. A side that no
+    longer takes bytes may have said why: its last words are passed on before the session ends. The caller closes both
+    channels.
     """
     if isinstance(client, ReadinessChannel) and isinstance(upstream, ReadinessChannel):
         await _ReadinessSplice(client, upstream, traffic, idle_seconds).run(to_client, to_upstream)
@@ -75,11 +77,12 @@ class _Direction:
         sink_lost: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        """`ended`: all that the source has said is sent; `sink_lost`: the sink takes no more; `failed`: something that
-        was read is lost."""
+        """Called when: `ended`, all that the source has said is sent; `sink_lost`, the sink takes no more; `failed`,
+        something that was read is lost."""
         self._pending = _NOTHING
         self._is_last = False
-        """Behind what is pending is the end, or a loss. It has been read, and the loop tells of it no more."""
+        """True if the source's end, or its loss, follows what is pending. That was read already: the loop will not
+        report it again."""
         self._ended = ended
         self._sink_lost = sink_lost
         self._failed = failed
@@ -104,8 +107,8 @@ class _Direction:
         """No more calls; what is pending stays unsent."""
         self.source.unwatch_readable()
         self.sink.unwatch_writable()
-        # Else both directions and the splice would hold each other, and two channels with their TLS, 40 KiB, until the
-        # collector comes.
+        # Otherwise both directions and the splice would refer to each other, and keep two channels with their TLS
+        # (40 KiB) until the garbage collector runs.
         self._ended = self._sink_lost = self._failed = _do_nothing
         self._pending = _NOTHING
 
@@ -128,8 +131,8 @@ class _Direction:
         return self.readable() if is_end else None
 
     def _keep(self, rest: memoryview, *, is_last: bool) -> None:
-        """For when the sink takes bytes again. It is in nobody's hands yet: if it cannot be kept (no memory), nothing
-        may follow it."""
+        """Keep the rest for when the sink takes bytes again. Nobody else has these bytes: if they cannot be kept (no
+        memory), the session must fail, since nothing may be sent after the gap."""
         self.source.unwatch_readable()
         self._is_last = is_last
         try:
@@ -169,7 +172,7 @@ def _do_nothing(*_: object) -> None:
 
 
 class _ReadinessSplice:
-    """Both directions, and the one future that ends them."""
+    """Both directions on readiness channels, and the one future that ends them."""
 
     def __init__(
         self, client: ReadinessChannel, upstream: ReadinessChannel, traffic: Traffic, idle_seconds: float
@@ -192,7 +195,7 @@ class _ReadinessSplice:
             self._traffic.to_client, self._traffic.to_upstream = self._down.count, self._up.count
             self._watching.cancel()
             if self._farewell is not None:
-                self._farewell.cancel()  # else it would hold both channels, and their TLS, until then
+                self._farewell.cancel()  # otherwise the timer would keep both channels, and their TLS, until it fires
             self._down.stop()
             self._up.stop()
 
@@ -205,7 +208,7 @@ class _ReadinessSplice:
         return self._await_last_words(-1)
 
     def _await_last_words(self, before: int) -> None:
-        """It may be reading still: a download that it has asked for goes on."""
+        """The client may have half-closed only: a download that it has asked for goes on."""
         taken = self._down.taken
         if taken == before == self._down.count:
             return self._finish("client")
@@ -213,12 +216,12 @@ class _ReadinessSplice:
         return None
 
     def _upstream_lost(self) -> None:
-        """It takes no more. What it said before, and why, the client gets at its own pace."""
+        """The upstream takes no more. The client still gets what it said before (perhaps why), at the client's pace."""
         self._up.stop()
         self._down.is_source_lost = True
 
     def _client_lost(self) -> None:
-        """It takes no more. What it sent before goes on its way, if the upstream takes it at once."""
+        """The client takes no more. What it sent before is passed on, for HALF_CLOSE_SECONDS at most."""
         self._down.stop()
         self._up.is_source_lost = True
         self._farewell = self._loop.call_later(HALF_CLOSE_SECONDS, self._finish, "client lost")
@@ -252,14 +255,14 @@ class _End(Enum):
 
 @dataclass(slots=True)
 class _Copy:
-    """One way of a splice where receive() and send() are waited for."""
+    """One way of a splice that awaits receive() and send()."""
 
     source: Channel
     sink: Channel
     count: int = 0
     """Octets from the source."""
     taken: int = 0
-    """Of these, what the sink has taken."""
+    """Octets of `count` that the sink has taken."""
 
     async def run(self, data: bytes) -> _End:
         """Send what was received before, then what comes."""
@@ -340,7 +343,7 @@ class _CompletionSplice:
             before = passed
 
     async def _await_last_words(self, ways: Collection[asyncio.Task[None]]) -> None:
-        """For as long as patience says; longer where a client that has said all is reading still."""
+        """Wait for `self._patience`; longer while a client that has said all is still reading."""
         is_moving = True
         while is_moving:
             before = self._down.taken

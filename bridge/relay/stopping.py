@@ -1,4 +1,4 @@
-"""At a stop: who has not logged in yet is told so, once, rather than found out by the end of the connection."""
+"""At a stop, tells each client that has not logged in yet, once, so that its connection does not end without a word."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stopping:
 
     @contextmanager
     def told(self, tell: Tell) -> Iterator[None]:
-        """Inside, `tell` is called once when the stop begins; at once if it has begun."""
+        """In the body, `tell` is called once when the stop begins; at once if it has begun."""
         self._waiting.add(tell)
         try:
             if self.has_begun:

@@ -12,7 +12,7 @@ from bridge.observe.logs import event, trouble
 from bridge.trust import Stamp, stamp
 
 LONGEST_KEY = 64 * 1024
-"""Octets to look through; a key of 4096 bits has 3,300."""
+"""Octets of a key file to search; a key of 4096 bits has 3,300."""
 
 TOO_OLD = "the encryption of the mail program is too old: this port takes TLS 1.2 or newer, with forward secrecy"
 NOT_TRUSTED = "the mail program does not trust the certificate, or knows the server by a name that is not in it"
@@ -27,20 +27,21 @@ _SEEN_FROM_HERE = {
     "SSLV3_ALERT_BAD_CERTIFICATE": NOT_TRUSTED,
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": NOT_TRUSTED,
 }
-"""OpenSSL's words for a handshake with a mail client are about the other side, and name none: a scanner of 2010 is
-`unsupported protocol`, one with SSL 3.0 `version too low`, with SSL 2.0 `unknown protocol`; who knows TLS 1.2 and no
-hash but SHA-1 has `no shared signature algorithms`, and a PC without our authority is `tlsv1 alert unknown ca`."""
+"""OpenSSL's reason for a failed handshake does not say which side it is about; here it is the mail client. A scanner of
+2010 is `unsupported protocol`, one with SSL 3.0 `version too low`, with SSL 2.0 `unknown protocol`; a client with TLS
+1.2 and no hash but SHA-1 is `no shared signature algorithms`, a PC that lacks our authority `tlsv1 alert unknown
+ca`."""
 
 _UNSAID_END_IS_ONE: int = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-"""None in LibreSSL and before OpenSSL 3: there a FIN without close_notify breaks nothing but the reading."""
+"""LibreSSL and OpenSSL before 3 have no such option: there a FIN without close_notify ends only the reading."""
 
 
 def listener_context(certificate: str, key: str) -> ssl.SSLContext:
     """TLS 1.2 or better for mail clients. Raises: OSError, ssl.SSLError for files that cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # of no use to a mail program, and dear to us
-    # Else OpenSSL 3 sends nothing more to a mail program that half-closes without close_notify.
+    context.options |= ssl.OP_NO_RENEGOTIATION  # of no use to a mail program, and costly for us
+    # Otherwise OpenSSL 3 sends nothing more to a mail program that half-closes without close_notify.
     context.options |= _UNSAID_END_IS_ONE
     # An empty password callback: an encrypted key is an error at start, not a prompt on the console.
     context.load_cert_chain(certificate, key, password=lambda: b"")
@@ -48,7 +49,7 @@ def listener_context(certificate: str, key: str) -> ssl.SSLContext:
 
 
 def client_reason(problem: TlsFailed) -> str:
-    """Why a mail client's handshake failed, for the log; with what that means where it happens often."""
+    """Why a mail client's handshake failed, for the log; the frequent reasons come with their meaning."""
     reason = getattr(problem.__cause__, "reason", None) or ""
     meaning = HUNG_UP if has_hung_up(problem) else _SEEN_FROM_HERE.get(reason)
     return f"{problem}; {meaning}" if meaning else str(problem)
@@ -60,14 +61,14 @@ def has_hung_up(problem: TlsFailed) -> bool:
 
 
 class ListenerCertificate:
-    """A local port's certificate: taken again from its files when those have changed, for the handshakes to come."""
+    """A local port's certificate: read again when its files have changed, for the handshakes that follow."""
 
     def __init__(self, certificate: str, key: str) -> None:
         """Raises: ConfigError for files that cannot be used."""
         self.files = certificate, key
         self.is_unread = False
-        """They have changed, and could not be read since (no right to it, no descriptor left): what then changes is
-        not the files, so that each look tries again."""
+        """True if the files have changed and could not be read since (no permission, no descriptor left). That can be
+        cured without a change to the files, so each look tries again."""
         self._stamp = self._stamped()
         try:
             self._context = listener_context(*self.files)
@@ -81,8 +82,8 @@ class ListenerCertificate:
     def look(self) -> bool:
         """Take up files that have changed; if they cannot be used, say so, and go on with the old certificate.
 
-        Certificate and key are two files, replaced one after the other: what does not fit now is looked at again when
-        the second one comes. Returns: True if the certificate is another one now.
+        Certificate and key are two files, replaced one after the other: if they do not match yet, they are tried again
+        when the second one has changed. Returns: True if there is a new certificate now.
         """
         now = self._stamped()
         if now == self._stamp and not self.is_unread:
@@ -92,7 +93,7 @@ class ListenerCertificate:
             self._context = listener_context(*self.files)
         except (OSError, ssl.SSLError) as problem:
             self.is_unread = not isinstance(problem, ssl.SSLError)
-            if not (is_told and self.is_unread):  # readable at last, and no good: that is new
+            if not (is_told and self.is_unread):  # that a file can be read at last, but is no good, is news, too
                 reason = f"{problem}; the old one stays in use"
                 trouble("certificate.unusable", certificate=self.files[0], reason=reason)
             return False
@@ -111,7 +112,7 @@ def _unusable(certificate: str, key: str, problem: OSError) -> Said:
             if isinstance(problem, ssl.SSLError)  # an OSError whose number is OpenSSL's, not the system's
             else system_reason(problem)
         )
-    except OSError as gone:  # they are looked into once more, and are being replaced just now
+    except OSError as gone:  # the files are opened once more, and may be being replaced at this moment
         reason = system_reason(gone)
     return said(
         "listeners: the certificate {certificate} or its key cannot be used: {reason}",
@@ -121,13 +122,13 @@ def _unusable(certificate: str, key: str, problem: OSError) -> Said:
 
 
 def _wrong_content(certificate: str, key: str, problem: ssl.SSLError) -> Said:
-    if problem.reason in {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}:  # the second: RSA and a curve
+    if problem.reason in {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}:  # the second: one is RSA, the other EC
         return said("the key does not belong to the certificate")
     if problem.reason == "EE_KEY_TOO_SMALL":
         return said("the certificate's key is too short")
     if problem.reason:
         return tls_reason(problem)
-    # All that OpenSSL says now is "PEM lib": whichever of the files it is.
+    # OpenSSL says no more than "PEM lib", whichever of the two files is wrong.
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificate)
     except ssl.SSLError:

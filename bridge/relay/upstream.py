@@ -1,4 +1,4 @@
-"""Dial, TLS, drive a client machine to authenticated."""
+"""Opens upstream connections: dial, TLS, then drive a client machine until it is authenticated."""
 
 from __future__ import annotations
 
@@ -45,19 +45,20 @@ from bridge.relay.resolver import Lookup, Resolver
 from bridge.threads import NotDone
 
 CONNECT_SECONDS = 10.0
-"""Name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
+"""For name lookup and TCP together; a CRM gives up after 30 to 60 s, and a login may need two attempts."""
 LOGIN_SECONDS = 15.0
-"""TLS, greeting and the dialogue up to the token together."""
+"""For TLS, greeting and the dialogue up to the token together."""
 ANSWER_SECONDS = 30.0
-"""More, for the server's word on the token: Exchange was seen to take as long before its OK (Webklex/php-imap#213)."""
+"""Added to that for the server's answer to the token: Exchange was seen to take this long before its OK
+(Webklex/php-imap#213)."""
 LONG_LINE = 8192
-"""Octets of the line with the token that everybody should read (RFC 7162 section 4), and Dovecot does: on a longer one
-it hangs up without a word. A JWT with somebody's groups or roles gets there."""
+"""Octets of a line that every server should read (RFC 7162 section 4). Dovecot reads no more: on a longer one it hangs
+up without a word. A JWT that lists a user's groups or roles can make the line with the token longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An authenticated upstream connection, and what it had to say."""
+    """An authenticated upstream connection, and what its server said."""
 
     channel: Channel
     ready: Ready
@@ -131,7 +132,7 @@ class Upstream:
         return endpoint
 
     def learned_extensions(self, endpoint: Endpoint) -> frozenset[str] | None:
-        """SMTP, IMAP: what this server offered to the last login, else what the preset knows, else None."""
+        """SMTP, IMAP: what this server offered at the last login; otherwise what the preset says; otherwise None."""
         return self._learned.get((endpoint.host, endpoint.port), endpoint.extensions)
 
     async def open(self, account: Account, token: AccessToken, client_name: str = "") -> Opened:
@@ -192,7 +193,7 @@ class Upstream:
         credentials: Credentials,
         limit: asyncio.Timeout,
     ) -> Ready:
-        """Carry out the machine's events until the upstream has decided; `limit` is put off for the decision itself."""
+        """Carry out the machine's events until the upstream has decided; `limit` is extended once it has the token."""
         events: deque[Event] = deque(machine.start())
         is_greeting, shown = True, 0
         while True:
@@ -229,13 +230,13 @@ class Upstream:
     def _refusal(
         self, endpoint: Endpoint, account: Account, kind: RefusalKind, text: str, *, is_greeting: bool
     ) -> UpstreamUnavailable | UpstreamRefused:
-        """The upstream's "no" as one of our errors: temporary if BUSY, or where its words leave that open."""
+        """The upstream's "no" as one of our errors: temporary if BUSY, or if the server's words leave that open."""
         sentence = f"{endpoint.host} refuses the login: {text}"
         diagnosis = mail.diagnosis(
             text, protocol=self._protocol.value.upper(), mailbox=account.address, person=account.subject
         )
         if kind is RefusalKind.BUSY:
-            if not diagnosis.advice.is_temporary:  # temporary by its code or place in the dialogue, not by its words
+            if not diagnosis.advice.is_temporary:  # its code or place in the dialogue says temporary, not its words
                 diagnosis = Diagnosis.of("mail.turned_away" if is_greeting else "mail.busy", text)
             return UpstreamUnavailable(sentence, diagnosis=diagnosis)
         if kind is RefusalKind.TOKEN:
@@ -246,9 +247,9 @@ class Upstream:
 
 
 def _unreached(problem: OSError) -> Said:
-    """Why none of the addresses could be connected to."""
+    """Why no connection could be made to any of the addresses."""
     # Where addresses fail in different ways (IPv6 in an office without it), the error has all reasons in its text, and
-    # a number only if they share one: on Windows that is EINVAL, whatever it was.
+    # an errno only if they share one: on Windows that is EINVAL, whatever the reason.
     reasons = told_reasons(problem.strerror or str(problem))
     if not reasons and (problem.errno or isinstance(problem, ConnectionRefusedError)):
         return system_reason(problem)
@@ -263,14 +264,14 @@ def _named(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> Said:
 
 
 def _not_read(endpoint: Endpoint, problem: PeerGone | ProtocolViolation) -> UpstreamUnavailable:
-    """The end of a dialogue behind a long line, which may have been cut anywhere: that it is so long is as good as a
-    reason, and waiting makes it no shorter."""
+    """The dialogue ended after a line with the token of more than LONG_LINE octets. The length is the likely reason,
+    and waiting will not make the line shorter."""
     sentence = _named(endpoint, problem)
     return UpstreamUnavailable(sentence, diagnosis=Diagnosis.of("mail.token_long", sentence))
 
 
 def _lost(problem: PeerGone | ProtocolViolation) -> Said:
-    """Why a dialogue with a mail server that had begun led nowhere."""
+    """Why a dialogue with a mail server ended without an answer to the login."""
     cause = problem.__cause__
     if isinstance(problem, ProtocolViolation) or cause is None:
         return problem.said or quoted(readable(str(problem)))

@@ -1,4 +1,4 @@
-"""Work for a mail program that may give up before it is done: it ends when the program has gone."""
+"""Work for a mail program that may give up before it is done: the work ends when the program has gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOK_SECONDS = 0.25
 
 @asynccontextmanager
 async def while_wanted(client: Channel) -> AsyncIterator[None]:
-    """Cancel the body once nothing more can come of the client, which nobody receives from meanwhile.
+    """Cancel the body once nothing more can come from the client; nobody may receive from it meanwhile.
 
     Raises: PeerGone then.
     """

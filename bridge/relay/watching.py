@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Watching(Protocol):
-    """What runs a callback when there is something to read."""
+    """Runs a callback when there is something to read."""
 
     def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
         """Call back each time there is something to read, until rest() or unwatch()."""
@@ -21,7 +21,7 @@ class Watching(Protocol):
 
 
 class _ByHandles:
-    """On any loop with add_reader."""
+    """For any loop with add_reader."""
 
     __slots__ = ("_loop",)
 
@@ -38,7 +38,7 @@ class _ByHandles:
 
 
 def watching_of(loop: asyncio.AbstractEventLoop) -> Watching:
-    """bridge.host.loop's has its own way, without Handle and queue, and without a word to the kernel for each answer in
-    a dialogue."""
+    """The loop of bridge.host.loop has a way of its own, without Handle and queue, and without a system call for each
+    answer in a dialogue."""
     own: Watching | None = getattr(loop, "watching", None)
     return own or _ByHandles(loop)

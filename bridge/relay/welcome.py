@@ -1,4 +1,4 @@
-"""A mail client from accept to close in this process: who introduces it, implicit TLS, its session."""
+"""A mail client from accept to close in this process: PROXY header, implicit TLS, its session."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from bridge.relay.limits import Cap
 from bridge.relay.tls import client_reason, has_hung_up
 
 HANDSHAKE_SECONDS = 20.0
-"""Implicit TLS with a mail client."""
+"""For the handshake of implicit TLS with a mail client."""
 
 SPEAKS_PLAIN = "is SSL/TLS switched on in the mail program? (it is not STARTTLS here)"
 PLAIN_REASONS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "RECORD_LAYER_FAILURE"})
-"""What OpenSSL says, by version, of octets that are no TLS at all."""
+"""OpenSSL's reasons, depending on its version, for octets that are not TLS at all."""
 
 Context = Callable[[], ssl.SSLContext]
-"""The TLS context of the moment: certificates are renewed while the bridge runs."""
+"""Gives the current TLS context: certificates are renewed while the bridge runs."""
 Serve = Callable[[str, Channel], Awaitable[None]]
 """Connection id and channel: serves one mail client, closes the channel, raises nothing but bugs."""
 CallerOf = Callable[[Ends | None], Awaitable[Caller]]
@@ -51,16 +51,16 @@ class Welcome(Interface):
     """Serves one mail client."""
 
     def __call__(self, conn: str, client: socket.socket, peer: str) -> Coroutine[Any, Any, None] | Served:
-        """What serves it; or the session, where another process has it from now on.
+        """Returns the coroutine that serves the client, or the session if another process serves it.
 
-        `client` is closed in the end. Raises: nothing, nor does what is returned.
+        `client` is closed in the end. Raises nothing; neither does the coroutine.
         """
         ...
 
 
 @contextmanager
 def supervised(conn: str, peer: Callable[[], str]) -> Iterator[None]:
-    """One mail client's way in; what goes wrong there is logged, its bugs too, and ends nobody else's session."""
+    """Around one mail client's connection: errors in it, even bugs, are logged and end no other session."""
     try:
         yield
     except (PeerGone, LimitReached) as gone:
@@ -72,15 +72,15 @@ def supervised(conn: str, peer: Callable[[], str]) -> Iterator[None]:
 
 
 async def nobody_knows(ends: Ends | None) -> Caller:
-    """Where nobody can be asked whose program it is."""
+    """For a bridge that cannot find out whose program it is."""
     return Caller(unknown="nobody was asked")
 
 
 async def caller_at(ends: Callable[[], Ends | None], caller_of: CallerOf) -> Caller:
-    """Whose program is at the other end, asked of the system while it is there.
+    """Whose program is at the other end, as the system says while the connection stands.
 
-    Where that takes a while, the client may hang up meanwhile, and another program get its port: what the system says
-    then is about that one. As long as our end has a peer, nobody else can have got it.
+    While the system is asked, the client may hang up and another program may get its port; the answer would then be
+    about that program. As long as our socket still has its peer, no other program can have got the port.
     """
     asked = ends()
     caller = await caller_of(asked)
@@ -93,15 +93,15 @@ class Service:
 
     serve: Serve
     handshakes: Cap
-    """A handshake needs a place of it, as a login does."""
+    """A handshake takes a place of this cap, as a login does."""
     context: Context | None = None
     """For implicit TLS, which is up before `serve` is called."""
     caller_of: CallerOf = nobody_knows
-    """For the places."""
+    """Identifies the caller for `handshakes`."""
     balancers: Balancers | None = None
-    """Where there are any, only they may connect, each time with a PROXY header."""
+    """If given, only they may connect, each time with a PROXY header."""
     is_check: bool = False
-    """See Channel; of who has been introduced already."""
+    """See Channel; for a client whose PROXY header was read before."""
 
     async def __call__(self, conn: str, client: socket.socket, peer: str) -> None:
         """See Welcome."""
