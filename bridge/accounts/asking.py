@@ -1,4 +1,4 @@
-"""Who wants a mailbox that somebody must sign in for: in memory, for a while, with the hash of a first password."""
+"""Remembers which programs want a mailbox that somebody must sign in for, with the hash of a first-use password."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from bridge.secret import Secret
 from bridge.shares import Shares
 
 LIFE = 900.0
-"""Seconds that a login is remembered: from the CRM's first try to the end of a sign-in with a second factor. A CRM that
-goes on trying is remembered anew."""
+"""Seconds that a login is remembered: from the CRM's first try to the end of a sign-in with a second factor. Each
+further try of the CRM renews it."""
 ADDRESSES = 4096
-"""Below a `*@domain` pattern they are without number."""
+"""The most addresses remembered: a `*@domain` pattern has countless ones."""
 CALLERS = 8
-"""For each address; the latest ones."""
+"""The most callers remembered for each address; the latest ones."""
 PASSWORDS = 2
-"""Of one caller for one address: whoever tries many pushes out his own, not somebody else's."""
+"""The most passwords of one caller for one address: a caller that tries many loses its own, not another caller's."""
 TELL_EVERY = 600.0
 """Seconds between two notices to the person, for one address."""
 NEWS = 50
-"""Notices within that time of what one caller's programs want: else one user could drown what others are told."""
+"""The most notices in that time caused by one caller's programs: otherwise one user could drown the notices of
+others."""
 
 
 @dataclass(slots=True)
@@ -31,31 +32,33 @@ class Ask:
     """One program's wish."""
 
     name: str
-    """Random: what a page's form calls it."""
+    """Random; identifies this wish in a page's form."""
     caller: Caller
     at: float
     """By the monotonic clock."""
     program: str = ""
     is_looked_at: bool = False
-    """The system was asked for the program."""
+    """True once the system was asked which program it is."""
     kept: Kept | None = None
-    """Of the password that it has shown; None where that was right and is known."""
+    """Hash of the password that the program sent; None if that was the right one, which is known already."""
 
 
 class Asks:
-    """All of one process. Below a pattern anybody may make up addresses: that costs nobody else theirs."""
+    """The wishes of one process. Anybody may make up addresses below a pattern, but only at the cost of their own
+    wishes."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._asks: dict[str, list[Ask]] = {}
         self._shares = Shares()
-        """Of each caller: the addresses, in turn of his own wishes."""
+        """The addresses of each caller, in the order of that caller's wishes."""
         self._told: dict[str, float] = {}
         self._news: dict[str, list[float]] = {}
         """By caller: when a person was told of what that caller's programs wanted."""
 
     def note(self, address: str, caller: Caller, password: Secret[bytes] | None = None) -> Ask:
-        """Remember this login; `password` where it is to be kept. Returns: the entry, an old one if it is the same."""
+        """Remember this login; `password` if its hash is to be kept. Returns: the entry, an older one if it is the
+        same."""
         asks = list(self._asks.get(address, []))
         mine = [ask for ask in asks if ask.caller.key == caller.key]
         found = next((ask for ask in reversed(mine) if _is_same(ask, password)), None)
@@ -81,7 +84,7 @@ class Asks:
         self._keep(address, [ask for ask in self._asks[address] if ask.caller.key != greedy])
 
     def of(self, address: str) -> list[Ask]:
-        """Of this address, the latest first."""
+        """The wishes for this address, the latest first."""
         since = self._clock.monotonic() - LIFE
         asks = [ask for ask in self._asks.get(address, []) if ask.at > since]
         self._keep(address, asks)
@@ -97,7 +100,7 @@ class Asks:
             self._told.pop(address, None)
 
     def is_news(self, address: str) -> bool:
-        """True if the person should be told now of what was noted; not again for a while."""
+        """True if the person should be told now of the latest wish; then False for TELL_EVERY seconds."""
         now = self._clock.monotonic()
         if now - self._told.get(address, -TELL_EVERY) < TELL_EVERY:
             return False
@@ -109,7 +112,7 @@ class Asks:
         return True
 
     def _may_tell(self, caller: str, now: float) -> bool:
-        """True unless this caller's programs have made enough news lately; it is noted that there is one more."""
+        """True unless this caller's programs have caused enough notices lately; counts one more."""
         if not caller:
             return True  # callers that the system does not know cannot be told apart
         news = self._news[caller] = [at for at in self._news.get(caller, []) if now - at < TELL_EVERY]
@@ -131,5 +134,5 @@ def _callers(asks: list[Ask]) -> set[str]:
 
 def _is_same(ask: Ask, password: Secret[bytes] | None) -> bool:
     if password is None:
-        return True  # the system has said who it is, so that the password need not
+        return True  # no password to compare: the caller alone identifies the wish
     return ask.kept is not None and ask.kept.matches(password)

@@ -1,4 +1,4 @@
-"""Which mailboxes a person's own programs wait for: so that the prompt appears with whoever has to answer it."""
+"""Which mailboxes a person's own programs wait for, so that the prompt is shown to the person who has to answer it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from bridge.clock import Clock
 from bridge.model import Account, Caller, Concern, Ends
 
 KEPT = 24 * 3600.0
-"""Seconds after the last login: a CRM tries again within minutes, and a mailbox that was taken out of it is over."""
+"""Seconds after the last login: a CRM tries again within minutes, unless the mailbox was removed from it."""
 USERS = 4096
-"""Whose programs are remembered; the latest ones."""
+"""The most users remembered; the latest ones."""
 ADDRESSES = 25
-"""Of one user: as many as a menu has room for. Of more, those that came first: the others follow as these are done."""
+"""The most addresses of one user, as many as a menu has room for. The first ones are kept, and others follow as these
+are done."""
 
 
 @dataclass(slots=True)
@@ -46,10 +47,10 @@ class Concerned:
         self._clock = clock
         self._wanted: OrderedDict[str, dict[str, _Wanted]] = OrderedDict()
         self._changes: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
-        """Of those users for whom somebody waits."""
+        """By user id, for users whose change somebody awaits."""
 
     def note(self, user_id: str, address: str, program: str) -> None:
-        """A program of this user has been told that somebody must sign in; nothing is noted of an unknown user."""
+        """Note that a program of this user was told that somebody must sign in; an unknown user is not noted."""
         if not user_id:
             return
         wanted = self._wanted.setdefault(user_id, {})
@@ -65,7 +66,7 @@ class Concerned:
             self._wanted.popitem(last=False)
 
     def heard(self, address: str) -> None:
-        """Something has happened to this account: those who wait for it look again."""
+        """Something has happened to this account: wake everybody who waits for a user that wants it."""
         for user_id in list(self._changes):
             if address in self._wanted.get(user_id, {}):
                 self._tell(user_id)
@@ -75,11 +76,13 @@ class Concerned:
         return (await self._caller_of(ends)).user_id
 
     def change_of(self, user_id: str) -> asyncio.Event:
-        """Set as soon as concerns() may say something else; ask for it before, and anew after it was set."""
+        """An event that is set as soon as concerns() may return something else. Get it before you call concerns(), and
+        get a new one after it was set."""
         return self._changes.setdefault(user_id, asyncio.Event())
 
     async def concerns(self, user_id: str) -> tuple[Concern, ...]:
-        """What this user's programs wait for, the earliest first. What is done is forgotten."""
+        """What this user's programs wait for, the earliest first. Addresses that need no sign-in any more are
+        forgotten."""
         wanted, since = self._wanted.get(user_id, {}), self._clock.monotonic() - KEPT
         found = []
         for address, entry in list(wanted.items()):
@@ -87,7 +90,7 @@ class Concerned:
             is_pending = None if account is None or last < since else await self._is_pending(account, user_id)
             if is_pending is not None:
                 found.append(Concern(address, is_pending, entry.program, self._clock.monotonic() - entry.first))
-            elif wanted.get(address) is entry and entry.last == last:  # nobody has asked again in the meantime
+            elif wanted.get(address) is entry and entry.last == last:  # no program has asked again meanwhile
                 del wanted[address]
         if not wanted and self._wanted.get(user_id) is wanted:
             del self._wanted[user_id]

@@ -1,4 +1,4 @@
-"""Who may log in: user name, local password, OS user, first use, and what a wrong login costs."""
+"""Decides who may log in: user name, local password, OS user, first use, and what a wrong login costs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bridge.model import Account, Caller, Login
 from bridge.observe.logs import trouble
 
 AskCaller = Callable[[], Awaitable[Caller]]
-"""Whose program it is; costs something, so it is called only where the answer matters."""
+"""Whose program it is. Finding out has a cost, so it is called only where the answer matters."""
 
 BEAT = 0.05
 """Seconds: a "no" is given after a whole number of these, whatever was done for it. An account's record is
 read from the store, which takes a millisecond; that of all names that mean none is in memory nearly always."""
 
 FIRST_USE_SHORTEST = 8
-"""Characters of a password that is kept on first use. What a CRM has stored was a mailbox's password once, and neither
-Google nor Microsoft takes a shorter one."""
+"""Least characters of a password that is kept on first use. The password in a CRM was once a mailbox's, and neither
+Google nor Microsoft accepts a shorter one."""
 
 
 class Door:
@@ -39,7 +39,7 @@ class Door:
         first_use: Callable[[Account], AuthorizationRequired],
         clock: Clock,
     ) -> None:
-        """`first_use`: tells the person that somebody wants the account, and makes what the mail program is told."""
+        """`first_use`: tells the person that a program wants the account, and makes the error for the mail program."""
         self._find = find
         self._passwords = passwords
         self._guesses = guesses
@@ -48,10 +48,10 @@ class Door:
         self._clock = clock
 
     async def admit(self, login: Login, caller_of: AskCaller) -> Account:
-        """The account that this login opens. A name that means none gets the same answers after the same time.
+        """The account that this login opens. An unknown name gets the same answers after the same time.
 
-        Raises: LoginRefused, late if there were many; LimitReached; StoreUnavailable, StoreCorrupt;
-        AuthorizationRequired where the password is to be kept on first use.
+        Raises: LoginRefused, delayed after several wrong logins; LimitReached; StoreUnavailable, StoreCorrupt;
+        AuthorizationRequired if the password is to be kept on first use.
         """
         started = self._clock.monotonic()
         try:
@@ -84,24 +84,26 @@ class Door:
         return account
 
     async def _refuse(self, login: Login, caller_of: AskCaller, reason: str) -> Account:
-        """Whatever the reason, it takes the same time; the log alone tells them apart. Raises: always.
+        """Refuse the login. This takes the same time whatever the reason, which only the log tells. Raises: always.
 
-        A program that could not be looked up is told "later": it may be the right one, and who hears that the password
-        is wrong throws it away.
+        If the system could not say whose program it is, the answer is "later": it may be the right program, and some
+        programs discard a password that they are told is wrong.
         """
         caller = await caller_of()
         whose = f" (programs of {caller.named})" if caller.named else ""
         try:
-            # By the name as typed, not by account: two names that slow each other down would show that they are one.
+            # Counted by the name as typed, not by account: two names that slow each other down would turn out to be
+            # one.
             await self._guesses.wrong(caller.key, same_name(login.username), login.password)
         except LimitReached as limit:
             raise LimitReached(f"{reason}; {limit}{whose}") from None
-        if caller.is_for_now:  # counted all the same: else whoever uses up our descriptors could go on guessing
+        if caller.is_for_now:  # counted all the same, or a user who uses up our descriptors could go on guessing
             raise LimitReached(f"{reason}; the system could not be asked whose program it is: {caller.unknown}")
         raise LoginRefused(f"{reason}{whose}")
 
     async def _keep_in_mind(self, account: Account, login: Login, caller_of: AskCaller) -> Account:
-        """Nothing is kept before a person has signed in, and has said that this program is theirs. Raises: always."""
+        """Note the password's hash; it is not kept as the account's before a person has signed in and said that this
+        program is theirs. Raises: always."""
         if _characters(login.password.reveal()) < FIRST_USE_SHORTEST:
             reason = f"a password below {FIRST_USE_SHORTEST} characters is not kept on first use"
             return await self._refuse(login, caller_of, reason)
@@ -112,7 +114,7 @@ class Door:
 
 
 def _characters(received: bytes) -> int:
-    """Not octets: an old client sends Windows-1252, one for each, and all others UTF-8."""
+    """Characters, not octets: an old client sends Windows-1252, with one octet for each, and all others UTF-8."""
     try:
         return len(received.decode())
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What is said when a mail program comes with a password of its own: to its person, and to the mail program."""
+"""First use: what the person and the mail program are told when the program comes with a password of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FirstUse:
         self._sign_in_url = sign_in_url
 
     def __call__(self, account: Account) -> AuthorizationRequired:
-        """Tell the person, unless that was done a moment ago. Returns: what the mail program is told."""
+        """Tell the person, unless that was done recently. Returns: the error for the mail program."""
         url, wanted = self._sign_in_url(account.address), Diagnosis.of("sign_in.password")
         if self._asks.is_news(account.address):
             self._bus.publish(AuthorizationNeeded(account.address, url, wanted.told(), wanted))

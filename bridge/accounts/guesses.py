@@ -1,14 +1,14 @@
-"""Failed logins: how long a "no" waits, and how many passwords one caller may try; bounded, and forgotten by itself.
+"""Failed logins: how long a "no" waits, and how many passwords one caller may try; bounded, and forgotten in time.
 
-Counted for each caller (an OS user, or another machine) and user name, never for 127.0.0.1. What that gives:
+Counted for each caller (an OS user, or another machine) and user name, never for 127.0.0.1. The consequences:
 
 - The right password is compared at once, however many wrong ones there were: only the answer "no" waits.
-- That alone bounds nothing: who guesses need not wait for a "no", the missing "yes" tells as much. So a caller may try
-  only so many *different* passwords for a name. The same wrong one again is no guess, a CRM does that all night.
-- Beyond that number a password is not compared any more where it could be guessed at all, which a random one of ours
-  cannot; and a password that this caller has shown before is no guess either. So the bound is met by nobody but a
-  caller who has tried twenty wrong ones for an account with a weak password, and has never had the right one.
-- What is written here of an account is true of a name that means no account: nothing tells them apart.
+- That alone bounds nothing: an attacker need not wait for a "no", because a missing "yes" tells as much. So a caller
+  may try only so many *different* passwords for a name. The same wrong one again is no guess: a CRM sends it all night.
+- Beyond that number, a password that is right but could be guessed is not accepted any more. One of our random ones
+  could not be guessed, and one that this caller has shown before is no guess. So the limit affects only a caller who
+  has tried twenty wrong passwords for an account with a weak one, and has never had the right one.
+- All this holds for a name without an account, too, so that nothing tells the two apart.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ AT_ONCE = 3
 """Wrong logins that are answered without delay: typing errors."""
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 10.0
-"""Doubled from one to the other; far below the 30 s after which a CRM calls it a broken connection."""
+"""The delay doubles from the first to the longest, which is far below the 30 s after which a CRM reports a broken
+connection."""
 FORGET_EVERY = 30.0
 """Seconds after which one wrong login is forgotten."""
 
 GUESSES = 20
-"""Different wrong passwords: more than a person knows, and nothing against eight characters."""
+"""Different wrong passwords allowed: more than a person knows, and hopeless against eight characters."""
 GUESS_EVERY = 300.0
 """Seconds until one more is allowed: 288 a day."""
 SAME_ONES = 8
-"""Wrong passwords that are recognised when they come again."""
+"""How many wrong passwords are recognised when they come again."""
 
 WAITING = 8
-"""Answers "no" that wait at the same time, for one caller and name; the next login is sent away with "later"."""
+"""The most answers "no" that wait at the same time, for one caller and name; the next login is told "later"."""
 
 CALLERS = 1024
 NAMES = 32
-"""User names remembered for each caller; all others of that caller share one record, or whoever tries a thousand
-made-up names would have his record of the real one forgotten."""
+"""User names remembered for each caller. All other names share one record: otherwise a caller could try a thousand
+made-up names to have the record of the real one forgotten."""
 SHARED = b""
-"""Of the names beyond these: in place of a name's hash."""
+"""The key of the shared record, in place of a name's hash."""
 SHOWN = 8192
-"""Right passwords that were shown; only who knows one gets in here."""
+"""Right passwords remembered. Only callers who know a right password get in here, so others cannot fill it."""
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class _Record:
     wrong: deque[bytes] = field(default_factory=lambda: deque(maxlen=SAME_ONES))
 
     def age(self, now: float) -> None:
-        """Forget what its time has come for."""
+        """Reduce the counts by the time that has passed."""
         passed, self.seen_at = now - self.seen_at, now
         self.failures = max(0.0, self.failures - passed / FORGET_EVERY)
         self.guesses = max(0.0, self.guesses - passed / GUESS_EVERY)
@@ -71,19 +72,19 @@ class _Record:
 
 
 class Guesses:
-    """What the callers of one process have got wrong lately."""
+    """The wrong logins of one process's callers, as far as they are not forgotten."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._callers: OrderedDict[str, dict[bytes, _Record]] = OrderedDict()
         self._shown: OrderedDict[tuple[str, bytes], None] = OrderedDict()
-        """By caller, and name with password: for a week after a change two are right."""
+        """By caller and hash of name and password, because for a week after a change two passwords are right."""
 
     def may_try(self, caller: str, name: str, password: Secret[bytes]) -> bool:
-        """False if this caller has guessed enough. For a password that is right, and weak enough to be guessed.
+        """False if this caller has used up its guesses. To be asked for a right password that could be guessed.
 
-        Args: caller, as Caller.key has it.
+        Args: caller, a Caller.key.
         """
         if (caller, self._hash(name, password)) in self._shown:
             return True
@@ -91,7 +92,7 @@ class Guesses:
         return record is None or record.guesses <= GUESSES - 1
 
     def right(self, caller: str, name: str, password: Secret[bytes]) -> None:
-        """This caller has shown the right password: it is no guess from now on."""
+        """Note that this caller has shown the right password, which is no guess from now on."""
         key = (caller, self._hash(name, password))
         self._shown[key] = None
         self._shown.move_to_end(key)
@@ -99,9 +100,9 @@ class Guesses:
             self._shown.popitem(last=False)
 
     async def wrong(self, caller: str, name: str, password: Secret[bytes]) -> None:
-        """Count it, and return when the client may be told no.
+        """Count a wrong login, and return when the client may be told "no".
 
-        Raises: LimitReached where it must be sent away: guesses are used up, or too many answers wait.
+        Raises: LimitReached if the client must be told "later": its guesses are used up, or too many answers wait.
         """
         record = self._record(caller, name)
         guess = self._hash(name, password)
@@ -143,17 +144,17 @@ class Guesses:
         return names.setdefault(key, _Record(seen_at=now))
 
     def _hash(self, name: str, password: Secret[bytes] | None = None) -> bytes:
-        """Names are the attacker's choice and have any length; a password is kept by nobody."""
+        """Of fixed length, since the attacker chooses the names; and no password is kept in the clear."""
         text = name.encode("utf-8", "surrogatepass") + (b"" if password is None else b"\0" + password.reveal())
         return hmac.digest(self._key, text, hashlib.sha256)[:16]
 
 
 def _is_full(names: dict[bytes, _Record]) -> bool:
-    """Also while the shared record lasts: a name that got one of its own then would have twice the guesses."""
+    """True also while a shared record exists: a name that then got a record of its own would have twice the guesses."""
     return len(names) >= NAMES or SHARED in names
 
 
 def delay(failures: float) -> float:
-    """Seconds that the answer to the latest of so many wrong logins waits."""
+    """Seconds that the answer to the last of this many wrong logins waits."""
     over = failures - AT_ONCE
     return 0.0 if over <= 0 else min(FIRST_DELAY * 2.0 ** min(over - 1, 10), LONGEST_DELAY)

@@ -1,4 +1,4 @@
-"""Who is waited for by a `*@domain` line before anything is stored of them: their mail program has asked for them."""
+"""Accounts below a `*@domain` line whose mail program has asked for them, but of which nothing is stored yet."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from bridge.model import Account
 from bridge.notices import AuthorizationNeeded, Authorized, Forgotten, Notice, RefreshFailed
 
 KEPT = 24 * 3600.0
-"""Seconds after they were told of last: whoever closes the mail program in the evening is not new in the morning, nor
-told anew. A mailbox that was taken out of it is over."""
+"""Seconds after the last notice: a person who closes the mail program in the evening is not new in the morning, and
+gets no second notice. A mailbox that was removed from the mail program is forgotten after this."""
 MOST = 4096
-"""Addresses; those whose programs asked last. Each has a local password that somebody was given."""
+"""The most addresses; those whose programs asked last. Each has a local password that somebody was given."""
 
 
 class Newcomers:
@@ -22,11 +22,11 @@ class Newcomers:
         self._find = find
         self._clock = clock
         self._told: dict[str, float] = {}
-        """When last, by the monotonic clock; in the order in which they came."""
+        """When the last notice came, by the monotonic clock; in the order of the first notice."""
 
     def take(self, notice: Notice) -> None:
-        """For the bus: somebody must sign in or, where nobody does, the provider has refused; until that is over, or
-        somebody has given the account up."""
+        """For the bus. An account is noted when somebody must sign in (or, for an unattended provider, when a refresh
+        has failed), until somebody has signed in or the account is given up."""
         match notice:
             case AuthorizationNeeded(address=address) | RefreshFailed(address=address):
                 self._note(address)
@@ -36,8 +36,8 @@ class Newcomers:
                 pass
 
     def _note(self, address: str) -> None:
-        """Where a first password is still to be kept, any one is told to sign in: who has made up a name by that is no
-        newcomer."""
+        """Accounts that keep their first password are not noted: there any password leads to this notice, even for a
+        made-up name."""
         account = self._find(address)
         if account is not None and account.is_first_use:
             return
@@ -46,7 +46,8 @@ class Newcomers:
             del self._told[min(self._told, key=self._told.__getitem__)]
 
     def accounts(self) -> list[Account]:
-        """Those that the configuration knows, the first first; some may have signed in by now."""
+        """The accounts that the configuration still has, in the order of the first notice; some may have signed in by
+        now."""
         since = self._clock.monotonic() - KEPT
         self._told = {address: at for address, at in self._told.items() if at > since}
         return [account for account in map(self._find, self._told) if account is not None]

@@ -7,14 +7,14 @@ from bridge.model import Account, Caller
 
 
 def is_bound_to(account: Account, caller: Caller) -> bool:
-    """True if the account is for this OS user's programs. A caller who is not known is nobody's."""
+    """True if the account is for this OS user's programs; False if the user is not known."""
     if not caller.user_id or caller.host:
         return False
     return any(_is_meant(wanted, account.address, caller) for wanted in account.os_users)
 
 
 def why_not(account: Account, caller: Caller) -> str:
-    """For the log."""
+    """Why the caller is refused, for the log."""
     if not caller.user_id:
         return f"os_user: it cannot be known whose program this is: {caller.unknown}"
     return f"os_user: {account.address} is not for programs of {caller.named}"
@@ -29,5 +29,5 @@ def _is_meant(wanted: str, address: str, caller: Caller) -> bool:
         return False  # a number can only be a user id, which was compared above
     _, backslash, bare = caller.user.rpartition("\\")
     if not backslash:
-        return wanted == caller.user  # to Unix alice and Alice are two
+        return wanted == caller.user  # on Unix, alice and Alice are two users
     return wanted.casefold() == (caller.user if "\\" in wanted else bare).casefold()

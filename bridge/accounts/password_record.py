@@ -1,4 +1,4 @@
-"""An account's local passwords as they are stored, and as they are spelled and hashed to be compared (pure)."""
+"""An account's local passwords: how they are stored, and how they are normalized and hashed for comparison (pure)."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from bridge.protocols.sasl import windows_text
 from bridge.secret import Secret
 
 PREVIOUS_KEPT = 4
-"""Old passwords that may overlap: somebody who clicks twice must not lock out the mail client. Also bounds the time."""
+"""Old passwords that may overlap, so that a person who clicks twice does not lock out the mail client. Also bounds the
+time of a check."""
 
 RANDOM_BYTES = 16
-"""128 bits: nobody guesses that, so that no slow hash is needed."""
+"""128 bits: nobody can guess that, so no slow hash is needed."""
 
 LONGEST_SPELLED = 1024
-"""Characters of a password that is the same however its accents are written. To find that out takes as much time as the
-square of its length, where somebody means it to: a tenth of a second for 4,000, in which nobody else has a turn."""
+"""The most characters of a password whose accents are normalized. In the worst case, which an attacker can choose, that
+takes time quadratic in the length: a tenth of a second for 4,000, in which nobody else has a turn."""
 
 FORMAT = 1
 FORMAT_WITH_HASHES = 2
-"""Only where a hash is in the record: an older mail-bridge goes on reading all others."""
+"""Used only if a hash is in the record, so that an older mail-bridge can still read all others."""
 
 _RANDOM = re.compile(r"[a-z2-7]{26}")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A mail program's own password, of which only a hash is kept: it may open more than this mailbox.
+    """A mail program's own password. Only a hash is kept, because the password may open more than this mailbox.
 
-    No slow hash: at rest it is under the store's seal, and each login would have to wait for it.
+    No slow hash: each login would have to wait for it, and at rest the hash is under the store's seal.
     """
 
     salt: bytes
@@ -46,7 +47,7 @@ class Kept:
 
     @classmethod
     def of(cls, received: Secret[bytes]) -> Kept:
-        """As the mail client has sent it."""
+        """From the bytes that the mail client has sent."""
         salt, (utf8, windows) = secrets.token_bytes(32), readings(received.reveal())
         is_utf8 = utf8.decode("utf-8", "replace").encode() == utf8
         return cls(salt, keyed_hash(salt, utf8 if is_utf8 else windows))
@@ -66,10 +67,11 @@ class PasswordRecord:
 
     current: Password
     previous: tuple[tuple[Password, float], ...] = ()
-    """Older ones, newest first, with the time at which each ends."""
+    """Older passwords, newest first, each with the time at which it ends."""
 
     def replaced(self, new: Password, now: float, *, at_once: bool) -> PasswordRecord:
-        """`new` becomes the current one; the one before works on for the overlap, or no older one does."""
+        """`new` becomes the current password. The one before works on for PASSWORD_OVERLAP; with `at_once`, no older
+        one does."""
         if at_once:
             return PasswordRecord(new)
         running = [(text, until) for text, until in self.previous if until > now and text != new]
@@ -78,7 +80,7 @@ class PasswordRecord:
         return PasswordRecord(new, tuple(running[:PREVIOUS_KEPT]))
 
     def to_bytes(self) -> bytes:
-        """JSON; sealed by the store."""
+        """JSON; the store seals it."""
         previous = [[_written(password), until] for password, until in self.previous]
         has_hashes = any(isinstance(one, Kept) for one in (self.current, *(old for old, _ in self.previous)))
         number = FORMAT_WITH_HASHES if has_hashes else FORMAT
@@ -96,7 +98,7 @@ class PasswordRecord:
             previous = tuple((_read(written), float(until)) for written, until in record["previous"])
             return cls(_read(record["current"]), previous)
         except (ValueError, KeyError, TypeError) as error:
-            # Without the cause: its text would quote the record.
+            # from None: the cause's text would quote the record.
             raise StoreCorrupt(
                 said(
                     "the local password of {address} cannot be read ({error})",
@@ -107,7 +109,7 @@ class PasswordRecord:
 
 
 def keyed_hash(key: bytes, text: bytes) -> bytes:
-    """HMAC-SHA-256: of one length for all; under a key of this process of no use outside it."""
+    """HMAC-SHA-256: always of the same length; under a key of this process it is of no use elsewhere."""
     return hmac.digest(key, text, hashlib.sha256)
 
 
@@ -130,16 +132,16 @@ def random_password() -> Secret[str]:
 
 
 def is_random(text: str) -> bool:
-    """True if it has the form of random_password(). A person's own choice that has it is as long."""
+    """True if it has the form of random_password(). A password that a person chose in this form is as long, too."""
     return _RANDOM.fullmatch(text) is not None
 
 
 def readings(received: bytes) -> tuple[bytes, bytes]:
-    """What the bytes may mean: UTF-8, or Windows-1252 from an old client; always two, so that the time is the same."""
+    """Both readings of the bytes: as UTF-8, and as Windows-1252 from an old client; always two, for constant time."""
     return canonical(received.decode("utf-8", "surrogateescape")), canonical(windows_text(received))
 
 
 def canonical(text: str) -> bytes:
-    """One spelling for é, composed or not."""
+    """One form for é, composed or not."""
     spelled = unicodedata.normalize("NFC", text) if len(text) <= LONGEST_SPELLED else text
     return spelled.encode("utf-8", "surrogateescape")

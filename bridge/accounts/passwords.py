@@ -1,10 +1,10 @@
-"""Local-password check, same time for yes and no; the passwords are ours, random, and kept sealed.
+"""Checks local passwords, in the same time for yes and no; the passwords are ours, random, and kept sealed.
 
 A login costs four keyed hashes and a fixed number of comparisons: no key derivation, since the passwords are random
 and at rest under the store's seal, and no disk, since a record is kept in memory as hashes under a key of this
-process. After RECHECK_AFTER seconds a login reads the record again, so that what another process has rotated is known
-within that time; while the store does not answer, what was last read goes on being valid. Who remembers what was right
-besides (a worker) is told when that may have changed.
+process. After RECHECK_AFTER seconds a login reads the record again, so that another process's rotation is noticed
+within that time; while the store does not answer, the last record stays valid. Workers remember right passwords, too,
+and are told when these may have changed.
 """
 
 from __future__ import annotations
@@ -38,39 +38,40 @@ from bridge.secret import Secret
 from bridge.stores.base import NEW, Store, address_in, key_of
 
 PREFIX = "password/"
-"""Of the keys in the store."""
+"""Prefix of the keys in the store."""
 
 SHORTEST = 12
-"""Characters of a password that a person chooses; it can be tried only through our own port, which slows down."""
+"""Least characters of a password that a person chooses; guesses can be tried only at our own port, which delays
+them."""
 
 TOO_SHORT: Final = f"the local password must have at least {SHORTEST} characters"
 ODD_CHARACTERS: Final = "the local password may only have letters without accents, digits, spaces and signs"
 """Msgids of the catalogues: a ValueError brings its text alone over the wire."""
 
 RECHECK_AFTER = 5.0
-"""Seconds until a record is read again; how long another process's rotation may go unnoticed. Who remembers what was
-right makes us look so often, for all accounts by one small query."""
+"""Seconds until a record is read again, so the longest that another process's rotation goes unnoticed. For workers that
+remember right passwords, follow() looks just as often, with one small query for all accounts."""
 
 RECHECK_PATIENCE = 2.0
-"""Seconds that a login waits for that: a database that has vanished without a word would hold up each one for 15."""
+"""Seconds that a login waits for that: a database that vanished silently would hold up each login for 15."""
 
 CACHED = 4096
-"""Records in memory; beyond it the longest unused goes. User names below a `*@domain` pattern are without number."""
+"""Records in memory; beyond that, the longest unused one is dropped. A `*@domain` pattern has countless user names."""
 
 ATTEMPTS = 10
 """Compare-and-swap rounds; each lost one means that somebody else's change went in."""
 
 _NOBODY = ""
-"""Stands for a username that means no account: it is looked up, cached and compared like any other."""
+"""Stands for a username without an account: it is looked up, cached and compared like any other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What there is to say of a password."""
+    """The result of checking a password."""
 
     is_right: bool
     is_guessable: bool = False
-    """It is right, and was chosen by a person: somebody might come to it by trying."""
+    """True if it is right and was chosen by a person, so that somebody might find it by trying."""
     is_known: bool = True
     """False while the account has no local password yet."""
 
@@ -80,19 +81,19 @@ class _Slot:
     digest: bytes
     until: float
     salt: bytes = b""
-    """Empty: the hash is under the key of this process."""
+    """Empty if the hash is under the key of this process."""
     is_guessable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
     slots: tuple[_Slot, ...]
-    """Always 1 + PREVIOUS_KEPT; empty places hold a hash of nothing known."""
+    """Always 1 + PREVIOUS_KEPT; unused ones hold a random hash."""
     salts: tuple[bytes, ...]
     """At least one, so that an account with a kept password and one without take the same time."""
     read_at: float
     version: int
-    """Of the record, NEW if there is none."""
+    """Version of the record; NEW if there is none."""
 
     @property
     def is_known(self) -> bool:
@@ -101,11 +102,11 @@ class _Cached:
 
 
 class LocalPasswords:
-    """What mail clients type. One instance for each process; several processes may share the store."""
+    """The passwords that mail clients send. One instance for each process; several processes may share the store."""
 
     def __init__(self, store: Store, clock: Clock, on_change: Callable[[str], object] = lambda address: None) -> None:
-        """`on_change` is called for each address of which something else may be right now than before, whoever has
-        changed it; of what nobody has asked about it is not."""
+        """`on_change` is called for each address whose right passwords may have changed, whoever changed them; but only
+        for addresses that have been asked about."""
         self._store = store
         self._clock = clock
         self._on_change = on_change
@@ -116,13 +117,13 @@ class LocalPasswords:
     async def check(self, address: str | None, password: Secret[bytes]) -> bool:
         """True if this is the account's password, as the bytes that the mail client sent.
 
-        Args: address, None for a username that means no account: the answer is no, and takes the same time.
+        Args: address, None for a username without an account: the answer is no, and takes the same time.
         Raises: StoreUnavailable while nothing is known of this account; StoreCorrupt.
         """
         return (await self.judge(address, password)).is_right
 
     async def judge(self, address: str | None, password: Secret[bytes]) -> Verdict:
-        """The same, and what the door has to know besides. Raises: as check()."""
+        """The same, with what the door has to know in addition. Raises: as check()."""
         cached = await self._fresh((address or _NOBODY).lower())
         now = self._clock.now()
         texts = readings(password.reveal())
@@ -138,7 +139,7 @@ class LocalPasswords:
     async def current(self, address: str) -> Secret[str]:
         """The password to type into the mail client; made on the first request.
 
-        Raises: StoreUnavailable; PasswordUnknown where it is the mail program's own.
+        Raises: StoreUnavailable; PasswordUnknown if it is the mail program's own.
         """
         record = await self._changed(address.lower(), lambda before: before or PasswordRecord(random_password()))
         if isinstance(record.current, Kept):
@@ -154,7 +155,7 @@ class LocalPasswords:
                 await self.look()
 
     async def look(self) -> None:
-        """Notice what another process has changed since the last look, and which older passwords have ended.
+        """Notice what other processes have changed since the last look, and which older passwords have ended.
 
         Raises: StoreUnavailable, StoreCorrupt.
         """
@@ -169,11 +170,12 @@ class LocalPasswords:
                 self._on_change(address)
 
     async def addresses(self) -> list[str]:
-        """All that have one, also those of no account. Raises: StoreUnavailable."""
+        """All addresses with a local password, even without an account. Raises: StoreUnavailable."""
         return [address_in(PREFIX, key) for key in await self._store.keys(PREFIX)]
 
     async def remove(self, address: str) -> None:
-        """It, and the older ones; nothing happens if there is none. Raises: StoreUnavailable, StoreCorrupt."""
+        """Remove the password and the older ones; nothing happens if there is none. Raises: StoreUnavailable,
+        StoreCorrupt."""
         address = address.lower()
         for _ in range(ATTEMPTS):
             try:
@@ -196,7 +198,7 @@ class LocalPasswords:
         return (await self._fresh(address.lower())).is_known
 
     async def keep(self, address: str, password: Kept) -> bool:
-        """The mail program's own one, from now on. False if the account has got another in the meantime.
+        """Make the mail program's own password the account's. False if the account has got another one meanwhile.
 
         Raises: StoreUnavailable, StoreCorrupt.
         """
@@ -204,12 +206,12 @@ class LocalPasswords:
         return record.current == password
 
     async def rotate(self, address: str, *, at_once: bool = False) -> Secret[str]:
-        """Make a new one; the old one works on for model.PASSWORD_OVERLAP, or stops with all older ones. Raises:
-        StoreUnavailable."""
+        """Make a new password. The old one works on for model.PASSWORD_OVERLAP; with `at_once`, it stops with all older
+        ones. Raises: StoreUnavailable."""
         return await self._replace(address.lower(), random_password(), at_once=at_once)
 
     async def set(self, address: str, password: Secret[str], *, at_once: bool = False) -> None:
-        """Use this one; the old one as in rotate(). Raises: ValueError saying what is wrong, StoreUnavailable."""
+        """Use this password; the old one as in rotate(). Raises: ValueError saying what is wrong, StoreUnavailable."""
         text = password.reveal()
         if len(text) < SHORTEST:
             raise ValueError(TOO_SHORT)
@@ -229,8 +231,8 @@ class LocalPasswords:
     async def _changed(
         self, address: str, change: Callable[[PasswordRecord | None], PasswordRecord], *, is_replaced: bool = False
     ) -> PasswordRecord:
-        """Read, change, compare and swap; again if another process was quicker. `is_replaced`: another one is wanted in
-        any case, also in place of a record whose seal is broken."""
+        """Read, change, compare and swap; again if another process was quicker. `is_replaced`: the change does not
+        depend on the old record, so it may replace one whose seal is broken."""
         for _ in range(ATTEMPTS):
             try:
                 before, version = await self._stored(address)
@@ -249,7 +251,7 @@ class LocalPasswords:
         raise StoreUnavailable(_in_use(address))
 
     async def _fresh(self, address: str) -> _Cached:
-        """From memory, or from the store if that is too long ago."""
+        """From memory, or from the store if the record in memory is too old."""
         cached = self._cache.get(address)
         if cached is not None and self._clock.monotonic() - cached.read_at < RECHECK_AFTER:
             self._cache.move_to_end(address)
@@ -260,7 +262,7 @@ class LocalPasswords:
             async with asyncio.timeout(RECHECK_PATIENCE):
                 stored = await self._stored(address)
         except (StoreUnavailable, TimeoutError):
-            return cached  # a store in trouble must not end a login that was right
+            return cached  # a store in trouble must not refuse a right password
         return self._remember(address, *stored)
 
     async def _stored(self, address: str) -> tuple[PasswordRecord | None, int]:
@@ -297,7 +299,7 @@ class LocalPasswords:
         return cached
 
     def _drop(self, address: str) -> None:
-        """Nobody notices any more what happens to it."""
+        """Forget the record: look() no longer notices its changes, so those who remember it must forget it, too."""
         if (cached := self._cache.pop(address, None)) is not None and cached.is_known:
             self._on_change(address)
 

@@ -1,4 +1,4 @@
-"""What the sign-in pages tell of the programs that want a mailbox, and whose password is kept on first use."""
+"""What sign-in pages show of the programs that want a mailbox, and which program's password is kept on first use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _nothing_noted(user_id: str, address: str, program: str) -> None:
 class Wishes:
     """One for each process.
 
-    A page shows a wish to the OS user whose program has it: nobody learns from us what a colleague's programs do, or
-    that an address exists. Only of an account that is to keep its first password everybody's are shown, since somebody
-    has to say which one it is; which accounts these are, any login tells.
+    A page shows a wish only to the OS user whose program has it, so that nobody learns what a colleague's programs do,
+    or that an address exists. For an account that is still to keep its first password, all wishes are shown, since
+    somebody has to say which one is right; which accounts these are, any login tells.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Wishes:
         self._note = note
 
     async def asked(self, address: str, ends: Ends | None, caller_of: Callable[[], Awaitable[Caller]]) -> None:
-        """A login has been told that somebody must sign in first; it still waits for its answer."""
+        """Note a login that will be told that somebody must sign in first; it still waits for its answer."""
         ask = self._asks.note(address, await caller_of())
         if not ask.is_looked_at:
             ask.is_looked_at = True
@@ -54,7 +54,7 @@ class Wishes:
         self._note(ask.caller.user_id, address, ask.program)
 
     async def wishes(self, address: str, browser: Ends | None) -> tuple[Wish, ...]:
-        """Those that this browser's user may know of, the latest first. Raises: StoreUnavailable, StoreCorrupt."""
+        """The wishes that this browser's user may see, the latest first. Raises: StoreUnavailable, StoreCorrupt."""
         account = self._find(address)
         asks = [] if account is None else self._asks.of(account.address)
         if account is None or not asks:
@@ -70,7 +70,7 @@ class Wishes:
         )
 
     async def keep(self, address: str, name: str) -> None:
-        """This wish's password opens the mailbox from now on: the person who has just signed in says that it is theirs.
+        """Let this wish's password open the mailbox from now on: the person who has just signed in says it is theirs.
 
         Raises: LoginRefused if there is nothing to keep any more; StoreUnavailable, StoreCorrupt.
         """
@@ -84,7 +84,7 @@ class Wishes:
         self._asks.forget(account.address)
 
     async def why_none(self, address: str) -> Said:
-        """Why no password can be kept that was shown to choose from. Raises: StoreUnavailable, StoreCorrupt."""
+        """Why a password that the page offered can no longer be kept. Raises: StoreUnavailable, StoreCorrupt."""
         account = self._find(address)
         if account is None or not account.is_first_use:
             return said("{address} keeps no password on first use", address=address)

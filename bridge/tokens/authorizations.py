@@ -1,4 +1,4 @@
-"""begin, complete, cancel a sign-in; one per account and OS user, expires."""
+"""Sign-ins under way: begin, complete, cancel; one per account and OS user, and each expires."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from bridge.tasks import task_group
 from bridge.tokens.room import Room
 
 LIFE = 600.0
-"""Seconds from begin to the browser's return; time for a second factor, not for yesterday's tab."""
+"""Seconds from begin to the browser's return: enough for a second factor, too short for yesterday's tab."""
 ENOUGH = 0.5
-"""Share of a sign-in's life that must be left for whoever presses the button again: with half a minute nobody gets
-through a second factor."""
+"""Share of a sign-in's life that must be left for it to be given again to a person who presses the button again: half a
+minute is too short for a second factor."""
 SLOWER = 5.0
 """Seconds by which `slow_down` makes all further pauses between two polls longer (RFC 8628 section 3.5)."""
 SLOWEST = 60.0
@@ -51,14 +51,14 @@ SLOWEST = 60.0
 Key = tuple[str, str]
 """Address and asker."""
 Keep = Callable[[Account, TokenSet], Awaitable[str]]
-"""Checks who signed in, stores, and returns who it was."""
+"""Checks who signed in, stores the tokens, and returns who it was."""
 TryStore = Callable[[str], Awaitable[None]]
-"""Whether it would take what is to be saved under this address. Raises: StoreUnavailable."""
+"""Finds out whether the store could save something for this address. Raises: StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A sign-in on its way."""
+    """A sign-in under way."""
 
     account: Account
     request: AuthorizationRequest | DeviceRequest
@@ -69,7 +69,7 @@ class Pending:
     asker: str = ""
     """Who has begun it: see Control.begin_authorization."""
     attempt: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Tells its end from that of another one for the same account; no secret."""
+    """Distinguishes its end from that of another sign-in for the same account; no secret."""
 
     @property
     def key(self) -> Key:
@@ -78,21 +78,21 @@ class Pending:
 
     @property
     def life(self) -> float:
-        """Seconds, from its beginning to its end."""
+        """Seconds from its beginning to its expiry."""
         return self.request.lifetime if isinstance(self.request, DeviceRequest) else LIFE
 
     @property
     def state(self) -> str:
-        """Of the browser flow; empty where no browser comes back."""
+        """The state of the browser flow; empty in the device flow, where no browser comes back."""
         return self.request.state if isinstance(self.request, AuthorizationRequest) else ""
 
 
 class Authorizations:
-    """All sign-ins under way, in this process's memory: a restart means to click once more.
+    """All sign-ins under way, in this process's memory only: after a restart the person has to click once more.
 
-    Anybody on this machine may begin one, and whoever has begun it can end it, by the state in its URL. So each OS user
-    has their own for an account; the first one that comes to a good end ends the others. One that is nearly over is
-    joined by another and goes on beside it: the person may be about to finish in the first tab.
+    Anybody on this machine may begin a sign-in, and can end it, too, with the state in its URL. So each OS user has
+    their own for an account; the first one that succeeds ends the others. A sign-in that is nearly over goes on beside
+    a new one, because the person may be about to finish in the first tab.
 
     Enter running() before use: sign-ins by device code are followed by tasks of its own.
     """
@@ -119,14 +119,14 @@ class Authorizations:
         """By attempt, the oldest first."""
         self._room = Room(clock)
         self._deadlines: dict[str, float] = {}
-        """By attempt, monotonic; the wall clock may jump between begin and complete."""
+        """By attempt, monotonic, because the wall clock may jump between begin and complete."""
         self._redeeming: dict[str, tuple[float, str]] = {}
-        """Deadline and address by attempt: their codes are on the way to the provider. One that has not got there is
-        under way again, unless the account's sign-ins have ended meanwhile."""
+        """Deadline and address by attempt, while the code is on its way to the provider. If the code does not get
+        there, the sign-in is under way again, unless the account's sign-ins have ended meanwhile."""
         self._polls: dict[str, asyncio.Task[None]] = {}
         """By attempt."""
         self._beginning: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
-        """Each for as long as somebody holds it or waits for it."""
+        """Each lock lives as long as a task holds it or waits for it."""
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -142,11 +142,11 @@ class Authorizations:
                     poll.cancel()
 
     async def begin(self, account: Account, asker: str = "") -> Pending:
-        """Start a sign-in, or give the asker's own that is under way and not nearly over.
+        """Start a sign-in, or return the asker's own if one is under way and not nearly over.
 
-        Raises: StoreUnavailable where it could not be saved in the end; ProviderUnavailable, ProviderRefused,
-        LimitReached; AuthorizationFailed(unattended) where nobody signs in, AuthorizationFailed(provider) if the
-        configuration changes meanwhile.
+        Raises: StoreUnavailable if the store could not save its result; ProviderUnavailable, ProviderRefused,
+        LimitReached; AuthorizationFailed(unattended) for a provider where nobody signs in,
+        AuthorizationFailed(provider) if the configuration changes meanwhile.
         """
         self._drop_expired()
         key = account.address, asker
@@ -155,7 +155,7 @@ class Authorizations:
             known = next((one for one in reversed(self._pending.values()) if one.key == key), None)
             if known is not None and _is_same(known.account, account) and self._has_time(known):
                 return known
-            with self._room.for_one_more(asker, len(self._pending)):  # else who begins without end keeps the disk busy
+            with self._room.for_one_more(asker, len(self._pending)):  # before the store is tried: that uses the disk
                 await self._try_store(account.address)
                 return await self._begin(account, asker)
 
@@ -197,7 +197,7 @@ class Authorizations:
         return pending
 
     def find(self, address: str, askers: Container[str] | None = None) -> Pending | None:
-        """A sign-in under way for this account; where `askers` is given, only one of theirs."""
+        """A sign-in under way for this account; if `askers` is given, only one that one of them began."""
         self._drop_expired()
         found = self._of(address)
         return next((pending for pending in found if askers is None or pending.asker in askers), None)
@@ -205,9 +205,9 @@ class Authorizations:
     async def complete(self, parameters: Mapping[str, str]) -> str:
         """Finish the sign-in that these callback parameters belong to; a state works once.
 
-        Returns: the account's address, saved. Raises: AuthorizationFailed, ProviderUnavailable, ProviderRefused,
-        StoreUnavailable, what `keep` raises; a state that is not ours changes nothing and tells nobody.
-        ProviderNotAsked if nothing has reached the provider: the sign-in goes on, and may be completed once more.
+        Returns: the account's address, once it is saved. Raises: AuthorizationFailed, ProviderUnavailable,
+        ProviderRefused, StoreUnavailable, and what `keep` raises; an unknown state changes nothing, and no notice is
+        sent. ProviderNotAsked if nothing has reached the provider: the sign-in goes on, and may be completed once more.
         """
         pending, request = self._take(parameters.get("state", ""))
         account = pending.account
@@ -233,7 +233,7 @@ class Authorizations:
             wait = math.ceil(problem.wait)
             if self._clock.monotonic() + wait >= deadline:
                 raise _start_again(problem) from problem
-            self._pending = {pending.attempt: pending, **self._pending}  # who has begun meanwhile is younger
+            self._pending = {pending.attempt: pending, **self._pending}  # before those that began meanwhile
             self._deadlines[pending.attempt] = deadline
             words = problem.said or str(problem)
             later = Diagnosis.of("sign_in.not_asked", words, seconds=f"{wait}")
@@ -254,15 +254,15 @@ class Authorizations:
         return [pending for pending in self._pending.values() if pending.account.address == address]
 
     def _provider(self, account: Account) -> Provider:
-        """Raises: AuthorizationFailed once a new configuration is without it."""
+        """The account's provider. Raises: AuthorizationFailed if a new configuration no longer has it."""
         provider = self._providers.get(account.provider)
         if provider is None:
             raise _configuration_changed()
         return provider
 
     def _check_still_configured(self, account: Account, fingerprint: str) -> Account:
-        """A reload ends the sign-ins that wait for a person; this is for those that wait for the provider just then,
-        whose tokens would be taken for another provider's or another person's.
+        """A reload ends the sign-ins that wait for a person. This check is for those that wait for the provider during
+        the reload: their tokens could be stored under a different provider or person.
 
         Returns: the account as it is now. Raises: AuthorizationFailed.
         """
@@ -273,7 +273,7 @@ class Authorizations:
 
     @contextmanager
     def _telling(self, pending: Pending) -> Iterator[None]:
-        """Tell everybody of a sign-in that fails inside, also by a bug; the error goes on."""
+        """Announce a sign-in that fails in the body, even by a bug; the error is raised on."""
         address = pending.account.address
         try:
             yield
@@ -291,9 +291,9 @@ class Authorizations:
             raise
 
     async def _follow(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> None:
-        """Poll until the person has finished, or the code has ended; then as with a browser that came back."""
+        """Poll until the person has finished or the code has expired; then go on as if a browser had come back."""
         try:
-            with suppress(BridgeError), self._telling(pending):  # suppressed, since it has been told
+            with suppress(BridgeError), self._telling(pending):  # suppressed, because _telling has announced it
                 await self._finish(pending, request, provider)
         except Exception as bug:  # noqa: BLE001  a supervisor: one sign-in ends, not the bridge
             fault("sign_in.bug", account=pending.account.address, error=bug)
@@ -307,7 +307,7 @@ class Authorizations:
             await self._keep_tokens(pending, tokens)
 
     async def _poll(self, pending: Pending, request: DeviceRequest, provider: DeviceProvider) -> TokenSet | None:
-        """RFC 8628 section 3.5; None once the sign-in has expired here. Raises: what else ends it."""
+        """Poll as in RFC 8628 section 3.5; None once the sign-in has ended here. Raises: what else ends it."""
         interval = pause = request.interval
         while True:
             await self._clock.pause(pause)
@@ -345,7 +345,7 @@ class Authorizations:
                 self._cancel(pending)
 
     def drop_provider(self, name: str) -> None:
-        """End the sign-ins at this provider, which has become another one: their answer would be for the old one."""
+        """End the sign-ins at this provider, whose configuration has changed: their answer would be for the old one."""
         for pending in list(self._pending.values()):
             if pending.account.provider == name:
                 self._cancel(pending)
@@ -359,7 +359,7 @@ class Authorizations:
         """The sign-in with this state, which is then used up."""
         self._drop_expired()
         found = None
-        for pending in self._pending.values():  # all of them, in constant time each: a state is a secret
+        for pending in self._pending.values():  # compare all, each in constant time: a state is a secret
             is_it = hmac.compare_digest(pending.state.encode(), state.encode("utf-8", "surrogatepass"))
             if isinstance(pending.request, AuthorizationRequest) and is_it:
                 found = pending, pending.request
@@ -387,13 +387,13 @@ class Authorizations:
         for attempt in [attempt for attempt, deadline in self._deadlines.items() if deadline <= now]:
             pending = self._pending[attempt]
             self._forget(pending)
-            # Where another attempt is under way, the person is at it and need not be called.
+            # If another attempt is under way, the person is busy with that one and needs no notice.
             goes_on = any(other.key == pending.key for other in self._pending.values())
             self._end(pending, "cancelled" if goes_on else "expired", Diagnosis.of("sign_in.expired"))
 
 
 def _is_same(one: Account, other: Account) -> bool:
-    """True if a sign-in for one of them is one for the other: it does not depend on mail servers or OS users."""
+    """True if a sign-in for one is good for the other, too: it does not depend on mail servers or OS users."""
     return (one.address, one.provider, one.subject) == (other.address, other.provider, other.subject)
 
 

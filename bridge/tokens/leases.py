@@ -14,8 +14,8 @@ from bridge.tasks import task_group
 from bridge.tokens.vault import Vault
 
 LEASE_SECONDS = 10.0
-"""Extended while a refresh runs; a process that dies holds the others up no longer than this, and a mail program waits
-for 30 s."""
+"""How long a lease lasts unless extended, as it is while a refresh runs. A process that dies holds up the others no
+longer than this, and a mail program waits for 30 s."""
 LEASE_BEAT = 3.0
 """Seconds between two extensions; a slow disk may miss two of them."""
 LEASE_PATIENCE = 30.0
@@ -50,11 +50,11 @@ class Leases:
                 finally:
                     beating.cancel()
         finally:
-            with suppress(BridgeError):  # it runs out by itself
+            with suppress(BridgeError):  # otherwise the lease runs out by itself
                 await self._vault.release_lease(address, self._holder)
 
     async def _beat(self, address: str) -> None:
-        """Keep the lease; trouble with that is no reason to drop an answer that the provider is about to give."""
+        """Extend the lease again and again; if that fails, the provider's coming answer must still not be dropped."""
         while True:
             await asyncio.sleep(LEASE_BEAT)
             with suppress(BridgeError):

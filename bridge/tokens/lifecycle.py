@@ -1,4 +1,4 @@
-"""pure: Absent, Pending, Fresh, Stale, Revoked, and the table of moves between them."""
+"""The states of an account's tokens (Absent, Pending, Fresh, Stale, Revoked) and the table of moves; pure functions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from bridge.model import SESSION_SHARE, AccessToken, Account, TokenSet
 from bridge.tokens.vault import Entry
 
 CLOCK_TOLERANCE = 300.0
-"""Seconds that a token may come from the future; beyond, the clock was set back and says nothing of its life."""
+"""Seconds by which a token's issue time may lie in the future; beyond that, the clock was set back, and the token's
+remaining life is unknown."""
 
 FORCED_EVERY = 60.0
-"""Seconds. A token that is refused although it is younger than this is not the trouble, and another one will not help:
-without the limit a mailbox with IMAP switched off would cost a refresh for every attempt of its mail client."""
+"""Seconds. If a token younger than this is refused, the token is not the problem and another one will not help. Without
+this limit, a mailbox with IMAP switched off would cost a refresh for every attempt of its mail client."""
 
 SPARE = 60.0
 """Seconds of life that make a stale token worth using while the provider cannot give a new one."""
@@ -31,22 +32,23 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """What is stored gives no more tokens: the provider has ended it, or the configuration asks for something else."""
+    """The stored grant gives no more tokens: the provider has ended it, or the configuration asks for something
+    else."""
 
     reason: str
     diagnosis: Diagnosis | None
-    """The reason, to be told in any language; None where a provider's adapter had words of its own."""
+    """The reason, to be told in any language; None if a provider's adapter had words of its own."""
 
     @classmethod
     def because(cls, key: str, **arguments: str) -> Revoked:
-        """By a row of the table of advice."""
+        """With the reason from a row of the table of advice."""
         diagnosis = Diagnosis.of(key, **arguments)
         return cls(diagnosis.told(), diagnosis)
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """The access token is good for a session."""
+    """The access token has enough life left for a session."""
 
     token: AccessToken
     is_new: bool
@@ -58,7 +60,7 @@ class Stale:
     """A new access token is due, and the provider gives it without a person."""
 
     token: AccessToken | None
-    """The old one if it is alive: to be used while the provider is away."""
+    """The old token if it is still alive: to be used while the provider cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,11 @@ class Pending:
     """The provider has been asked."""
 
     version: int
-    """Of the record that the answer replaces. If another one is stored by then, the answer is late."""
+    """Version of the record that the answer replaces. If another one is stored by then, the answer is late."""
     fallback: AccessToken | None
     """As Stale.token."""
     is_attended: bool = True
-    """False where nobody signs in, so that there is nobody to ask."""
+    """False if the program gets tokens itself, so that there is no person to ask for a sign-in."""
 
 
 Settled = Absent | Revoked | Fresh | Stale
@@ -82,7 +84,7 @@ State = Settled | Pending
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A mail program, or the renewal, wants a token."""
+    """A mail program, or the background renewal, wants a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """There is no answer now: trouble on the way, at the provider, with our registration, or with the store."""
+    """There is no answer now: the network, the provider, our registration or the store is in trouble."""
 
     problem: ProviderUnavailable | StoreUnavailable
 
@@ -146,7 +148,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Wait for the answer that is on its way."""
+    """Wait for the answer to the refresh under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Note in place of this version that the grant has ended; it stays in the record."""
+    """Replace this version by a record that says that the grant has ended; the grant stays in it."""
 
     problem: GrantRevoked
     version: int
@@ -167,14 +169,14 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Say that it may work later; nothing changes."""
+    """Tell the caller that it may work later; the stored record stays as it is."""
 
     problem: ProviderUnavailable | StoreUnavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The answer is late: somebody has signed in or out meanwhile, and what they did counts."""
+    """Drop the answer, which came too late: somebody has signed in or out meanwhile, and that counts more."""
 
 
 Move = Use | Ask | SignIn | Join | Save | End | Later | Drop
@@ -189,11 +191,11 @@ def state_of(
     share: float = SESSION_SHARE,
     is_attended: bool = True,
 ) -> Settled:
-    """What a record amounts to.
+    """The state that a stored record amounts to.
 
-    Args: entry, what the vault holds; fingerprint, the provider's of today; now, seconds since the epoch; share, how
-    much of a token's life must be left; is_attended, False where tokens are given to the program itself: what stands in
-    the way of others is there only a reason to ask for a new one.
+    Args: entry, what the vault holds; fingerprint, the provider's current one; now, seconds since the epoch; share, how
+    much of a token's life must be left; is_attended, False if the program gets tokens itself: a missing or unsuitable
+    record is then only a reason to ask for a new token.
     """
     obstacle = _obstacle(entry, account, fingerprint)
     if entry is None or obstacle is not None:
@@ -221,7 +223,7 @@ def next_move(state: Pending, event: Answered | Ended) -> Save | End | Later: ..
 @overload
 def next_move(state: State, event: Answered | Ended) -> Save | End | Later | Drop: ...
 def next_move(state: State, event: Event) -> Move:
-    """The table: docs/architecture.md, "One token", shows it."""
+    """The table of moves; docs/architecture.md, "One token", shows it."""
     match event:
         case Wanted() | Refused():
             return _on_request(state, event.token if isinstance(event, Refused) else None)
@@ -256,7 +258,7 @@ def _on_answer(pending: Pending, answer: Answer) -> Save | End | Use | Later:
             return Later(problem) if pending.fallback is None else Use(pending.fallback)
         case Ended(problem) if pending.is_attended:
             return End(problem, pending.version)
-        case Ended(problem):  # to the program itself the provider says so when its rights are gone: an admin's turn
+        case Ended(problem):  # a program that gets tokens itself has lost its rights: an admin must act
             return Later(ProviderRefused(str(problem), diagnosis=problem.diagnosis))
         case _:
             assert_never(answer)
@@ -267,7 +269,7 @@ def _obstacle(entry: Entry | None, account: Account, fingerprint: str) -> Absent
         return Absent()
     if entry.ended:
         return Revoked(entry.ended, entry.diagnosis)
-    if entry.fingerprint != fingerprint:  # whatever the configuration called it then
+    if entry.fingerprint != fingerprint:  # the fingerprint counts, not the provider's name
         return Revoked.because("sign_in.settings_changed")
     if not belongs(entry, account):
         return Revoked.because("sign_in.other_person", person=account.subject)

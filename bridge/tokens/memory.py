@@ -1,4 +1,4 @@
-"""What this process knows of an account's tokens: what the store held last, what it has not taken, what went wrong."""
+"""What this process knows of an account's tokens: the last stored record, what is not saved yet, what went wrong."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bridge.tokens.vault import Entry, Stored
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A provider that gave no answer is left alone for a moment."""
+    """A provider's failure, and how long the provider is left alone after it."""
 
     problem: ProviderUnavailable
     until: float
     """Monotonic."""
     provider: Provider | None
-    """A changed configuration brings another one, and that one has not failed yet."""
+    """The adapter that failed; a changed configuration brings a new adapter, which has not failed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,19 @@ class Unsaved:
 
     entry: Entry
     version: int
-    """Of the record that it replaces."""
+    """Version of the record that it replaces."""
     before: Entry | None
-    """What was in that one."""
+    """The entry in that record."""
     signed_in: str = ""
-    """Who has signed in; empty where it is the provider's answer to a refresh."""
+    """Who has signed in; empty if the entry is the provider's answer to a refresh."""
 
     def outlives(self, stored: Stored) -> bool:
-        """True if all that somebody else has stored is that the grant has ended of which ours is the successor: to
-        another node, which could not know of it, a provider that rotates strictly has said so. Or if the store went
-        back meanwhile. To a sign-in all counts less that is older: the store may not have told what it held."""
+        """True if this entry counts more than the one that another process has stored meanwhile.
+
+        A sign-in counts more than anything older, since the store may have been unable to say what it held. An answer
+        to a refresh counts more if the other process noted only that its predecessor has ended: a provider that rotates
+        strictly says so to a node that does not know the successor. Either counts more if the store went back in time.
+        """
         theirs = stored.entry
         if self.signed_in and theirs is not None and _is_older(theirs, self.entry):
             return True
@@ -50,24 +53,25 @@ class Memory:
 
     stored: Stored | None = None
     unsaved: Unsaved | None = None
-    """Saved first of all the next time, and used by nobody until then."""
+    """Saved before anything else at the next request; not used until then."""
     failure: Failure | None = None
     store_problem: StoreUnavailable | None = None
-    """Why the last refresh could not be done or saved; unlike the provider the store is tried each time."""
+    """Why the last refresh could not be done or saved; unlike the provider, the store is tried again each time."""
     reminded_at: float | None = None
-    """Monotonic; when the person was told."""
+    """Monotonic; when the person was last told to sign in."""
     used_at: float | None = None
     """Monotonic; when a mail program last wanted a token."""
 
     def learn(self, stored: Stored) -> None:
-        """What the store holds now. If somebody else has written it, the trouble that we had is over for them."""
+        """Note what the store holds now. If another process has written it, the trouble that we had is over."""
         if self.stored is not None and stored.version != self.stored.version:
             self.failure = self.store_problem = None
         self.stored = stored
 
     def newer_than(self, stored: Stored) -> Entry | None:
-        """What the store held later than what it holds now: it was brought back from a backup, or a standby server has
-        taken over that had not heard of the last commits. A sign-in or a sign-out since then counts more."""
+        """The entry that the store held before, if it is newer than what the store holds now: the store was restored
+        from a backup, or a standby server without the last commits has taken over. A sign-in or a sign-out since then
+        counts more."""
         known = self.stored
         if known is None or known.entry is None or known.entry.ended:
             return None
@@ -75,7 +79,7 @@ class Memory:
 
     @property
     def has_entry(self) -> bool:
-        """True if there was a sign-in when the store was read last."""
+        """True if the store held a sign-in when it was last read."""
         return self.stored is not None and self.stored.entry is not None
 
     def trouble(self, provider: Provider) -> ProviderUnavailable | StoreUnavailable | None:
@@ -85,14 +89,14 @@ class Memory:
         return self.store_problem
 
     def replace_stored(self, stored: Stored | None) -> None:
-        """Somebody has signed in or out: what was known of the record before is past."""
+        """Somebody has signed in or out: forget what was known of the record before."""
         self.stored, self.unsaved, self.failure, self.store_problem = stored, None, None, None
         self.reminded_at = None
 
 
 def _is_from_before(stored: Stored, entry: Entry, version: int) -> bool:
-    """True if the store holds what was there before this entry, though it has had this version since: by its version,
-    or because another node has tried what came back, and was told that it has ended."""
+    """True if the store has gone back to a state from before this entry. Either its version shows that, or another node
+    has tried the old grant that came back, and noted that it has ended."""
     if stored.entry is None:
         return False
     is_back = stored.version <= version or bool(stored.entry.ended)

@@ -1,4 +1,4 @@
-"""one refresh: read, take the lease, read again, ask the provider, save, and only then hand out."""
+"""One refresh: read, take the lease, read again, ask the provider, save, and only then hand out the token."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ from bridge.tokens.reminders import REMIND_EVERY, Reminders
 from bridge.tokens.vault import Entry, Stored, Vault
 
 RETRY_AFTER = 5.0
-"""Seconds after a failed refresh in which nobody asks the provider again: a CRM opens many connections at once."""
+"""Seconds after a failed refresh in which the provider is not asked again: a CRM opens many connections at once."""
 REFUSED_RETRY_AFTER = 15.0
-"""The same where the provider refuses our registration. Only an admin can change that; what is changed in the
-configuration counts at once."""
+"""The same if the provider refuses our registration. Only an admin can change that; a changed configuration takes
+effect at once."""
 
 
 class Refresher:
-    """Carries out the moves of tokens.lifecycle; whoever calls it sees to it that an account has one refresh at a
-    time in this process."""
+    """Carries out the moves of tokens.lifecycle. The caller makes sure that an account has only one refresh at a time
+    in this process."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Refresher:
         self._reminders = Reminders(clock)
 
     async def fetch(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
-        """A token with at least `share` of its life left; a stale one while no other can be had.
+        """A token with at least `share` of its life left; a stale one if no other can be had now.
 
         Raises: AuthorizationRequired, ProviderUnavailable, StoreUnavailable, StoreCorrupt.
         """
@@ -93,7 +93,8 @@ class Refresher:
                 raise problem.with_traceback(None)
 
     def state(self, account: Account, stored: Stored, share: float = SESSION_SHARE) -> Settled:
-        """What is stored amounts to this. Raises: ProviderUnavailable if the provider left the configuration."""
+        """The state of what is stored. Raises: ProviderUnavailable if the provider was removed from the
+        configuration."""
         provider = self.provider(account)
         return state_of(
             stored.entry,
@@ -105,7 +106,7 @@ class Refresher:
         )
 
     def provider(self, account: Account) -> Provider:
-        """The account's. Raises: ProviderUnavailable for a session that began before the configuration changed."""
+        """The account's provider. Raises: ProviderUnavailable for a session from before the configuration changed."""
         try:
             return self._providers[account.provider]
         except KeyError:
@@ -114,9 +115,10 @@ class Refresher:
             ) from None
 
     def giver(self, entry: Entry) -> Provider | None:
-        """Who gave this grant, whatever it is called by now; None if the configuration has it no more. Other scopes do
-        not make another one of it. Where several of the file are the same client there, the one of its name is asked:
-        what one of them ends is of no use to the others either."""
+        """The provider that gave this grant, whatever its name is by now; None if the configuration no longer has it.
+        Changed scopes do not make it another provider. If several entries of the configuration are the same client at
+        the provider, the one with the recorded name is asked: a grant that one of them revokes is of no use to the
+        others either."""
         found = (self._providers.get(entry.provider), *self._providers.values())
         return next((one for one in found if one is not None and _has_given(one, entry)), None)
 
@@ -127,9 +129,9 @@ class Refresher:
             return
         stored = await self._saved(address, unsaved)
         if memory.unsaved is not unsaved:
-            memory.stored = stored  # somebody has signed in meanwhile: that grant is saved the next time
+            memory.stored = stored  # the person has signed in meanwhile: that grant is saved the next time
             return
-        # By the grant: a database may have taken it the first time, and only its answer was lost.
+        # Compare grants, not versions: a database may have taken the record the first time, and lost only its answer.
         if unsaved.signed_in and stored.entry and stored.entry.tokens.grant == unsaved.entry.tokens.grant:
             self.stored(address, memory, stored, unsaved.signed_in)
             return
@@ -139,13 +141,13 @@ class Refresher:
             await self._revoke_successor(address, self.giver(unsaved.entry), unsaved.entry.tokens)
 
     def stored(self, address: str, memory: Memory, stored: Stored, who: str) -> None:
-        """Somebody has signed in, and it is durable."""
+        """A sign-in is durable now: note it, log it, announce it."""
         memory.replace_stored(stored)
         event("sign_in.stored", account=address, subject=who)
         self._bus.publish(Authorized(address, who))
 
     async def _saved(self, address: str, unsaved: Unsaved) -> Stored:
-        """What is stored then: it, or what counts more."""
+        """Save it. Returns: what is stored then, which is this entry or one that counts more."""
         expected = unsaved.version
         while True:
             try:
@@ -153,20 +155,20 @@ class Refresher:
             except VersionConflict:
                 stored = await self._vault.load(address)
             if not unsaved.outlives(stored):
-                # Somebody signed in, or removed the sign-in, while we were asking: theirs is newer, ours is dropped.
+                # Somebody signed in, or removed the sign-in, while we were asking: that is newer, so ours is dropped.
                 detail("answer.late", account=address)
                 return stored
             expected = stored.version
 
     async def _settled(self, account: Account, memory: Memory, request: Request, share: float) -> Use | SignIn | Later:
-        """The move that is left once everything is done that can be done now."""
+        """Do everything that can be done now. Returns: the move that is left to the caller."""
         try:
             await self.save_unsaved(account.address, memory)
             move = await self._look(account, memory, request, share)
             if isinstance(move, Ask):
                 self._check_pause(account, memory)
                 async with self._leases.held(account.address):
-                    move = await self._look(account, memory, request, share)  # another process may have done it
+                    move = await self._look(account, memory, request, share)  # another process may have refreshed it
                     if isinstance(move, Ask):
                         move = await self._ask(account, memory)
         except (ProviderUnavailable, StoreUnavailable) as problem:
@@ -178,7 +180,8 @@ class Refresher:
     async def _look(self, account: Account, memory: Memory, request: Request, share: float) -> Use | Ask | SignIn:
         stored = await self._vault.load(account.address)
         if (newer := memory.newer_than(stored)) is not None:
-            # The grant that is stored may have been used up by the one that is not; with the next answer both would go.
+            # The stored grant may have been used up to get the newer one that is only in memory. To refresh with the
+            # stored one could end both, so save the newer one first.
             event("store.was_behind", account=account.address, version=stored.version)
             memory.unsaved = Unsaved(newer, stored.version, stored.entry)
             await self.save_unsaved(account.address, memory)
@@ -187,7 +190,7 @@ class Refresher:
         return next_move(self.state(account, stored, share), request)
 
     def _check_pause(self, account: Account, memory: Memory) -> None:
-        """Raises: the provider's last trouble, for as long as it is left alone."""
+        """Raises: the provider's last error, during the pause after it."""
         failure = memory.failure
         if failure is None or failure.provider is not self.provider(account):
             return
@@ -195,7 +198,7 @@ class Refresher:
             raise failure.problem.with_traceback(None)
 
     async def _ask(self, account: Account, memory: Memory) -> Use | SignIn:
-        """Ask, and do what the answer means for what is stored by then."""
+        """Ask the provider, and apply its answer to what is stored by then."""
         before = memory.stored or Stored(None, NEW)
         provider = self.provider(account)
         answer: Answered | Ended
@@ -208,10 +211,10 @@ class Refresher:
             if memory.stored is None or memory.stored.version == before.version:
                 self._remember(account, memory, away, provider)
                 raise
-            detail("answer.late", account=account.address)  # trouble with a grant that a new sign-in has replaced
+            detail("answer.late", account=account.address)  # the error is about a grant that a new sign-in has replaced
             return await self._handed_out(account, memory)
         if memory.unsaved is not None:
-            # Somebody has signed in meanwhile, which the store did not take: that counts more.
+            # The person has signed in meanwhile, and the store did not take that yet: the sign-in counts more.
             detail("answer.late", account=account.address)
             await self.save_unsaved(account.address, memory)
             return await self._handed_out(account, memory)
@@ -237,7 +240,8 @@ class Refresher:
         return await self._handed_out(account, memory)
 
     async def _revoke_successor(self, address: str, provider: Provider | None, tokens: TokenSet) -> None:
-        """Somebody has signed out before this grant was stored: what was revoked then was the one before."""
+        """Revoke a grant that was not stored because the person had signed out meanwhile: the sign-out revoked only the
+        one before it."""
         if provider is None or not tokens.grant:
             return
         try:
@@ -246,7 +250,7 @@ class Refresher:
             report("revocation.failed", problem, account=address)
 
     async def _handed_out(self, account: Account, memory: Memory) -> Use | SignIn:
-        """From what is stored now: our answer, or what somebody else has stored meanwhile."""
+        """The token that is stored now: from our answer, or from what somebody else has stored meanwhile."""
         stored = memory.stored or await self._vault.load(account.address)
         state = self.state(account, stored)
         if isinstance(state, Absent | Revoked):
@@ -261,12 +265,12 @@ class Refresher:
         return Use(token)
 
     async def _end(self, account: Account, memory: Memory, before: Stored, problem: GrantRevoked, version: int) -> None:
-        """Note that the provider has ended the grant, so that nobody asks again, also after a restart."""
+        """Note that the provider has ended the grant, so that it is never asked again, even after a restart."""
         assert before.entry is not None  # noqa: S101  only a stored grant can end
         ended = _ended(before.entry, problem, self._clock.now())
         try:
             memory.stored = Stored(ended, await self._vault.save(account.address, ended, expected=version))
-        except VersionConflict:  # somebody has signed in or out: the end of the old grant is no news
+        except VersionConflict:  # the person has signed in or out: the end of the old grant no longer matters
             memory.stored = await self._vault.load(account.address)
             return
         self._bus.publish(RefreshFailed(account.address, ended.ended, False, ended.diagnosis))
@@ -295,7 +299,7 @@ class Refresher:
         share: float,
         problem: ProviderUnavailable | StoreUnavailable,
     ) -> Use | Later:
-        """No new token now: one that is only stale will do."""
+        """What to do while no new token can be had: use a stale one, if there is one."""
         stored = memory.stored or Stored(None, NEW)
         due = next_move(self.state(account, stored, share), request)
         move = next_move(Pending(stored.version, due.fallback if isinstance(due, Ask) else None), Away(problem))
@@ -306,8 +310,8 @@ class Refresher:
     def _remember(
         self, account: Account, memory: Memory, problem: ProviderUnavailable, provider: Provider | None
     ) -> None:
-        """Leave the provider alone for a moment, and tell of it once; the adapter that was asked, not the one that a
-        reload has put in its place meanwhile."""
+        """Leave the provider alone for a moment, and report its error once. `provider` is the adapter that was asked,
+        not one that a reload has put in its place meanwhile."""
         if memory.failure is not None and memory.failure.problem is problem:
             return
         pause = REFUSED_RETRY_AFTER if isinstance(problem, ProviderRefused) else RETRY_AFTER
@@ -318,12 +322,12 @@ class Refresher:
     def _tell(
         self, account: Account, problem: ProviderUnavailable | StoreUnavailable, *, is_news: bool = False
     ) -> None:
-        """`is_news`: scripts are to hear of it."""
+        """`is_news`: True if scripts are to be notified."""
         report("refresh.failed", problem, account=account.address)
         self._bus.publish(RefreshFailed(account.address, str(problem), not is_news, problem.diagnosis))
 
     def _required(self, account: Account, memory: Memory, move: SignIn) -> AuthorizationRequired:
-        """The error for the mail client, and a notice for the person, the latter not too often."""
+        """The error for the mail client; also sends the person a notice, though not too often."""
         url = self._sign_in_url(account.address)
         if self._is_due(memory.reminded_at):
             memory.reminded_at = self._clock.monotonic()
@@ -335,7 +339,7 @@ class Refresher:
 
 
 def _renewed(account: Account, provider: Provider, before: Entry | None, tokens: TokenSet) -> Entry:
-    """The record with what the provider gave; a refresh rarely tells again who had signed in."""
+    """The record with the new tokens; who signed in is carried over, because a refresh rarely says so again."""
     if before is None or provider.is_unattended:
         return Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
     tokens = replace(tokens, subject=tokens.subject or before.tokens.subject, ends_at=before.tokens.ends_at)
@@ -352,5 +356,5 @@ def _ended(entry: Entry, problem: GrantRevoked, now: float) -> Entry:
 
 
 def _has_given(provider: Provider, entry: Entry) -> bool:
-    """By the client, or in a record of before it was noted by all that a grant depends on."""
+    """Compares the client; in a record from before the client was noted, the fingerprint."""
     return entry.client == provider.client if entry.client else entry.fingerprint == provider.fingerprint

@@ -1,4 +1,4 @@
-"""refreshes before expiry, survives suspend."""
+"""Refreshes tokens in the background before they expire, and after a suspend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOOK_EVERY = 30.0
 look after a suspend or a step ahead renews what is due by then."""
 EARLIEST, SPREAD = 0.58, 0.10
 """A token is renewed with 58 to 68 % of its life left, each account at its own point, so that an office that signed in
-at nine does not ask its provider for a hundred tokens at half past; a login never has to wait for a refresh."""
+at nine does not ask its provider for a hundred tokens at half past. So a login never has to wait for a refresh."""
 IN_USE = 2 * 3600.0
 """Seconds since the last login for which an account counts as in use; a CRM polls every few minutes."""
 BACKOFF_FIRST, BACKOFF_LAST = 30.0, 900.0
@@ -29,14 +29,15 @@ class Renewal:
     """Keeps the tokens of accounts in use fresh."""
 
     def __init__(self, tokens: TokenService, find: Callable[[str], Account | None], clock: Clock) -> None:
-        """`find`: an address to its account, None once the configuration has it no more."""
+        """`find`: an address to its account; None once the configuration no longer has it."""
         self._tokens = tokens
         self._find = find
         self._clock = clock
         self._waits: dict[str, tuple[float, float]] = {}
-        """Of accounts that failed: not before (monotonic), and the next wait."""
+        """Of accounts that failed: when to try again (monotonic), and the wait after that."""
         self._under_way: set[str] = set()
-        """Providers whose accounts are being renewed since an earlier look: each waits 15 s for one that hangs."""
+        """Providers whose accounts are still being renewed since an earlier look: at a provider that hangs, each
+        account takes 15 s."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -51,7 +52,8 @@ class Renewal:
             await self._look(group)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        """At each provider one after the other, so that one that hangs holds up only its own, and no look."""
+        """Renews the accounts of a provider one after the other, the providers in parallel: one that hangs holds up
+        only its own accounts, and no look."""
         await self._tokens.save_unsaved()
         await self._tokens.notice_removals()
         by_provider: dict[str, list[Account]] = {}
@@ -78,14 +80,14 @@ class Renewal:
                 self._waits[account.address] = (self._clock.monotonic() + wait, min(2 * wait, BACKOFF_LAST))
 
     async def _is_renewed(self, account: Account) -> bool:
-        """False if it has to be tried again; the service has told why."""
+        """False if it has to be tried again; the service has logged why."""
         share = share_of(account.address)
         try:
             token = await self._tokens.renew(account, share)
         except BridgeError as problem:
             detail("renewal.failed", account=account.address, reason=str(problem))
             return False
-        return token.is_fresh(self._clock.now(), share)  # else the old one, since the provider is away
+        return token.is_fresh(self._clock.now(), share)  # if not, it is the old token: the provider is unavailable
 
 
 def share_of(address: str) -> float:

@@ -1,4 +1,4 @@
-"""How many sign-ins there may be: under way in all, and in vain by one OS user."""
+"""Limits on sign-ins: how many may be under way in all, and how many one OS user may begin in vain."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from bridge.clock import Clock
 from bridge.errors import LimitReached
 
 PENDING_LIMIT = 1000
-"""Sign-ins under way; addresses below a `*@domain` pattern are without number, and anybody on this machine may ask."""
+"""Sign-ins under way: a `*@domain` pattern has countless addresses, and anybody on this machine may begin one."""
 SHARE = 50
-"""Of one OS user in ten minutes, under way or come to nothing: each may ask the provider, and its end is told to the
-administrator. More than a person presses the button for in vain."""
+"""Sign-ins of one OS user in ten minutes that are under way or came to nothing. Each may ask the provider, and the
+administrator is told of its end. No person presses the button so often in vain."""
 SHARE_SECONDS = 600.0
 
 
 class Room:
-    """One that is about to begin counts as well: store and provider take their time, and others come meanwhile."""
+    """A sign-in that is about to begin counts, too, because store and provider take their time, and others may be begun
+    meanwhile."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._beginning: Counter[str] = Counter()
-        """By asker: those for which the store or the provider has yet to answer."""
+        """By asker: sign-ins for which the store or the provider has yet to answer."""
         self._begun: dict[str, list[float]] = {}
-        """By asker, monotonic: when those began that have come to no good end. Of those who are not known nothing is
-        noted, since they are one."""
+        """By asker, monotonic: when the sign-ins began that have not succeeded. Not noted for unknown askers, who all
+        count as one."""
 
     @contextmanager
     def for_one_more(self, asker: str, under_way: int) -> Iterator[None]:
-        """Around its beginning, and noted() within. `under_way`: of everybody. Raises: LimitReached."""
+        """Around the beginning of a sign-in, which calls noted(). `under_way`: sign-ins of all askers. Raises:
+        LimitReached."""
         if asker and len(self._lately(asker)) + self._beginning[asker] >= SHARE:
             raise LimitReached(
                 said(
@@ -53,7 +55,7 @@ class Room:
             self._begun.setdefault(asker, []).append(self._clock.monotonic())
 
     def gone_well(self, asker: str) -> None:
-        """One of them has come to a good end."""
+        """A sign-in of this asker has succeeded."""
         if begun := self._lately(asker):
             begun.pop()
 

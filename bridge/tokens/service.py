@@ -1,4 +1,4 @@
-"""access_token(account): single flight; invalidate after an upstream "no"."""
+"""access_token(account): one refresh at a time for each account; a new token after an upstream's "no"."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ ROUNDS = 10
 """Compare-and-swap attempts; each lost one means that somebody else's change went in."""
 
 PATIENCE = 15.0
-"""Seconds that a login waits for its provider: a mail program gives up after 30 and has to be told before, and the
-lease of a bridge that has died lasts for 10. The refresh goes on: its answer may hold a refresh token that is nowhere
-else."""
+"""Seconds that a login waits for its provider: a mail program gives up after 30 s and must get an answer before that;
+the lease of a bridge that has died lasts 10 s. The refresh itself goes on, because its answer may hold the only copy of
+a new refresh token."""
 STOP_SECONDS = 20.0
-"""For refreshes under way when the bridge stops; service managers wait for 30 to 90 s."""
+"""How long a stop waits for refreshes under way; service managers wait for 30 to 90 s."""
 
 Verify = Callable[[Account, AccessToken], Awaitable[None]]
 """Logs in to the mailbox. Raises: UpstreamRefused, UpstreamUnavailable."""
@@ -51,20 +51,20 @@ class _Flight:
     """A refresh under way."""
 
     account: Account
-    """As it was configured then."""
+    """As it was configured when the refresh began."""
     request: Request
     task: asyncio.Task[AccessToken | BaseException]
 
     def serves(self, account: Account, request: Request) -> bool:
-        """False if what it brings may not do: begun before a reload, a token of another provider, whom this mail
-        server is not; or the very one that the upstream has just refused, where another one will do for who began it.
+        """False if the token that it brings may not do for this request: a refresh from before a reload may bring a
+        token of another provider, and one that was not begun for this refused token may bring that very token.
         """
         return self.account == account and (isinstance(request, Wanted) or self.request == request)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How an account is doing, from memory and the vault; nobody is asked."""
+    """How an account is doing, from memory and the vault; the provider is not asked."""
 
     is_signed_in: bool
     detail: str
@@ -74,19 +74,19 @@ class Standing:
     diagnosis: Diagnosis | None = None
     """`detail`, to be told in any language."""
     is_readable: bool = True
-    """False while the store does not say: a new sign-in would not help then."""
+    """False while the store cannot be read: a new sign-in would not help then."""
     away: StoreUnavailable | None = None
-    """Why the store says nothing, of any account."""
+    """Why the store cannot be read for any account; None if it can."""
 
     @classmethod
     def untold(cls, problem: BridgeError) -> Standing:
-        """What is known where the store does not say."""
+        """The standing of an account whose record cannot be read."""
         away = problem if isinstance(problem, StoreUnavailable) else None
         return cls(False, str(problem), None, "", problem.diagnosis, is_readable=False, away=away)
 
 
 class TokenService:
-    """Tokens for all accounts. Enter it before use: refreshes run as tasks of its own."""
+    """Tokens for all accounts. Enter running() before use: refreshes run as tasks of its own."""
 
     def __init__(
         self,
@@ -109,13 +109,13 @@ class TokenService:
         self._memory: dict[str, Memory] = {}
         self._flights: dict[str, _Flight] = {}
         self._revocations: set[asyncio.Task[None]] = set()
-        """Of grants that a sign-in elsewhere has replaced."""
+        """Revocations under way, of grants that a sign-in with another provider has replaced."""
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Refreshes may run inside; leaving waits a while for those under way, so that what they get is saved, and for
-        revocations, and tries once more to save what the store did not take."""
+        """Refreshes can run in the body. Leaving it waits a while for refreshes under way, so that their tokens are
+        saved, and for revocations; then it tries once more to save what the store did not take."""
         async with task_group() as group:
             self._group = group
             try:
@@ -140,11 +140,11 @@ class TokenService:
         return await self._token(account, Wanted() if refused is None else Refused(refused), SESSION_SHARE)
 
     async def renew(self, account: Account, share: float) -> AccessToken:
-        """As access_token(), for somebody who can wait: the token has at least `share` of its life left."""
+        """As access_token(), for the background renewal: the token has at least `share` of its life left."""
         return await self._token(account, Wanted(), share)
 
     async def save_unsaved(self) -> None:
-        """Try again to save what the store did not take. Raises: nothing; what it still does not take is told of."""
+        """Try again to save what the store did not take. Raises: nothing; what still cannot be saved is reported."""
         for address, memory in list(self._memory.items()):
             try:
                 await self._refresher.save_unsaved(address, memory)
@@ -162,7 +162,7 @@ class TokenService:
             return
         try:
             stored = set(await self._vault.addresses())
-        except BridgeError as problem:  # a store in trouble takes nobody's token away
+        except BridgeError as problem:  # that the store is in trouble is no reason to give up tokens
             detail("store.not_compared", reason=str(problem))
             return
         for address, before in known.items():
@@ -173,7 +173,7 @@ class TokenService:
                 self._bus.publish(Forgotten(address))
 
     def used_within(self, seconds: float) -> list[str]:
-        """Addresses that a mail program has wanted a token for lately."""
+        """Addresses for which a mail program has recently wanted a token."""
         since = self._clock.monotonic() - seconds
         used = ((address, memory.used_at) for address, memory in self._memory.items())
         return [address for address, used_at in used if used_at is not None and used_at > since]
@@ -181,14 +181,15 @@ class TokenService:
     async def keep(self, account: Account, tokens: TokenSet) -> str:
         """Check who signed in, then store, then tell.
 
-        Returns: who signed in. Raises: AuthorizationFailed (wrong_person) and nothing is stored; UpstreamRefused or
-        UpstreamUnavailable where only the mail server can tell; SignInUnsaved, and it is stored and told once the store
-        takes it; StoreUnavailable.
+        Returns: who signed in. Raises: AuthorizationFailed (wrong_person), and nothing is stored; UpstreamRefused or
+        UpstreamUnavailable if only the mail server can tell who signed in; SignInUnsaved, and the sign-in is stored and
+        announced once the store takes it; StoreUnavailable.
         """
         return await self._keep(account, tokens, self._refresher.provider(account))
 
     async def _keep(self, account: Account, tokens: TokenSet, provider: Provider) -> str:
-        """Of the provider that has given them: a reload may bring another one of this name meanwhile."""
+        """`provider`: the one that gave the tokens; a reload may put another one of that name in its place
+        meanwhile."""
         who = await self._checked_subject(account, tokens)
         entry = Entry(account.provider, provider.fingerprint, account.subject, tokens, client=provider.client)
         memory, before = self._known(account.address), Stored(None, NEW)
@@ -197,9 +198,10 @@ class TokenService:
                 before = await self._vault.load_any(account.address)
                 version = await self._vault.save(account.address, entry, expected=before.version)
             except VersionConflict:
-                continue  # a refresh of the old grant went in between; the new sign-in counts
+                continue  # a refresh of the old grant was saved in between; the new sign-in counts more
             except StoreUnavailable as problem:
-                # The code is used up, and so may be the person's patience: kept as a refresh's answer is.
+                # The code is used up, and so may be the person's patience: keep the sign-in in memory, like the answer
+                # to a refresh.
                 memory.unsaved, memory.store_problem = Unsaved(entry, before.version, None, who), problem
                 raise SignInUnsaved(problem.said or str(problem)) from problem
             unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # newer than the stored one
@@ -234,19 +236,19 @@ class TokenService:
         return await self._keep(account, tokens, provider)
 
     async def forget(self, account: Account) -> tuple[Diagnosis, ...]:
-        """Remove the record in any case, and revoke where the provider can. Returns: of each grant that may still be
-        good there, why. Raises: StoreUnavailable, StoreCorrupt."""
+        """Remove the record in any case, and revoke the grant if the provider can. Returns: for each grant that may
+        still be valid there, why. Raises: StoreUnavailable, StoreCorrupt."""
         return await self.forget_address(account.address)
 
     async def forget_address(self, address: str) -> tuple[Diagnosis, ...]:
-        """The same, also for one that is in no account any more."""
+        """The same, also for an address that is no longer in the configuration."""
         removed = await self._removed(address)
         memory, entry = self._known(address), removed.entry
         if entry is None and memory.stored is not None:
-            entry = memory.stored.entry  # the answer to an earlier attempt was lost, or the record was damaged
+            entry = memory.stored.entry  # an earlier attempt removed it but lost the answer, or the record was damaged
         unsaved = memory.unsaved.entry if memory.unsaved is not None else None  # newer than the stored one
-        # Before the provider is asked, which may take a minute: until then a login would still get the token, and
-        # somebody may sign in again.
+        # Before the provider is asked, which may take a minute: meanwhile a login would still get the token, and the
+        # person may sign in again.
         memory.replace_stored(None)
         self._bus.publish(Forgotten(address))
         is_unreadable = entry is None and removed.version != NEW
@@ -257,7 +259,7 @@ class TokenService:
         return tuple(outcomes)
 
     async def _removed(self, address: str) -> Stored:
-        """Remove the record, be it readable or not. Returns: what was there. Raises: StoreUnavailable, StoreCorrupt."""
+        """Remove the record, readable or not. Returns: what was there. Raises: StoreUnavailable, StoreCorrupt."""
         for _ in range(ROUNDS):
             stored = await self._vault.load_any(address)
             if stored.version == NEW:
@@ -265,12 +267,12 @@ class TokenService:
             try:
                 await self._vault.remove(address, expected=stored.version)
             except VersionConflict:
-                continue  # a refresh went in between: its grant is the one to revoke
+                continue  # a refresh was saved in between: its grant is the one to revoke
             return stored
         raise _changing(address)
 
     async def standing(self, account: Account) -> Standing:
-        """For people who look. Raises: nothing; the store's trouble is part of the answer."""
+        """The account's standing, to be shown. Raises: nothing; the store's trouble is part of the answer."""
         memory = self._known(account.address)
         try:
             stored = await self._vault.load(account.address)
@@ -281,7 +283,7 @@ class TokenService:
             memory.learn(stored)
         if isinstance(state, Absent | Revoked):
             if memory.unsaved is not None and (why := memory.store_problem) is not None:
-                # Somebody has signed in, and need not again.
+                # The person has signed in, and need not do so again: only the store has not taken it.
                 return Standing(False, str(why), None, "", why.diagnosis, is_readable=False)
             move = next_move(state, Wanted())
             return Standing(False, move.reason, None, "", move.diagnosis)
@@ -289,7 +291,7 @@ class TokenService:
         failure, diagnosis = (str(trouble), trouble.diagnosis) if trouble is not None else ("", None)
         if isinstance(trouble, GrantInDoubt):
             return Standing(False, failure, None, "", diagnosis)
-        if stored.entry is None:  # nobody signs in there, and no mail program has come yet
+        if stored.entry is None:  # an unattended provider, and no mail program has wanted a token yet
             return Standing(True, failure, None, account.subject, diagnosis)
         subject = stored.entry.tokens.subject
         who = subject.address if subject is not None else stored.entry.signed_in_as
@@ -312,11 +314,12 @@ class TokenService:
         except TimeoutError:
             return self._instead(account, memory, request, share)
         if isinstance(outcome, BaseException):
-            raise outcome.with_traceback(None)  # several tasks may raise it, each with a traceback of its own
+            raise outcome.with_traceback(None)  # several tasks may raise it, and each adds its own traceback
         return outcome
 
     def _instead(self, account: Account, memory: Memory, request: Request, share: float) -> AccessToken:
-        """A token that is only stale, while the answer is still waited for. Raises: ProviderUnavailable."""
+        """A stale token, because the provider has not answered in time. Raises: ProviderUnavailable if there is
+        none."""
         problem = ProviderUnavailable(
             said(
                 "The provider {provider} has not answered within {seconds} seconds; its answer is waited for.",
@@ -340,7 +343,8 @@ class TokenService:
     async def _flight(
         self, account: Account, memory: Memory, request: Request, share: float
     ) -> AccessToken | BaseException:
-        """A task must not raise, or its group would end with it: the outcome goes to those who wait."""
+        """The task's result is the token or the error: a task that raises would end its group, and with it the
+        bridge."""
         try:
             return await self._refresher.fetch(account, memory, request, share)
         except Exception as problem:  # noqa: BLE001  raised again by each waiter; a bug is for its session's supervisor
@@ -356,7 +360,7 @@ class TokenService:
     async def _checked_subject(self, account: Account, tokens: TokenSet) -> str:
         subject = tokens.subject
         if subject is None:
-            # No id_token, no evidence: the mail server decides whose mailbox this token opens.
+            # Without an id_token there is no evidence of who signed in: let the mail server say whose mailbox it opens.
             await self._verify(account, tokens.access)
             return account.subject
         if not subject.is_named(account.subject):
@@ -365,8 +369,9 @@ class TokenService:
         return subject.address
 
     def _give_up(self, account: Account, replaced: Iterable[Entry | None], provider: Provider) -> None:
-        """End what was given elsewhere: the new record is in its place, and nobody could do so later. The new sign-in
-        does not wait for it. What is of the same consent stays, since both would end."""
+        """Revoke replaced grants that another provider or client gave: the new record has taken their place, so nobody
+        could revoke them later. The new sign-in does not wait for this. A grant of the same consent is left alone,
+        because revoking it would end the new grant, too."""
         for entry in replaced:
             if self._group is not None and entry is not None and self._is_elsewhere(entry, provider):
                 address = account.address
@@ -379,17 +384,17 @@ class TokenService:
         return giver.consent != provider.consent if giver is not None else entry.client not in {"", provider.client}
 
     async def _revoke_aside(self, address: str, entry: Entry) -> None:
-        """A task must not raise, or its group would end with it."""
+        """Raises nothing, because a task that raises would end its group."""
         try:
             await self._revoke(address, entry)
         except Exception as bug:  # noqa: BLE001  a supervisor: the bridge does not end with it
             fault("revocation.bug", account=address, error=bug)
 
     async def _revoke(self, address: str, entry: Entry) -> Diagnosis | None:
-        """The record is gone already; a provider that cannot be reached does not bring it back.
+        """Revoke the grant of a record that is removed already, whatever comes of this.
 
-        Who gave the grant is asked, and nobody else: it is the key to a mailbox, and the account may be another
-        provider's by now. Returns: why it may still be good there; None if it is not.
+        The grant goes only to the provider that gave it: it is the key to a mailbox, and the account may belong to
+        another provider by now. Returns: why the grant may still be valid there; None if it is not.
         """
         if entry.ended or not entry.tokens.grant:
             return None

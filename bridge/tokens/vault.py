@@ -1,4 +1,4 @@
-"""TokenSet to and from a versioned record in a Store."""
+"""Reads and writes a TokenSet as a versioned record in a Store."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bridge.secret import Secret
 from bridge.stores.base import NEW, Store, address_in, key_of, try_writing
 
 PREFIX = "grant/"
-"""Of the keys in the store."""
+"""Prefix of the keys in the store."""
 
 FORMAT = 1
-"""A record of another format is left as it is: a newer mail-bridge can read it."""
+"""A record of another format is left as it is, because a newer mail-bridge can read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +25,23 @@ class Entry:
     """What is known of one account's sign-in."""
 
     provider: str
-    """Name in the configuration, then; by now it may have another."""
+    """The provider's name in the configuration when the grant was given; by now it may have another."""
     fingerprint: str
-    """Of the provider, when the grant was given; see oauth.base."""
+    """The provider's fingerprint when the grant was given; see oauth.base."""
     signed_in_as: str
-    """Whom the configuration asked to sign in then."""
+    """Who had to sign in, according to the configuration of that time."""
     tokens: TokenSet
     ended: str = ""
-    """Why the provider will not renew it, in English; empty while it is good."""
+    """Why the provider will not renew the grant, in English; empty while it is valid."""
     diagnosis: Diagnosis | None = None
     """The same, to be told in any language."""
     client: str = ""
-    """To whom it was given; see oauth.base. Empty in a record of before it was noted."""
+    """The client that the grant was given to; see oauth.base. Empty in records from before the client was noted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An entry, or the lack of one, and the version to name when replacing it."""
+    """An entry, or None, and the version to name when replacing it."""
 
     entry: Entry | None
     version: int
@@ -72,9 +72,9 @@ class Vault:
             raise StoreCorrupt(remedy, version=problem.version) from problem.__cause__
 
     async def load_any(self, address: str) -> Stored:
-        """As load(); of a damaged record, which may be replaced or removed, the version alone.
+        """As load(), but returns only the version for a damaged record, which may be replaced or removed.
 
-        Raises: StoreUnavailable; StoreCorrupt for what must stay as it is.
+        Raises: StoreUnavailable; StoreCorrupt for a record that must stay as it is.
         """
         try:
             return await self.load(address)
@@ -100,7 +100,7 @@ class Vault:
         return [address_in(PREFIX, key) for key in await self._store.keys(PREFIX)]
 
     async def acquire_lease(self, address: str, holder: str, seconds: float) -> bool:
-        """The right to refresh this account, for processes that share the store."""
+        """Take the right to refresh this account, among the processes that share the store."""
         return await self._store.acquire_lease(key_of(PREFIX, address), holder, seconds)
 
     async def release_lease(self, address: str, holder: str) -> None:
@@ -164,7 +164,7 @@ def _decoded(content: bytes, address: str) -> Entry:
 
 
 def _diagnosis(value: Any) -> Diagnosis | None:
-    """None too for one that another version wrote in its own way: the English text is there beside it."""
+    """None also for a diagnosis that another version wrote in its own form: the record has the English text, too."""
     try:
         key, arguments, words = value
         return Diagnosis(str(key), tuple((str(name), str(text)) for name, text in arguments), str(words))
