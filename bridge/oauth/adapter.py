@@ -1,4 +1,4 @@
-"""What every adapter says of itself: its name, what its grants depend on, and whether somebody signs in."""
+"""What every adapter tells about itself: its name, what its grants depend on, and whether a person signs in."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Adapter:
 
     @property
     def fingerprint(self) -> str:
-        """Of what a stored sign-in depends on."""
+        """Fingerprint of everything that a stored sign-in depends on."""
         return self._fingerprint
 
     @property
     def client(self) -> str:
-        """Of whom a grant was given to, whatever was asked for."""
+        """Fingerprint of the client that a grant was given to, whatever the scopes."""
         return self._client
 
     @property

@@ -1,4 +1,4 @@
-"""Reading what a token endpoint gives: access token, scopes, who signed in (RFC 6749 section 5.1, id_token)."""
+"""Reads a token endpoint's answer: access token, scopes, who signed in (RFC 6749 section 5.1, id_token)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from bridge.model import LONGEST_ADDRESS, AccessToken, Subject
 from bridge.secret import Secret
 
 DEFAULT_LIFE = 600
-"""Seconds, where a provider does not say: short enough to be true (RFC 6749 section 5.1 only recommends the field)."""
+"""Seconds that a token is taken to live if the provider does not say: short enough to be true (RFC 6749 section 5.1
+only recommends the field)."""
 
 
 LONGEST_GRANT = 10 * 366 * 86400
@@ -26,9 +27,9 @@ LONGEST_GRANT = 10 * 366 * 86400
 
 
 def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
-    """The bearer token; its life counts from when we asked, so that a slow answer does not make it longer.
+    """The bearer token. Its life counts from when we asked, so that a slow answer does not make it seem longer.
 
-    Raises: ProviderUnavailable if there is none that we can use. The answer is not repeated: it may hold other tokens.
+    Raises: ProviderUnavailable if there is none that we can use. The answer is not quoted: it may hold other tokens.
     """
     token = answer.get("access_token")
     kind = answer.get("token_type", "Bearer")
@@ -38,7 +39,7 @@ def access_token(answer: Mapping[str, Any], *, asked_at: float) -> AccessToken:
         life = float(answer.get("expires_in", DEFAULT_LIFE))
     except (TypeError, ValueError, OverflowError):
         life = DEFAULT_LIFE
-    if not math.isfinite(life):  # JSON as Python reads it has NaN and Infinity: a token that is never or always fresh
+    if not math.isfinite(life):  # Python's JSON accepts NaN and Infinity: the token would be never or always fresh
         life = DEFAULT_LIFE
     return AccessToken(Secret(token), expires_at=asked_at + life, obtained_at=asked_at)
 
@@ -53,11 +54,11 @@ def grant_end(answer: Mapping[str, Any], *, asked_at: float) -> float | None:
 
 
 def granted_scopes(answer: Mapping[str, Any], asked_for: Iterable[str]) -> frozenset[str]:
-    """What was granted; an answer that names no scope grants what was asked for (RFC 6749 section 5.1)."""
+    """The scopes granted; an answer without `scope` grants those that were asked for (RFC 6749 section 5.1)."""
     scope = answer.get("scope")
     if isinstance(scope, str):
         return frozenset(scope.split())
-    if isinstance(scope, (list, tuple)):  # no RFC's, but met
+    if isinstance(scope, (list, tuple)):  # in no RFC, but seen
         return frozenset(name for name in scope if isinstance(name, str))
     return frozenset(asked_for)
 
@@ -74,8 +75,9 @@ def check_scopes(granted: Iterable[str], needed: Iterable[str]) -> None:
 def claims(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The claims of the id_token, empty if there is none or it cannot be read.
 
-    Its signature is not checked: it came straight from the token endpoint over TLS, whose certificate stands for it
-    (OpenID Connect Core 3.1.3.7 item 6). Neither is `exp`: it is a second old, and a wrong local clock would refuse it.
+    Its signature is not checked: it came straight from the token endpoint over TLS, whose certificate vouches for it
+    (OpenID Connect Core 3.1.3.7 item 6). Nor is `exp`: the token is a second old, and a wrong local clock would have it
+    refused.
     """
     token = answer.get("id_token")
     if not isinstance(token, str):
@@ -97,7 +99,7 @@ def check_audience(found: Mapping[str, Any], client_id: str) -> None:
 
 def check_nonce(found: Mapping[str, Any], nonce: str) -> None:
     """Raises: AuthorizationFailed(provider) if these claims were made for another sign-in (OpenID Connect Core 3.1.3.7
-    item 11). Where none was sent, or the server has left it out, PKCE alone tells one sign-in's code from another's."""
+    item 11). If no nonce was sent, or the server has left it out, PKCE alone ties a code to its sign-in."""
     if nonce and found.get("nonce") not in (None, nonce):
         found_out = Diagnosis.of("oauth.other_sign_in")
         raise AuthorizationFailed(found_out.told(), code="provider", diagnosis=found_out)
@@ -112,7 +114,7 @@ def is_for(found: Mapping[str, Any], client_id: str) -> bool:
 def subject_by_email(found: Mapping[str, Any], *, unsaid: bool) -> Subject | None:
     """Who signed in, by `email` and `sub`; None without an address that the provider has verified.
 
-    Args: unsaid, what to believe where the provider says nothing about email_verified.
+    Args: unsaid, whether an address counts as verified if the provider sends no email_verified.
     """
     email = named(found.get("email"))
     if not email or found.get("email_verified", unsaid) not in (True, "true"):
@@ -121,10 +123,10 @@ def subject_by_email(found: Mapping[str, Any], *, unsaid: bool) -> Subject | Non
 
 
 def named(claim: object) -> str:
-    """The address in a claim, spelt as the configuration spells its own; empty if there is none.
+    """The address in a claim, normalized like those of the configuration; empty if there is none.
 
-    It may be of somebody's own choice, and is told to the wrong person's administrator: in a terminal too, so it is
-    none if it holds a control character, a line break or a sign that turns the direction of writing.
+    A person may have chosen it freely, and if it is the wrong person's it is shown to the administrator, even in a
+    terminal. So a claim with control characters, line breaks or bidirectional formatting characters is no address.
     """
     if not isinstance(claim, str) or len(claim) > LONGEST_ADDRESS:
         return ""

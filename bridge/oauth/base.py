@@ -1,8 +1,8 @@
 """Provider interface; AuthorizationRequest, DeviceRequest.
 
-An adapter maps every library error at its border to bridge.errors. Blocking libraries run in threads with time limits.
-The vault is the truth: an adapter is given the stored grant and returns the new one, no library cache outlives a call.
-An adapter offers what its flow can do: a Provider is a BrowserProvider, a DeviceProvider, or nobody signs in.
+An adapter maps every library error to bridge.errors. Blocking libraries run in threads with time limits. The vault is
+the only source of truth: an adapter is given the stored grant and returns the new one; no library cache outlives a
+call. An adapter offers what its flow can do: a Provider is a BrowserProvider, a DeviceProvider, or unattended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bridge.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
-    """One sign-in on its way: where the browser goes, and what must be kept until it comes back."""
+    """One sign-in under way: where the browser goes, and what must be kept until it comes back."""
 
     url: str
     """The provider's authorization endpoint with all parameters (RFC 6749 section 4.1.1, RFC 7636)."""
@@ -29,16 +29,16 @@ class AuthorizationRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRequest:
-    """One sign-in on its way, in any browser anywhere (RFC 8628 section 3.2)."""
+    """One sign-in under way, in any browser anywhere (RFC 8628 section 3.2)."""
 
     user_code: str
     """What the person types; short, and of no use to anybody without the device code."""
     verification_url: str
-    """Where: https."""
+    """Where the person types it; https."""
     complete_url: str
-    """The same with the code in it, for a link or a QR code; empty where the provider has none."""
+    """The same URL with the code in it, for a link or a QR code; empty if the provider has none."""
     lifetime: float
-    """Seconds until the code ends."""
+    """Seconds until the code expires."""
     interval: float
     """Seconds to wait before each poll()."""
     kept: Secret[str]
@@ -68,14 +68,14 @@ class Provider(Protocol):
 
     @property
     def client(self) -> str:
-        """A fingerprint as well, of the provider and our registration there alone: where it is the same, a grant that
-        scopes have made useless can still be revoked."""
+        """A fingerprint of only the provider and our registration there: while this stays the same, a grant that a
+        change of scopes has made useless can still be revoked."""
         ...
 
     @property
     def consent(self) -> str:
-        """What a person's consent there covers: to revoke one grant may end all of the same consent. At Google that is
-        the project, whichever of its clients has asked; elsewhere the client."""
+        """Identifies what a person's consent covers: revoking one grant may end all grants of the same consent. At
+        Google that is the project, whichever of its clients has asked; elsewhere the client."""
         ...
 
     @property
@@ -84,24 +84,24 @@ class Provider(Protocol):
         ...
 
     async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
-        """Get a new access token by force; the returned grant replaces the old one (it may have rotated).
+        """Force a new access token; the returned grant replaces the old one (it may have rotated).
 
-        Args: grant, as it was returned last; empty where nobody signs in. subject, whose token is wanted: of use only
-        there, since a grant knows.
-        Raises: GrantRevoked only for invalid_grant and its kin, never where nobody signs in; ProviderUnavailable for
-        everything that may pass; ProviderRefused when our registration is at fault.
+        Args: grant, as it was last returned; empty if unattended. subject, whose token is wanted: needed only if
+        unattended, since a grant belongs to one person.
+        Raises: GrantRevoked only for invalid_grant and its kin, never if unattended; ProviderUnavailable for every
+        problem that may pass; ProviderRefused when our registration is at fault.
         """
         ...
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
         """Try a refresh token that was obtained elsewhere for the same client; errors as in refresh().
 
-        Raises besides: AuthorizationFailed(no_grant) where nobody signs in.
+        Also raises: AuthorizationFailed(no_grant) if unattended.
         """
         ...
 
     async def revoke(self, grant: Secret[str]) -> bool:
-        """Ask the provider to end the grant; False where it has no such endpoint.
+        """Ask the provider to end the grant; False if it has no such endpoint.
 
         Raises: ProviderUnavailable.
         """
@@ -126,9 +126,9 @@ class BrowserProvider(Provider, Protocol):
     async def redeem(self, request: AuthorizationRequest, parameters: Mapping[str, str]) -> TokenSet:
         """Turn the callback's parameters (code, state… or error) into tokens.
 
-        Returns: a TokenSet whose grant can be refreshed and whose subject is set where the provider gives evidence.
+        Returns: a TokenSet whose grant can be refreshed and whose subject is set if the provider gives evidence.
         Raises: AuthorizationFailed (denied, no_grant, missing_scope, provider), ProviderUnavailable, ProviderRefused;
-        ProviderNotAsked if the code has not gone out.
+        ProviderNotAsked if the code was not sent.
         """
         ...
 
@@ -144,7 +144,7 @@ class DeviceProvider(Provider, Protocol):
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
         """Ask once whether the person has finished; never sleeps.
 
-        Returns: as redeem(), or that it is too early. Raises: AuthorizationFailed (denied, expired, no_grant,
+        Returns: as redeem(), or DevicePending. Raises: AuthorizationFailed (denied, expired, no_grant,
         missing_scope, provider), ProviderUnavailable (the caller may poll on), ProviderRefused.
         """
         ...

@@ -1,6 +1,7 @@
 """What a provider's error answer means: one of our errors, with a diagnosis that says who must do what.
 
-`error` and `suberror` decide which error; the row of the table that explains it may be a better one: advice.provider.
+`error` and `suberror` decide which of our errors it is; for the explanation, advice.provider may know a more precise
+row.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ TEXT_LIMIT = 300
 
 _WHO_ARE_YOU = 401
 _BY_STATUS = {400: "invalid_request", _WHO_ARE_YOU: "invalid_client", 403: "unauthorized_client"}
-"""What a status alone says (RFC 9110 section 15.5), where the provider adds no word to it."""
+"""The error that a status stands for (RFC 9110 section 15.5) if the provider sends nothing else."""
 
 NOTHING_THERE = frozenset({404, 405})
-"""Of an HTTP server that knows no such resource, or no POST to it (RFC 9110 sections 15.5.5, 15.5.6)."""
+"""Statuses of an HTTP server that has no such resource, or takes no POST to it (RFC 9110 sections 15.5.5, 15.5.6)."""
 
 _SAID_OF_TOKENS = {*provider.ENDED, *provider.TEMPORARY, *provider.REGISTRATION, "expired_token"} - {"invalid_request"}
 
@@ -59,42 +60,43 @@ class Failure:
 
     @classmethod
     def by_status(cls, status: int, *, is_wordless: bool) -> Failure | None:
-        """What an answer says that is no JSON; None where that is nothing. Without a word a refusal is the provider's,
-        as Glewlwyd has it for refresh tokens that it does not know, and for wrong secrets. A page may be anybody's,
-        but for 401: whoever says it wants to know who we are, as Passport does, in front of node's oauth2orize."""
+        """What an answer that is not JSON says by its status; None if nothing. A refusal with an empty body is taken
+        for the provider's: Glewlwyd answers so to unknown refresh tokens and wrong secrets. A page may be anybody's,
+        except with 401: that rejects our credentials, as Passport does in front of node's oauth2orize."""
         error = _BY_STATUS.get(status) if is_wordless or status == _WHO_ARE_YOU else None
         return cls(error, f"HTTP {status}", status=status) if error is not None else None
 
     @property
     def read_by_status(self) -> Failure:
-        """The same, of an answer in JSON: with 401 and no error but a framework's own, such as Spring's `Unauthorized`,
-        or none, as NestJS has it, it is our secret that was refused, before anything of OAuth was asked."""
+        """The same for an answer in JSON. A 401 with only a framework's own error, such as Spring's `Unauthorized`, or
+        with none, as from NestJS, means that our secret was refused before OAuth came into play."""
         if self.status != _WHO_ARE_YOU or self.error.lower() not in {"", "unauthorized"}:
             return self
         return replace(self, error=_BY_STATUS[self.status], description=self.description or f"HTTP {self.status}")
 
     @property
     def is_of_no_endpoint(self) -> bool:
-        """True where nothing is at this URL, or another thing than was asked: in words of a framework's or a gateway's
-        own, or, as node's oidc-provider has it, in `invalid_request`."""
+        """True if nothing is at this URL, or something else: a framework or gateway says so in its own words, node's
+        oidc-provider with `invalid_request`."""
         return self.status in NOTHING_THERE and self.error not in _SAID_OF_TOKENS
 
     @property
     def is_unknown_token(self) -> bool:
-        """True if a token that was to be revoked is not known there, or has ended: what RFC 7009 section 2.2 calls no
-        error, and some servers do."""
+        """True if a token to be revoked is unknown there or has ended. By RFC 7009 section 2.2 that is no error, but
+        some servers report one."""
         return self.error in {"invalid_token", "invalid_grant"}
 
     @property
     def is_of_ended_grant(self) -> bool:
-        """True if only a sign-in helps. One server's words decide, whose error and status are nobody else's."""
+        """True if only a new sign-in helps. For `invalid_request` with 401, which only one server sends, its text
+        decides."""
         if (self.error, self.status) == ("invalid_request", _WHO_ARE_YOU):
             return self.description == provider.ENDED_TEXT
         return self.error in provider.ENDED
 
     @property
     def is_temporary(self) -> bool:
-        """True if waiting is all there is to do; the status counts first, since a gateway may add any body."""
+        """True if there is nothing to do but wait; the status counts first, because a gateway may add any body."""
         return (
             says_later(self.status)
             or self.error in provider.TEMPORARY
@@ -103,19 +105,19 @@ class Failure:
 
 
 def not_signed_in(key: str, code: str) -> AuthorizationFailed:
-    """A sign-in that the adapter itself must call failed, by a row of the table of advice."""
+    """The error for a sign-in that the adapter itself finds to have failed, by a row of the table of advice."""
     found = Diagnosis.of(key)
     return AuthorizationFailed(found.told(), code=code, diagnosis=found)
 
 
 def ended(key: str) -> GrantRevoked:
-    """A grant of which nothing more will come, as the adapter itself can tell; the same."""
+    """The error for a grant that the adapter itself finds to be unusable, by a row of the table of advice."""
     found = Diagnosis.of(key)
     return GrantRevoked(found.told(), diagnosis=found)
 
 
 def unreadable() -> GrantRevoked:
-    """What is stored leads to no token any more; only the next sign-in helps."""
+    """The error for a stored grant that cannot be read; only a new sign-in helps."""
     return ended("sign_in.unreadable")
 
 
@@ -124,7 +126,7 @@ def refresh_problem(
 ) -> BridgeError:
     """The error to raise when a refresh was answered with `failure`; `hide` never shows in its text.
 
-    Args: rows, what to say of each error that is nobody's grant.
+    Args: rows, the rows of the table for errors that are not about a grant.
     """
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
@@ -144,7 +146,7 @@ def sign_in_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> Br
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
     if failure.error in provider.SAID_NO:
-        by_person = provider.DECLINED_CODES.issuperset(failure.codes)  # other numbers: a policy said no, not the person
+        by_person = provider.DECLINED_CODES.issuperset(failure.codes)  # with another number, a policy said no
         default = "oauth.declined" if by_person else "oauth.policy"
         return _failed(_explained(failure, default, hide), "denied" if by_person else "provider")
     if failure.error == "expired_token":
@@ -159,7 +161,7 @@ def sign_in_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> Br
 def app_only_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> BridgeError:
     """The error to raise when the app's own sign-in (client credentials, service account) was answered with `failure`.
 
-    There is no person whose grant could have ended: whatever waiting does not mend is an administrator's turn.
+    There is no person whose grant could have ended: whatever does not pass by itself, an administrator must mend.
     """
     if failure.is_temporary:
         return _told(ProviderUnavailable, _explained(failure, "oauth.temporary", hide))
@@ -172,10 +174,10 @@ def app_only_problem(failure: Failure, *, hide: Iterable[Secret[str]] = ()) -> B
 def _explained(
     failure: Failure, default: str, hide: Iterable[Secret[str]], *, besides: AbstractSet[str] = frozenset()
 ) -> Diagnosis:
-    """The best row for what was decided, and the provider's own words.
+    """The most precise row that fits the error decided on, and the provider's own words.
 
-    An explanation that contradicts the decision is left out: a gateway's 503 may carry the body of another answer, and
-    nobody has to sign in for that. Args: default, the row if nothing more is known; besides, rows that do not fit here.
+    An explanation that contradicts the decision is left out: a gateway's 503 may carry the body of another answer, for
+    which nobody has to sign in. Args: default, the row if nothing more is known; besides, rows that do not fit here.
     """
     found = provider.explanations(failure.error, failure.suberror, failure.codes, failure.description)
     fitting = (advice.key for advice in found if advice.is_temporary is failure.is_temporary)

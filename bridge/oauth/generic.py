@@ -1,4 +1,4 @@
-"""any RFC 6749 server, for a person: authorization code with PKCE, refresh, revocation (RFC 7009)."""
+"""Any RFC 6749 server, for a person: authorization code with PKCE, refresh, revocation (RFC 7009)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from bridge.oauth.token_endpoint import Answer, TokenEndpoint
 from bridge.secret import Secret
 
 OFFLINE = "offline_access"
-"""What OpenID Connect calls a refresh token that outlives the browser's session."""
+"""OpenID Connect's scope for a refresh token that outlives the browser's session."""
 IDENTITY_SCOPES = frozenset({"openid", "email", "profile", "address", "phone", OFFLINE})
-"""OpenID Connect's own: servers may leave them out of the `scope` that they grant."""
+"""OpenID Connect's own scopes: servers may leave them out of the `scope` that they grant."""
 
 
 class Generic(Adapter):
-    """A provider with `kind: oauth2` where a person signs in, in whatever way. The grant is its refresh token."""
+    """A provider with `kind: oauth2` where a person signs in, in whatever way. The grant is the refresh token."""
 
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits) -> None:
         super().__init__(name, config, clock)
@@ -37,7 +37,7 @@ class Generic(Adapter):
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
-        """A new access token (RFC 6749 section 6); the old refresh token stays where no new one is given."""
+        """A new access token (RFC 6749 section 6); the old refresh token stays if no new one is given."""
         answer = await self._endpoint.ask({"grant_type": "refresh_token", "refresh_token": grant.reveal()})
         if answer.failure is not None:
             raise refresh_problem(answer.failure, hide=(grant, *self._endpoint.secrets), rows=REFRESHING)
@@ -53,7 +53,7 @@ class Generic(Adapter):
         return await self.refresh(refresh_token)
 
     async def revoke(self, grant: Secret[str]) -> bool:
-        """RFC 7009, where revocation_url is configured; a token that is unknown there is as good as revoked."""
+        """RFC 7009, if revocation_url is configured; a token that is unknown there counts as revoked."""
         url = self._config.revocation_url
         if url is None:
             return False
@@ -83,8 +83,9 @@ class Generic(Adapter):
         return TokenSet(access, grant, scopes, self._subject(found))
 
     def _subject(self, found: Mapping[str, Any]) -> Subject | None:
-        """By the id_token. Many small servers say nothing of email_verified, and the admin chose this one: only an
-        outspoken `false` counts against an address. The issuer cannot be compared: the configuration has none."""
+        """Who signed in, by the id_token. Many small servers send no email_verified, and the admin chose this server,
+        so only an explicit `false` counts against an address. The issuer cannot be compared: the configuration has
+        none."""
         return answers.subject_by_email(found, unsaid=True) if answers.is_for(found, self._config.client_id) else None
 
 
@@ -109,11 +110,12 @@ class GenericBrowser(Generic):
         configured = parse_qs(url.query, keep_blank_values=True)
         query |= {name: value for name, value in self._config.purpose.items() if name not in configured}
         if "openid" in self._config.effective_scopes and "nonce" not in configured:
-            query["nonce"] = kept["nonce"] = pkce.new_state()  # optional with a code, but some servers insist
+            query["nonce"] = kept["nonce"] = pkce.new_state()  # optional in the code flow, but some servers demand it
         if login_hint:
-            query["login_hint"] = login_hint  # OpenID Connect's; others ignore it (RFC 6749 section 3.1)
-        # Servers must ignore the scope where nobody is asked (OpenID Connect Core section 11), and many do. Not so
-        # Microsoft's, which would stop whoever may not consent, although an administrator has consented for all.
+            query["login_hint"] = login_hint  # of OpenID Connect; other servers ignore it (RFC 6749 section 3.1)
+        # Without prompt=consent, servers must ignore offline_access (OpenID Connect Core section 11), and many do. Not
+        # at Microsoft: there the prompt would stop everybody who may not consent, even if an administrator has
+        # consented for all.
         is_asked = "prompt" not in configured and url.hostname not in MICROSOFT_SIGN_IN_HOSTS
         if is_asked and OFFLINE in self._config.effective_scopes:
             query["prompt"] = "consent"

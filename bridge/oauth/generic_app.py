@@ -1,4 +1,4 @@
-"""any RFC 6749 server, for the app itself: client credentials (section 4.4)."""
+"""Any RFC 6749 server, for the app itself: client credentials (section 4.4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.oauth.unattended import NO_GRANT, AppToken, unattended_problem
 
 
 class GenericApp(AppToken):
-    """With `flow: client_credentials`: one kind of token for all mailboxes, so the mail server must say which ones."""
+    """With `flow: client_credentials`: the same token for all mailboxes, so the mail server decides which it opens."""
 
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits) -> None:
         super().__init__(name, config, clock)
@@ -20,8 +20,8 @@ class GenericApp(AppToken):
         self._endpoint = TokenEndpoint(name, config, clock, limits=limits)
 
     async def _ask(self) -> TokenSet:
-        """RFC 6749 section 4.4.2. A refresh token, which section 4.4.3 advises against, is not
-        kept: it could do nothing that the secret cannot."""
+        """RFC 6749 section 4.4.2. A refresh token, which section 4.4.3 advises against, is not kept: it could do
+        nothing that the secret cannot."""
         form = {"grant_type": "client_credentials", "scope": " ".join(self._config.effective_scopes)}
         answer = await self._endpoint.ask(form)
         if answer.failure is not None:

@@ -1,4 +1,4 @@
-"""any RFC 8628 server, for a person at any browser: device authorization, and one question at a time."""
+"""Any RFC 8628 server, for a person at any browser: device authorization, and single polls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bridge.secret import Secret
 GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
 """RFC 8628 section 3.4."""
 DEFAULT_INTERVAL = 5.0
-"""Seconds between two questions, where the server does not say (RFC 8628 section 3.2)."""
+"""Seconds between two polls if the server does not say (RFC 8628 section 3.2)."""
 DEFAULT_LIFE = 300.0
-"""Seconds, where a server leaves out the field that it must send: time enough to type a code."""
+"""Seconds if a server leaves out `expires_in`, which it must send: time enough to type a code."""
 LONGEST_USER_CODE = 64
 """Characters; real ones have 6 to 12."""
 
@@ -30,7 +30,7 @@ _PENDING = {"authorization_pending": DevicePending(), "slow_down": DevicePending
 
 
 class GenericDevice(Generic):
-    """With `flow: device`. What comes out of it is the same grant as with a browser."""
+    """With `flow: device`. The grant is the same as with a browser."""
 
     async def begin_device(self) -> DeviceRequest:
         """Ask for a user code (RFC 8628 section 3.1)."""
@@ -42,7 +42,8 @@ class GenericDevice(Generic):
         return _request(answer, asked_at)
 
     async def poll(self, request: DeviceRequest) -> TokenSet | DevicePending:
-        """Ask once (RFC 8628 sections 3.4, 3.5); when to ask again is the caller's, by `interval` and `slow_down`."""
+        """Poll once (RFC 8628 sections 3.4, 3.5); the caller decides when to poll again, by `interval` and
+        `slow_down`."""
         kept = json.loads(request.kept.reveal())
         if self._clock.monotonic() >= kept["expires_at"]:
             raise expired()
@@ -59,9 +60,9 @@ class GenericDevice(Generic):
 
 
 def _request(answer: Answer, asked_at: float) -> DeviceRequest:
-    """Read a device authorization response (RFC 8628 section 3.2) to a question of then, by the monotonic clock.
+    """Read a device authorization response (RFC 8628 section 3.2); `asked_at` is by the monotonic clock.
 
-    Raises: ProviderUnavailable if it cannot be shown to a person: what is in it ends up on a page and in a terminal.
+    Raises: ProviderUnavailable if it cannot be shown to a person: its content ends up on a page and in a terminal.
     """
     values = answer.values
     code, user_code = values.get("device_code"), values.get("user_code")
@@ -83,7 +84,7 @@ def _request(answer: Answer, asked_at: float) -> DeviceRequest:
 
 
 def _seconds(values: Mapping[str, Any], name: str, default: float) -> float:
-    """A duration; some servers write it as a text."""
+    """A duration; some servers send it as a string."""
     try:
         seconds = float(values.get(name, default))
     except (TypeError, ValueError, OverflowError):

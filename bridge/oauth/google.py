@@ -34,10 +34,10 @@ IDENTITY_SCOPES = {
     "email": "https://www.googleapis.com/auth/userinfo.email",
     "profile": "https://www.googleapis.com/auth/userinfo.profile",
 }
-"""They only say who signed in. Google grants the long form of what was asked for in the short one."""
+"""Scopes that only say who signed in. If one is asked for in its short form, Google grants the long form."""
 
 ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
-"""Google's id_tokens carry either."""
+"""Google's id_tokens carry one of these."""
 
 
 class Google(Adapter):
@@ -72,8 +72,8 @@ class Google(Adapter):
 
     @property
     def consent(self) -> str:
-        """A person allows a whole project, with whose number the ids of its clients begin ("Cross-client Identity" in
-        Google's documentation), and so ends it."""
+        """At Google a person gives and withdraws consent for a whole project, with whose number its client ids begin
+        ("Cross-client Identity" in Google's documentation)."""
         return f"{self._config.token_url} {self._config.client_id.partition('-')[0]}"
 
     async def close(self) -> None:
@@ -83,8 +83,8 @@ class Google(Adapter):
     def _begin(self, login_hint: str, redirect_uri: str) -> AuthorizationRequest:
         verifier = pkce.new_verifier()
         flow = self._flow(redirect_uri, verifier, scopes=list(self._config.effective_scopes))
-        # Without prompt=consent a second sign-in of the same person brings no refresh token. The library leaves out
-        # what is empty.
+        # Without prompt=consent a second sign-in of the same person brings no refresh token. The library omits
+        # parameters that are empty.
         url, state = flow.authorization_url(
             state=pkce.new_state(), access_type="offline", prompt="consent", login_hint=login_hint
         )
@@ -94,8 +94,8 @@ class Google(Adapter):
     def _redeem(self, request: AuthorizationRequest, code: str) -> TokenSet:
         kept = json.loads(request.kept.reveal())
         verifier = Secret(kept["verifier"])
-        # Without scopes: oauthlib raises Warning where the granted ones differ from its own list, after the code is
-        # used up, and the only switch for it is an environment variable for the whole process. We compare ourselves.
+        # Without scopes: if the granted ones differ from its own list, oauthlib raises a Warning after the code is used
+        # up, and the only switch for that is an environment variable for the whole process. We compare them ourselves.
         flow = self._flow(kept["redirect_uri"], verifier, scopes=None)
         hide = (Secret(code), verifier, self._secret)
 

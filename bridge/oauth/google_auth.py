@@ -34,7 +34,7 @@ class Wire:
     """What google-auth calls to reach the network (google.auth.transport.Request).
 
     It raises our errors for every answer but a good one, so that google-auth neither repeats the request with three
-    seconds of sleep in between, nor makes one kind of error of all.
+    seconds of sleep in between, nor turns all failures into one kind of error.
     """
 
     def __init__(self, https: Https, problem: Callable[[Failure], BridgeError]) -> None:
@@ -47,7 +47,7 @@ class Wire:
     def __call__(
         self, url: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None, **_: Any
     ) -> _Answer:
-        """Send one request; google-auth's own time limit does not count."""
+        """Send one request; google-auth's own time limit is ignored."""
         reply = self._https.post(url, data=body, headers=headers) if method == "POST" else self._https.get(url)
         answer = reply.json()
         if reply.status_code != 200 or "error" in answer:
@@ -83,8 +83,8 @@ def refreshed(wire: Wire, *, token_url: str, client_id: str, client_secret: Secr
 
 
 def signer(info: Mapping[str, str], scopes: list[str]) -> Signer | None:
-    """A service account's key, ready to sign; None if `private_key` is not one. Takes a tenth of a second: OpenSSL
-    looks whether the key's numbers are primes."""
+    """A service account's key, ready to sign; None if `private_key` is no usable key. Takes a tenth of a second,
+    because OpenSSL checks whether the key's numbers are primes."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from google.auth.exceptions import GoogleAuthError
     from google.oauth2 import service_account
@@ -101,7 +101,8 @@ def signer(info: Mapping[str, str], scopes: list[str]) -> Signer | None:
 
 
 def guarded(work: Callable[[], T], *also: type[Exception]) -> T:
-    """Map what google-auth raises, and `also`; trouble on the wire and error answers never reach it."""
+    """Map the exceptions of google-auth, and `also`; network trouble and error answers never get as far as the
+    library."""
     from google.auth.exceptions import GoogleAuthError
     from requests import RequestException  # late, as in Https
 

@@ -27,7 +27,7 @@ from bridge.secret import Secret
 LARGEST_FILE = 64 * 1024
 """Octets; Google's key files have 2,400."""
 GOOGLE_TOKEN_HOSTS = frozenset({"oauth2.googleapis.com", "www.googleapis.com", "accounts.google.com"})
-"""What `token_uri` names in key files that Google has made: the first today, the others in those of earlier years."""
+"""Hosts of `token_uri` in key files that Google has made: the first today, the others in earlier years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Key:
     """A key file that has been read."""
 
     digest: bytes
-    """Of its content: tells whether it was replaced, whatever a file system says of times."""
+    """Of its content; tells whether the file was replaced, whatever its modification time."""
     client_id: str
     """The number under which the Admin console knows the service account; empty in a file that does not say it."""
     email: str
@@ -43,7 +43,7 @@ class _Key:
 
 
 class GoogleServiceAccount(Unattended):
-    """With `kind: google` and `flow: service_account`. Who holds the key file can open every mailbox of the domain."""
+    """With `kind: google` and `flow: service_account`. The key file opens every mailbox of the domain."""
 
     def __init__(self, name: str, config: GoogleProvider, clock: Clock, *, limits: Limits) -> None:
         super().__init__(name, config, clock)
@@ -55,7 +55,7 @@ class GoogleServiceAccount(Unattended):
         self._lock = threading.Lock()
 
     async def refresh(self, grant: Secret[str], *, subject: str) -> TokenSet:
-        """An access token for the mailbox `subject` (RFC 7523 section 2.1); it is the mailbox's by construction."""
+        """An access token for the mailbox `subject` (RFC 7523 section 2.1), which the token names by construction."""
         return await self._https.run(lambda: guarded(lambda: self._refresh(subject)))
 
     async def close(self) -> None:
@@ -77,10 +77,10 @@ class GoogleServiceAccount(Unattended):
     # --- the key file -------------------------------------------------------------------------------------------
 
     def _current_key(self) -> _Key:
-        """Read the file each time, and prepare the key only if it is another one. Raises: ProviderRefused."""
+        """Read the file each time, and prepare the key only if it has changed. Raises: ProviderRefused."""
         content = self._content()
         digest = hashlib.sha256(content).digest()
-        with self._lock:  # one thread prepares it, the others wait for that
+        with self._lock:  # one thread prepares the key, the others wait for it
             if self._key is None or self._key.digest != digest:
                 self._key = self._read(content, digest)
             return self._key
@@ -106,7 +106,7 @@ class GoogleServiceAccount(Unattended):
         if not text.get("client_email") or not text.get("private_key"):
             raise self._bad(said("lacks client_email or private_key"))
         self._check_token_uri(text.get("token_uri", GOOGLE_TOKEN_URL))
-        # Only these: a key file must not choose another universe or another address for what it signs.
+        # Only these: a key file must not choose another universe domain or another URL to send what it signs to.
         info = {name: text[name] for name in ("client_email", "private_key", "private_key_id") if name in text}
         made = signer({**info, "token_uri": self._config.token_url}, self._scopes)
         if made is None:
@@ -114,8 +114,8 @@ class GoogleServiceAccount(Unattended):
         return _Key(digest, text.get("client_id", ""), text["client_email"], made)
 
     def _check_token_uri(self, uri: str) -> None:
-        """The request goes to the configuration's token_url in any case; a file that names a stranger's is refused,
-        since nobody at Google has made it."""
+        """The request goes to the configuration's token_url in any case. A file that names a foreign host is refused,
+        because Google cannot have made it."""
         url = urlsplit(uri)
         if url.scheme != "https":
             raise self._bad(said("has a token_uri that does not begin with https://"))
@@ -135,7 +135,7 @@ class GoogleServiceAccount(Unattended):
     # --- a "no" -------------------------------------------------------------------------------------------------
 
     def _problem(self, failure: Failure, key: _Key, subject: str) -> BridgeError:
-        """Which error; the texts only choose the sentence, since Google promises nothing about them."""
+        """The error to raise. Google's texts choose only the sentence, since Google promises nothing about them."""
         if not failure.is_temporary and failure.error in {"unauthorized_client", "access_denied"}:
             return refused(failure, self._delegation(key))
         if not failure.is_temporary and failure.error == "invalid_grant":

@@ -1,7 +1,7 @@
-"""the one HTTPS session: proxy, CA bundle, time limits.
+"""HTTPS to one provider, for us and the OAuth libraries: proxy, CA bundle, time limits.
 
-The libraries that we use for OAuth all speak through requests. Whatever they ask for goes through our transport, which
-is imported with the first request, in that request's thread: a bridge whose tokens are fresh does without it.
+The libraries that we use for OAuth all use requests. Their requests go through our transport, which is imported with
+the first request, in that request's thread: a bridge whose tokens are fresh does without it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ T = TypeVar("T")
 
 
 AT_ONCE = 32
-"""Calls to one provider at the same time. All tokens may have ended when an office's mail programs come back at once,
-behind a night's restart: with eight, and a second for an answer, 190 of 290 were told "later" though the provider was
-well. A provider that hangs holds no more threads than this, some 7 MiB. Each has its own, so that none starves another.
-"""
+"""Calls to one provider at the same time. After a restart in the night, all tokens may have expired when an office's
+mail programs come back at once: with eight calls, and a second for an answer, 190 of 290 were told "later" although the
+provider was well. A provider that hangs holds no more threads than this, some 7 MiB. Each provider has its own threads,
+so that none starves another."""
 LOOK_SECONDS = 10.0
-"""For a look at the CA file. After a longer one nothing goes out: whoever asked may have been told that nothing came of
-it, and have sent the same refresh token again, which to a server that rotates them is a thief's."""
+"""For a look at the CA file. If it took longer, nothing is sent: the caller may have given up and sent the same refresh
+token again, and a server that rotates them would take the second use for a thief's."""
 WAIT_SECONDS = 1.0
-"""For another request's look at the CA file, while there is something to go by."""
+"""How long a request waits for another one's look at the CA file, when it has a transport to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that has arrived as a whole; also all that msal wants to see of one."""
+    """An answer that has arrived as a whole; also all that msal needs of an HTTP response."""
 
     status_code: int
     text: str
@@ -54,8 +54,9 @@ class Reply:
 
     @property
     def is_good(self) -> bool:
-        """True of what has succeeded: 200 in every RFC of OAuth, but whole frameworks say 201 of any POST, or 204 where
-        there is nothing to say, and a new refresh token in such an answer is the only one that is left."""
+        """True if the request has succeeded. OAuth's RFCs say 200, but some frameworks answer any POST with 201, or
+        with 204 if there is no content; and a new refresh token in such an answer must not be lost, as it is the only
+        one."""
         return 200 <= self.status_code < 300
 
     def json(self) -> dict[str, Any]:
@@ -67,11 +68,11 @@ def json_object(text: str) -> dict[str, Any]:
     """Read an answer that must be a JSON object.
 
     Raises: ProviderUnavailable for all else: a captive portal, the page of a wrong URL, an answer cut short. The text
-    is not repeated, since a token may be in it.
+    is not quoted, because a token may be in it.
     """
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError):  # RecursionError: brackets in brackets in brackets
+    except (ValueError, RecursionError):  # RecursionError: deeply nested brackets
         value = None
     if not isinstance(value, dict):
         raise not_the_provider()
@@ -79,14 +80,14 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def not_the_provider() -> ProviderUnavailable:
-    """What to raise for an answer that is none of the provider's."""
+    """The error to raise for an answer that is not the provider's."""
     return ProviderUnavailable(
         said("The answer is not from the provider: a proxy or a captive portal is in between, or a URL is wrong.")
     )
 
 
 class Https:
-    """Requests to one provider, in its own threads, through its own proxy and trust."""
+    """Requests to one provider, in its own threads, through its own proxy and with its own trusted CAs."""
 
     def __init__(
         self, name: str, *, ca_file: str | None = None, proxy: str | None = None, limits: Limits | None = None
@@ -100,13 +101,14 @@ class Https:
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._stamp: Stamp = None
-        """Of the CA file that it was made with."""
+        """Stamp of the CA file that the transport was made with."""
 
     async def run(self, work: Callable[[], T]) -> T:
         """Call a blocking function in a thread, for as long as the limits allow; see Threads.run().
 
-        Raises: ProviderUnavailable if it does not come back in time; ProviderNotAsked if it was not called, or found
-        no descriptor for a library that is loaded only now: before the first request, whose troubles are Transport's.
+        Raises: ProviderUnavailable if it does not return in time; ProviderNotAsked if it was not called, or if no
+        descriptor was left for a library that it loads: that happens before any request, whose own errors Transport
+        maps.
         """
         try:
             return await self._threads.run(work)
@@ -120,7 +122,7 @@ class Https:
             raise ProviderUnavailable(problem.said) from problem
 
     def equip(self, session: requests.Session) -> None:
-        """Make a session (ours or a library's) use our transport and nothing of the environment by itself.
+        """Make a session (ours or a library's) use our transport, and no settings from the environment by itself.
 
         Raises: ProviderUnavailable if ca_file cannot be used; ProviderNotAsked if it does not answer.
         """
@@ -129,7 +131,7 @@ class Https:
     def get(
         self, url: str, *, params: Any = None, headers: Mapping[str, str] | None = None, follows: bool = True
     ) -> Reply:
-        """Blocking GET. Args: follows, redirects to the same place. Raises: ProviderUnavailable."""
+        """Blocking GET. Args: follows, whether to follow redirects to the same origin. Raises: ProviderUnavailable."""
         return self._request("GET", url, params=params, headers=headers, allow_redirects=follows)
 
     def post(
@@ -148,7 +150,8 @@ class Https:
 
     def _ready(self) -> Transport:
         kept, began = self._transport, time.monotonic()
-        # On a network drive whose server is gone a look takes minutes: whoever began it waits, and nobody else.
+        # On a network drive whose server is gone a look takes minutes: only the request that began it waits for so
+        # long.
         if self._looking.acquire(timeout=LOOK_SECONDS if kept is None else WAIT_SECONDS):
             try:
                 kept = self._looked_at()
@@ -160,13 +163,13 @@ class Https:
         return kept
 
     def _looked_at(self) -> Transport:
-        """As the CA file is now. One that is half-written is looked at again with the next request."""
+        """A transport that trusts what is in the CA file now. A half-written file is read again at the next request."""
         from bridge.oauth.transport import Transport  # late: requests and urllib3 are a tenth of start and memory
 
         kept, now = self._transport, stamp(self._ca_file)
         if kept is not None and now in (self._stamp, None):
             return kept
-        try:  # reading the system's certificates takes tens of milliseconds: late, and once
+        try:  # reading the system's certificates takes tens of milliseconds, so it is done late, and only once
             made = Transport(trust(self._ca_file), self._proxy, self._limits)
         except ProviderUnavailable:
             if kept is None:
@@ -180,7 +183,7 @@ class Https:
         with self._lock:
             before, self._transport = self._transport, transport
         if before is not None:
-            before.close()  # idle connections; requests that are under way have theirs
+            before.close()  # closes idle connections; requests under way keep theirs
 
 
 def trust(ca_file: str | None) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""state, code verifier, S256 challenge (RFC 7636), and the code that comes back for them."""
+"""PKCE and state: code verifier and S256 challenge (RFC 7636), and checking the code that comes back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bridge.oauth.failures import Failure, not_signed_in, sign_in_problem
 from bridge.secret import Secret
 
 RANDOM_OCTETS = 32
-"""Gives 43 characters, the length that RFC 7636 section 4.1 recommends; ample for a state too (RFC 6749 10.10)."""
+"""Gives 43 characters, the length that RFC 7636 section 4.1 recommends; ample for a state, too (RFC 6749 10.10)."""
 
 
 def new_state() -> str:
@@ -35,16 +35,16 @@ def challenge(verifier: Secret[str]) -> str:
 def check_state(expected: str, parameters: Mapping[str, str]) -> None:
     """Compare the state that came back, in constant time.
 
-    Raises: AuthorizationFailed(unknown_state) if it is missing or another one; its text repeats neither.
+    Raises: AuthorizationFailed(unknown_state) if it is missing or differs; the text quotes neither.
     """
     if not hmac.compare_digest(expected.encode(), parameters.get("state", "").encode("utf-8", "surrogatepass")):
         raise AuthorizationFailed("The browser's answer does not belong to this sign-in.", code="unknown_state")
 
 
 def code_of(state: str, parameters: Mapping[str, str]) -> str:
-    """The authorization code of an answer to our question, whichever library redeems it (RFC 6749 section 4.1.2).
+    """The authorization code of the answer to this sign-in, whichever library redeems it (RFC 6749 section 4.1.2).
 
-    Raises: BridgeError for an answer to another one, an error of the provider's, or an answer without a code.
+    Raises: BridgeError for an answer to another sign-in, an error answer, or an answer without a code.
     """
     check_state(state, parameters)
     if "error" in parameters:

@@ -11,12 +11,12 @@ from bridge.oauth.base import Provider
 from bridge.oauth.registry import create
 
 LINGER = 1800.0
-"""Seconds that one which was replaced is kept for who has begun with it: longer than a refresh may take, and than a
-device code is good for."""
+"""Seconds that a replaced adapter is kept for work that it has begun: longer than a refresh may take, and longer than a
+device code lives."""
 
 
 class Providers:
-    """By name; whoever holds the two mappings sees each change."""
+    """Adapters and redirect URIs by provider name; whoever holds the two mappings sees each change."""
 
     def __init__(self, configured: Mapping[str, ProviderConfig], clock: Clock) -> None:
         self._clock = clock
@@ -27,16 +27,16 @@ class Providers:
 
     @property
     def adapters(self) -> Mapping[str, Provider]:
-        """One for each provider."""
+        """One adapter for each provider."""
         return self._adapters
 
     @property
     def redirect_uris(self) -> Mapping[str, str]:
-        """Where its browser comes back to, as registered there."""
+        """The redirect URI of each provider, as registered there."""
         return self._redirect_uris
 
     def change(self, outdated: Iterable[str], configured: Mapping[str, ProviderConfig]) -> None:
-        """Drop the outdated ones, and build what is configured and not there."""
+        """Drop the outdated adapters, and build those that are configured and missing."""
         for name in outdated:
             self._retired.append(self._adapters.pop(name))  # closed later: a refresh may be under way
             self._redirect_uris.pop(name)
@@ -46,7 +46,7 @@ class Providers:
             self._redirect_uris[name] = provider.redirect_uri
 
     async def close_retired(self, pause: Callable[[float], Awaitable[None]]) -> None:
-        """Close those that were replaced once nobody can be waiting for them, until cancelled."""
+        """Close replaced adapters once no work can be waiting for them; until cancelled."""
         while True:
             await self._close_in_time(list(self._retired), pause)
 
@@ -57,7 +57,7 @@ class Providers:
             await provider.close()
 
     async def close(self) -> None:
-        """All of them, whatever goes wrong with one."""
+        """Close all of them, even if closing one fails."""
         async with AsyncExitStack() as stack:
             for provider in (*self._adapters.values(), *self._retired):
                 stack.push_async_callback(provider.close)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 
 LOUD = ("msal", "requests_oauthlib", "oauthlib", "google", "google_auth_oauthlib", "urllib3")
-"""Measured: msal prints code and verifier, requests_oauthlib the whole token request and its answer."""
+"""Observed: msal prints code and verifier, requests_oauthlib the whole token request and its answer."""
 
 
 def quieten() -> None:
     """Drop everything below INFO from these libraries, whatever level anybody sets; call after importing one.
 
-    A level on the parent would be undone by a level on a child, so each logger that exists gets a filter as well.
+    A level on a parent logger would be undone by a level on a child, so each existing logger gets a filter as well.
     """
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if name.split(".", 1)[0] in LOUD and isinstance(logger, logging.Logger):

@@ -1,4 +1,4 @@
-"""kind to adapter; each is imported when the first provider of its kind is built."""
+"""From `kind` and `flow` to the adapter, which is imported when the first provider of its kind is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hosts that say "later", by their status, and until when: Retry-After (RFC 9110 section 10.2.3)."""
+"""Statuses that mean "later", and how long a host wants to be left alone: Retry-After (RFC 9110 section 10.2.3)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from bridge.advice.said import said
 from bridge.errors import ProviderNotAsked
 
 LONGEST = 900.0
-"""Seconds. Whoever asks for more is asked again after these: a header that a gateway made up must not stop the mail."""
+"""Seconds. A host that asks for more is asked again after this: a header made up by a gateway must not stop the
+mail."""
 
 _LATER = frozenset({408, 425, 429})
 """Below 500: RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4."""
 
 
 def says_later(status: int) -> bool:
-    """True of an HTTP status that says nothing of what was asked: the same may be answered a while later."""
+    """True for an HTTP status that does not answer the request: the same request may be answered a while later."""
     return status >= 500 or status in _LATER
 
 
 class RetryAfter:
-    """What one provider's hosts have asked for; safe for threads. Kept in memory: a restart may ask once more."""
+    """The pauses that one provider's hosts have asked for; thread-safe. In memory only: after a restart a host may be
+    asked once too early."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -31,7 +33,7 @@ class RetryAfter:
         self._lock = threading.Lock()
 
     def check(self, host: str) -> None:
-        """Raises: ProviderNotAsked while the host wants no request."""
+        """Raises: ProviderNotAsked while the host wants to be left alone."""
         with self._lock:
             left = self._until.get(host, 0.0) - self._monotonic()
         if left > 0:
@@ -45,7 +47,8 @@ class RetryAfter:
             )
 
     def note(self, host: str, headers: Mapping[str, str]) -> float:
-        """Remember what an error answer of this host asks for. Returns: the seconds, 0 where it asks for none."""
+        """Remember the pause that an error answer of this host asks for. Returns: its seconds; 0 if it asks for
+        none."""
         seconds = min(_seconds(headers), LONGEST)
         if seconds > 0:
             with self._lock:
@@ -54,7 +57,7 @@ class RetryAfter:
 
 
 def _seconds(headers: Mapping[str, str]) -> float:
-    """From now; a date is compared with the answer's own, so that our clock may be wrong."""
+    """Seconds from now. A date is compared with the answer's own Date, so that a wrong local clock does not matter."""
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
         return float(value[:9])

@@ -1,4 +1,4 @@
-"""One client's requests to an RFC 6749 server: who it is (section 2.3.1), what the server answers (5.1, 5.2)."""
+"""One client's requests to an RFC 6749 server: client authentication (section 2.3.1) and the answers (5.1, 5.2)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from bridge.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint said."""
+    """An endpoint's answer."""
 
     values: Mapping[str, Any]
     asked_at: float
     """Seconds since the epoch, before the request went out: a token's life counts from here."""
     failure: Failure | None
-    """None if it is what was asked for."""
+    """None if the request has succeeded."""
 
 
 class TokenEndpoint:
-    """The way to one provider, for one client; blocking work runs in threads."""
+    """One client's access to one provider; blocking work runs in threads."""
 
     def __init__(self, name: str, config: GenericProvider, clock: Clock, *, limits: Limits) -> None:
         self._config = config
@@ -38,15 +38,15 @@ class TokenEndpoint:
         self._https = Https(name, ca_file=config.ca_file, proxy=config.proxy, limits=limits)
         self._basic = _basic(config)
         self._usual = self._basic if config.client_authentication is ClientAuthentication.BASIC else None
-        """None: the secret goes in the body."""
+        """None if the secret goes in the body."""
 
     @property
     def secrets(self) -> tuple[Secret[str], ...]:
-        """What proves who we are: never to be repeated, whatever a server's error text holds."""
+        """Our client secret in both forms: never to be repeated, whatever a server's error text holds."""
         return tuple(secret for secret in (self._config.client_secret, self._basic) if secret)
 
     async def ask(self, form: Mapping[str, str], *, url: str | None = None) -> Answer:
-        """POST a form, to the token endpoint or to another that answers with JSON. Raises: ProviderUnavailable."""
+        """POST a form to the token endpoint, or to another one that answers with JSON. Raises: ProviderUnavailable."""
         asked_at = self._clock.now()
         reply = await self.post(form, url=url)
         try:
@@ -56,7 +56,7 @@ class TokenEndpoint:
             if failure is None:
                 raise
             return Answer({}, asked_at, failure)
-        if reply.is_good and not values.get("error"):  # some always have the member
+        if reply.is_good and not values.get("error"):  # some servers always send the member, empty or null
             return Answer(values, asked_at, None)
         failure = Failure.of(values, reply.status_code)
         if failure.is_of_no_endpoint:
@@ -64,12 +64,12 @@ class TokenEndpoint:
         return Answer(values, asked_at, failure.read_by_status)
 
     async def post(self, form: Mapping[str, str], *, url: str | None = None) -> Reply:
-        """The same, for an answer as it is, whatever it is. Raises: ProviderUnavailable."""
+        """The same, but returns the raw answer, whatever it is. Raises: ProviderUnavailable."""
         return await self._post(url or self._config.token_url, {**self._config.purpose, **form}, self._usual)
 
     async def revoke(self, url: str, form: Mapping[str, str]) -> Reply:
-        """POST to the revocation endpoint. What it refuses to a secret in the body it may take by HTTP Basic, whatever
-        the token endpoint takes: its default in RFC 8414 section 2, and all that Authlib knows.
+        """POST to the revocation endpoint. If it refuses the secret in the body, try HTTP Basic, even if the token
+        endpoint takes the body: Basic is the default in RFC 8414 section 2, and all that Authlib supports.
 
         Raises: ProviderUnavailable.
         """
@@ -97,7 +97,7 @@ class TokenEndpoint:
 
 
 def _is_of_the_token(reply: Reply) -> bool:
-    """True where the server has taken our secret, and does not know what was to be revoked (401: RFC 6750)."""
+    """True if the server has accepted our secret, but does not know the token to be revoked (401: RFC 6750)."""
     try:
         return Failure.of(reply.json()).is_unknown_token
     except ProviderUnavailable:  # a page, or nothing at all
@@ -105,9 +105,9 @@ def _is_of_the_token(reply: Reply) -> bool:
 
 
 def _basic(config: GenericProvider) -> Secret[str] | None:
-    """What the Authorization header proves us with, where there is a secret. Id and secret are form-encoded first,
-    which many programs forget (RFC 6749 section 2.3.1): a colon in the id, or a % in the secret, would make another
-    client of us."""
+    """The credentials of the Authorization header, if there is a secret. Id and secret are form-encoded first, which
+    many programs forget (RFC 6749 section 2.3.1): otherwise a colon in the id or a % in the secret would name another
+    client or secret."""
     if config.client_secret is None:
         return None
     pair = f"{quote_plus(config.client_id)}:{quote_plus(config.client_secret.reveal())}"

@@ -1,7 +1,7 @@
-"""What every request to a provider goes through; only importer of requests, where its exceptions do not matter.
+"""The transport of every request to a provider; other modules import requests only for its exceptions.
 
-It always verifies certificates, always has time limits, bounds what it reads, follows no redirect to another place,
-keeps no cookies, and turns every trouble on the way into ProviderUnavailable.
+It always verifies certificates, always has time limits, bounds what it reads, follows no redirect to another origin,
+keeps no cookies, and turns every network problem into ProviderUnavailable.
 """
 
 from __future__ import annotations
@@ -43,37 +43,40 @@ from bridge.oauth.retry_after import RetryAfter, says_later
 from bridge.shortage import is_short
 
 BODY_LIMIT = 256 * 1024
-"""Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: what is larger is not an answer of these."""
+"""Octets. Token answers have 2 to 16 KiB, discovery documents 2 KiB: anything larger is neither."""
 
 CHUNK = 16 * 1024
-"""Octets to ask for at once; one read returns what is there, so that the deadline is looked at between pieces."""
+"""Octets to ask for at once; one read returns what is there, so that the deadline is checked between pieces."""
 
 UTF_8 = codecs.lookup("utf-8-sig").name
-"""Of JSON (RFC 8259 section 8.1), whatever is said beside it; some servers put a mark before it. Looked up with this
-module: a codec is a file, and one that cannot be opened behind an answer would cost the refresh token in it."""
+"""The encoding of JSON (RFC 8259 section 8.1), whatever the headers say; some servers put a byte order mark before it.
+Looked up on import: a codec is a file, and if it could not be opened once an answer is there, the refresh token in the
+answer would be lost."""
 
 OUT_OF_TIME, OF_ANOTHER = frozenset({9, 10}), frozenset({62, 64})
 """OpenSSL's X509_V_ERR_*: not yet or no longer valid; for another name or address."""
 
 
 _deadline: ContextVar[float] = ContextVar("deadline")
-"""Monotonic; of the request in this thread. An answer is waited for in several libraries, each of which knows how long
-one piece may take and none how long all of them may."""
+"""Deadline of the request in this thread, monotonic. Several libraries wait for an answer; each knows how long one
+piece may take, and none how long the whole may."""
 
 _is_connected: ContextVar[bool] = ContextVar("is_connected")
-"""Of the request in this thread: True from the end of the handshake on. Until then nothing of it can have arrived."""
+"""Whether the request in this thread has a connection: True once the handshake is done. Before that, nothing of the
+request can have arrived."""
 
 
 class _InTime(socket.socket):
-    """Ends at the deadline what comes in drops: lines of a head, or of a proxy's, have no limit of time elsewhere."""
+    """Enforces the deadline on an answer that trickles in: nothing else limits the time for header lines, the server's
+    or a proxy's."""
 
     def recv_into(self, *args: Any, **names: Any) -> int:
-        """As ever, until then. Raises: TimeoutError."""
+        """As in the base class, until the deadline. Raises: TimeoutError."""
         self._hurry()
         return super().recv_into(*args, **names)
 
     def recv(self, *args: Any) -> bytes:
-        """The same; TLS inside the TLS of an https:// proxy asks this way."""
+        """The same; used for TLS inside the TLS of an https:// proxy."""
         self._hurry()
         return super().recv(*args)
 
@@ -82,32 +85,32 @@ class _InTime(socket.socket):
         if left <= 0:
             raise TimeoutError("timed out")
         limit = self.gettimeout()
-        self.settimeout(left if limit is None else min(left, limit))  # 0 stays 0: ssl looks ahead without waiting
+        self.settimeout(left if limit is None else min(left, limit))  # 0 stays 0: ssl peeks without waiting
 
 
 class _TlsInTime(_InTime, ssl.SSLSocket):
-    """The same behind TLS."""
+    """The same for a TLS socket."""
 
 
 class _Noted(HTTPConnection):
     """Notes whether there was a connection."""
 
     def connect(self) -> None:
-        """As ever: with its TLS, through a proxy if need be."""
+        """As in the base class, which includes TLS and a proxy if there is one; then note it."""
         super().connect()
         _is_connected.set(True)
 
 
 class _Connection(_Noted, HTTPSConnection):
-    """urllib3 gives each address all of its time, one after the other: where IPv6 goes nowhere, and a host has eight
-    such addresses, as Microsoft's has, none of IPv4 would have its turn in time."""
+    """Tries the addresses in parallel. urllib3 tries one after the other, each with the full time limit: where IPv6
+    leads nowhere, and a host has eight such addresses, as Microsoft's has, IPv4 would not have its turn in time."""
 
     def _new_conn(self) -> socket.socket:
         assert isinstance(self.timeout, (int, float))  # noqa: S101  send() gives both of its limits
         host = self._dns_host.strip("[]")
         try:
             sock = _InTime(fileno=connected(look_up(host, self.port or 443), self.timeout).detach())
-        except UnicodeError:  # an empty or overlong label: it is no name, and nobody has been asked for it
+        except UnicodeError:  # an empty or overlong label: not a valid name, and no name server was asked
             raise LocationParseError(host) from None
         except socket.gaierror as problem:
             raise NameResolutionError(self.host, self, problem) from problem
@@ -122,14 +125,14 @@ class _Connection(_Noted, HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
-    """Keeps no connection: a server, or a proxy, that minds nobody's `Connection: close` hangs up when it likes, maybe
-    just as the next refresh goes out, of which nobody then knows whether it has arrived."""
+    """Keeps no connection. A server or proxy that ignores `Connection: close` hangs up when it likes: perhaps just as
+    the next refresh is sent, and then nobody knows whether that has arrived."""
 
     ConnectionCls = _Noted
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
-            conn.close()  # without giving its place back: an empty pool makes connections all the same
+            conn.close()  # without giving its slot back: an empty pool makes new connections all the same
 
 
 class _Pool(_PlainPool, HTTPSConnectionPool):
@@ -137,7 +140,7 @@ class _Pool(_PlainPool, HTTPSConnectionPool):
 
 
 class Transport(HTTPAdapter):
-    """What every request goes through; safe for threads."""
+    """The transport of every request; thread-safe."""
 
     def __init__(self, context: ssl.SSLContext, proxy: str | None, limits: Limits) -> None:
         self._context = context
@@ -148,9 +151,9 @@ class Transport(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def equip(self, session: requests.Session) -> None:
-        """Make a session (ours or a library's) use this, and nothing of the environment by itself.
+        """Make a session (ours or a library's) use this, and no settings from the environment by itself.
 
-        Without trust_env=False requests lets REQUESTS_CA_BUNDLE win over our trust, and reads passwords from ~/.netrc.
+        Without trust_env=False, requests prefers REQUESTS_CA_BUNDLE to our trust, and reads passwords from ~/.netrc.
         """
         session.trust_env = False
         session.headers["Accept-Encoding"] = "identity"
@@ -161,7 +164,7 @@ class Transport(HTTPAdapter):
 
     def request(self, method: str, url: str, **arguments: Any) -> requests.Response:
         """Send and read the whole answer. Raises: as send()."""
-        session = requests.Session()  # a fresh one for each request: sessions are not made for threads
+        session = requests.Session()  # a new one for each request, because sessions are not thread-safe
         self.equip(session)
         try:
             return session.request(method, url, **arguments)
@@ -174,16 +177,16 @@ class Transport(HTTPAdapter):
         _equip(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """The same behind a proxy, and for the TLS to an https:// proxy itself. Raises: InvalidSchema for SOCKS, also
-        where PySocks is: our connections would pass by that proxy."""
+        """The same through a proxy, and for the TLS to an https:// proxy itself. Raises: InvalidSchema for SOCKS, even
+        if PySocks is installed, because our connections would bypass that proxy."""
         if proxy.lower().startswith("socks"):
             raise requests.exceptions.InvalidSchema("SOCKS")
         kwargs |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
         return _equip(super().proxy_manager_for(proxy, **kwargs))
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
-        """Name and password in UTF-8, as curl and browsers send them (RFC 7617 section 2.1); requests takes Latin-1,
-        and has no word for a euro sign but an exception."""
+        """Name and password in UTF-8, as curl and browsers send them (RFC 7617 section 2.1); requests would use
+        Latin-1, and raise for a euro sign."""
         user, password = get_auth_from_url(proxy)
         if not user:
             return {}
@@ -202,10 +205,10 @@ class Transport(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> requests.Response:
-        """Send and read the whole answer; what the caller says about time, trust and proxies does not count.
+        """Send and read the whole answer; the caller's time limits, trust and proxies are ignored.
 
-        Raises: ProviderUnavailable for trouble on the way, "later" (says_later), redirects that we do not follow;
-        ProviderNotAsked where no connection came about and, without any attempt, for as long as the host has asked for
+        Raises: ProviderUnavailable for network problems, "later" (says_later), and redirects that we do not follow;
+        ProviderNotAsked if no connection was made or, without any attempt, for as long as the host has asked for
         (Retry-After).
         """
         url = request.url or ""
@@ -246,7 +249,7 @@ class Transport(HTTPAdapter):
         return response
 
     def _proxies_for(self, url: str) -> dict[str, str]:
-        """Raises: InvalidURL, where requests would let Python's own error through."""
+        """The proxies for this URL. Raises: InvalidURL, where requests would let Python's own error through."""
         if self._proxy:
             return {"https": self._proxy, "http": self._proxy}
         if is_loopback(urlsplit(url).hostname or ""):
@@ -254,12 +257,12 @@ class Transport(HTTPAdapter):
         found = dict(get_environ_proxies(url, no_proxy=None))  # https_proxy and no_proxy; on Windows the registry too
         try:
             urlsplit(select_proxy(url, found))
-        except ValueError:  # from None: of a password with brackets it quotes what is in them
+        except ValueError:  # from None: if a password has brackets, the text quotes what is inside them
             raise requests.exceptions.InvalidURL from None
         return found
 
     def _patience(self, method: str) -> tuple[float, float]:
-        """Seconds between two pieces of an answer, and for all of it."""
+        """Seconds between two pieces of an answer, and for the whole of it."""
         if method == "POST":
             return self._limits.answer, self._limits.overall + self._limits.answer
         return self._limits.read, self._limits.overall
@@ -278,7 +281,7 @@ class Transport(HTTPAdapter):
 
 
 def _equip(pools: PoolManager) -> PoolManager:
-    """With connections of ours; http is for this machine."""
+    """Make the pools use our connections; plain http is only for this machine."""
     pools.pool_classes_by_scheme = {**pools.pool_classes_by_scheme, "https": _Pool, "http": _PlainPool}
     return pools
 
@@ -286,9 +289,9 @@ def _equip(pools: PoolManager) -> PoolManager:
 def _check_redirect(response: requests.Response, method: str, url: str, host: str) -> None:
     if response.is_redirect:
         try:
-            location = response.headers["location"].encode("latin-1").decode()  # as requests does, where it follows
+            location = response.headers["location"].encode("latin-1").decode()  # as requests does when it follows one
             target = urlsplit(urljoin(url, location))
-        except ValueError:  # "http://[", or octets that are no UTF-8: to nowhere
+        except ValueError:  # "http://[", or octets that are not UTF-8: it leads nowhere
             raise _redirected(host) from None
         origin = urlsplit(url)
         if method != "GET" or (target.scheme, target.netloc) != (origin.scheme, origin.netloc):
@@ -318,8 +321,8 @@ def _slow(host: str) -> Said:
 
 
 def _in_words(host: str, problem: BaseException, silence: float) -> Said:
-    """What went wrong on the way, in a sentence for the admin; without the library's text, which may hold the proxy's
-    password."""
+    """What went wrong in the network, in a sentence for the admin; without the library's text, which may hold the
+    proxy's password."""
     for cause in _causes(problem):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _distrusted(host, cause)
@@ -344,7 +347,7 @@ def _in_words(host: str, problem: BaseException, silence: float) -> Said:
 
 
 def _distrusted(host: str, problem: ssl.SSLCertVerificationError) -> Said:
-    """Each kind of certificate that is refused has a usual reason of its own, and its own place to look."""
+    """Each kind of refused certificate has a usual reason of its own, and so a hint of its own."""
     reason = certificate_reason(problem)
     if problem.verify_code in OUT_OF_TIME:
         return said(
@@ -367,7 +370,7 @@ def _distrusted(host: str, problem: ssl.SSLCertVerificationError) -> Said:
 
 
 def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """The error and what it was made of: requests and urllib3 nest theirs in args, `reason` and contexts."""
+    """The error and all its causes: requests and urllib3 nest them in args, `reason` and contexts."""
     seen: list[BaseException] = []
     waiting: list[object] = [problem]
     while waiting:
@@ -375,5 +378,5 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
         if isinstance(error, BaseException) and not any(error is known for known in seen):
             seen.append(error)
             waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
-    telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # more than the wrappers around them
+    telling = (ssl.SSLCertVerificationError, ProxyError, ConnectionRefusedError)  # these say more than their wrappers
     yield from sorted(seen, key=lambda error: not isinstance(error, telling) and not is_short(error))

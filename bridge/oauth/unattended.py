@@ -1,4 +1,4 @@
-"""What providers share where nobody signs in: no grant, no sign-in, and every "no" is an administrator's turn."""
+"""What unattended providers share: no grant, no sign-in, and every "no" is for an administrator to resolve."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from bridge.oauth.failures import Failure, app_only_problem, refresh_problem, wi
 from bridge.secret import Secret
 
 NO_CONSENT = 65001
-"""Microsoft's AADSTS: consent is missing, which otherwise a person may give."""
+"""Microsoft's AADSTS number: consent is missing, which in other flows a person may give."""
 
 REFUSED = said("The provider refuses the app: its administrator must act.")
-"""What to say of a refusal where nothing better is known."""
+"""What to say of a refusal if nothing better is known."""
 
 NO_GRANT: Secret[str] = Secret("")
-"""What stands for the grant where there is none."""
+"""Stands for the grant, since there is none."""
 
 SHARED_FOR = 5.0
-"""Seconds after an answer in which it serves every other account too: one token opens all mailboxes of the app, and a
-CRM logs in to all of them at once. A mail server's no to a token this young is about the mailbox, not the token."""
+"""Seconds for which an answer serves every other account, too: one token opens all mailboxes of the app, and a CRM logs
+in to all of them at once. If a mail server refuses a token this young, the mailbox is the problem, not the token."""
 
 
 class Unattended(Adapter):
-    """The part of a Provider that is the same for all of them."""
+    """The part of a Provider that is the same for all unattended ones."""
 
     is_unattended = True
 
@@ -52,16 +52,16 @@ class AppToken(Unattended, ABC):
     def __init__(self, name: str, config: ProviderConfig, clock: Clock) -> None:
         super().__init__(name, config, clock)
         self._shared: tuple[float, TokenSet] | None = None
-        """When it came, by the monotonic clock, and what it was."""
+        """When the last answer came, by the monotonic clock, and the answer."""
         self._flight: asyncio.Future[TokenSet | BridgeError | None] | None = None
 
     @abstractmethod
     async def _ask(self) -> TokenSet:
-        """Ask for a token, whatever is known. Raises: ProviderUnavailable, ProviderRefused."""
+        """Ask for a token, even if one is known. Raises: ProviderUnavailable, ProviderRefused."""
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
-        """A new access token, which is the same for every mailbox: who asks at the same time shares one request and
-        its outcome, who asks right after it the answer."""
+        """A new access token, the same for every mailbox: callers at the same time share one request and its outcome;
+        callers within SHARED_FOR seconds after it share the answer."""
         while True:
             if (answer := self._young_answer()) is not None:
                 return answer
@@ -69,7 +69,7 @@ class AppToken(Unattended, ABC):
                 return await self._lead()
             outcome = await asyncio.shield(self._flight)
             if isinstance(outcome, BridgeError):
-                raise outcome.with_traceback(None)  # several tasks may raise it, each with a traceback of its own
+                raise outcome.with_traceback(None)  # several tasks may raise it, and each adds its own traceback
             if outcome is not None:
                 return outcome
 
@@ -80,7 +80,7 @@ class AppToken(Unattended, ABC):
         return answer if answer.access.is_fresh(self._clock.now()) else None  # a suspend stops the monotonic clock
 
     async def _lead(self) -> TokenSet:
-        """Ask for all who wait; one who leads and is cancelled leaves the question to the next."""
+        """Ask on behalf of all who wait. If this caller is cancelled, the next one asks."""
         flight = self._flight = asyncio.get_running_loop().create_future()
         outcome: TokenSet | BridgeError | None = None
         try:
@@ -101,8 +101,8 @@ def unattended_problem(
     *,
     hide: Iterable[Secret[str]] = (),
 ) -> BridgeError:
-    """The error to raise when the app's own request was refused. `advice` stands for whatever a person would be told
-    to do: nobody could sign in again, so this is never GrantRevoked."""
+    """The error to raise when the app's own request was refused. It is never GrantRevoked, because nobody could sign in
+    again: `advice` takes the place of telling a person to do so."""
     problem = refresh_problem(failure, hide=hide)
     if isinstance(problem, GrantRevoked) or (not failure.is_temporary and NO_CONSENT in failure.codes):
         return refused(failure, advice, hide=hide)
@@ -110,7 +110,7 @@ def unattended_problem(
 
 
 def refused(failure: Failure, sentence: Said, *, hide: Iterable[Secret[str]] = ()) -> ProviderRefused:
-    """Our sentence, then the provider's own words in brackets; people get the row of the table that fits, and these."""
+    """Our sentence, then the provider's own words in brackets; people also get the row of the table that fits."""
     theirs = ": ".join(part for part in (failure.error, failure.suberror, failure.description) if part)
     text = Said("{sentence} ({words})", (("sentence", sentence), ("words", without_secrets(theirs, hide))))
     known = app_only_problem(failure, hide=hide).diagnosis

@@ -1,4 +1,4 @@
-"""Nobody signs in at Microsoft: the app itself opens the mailboxes that it was given (RFC 6749 section 4.4)."""
+"""Microsoft, unattended: the app itself opens the mailboxes that it has rights to (RFC 6749 section 4.4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADVICE = said(
     "Nobody signs in here, so it is the administrator's turn: grant the app consent for its application permissions "
     "(IMAP.AccessAsApp, POP.AccessAsApp, SMTP.SendAsApp), or lift the policy that blocks it."
 )
-"""What to do where a person would have to sign in again."""
+"""What to do instead of a person's signing in again."""
 
 
 class AppOnly(AppToken):
@@ -35,7 +35,7 @@ class AppOnly(AppToken):
         return await self._library.run(self._ask_library)
 
     def _ask_library(self) -> TokenSet:
-        application = self._library.application(new_cache())  # in a used one msal would find its last token
+        application = self._library.application(new_cache())  # in a used cache msal would find its last token
         asked_at = self._clock.now()
         answer = application.acquire_token_for_client(list(self._config.effective_scopes))
         if "error" in answer:

@@ -1,4 +1,4 @@
-"""PEM files to what msal signs its assertions with (RFC 7523 section 2.2, RFC 7515 section 4.1.8)."""
+"""Reads from PEM files what msal signs its assertions with (RFC 7523 section 2.2, RFC 7515 section 4.1.8)."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _REMEDY = said("the administrator must check client_certificate and client_certi
 
 
 class ClientCertificate:
-    """The certificate that is uploaded to the app registration, and its key; both are looked at for each use, so that
-    a rotation needs no restart, and read anew only if they differ: an RSA key takes 50 ms to check."""
+    """The certificate that is uploaded to the app registration, and its key. Both files are read for each use, so that
+    a rotation needs no restart, but parsed only if they have changed: an RSA key takes 50 ms to check."""
 
     def __init__(self, certificate: str, key: str | None) -> None:
         self._certificate = certificate
@@ -39,10 +39,10 @@ class ClientCertificate:
         self._known: tuple[bytes, bytes, dict[str, Any]] | None = None
 
     def credential(self) -> dict[str, Any]:
-        """msal's `client_credential`: of a certificate in place of its thumbprint it makes the SHA-256 one (x5t#S256)
-        and signs with PS256; given a thumbprint it takes that for SHA-1 and signs with RS256.
+        """msal's `client_credential`. Given a certificate instead of a thumbprint, msal computes the SHA-256 thumbprint
+        (x5t#S256) and signs with PS256; given a thumbprint, it takes that for SHA-1 and signs with RS256.
 
-        Blocks. Raises: ProviderRefused with the file's name, which is the administrator's turn.
+        Blocks. Raises: ProviderRefused with the file's name: the administrator must act.
         """
         certificate, key = _content(self._certificate), _content(self._key)
         with self._lock:
@@ -96,7 +96,7 @@ def _private_key(content: bytes, path: str) -> RSAPrivateKey:
         raise ProviderRefused(said("The file {file} holds no private key in PEM: {remedy}.", file=path, remedy=_REMEDY))
     try:
         key = load_pem_private_key(match[0], None)
-    except TypeError:  # a password was not given; from None: nothing of a key belongs into a log
+    except TypeError:  # the key needs a password; from None: no part of a key may get into a log
         raise ProviderRefused(
             said("The private key in {file} has a password: the administrator must remove it.", file=path)
         ) from None

@@ -1,4 +1,4 @@
-"""A person signs in at Microsoft in any browser anywhere, and types a code (RFC 8628)."""
+"""Microsoft, a person at any browser who types a code (RFC 8628)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bridge.oauth.microsoft.person import Person
 from bridge.secret import Secret
 
 NOT_PUBLIC = 7000218
-"""AADSTS: a secret is missing. Device sign-in has none, so it is the registration's switch that is wrong."""
+"""AADSTS number: a secret is missing. Device sign-in has none, so the registration does not allow public clients."""
 
 
 class Device(Person):
-    """`kind: microsoft, flow: device`; always a public client: msal has no device sign-in for another."""
+    """`kind: microsoft, flow: device`; always a public client, because msal offers device sign-in to no other."""
 
     async def begin_device(self) -> DeviceRequest:
         """Ask for a user code."""
@@ -58,9 +58,9 @@ class Device(Person):
             raise expired()
         asked_at = self._clock.now()
         cache = new_cache()
-        # msal loops, and sleeps between its questions, while exit_condition says no. It looks at it only if the
-        # interval is not 0: then it asks without a pause and without an end. And it warns if it finds the time of an
-        # earlier question in the flow.
+        # msal polls in a loop, sleeping in between, until exit_condition says yes. With an interval of 0 it never looks
+        # at exit_condition, and polls without a pause and without end. And it warns if the flow holds the time of an
+        # earlier poll.
         flow = {"device_code": kept["device_code"], "interval": 1}
         application = self._library.application(cache)
         answer = application.acquire_token_by_device_flow(flow, exit_condition=lambda _: True)
@@ -74,7 +74,7 @@ class Device(Person):
         raise _problem(Failure.of(answer), Secret(kept["device_code"]), Secret(kept["user_code"]))
 
     def _refused(self, failure: Failure, hide: Iterable[Secret[str]]) -> BridgeError:
-        """Likewise once the switch is off again."""
+        """The same problem, if public clients are forbidden again later."""
         return _not_public(failure, hide) if NOT_PUBLIC in failure.codes else super()._refused(failure, hide)
 
 

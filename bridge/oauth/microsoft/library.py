@@ -1,8 +1,8 @@
-"""msal in threads, one application for each call; only importer of msal.
+"""msal in threads, one application for each call; the only module that imports msal.
 
-msal is asked to do one thing at a time: each call builds a new application over the stored cache, since an
-application remembers error answers for a minute, even when told to refresh by force, and an app's tokens until five
-minutes before their end, with no way to refuse them.
+Each call builds a new application over the stored cache. An application that lives longer would return error answers
+from memory for a minute, even when told to force a refresh, and an app's token until five minutes before its expiry,
+with no way to ask for another.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Library:
         self._certificate = _certificate(config)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do blocking work with msal in a thread. Raises: ProviderUnavailable for whatever msal makes of garbage."""
+        """Do blocking work with msal in a thread. Raises: ProviderUnavailable if msal cannot understand an answer."""
         return await self._https.run(lambda: self._guarded(work))
 
     def application(self, cache: Any) -> Any:
@@ -64,10 +64,10 @@ class Library:
             "token_cache": cache,
             "http_client": self._wire,
             "http_cache": Forgetful(),
-            # _check_host() knows Microsoft's hosts. msal's own way is a question to its public cloud, also after each
-            # refused refresh, where trouble on the way would hide the refusal.
+            # _check_host() knows Microsoft's hosts. msal would ask Microsoft's public cloud, even after each refused
+            # refresh, where a network problem would then hide the refusal.
             "instance_discovery": False,
-            "azure_region": False,  # else MSAL_FORCE_REGION in the environment redirects the token requests
+            "azure_region": False,  # otherwise MSAL_FORCE_REGION in the environment redirects the token requests
         }
         credential = self._credential()
         if credential is None:
@@ -75,7 +75,7 @@ class Library:
         return msal.ConfidentialClientApplication(self._config.client_id, client_credential=credential, **options)
 
     def own_secrets(self) -> tuple[Secret[str], ...]:
-        """What the provider's texts must not bring into ours, whichever request it was."""
+        """Our secrets, which a provider's text must not carry into ours, whichever request it answers."""
         return (self._config.client_secret,) if self._config.client_secret else ()
 
     def close(self) -> None:
@@ -90,7 +90,8 @@ class Library:
         return secret.reveal() if secret is not None else None
 
     def _check_host(self) -> None:
-        """A client secret goes to Microsoft's hosts only, unless the admin vouches for another (discovery: false)."""
+        """A client secret is sent only to Microsoft's hosts, unless the admin vouches for another (discovery:
+        false)."""
         from msal.authority import WELL_KNOWN_AUTHORITY_HOSTS
 
         host = urlsplit(self._config.authority).hostname
@@ -104,7 +105,7 @@ class Library:
             )
 
     def _guarded(self, work: Callable[[], T]) -> T:
-        """Map what msal raises. Errors in dicts are mapped where they appear, trouble on the wire by Wire."""
+        """Map what msal raises. Errors in dicts are mapped where they appear, network problems by Wire."""
         from msal.exceptions import MsalError
         from requests import RequestException
 
@@ -118,7 +119,7 @@ class Library:
 
 
 def new_cache() -> Any:
-    """An empty token cache of msal's."""
+    """An empty msal token cache."""
     import msal
 
     return msal.SerializableTokenCache()

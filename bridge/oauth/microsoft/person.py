@@ -1,4 +1,4 @@
-"""What follows when a person has signed in at Microsoft, whichever way: tokens, who it was, refreshes."""
+"""What follows a person's sign-in at Microsoft, in either flow: tokens, who it was, refreshes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bridge.secret import Secret
 
 
 class Person(Adapter):
-    """A Provider without its sign-in. The grant is msal's serialised cache for one person."""
+    """A Provider except for the sign-in itself. The grant is msal's serialised cache for one person."""
 
     def __init__(self, name: str, config: MicrosoftProvider, clock: Clock, *, limits: Limits) -> None:
         super().__init__(name, config, clock)
@@ -27,7 +27,7 @@ class Person(Adapter):
         self._scopes = [scope for scope in config.effective_scopes if scope not in MSAL_SCOPES]
 
     async def refresh(self, grant: Secret[str], *, subject: str = "") -> TokenSet:
-        """A new access token by force, and the cache that holds the newest refresh token."""
+        """Force a new access token; the grant is the cache with the newest refresh token."""
         return await self._library.run(lambda: self._refresh(grant))
 
     async def adopt(self, refresh_token: Secret[str]) -> TokenSet:
@@ -43,7 +43,7 @@ class Person(Adapter):
         self._library.close()
 
     def _signed_in(self, answer: Mapping[str, Any], cache: Any, asked_at: float) -> TokenSet:
-        """The fruits of a sign-in. Raises: AuthorizationFailed (provider, missing_scope, no_grant)."""
+        """The tokens of a sign-in. Raises: AuthorizationFailed (provider, missing_scope, no_grant)."""
         answers.check_audience(answer.get("id_token_claims") or {}, self._config.client_id)
         self._check_scopes(answer)
         if not refresh_tokens(cache):
@@ -63,7 +63,7 @@ class Person(Adapter):
         hide = (*refresh_tokens(cache), *self._library.own_secrets())
         asked_at = self._clock.now()
         answer = application.acquire_token_silent_with_error(self._scopes, account, force_refresh=True)
-        if answer is None:  # the cache holds no refresh token for this account: msal has asked nobody
+        if answer is None:  # the cache holds no refresh token for this account: msal has sent no request
             raise unreadable()
         if "error" in answer:
             raise self._refused(Failure.of(answer), hide)
@@ -101,8 +101,8 @@ class Person(Adapter):
         """Who signed in, by the id_token.
 
         preferred_username is the name typed at sign-in; upn is a name in a domain that the tenant has proved to own.
-        `email` is whatever some tenant's administrator has entered: from a stranger's tenant it proves nothing. So it
-        counts only if our own tenant was asked, or if Microsoft says that the domain's owner is verified (xms_edov).
+        `email` is whatever a tenant's administrator has entered: from a foreign tenant it proves nothing. So it counts
+        only if our own tenant was asked, or if Microsoft says that the domain's owner is verified (xms_edov).
         """
         names = [found.get("preferred_username"), found.get("upn")]
         own_tenant = self._config.authority.rsplit("/", 1)[-1].lower() not in SHARED_TENANTS

@@ -1,4 +1,4 @@
-"""What msal calls to reach the network, so that it is never left alone with an answer that it would log or keep."""
+"""What msal calls to reach the network, so that it never gets an answer that it would log or keep."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from bridge.oauth.failures import Failure, refresh_problem
 from bridge.oauth.http import Https, Reply
 
 DISCOVERY_LIFE = 24 * 3600.0
-"""Seconds for which the discovery document counts, as in msal itself: half of the requests, and one outage less."""
+"""Seconds for which the discovery document is kept, as in msal itself: this halves the requests, and its outages matter
+less."""
 
 ENDPOINTS = ("authorization_endpoint", "token_endpoint")
-"""What msal cannot do without: a document that lacks one is somebody else's answer, and asked for again."""
+"""Fields that msal cannot do without: a document that lacks one is not Microsoft's, and is asked for again."""
 
 
 class Wire:
-    """msal's `http_client`. Nothing gets past it that would make msal log an answer's text, or raise in its own way:
-    5xx and trouble on the way end in Https, what is not JSON ends here."""
+    """msal's `http_client`. It passes on no answer that would make msal log the text or raise errors of its own: 5xx
+    and network problems are raised by Https, answers that are not JSON here."""
 
     def __init__(self, https: Https) -> None:
         self._https = https
@@ -41,7 +42,7 @@ class Wire:
         return reply
 
     def get(self, url: str, params: Any = None, headers: Mapping[str, str] | None = None, **_: Any) -> Reply:
-        """The discovery document, kept for a while once it was good."""
+        """The discovery document, kept for a while if it is good."""
         with self._lock:
             until, known = self._documents.get(url, (0.0, None))
         if known is not None and time.monotonic() < until:
@@ -62,14 +63,14 @@ class Wire:
         problem = refresh_problem(failure) if failure.error else None
         if isinstance(problem, ProviderUnavailable):  # invalid_tenant, with its AADSTS number
             raise problem
-        # Nothing that is said here is about a person's grant: that question was not asked.
+        # Nothing in this answer is about a person's grant, which was not part of the request.
         raise ProviderUnavailable(
             said("Microsoft answers with HTTP {status} to the question for its endpoints.", status=failure.status)
         )
 
 
 class Forgetful(dict[str, Any]):
-    """An http_cache for msal that keeps nothing: a provider that has recovered is believed at once."""
+    """An http_cache for msal that keeps nothing, so that a provider's recovery is noticed at once."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         pass
